@@ -1,0 +1,61 @@
+"""The table of architectures: the only place that knows how each world spells them.
+
+Input: a name in anyone's spelling. Output: an `Arch`. Names are BTFHub's where BTFHub has the architecture.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Arch:
+    """One target architecture of BPF objects and kernels."""
+
+    name: str
+    """BTFHub's folder name, and the value of the `archs` option."""
+    machines: tuple[str, ...]
+    """What `uname -m` may say there; the first is the usual one."""
+    target_macro: str
+    """X of `__TARGET_ARCH_X`, which libbpf's bpf_tracing.h selects registers by."""
+    endian: Literal["little", "big"]
+    multiarch: str
+    """Debian's multiarch triplet: where `asm/types.h` lives under /usr/include."""
+
+    @property
+    def clang_target(self) -> str:
+        """clang's `-target`, byte order spelled out so that the build machine's never matters."""
+        return "bpfel" if self.endian == "little" else "bpfeb"
+
+
+X86_64 = Arch("x86_64", ("x86_64", "amd64"), "x86", "little", "x86_64-linux-gnu")
+ARM64 = Arch("arm64", ("aarch64", "arm64"), "arm64", "little", "aarch64-linux-gnu")
+ARCHES: dict[str, Arch] = {
+    arch.name: arch
+    for arch in (
+        X86_64,
+        ARM64,
+        Arch("arm", ("armv7l", "armv6l", "armhf"), "arm", "little", "arm-linux-gnueabihf"),
+        Arch("i386", ("i686", "i386"), "x86", "little", "i386-linux-gnu"),
+        Arch("ppc64le", ("ppc64le",), "powerpc", "little", "powerpc64le-linux-gnu"),
+        Arch("riscv64", ("riscv64",), "riscv", "little", "riscv64-linux-gnu"),
+        Arch("s390x", ("s390x",), "s390", "big", "s390x-linux-gnu"),
+        Arch("loongarch64", ("loongarch64",), "loongarch", "little", "loongarch64-linux-gnu"),
+    )
+}
+"""Every architecture hatch-bpf knows, by name."""
+
+
+def by_machine(machine: str) -> Arch | None:
+    """The architecture that `uname -m` or another spelling names, or None."""
+    for arch in ARCHES.values():
+        if machine == arch.name or machine in arch.machines:
+            return arch
+    return None
+
+
+def build_machine() -> Arch | None:
+    """The architecture of the machine the build runs on: the default of `archs`; None where BPF has no such target."""
+    return by_machine(platform.machine())

@@ -1,0 +1,354 @@
+"""ELF + BTF -> `ObjectModel`: all that later stages want to know of a BPF object, as plain data.
+
+Input: the bytes of an object that clang (or libbpf's linker) made. Output: an `ObjectModel`, or `ObjectError`.
+pyelftools reads the ELF; what sections and symbols mean follows libbpf's bpf_object__elf_collect().
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+from elftools.elf.sections import Section, Symbol, SymbolTableSection
+
+from hatch_bpf.btf import types as t
+from hatch_bpf.btf.ext import BtfExt, CoreRelo, LineInfo, read_btf_ext
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.errors import BtfError, ObjectError
+
+EM_BPF = 247
+INSN_SIZE = 8
+"""Bytes of `struct bpf_insn`; a 64-bit immediate load takes two."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A BPF function: a program where it lies in a section of its own, a subprogram where it lies in .text."""
+
+    name: str
+    section: str
+    """Full name of its ELF section, `?` and all."""
+    offset: int
+    """From the section's start, in bytes."""
+    insns: bytes
+    """Its instructions as in the file, unrelocated."""
+
+    @property
+    def section_def(self) -> str:
+        """The section name without the `?` that makes a program optional: what libbpf looks the program type up by."""
+        return self.section.removeprefix("?")
+
+    @property
+    def autoload(self) -> bool:
+        """False for SEC("?..."), which libbpf leaves out unless told otherwise."""
+        return not self.section.startswith("?")
+
+
+@dataclass(frozen=True)
+class MapDef:
+    """A map declared in `.maps`, as parse_btf_map_def() of libbpf reads it. Numbers that are absent are 0."""
+
+    name: str
+    type: int
+    """`enum bpf_map_type`."""
+    key_size: int
+    value_size: int
+    max_entries: int
+    map_flags: int = 0
+    map_extra: int = 0
+    numa_node: int = 0
+    pinning: int = 0
+    """`LIBBPF_PIN_BY_NAME` is 1."""
+    key_type_id: int = 0
+    """0 where the map gives only a size."""
+    value_type_id: int = 0
+    inner: MapDef | None = None
+    """The template of a map-in-map's inner maps."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A global variable, or an extern."""
+
+    name: str
+    type_id: int
+    offset: int
+    """From the section's start, in bytes; 0 for externs."""
+    size: int
+    """Bytes; 0 for functions."""
+    linkage: int
+    """A `Linkage`."""
+    weak: bool = False
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """A section of globals: .data, .bss, .rodata or a custom `.data.x`; libbpf makes one array map of each."""
+
+    name: str
+    data: bytes
+    """Initial contents; zeros for .bss."""
+    variables: tuple[Variable, ...]
+    """All of its variables, static ones too, by rising offset."""
+
+
+@dataclass(frozen=True)
+class SymbolRelocation:
+    """An ELF relocation: the instruction at `offset` of `section` refers to `symbol`."""
+
+    section: str
+    offset: int
+    """Bytes from the section's start."""
+    symbol: str
+    """Name of the symbol, or of the section where the symbol is a section's."""
+    target_section: str
+    """Section the symbol is in; empty for externs."""
+    value: int
+    """The symbol's offset in its section, in bytes."""
+
+
+@dataclass(frozen=True)
+class ObjectModel:
+    """A BPF object."""
+
+    name: str
+    """libbpf's object name: the file name up to its first `.`, anything but letters and digits an underscore."""
+    path: str
+    """Where it came from, for messages."""
+    elf: bytes
+    endian: Literal["little", "big"]
+    license: str
+    btf: Btf
+    ext: BtfExt
+    programs: tuple[Function, ...]
+    """In the file's order."""
+    subprograms: tuple[Function, ...]
+    """The functions of .text."""
+    maps: tuple[MapDef, ...]
+    """In the order of the `.maps` DATASEC."""
+    data_sections: tuple[DataSection, ...]
+    kconfig: tuple[Variable, ...]
+    """Externs of .kconfig: `LINUX_KERNEL_VERSION`, `CONFIG_HZ`."""
+    ksyms: tuple[Variable, ...]
+    """Externs of .ksyms: kernel variables and kfuncs (whose type is a FUNC)."""
+    relocations: tuple[SymbolRelocation, ...]
+    """ELF relocations of instructions, by section and offset."""
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        return self.programs + self.subprograms
+
+    def core_relos(self) -> list[tuple[str, CoreRelo]]:
+        """Every CO-RE relocation with its section, in .BTF.ext's order."""
+        return [(section, relo) for section, relos in self.ext.core_relos.items() for relo in relos]
+
+    def function_at(self, section: str, offset: int) -> Function | None:
+        """The function whose instructions hold byte `offset` of a section."""
+        for function in self.functions:
+            if function.section == section and function.offset <= offset < function.offset + len(function.insns):
+                return function
+        return None
+
+    def line_at(self, section: str, offset: int) -> LineInfo | None:
+        """The source line of the instruction at byte `offset` of a section: the last line_info at or before it."""
+        best = None
+        for line in self.ext.line_infos.get(section, ()):
+            if line.insn_off <= offset and (best is None or line.insn_off >= best.insn_off):
+                best = line
+        return best
+
+
+def object_name(file_name: str) -> str:
+    """libbpf's name for an object file: `a-b.bpf.o` is `a_b`."""
+    stem = file_name.rsplit("/", 1)[-1].split(".", 1)[0]
+    return "".join(char if char.isascii() and char.isalnum() else "_" for char in stem)
+
+
+def read_object(data: bytes, *, path: str) -> ObjectModel:
+    """Read a BPF object. `path` names it in messages and gives it its name. Raises `ObjectError`."""
+    try:
+        return _read(data, path)
+    except ELFError as error:
+        raise ObjectError(f"{path}: not an ELF file that can be read: {error}") from error
+    except BtfError as error:
+        raise ObjectError(f"{path}: {error}") from error
+
+
+def _read(data: bytes, path: str) -> ObjectModel:
+    elf = ELFFile(io.BytesIO(data))
+    machine = elf.header["e_machine"]
+    if machine not in ("EM_BPF", EM_BPF):
+        raise ObjectError(f"{path}: not a BPF object: its ELF machine is {machine}, not EM_BPF")
+    if elf.elfclass != 64:
+        raise ObjectError(f"{path}: a BPF object is a 64-bit ELF file; this one is {elf.elfclass}-bit")
+    sections = list(elf.iter_sections())
+    contents = {section.name: section for section in sections}
+    if ".BTF" not in contents:
+        raise ObjectError(f"{path}: has no .BTF section; compile it with clang -g")
+    btf = Btf(contents[".BTF"].data(), source=f"{path}: .BTF")
+    ext = read_btf_ext(contents[".BTF.ext"].data(), btf) if ".BTF.ext" in contents else BtfExt()
+    symbols = _symbols(sections)
+    functions = _functions(sections, symbols, path)
+    data_secs = {sec.name: sec for sec in btf if isinstance(sec, t.DataSec)}
+    return ObjectModel(
+        name=object_name(path),
+        path=path,
+        elf=data,
+        endian="little" if elf.little_endian else "big",
+        license=_license(contents.get("license")),
+        btf=btf,
+        ext=ext,
+        programs=tuple(function for function in functions if function.section != ".text"),
+        subprograms=tuple(function for function in functions if function.section == ".text"),
+        maps=_maps(btf, data_secs.get(".maps"), path),
+        data_sections=_data_sections(sections, symbols, btf, data_secs),
+        kconfig=_externs(btf, data_secs.get(".kconfig"), symbols),
+        ksyms=_externs(btf, data_secs.get(".ksyms"), symbols),
+        relocations=tuple(_relocations(sections)),
+    )
+
+
+def _symbols(sections: list[Section]) -> list[Symbol]:
+    return [symbol for table in sections if isinstance(table, SymbolTableSection) for symbol in table.iter_symbols()]
+
+
+def _license(section: Section | None) -> str:
+    return section.data().split(b"\0", 1)[0].decode("utf-8", "replace") if section else ""
+
+
+def _functions(sections: list[Section], symbols: list[Symbol], path: str) -> list[Function]:
+    found = []
+    for symbol in symbols:
+        index = symbol["st_shndx"]
+        if symbol["st_info"]["type"] != "STT_FUNC" or not isinstance(index, int):
+            continue
+        if index >= len(sections):
+            raise ObjectError(f"{path}: function {symbol.name} is in section {index}, which isn't there")
+        section, offset, size = sections[index], symbol["st_value"], symbol["st_size"]
+        if not size or size % INSN_SIZE or offset % INSN_SIZE or offset + size > section["sh_size"]:
+            raise ObjectError(f"{path}: function {symbol.name} does not fit its section {section.name}")
+        insns = section.data()[offset : offset + size]
+        found.append((index, Function(name=symbol.name, section=section.name, offset=offset, insns=insns)))
+    return [function for _, function in sorted(found, key=lambda item: (item[0], item[1].offset))]
+
+
+def _data_sections(
+    sections: list[Section], symbols: list[Symbol], btf: Btf, data_secs: Mapping[str, t.DataSec]
+) -> tuple[DataSection, ...]:
+    result = []
+    for index, section in enumerate(sections):
+        kind = section.name.split(".")[1] if section.name.startswith(".") else ""
+        if kind not in ("data", "bss", "rodata") or not section["sh_size"]:
+            continue
+        size = section["sh_size"]
+        contents = bytes(size) if section["sh_type"] == "SHT_NOBITS" else section.data()
+        places = {symbol.name: symbol for symbol in symbols if symbol["st_shndx"] == index and symbol.name}
+        variables = []
+        for info in data_secs[section.name].variables if section.name in data_secs else ():
+            var = btf[info.type_id]
+            if isinstance(var, t.Var) and var.name in places:
+                offset = places[var.name]["st_value"]
+                variables.append(Variable(var.name, var.type_id, offset, info.size, var.linkage))
+        variables.sort(key=lambda variable: variable.offset)
+        result.append(DataSection(section.name, contents, tuple(variables)))
+    return tuple(result)
+
+
+def _externs(btf: Btf, section: t.DataSec | None, symbols: list[Symbol]) -> tuple[Variable, ...]:
+    weak = {symbol.name for symbol in symbols if symbol["st_info"]["bind"] == "STB_WEAK"}
+    result = []
+    for info in section.variables if section else ():
+        extern = btf[info.type_id]
+        if isinstance(extern, t.Var):
+            result.append(Variable(extern.name, extern.type_id, 0, info.size, extern.linkage, extern.name in weak))
+        elif isinstance(extern, t.Func):
+            result.append(Variable(extern.name, info.type_id, 0, 0, extern.linkage, extern.name in weak))
+    return tuple(result)
+
+
+def _relocations(sections: list[Section]) -> list[SymbolRelocation]:
+    result = []
+    for table in sections:
+        if not isinstance(table, RelocationSection):
+            continue
+        target = sections[table["sh_info"]]
+        if not target["sh_flags"] & 4:  # SHF_EXECINSTR: the others relocate data, or .BTF itself
+            continue
+        symbol_table = sections[table["sh_link"]]
+        assert isinstance(symbol_table, SymbolTableSection)
+        for entry in table.iter_relocations():
+            symbol = symbol_table.get_symbol(entry["r_info_sym"])
+            index = symbol["st_shndx"]
+            home = sections[index].name if isinstance(index, int) else ""
+            result.append(
+                SymbolRelocation(target.name, entry["r_offset"], symbol.name or home, home, symbol["st_value"])
+            )
+    return sorted(result, key=lambda relocation: (relocation.section, relocation.offset))
+
+
+def _maps(btf: Btf, section: t.DataSec | None, path: str) -> tuple[MapDef, ...]:
+    result = []
+    for info in section.variables if section else ():
+        var = btf[info.type_id]
+        if not isinstance(var, t.Var):
+            raise ObjectError(f"{path}: .maps holds {var.name!r}, which is not a variable")
+        _, definition = btf.resolve(var.type_id)
+        if not isinstance(definition, t.Struct):
+            raise ObjectError(f"{path}: map {var.name} is not declared as a struct")
+        result.append(_map(btf, var.name, definition, path))
+    return tuple(result)
+
+
+def _map(btf: Btf, name: str, definition: t.Struct, path: str, *, is_inner: bool = False) -> MapDef:
+    numbers: dict[str, int] = {}
+    inner: MapDef | None = None
+    for member in definition.members:
+        match member.name:
+            case (
+                "type" | "max_entries" | "map_flags" | "map_extra" | "numa_node" | "pinning" | "key_size" | "value_size"
+            ):
+                numbers[member.name] = _uint(btf, member, name, path)
+            case "key" | "value":
+                _, pointer = btf.resolve(member.type_id)
+                if not isinstance(pointer, t.Ptr):
+                    raise ObjectError(f"{path}: map {name}: {member.name} is not declared with __type()")
+                numbers[f"{member.name}_type_id"] = pointer.type_id
+                numbers[f"{member.name}_size"] = btf.size_of(pointer.type_id)
+            case "values" if not is_inner:
+                numbers.setdefault("value_size", 4)
+                inner = _inner_map(btf, name, member, path)
+            case _:
+                raise ObjectError(f"{path}: map {name} has an attribute {member.name!r} that libbpf does not know")
+    zero = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0}
+    return MapDef(name=name, inner=inner, **{**zero, **numbers})
+
+
+def _inner_map(btf: Btf, name: str, member: t.Member, path: str) -> MapDef | None:
+    """`__array(values, struct inner)`: a template for a map-in-map; for a prog array, functions, so no template."""
+    _, values = btf.resolve(member.type_id)
+    if isinstance(values, t.Array):
+        _, pointer = btf.resolve(values.type_id)
+        if isinstance(pointer, t.Ptr):
+            _, target = btf.resolve(pointer.type_id)
+            if isinstance(target, t.Struct):
+                return _map(btf, f"{name}.inner", target, path, is_inner=True)
+            if isinstance(target, t.FuncProto):
+                return None
+    raise ObjectError(f"{path}: map {name}: `values` is neither an array of maps nor one of programs")
+
+
+def _uint(btf: Btf, member: t.Member, name: str, path: str) -> int:
+    """`__uint(x, 5)` is a pointer to an array of 5; `__ulong(x, 5)` an enum whose one value is 5."""
+    _, pointer = btf.resolve(member.type_id)
+    if isinstance(pointer, t.Ptr):
+        _, array = btf.resolve(pointer.type_id)
+        if isinstance(array, t.Array):
+            return array.length
+    if isinstance(pointer, (t.Enum, t.Enum64)) and len(pointer.values) == 1:
+        return pointer.values[0].value
+    raise ObjectError(f"{path}: map {name}: {member.name} is not declared with __uint()")

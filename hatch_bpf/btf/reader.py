@@ -1,0 +1,326 @@
+"""Raw BTF -> `Btf`: the whole blob indexed once, each type decoded only when asked for.
+
+Input: the bytes of a .BTF section or of /sys/kernel/btf/vmlinux, in either byte order, with a header of 24 bytes or
+more; for a kernel module's split BTF also its base. Output: a `Btf`, or `BtfError` for anything that is not BTF.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Literal
+
+from hatch_bpf.btf import types as t
+from hatch_bpf.errors import BtfError
+
+MAGIC = 0xEB9F
+VERSION = 1
+MIN_HEADER = 24
+"""Bytes of the header that every version has; newer ones append fields (bpftool 7.8 writes 32)."""
+
+_FIXED_WORDS = 3
+"""32-bit words that every type starts with: name_off, info, size or type."""
+_EXTRA_WORDS = {t.Kind.INT: 1, t.Kind.ARRAY: 3, t.Kind.VAR: 1, t.Kind.DECL_TAG: 1}
+"""Words behind the fixed part, by kind."""
+_WORDS_PER_ENTRY = {
+    t.Kind.STRUCT: 3, t.Kind.UNION: 3, t.Kind.ENUM: 2, t.Kind.FUNC_PROTO: 2, t.Kind.DATASEC: 3, t.Kind.ENUM64: 3,
+}  # fmt: skip
+"""Words behind the fixed part for each of the vlen entries, by kind."""
+
+
+class Btf:
+    """The types of one BTF blob (and of its base), by id and by name.
+
+    Ids run from 0 (void); with a base, the base's types come first, as in the kernel.
+    """
+
+    def __init__(self, data: bytes, *, base: Btf | None = None, source: str = "BTF") -> None:
+        """Index `data`. `source` names it in errors. Raises `BtfError`."""
+        self.source = source
+        self.base = base
+        self.data = data
+        self._first_id = len(base) if base else 1
+        self._base_strings = base.string_bytes if base else 0
+        header = _read_header(data, source)
+        self.endian: Literal["little", "big"] = header.endian
+        self.strings = data[header.str_start : header.str_end]
+        """The string section of this blob, without the base's."""
+        if not self.strings and not base:
+            raise BtfError(f"{source}: the string section is empty; it must at least hold the empty string")
+        if self.strings and (self.strings[-1] != 0 or (not base and self.strings[0] != 0)):
+            raise BtfError(f"{source}: the string section does not start and end with a NUL byte")
+        words = array("I")
+        words.frombytes(data[header.type_start : header.type_end])
+        if self.endian != sys.byteorder:
+            words.byteswap()
+        self._words = words
+        """The type section, as 32-bit words in the machine's order."""
+        self._starts = _index_types(words, source)
+        """Word index of each type of this blob, in id order."""
+
+    def __len__(self) -> int:
+        """Number of types, void and the base's among them; valid ids are below it."""
+        return self._first_id + len(self._starts)
+
+    @property
+    def first_id(self) -> int:
+        """The id of the first type of this blob itself: 1, or the length of the base."""
+        return self._first_id
+
+    @property
+    def string_bytes(self) -> int:
+        """Bytes of string section up to and with this blob: where a split BTF's own strings begin."""
+        return self._base_strings + len(self.strings)
+
+    def __iter__(self) -> Iterator[t.Type]:
+        """Every type, void first."""
+        return (self[type_id] for type_id in range(len(self)))
+
+    def __getitem__(self, type_id: int) -> t.Type:
+        """Decode one type. Raises `BtfError` for an id that isn't there."""
+        if type_id == 0:
+            return t.Void()
+        if type_id < self._first_id and self.base is not None:
+            return self.base[type_id]
+        return self._decode(type_id)
+
+    def kind(self, type_id: int) -> t.Kind:
+        """The kind of a type, without decoding it."""
+        if type_id == 0:
+            return t.Kind.VOID
+        if type_id < self._first_id and self.base is not None:
+            return self.base.kind(type_id)
+        return t.Kind(self._words[self._start(type_id) + 1] >> 24 & 0x1F)
+
+    def name(self, type_id: int) -> str:
+        """The name of a type, without decoding the rest; empty for the anonymous."""
+        if type_id == 0:
+            return ""
+        if type_id < self._first_id and self.base is not None:
+            return self.base.name(type_id)
+        return self.string(self._words[self._start(type_id)])
+
+    def find(self, name: str, *kinds: t.Kind) -> list[int]:
+        """Ids of the types with exactly this name, of the given kinds (of any kind, if none is given), rising."""
+        found = self.base.find(name, *kinds) if self.base else []
+        own = self._ids_by_name.get(name, ())
+        return found + [type_id for type_id in own if not kinds or self.kind(type_id) in kinds]
+
+    def string(self, offset: int) -> str:
+        """The string at an offset of the string section. Bytes that are not UTF-8 come back as surrogates."""
+        if offset < self._base_strings and self.base is not None:
+            return self.base.string(offset)
+        start = offset - self._base_strings
+        end = self.strings.find(b"\0", start)
+        if start < 0 or end < 0:
+            raise BtfError(f"{self.source}: string offset {offset} is beyond the string section")
+        return self.strings[start:end].decode("utf-8", "surrogateescape")
+
+    def resolve(self, type_id: int) -> tuple[int, t.Type]:
+        """Look through typedefs, qualifiers and type tags: libbpf's skip_mods_and_typedefs().
+
+        Raises `BtfError` on a loop.
+        """
+        for _ in range(MAX_CHAIN):
+            found = self[type_id]
+            if not isinstance(found, t.MODIFIERS):
+                return type_id, found
+            type_id = found.type_id
+        raise BtfError(f"{self.source}: type {type_id} is a loop of typedefs or qualifiers")
+
+    def size_of(self, type_id: int) -> int:
+        """Bytes of a type, as libbpf's btf__resolve_size() says. Raises `BtfError` for what has no size."""
+        count = 1
+        for _ in range(MAX_CHAIN):
+            type_id, found = self.resolve(type_id)
+            match found:
+                case t.Array():
+                    count *= found.length
+                    type_id = found.type_id
+                case t.Ptr():
+                    return count * self.pointer_size
+                case t.Var():
+                    type_id = found.type_id
+                case t.Int() | t.Struct() | t.Union() | t.Enum() | t.Enum64() | t.Float() | t.DataSec():
+                    return count * found.size
+                case _:
+                    break
+        raise BtfError(f"{self.source}: type {type_id} ({found!r}) has no size")
+
+    @cached_property
+    def pointer_size(self) -> int:
+        """4 or 8, guessed from the size of `long` as libbpf's determine_ptr_size() does; 8 when it isn't there."""
+        for name in (
+            "long",
+            "long int",
+            "int long",
+            "unsigned long",
+            "long unsigned int",
+            "unsigned long int",
+        ):
+            for type_id in self.find(name, t.Kind.INT):
+                size = self.size_of(type_id)
+                if size in (4, 8):
+                    return size
+        return 8
+
+    @cached_property
+    def _ids_by_name(self) -> dict[str, list[int]]:
+        """Ids of this blob's own named types, by name."""
+        by_offset: dict[int, list[int]] = {}
+        words = self._words
+        for type_id, start in enumerate(self._starts, self._first_id):
+            offset = words[start]
+            if offset:
+                by_offset.setdefault(offset, []).append(type_id)
+        by_name: dict[str, list[int]] = {}
+        for offset, ids in by_offset.items():
+            by_name.setdefault(self.string(offset), []).extend(ids)
+        for ids in by_name.values():
+            ids.sort()
+        return by_name
+
+    def _start(self, type_id: int) -> int:
+        index = type_id - self._first_id
+        if not 0 <= index < len(self._starts):
+            raise BtfError(f"{self.source}: there is no type {type_id}; the last is {len(self) - 1}")
+        return self._starts[index]
+
+    def _decode(self, type_id: int) -> t.Type:
+        words, start = self._words, self._start(type_id)
+        info, size = words[start + 1], words[start + 2]
+        kind, vlen, flag = t.Kind(info >> 24 & 0x1F), info & 0xFFFF, bool(info >> 31)
+        name, at = self.string(words[start]), start + _FIXED_WORDS
+        match kind:
+            case t.Kind.INT:
+                encoding = words[at]
+                return t.Int(name, size, t.IntEncoding(encoding >> 24 & 7), encoding >> 16 & 0xFF, encoding & 0xFF)
+            case t.Kind.FLOAT:
+                return t.Float(name, size)
+            case t.Kind.PTR:
+                return t.Ptr(size, name)
+            case t.Kind.TYPEDEF:
+                return t.Typedef(name, size)
+            case t.Kind.VOLATILE:
+                return t.Volatile(size, name)
+            case t.Kind.CONST:
+                return t.Const(size, name)
+            case t.Kind.RESTRICT:
+                return t.Restrict(size, name)
+            case t.Kind.TYPE_TAG:
+                return t.TypeTag(name, size, flag)
+            case t.Kind.DECL_TAG:
+                return t.DeclTag(name, size, _signed(words[at], 32), flag)
+            case t.Kind.FWD:
+                return t.Fwd(name, flag)
+            case t.Kind.FUNC:
+                return t.Func(name, size, vlen)
+            case t.Kind.VAR:
+                return t.Var(name, size, words[at])
+            case t.Kind.ARRAY:
+                return t.Array(words[at], words[at + 1], words[at + 2], name)
+            case t.Kind.FUNC_PROTO:
+                params = (t.Param(self.string(words[i]), words[i + 1]) for i in range(at, at + 2 * vlen, 2))
+                return t.FuncProto(size, tuple(params), name)
+            case t.Kind.DATASEC:
+                infos = (t.SecInfo(words[i], words[i + 1], words[i + 2]) for i in range(at, at + 3 * vlen, 3))
+                return t.DataSec(name, size, tuple(infos))
+            case t.Kind.STRUCT | t.Kind.UNION:
+                cls = t.Struct if kind is t.Kind.STRUCT else t.Union
+                return cls(name, size, tuple(self._members(at, vlen, flag)), flag)
+            case t.Kind.ENUM:
+                values = (
+                    t.Enumerator(self.string(words[i]), _signed(words[i + 1], 32) if flag else words[i + 1])
+                    for i in range(at, at + 2 * vlen, 2)
+                )
+                return t.Enum(name, size, tuple(values), flag)
+            case t.Kind.ENUM64:
+                return t.Enum64(name, size, tuple(self._enumerators64(at, vlen, flag)), flag)
+            case _:
+                raise BtfError(f"{self.source}: type {type_id} has kind {kind.name}, which cannot be on disk")
+
+    def _members(self, at: int, vlen: int, kind_flag: bool) -> Iterator[t.Member]:
+        words = self._words
+        for i in range(at, at + 3 * vlen, 3):
+            offset = words[i + 2]
+            # with kind_flag the upper 8 bits are the bitfield's width (BTF_MEMBER_BITFIELD_SIZE)
+            bits = offset >> 24 if kind_flag else 0
+            yield t.Member(self.string(words[i]), words[i + 1], offset & 0xFFFFFF if kind_flag else offset, bits)
+
+    def _enumerators64(self, at: int, vlen: int, signed: bool) -> Iterator[t.Enumerator]:
+        words = self._words
+        for i in range(at, at + 3 * vlen, 3):
+            value = words[i + 1] | words[i + 2] << 32
+            yield t.Enumerator(self.string(words[i]), _signed(value, 64) if signed else value)
+
+
+MAX_CHAIN = 64
+"""Longest chain of typedefs, qualifiers or arrays followed before it counts as a loop (the kernel: MAX_RESOLVE_DEPTH 32)."""
+
+
+class _Header:
+    """Where the two sections of a blob lie, in bytes from its start, and its byte order."""
+
+    __slots__ = ("endian", "str_end", "str_start", "type_end", "type_start")
+
+    def __init__(
+        self, endian: Literal["little", "big"], type_start: int, type_end: int, str_start: int, str_end: int
+    ) -> None:
+        self.endian = endian
+        self.type_start, self.type_end = type_start, type_end
+        self.str_start, self.str_end = str_start, str_end
+
+
+def _read_header(data: bytes, source: str) -> _Header:
+    if len(data) < MIN_HEADER:
+        raise BtfError(f"{source}: {len(data)} bytes cannot be BTF; the header alone has {MIN_HEADER}")
+    endian: Literal["little", "big"] = "little" if data[0] == MAGIC & 0xFF else "big"
+    order = "<" if endian == "little" else ">"
+    magic, version, _flags, hdr_len = struct.unpack_from(order + "HBBI", data)
+    if magic != MAGIC:
+        raise BtfError(f"{source}: not BTF: it starts with {data[:4].hex(' ')} instead of 9f eb 01 00")
+    if version != VERSION:
+        raise BtfError(f"{source}: BTF version {version} is not known; {VERSION} is the only one so far")
+    if not MIN_HEADER <= hdr_len <= len(data):
+        raise BtfError(f"{source}: a header of {hdr_len} bytes does not fit; it is {MIN_HEADER} bytes or more")
+    type_off, type_len, str_off, str_len = struct.unpack_from(order + "IIII", data, 8)
+    for what, offset, length in (("type", type_off, type_len), ("string", str_off, str_len)):
+        if hdr_len + offset + length > len(data):
+            raise BtfError(
+                f"{source}: cut off: the {what} section ends at byte {hdr_len + offset + length} of {len(data)}"
+            )
+    if type_off % 4 or type_len % 4:
+        raise BtfError(f"{source}: the type section is not a whole number of 32-bit words")
+    return _Header(
+        endian,
+        hdr_len + type_off,
+        hdr_len + type_off + type_len,
+        hdr_len + str_off,
+        hdr_len + str_off + str_len,
+    )
+
+
+def _index_types(words: array[int], source: str) -> array[int]:
+    extra = [_EXTRA_WORDS.get(t.Kind(k), 0) + _FIXED_WORDS if k <= max(t.Kind) else 0 for k in range(32)]
+    per_entry = [_WORDS_PER_ENTRY.get(t.Kind(k), 0) if k <= max(t.Kind) else 0 for k in range(32)]
+    extra[t.Kind.VOID] = 0
+    starts = array("I")
+    at, end = 0, len(words)
+    while at < end - 1:
+        info = words[at + 1]
+        kind = info >> 24 & 0x1F
+        step = extra[kind]
+        if not step:
+            raise BtfError(f"{source}: type {len(starts) + 1} has kind {kind}, which is not known")
+        starts.append(at)
+        at += step + per_entry[kind] * (info & 0xFFFF)
+    if at != end:
+        raise BtfError(f"{source}: type {len(starts)} is cut off at the end of the type section")
+    return starts
+
+
+def _signed(value: int, bits: int) -> int:
+    return value - (1 << bits) if value >> (bits - 1) else value

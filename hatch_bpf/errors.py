@@ -1,0 +1,71 @@
+"""Every error of the build side: one base class, and one subclass for each stage.
+
+A message says three things: what is wrong, where (the file, the key or the kernel), and what to do about it.
+The runtime that ships in wheels stands alone and has its own base class in `runtime/errors.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class HatchBpfError(Exception):
+    """Base of everything hatch-bpf raises on purpose; front ends print it and exit, with no traceback."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong in the configuration: the key's full path (`tool.hatch-bpf.kernels[2].arch`) and the rule."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.message}"
+
+
+class ConfigError(HatchBpfError):
+    """The configuration table breaks its schema; carries all the faults at once."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class ToolchainError(HatchBpfError):
+    """A tool or header that the build needs is missing or too old."""
+
+
+class CompileError(HatchBpfError):
+    """clang refused a program source; `stderr` holds its own lines."""
+
+    def __init__(self, source: str, command: Sequence[str], stderr: str) -> None:
+        self.source = source
+        self.command = tuple(command)
+        self.stderr = stderr
+        super().__init__(f"{source} does not compile:\n{stderr.rstrip()}")
+
+
+class BtfError(HatchBpfError):
+    """Bytes that should be BTF or .BTF.ext are not, or break the format's rules."""
+
+
+class ObjectError(HatchBpfError):
+    """A file that should be a BPF object is not, or holds something that hatch-bpf cannot use."""
+
+
+class KernelError(HatchBpfError):
+    """A kernel of the matrix, or the archive it should come from, cannot be had or read."""
+
+
+class RelocationError(HatchBpfError):
+    """A CO-RE relocation record is malformed, or matches a kernel in more than one way."""
+
+
+class MinimizeError(HatchBpfError):
+    """A minimized BTF could not be made."""
+
+
+class SkeletonError(HatchBpfError):
+    """A skeleton cannot be generated from an object: names that clash, layouts that differ between architectures."""
