@@ -258,7 +258,7 @@ class Btf:
 
 
 MAX_CHAIN = 64
-"""Longest chain of typedefs, qualifiers or arrays followed before it counts as a loop (the kernel: MAX_RESOLVE_DEPTH 32)."""
+"""Longest chain of typedefs, qualifiers or arrays followed before it is a loop (the kernel: MAX_RESOLVE_DEPTH, 32)."""
 
 
 class _Header:
