@@ -1,0 +1,93 @@
+"""Program source -> BPF object: one run of clang, with DWARF taken out.
+
+Input: a `NAME.bpf.c` and an architecture. Output: a `CompiledObject`; the same bytes wherever the project lies.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hatch_bpf.arch import Arch
+from hatch_bpf.elf_strip import strip_debug
+from hatch_bpf.errors import CompileError, ToolchainError
+from hatch_bpf.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, tool_environment
+
+DEFAULT_FLAGS = (
+    "-O2",  # the verifier expects optimised code: nothing else is tested with it
+    "-mcpu=v1",  # the instruction set of every kernel; clang's own default changes with its version
+    "-Wall",
+    "-Werror",  # a warning in BPF code is nearly always a program that the verifier rejects
+    "-fno-stack-protector",  # some distributions switch it on, and BPF has no __stack_chk_fail
+)
+"""What `cflags` may override."""
+
+REQUIRED_FLAGS = (
+    "-g",  # BTF is made from debug information
+    "-c",
+    "-fno-ident",  # the compiler's name and version don't belong in the object
+    "-fno-addrsig",  # a table for linkers, in terms of symbol numbers that stripping changes
+    "-fno-asynchronous-unwind-tables",  # libbpf warns of .eh_frame, which some clangs add
+    "-fdebug-compilation-dir=.",  # no absolute path in the object
+)
+"""What the rest of hatch-bpf relies on."""
+
+
+@dataclass(frozen=True)
+class CompiledObject:
+    """What one run of clang made."""
+
+    source: PurePosixPath
+    """The program source, relative to the project."""
+    arch: Arch
+    data: bytes
+    """The ELF, without DWARF."""
+    warnings: str
+    """clang's output, if it said anything."""
+
+
+def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolchain, cflags: Sequence[str]) -> list[str]:
+    """The whole clang command, to be run in `root`; the object goes to standard output."""
+    return [
+        str(toolchain.clang),
+        "-target",
+        arch.clang_target,
+        f"-D__TARGET_ARCH_{arch.target_macro}",
+        *DEFAULT_FLAGS,
+        f"-ffile-prefix-map={root}=.",
+        *cflags,
+        *REQUIRED_FLAGS,
+        # behind all others, so that they only fill gaps such as asm/types.h
+        *(flag for folder in toolchain.system_includes for flag in ("-idirafter", str(folder))),
+        "-o",
+        "-",
+        "--",
+        str(source),
+    ]
+
+
+def compile_source(
+    source: PurePosixPath,
+    *,
+    root: Path,
+    arch: Arch,
+    toolchain: Toolchain,
+    cflags: Sequence[str],
+    environ: Mapping[str, str],
+) -> CompiledObject:
+    """Compile `root / source`. Raises `CompileError` with clang's own lines, or `ToolchainError` for missing headers."""
+    argv = command(source, root=root, arch=arch, toolchain=toolchain, cflags=cflags)
+    done = subprocess.run(argv, cwd=root, capture_output=True, check=False, env=tool_environment(environ))
+    stderr = done.stderr.decode("utf-8", "replace")
+    if done.returncode:
+        missing = re.search(r"fatal error: '((?:bpf|linux|asm)/[\w./-]+)' file not found", stderr)
+        if missing:
+            raise ToolchainError(
+                f"{source} includes <{missing[1]}>, which is not on this system. It comes with libbpf's development "
+                f"package. {INSTALL_LIBBPF_HEADERS}"
+            )
+        raise CompileError(str(source), argv, stderr)
+    return CompiledObject(source, arch, strip_debug(done.stdout, path=str(source)), stderr)

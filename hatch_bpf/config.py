@@ -1,0 +1,221 @@
+"""pyproject table -> `Config`: one schema and one parser for both front ends.
+
+Input: the table under `[tool.hatch.build.hooks.bpf]` or `[tool.hatch-bpf]`, as parsed TOML. Output: a frozen `Config`
+with every default filled in, or a `ConfigError` that lists all faults, each with the key's full path and a suggestion.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from hatch_bpf import arch
+from hatch_bpf.errors import ConfigError, Fault
+from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Pattern
+
+ARCHIVE_VARIABLE = "BTFHUB_ARCHIVE"
+"""Environment variable that overrides `btf-archive`."""
+
+HOST = "host"
+"""The entry of `kernels` that stands for the machine that builds."""
+
+Minimizer = Literal["builtin", "bpftool"]
+OnUnportable = Literal["error", "warn", "ignore"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a package declares about its BPF programs."""
+
+    programs: tuple[str, ...]
+    """`programs`: globs of program sources, relative to the project; empty: every *.bpf.c in the wheel's packages."""
+    archs: tuple[arch.Arch, ...]
+    """`archs`: architectures to build objects for, and to take kernels of; by default the build machine's."""
+    btf_archive: Path | None
+    """`btf-archive`: folder in BTFHub's layout that patterns select from; BTFHUB_ARCHIVE overrides it."""
+    kernels: tuple[Entry, ...]
+    """`kernels`: the kernel matrix: patterns, single BTF files, and `host`."""
+    cflags: tuple[str, ...]
+    """`cflags`: more arguments for clang, behind hatch-bpf's own; it runs in the project's folder."""
+    events: Mapping[str, str]
+    """`events`: the struct that a ring buffer or perf buffer carries, by the map's name."""
+    types: tuple[str, ...]
+    """`types`: more structs, unions and enums that the skeletons should declare."""
+    minimizer: Minimizer
+    """`minimizer`: what makes the minimized BTFs; `bpftool` runs `bpftool gen min_core_btf` instead of our own."""
+    on_unportable: OnUnportable
+    """`on-unportable`: what a program that will not load on a kernel of the matrix does to the build."""
+
+
+_KEYS = (
+    "programs",
+    "archs",
+    "btf-archive",
+    "kernels",
+    "cflags",
+    "events",
+    "types",
+    "minimizer",
+    "on-unportable",
+)
+_KERNEL_KEYS = ("btf", "release", "arch", "distro", "version")
+_T = TypeVar("_T")
+
+
+def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read a table. `key` is its dotted path, for messages; relative paths are against `root`.
+
+    Raises `ConfigError` with every fault there is.
+    """
+    reader = _Reader(table, key)
+    reader.reject_unknown(_KEYS)
+    archs = _archs(reader)
+    config = Config(
+        programs=reader.strings("programs"),
+        archs=archs,
+        btf_archive=_archive(reader, root, environ),
+        kernels=_kernels(reader, root, archs),
+        cflags=reader.strings("cflags"),
+        events=reader.string_table("events"),
+        types=reader.strings("types"),
+        minimizer=cast(Minimizer, reader.choice("minimizer", ("builtin", "bpftool"))),
+        on_unportable=cast(OnUnportable, reader.choice("on-unportable", ("error", "warn", "ignore"))),
+    )
+    if reader.faults:
+        raise ConfigError(reader.faults)
+    return config
+
+
+def _archs(reader: _Reader) -> tuple[arch.Arch, ...]:
+    names = reader.strings("archs")
+    if names:
+        known = (reader.known(f"archs[{i}]", name, tuple(arch.ARCHES)) for i, name in enumerate(names))
+        # the table's order, and each once: the same archs in another order must give the same wheel
+        chosen = {name for name in known if name}
+        return tuple(value for name, value in arch.ARCHES.items() if name in chosen)
+    machine = arch.build_machine()
+    if machine is None:
+        reader.fault("archs", "must be given: this machine's architecture is not one that BPF objects can be built for")
+        return ()
+    return (machine,)
+
+
+def _archive(reader: _Reader, root: Path, environ: Mapping[str, str]) -> Path | None:
+    declared = reader.string("btf-archive")
+    if environ.get(ARCHIVE_VARIABLE):
+        return Path(environ[ARCHIVE_VARIABLE]).absolute()
+    return root / declared if declared else None
+
+
+def _kernels(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> tuple[Entry, ...]:
+    entries: list[Entry] = []
+    for i, item in enumerate(reader.list("kernels")):
+        if item == HOST:
+            entries.append(Host())
+        elif isinstance(item, str):
+            entries.append(_pattern(reader.at(f"kernels[{i}]"), item))
+        elif isinstance(item, Mapping):
+            entries.extend(_btf_file(_Reader(item, reader.at(f"kernels[{i}]"), reader.faults), root, archs))
+        else:
+            reader.fault(f"kernels[{i}]", f"must be a pattern, a table or {HOST!r} (got {item!r})")
+    return tuple(entries)
+
+
+def _pattern(key: str, text: str) -> Pattern:
+    return Pattern(text, key=key)
+
+
+def _btf_file(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> list[BtfFile]:
+    reader.reject_unknown(_KERNEL_KEYS)
+    path, release = reader.string("btf", required=True), reader.string("release", required=True)
+    name = reader.string("arch")
+    if name:
+        name = reader.known("arch", name, tuple(arch.ARCHES))
+    elif len(archs) == 1:
+        name = archs[0].name
+    else:
+        reader.fault("arch", "must be given, since the package is built for more than one architecture")
+    distro, version = reader.string("distro"), reader.string("version")
+    for part, value in (("release", release), ("distro", distro), ("version", version)):
+        if "/" in value:
+            reader.fault(part, f"must not contain a slash (got {value!r})")
+    if not (path and release and name):
+        return []
+    return [BtfFile(root / path, release=release, arch=name, distro=distro, version=version, key=reader.key)]
+
+
+class _Reader:
+    """Takes typed values out of one table and collects what is wrong with them."""
+
+    def __init__(self, table: Mapping[str, Any], key: str, faults: list[Fault] | None = None) -> None:
+        self.table = table
+        self.key = key
+        self.faults: list[Fault] = [] if faults is None else faults
+
+    def at(self, name: str) -> str:
+        """Full path of a key of this table."""
+        return f"{self.key}.{name}"
+
+    def fault(self, name: str, message: str) -> None:
+        self.faults.append(Fault(self.at(name), message))
+
+    def reject_unknown(self, keys: Sequence[str]) -> None:
+        for name in self.table:
+            if name not in keys:
+                self.fault(name, f"is not an option{suggestion(name, keys)}; the options are {', '.join(keys)}")
+
+    def known(self, name: str, value: str, choices: Sequence[str]) -> str:
+        """`value` if it is one of the choices; else a fault, and an empty string."""
+        if value in choices:
+            return value
+        self.fault(name, f"must be one of {', '.join(choices)} (got {value!r}{suggestion(value, choices)})")
+        return ""
+
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """One of a few strings, of which the first is the default."""
+        value = self.string(name)
+        return self.known(name, value, choices) if value else choices[0]
+
+    def string(self, name: str, *, required: bool = False) -> str:
+        """A string that is not empty; an absent one is empty."""
+        if name not in self.table:
+            if required:
+                self.fault(name, "is missing")
+            return ""
+        return self._typed(name, self.table[name], _is_string, "a string that is not empty", "")
+
+    def strings(self, name: str) -> tuple[str, ...]:
+        return tuple(
+            self._typed(f"{name}[{i}]", item, _is_string, "a string that is not empty", "")
+            for i, item in enumerate(self.list(name))
+        )
+
+    def list(self, name: str) -> Sequence[Any]:
+        return self._typed(name, self.table.get(name, []), lambda value: isinstance(value, list), "a list", [])
+
+    def string_table(self, name: str) -> dict[str, str]:
+        table = self._typed(name, self.table.get(name, {}), lambda value: isinstance(value, Mapping), "a table", {})
+        return {
+            item: self._typed(f"{name}.{item}", value, _is_string, "a string that is not empty", "")
+            for item, value in sorted(table.items())
+        }
+
+    def _typed(self, name: str, value: _T, test: Callable[[Any], bool], what: str, otherwise: _T) -> _T:
+        if test(value):
+            return value
+        self.fault(name, f"must be {what} (got {value!r})")
+        return otherwise
+
+
+def _is_string(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def suggestion(value: str, choices: Sequence[str]) -> str:
+    """`, did you mean 'x'?` when a choice is near, else nothing."""
+    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.6)
+    return f", did you mean {near[0]!r}?" if near else ""
