@@ -1,0 +1,113 @@
+"""Which kernel: `distro/version/arch/release`, as BTFHub files it.
+
+Input: such a text, or the running machine. Output: a `Kernel`, or `KernelError`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import total_ordering
+from pathlib import Path
+
+from hatch_bpf import arch as arches
+from hatch_bpf.errors import KernelError
+
+OS_RELEASE = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
+"""Where os-release(5) says the distribution describes itself; the first that is there counts."""
+UNKNOWN = "-"
+"""How an empty distro or version is written: a kernel of nobody's distribution, or a rolling one without a version."""
+
+
+@total_ordering
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel build. Kernels sort as people count: 6.1.0-9 before 6.1.0-50."""
+
+    distro: str
+    """os-release's ID; empty when the distribution is not known."""
+    version: str
+    """os-release's VERSION_ID; empty for a rolling distribution."""
+    arch: str
+    """A name in `hatch_bpf.arch.ARCHES`."""
+    release: str
+    """`uname -r`."""
+
+    def __post_init__(self) -> None:
+        if self.arch not in arches.ARCHES:
+            known = ", ".join(arches.ARCHES)
+            raise KernelError(f'"{self.arch}" is not an architecture; write one of {known}')
+        for what, text in (("distro", self.distro), ("version", self.version), ("release", self.release)):
+            if "/" in text or not text.isprintable() or text in (".", "..") or (what == "release" and not text):
+                raise KernelError(f"{text!r} cannot be the {what} of a kernel: write it as one part of a path")
+
+    def __str__(self) -> str:
+        return f"{self.distro or UNKNOWN}/{self.version or UNKNOWN}/{self.arch}/{self.release}"
+
+    def __lt__(self, other: Kernel) -> bool:
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[object, ...]:
+        # the text itself comes last, so that what only reads alike (07 and 7) still has one order
+        return natural(self.distro), natural(self.version), self.arch, natural(self.release), str(self)
+
+    @classmethod
+    def parse(cls, text: str) -> Kernel:
+        """Read `distro/version/arch/release`; the arch may be spelled as `uname -m` does. Raises `KernelError`."""
+        parts = text.split("/")
+        if len(parts) != 4:
+            raise KernelError(f'"{text}" does not name a kernel: write distro/version/arch/release')
+        distro, version, machine, release = parts
+        arch = arches.by_machine(machine)
+        return cls(
+            "" if distro == UNKNOWN else distro,
+            "" if version == UNKNOWN else version,
+            arch.name if arch else machine,
+            release,
+        )
+
+
+def natural(text: str) -> tuple[tuple[str, int], ...]:
+    """A sort key that takes runs of digits as numbers."""
+    return tuple((word, int(digits or 0)) for word, digits in re.findall(r"(\D*)([0-9]*)", text))
+
+
+def host() -> Kernel:
+    """The running machine's kernel. In a container the distro is the container's, the release the host's."""
+    uname = os.uname()
+    arch = arches.by_machine(uname.machine)
+    if arch is None:
+        raise KernelError(
+            f'the running machine is "{uname.machine}", for which hatch-bpf has no BPF target; '
+            f'take "host" out of kernels'
+        )
+    fields = parse_os_release(_os_release_text())
+    return Kernel(fields.get("ID", "linux"), fields.get("VERSION_ID", ""), arch.name, uname.release)
+
+
+def parse_os_release(text: str) -> Mapping[str, str]:
+    """The assignments of an os-release file, with quotes and escapes resolved as a shell does; broken lines go."""
+    fields = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if not equals or name.startswith("#"):
+            continue
+        try:
+            words = shlex.split(value)
+        except ValueError:
+            continue
+        fields[name] = words[0] if words else ""
+    return fields
+
+
+def _os_release_text() -> str:
+    for path in OS_RELEASE:
+        try:
+            return path.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+    return ""

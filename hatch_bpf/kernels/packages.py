@@ -1,0 +1,142 @@
+"""Kernel packages, .deb and .rpm -> the kernel image in them.
+
+Input: an open package. Output: the bytes of its vmlinuz, or `KernelError`. Nothing is unpacked to disk and no
+package tool is needed; the package is read front to back until the image has come.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import PurePosixPath
+from typing import BinaryIO
+
+from hatch_bpf.errors import KernelError
+from hatch_bpf.kernels import compression
+
+DEB_MAGIC = b"!<arch>\n"
+RPM_MAGIC = b"\xed\xab\xee\xdb"
+MAX_IMAGE = 512 << 20
+"""Largest kernel image taken, in bytes, packed or not; a vmlinux without debug information has 40 to 80 MB."""
+_AR_HEADER = 60
+_RPM_LEAD = 96
+_RPM_HEADER_MAGIC = b"\x8e\xad\xe8"
+_CPIO_HEADER = 110
+
+
+def vmlinuz_of_deb(file: BinaryIO, source: str) -> bytes:
+    """The vmlinuz of a Debian package. `source` names it in errors."""
+    file.seek(len(DEB_MAGIC))
+    while True:
+        header = file.read(_AR_HEADER)
+        if len(header) < _AR_HEADER or header[58:] != b"`\n":
+            raise KernelError(f"{source}: no data.tar in this Debian package, or the file is cut off; get it anew")
+        name = header[:16].decode("latin-1").strip().rstrip("/")
+        size = _decimal(header[48:58], source)
+        if name.startswith("data.tar"):
+            break
+        file.seek(size + size % 2, 1)
+    start = file.read(8)
+    file.seek(-len(start), 1)
+    fmt = compression.detect(start)
+    plain: BinaryIO = file
+    if fmt:
+        # RawIOBase is what tarfile reads from; the cast to BinaryIO is only for the type checker
+        plain = compression.PlainStream(compression.read_chunks(file, fmt, source=source))  # type: ignore[assignment]
+    try:
+        with tarfile.open(fileobj=plain, mode="r|", bufsize=compression.CHUNK) as tar:
+            for member in tar:
+                if member.isreg() and _is_image(member.name):
+                    _check_size(member.size, source)
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    return content.read()
+    except KernelError:
+        raise
+    # tarfile lets more than its own errors out of hostile headers
+    except Exception as error:
+        raise KernelError(f"{source}: its data.tar is corrupt or cut off ({error}); get the file anew") from error
+    raise _no_image(source, "linux-image-* (from Linux 6.19 on: linux-binary-*)")
+
+
+def vmlinuz_of_rpm(file: BinaryIO, source: str) -> bytes:
+    """The vmlinuz of an RPM package. `source` names it in errors."""
+    file.seek(_RPM_LEAD)
+    _skip_rpm_header(file, source)
+    # the signature header is padded to 8 bytes, the main header is not
+    file.seek(-file.tell() % 8, 1)
+    _skip_rpm_header(file, source)
+    start = file.read(8)
+    file.seek(-len(start), 1)
+    fmt = compression.detect(start)
+    if fmt is None:
+        raise KernelError(f"{source}: the compression of this RPM's payload is not known, or the file is cut off")
+    stream = _Reader(compression.PlainStream(compression.read_chunks(file, fmt, source=source)), source)
+    while True:
+        header = stream.read(_CPIO_HEADER)
+        if header[:6] not in (b"070701", b"070702"):
+            raise KernelError(f"{source}: the payload of this RPM is not the cpio archive it should be")
+        mode, size, name_size = (_hexadecimal(header[at : at + 8], source) for at in (14, 54, 94))
+        # header and name together, and the content, are padded to 4 bytes each
+        name = stream.read(name_size + -(_CPIO_HEADER + name_size) % 4)[:name_size].rstrip(b"\0").decode("latin-1")
+        if name == "TRAILER!!!":
+            raise _no_image(source, "kernel-core")
+        if mode & 0o170000 == 0o100000 and size and _is_image(name):
+            _check_size(size, source)
+            return stream.read(size)
+        stream.skip(size + -size % 4)
+
+
+class _Reader:
+    """Exact reads from a stream."""
+
+    def __init__(self, stream: compression.PlainStream, source: str) -> None:
+        self._stream = stream
+        self._source = source
+
+    def read(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            chunk = self._stream.read(min(count - len(data), compression.CHUNK))
+            if not chunk:
+                raise KernelError(f"{self._source}: cut off in the middle of a file; get it anew")
+            data += chunk
+        return bytes(data)
+
+    def skip(self, count: int) -> None:
+        while count:
+            count -= len(self.read(min(count, compression.CHUNK)))
+
+
+def _skip_rpm_header(file: BinaryIO, source: str) -> None:
+    header = file.read(16)
+    if header[:3] != _RPM_HEADER_MAGIC:
+        raise KernelError(f"{source}: the headers of this RPM are broken or cut off; get the file anew")
+    entries, size = int.from_bytes(header[8:12], "big"), int.from_bytes(header[12:16], "big")
+    file.seek(16 * entries + size, 1)
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).name.startswith("vmlinuz")
+
+
+def _check_size(size: int, source: str) -> None:
+    if size > MAX_IMAGE:
+        raise KernelError(f"{source}: its kernel image has {size >> 20} MiB, more than any kernel; get the file anew")
+
+
+def _no_image(source: str, right: str) -> KernelError:
+    return KernelError(f"{source}: no kernel image (vmlinuz) in this package; the one that has it is {right}")
+
+
+def _decimal(text: bytes, source: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise KernelError(f"{source}: a broken header in this Debian package; get the file anew") from None
+
+
+def _hexadecimal(text: bytes, source: str) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        raise KernelError(f"{source}: a broken header in this RPM's payload; get the file anew") from None
