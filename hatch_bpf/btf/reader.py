@@ -10,6 +10,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -19,7 +20,12 @@ from hatch_bpf.errors import BtfError
 MAGIC = 0xEB9F
 VERSION = 1
 MIN_HEADER = 24
-"""Bytes of the header that every version has; newer ones append fields (bpftool 7.8 writes 32)."""
+"""Bytes of the header that every version has."""
+LAYOUT_HEADER = 32
+"""Bytes of a header that also says where the layout section is (Linux 7.1): the sizes of each kind, for old readers."""
+KIND_MASK = 0x7F
+VLEN_MASK = 0xFFFFFF
+"""Linux 7.1 widened kind from 5 to 7 bits and vlen from 16 to 24; until then the bits had to be 0."""
 
 _FIXED_WORDS = 3
 """32-bit words that every type starts with: name_off, info, size or type."""
@@ -29,6 +35,30 @@ _WORDS_PER_ENTRY = {
     t.Kind.STRUCT: 3, t.Kind.UNION: 3, t.Kind.ENUM: 2, t.Kind.FUNC_PROTO: 2, t.Kind.DATASEC: 3, t.Kind.ENUM64: 3,
 }  # fmt: skip
 """Words behind the fixed part for each of the vlen entries, by kind."""
+
+
+_KINDS = {int(kind): kind for kind in t.Kind}
+_LONG_NAMES = (
+    "long", "long int", "int long", "unsigned long", "long unsigned", "unsigned long int", "unsigned int long",
+    "long unsigned int", "long int unsigned", "int unsigned long", "int long unsigned",
+)  # fmt: skip
+"""The ways that compilers spell `long` and `unsigned long` in debug information."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of a blob: where its sections lie, in bytes from the blob's start."""
+
+    endian: Literal["little", "big"]
+    flags: int
+    size: int
+    """Bytes of the header itself."""
+    type_start: int
+    type_end: int
+    str_start: int
+    str_end: int
+    layout_start: int = 0
+    layout_end: int = 0
 
 
 class Btf:
@@ -46,6 +76,7 @@ class Btf:
         self._base_strings = base.string_bytes if base else 0
         header = _read_header(data, source)
         self.endian: Literal["little", "big"] = header.endian
+        self.header = header
         self.strings = data[header.str_start : header.str_end]
         """The string section of this blob, without the base's."""
         if not self.strings and not base:
@@ -60,6 +91,7 @@ class Btf:
         """The type section, as 32-bit words in the machine's order."""
         self._starts = _index_types(words, source)
         """Word index of each type of this blob, in id order."""
+        self._decoded: dict[int, t.Type] = {}
 
     def __len__(self) -> int:
         """Number of types, void and the base's among them; valid ids are below it."""
@@ -76,8 +108,13 @@ class Btf:
         return self._base_strings + len(self.strings)
 
     def __iter__(self) -> Iterator[t.Type]:
-        """Every type, void first."""
-        return (self[type_id] for type_id in range(len(self)))
+        """Every type, void first. Unlike those asked for by id, they are not kept decoded."""
+        if self.base is not None:
+            yield from self.base
+        else:
+            yield t.Void()
+        for type_id in range(self._first_id, len(self)):
+            yield self._decode(type_id)
 
     def __getitem__(self, type_id: int) -> t.Type:
         """Decode one type. Raises `BtfError` for an id that isn't there."""
@@ -85,7 +122,10 @@ class Btf:
             return t.Void()
         if type_id < self._first_id and self.base is not None:
             return self.base[type_id]
-        return self._decode(type_id)
+        found = self._decoded.get(type_id)
+        if found is None:
+            found = self._decoded[type_id] = self._decode(type_id)
+        return found
 
     def kind(self, type_id: int) -> t.Kind:
         """The kind of a type, without decoding it."""
@@ -93,7 +133,7 @@ class Btf:
             return t.Kind.VOID
         if type_id < self._first_id and self.base is not None:
             return self.base.kind(type_id)
-        return t.Kind(self._words[self._start(type_id) + 1] >> 24 & 0x1F)
+        return _KINDS[self._words[self._start(type_id) + 1] >> 24 & KIND_MASK]
 
     def name(self, type_id: int) -> str:
         """The name of a type, without decoding the rest; empty for the anonymous."""
@@ -106,8 +146,13 @@ class Btf:
     def find(self, name: str, *kinds: t.Kind) -> list[int]:
         """Ids of the types with exactly this name, of the given kinds (of any kind, if none is given), rising."""
         found = self.base.find(name, *kinds) if self.base else []
-        own = self._ids_by_name.get(name, ())
+        own = sorted(type_id for offset in self._offsets(name) for type_id in self._named(offset))
         return found + [type_id for type_id in own if not kinds or self.kind(type_id) in kinds]
+
+    def flavors(self, name: str) -> list[str]:
+        """Strings that begin with `name___`: names that CO-RE may take for flavors of `name`. Few kernels have any."""
+        found = self.base.flavors(name) if self.base else []
+        return found + [flavor for flavor in self._flavored if flavor.startswith(f"{name}___")]
 
     def string(self, offset: int) -> str:
         """The string at an offset of the string section. Bytes that are not UTF-8 come back as surrogates."""
@@ -145,6 +190,8 @@ class Btf:
                 case t.Var():
                     type_id = found.type_id
                 case t.Int() | t.Struct() | t.Union() | t.Enum() | t.Enum64() | t.Float() | t.DataSec():
+                    if count * found.size > 0xFFFFFFFF:
+                        raise BtfError(f"{self.source}: type {type_id} in arrays takes more than 4 GiB")
                     return count * found.size
                 case _:
                     break
@@ -153,35 +200,53 @@ class Btf:
     @cached_property
     def pointer_size(self) -> int:
         """4 or 8, guessed from the size of `long` as libbpf's determine_ptr_size() does; 8 when it isn't there."""
-        for name in (
-            "long",
-            "long int",
-            "int long",
-            "unsigned long",
-            "long unsigned int",
-            "unsigned long int",
-        ):
-            for type_id in self.find(name, t.Kind.INT):
-                size = self.size_of(type_id)
-                if size in (4, 8):
-                    return size
-        return 8
+        if self.base is not None:
+            return self.base.pointer_size
+        longs = sorted(type_id for name in _LONG_NAMES for type_id in self.find(name, t.Kind.INT))
+        sizes = (self._words[self._start(type_id) + 2] for type_id in longs)
+        return next((size for size in sizes if size in (4, 8)), 8)
 
     @cached_property
-    def _ids_by_name(self) -> dict[str, list[int]]:
-        """Ids of this blob's own named types, by name."""
-        by_offset: dict[int, list[int]] = {}
-        words = self._words
-        for type_id, start in enumerate(self._starts, self._first_id):
-            offset = words[start]
-            if offset:
-                by_offset.setdefault(offset, []).append(type_id)
-        by_name: dict[str, list[int]] = {}
-        for offset, ids in by_offset.items():
-            by_name.setdefault(self.string(offset), []).extend(ids)
-        for ids in by_name.values():
-            ids.sort()
-        return by_name
+    def _name_offsets(self) -> array[int]:
+        """Name offset of each of this blob's own types."""
+        return array("I", map(self._words.__getitem__, self._starts))
+
+    @cached_property
+    def _name_offset_bytes(self) -> bytes:
+        return self._name_offsets.tobytes()
+
+    @cached_property
+    def _distinct_name_offsets(self) -> frozenset[int]:
+        return frozenset(self._name_offsets)
+
+    @cached_property
+    def _flavored(self) -> list[str]:
+        """The strings of this blob that hold `___`, behind which a flavor may stand."""
+        found, at = [], self.strings.find(b"___")
+        while at >= 0:
+            start, end = self.strings.rfind(b"\0", 0, at) + 1, self.strings.find(b"\0", at)
+            found.append(self.strings[start:end].decode("utf-8", "surrogateescape"))
+            at = self.strings.find(b"___", end)
+        return found
+
+    def _offsets(self, name: str) -> Iterator[int]:
+        """Where a name of this blob's own types stands in the strings; it may be the tail of a longer one."""
+        needle = name.encode("utf-8", "surrogateescape") + b"\0"
+        at = self.strings.find(needle) if name else -1
+        while at >= 0:
+            if self._base_strings + at in self._distinct_name_offsets:
+                yield self._base_strings + at
+            at = self.strings.find(needle, at + 1)
+
+    def _named(self, offset: int) -> Iterator[int]:
+        """Ids of this blob's own types whose name is at `offset`."""
+        # bytes.find() over the offsets is a hundred times faster than a loop, and no index has to be built first
+        needle = offset.to_bytes(4, sys.byteorder)
+        at = self._name_offset_bytes.find(needle)
+        while at >= 0:
+            if at % 4 == 0:
+                yield self._first_id + at // 4
+            at = self._name_offset_bytes.find(needle, at + 1)
 
     def _start(self, type_id: int) -> int:
         index = type_id - self._first_id
@@ -192,12 +257,12 @@ class Btf:
     def _decode(self, type_id: int) -> t.Type:
         words, start = self._words, self._start(type_id)
         info, size = words[start + 1], words[start + 2]
-        kind, vlen, flag = t.Kind(info >> 24 & 0x1F), info & 0xFFFF, bool(info >> 31)
+        kind, vlen, flag = _KINDS[info >> 24 & KIND_MASK], info & VLEN_MASK, bool(info >> 31)
         name, at = self.string(words[start]), start + _FIXED_WORDS
         match kind:
             case t.Kind.INT:
                 encoding = words[at]
-                return t.Int(name, size, t.IntEncoding(encoding >> 24 & 7), encoding >> 16 & 0xFF, encoding & 0xFF)
+                return t.Int(name, size, t.IntEncoding(encoding >> 24 & 0xF), encoding >> 16 & 0xFF, encoding & 0xFF)
             case t.Kind.FLOAT:
                 return t.Float(name, size)
             case t.Kind.PTR:
@@ -261,62 +326,42 @@ MAX_CHAIN = 64
 """Longest chain of typedefs, qualifiers or arrays followed before it is a loop (the kernel: MAX_RESOLVE_DEPTH, 32)."""
 
 
-class _Header:
-    """Where the two sections of a blob lie, in bytes from its start, and its byte order."""
-
-    __slots__ = ("endian", "str_end", "str_start", "type_end", "type_start")
-
-    def __init__(
-        self, endian: Literal["little", "big"], type_start: int, type_end: int, str_start: int, str_end: int
-    ) -> None:
-        self.endian = endian
-        self.type_start, self.type_end = type_start, type_end
-        self.str_start, self.str_end = str_start, str_end
-
-
-def _read_header(data: bytes, source: str) -> _Header:
+def _read_header(data: bytes, source: str) -> Header:
     if len(data) < MIN_HEADER:
         raise BtfError(f"{source}: {len(data)} bytes cannot be BTF; the header alone has {MIN_HEADER}")
     endian: Literal["little", "big"] = "little" if data[0] == MAGIC & 0xFF else "big"
     order = "<" if endian == "little" else ">"
-    magic, version, _flags, hdr_len = struct.unpack_from(order + "HBBI", data)
+    magic, version, flags, size = struct.unpack_from(order + "HBBI", data)
     if magic != MAGIC:
         raise BtfError(f"{source}: not BTF: it starts with {data[:4].hex(' ')} instead of 9f eb 01 00")
     if version != VERSION:
         raise BtfError(f"{source}: BTF version {version} is not known; {VERSION} is the only one so far")
-    if not MIN_HEADER <= hdr_len <= len(data):
-        raise BtfError(f"{source}: a header of {hdr_len} bytes does not fit; it is {MIN_HEADER} bytes or more")
-    type_off, type_len, str_off, str_len = struct.unpack_from(order + "IIII", data, 8)
-    for what, offset, length in (("type", type_off, type_len), ("string", str_off, str_len)):
-        if hdr_len + offset + length > len(data):
-            raise BtfError(
-                f"{source}: cut off: the {what} section ends at byte {hdr_len + offset + length} of {len(data)}"
-            )
-    if type_off % 4 or type_len % 4:
+    if not MIN_HEADER <= size <= len(data):
+        raise BtfError(f"{source}: a header of {size} bytes does not fit; it is {MIN_HEADER} bytes or more")
+    words = struct.unpack_from(f"{order}{6 if size >= LAYOUT_HEADER else 4}I", data, 8)
+    bounds = []
+    for what, offset, length in zip(("type", "string", "layout"), words[::2], words[1::2], strict=False):
+        start = size + offset
+        if start + length > len(data):
+            raise BtfError(f"{source}: cut off: the {what} section ends at byte {start + length} of {len(data)}")
+        bounds += [start, start + length]
+    if words[0] % 4 or words[1] % 4:
         raise BtfError(f"{source}: the type section is not a whole number of 32-bit words")
-    return _Header(
-        endian,
-        hdr_len + type_off,
-        hdr_len + type_off + type_len,
-        hdr_len + str_off,
-        hdr_len + str_off + str_len,
-    )
+    return Header(endian, flags, size, *bounds)
 
 
 def _index_types(words: array[int], source: str) -> array[int]:
-    extra = [_EXTRA_WORDS.get(t.Kind(k), 0) + _FIXED_WORDS if k <= max(t.Kind) else 0 for k in range(32)]
-    per_entry = [_WORDS_PER_ENTRY.get(t.Kind(k), 0) if k <= max(t.Kind) else 0 for k in range(32)]
-    extra[t.Kind.VOID] = 0
+    fixed = [_FIXED_WORDS + _EXTRA_WORDS.get(kind, 0) for kind in t.Kind]
+    per_entry = [_WORDS_PER_ENTRY.get(kind, 0) for kind in t.Kind]
     starts = array("I")
     at, end = 0, len(words)
     while at < end - 1:
         info = words[at + 1]
-        kind = info >> 24 & 0x1F
-        step = extra[kind]
-        if not step:
+        kind = info >> 24 & KIND_MASK
+        if not 0 < kind < len(fixed):
             raise BtfError(f"{source}: type {len(starts) + 1} has kind {kind}, which is not known")
         starts.append(at)
-        at += step + per_entry[kind] * (info & 0xFFFF)
+        at += fixed[kind] + per_entry[kind] * (info & VLEN_MASK)
     if at != end:
         raise BtfError(f"{source}: type {len(starts)} is cut off at the end of the type section")
     return starts
