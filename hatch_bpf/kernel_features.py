@@ -1,0 +1,161 @@
+"""A kernel's BTF -> `KernelFeatures`: what the kernel says of itself there, so that no table of versions is needed.
+
+Input: the full BTF of a vmlinux. Output: which helpers, map types, program types and attach types it has; whether it has a
+function, a tracepoint, a kfunc, a kernel variable; and what its verifier can follow, told by the fields that came with it.
+Distributions backport BPF into old kernels, so a version says little; the BTF says what was compiled in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from hatch_bpf.btf import types as t
+from hatch_bpf.btf.reader import Btf
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """What the kernel's verifier knows while it walks a program, where kernels differ."""
+
+    follows_constants: bool = True
+    """It decides every comparison of two constants, and keeps constants that are spilled to the stack (Linux 5.3);
+    older ones only decide `==` and `!=` with an immediate, and forget what is spilled, unless it is 0."""
+    follows_small_spills: bool = True
+    """It keeps constants of less than eight bytes on the stack (Linux 5.16)."""
+    follows_immediate_stores: bool = True
+    """It keeps constants that a store with an immediate puts on the stack (Linux 6.3)."""
+    reads_frozen_maps: bool = True
+    """It knows the values of read-only globals and of kconfig externs (Linux 5.5)."""
+    skips_uncalled_globals: bool = True
+    """It checks a global function only if a call of it can be reached (Linux 6.8); older ones check all."""
+
+
+class KernelFeatures:
+    """Answers about one kernel, read from its BTF on demand.
+
+    An answer of None means that this BTF cannot tell: it has no such enum, or lists no functions at all.
+    """
+
+    def __init__(self, btf: Btf) -> None:
+        self.btf = btf
+
+    @cached_property
+    def helpers(self) -> frozenset[int] | None:
+        """Numbers of the helpers it knows, of `enum bpf_func_id`."""
+        return self._values("bpf_func_id", "BPF_FUNC_")
+
+    @cached_property
+    def map_types(self) -> frozenset[int] | None:
+        return self._values("bpf_map_type", "BPF_MAP_TYPE_")
+
+    @cached_property
+    def program_types(self) -> frozenset[str] | None:
+        """Names of `enum bpf_prog_type`, without BPF_PROG_TYPE_."""
+        return self._names("bpf_prog_type", "BPF_PROG_TYPE_")
+
+    @cached_property
+    def attach_types(self) -> frozenset[str] | None:
+        """Names of `enum bpf_attach_type`."""
+        return self._names("bpf_attach_type", "")
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        return Verifier(
+            follows_constants=self.has_member("bpf_reg_state", "precise"),
+            # no field came with this one; the helper is of the same release, and as old in what distributions ship
+            follows_small_spills=self._has_helper("BPF_FUNC_kallsyms_lookup_name"),
+            follows_immediate_stores=self.has_member("bpf_map_ops", "map_mem_usage"),
+            reads_frozen_maps=self.has_member("bpf_map", "writecnt"),
+            skips_uncalled_globals=self.has_member("bpf_func_info_aux", "called"),
+        )
+
+    @cached_property
+    def has_global_data(self) -> bool:
+        """Whether maps can back global variables (Linux 5.2)."""
+        return self.has_member("bpf_map_ops", "map_direct_value_addr")
+
+    @cached_property
+    def has_xdp_frags(self) -> bool:
+        """Whether it takes BPF_F_XDP_HAS_FRAGS (Linux 5.18)."""
+        return self.has_member("bpf_prog_aux", "xdp_has_frags")
+
+    @cached_property
+    def has_sleepable(self) -> bool:
+        """Whether it takes BPF_F_SLEEPABLE (Linux 5.10)."""
+        return self.has_member("bpf_prog_aux", "sleepable") or self.has_member("bpf_prog", "sleepable")
+
+    def has_helper_name(self, name: str) -> bool | None:
+        """Whether `enum bpf_func_id` has this enumerator."""
+        return None if self.helpers is None else self._has_helper(name)
+
+    def has_function(self, name: str) -> bool | None:
+        """Whether a FUNC has this name; None where the BTF lists no functions."""
+        if self.btf.find(name, t.Kind.FUNC):
+            return True
+        return False if self._lists_functions else None
+
+    def has_tracepoint(self, name: str) -> bool | None:
+        """Whether `btf_trace_NAME` is there; None where the BTF lists no tracepoints."""
+        if self.btf.find(f"btf_trace_{name}", t.Kind.TYPEDEF):
+            return True
+        return False if self._lists_tracepoints else None
+
+    def has_kfunc(self, name: str) -> bool | None:
+        """Whether a FUNC has this name and, where the kernel tags its kfuncs, is tagged as one."""
+        has_function = self.has_function(name)
+        if not has_function or not self._kfunc_ids:
+            return has_function
+        return any(type_id in self._kfunc_ids for type_id in self.btf.find(name, t.Kind.FUNC))
+
+    def has_variable(self, name: str) -> bool:
+        """Whether the BTF has the kernel variable: what a typed ksym needs. BTF lists per-CPU variables only."""
+        return bool(self.btf.find(name, t.Kind.VAR))
+
+    def has_struct(self, name: str) -> bool:
+        return bool(self.btf.find(name, t.Kind.STRUCT))
+
+    def has_member(self, struct: str, member: str) -> bool:
+        """Whether a struct has a member of that name, at its top level."""
+        for type_id in self.btf.find(struct, t.Kind.STRUCT):
+            found = self.btf[type_id]
+            if isinstance(found, t.Struct) and any(field.name == member for field in found.members):
+                return True
+        return False
+
+    @cached_property
+    def _lists_functions(self) -> bool:
+        # every kernel has the BPF system call's own functions, under one of the names that its age gives them
+        names = ("bpf_prog_load", "bpf_check", "map_create", "bpf_prog_select_runtime", "schedule")
+        return any(self.btf.find(name, t.Kind.FUNC) for name in names)
+
+    @cached_property
+    def _lists_tracepoints(self) -> bool:
+        # tracepoints of the scheduler are in every kernel that has any
+        return any(self.btf.find(f"btf_trace_{name}", t.Kind.TYPEDEF) for name in ("sched_switch", "sched_wakeup"))
+
+    @cached_property
+    def _kfunc_ids(self) -> frozenset[int]:
+        """Ids of the FUNCs that carry the declaration tag `bpf_kfunc`, which pahole adds from 1.27 on."""
+        tags = (self.btf[type_id] for type_id in self.btf.find("bpf_kfunc", t.Kind.DECL_TAG))
+        return frozenset(tag.type_id for tag in tags if isinstance(tag, t.DeclTag))
+
+    def _has_helper(self, name: str) -> bool:
+        return any(value.name == name for value in self._enumerators("bpf_func_id", "BPF_FUNC_"))
+
+    def _values(self, enum: str, prefix: str) -> frozenset[int] | None:
+        values = self._enumerators(enum, prefix)
+        return frozenset(value.value for value in values) if values else None
+
+    def _names(self, enum: str, prefix: str) -> frozenset[str] | None:
+        values = self._enumerators(enum, prefix)
+        return frozenset(value.name.removeprefix(prefix) for value in values) if values else None
+
+    def _enumerators(self, enum: str, prefix: str) -> list[t.Enumerator]:
+        values = []
+        for type_id in self.btf.find(enum, t.Kind.ENUM, t.Kind.ENUM64):
+            found = self.btf[type_id]
+            if isinstance(found, (t.Enum, t.Enum64)):
+                # the last enumerator of each counts the others (__BPF_FUNC_MAX_ID); it is no feature
+                values += [v for v in found.values if v.name.startswith(prefix) and not v.name.startswith("__")]
+        return values
