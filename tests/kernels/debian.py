@@ -1,0 +1,152 @@
+"""Debian's kernel packages, fetched through an apt of our own that leaves the machine's alone.
+
+Input: a kernel's release and architecture. Output: the path of the package that has its vmlinuz, in a cache folder.
+Needs apt and Debian's archive keyring; the machine's proxy and certificate settings for apt are taken over.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hatch_bpf.errors import KernelError
+from hatch_bpf.kernels.identity import Kernel
+
+CACHE = Path(os.environ.get("HATCH_BPF_LAB_CACHE") or Path("~/.cache/hatch-bpf-lab").expanduser())
+"""Where packages and apt's lists are kept; may be deleted at any time."""
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+SUITES = (
+    ("debian", "bullseye"),
+    ("debian-security", "bullseye-security"),
+    ("debian", "bookworm"),
+    ("debian-security", "bookworm-security"),
+    ("debian", "bookworm-backports"),
+    ("debian", "trixie"),
+    ("debian-security", "trixie-security"),
+    ("debian", "trixie-backports"),
+)
+"""Archive and suite: together they carry kernels from 5.10 to the newest."""
+DEBIAN_ARCH = {"x86_64": "amd64", "arm64": "arm64"}
+"""Debian's name of each architecture that kernels are fetched for."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A kernel package in a suite."""
+
+    name: str
+    arch: str
+    version: str
+    suite: str
+
+    @property
+    def file_name(self) -> str:
+        # apt writes an epoch's colon as %3a; kernels have none
+        return f"{self.name}_{self.version}_{self.arch}.deb"
+
+
+class Apt:
+    """An apt whose configuration, lists and packages all lie in one folder."""
+
+    def __init__(self, folder: Path = CACHE) -> None:
+        self.folder = folder
+        self.packages = folder / "packages"
+
+    def fetch(self, kernel: Kernel) -> Path:
+        """The package with the kernel's image; from the folder when it is there, else downloaded."""
+        arch = _debian_arch(kernel)
+        for name in _package_names(kernel):
+            # `_` ends a package's name, so this finds no other package
+            for path in sorted(self.packages.glob(f"{name}_*_{arch}.deb")):
+                return path
+        package = self.find(kernel)
+        self.packages.mkdir(parents=True, exist_ok=True)
+        self._run("apt-get", "download", "-q", f"{package.name}:{package.arch}={package.version}", cwd=self.packages)
+        return self.packages / package.file_name
+
+    def find(self, kernel: Kernel) -> Package:
+        """The package that has the kernel's image, in the newest version. Raises `KernelError` when Debian has none."""
+        arch = _debian_arch(kernel)
+        for name in _package_names(kernel):
+            # one line per version and suite: "name | version | URI suite/component arch Packages", the newest first
+            for line in self._query("madison", f"{name}:{arch}").splitlines():
+                _, version, where = (field.strip() for field in line.split("|"))
+                return Package(name, arch, version, where.split()[1].split("/")[0])
+        there = sorted({name.split("-", 2)[2] for name in self._query("pkgnames", "linux-").split() if _is_image(name)})
+        same = [release for release in there if release.split(".")[:2] == kernel.release.split(".")[:2]]
+        raise KernelError(
+            f"{kernel}: no suite of Debian has this kernel any more; of its series there are {', '.join(same) or 'none'}"
+        )
+
+    def _query(self, *arguments: str) -> str:
+        return self._run("apt-cache", *arguments, cwd=self.folder)
+
+    def _run(self, *command: str, cwd: Path) -> str:
+        return _command(command, config=self._config, cwd=cwd)
+
+    @cached_property
+    def _config(self) -> Path:
+        """Write the configuration and bring the package lists up to date, once for each object."""
+        if not KEYRING.exists():
+            raise KernelError(f"{KEYRING} is not there: install the package debian-archive-keyring")
+        folder = self.folder.resolve()
+        for part in ("lists/partial", "archives/partial", "preferences.d"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / "status").touch()
+        (folder / "sources.list").write_text(
+            "".join(
+                f"deb [signed-by={KEYRING}] http://deb.debian.org/{archive} {suite} main\n" for archive, suite in SUITES
+            )
+        )
+        settings = {
+            "Dir::Etc": folder,
+            "Dir::Etc::sourcelist": folder / "sources.list",
+            "Dir::Etc::sourceparts": "-",
+            "Dir::Etc::parts": "-",
+            "Dir::Etc::main": "-",
+            "Dir::State": folder,
+            "Dir::State::status": folder / "status",
+            "Dir::State::lists": folder / "lists",
+            "Dir::Cache": folder,
+            "Dir::Cache::archives": folder / "archives",
+            "APT::Architecture": "amd64",
+            "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
+        }
+        # the machine's hooks must not run for our lists, so only its settings for downloading are taken over
+        machine = subprocess.run(["apt-config", "dump", "Acquire"], capture_output=True, text=True, check=True).stdout
+        config = folder / "apt.conf"
+        config.write_text(
+            machine
+            + "".join(f'{key} "{value}";\n' for key, value in settings.items())
+            + "".join(f'APT::Architectures:: "{arch}";\n' for arch in sorted(set(DEBIAN_ARCH.values())))
+        )
+        _command(["apt-get", "update", "-q"], config=config, cwd=folder)
+        return config
+
+
+def _command(command: Sequence[str], *, config: Path, cwd: Path) -> str:
+    environment = {**os.environ, "APT_CONFIG": str(config), "LC_ALL": "C"}
+    done = subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KernelError(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
+    return done.stdout
+
+
+def _debian_arch(kernel: Kernel) -> str:
+    if kernel.arch not in DEBIAN_ARCH:
+        raise KernelError(f"{kernel}: kernels are fetched for {', '.join(DEBIAN_ARCH)} only")
+    return DEBIAN_ARCH[kernel.arch]
+
+
+def _package_names(kernel: Kernel) -> tuple[str, ...]:
+    """Where the image may be: from Linux 6.19 on linux-image-* only depends on linux-binary-*, which has it."""
+    return f"linux-binary-{kernel.release}", f"linux-image-{kernel.release}"
+
+
+def _is_image(name: str) -> bool:
+    return name.startswith(("linux-image-", "linux-binary-")) and not name.endswith(("-dbg", "-unsigned"))
