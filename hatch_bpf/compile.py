@@ -78,7 +78,7 @@ def compile_source(
     cflags: Sequence[str],
     environ: Mapping[str, str],
 ) -> CompiledObject:
-    """Compile `root / source`. Raises `CompileError` with clang's own lines, or `ToolchainError` for missing headers."""
+    """Compile `root / source`. Raises `CompileError` with clang's own lines; `ToolchainError` where headers miss."""
     argv = command(source, root=root, arch=arch, toolchain=toolchain, cflags=cflags)
     done = subprocess.run(argv, cwd=root, capture_output=True, check=False, env=tool_environment(environ))
     stderr = done.stderr.decode("utf-8", "replace")

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from hatch_bpf import arch
 from hatch_bpf.errors import ConfigError, Fault
-from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Pattern
+from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
 
 ARCHIVE_VARIABLE = "BTFHUB_ARCHIVE"
 """Environment variable that overrides `btf-archive`."""
@@ -38,7 +38,7 @@ class Config:
     btf_archive: Path | None
     """`btf-archive`: folder in BTFHub's layout that patterns select from; BTFHUB_ARCHIVE overrides it."""
     kernels: tuple[Entry, ...]
-    """`kernels`: the kernel matrix: patterns, single BTF files, and `host`."""
+    """`kernels`: the kernel matrix: patterns, the newest of a pattern, single BTF files, and `host`."""
     cflags: tuple[str, ...]
     """`cflags`: more arguments for clang, behind hatch-bpf's own; it runs in the project's folder."""
     events: Mapping[str, str]
@@ -62,7 +62,8 @@ _KEYS = (
     "minimizer",
     "on-unportable",
 )
-_KERNEL_KEYS = ("btf", "release", "arch", "distro", "version")
+_FILE_KEYS = ("btf", "release", "arch", "distro", "version")
+_NEWEST_KEYS = ("newest", "of")
 _T = TypeVar("_T")
 
 
@@ -117,20 +118,26 @@ def _kernels(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> tuple[E
         if item == HOST:
             entries.append(Host())
         elif isinstance(item, str):
-            entries.append(_pattern(reader.at(f"kernels[{i}]"), item))
+            entries.append(Pattern(item))
         elif isinstance(item, Mapping):
-            entries.extend(_btf_file(_Reader(item, reader.at(f"kernels[{i}]"), reader.faults), root, archs))
+            table = _Reader(item, reader.at(f"kernels[{i}]"), reader.faults)
+            entries.extend(_newest(table) if "newest" in item else _btf_file(table, root, archs))
         else:
             reader.fault(f"kernels[{i}]", f"must be a pattern, a table or {HOST!r} (got {item!r})")
     return tuple(entries)
 
 
-def _pattern(key: str, text: str) -> Pattern:
-    return Pattern(text, key=key)
+def _newest(reader: _Reader) -> list[Newest]:
+    reader.reject_unknown(_NEWEST_KEYS)
+    count = reader.table["newest"]
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        reader.fault("newest", f"must be a whole number above 0 (got {count!r})")
+        count = 1
+    return [Newest(count, Pattern(reader.string("of", required=True)))]
 
 
 def _btf_file(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> list[BtfFile]:
-    reader.reject_unknown(_KERNEL_KEYS)
+    reader.reject_unknown(_FILE_KEYS)
     path, release = reader.string("btf", required=True), reader.string("release", required=True)
     name = reader.string("arch")
     if name:
@@ -139,13 +146,9 @@ def _btf_file(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> list[B
         name = archs[0].name
     else:
         reader.fault("arch", "must be given, since the package is built for more than one architecture")
-    distro, version = reader.string("distro"), reader.string("version")
-    for part, value in (("release", release), ("distro", distro), ("version", version)):
-        if "/" in value:
-            reader.fault(part, f"must not contain a slash (got {value!r})")
     if not (path and release and name):
         return []
-    return [BtfFile(root / path, release=release, arch=name, distro=distro, version=version, key=reader.key)]
+    return [BtfFile(root / path, release, name, reader.string("distro"), reader.string("version"))]
 
 
 class _Reader:

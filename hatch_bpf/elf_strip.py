@@ -1,4 +1,4 @@
-"""Object with DWARF -> the same object without: what `llvm-strip -g` does, for the one ELF flavour that clang makes here.
+"""Object with DWARF -> the same object without: what `llvm-strip -g` does, for the one kind of ELF that clang makes.
 
 Input: a relocatable 64-bit ELF. Output: the same with its .debug_* sections, their relocations and their symbols gone,
 and nothing else changed. GNU strip refuses BPF objects, and llvm-strip is a package of its own on most distributions.

@@ -69,3 +69,11 @@ class MinimizeError(HatchBpfError):
 
 class SkeletonError(HatchBpfError):
     """A skeleton cannot be generated from an object: names that clash, layouts that differ between architectures."""
+
+
+class LayoutError(HatchBpfError):
+    """A file is in the way of what a build makes."""
+
+
+class PortabilityError(HatchBpfError):
+    """A program will not load on a kernel of the matrix, and `on-unportable` says that this is an error."""

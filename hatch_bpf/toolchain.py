@@ -1,7 +1,7 @@
 """Find the compiler: PATH and environment -> `Toolchain`.
 
-Input: the environment. Output: a clang that can make CO-RE objects, its version, and the folders where this system keeps
-the headers that clang does not search for a BPF target; or a `ToolchainError` that says what to install.
+Input: the environment. Output: a clang that can make CO-RE objects, its version, and the header folders of this system
+that clang does not search for a BPF target; or a `ToolchainError` that says what to install.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Toolchain:
 
 
 def find_toolchain(environ: Mapping[str, str] = os.environ) -> Toolchain:
-    """Find clang: the one that CLANG names, else `clang`, else the newest `clang-N` on PATH. Raises `ToolchainError`."""
+    """The clang that CLANG names, else `clang`, else the newest `clang-N` on PATH. Raises `ToolchainError`."""
     named = environ.get(CLANG_VARIABLE)
     if named:
         path = shutil.which(named, path=environ.get("PATH"))

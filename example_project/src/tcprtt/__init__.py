@@ -1,0 +1,1 @@
+"""Smoothed round-trip times of a cgroup's TCP connections, live from the kernel."""

@@ -1,0 +1,109 @@
+"""hatchling's build hook `bpf`: an adapter that calls the pipeline and hands its artifacts over.
+
+Input: the table `[tool.hatch.build.hooks.bpf]` and hatchling's idea of the wheel. Output: force-included files and a
+tag for an ordinary wheel; files in the source tree for an editable one, because it imports from there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.builders.wheel import WheelBuilder, WheelBuilderConfig
+from hatchling.plugin import hookimpl
+
+from hatch_bpf import tree
+from hatch_bpf.config import parse_config
+from hatch_bpf.errors import HatchBpfError
+from hatch_bpf.pipeline import build
+from hatch_bpf.project import Project, find_project
+
+KEY = "tool.hatch.build.hooks.bpf"
+RESERVED_HOOK_KEYS = frozenset(
+    {"dependencies", "require-runtime-dependencies", "require-runtime-features", "enable-by-default"}
+)
+"""Keys of every hook's table that belong to hatchling."""
+TAG = "py3-none-any"
+"""BPF objects of every architecture in one wheel, and Python: the file is the same for all. hatchling's own
+`infer_tag` would name this machine and this Python."""
+
+
+class BpfBuildHook(BuildHookInterface[WheelBuilderConfig]):
+    """Compiles the BPF programs of a wheel's packages."""
+
+    PLUGIN_NAME = "bpf"
+    _staged: str | None = None
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Build, for a wheel; an sdist carries the sources alone."""
+        if self.target_name != "wheel":
+            return
+        with self._user_errors():
+            project = project_of(Path(self.root), self.config, self.build_config)
+            artifacts = build(project, notify=self.app.display_info)
+            if version == "editable":
+                tree.write(artifacts, root=project.root)
+                return
+            tree.reject_leftovers(artifacts, project=project, goes_in=self.build_config.include_path)
+            self._staged = tempfile.mkdtemp(prefix="hatch-bpf-")
+            for number, file in enumerate(artifacts.files):
+                path = Path(self._staged, str(number))
+                path.write_bytes(file.data)
+                build_data["force_include"][str(path)] = str(file.wheel_path)
+            build_data["tag"] = TAG
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+        """Remove what was staged, now that it is in the wheel."""
+        self._unstage()
+
+    def clean(self, versions: list[str]) -> None:  # noqa: ARG002
+        """Remove what editable builds wrote."""
+        with self._user_errors():
+            tree.remove(project_of(Path(self.root), self.config, self.build_config))
+
+    @contextmanager
+    def _user_errors(self) -> Iterator[None]:
+        """Let hatchling say what a user can mend, and leave nothing behind."""
+        try:
+            yield
+        except HatchBpfError as error:
+            self._unstage()
+            self.app.abort(f"hatch-bpf: {error}")
+        except BaseException:
+            self._unstage()
+            raise
+
+    def _unstage(self) -> None:
+        if self._staged is not None:
+            shutil.rmtree(self._staged, ignore_errors=True)
+            self._staged = None
+
+
+def project_of(root: Path, table: Mapping[str, Any], wheel: WheelBuilderConfig) -> Project:
+    """The project as hatchling's configuration of its wheel describes it. Raises `ConfigError`."""
+    options = {name: value for name, value in table.items() if name not in RESERVED_HOOK_KEYS}
+    return find_project(
+        root=root,
+        config=parse_config(options, key=KEY, root=root),
+        key=KEY,
+        packages=wheel.packages or wheel.only_include or ["."],
+        wheel_path=wheel.get_distribution_path,
+    )
+
+
+def load_project(root: Path) -> Project | None:
+    """The project in a folder, if its pyproject.toml has the hook's table. Raises `ConfigError`."""
+    wheel = WheelBuilder(str(root)).config
+    table = wheel.hook_config.get(BpfBuildHook.PLUGIN_NAME)
+    return None if table is None else project_of(root, table, wheel)
+
+
+@hookimpl
+def hatch_register_build_hook() -> type[BpfBuildHook]:
+    """hatchling's entry point."""
+    return BpfBuildHook

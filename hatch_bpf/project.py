@@ -1,0 +1,155 @@
+"""What a front end hands to the pipeline: `Project`, the package that is being built and its program sources.
+
+Input: the project's folder, its `Config` and where the wheel puts each source folder.
+Output: a `Project`, or `ConfigError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hatch_bpf.bpf_object import object_name
+from hatch_bpf.config import Config
+from hatch_bpf.errors import ConfigError, Fault
+
+SUFFIX = ".bpf.c"
+BPF_DIR = "_bpf"
+"""Folder of a package that holds objects, minimized BTFs and the runtime."""
+
+
+@dataclass(frozen=True, order=True)
+class ProgramSource:
+    """One `NAME.bpf.c` and where what is made of it goes."""
+
+    path: PurePosixPath
+    """The source, relative to the project."""
+    wheel_dir: PurePosixPath
+    """The folder of the wheel that the skeleton goes to."""
+    depth: int
+    """How many folders above the skeleton's the package's `_bpf` lies: 0 where the source is in the package itself."""
+
+    @property
+    def name(self) -> str:
+        """libbpf's name for the object; the skeleton's module is `NAME_skel`."""
+        return object_name(self.path.name)
+
+    @property
+    def bpf_dir(self) -> PurePosixPath:
+        """The package's `_bpf` folder in the wheel."""
+        return _above(self.wheel_dir, self.depth) / BPF_DIR
+
+    @property
+    def tree_bpf_dir(self) -> PurePosixPath:
+        """The package's `_bpf` folder in the source tree, relative to the project: where an editable build writes."""
+        return _above(self.path.parent, self.depth) / BPF_DIR
+
+
+@dataclass(frozen=True)
+class Project:
+    """A package with BPF programs in it."""
+
+    root: Path
+    """The folder of pyproject.toml."""
+    config: Config
+    sources: tuple[ProgramSource, ...]
+    """Sorted by path."""
+
+    @property
+    def packages(self) -> dict[PurePosixPath, list[ProgramSource]]:
+        """The sources by the `_bpf` folder that they share."""
+        packages: dict[PurePosixPath, list[ProgramSource]] = {}
+        for source in self.sources:
+            packages.setdefault(source.bpf_dir, []).append(source)
+        return packages
+
+
+def find_project(
+    *, root: Path, config: Config, key: str, packages: Iterable[str], wheel_path: Callable[[str], str]
+) -> Project:
+    """Find the program sources.
+
+    `packages` are the folders, relative to `root`, that are searched when the configuration names no programs;
+    `wheel_path` says where the wheel has a file. Raises `ConfigError` when nothing is found or two sources clash.
+    """
+    paths = _named(root, config, key) if config.programs else _in_packages(root, packages, key)
+    sources = tuple(sorted(_source(root, path, PurePosixPath(wheel_path(str(path)))) for path in paths))
+    _reject_clashes(sources, key)
+    return Project(root, config, sources)
+
+
+def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
+    found: set[PurePosixPath] = set()
+    faults = []
+    for i, pattern in enumerate(config.programs):
+        where = f"{key}.programs[{i}]"
+        if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+            faults.append(Fault(where, f"must stay inside the project (got {pattern!r})"))
+            continue
+        matches = {PurePosixPath(path.relative_to(root).as_posix()) for path in root.glob(pattern) if path.is_file()}
+        wrong = sorted(path for path in matches if not path.name.endswith(SUFFIX))
+        if wrong:
+            faults.append(Fault(where, f"matches {wrong[0]}, whose name does not end in {SUFFIX}"))
+        elif not matches:
+            faults.append(Fault(where, f"matches no file (got {pattern!r}, searched in {root})"))
+        found |= matches
+    if faults:
+        raise ConfigError(faults)
+    return found
+
+
+def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosixPath]:
+    searched = sorted(packages)
+    found = {
+        PurePosixPath(path.relative_to(root).as_posix())
+        for package in searched
+        for path in _walk(root / package)
+        if path.name.endswith(SUFFIX)
+    }
+    if not found:
+        places = ", ".join(searched) or "no package"
+        raise ConfigError(
+            [Fault(f"{key}.programs", f"is needed: there is no *{SUFFIX} in the wheel's packages ({places})")]
+        )
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir():
+            if not path.name.startswith((".", "__pycache__")):
+                yield from _walk(path)
+        else:
+            yield path
+
+
+def _source(root: Path, path: PurePosixPath, wheel_path: PurePosixPath) -> ProgramSource:
+    """The package is the outermost folder with an `__init__.py`: a namespace package belongs to nobody alone."""
+    depth = 0
+    for level in range(len(wheel_path.parent.parts)):
+        if (root / _above(path.parent, level) / "__init__.py").is_file():
+            depth = level
+    return ProgramSource(path, wheel_path.parent, depth)
+
+
+def _above(folder: PurePosixPath, levels: int) -> PurePosixPath:
+    for _ in range(levels):
+        folder = folder.parent
+    return folder
+
+
+def _reject_clashes(sources: Iterable[ProgramSource], key: str) -> None:
+    taken: dict[tuple[PurePosixPath, str], ProgramSource] = {}
+    faults = []
+    for source in sources:
+        other = taken.setdefault((source.bpf_dir, source.name), source)
+        if other is not source:
+            faults.append(
+                Fault(
+                    f"{key}.programs",
+                    f"has two sources for the skeleton {source.name}_skel: {other.path} and {source.path}; rename one",
+                )
+            )
+    if faults:
+        raise ConfigError(faults)
