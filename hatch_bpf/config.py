@@ -144,7 +144,7 @@ def _btf_file(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> list[B
         name = reader.known("arch", name, tuple(arch.ARCHES))
     elif len(archs) == 1:
         name = archs[0].name
-    else:
+    elif archs:
         reader.fault("arch", "must be given, since the package is built for more than one architecture")
     if not (path and release and name):
         return []

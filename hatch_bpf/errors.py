@@ -71,8 +71,8 @@ class SkeletonError(HatchBpfError):
     """A skeleton cannot be generated from an object: names that clash, layouts that differ between architectures."""
 
 
-class LayoutError(HatchBpfError):
-    """A file is in the way of what a build makes."""
+class OutputError(HatchBpfError):
+    """What was made cannot be put where it belongs: a file is in the way, or it cannot be written."""
 
 
 class PortabilityError(HatchBpfError):

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from hatch_bpf.errors import LayoutError
+from hatch_bpf.errors import OutputError
 from hatch_bpf.layout import GENERATED
 from hatch_bpf.pipeline import Artifacts
 from hatch_bpf.project import Project
@@ -25,7 +25,7 @@ def write(artifacts: Artifacts, *, root: Path) -> None:
         _refuse_foreign(path)
     for path, data in targets.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, data)
+        write_whole(path, data)
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path not in targets:
@@ -46,14 +46,14 @@ def remove(project: Project) -> None:
 def reject_leftovers(artifacts: Artifacts, *, project: Project, goes_in: Callable[[str], bool]) -> None:
     """Refuse to build a wheel that would also carry what an editable build left in the tree.
 
-    `goes_in` says whether the build system takes a file, given relative to the project. Raises `LayoutError`.
+    `goes_in` says whether the build system takes a file, given relative to the project. Raises `OutputError`.
     """
     made = {file.tree_path for file in artifacts.files}
     for folder in sorted({source.tree_bpf_dir for source in project.sources}):
         for path in sorted((project.root / folder).rglob("*")):
             name = PurePosixPath(path.relative_to(project.root).as_posix())
             if path.is_file() and "__pycache__" not in name.parts and name not in made and goes_in(str(name)):
-                raise LayoutError(
+                raise OutputError(
                     f"{name} is left from an editable build and would go into the wheel: "
                     f"remove the folder {folder}, and let .gitignore name it so that this cannot happen"
                 )
@@ -61,14 +61,14 @@ def reject_leftovers(artifacts: Artifacts, *, project: Project, goes_in: Callabl
 
 def _refuse_foreign(path: Path) -> None:
     if path.suffix == ".py" and path.parent.name != "runtime" and path.exists() and not _is_generated(path):
-        raise LayoutError(f"{path} is not a file that hatch-bpf generated, and it is in the way: rename or remove it")
+        raise OutputError(f"{path} is not a file that hatch-bpf generated, and it is in the way: rename or remove it")
 
 
 def _is_generated(path: Path) -> bool:
     return path.is_file() and path.read_text(errors="replace").startswith(GENERATED)
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes) -> None:
     """Through a file of another name, so that an interrupted build leaves the old contents or the new."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,0 +1,22 @@
+# Each target does all of its own set-up: see tools/setup.sh.
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.PHONY: help demo test clean
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo:  ## build the example's wheel with pip, install it alone, load it into this kernel and print live data
+	@tools/setup.sh demo $(VENV)
+	@$(PYTHON) example_project/demo.py
+
+test:  ## check style and types, then run the tests
+	@tools/setup.sh test $(VENV)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(PYTHON) -m pytest
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) build dist

@@ -1,0 +1,119 @@
+"""Small projects with BPF programs in them, and the front door that a user builds them through: pip."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+PROGRAM = """\
+#include <linux/bpf.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+
+struct task_struct {
+	int pid;
+} __attribute__((preserve_access_index));
+
+struct event {
+	__u32 pid;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16);
+	__type(key, __u32);
+	__type(value, struct event);
+} events SEC(".maps");
+
+const volatile __u32 wanted = 0;
+
+SEC("raw_tp/sched_switch")
+int on_switch(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (void *)ctx->args[1];
+	struct event event = {.pid = BPF_CORE_READ(task, pid)};
+	__u32 key = 0;
+
+	if (!wanted || wanted == event.pid)
+		bpf_map_update_elem(&events, &key, &event, BPF_ANY);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";
+"""
+"""A program that needs one CO-RE relocation."""
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+KERNELS = REPOSITORY / "example_project" / "kernels"
+"""The BTF archive that is part of the repository."""
+
+PYPROJECT = """\
+[build-system]
+requires = ["hatchling", "hatch-bpf"]
+build-backend = "hatchling.build"
+
+[project]
+name = "demo"
+version = "1"
+
+[tool.hatch.build.hooks.bpf]
+{options}
+"""
+
+
+def make_project(
+    folder: Path, *, options: str = 'archs = ["x86_64"]', sources: Mapping[str, str] | None = None
+) -> Path:
+    """Write a hatchling project with the package `demo`; `sources` are program sources by path, relative to it."""
+    package = folder / "src" / "demo"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (folder / "pyproject.toml").write_text(PYPROJECT.format(options=options))
+    for name, text in ({"prog.bpf.c": PROGRAM} if sources is None else sources).items():
+        path = package / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def pip_wheel(
+    project: Path, out: Path, *, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    """`pip wheel`, with this environment's hatch-bpf as the build environment. The output holds both streams.
+
+    `prefix` is a command to run pip under.
+    """
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "wheel"]
+    arguments = ["--no-build-isolation", "--no-deps", "--wheel-dir", str(out), str(project)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("BTFHUB_ARCHIVE", "CLANG")}
+    return subprocess.run(
+        [*prefix, *command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={**environment, **(env or {})},
+    )
+
+
+def build_wheel(project: Path, out: Path, *, env: Mapping[str, str] | None = None) -> Path:
+    """Build a project's wheel, which must work."""
+    done = pip_wheel(project, out, env=env)
+    assert done.returncode == 0, done.stdout
+    (wheel,) = out.glob("*.whl")
+    return wheel
+
+
+def wheel_files(wheel: Path) -> dict[str, bytes]:
+    """Contents of a wheel by name."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def tree_of(folder: Path) -> dict[str, bytes]:
+    """Contents of a folder by relative path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,0 +1,117 @@
+"""The configuration table: defaults, values, and every fault at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_bpf import arch
+from hatch_bpf.config import Config, parse_config
+from hatch_bpf.errors import ConfigError
+from hatch_bpf.kernels.matrix import BtfFile, Host, Newest, Pattern
+
+ROOT = Path("/project")
+
+
+def parse(environ: dict[str, str] | None = None, **table: Any) -> Config:
+    options = {name.replace("_", "-"): value for name, value in table.items()}
+    return parse_config(options, key="tool.hatch-bpf", root=ROOT, environ=environ or {})
+
+
+def faults(**table: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(**table)
+    return [str(fault) for fault in caught.value.faults]
+
+
+def test_an_empty_table_means_the_defaults() -> None:
+    machine = arch.build_machine()
+    assert machine is not None
+    assert parse() == Config(
+        programs=(),
+        archs=(machine,),
+        btf_archive=None,
+        kernels=(),
+        cflags=(),
+        events={},
+        types=(),
+        minimizer="builtin",
+        on_unportable="error",
+    )
+
+
+def test_every_form_of_kernel() -> None:
+    config = parse(
+        archs=["x86_64"],
+        kernels=[
+            "debian/12/*/6.1.*",
+            {"btf": "vendor/custom.btf", "release": "5.4.0-custom"},
+            {"btf": "/a/b.btf", "release": "5.4", "arch": "arm64", "distro": "acme", "version": "1"},
+            {"newest": 3, "of": "debian/12/*/*"},
+            "host",
+        ],
+    )
+    assert config.kernels == (
+        Pattern("debian/12/*/6.1.*"),
+        BtfFile(ROOT / "vendor/custom.btf", "5.4.0-custom", "x86_64"),
+        BtfFile(Path("/a/b.btf"), "5.4", "arm64", "acme", "1"),
+        Newest(3, Pattern("debian/12/*/*")),
+        Host(),
+    )
+
+
+def test_architectures_come_in_one_order_and_once() -> None:
+    assert parse(archs=["arm64", "x86_64", "arm64"]).archs == (arch.X86_64, arch.ARM64)
+
+
+def test_the_environment_overrides_the_archive() -> None:
+    assert parse(btf_archive="kernels").btf_archive == ROOT / "kernels"
+    assert parse({"BTFHUB_ARCHIVE": "/archive"}, btf_archive="kernels").btf_archive == Path("/archive")
+    assert parse({"BTFHUB_ARCHIVE": ""}, btf_archive="kernels").btf_archive == ROOT / "kernels"
+
+
+def test_all_faults_are_told_at_once_each_with_its_path() -> None:
+    assert faults(
+        archs=["x86-64"],
+        kernels=["host", 5, {"btf": "x", "relase": "5.4"}],
+        minimizer="bpftol",
+        cflags="-O1",
+        events={"ring": 1},
+        on_unportable="errr",
+        programs=[""],
+    ) == [
+        "tool.hatch-bpf.archs[0] must be one of x86_64, arm64, arm, i386, ppc64le, riscv64, s390x, loongarch64 "
+        "(got 'x86-64', did you mean 'x86_64'?)",
+        "tool.hatch-bpf.programs[0] must be a string that is not empty (got '')",
+        "tool.hatch-bpf.kernels[1] must be a pattern, a table or 'host' (got 5)",
+        "tool.hatch-bpf.kernels[2].relase is not an option, did you mean 'release'?; "
+        "the options are btf, release, arch, distro, version",
+        "tool.hatch-bpf.kernels[2].release is missing",
+        "tool.hatch-bpf.cflags must be a list (got '-O1')",
+        "tool.hatch-bpf.events.ring must be a string that is not empty (got 1)",
+        "tool.hatch-bpf.minimizer must be one of builtin, bpftool (got 'bpftol', did you mean 'bpftool'?)",
+        "tool.hatch-bpf.on-unportable must be one of error, warn, ignore (got 'errr', did you mean 'error'?)",
+    ]
+
+
+def test_an_unknown_key_gets_a_suggestion_where_one_is_near() -> None:
+    options = "programs, archs, btf-archive, kernels, cflags, events, types, minimizer, on-unportable"
+    assert faults(kernel=[]) == [
+        f"tool.hatch-bpf.kernel is not an option, did you mean 'kernels'?; the options are {options}"
+    ]
+    assert faults(zzz=[]) == [f"tool.hatch-bpf.zzz is not an option; the options are {options}"]
+
+
+@pytest.mark.parametrize("count", [0, -1, True, "3", 1.5])
+def test_newest_needs_a_whole_number(count: object) -> None:
+    assert faults(kernels=[{"newest": count, "of": "a/b/c/d"}]) == [
+        f"tool.hatch-bpf.kernels[0].newest must be a whole number above 0 (got {count!r})"
+    ]
+
+
+def test_a_btf_file_needs_its_architecture_when_there_are_two() -> None:
+    assert faults(archs=["x86_64", "arm64"], kernels=[{"btf": "a", "release": "1"}]) == [
+        "tool.hatch-bpf.kernels[0].arch must be given, since the package is built for more than one architecture"
+    ]

@@ -1,0 +1,106 @@
+#!/bin/sh
+# Set up what `make demo` and `make test` need: system packages by the system's own package manager, then a virtual
+# environment. Usage: tools/setup.sh demo|test VENV. Says what it is about to do before it does it.
+set -eu
+
+purpose=$1
+venv=$2
+
+missing=""
+need() { # need WHAT TEST...: note WHAT unless the test holds
+	what=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing="$missing $what"
+}
+has() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1"; }
+has_library() { ls /lib*/"$1"* /lib*/*/"$1"* /usr/lib*/"$1"* /usr/lib*/*/"$1"*; }
+
+need clang has clang
+need libbpf-headers test -e /usr/include/bpf/bpf_helpers.h
+need libbpf has_library libbpf.so.
+need venv python3 -c 'import venv, ensurepip'
+need unshare has unshare
+if [ "$purpose" = test ]; then
+	need llvm has llvm-strip
+	need bpftool has bpftool
+	need libbpf-tools test -e /usr/sbin/runqslower
+	need qemu has qemu-system-x86_64
+	need busybox has busybox
+	need zstd has zstd
+	need xz has xz
+	need ip has ip
+fi
+
+package() { # package MANAGER WHAT: the package that WHAT is in
+	case $1:$2 in
+	apt:libbpf-headers) echo libbpf-dev linux-libc-dev ;;
+	apt:libbpf) apt-cache pkgnames libbpf | grep -x 'libbpf[01]' | tail -n 1 ;;
+	apt:venv) echo python3 python3-venv ;;
+	apt:unshare) echo util-linux ;;
+	apt:qemu) echo qemu-system-x86 ;;
+	apt:busybox) echo busybox-static ;;
+	apt:xz) echo xz-utils ;;
+	apt:ip) echo iproute2 ;;
+	dnf:libbpf-headers) echo libbpf-devel kernel-headers ;;
+	dnf:venv) echo python3 python3-pip ;;
+	dnf:unshare) echo util-linux ;;
+	dnf:qemu) echo qemu-system-x86-core ;;
+	dnf:ip) echo iproute ;;
+	dnf:libbpf-tools | apk:libbpf-tools) ;; # the objects of Debian's package are a test's corpus; others have none
+	apk:libbpf-headers) echo libbpf-dev linux-headers ;;
+	apk:venv) echo python3 py3-pip ;;
+	apk:unshare) echo util-linux-misc ;;
+	apk:qemu) echo qemu-system-x86_64 ;;
+	apk:busybox) echo busybox-static ;;
+	apk:ip) echo iproute2 ;;
+	*) echo "$2" ;;
+	esac
+}
+
+if [ -n "$missing" ]; then
+	root=""
+	if [ "$(id -u)" != 0 ]; then
+		root=$(command -v sudo || true)
+	fi
+	manager=""
+	for candidate in apt-get dnf apk; do
+		if [ -z "$manager" ] && command -v $candidate >/dev/null; then manager=$candidate; fi
+	done
+	if [ -z "$manager" ] || { [ "$(id -u)" != 0 ] && [ -z "$root" ]; }; then
+		echo "Missing:$missing. Installing them needs root, and apt, dnf or apk; going on without." >&2
+	else
+		short=${manager%-get}
+		if [ "$short" = apt ]; then
+			$root apt-get update -qq
+		fi
+		packages=""
+		for what in $missing; do
+			packages="$packages $(package "$short" "$what")"
+		done
+		# shellcheck disable=SC2086  # a list of words, on purpose
+		set -- $packages
+		echo "Missing:$missing. Installing with $short: $*"
+		case $short in
+		apt) $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null ;;
+		dnf) $root dnf install -y -q "$@" ;;
+		apk) $root apk add -q "$@" ;;
+		esac
+	fi
+fi
+
+if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+	echo "python3 is $(python3 --version 2>&1); hatch-bpf builds with Python 3.10 or newer." >&2
+	exit 1
+fi
+if [ ! -x "$venv/bin/python" ]; then
+	echo "Making the virtual environment $venv"
+	python3 -m venv "$venv"
+fi
+stamp="$venv/installed-for-$purpose"
+if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
+	echo "Installing hatch-bpf and what it needs into $venv"
+	extra="[cli]"
+	if [ "$purpose" = test ]; then extra="[cli,test]"; fi
+	"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extra"
+	touch "$stamp"
+fi
