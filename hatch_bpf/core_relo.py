@@ -170,6 +170,14 @@ class Resolution:
         return self.target is not None or self.relo.kind is CoreReloKind.TYPE_ID_LOCAL
 
 
+class AmbiguityError(RelocationError):
+    """Two candidates match and give different values, so libbpf refuses to load the object; `targets` are the two."""
+
+    def __init__(self, message: str, targets: tuple[Spec, Spec]) -> None:
+        self.targets = targets
+        super().__init__(message)
+
+
 class Matcher:
     """Resolves relocations against one target BTF; what it learns of the target's names serves every object."""
 
@@ -212,8 +220,10 @@ class Matcher:
                 narrowed[relo.type_id] = self.candidates(local, relo.type_id)
             resolution, matching = self._match(relo, spec, narrowed[relo.type_id])
         except (BtfError, RelocationError) as error:
-            where = f"{local.source}: CO-RE relocation at byte {relo.insn_off} against {self.target.source}"
-            raise RelocationError(f"{where}: {error}") from error
+            message = f"{local.source}: CO-RE relocation at byte {relo.insn_off} against {self.target.source}: {error}"
+            if isinstance(error, AmbiguityError):
+                raise AmbiguityError(message, error.targets) from error
+            raise RelocationError(message) from error
         if matching:
             narrowed[relo.type_id] = matching
         return resolution
@@ -231,11 +241,10 @@ class Matcher:
                 first = resolution
             assert first.target is not None
             if target.bit_offset != first.target.bit_offset:
-                raise RelocationError(f"field offset ambiguity: {first.target} or {target}")
+                raise AmbiguityError(f"field offset ambiguity: {first.target} or {target}", (first.target, target))
             if resolution.target_value != first.target_value:
-                raise RelocationError(
-                    f"ambiguity: {first.target} gives {first.target_value}, {target} gives {resolution.target_value}"
-                )
+                values = f"{first.target} gives {first.target_value}, {target} gives {resolution.target_value}"
+                raise AmbiguityError(f"relocation decision ambiguity: {values}", (first.target, target))
             matching.append(candidate)
         return first or _calculate(relo, spec, None), tuple(matching)
 

@@ -1,0 +1,149 @@
+"""Types -> raw BTF, in either byte order.
+
+Input: types as plain data, ids and all. Output: the bytes of a blob, laid out as libbpf's btf__raw_data() does: a header
+of 24 bytes, the types, the strings. `rewrite()` is the reader's inverse: it keeps the header, whatever its size, the
+string section, and everything else that is not types.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Iterable
+from typing import Literal, assert_never
+
+from hatch_bpf.btf import types as t
+from hatch_bpf.btf.reader import MAGIC, MIN_HEADER, VERSION, VLEN_MASK, Btf
+from hatch_bpf.errors import BtfError
+
+
+class BtfBuilder:
+    """A new blob. Each string is stored once, in the order of first use, as libbpf does; so equal calls give equal bytes.
+
+    With a base, ids and strings continue the base's, as in a kernel module's BTF.
+    """
+
+    def __init__(self, *, endian: Literal["little", "big"] = "little", base: Btf | None = None) -> None:
+        self._endian = endian
+        self._next_id = len(base) if base else 1
+        self._words: list[int] = []
+        self._offsets: dict[str, int] = _StringOffsets(base) if base else {"": 0}
+        self._first_string = base.string_bytes if base else 0
+        self._strings = bytearray() if base else bytearray(1)
+
+    def string(self, text: str) -> int:
+        """The offset of a string, which is added if it isn't there yet."""
+        offset = self._offsets.get(text)
+        if offset is None:
+            offset = self._offsets[text] = self._first_string + len(self._strings)
+            self._strings += text.encode("utf-8", "surrogateescape") + b"\0"
+        return offset
+
+    def add(self, new: t.Type) -> int:
+        """Append a type; its references are ids of this blob (or its base). Returns its id."""
+        self._words += _encode(new, self.string)
+        self._next_id += 1
+        return self._next_id - 1
+
+    def build(self) -> bytes:
+        types = _to_bytes(self._words, self._endian)
+        order = "<" if self._endian == "little" else ">"
+        header = (MAGIC, VERSION, 0, MIN_HEADER, 0, len(types), len(types), len(self._strings))
+        return struct.pack(order + "HBBI4I", *header) + types + bytes(self._strings)
+
+
+def rewrite(btf: Btf) -> bytes:
+    """The blob that `btf` was read from, its types encoded anew; a name that its strings hold twice is put at the first.
+
+    Raises `BtfError` where the types have another length than before, which only those of a broken blob have.
+    """
+    offsets = _StringOffsets(btf)
+    words = (word for type_id in range(btf.first_id, len(btf)) for word in _encode(btf[type_id], offsets.__getitem__))
+    types = _to_bytes(words, btf.endian)
+    header = btf.header
+    if len(types) != header.type_end - header.type_start:
+        raise BtfError(f"{btf.source}: the types take {len(types)} bytes when encoded anew, not as many as before")
+    return btf.data[: header.type_start] + types + btf.data[header.type_end :]
+
+
+class _StringOffsets(dict[str, int]):
+    """The offset of every string of a blob and its base; looks a string up that is only the tail of another."""
+
+    def __init__(self, btf: Btf) -> None:
+        super().__init__(_StringOffsets(btf.base) if btf.base else {})
+        self._btf = btf
+        self._first = btf.string_bytes - len(btf.strings)
+        offset = self._first
+        for raw in btf.strings.split(b"\0")[:-1]:
+            self.setdefault(raw.decode("utf-8", "surrogateescape"), offset)
+            offset += len(raw) + 1
+
+    def __missing__(self, text: str) -> int:
+        raw = text.encode("utf-8", "surrogateescape") + b"\0"
+        at = self._btf.strings.find(raw)
+        if at < 0 and self._btf.base is None:
+            raise BtfError(f"{self._btf.source}: there is no string {text!r}")
+        return self._first + at if at >= 0 else _StringOffsets(self._btf.base)[text]
+
+
+def _to_bytes(words: Iterable[int], endian: Literal["little", "big"]) -> bytes:
+    encoded = array("I", words)
+    if endian != sys.byteorder:
+        encoded.byteswap()
+    return encoded.tobytes()
+
+
+def _encode(found: t.Type, string: Callable[[str], int]) -> list[int]:
+    """The 32-bit words of a type, its name looked up before those of its members."""
+    head = string(found.name)
+    match found:
+        case t.Int():
+            return [head, _info(found), found.size, found.encoding << 24 | found.bit_offset << 16 | found.bits]
+        case t.Float():
+            return [head, _info(found), found.size]
+        case t.Ptr() | t.Typedef() | t.Volatile() | t.Const() | t.Restrict():
+            return [head, _info(found), found.type_id]
+        case t.TypeTag():
+            return [head, _info(found, flag=found.kind_flag), found.type_id]
+        case t.DeclTag():
+            return [head, _info(found, flag=found.kind_flag), found.type_id, found.component_idx & 0xFFFFFFFF]
+        case t.Fwd():
+            return [head, _info(found, flag=found.is_union), 0]
+        case t.Func():
+            return [head, _info(found, vlen=found.linkage), found.type_id]
+        case t.Var():
+            return [head, _info(found), found.type_id, found.linkage]
+        case t.Array():
+            return [head, _info(found), 0, found.type_id, found.index_type_id, found.length]
+        case t.FuncProto():
+            words = [head, _info(found, vlen=len(found.params)), found.return_type_id]
+            for param in found.params:
+                words += (string(param.name), param.type_id)
+        case t.DataSec():
+            words = [head, _info(found, vlen=len(found.variables)), found.size]
+            for info in found.variables:
+                words += (info.type_id, info.offset, info.size)
+        case t.Struct() | t.Union():
+            words = [head, _info(found, vlen=len(found.members), flag=found.kind_flag), found.size]
+            for member in found.members:
+                words += (string(member.name), member.type_id, member.bit_offset | member.bits << 24)
+        case t.Enum():
+            words = [head, _info(found, vlen=len(found.values), flag=found.signed), found.size]
+            for value in found.values:
+                words += (string(value.name), value.value & 0xFFFFFFFF)
+        case t.Enum64():
+            words = [head, _info(found, vlen=len(found.values), flag=found.signed), found.size]
+            for value in found.values:
+                words += (string(value.name), value.value & 0xFFFFFFFF, value.value >> 32 & 0xFFFFFFFF)
+        case t.Void():
+            raise BtfError("void is type 0 of every BTF and cannot be added")
+        case _:
+            assert_never(found)
+    return words
+
+
+def _info(found: t.Type, *, vlen: int = 0, flag: bool = False) -> int:
+    if vlen > VLEN_MASK:
+        raise BtfError(f"{found.name or 'a type'} has {vlen} members; BTF has room for {VLEN_MASK}")
+    return t.KIND_OF[type(found)] << 24 | vlen | flag << 31
