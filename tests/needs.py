@@ -1,15 +1,18 @@
-"""What a test needs of the machine: skip with the reason where it's missing, fail where CI=true says it must be there."""
+"""What a test needs of the machine: skip with the reason where it is missing, fail where CI=true says it must run."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 HOST_BTF = Path("/sys/kernel/btf/vmlinux")
-CGROUP2 = next((Path(p) for p in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if Path(p, "cgroup.procs").exists()), None)
+CGROUP2 = next(
+    (Path(p) for p in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if Path(p, "cgroup.procs").exists()), None
+)
 
 
 def missing(reason: str) -> None:
@@ -56,3 +59,9 @@ def archive() -> Path:
     if not value or not Path(value).is_dir():
         pytest.skip("BTFHUB_ARCHIVE names no BTF archive")
     return Path(value)
+
+
+def private_mounts() -> None:
+    """Root, and a kernel that lets it have a mount namespace of its own."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        missing("a private mount namespace needs root")

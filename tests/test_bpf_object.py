@@ -1,0 +1,192 @@
+"""Reading BPF objects: what clang put in is what the model says, and what is no object is refused."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from hatch_bpf import arch
+from hatch_bpf.bpf_object import MapDef, ObjectModel, object_name, read_object
+from hatch_bpf.btf import types as t
+from hatch_bpf.errors import ObjectError
+from tests.test_compile import compile_text
+
+SOURCE = """\
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+
+struct key { __u32 a; __u16 b; };
+struct task_struct { int pid; } __attribute__((preserve_access_index));
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 100);
+	__uint(map_flags, BPF_F_NO_COMMON_LRU);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct key);
+	__type(value, __u64);
+} counts SEC(".maps");
+
+struct inner { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 2); __type(key, __u32); __type(value, __u32); };
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(max_entries, 4);
+	__uint(key_size, 4);
+	__array(values, struct inner);
+} outer SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, 4);
+	__array(values, int (void *));
+} tails SEC(".maps");
+
+extern int LINUX_KERNEL_VERSION __kconfig;
+extern bool CONFIG_BPF __kconfig __weak;
+extern const int runqueues __ksym __weak;
+
+const volatile __u32 limit = 7;
+__u64 first = 5, second = 6;
+static __u32 hidden = 9;
+__u8 zeroed[300];
+__u32 own SEC(".data.own") = 3;
+
+static __noinline int twice(int x) { return x * (int)bpf_get_prandom_u32(); }
+
+SEC("?raw_tp/sched_switch")
+int optional(void *ctx)
+{
+	return limit;
+}
+
+SEC("tp_btf/sched_switch")
+int BTF(unsigned long long *ctx)
+{
+	struct task_struct *task = (void *)ctx[1];
+	struct key key = {};
+	__u64 one = 1;
+
+	if (LINUX_KERNEL_VERSION > 5 && CONFIG_BPF && &runqueues)
+		bpf_map_update_elem(&counts, &key, &one, 0);
+	hidden += task->pid;
+	zeroed[0] = first + second + own;
+	return twice(hidden);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ObjectModel:
+    return read_object(compile_text(tmp_path_factory.mktemp("object"), SOURCE).data, path="a/whole-story.bpf.o")
+
+
+def test_programs_and_subprograms(model: ObjectModel) -> None:
+    assert [(p.name, p.section, p.section_def, p.autoload) for p in model.programs] == [
+        ("optional", "?raw_tp/sched_switch", "raw_tp/sched_switch", False),
+        ("BTF", "tp_btf/sched_switch", "tp_btf/sched_switch", True),
+    ]
+    assert [(p.name, p.section) for p in model.subprograms] == [("twice", ".text")]
+    assert all(len(f.insns) % 8 == 0 and f.insns for f in model.functions)
+    assert (model.name, model.license, model.endian) == ("whole_story", "Dual BSD/GPL", "little")
+
+
+def test_maps(model: ObjectModel) -> None:
+    counts, outer, tails = model.maps
+    assert counts == MapDef(
+        "counts", type=9, key_size=8, value_size=8, max_entries=100, map_flags=2, pinning=1,
+        key_type_id=counts.key_type_id, value_type_id=counts.value_type_id,
+    )  # fmt: skip
+    assert model.btf.name(counts.key_type_id) == "key"
+    assert model.btf.name(counts.value_type_id) == "__u64"
+    assert outer.inner is not None
+    assert (outer.type, outer.value_size, outer.inner.type, outer.inner.max_entries) == (13, 4, 2, 2)
+    assert (tails.type, tails.value_size, tails.inner) == (3, 4, None)
+
+
+def test_globals(model: ObjectModel) -> None:
+    sections = {section.name: section for section in model.data_sections}
+    assert set(sections) == {".data", ".rodata", ".bss", ".data.own"}
+    values = {}
+    for section in sections.values():
+        for variable in section.variables:
+            raw = section.data[variable.offset : variable.offset + variable.size]
+            values[variable.name] = (section.name, int.from_bytes(raw, "little"), t.Linkage(variable.linkage))
+    assert values == {
+        "first": (".data", 5, t.Linkage.GLOBAL),
+        "second": (".data", 6, t.Linkage.GLOBAL),
+        "hidden": (".data", 9, t.Linkage.STATIC),
+        "limit": (".rodata", 7, t.Linkage.GLOBAL),
+        "zeroed": (".bss", 0, t.Linkage.GLOBAL),
+        "own": (".data.own", 3, t.Linkage.GLOBAL),
+    }
+    assert len(sections[".bss"].data) == 300
+
+
+def test_externs(model: ObjectModel) -> None:
+    assert {(extern.name, extern.weak) for extern in model.kconfig} == {
+        ("LINUX_KERNEL_VERSION", False),
+        ("CONFIG_BPF", True),
+    }
+    assert [(extern.name, extern.weak) for extern in model.ksyms] == [("runqueues", True)]
+
+
+def test_relocations_and_lines(model: ObjectModel) -> None:
+    referred = {r.symbol for r in model.relocations if r.section == "tp_btf/sched_switch"}
+    assert {"counts", "LINUX_KERNEL_VERSION", "CONFIG_BPF", "runqueues", "first", ".text"} <= referred
+    ((section, relo),) = model.core_relos()
+    function, line = model.function_at(section, relo.insn_off), model.line_at(section, relo.insn_off)
+    assert function is not None
+    assert line is not None
+    assert (function.name, line.text.strip()) == ("BTF", "hidden += task->pid;")
+    assert model.line_at("no such section", 0) is None
+    assert model.function_at(section, 1 << 20) is None
+
+
+def test_big_endian(tmp_path: Path) -> None:
+    data = compile_text(tmp_path, SOURCE, arch=arch.ARCHES["s390x"]).data
+    big = read_object(data, path="x.bpf.o")
+    assert (big.endian, big.btf.endian) == ("big", "big")
+    assert [m.max_entries for m in big.maps] == [100, 4, 1]
+    assert [relo.access_str for _, relo in big.core_relos()] == ["0:0"]
+
+
+@pytest.mark.parametrize(
+    ("file_name", "name"), [("a.bpf.o", "a"), ("x/http-conn.bpf.o", "http_conn"), ("ü.o", "_"), ("9.o", "9")]
+)
+def test_names_are_libbpfs(file_name: str, name: str) -> None:
+    assert object_name(file_name) == name
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda _: b"", "not an ELF file"),
+        (lambda _: b"\x7fELF" + bytes(60), "not an ELF file|not a BPF object"),
+        (lambda data: data[:18] + struct.pack("<H", 62) + data[20:], "its ELF machine is EM_X86_64, not EM_BPF"),
+        (lambda data: data.replace(b".BTF\0", b".XXX\0"), r"has no \.BTF section; compile it with clang -g"),
+        (lambda data: data.replace(b"\x9f\xeb\x01\x00", b"\x9e\xeb\x01\x00"), "not BTF: it starts with 9e eb"),
+    ],
+)
+def test_what_is_no_object_is_refused(tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    data = compile_text(tmp_path, SOURCE).data
+    with pytest.raises(ObjectError, match=message) as caught:
+        read_object(change(data), path="bad.bpf.o")
+    assert str(caught.value).startswith("bad.bpf.o: ")
+
+
+def test_every_cut_is_refused_or_read(tmp_path: Path) -> None:
+    """A file that ends early must not end in anything but an ObjectError."""
+    data = compile_text(tmp_path, SOURCE).data
+    refused = 0
+    for length in range(0, len(data), 97):
+        try:
+            read_object(data[:length], path="cut.bpf.o")
+        except ObjectError:
+            refused += 1
+    assert refused == len(range(0, len(data), 97))
