@@ -37,6 +37,8 @@ class Function:
     """From the section's start, in bytes."""
     insns: bytes
     """Its instructions as in the file, unrelocated."""
+    is_global: bool = False
+    """Neither static nor hidden: as a subprogram, the kernel checks it by itself, for any arguments."""
 
     @property
     def section_def(self) -> str:
@@ -233,7 +235,9 @@ def _functions(sections: list[Section], symbols: list[Symbol], path: str) -> lis
         if not size or size % INSN_SIZE or offset % INSN_SIZE or offset + size > section["sh_size"]:
             raise ObjectError(f"{path}: function {symbol.name} does not fit its section {section.name}")
         insns = section.data()[offset : offset + size]
-        found.append((index, Function(name=symbol.name, section=section.name, offset=offset, insns=insns)))
+        is_global = symbol["st_info"]["bind"] != "STB_LOCAL" and symbol["st_other"]["visibility"] == "STV_DEFAULT"
+        function = Function(name=symbol.name, section=section.name, offset=offset, insns=insns, is_global=is_global)
+        found.append((index, function))
     return [function for _, function in sorted(found, key=lambda item: (item[0], item[1].offset))]
 
 

@@ -1,7 +1,8 @@
 """eBPF instructions: bytes -> `Insn`, for analyses and messages.
 
-Input: the instructions of a function, in the object's byte order. Output: one `Insn` per 8-byte slot (a 64-bit immediate
-load takes two slots; the second is kept, as `WIDE_TAIL` says). Encoding: Documentation/bpf/standardization/instruction-set.rst.
+Input: the instructions of a function, in the object's byte order. Output: one `Insn` per 8-byte slot (a 64-bit
+immediate load takes two slots; the second is kept, as `WIDE_TAIL` says). Encoding:
+Documentation/bpf/standardization/instruction-set.rst.
 """
 
 from __future__ import annotations

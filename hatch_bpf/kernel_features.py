@@ -1,8 +1,8 @@
 """A kernel's BTF -> `KernelFeatures`: what the kernel says of itself there, so that no table of versions is needed.
 
-Input: the full BTF of a vmlinux. Output: which helpers, map types, program types and attach types it has; whether it has a
-function, a tracepoint, a kfunc, a kernel variable; and what its verifier can follow, told by the fields that came with it.
-Distributions backport BPF into old kernels, so a version says little; the BTF says what was compiled in.
+Input: the full BTF of a vmlinux. Output: which helpers, map types, program types and attach types it has; whether it
+has a function, a tracepoint, a kfunc, a kernel variable; and what its verifier can follow, told by the fields that came
+with it. Distributions backport BPF into old kernels, so a version says little; the BTF says what was compiled in.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ class Verifier:
     follows_constants: bool = True
     """It decides every comparison of two constants, and keeps constants that are spilled to the stack (Linux 5.3);
     older ones only decide `==` and `!=` with an immediate, and forget what is spilled, unless it is 0."""
+    follows_xor: bool = True
+    """It knows the result of an exclusive or of constants (Linux 5.10)."""
     follows_small_spills: bool = True
     """It keeps constants of less than eight bytes on the stack (Linux 5.16)."""
     follows_immediate_stores: bool = True
@@ -63,6 +65,7 @@ class KernelFeatures:
     def verifier(self) -> Verifier:
         return Verifier(
             follows_constants=self.has_member("bpf_reg_state", "precise"),
+            follows_xor=self.has_sleepable,  # which came with the same release
             # no field came with this one; the helper is of the same release, and as old in what distributions ship
             follows_small_spills=self._has_helper("BPF_FUNC_kallsyms_lookup_name"),
             follows_immediate_stores=self.has_member("bpf_map_ops", "map_mem_usage"),

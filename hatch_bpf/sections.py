@@ -1,8 +1,8 @@
 """SEC("...") -> `Section`: what libbpf takes a program for by the name of its ELF section.
 
-Input: a section name, as in `SEC("fentry/tcp_close")`. Output: program type, expected attach type, attach target, and whether
-the kernel's own BTF is needed; or None for a name that libbpf does not know. The table is libbpf 1.7's `section_defs`, so
-that a section newer than the installed libbpf is known too; the tests compare it with libbpf_prog_type_by_name().
+Input: a section name, as in `SEC("fentry/tcp_close")`. Output: program type, expected attach type, attach target, and
+whether the kernel's own BTF is needed; or None for a name that libbpf does not know. The table is libbpf 1.7's, so that
+a section newer than the installed libbpf is known too; the tests compare it with libbpf_prog_type_by_name().
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def test_every_name_means_what_it_means_to_libbpf(by_libbpf: dict[str, tuple[int
             assert attach_types.get(section.attach_type, 0) == attach_type, name
 
 
-def test_libbpf_knows_no_name_that_the_table_lacks(by_libbpf: dict[str, tuple[int, int]]) -> None:
+def test_libbpf_knows_no_name_that_the_table_lacks() -> None:
     """libbpf lists the types it knows only in its log of a failed guess; the list must be covered."""
     library = _libbpf()
     lines: list[str] = []
