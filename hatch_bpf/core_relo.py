@@ -1,7 +1,7 @@
 """CO-RE relocation record x target BTF -> what libbpf would make of it: candidates, match, value, patched instruction.
 
 Input: a `CoreRelo` of an object, the object's `Btf`, and a kernel's `Btf`. Output: a `Resolution`, or `RelocationError`
-where libbpf would refuse to load the object. The rules are those of libbpf 1.1 (src/relo_core.c and bpf_core_add_cands()).
+where libbpf would refuse to load the object. The rules are those of libbpf 1.1 (relo_core.c and bpf_core_add_cands()).
 
 - `Matcher.resolve()` looks at one record by itself; `Matcher.resolve_all()` at all of an object's in order, which is
   what libbpf does: a candidate that one record of a local type rules out is not looked at again for that type.

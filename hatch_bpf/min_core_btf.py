@@ -4,8 +4,8 @@ Input: `ObjectModel`s and a kernel's `Btf`. Output: raw BTF, byte for byte what 
 against which libbpf resolves every relocation as against the whole BTF, TYPE_ID_TARGET apart: ids change.
 
 What bpftool refuses is served too: an object without relocations needs nothing; FWDs and type tags are kept like other
-types; a relocation that is ambiguous on the kernel keeps what makes it so, that libbpf may refuse it there as well; one
-that is malformed adds nothing, and does not stop the others. `collect()` tells of these two. Byte order is the kernel's.
+types; a relocation that is ambiguous on the kernel keeps what makes it so, for libbpf to refuse it there as well; one
+that is malformed adds nothing and does not stop the others. `collect()` tells of these two. Byte order is the kernel's.
 """
 
 from __future__ import annotations

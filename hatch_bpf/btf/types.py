@@ -1,6 +1,6 @@
 """BTF's kinds as plain data: one frozen class per kind, named as in the kernel's BTF page (Documentation/bpf/btf.rst).
 
-Input: nothing. Output: the union `Type`; a `match` over it with `assert_never` fails type checking when a kind is added.
+Input: nothing. Output: the union `Type`; a `match` over it with `assert_never` fails type checking if a kind is added.
 Types refer to each other by id, as on disk; `Btf` in `reader.py` turns ids into types when asked.
 Sizes are bytes and offsets of members are bits, again as on disk, unless a name says otherwise.
 """
@@ -109,7 +109,7 @@ class Restrict:
 
 @dataclass(frozen=True, slots=True)
 class TypeTag:
-    """`__attribute__((btf_type_tag("name")))` on a pointed-to type; `kind_flag` marks another attribute (Linux 6.15)."""
+    """`__attribute__((btf_type_tag("name")))` on a pointed-to type; `kind_flag` marks any other attribute (6.15)."""
 
     name: str
     type_id: int

@@ -1,6 +1,6 @@
 """Types -> raw BTF, in either byte order.
 
-Input: types as plain data, ids and all. Output: the bytes of a blob, laid out as libbpf's btf__raw_data() does: a header
+Input: types as plain data, ids and all. Output: the bytes of a blob, laid out as by libbpf's btf__raw_data(): a header
 of 24 bytes, the types, the strings. `rewrite()` is the reader's inverse: it keeps the header, whatever its size, the
 string section, and everything else that is not types.
 """
@@ -19,7 +19,7 @@ from hatch_bpf.errors import BtfError
 
 
 class BtfBuilder:
-    """A new blob. Each string is stored once, in the order of first use, as libbpf does; so equal calls give equal bytes.
+    """A new blob. Each string is stored once, in the order of first use, as in libbpf: equal calls give equal bytes.
 
     With a base, ids and strings continue the base's, as in a kernel module's BTF.
     """
@@ -54,7 +54,7 @@ class BtfBuilder:
 
 
 def rewrite(btf: Btf) -> bytes:
-    """The blob that `btf` was read from, its types encoded anew; a name that its strings hold twice is put at the first.
+    """The blob that `btf` was read from, its types encoded anew. A name in its strings twice is put at the first.
 
     Raises `BtfError` where the types have another length than before, which only those of a broken blob have.
     """
@@ -71,10 +71,12 @@ class _StringOffsets(dict[str, int]):
     """The offset of every string of a blob and its base; looks a string up that is only the tail of another."""
 
     def __init__(self, btf: Btf) -> None:
-        super().__init__(_StringOffsets(btf.base) if btf.base else {})
+        super().__init__()
         self._btf = btf
         self._first = btf.string_bytes - len(btf.strings)
         offset = self._first
+        if btf.base is not None:
+            self.update(_StringOffsets(btf.base))
         for raw in btf.strings.split(b"\0")[:-1]:
             self.setdefault(raw.decode("utf-8", "surrogateescape"), offset)
             offset += len(raw) + 1
@@ -82,9 +84,9 @@ class _StringOffsets(dict[str, int]):
     def __missing__(self, text: str) -> int:
         raw = text.encode("utf-8", "surrogateescape") + b"\0"
         at = self._btf.strings.find(raw)
-        if at < 0 and self._btf.base is None:
+        if at < 0:
             raise BtfError(f"{self._btf.source}: there is no string {text!r}")
-        return self._first + at if at >= 0 else _StringOffsets(self._btf.base)[text]
+        return self._first + at
 
 
 def _to_bytes(words: Iterable[int], endian: Literal["little", "big"]) -> bytes:
