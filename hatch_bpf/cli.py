@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_bpf import __version__
-from hatch_bpf.errors import ConfigError, Fault, HatchBpfError, ObjectError, OutputError
+from hatch_bpf.errors import ConfigError, Fault, HatchBpfError, ObjectError
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.bpf_object import ObjectModel
@@ -88,17 +88,14 @@ def _build(options: argparse.Namespace) -> int:
 
 def _min_core_btf(options: argparse.Namespace) -> int:
     from hatch_bpf.btf.reader import Btf
+    from hatch_bpf.files import write_whole
     from hatch_bpf.kernels.sources import HOST_BTF, read_btf
     from hatch_bpf.min_core_btf import minimize
-    from hatch_bpf.tree import write_whole
 
     objects = [_read_object(path) for path in options.objects]
     path = HOST_BTF if options.kernel == "host" else Path(options.kernel)
     minimized = minimize(objects, Btf(read_btf(path), source=str(path)))
-    try:
-        write_whole(options.out, minimized)
-    except OSError as error:
-        raise OutputError(f"{options.out} cannot be written: {error.strerror}") from error
+    write_whole(options.out, minimized)
     return 0
 
 

@@ -5,13 +5,12 @@ Input: `Artifacts`. Output: files beside the program sources. Only what hatch-bp
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.errors import OutputError
+from hatch_bpf.files import write_whole
 from hatch_bpf.layout import GENERATED
 from hatch_bpf.pipeline import Artifacts
 from hatch_bpf.project import Project
@@ -66,16 +65,3 @@ def _refuse_foreign(path: Path) -> None:
 
 def _is_generated(path: Path) -> bool:
     return path.is_file() and path.read_text(errors="replace").startswith(GENERATED)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Through a file of another name, so that an interrupted build leaves the old contents or the new."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

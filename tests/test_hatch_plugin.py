@@ -1,0 +1,207 @@
+"""hatchling's hook through its front doors: what lands in a wheel, its tag, editable builds, and an untouched tree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hatch_bpf import arch, bpftool
+from hatch_bpf.bpf_object import read_object
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.kernels.archive import list_kernels, read_archived
+from tests import needs
+from tests.projects import KERNELS, PROGRAM, REPOSITORY, build_wheel, make_project, tree_of, wheel_files
+
+OPTIONS = f"""\
+archs = ["x86_64", "arm64"]
+btf-archive = "{KERNELS}"
+kernels = ["debian/*/*/*"]
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a wheel for two architectures and the kernels of the repository's archive."""
+    needs.tool("clang")
+    folder = tmp_path_factory.mktemp("wheel")
+    project = make_project(folder / "p", options=OPTIONS)
+    before = tree_of(project)
+    path = build_wheel(project, folder / "out")
+    assert path.name == "demo-1-py3-none-any.whl"
+    assert tree_of(project) == before, "a standard build leaves the source tree as it found it"
+    return wheel_files(path)
+
+
+def hatchling(project: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run hatchling's PEP 517 functions as a build front end does: in the project's folder, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", f"import hatchling.build as b; {code}"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "BTFHUB_ARCHIVE"},
+    )
+
+
+def test_what_lands_in_the_wheel(wheel: dict[str, bytes]) -> None:
+    names = {name for name in wheel if not name.startswith("demo-1.dist-info/")}
+    btfs = {name for name in names if name.startswith("demo/_bpf/btf/")}
+    runtime = {f"demo/_bpf/runtime/{path.name}" for path in (REPOSITORY / "hatch_bpf/runtime").glob("*.py")}
+    assert names - btfs == runtime | {
+        "demo/__init__.py",
+        "demo/prog.bpf.c",
+        "demo/prog_skel.py",
+        "demo/_bpf/__init__.py",
+        "demo/_bpf/kernels.json",
+        "demo/_bpf/x86_64/prog.bpf.o",
+        "demo/_bpf/arm64/prog.bpf.o",
+    }
+    assert len(btfs) >= 2
+
+
+def test_the_tag_is_set_on_purpose(wheel: dict[str, bytes]) -> None:
+    text = wheel["demo-1.dist-info/WHEEL"].decode()
+    assert "Tag: py3-none-any\n" in text
+    assert "Root-Is-Purelib: true\n" in text
+
+
+def test_the_runtime_is_copied_byte_for_byte(wheel: dict[str, bytes]) -> None:
+    for path in (REPOSITORY / "hatch_bpf" / "runtime").glob("*.py"):
+        assert wheel[f"demo/_bpf/runtime/{path.name}"] == path.read_bytes()
+
+
+def test_every_kernel_is_in_the_index_and_each_btf_there_once(wheel: dict[str, bytes]) -> None:
+    table = json.loads(wheel["demo/_bpf/kernels.json"])
+    assert table["format"] == 1
+    assert set(table["kernels"]) == {str(entry.kernel) for entry in list_kernels(KERNELS)}
+    stored = {name: data for name, data in wheel.items() if name.startswith("demo/_bpf/btf/")}
+    assert {hashlib.sha256(data).hexdigest() for data in stored.values()} == set(table["kernels"].values())
+    assert len(set(stored.values())) == len(stored)
+
+
+def test_each_minimized_btf_is_what_bpftool_makes(wheel: dict[str, bytes]) -> None:
+    needs.tool("bpftool")
+    index = json.loads(wheel["demo/_bpf/kernels.json"])["kernels"]
+    for entry in list_kernels(KERNELS):
+        model = read_object(wheel[f"demo/_bpf/{entry.kernel.arch}/prog.bpf.o"], path="prog.bpf.o")
+        whole = Btf(read_archived(entry.path), source=str(entry.kernel))
+        stored = wheel[f"demo/_bpf/btf/{index[str(entry.kernel)][:16]}.btf"]
+        assert stored == bpftool.minimize([model], whole)
+
+
+def test_bpftool_as_the_minimizer_makes_the_same_wheel(tmp_path: Path, wheel: dict[str, bytes]) -> None:
+    needs.tool("bpftool")
+    project = make_project(tmp_path / "p", options=OPTIONS + 'minimizer = "bpftool"\n')
+    other = wheel_files(build_wheel(project, tmp_path / "out"))
+    assert {name: other[name] for name in other if "/_bpf/" in name} == {
+        name: wheel[name] for name in wheel if "/_bpf/" in name
+    }
+
+
+def test_the_same_bytes_from_two_folders(tmp_path: Path) -> None:
+    needs.tool("clang")
+    first = build_wheel(make_project(tmp_path / "here", options=OPTIONS), tmp_path / "out1")
+    second = build_wheel(make_project(tmp_path / "some where" / "else", options=OPTIONS), tmp_path / "out2")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_host_is_embedded_under_its_own_name(tmp_path: Path) -> None:
+    needs.tool("clang")
+    needs.host_btf()
+    machine = arch.build_machine()
+    assert machine is not None
+    project = make_project(tmp_path / "p", options=f'archs = ["{machine.name}"]\nkernels = ["host"]')
+    index = json.loads(wheel_files(build_wheel(project, tmp_path / "out"))["demo/_bpf/kernels.json"])["kernels"]
+    (kernel,) = index
+    assert kernel.split("/")[2:] == [machine.name, os.uname().release]
+
+
+def test_a_package_without_a_matrix_relies_on_the_kernels_own_btf(tmp_path: Path) -> None:
+    needs.tool("clang")
+    files = wheel_files(build_wheel(make_project(tmp_path / "p"), tmp_path / "out"))
+    assert json.loads(files["demo/_bpf/kernels.json"])["kernels"] == {}
+    assert "demo/_bpf/x86_64/prog.bpf.o" in files
+
+
+def test_hatchlings_own_keys_are_not_taken_for_options(tmp_path: Path) -> None:
+    needs.tool("clang")
+    options = 'archs = ["x86_64"]\ndependencies = []\nrequire-runtime-dependencies = false\nenable-by-default = true'
+    assert build_wheel(make_project(tmp_path / "p", options=options), tmp_path / "out")
+
+
+def test_an_editable_build_writes_beside_the_sources(tmp_path: Path) -> None:
+    needs.tool("clang")
+    project = make_project(tmp_path / "p", options=OPTIONS)
+    done = hatchling(project, f"b.build_editable({str(tmp_path / 'out')!r})")
+    assert done.returncode == 0, done.stdout
+    package = project / "src" / "demo"
+    assert (package / "_bpf" / "x86_64" / "prog.bpf.o").exists()
+    code = "import demo.prog_skel as s; print(s.Prog.__name__)"
+    ran = subprocess.run([sys.executable, "-c", code], cwd=project / "src", capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("Prog\n", "")
+
+    stale = package / "_bpf" / "btf" / "0000.btf"
+    stale.write_bytes(b"left by an earlier build")
+    assert hatchling(project, f"b.build_editable({str(tmp_path / 'out')!r})").returncode == 0
+    assert not stale.exists()
+
+
+def test_leftovers_of_an_editable_build_do_not_slip_into_a_wheel(tmp_path: Path) -> None:
+    needs.tool("clang")
+    project = make_project(tmp_path / "p")
+    assert hatchling(project, f"b.build_editable({str(tmp_path)!r})").returncode == 0
+    (project / "src/demo/_bpf/btf").mkdir(exist_ok=True)
+    (project / "src/demo/_bpf/btf/0000.btf").write_bytes(b"left by an earlier build")
+    done = hatchling(project, f"b.build_wheel({str(tmp_path / 'out')!r})")
+    assert done.returncode == 1
+    assert "src/demo/_bpf/btf/0000.btf is left from an editable build and would go into the wheel" in done.stdout
+    (project / ".gitignore").write_text("_bpf/\n*_skel.py\n")
+    assert hatchling(project, f"b.build_wheel({str(tmp_path / 'out')!r})").returncode == 0
+    (wheel,) = (tmp_path / "out").glob("*.whl")
+    assert "demo/_bpf/btf/0000.btf" not in wheel_files(wheel)
+    assert "demo/_bpf/x86_64/prog.bpf.o" in wheel_files(wheel)
+
+
+def test_clean_removes_what_an_editable_build_wrote(tmp_path: Path) -> None:
+    needs.tool("clang")
+    project = make_project(tmp_path / "p")
+    before = tree_of(project)
+    assert hatchling(project, f"b.build_editable({str(tmp_path)!r})").returncode == 0
+    assert tree_of(project) != before
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--clean", "--directory", tmp_path / "dist"],
+        cwd=project, check=True, capture_output=True,
+    )  # fmt: skip
+    assert tree_of(project) == before
+
+
+def test_an_sdist_carries_the_sources_alone(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    before = tree_of(project)
+    done = hatchling(project, f"b.build_sdist({str(tmp_path / 'out')!r})")
+    assert done.returncode == 0, done.stdout
+    listing = subprocess.run(
+        ["tar", "tf", tmp_path / "out" / "demo-1.tar.gz"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "src/demo/prog.bpf.c" in listing
+    assert "_bpf" not in listing
+    assert tree_of(project) == before
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.tool("clang")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    build_wheel(make_project(tmp_path / "good"), tmp_path / "out")
+    broken = make_project(tmp_path / "bad", sources={"prog.bpf.c": PROGRAM + "#error stop\n"})
+    assert hatchling(broken, f"b.build_wheel({str(tmp_path / 'out2')!r})").returncode == 1
+    assert [path.name for path in scratch.rglob("*") if "hatch-bpf" in path.name] == []
