@@ -39,7 +39,7 @@ class Decoder(Protocol):
     def needs_input(self) -> bool: ...
 
     @property
-    def unused_data(self) -> bytes: ...
+    def unused_data(self) -> bytes | None: ...
 
     def decompress(self, data: bytes, max_length: int) -> bytes: ...
 
@@ -119,7 +119,7 @@ def _decode(new_decoder: Callable[[], Decoder], file: BinaryIO, magic: bytes) ->
                 data = file.read(CHUNK)
                 if not data:
                     raise EOFError
-        data = decoder.unused_data
+        data = decoder.unused_data or b""
         if len(data) < len(magic):
             data += file.read(CHUNK)
         if not data.startswith(magic):
@@ -165,30 +165,25 @@ def _gzip(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _zstd(file: BinaryIO) -> Iterator[bytes]:
-    # Python 3.14's own module, and its twin for older Pythons
-    for name in ("compression.zstd", "backports.zstd"):
-        module = _module(name)
-        if module:
-            return _decode(module.ZstdDecompressor, file, ZSTD)
-    module = _module("zstandard")
+    # Python 3.14's own module, or its twin for older Pythons
+    module = _module("compression.zstd") or _module("backports.zstd")
     if module:
-        reader = module.ZstdDecompressor(max_window_size=MAX_DICTIONARY).stream_reader(file)
-        return iter(lambda: reader.read(CHUNK), b"")
-    return _command("zstd", file, modules="backports.zstd or zstandard")
+        return _decode(module.ZstdDecompressor, file, ZSTD)
+    return _command("zstd", file, module="backports.zstd")
 
 
 def _lz4(file: BinaryIO) -> Iterator[bytes]:
     module = _module("lz4.frame")
     if module:
         return _decode(module.LZ4FrameDecompressor, file, LZ4)
-    return _command("lz4", file, modules="lz4")
+    return _command("lz4", file, module="lz4")
 
 
 def _lz4_legacy(file: BinaryIO) -> Iterator[bytes]:
     module = _module("lz4.block")
     if module:
         return _lz4_legacy_blocks(module, file)
-    return _command("lz4", file, modules="lz4")
+    return _command("lz4", file, module="lz4")
 
 
 def _lz4_legacy_blocks(module: Any, file: BinaryIO) -> Iterator[bytes]:
@@ -202,13 +197,13 @@ def _lz4_legacy_blocks(module: Any, file: BinaryIO) -> Iterator[bytes]:
         yield module.decompress(block, uncompressed_size=LZ4_LEGACY_BLOCK)
 
 
-def _command(name: str, file: BinaryIO, *, modules: str) -> Iterator[bytes]:
+def _command(name: str, file: BinaryIO, *, module: str) -> Iterator[bytes]:
     """Let a command of the system decompress."""
     path = shutil.which(name)
     if path is None:
         raise KernelError(
             f"compressed with {name}, which this Python cannot read: "
-            f"install the Python module {modules}, or the system package {name}"
+            f"install the Python module {module}, or the system package {name}"
         )
     with tempfile.TemporaryFile() as compressed:
         shutil.copyfileobj(file, compressed)

@@ -79,7 +79,7 @@ class Apt:
         there = sorted({name.split("-", 2)[2] for name in self._query("pkgnames", "linux-").split() if _is_image(name)})
         same = [release for release in there if release.split(".")[:2] == kernel.release.split(".")[:2]]
         raise KernelError(
-            f"{kernel}: no suite of Debian has this kernel any more; of its series there are {', '.join(same) or 'none'}"
+            f"{kernel}: Debian has this kernel no more; of its series there are {', '.join(same) or 'none'}"
         )
 
     def _query(self, *arguments: str) -> str:
