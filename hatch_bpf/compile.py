@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -31,6 +32,7 @@ REQUIRED_FLAGS = (
     "-fno-ident",  # the compiler's name and version don't belong in the object
     "-fno-addrsig",  # a table for linkers, in terms of symbol numbers that stripping changes
     "-fno-asynchronous-unwind-tables",  # libbpf warns of .eh_frame, which some clangs add
+    "-fno-unwind-tables",
     "-fdebug-compilation-dir=.",  # no absolute path in the object
 )
 """What the rest of hatch-bpf relies on."""
@@ -47,14 +49,16 @@ class CompiledObject:
     """The ELF, without DWARF."""
     warnings: str
     """clang's output, if it said anything."""
+    dependencies: tuple[PurePosixPath, ...]
+    """The files of the project that the object was made of, relative to it, sorted; the source is one."""
 
 
 def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolchain, cflags: Sequence[str]) -> list[str]:
-    """The whole clang command, to be run in `root`; the object goes to standard output."""
+    """The whole clang command but for its output, to be run in `root`."""
     return [
-        str(toolchain.clang),
+        *toolchain.clang,
         "-target",
-        arch.clang_target,
+        arch.clang_target + toolchain.target_suffix,
         f"-D__TARGET_ARCH_{arch.target_macro}",
         *DEFAULT_FLAGS,
         f"-ffile-prefix-map={root}=.",
@@ -62,9 +66,6 @@ def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolcha
         *REQUIRED_FLAGS,
         # behind all others, so that they only fill gaps such as asm/types.h
         *(flag for folder in toolchain.system_includes for flag in ("-idirafter", str(folder))),
-        "-o",
-        "-",
-        "--",
         str(source),
     ]
 
@@ -80,14 +81,35 @@ def compile_source(
 ) -> CompiledObject:
     """Compile `root / source`. Raises `CompileError` with clang's own lines; `ToolchainError` where headers miss."""
     argv = command(source, root=root, arch=arch, toolchain=toolchain, cflags=cflags)
-    done = subprocess.run(argv, cwd=root, capture_output=True, check=False, env=tool_environment(environ))
-    stderr = done.stderr.decode("utf-8", "replace")
-    if done.returncode:
-        missing = re.search(r"fatal error: '((?:bpf|linux|asm)/[\w./-]+)' file not found", stderr)
-        if missing:
-            raise ToolchainError(
-                f"{source} includes <{missing[1]}>, which is not on this system. It comes with libbpf's development "
-                f"package. {INSTALL_LIBBPF_HEADERS}"
-            )
-        raise CompileError(str(source), argv, stderr)
-    return CompiledObject(source, arch, strip_debug(done.stdout, path=str(source)), stderr)
+    with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder:
+        made, rule = Path(folder, "object"), Path(folder, "dependencies")
+        done = subprocess.run(
+            [*argv, "-MD", "-MF", str(rule), "-o", str(made)],
+            cwd=root,
+            capture_output=True,
+            check=False,
+            env=tool_environment(environ),
+        )
+        stderr = done.stderr.decode("utf-8", "replace")
+        if done.returncode:
+            raise _refusal(source, argv, stderr)
+        data, dependencies = made.read_bytes(), rule.read_text(errors="surrogateescape")
+    return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(_inside(root, dependencies)))
+
+
+def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> CompileError | ToolchainError:
+    missing = re.search(r"fatal error: '((?:bpf|linux|asm)/[\w./-]+)' file not found", stderr)
+    if missing:
+        return ToolchainError(
+            f"{source} includes <{missing[1]}>, which is not on this system. It comes with libbpf's development "
+            f"package. {INSTALL_LIBBPF_HEADERS}"
+        )
+    return CompileError(str(source), argv, stderr)
+
+
+def _inside(root: Path, rule: str) -> list[PurePosixPath]:
+    """The files of a make rule that lie in the project, by their resolved names."""
+    words = re.split(r"(?<!\\)\s+", rule.replace("\\\n", " ").split(":", 1)[1].strip())
+    home = root.resolve()
+    paths = {(root / word.replace("\\ ", " ")).resolve() for word in words}
+    return sorted(PurePosixPath(path.relative_to(home).as_posix()) for path in paths if path.is_relative_to(home))

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from hatch_bpf.bpf_object import object_name
 from hatch_bpf.config import Config
 from hatch_bpf.errors import ConfigError, Fault
+from hatch_bpf.kernels.matrix import resolve
 
 SUFFIX = ".bpf.c"
 BPF_DIR = "_bpf"
@@ -153,3 +154,17 @@ def _reject_clashes(sources: Iterable[ProgramSource], key: str) -> None:
             )
     if faults:
         raise ConfigError(faults)
+
+
+def source_files(project: Project) -> list[PurePosixPath]:
+    """What a build starts from, relative to the project: program sources, headers beside them, and kernels' BTF that
+    the project keeps itself. Raises `KernelError`."""
+    root, config = project.root, project.config
+    paths = {root / source.path for source in project.sources}
+    for folder in {path.parent for path in paths}:
+        paths.update(folder.glob("*.h"))
+    if config.kernels:
+        archs = [arch.name for arch in config.archs]
+        paths.update(kernel.path for kernel in resolve(config.kernels, archs=archs, archive=config.btf_archive).sources)
+    inside = [path.relative_to(root) for path in paths if path.is_relative_to(root)]
+    return sorted(PurePosixPath(path.as_posix()) for path in inside)

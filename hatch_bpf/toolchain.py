@@ -6,10 +6,12 @@ that clang does not search for a BPF target; or a `ToolchainError` that says wha
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,10 @@ CLANG_VARIABLE = "CLANG"
 MINIMUM = (12, 0)
 """The first clang with all of CO-RE: type relocations and enum value relocations came with LLVM 12."""
 
-INSTALL_CLANG = "Debian, Ubuntu: apt install clang; Fedora: dnf install clang; Alpine: apk add clang"
+INSTALL_CLANG = (
+    "Debian, Ubuntu: apt install clang; Fedora: dnf install clang; Alpine: apk add clang; "
+    "or from PyPI: require hatch-bpf[zig]"
+)
 INSTALL_LIBBPF_HEADERS = (
     "Debian, Ubuntu: apt install libbpf-dev; Fedora: dnf install libbpf-devel; Alpine: apk add libbpf-dev linux-headers"
 )
@@ -35,33 +40,40 @@ _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 class Toolchain:
     """A compiler for BPF."""
 
-    clang: Path
+    clang: tuple[str, ...]
+    """How to run it: a path, or the words that run the clang inside of another program."""
     version: tuple[int, int]
     """Major and minor."""
     version_text: str
     """First line of `clang --version`."""
     system_includes: tuple[Path, ...]
     """Folders that clang searches when it compiles for this machine itself, without clang's own."""
+    target_suffix: str = ""
+    """What follows `bpfel` or `bpfeb` in the name of a target."""
 
 
 def find_toolchain(environ: Mapping[str, str] = os.environ) -> Toolchain:
-    """The clang that CLANG names, else `clang`, else the newest `clang-N` on PATH. Raises `ToolchainError`."""
+    """The clang that CLANG names, else `clang`, else the newest `clang-N` on PATH, else the one in PyPI's ziglang.
+
+    Raises `ToolchainError`.
+    """
     named = environ.get(CLANG_VARIABLE)
     if named:
         path = shutil.which(named, path=environ.get("PATH"))
         if path is None:
             raise ToolchainError(f"{CLANG_VARIABLE} names {named!r}, which is not a program that can be run")
-        return _inspect(Path(path), environ)
-    candidates = list(_candidates(environ))
-    if not candidates:
-        raise ToolchainError(f"clang is not on PATH; it compiles the BPF programs. {INSTALL_CLANG}")
-    too_old = []
-    for candidate in candidates:
-        toolchain = _inspect(candidate, environ, refuse_old=False)
-        if toolchain.version >= MINIMUM:
-            return toolchain
-        too_old.append(toolchain)
-    raise _too_old(too_old[0])
+        return _reject_old(_inspect(path, environ))
+    found = []
+    for candidate in _candidates(environ):
+        found.append(_inspect(candidate, environ))
+        if found[-1].version >= MINIMUM:
+            return found[-1]
+    zig = _zig(environ)
+    if zig is not None:
+        return zig
+    if found:
+        return _reject_old(found[0])
+    raise ToolchainError(f"clang is not on PATH; it compiles the BPF programs. {INSTALL_CLANG}")
 
 
 def tool_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -69,46 +81,61 @@ def tool_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {"LC_ALL": "C.UTF-8", **{name: environ[name] for name in _PASSED_ON if name in environ}}
 
 
-def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
+def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
     search = environ.get("PATH", os.defpath)
     plain = shutil.which("clang", path=search)
     if plain:
-        yield Path(plain)
-    numbered = {}
+        yield plain
+    numbered: dict[int, str] = {}
     for folder in search.split(os.pathsep):
         for path in Path(folder or ".").glob("clang-*"):
             number = path.name.removeprefix("clang-")
             if number.isdecimal() and os.access(path, os.X_OK):
-                numbered.setdefault(int(number), path)
+                numbered.setdefault(int(number), str(path))
     yield from (path for _, path in sorted(numbered.items(), reverse=True))
 
 
-def _inspect(clang: Path, environ: Mapping[str, str], *, refuse_old: bool = True) -> Toolchain:
+def _inspect(clang: str, environ: Mapping[str, str]) -> Toolchain:
+    return Toolchain((clang,), *_version((clang,), environ), tuple(_system_includes(clang, environ)))
+
+
+def _zig(environ: Mapping[str, str]) -> Toolchain | None:
+    """The clang that the PyPI package ziglang carries, with the kernel's headers, if it is installed."""
+    spec = importlib.util.find_spec("ziglang")
+    if spec is None or spec.origin is None:
+        return None
+    clang = (sys.executable, "-m", "ziglang", "cc")
+    headers = Path(spec.origin).parent / "lib" / "libc" / "include"
+    # the type sizes that asm/ holds are the same for every 64-bit target
+    includes = (headers / "any-linux-any", headers / "x86-linux-any", Path("/usr/include"))
+    existing = tuple(folder for folder in includes if folder.is_dir())
+    return Toolchain(clang, *_version(clang, environ), existing, target_suffix="-freestanding-none")
+
+
+def _version(clang: tuple[str, ...], environ: Mapping[str, str]) -> tuple[tuple[int, int], str]:
     output = _run(clang, ["--version"], environ).stdout
     found = re.search(r"clang version (\d+)\.(\d+)", output)
     if not found:
-        raise ToolchainError(f"{clang} --version does not say `clang version`; set {CLANG_VARIABLE} to a clang")
-    toolchain = Toolchain(
-        clang, (int(found[1]), int(found[2])), output.splitlines()[0], tuple(_system_includes(clang, environ))
-    )
-    if refuse_old and toolchain.version < MINIMUM:
-        raise _too_old(toolchain)
-    return toolchain
+        name = " ".join(clang)
+        raise ToolchainError(f"{name} --version does not say `clang version`; set {CLANG_VARIABLE} to a clang")
+    return (int(found[1]), int(found[2])), output.splitlines()[0]
 
 
-def _too_old(toolchain: Toolchain) -> ToolchainError:
+def _reject_old(toolchain: Toolchain) -> Toolchain:
+    if toolchain.version >= MINIMUM:
+        return toolchain
     version, minimum = (".".join(map(str, v)) for v in (toolchain.version, MINIMUM))
-    return ToolchainError(
-        f"{toolchain.clang} is clang {version}; {minimum} is the minimum, the first with CO-RE's type and enum "
+    raise ToolchainError(
+        f"{toolchain.clang[0]} is clang {version}; {minimum} is the minimum, the first with CO-RE's type and enum "
         f"relocations. Install a newer one ({INSTALL_CLANG}) or set {CLANG_VARIABLE}"
     )
 
 
-def _system_includes(clang: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+def _system_includes(clang: str, environ: Mapping[str, str]) -> Iterator[Path]:
     """Ask clang for its search list, as libbpf-bootstrap does: with `-target bpf` it leaves out Debian's multiarch
     folder, where asm/types.h is, and whatever the distribution added."""
-    lines = _run(clang, ["-E", "-Wp,-v", "-x", "c", os.devnull], environ).stderr.splitlines()
-    resource_dir = _run(clang, ["-print-resource-dir"], environ).stdout.strip()
+    lines = _run((clang,), ["-E", "-Wp,-v", "-x", "c", os.devnull], environ).stderr.splitlines()
+    resource_dir = _run((clang,), ["-print-resource-dir"], environ).stdout.strip()
     for line in lines:
         # the list is the indented part; clang's own headers are found for every target
         if line.startswith(" ") and not (resource_dir and line.strip().startswith(resource_dir)):
@@ -117,10 +144,10 @@ def _system_includes(clang: Path, environ: Mapping[str, str]) -> Iterator[Path]:
                 yield path
 
 
-def _run(clang: Path, arguments: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def _run(clang: tuple[str, ...], arguments: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            [clang, *arguments], capture_output=True, text=True, check=False, env=tool_environment(environ)
+            [*clang, *arguments], capture_output=True, text=True, check=False, env=tool_environment(environ)
         )
     except OSError as error:
-        raise ToolchainError(f"{clang} cannot be run: {error.strerror}") from error
+        raise ToolchainError(f"{clang[0]} cannot be run: {error.strerror}") from error

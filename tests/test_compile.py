@@ -73,7 +73,8 @@ def test_the_instruction_set_is_pinned_and_can_be_raised(tmp_path: Path) -> None
 def test_a_header_beside_the_source_is_found(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "shared.h").write_text("#define ANSWER 42\n")
-    assert compile_text(tmp_path, '#include "shared.h"\nint answer = ANSWER;\n' + PROGRAM).data
+    made = compile_text(tmp_path, '#include "shared.h"\nint answer = ANSWER;\n' + PROGRAM)
+    assert made.dependencies == (PurePosixPath("src/prog.bpf.c"), PurePosixPath("src/shared.h"))
 
 
 def test_clangs_own_lines_are_shown(tmp_path: Path) -> None:

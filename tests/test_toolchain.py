@@ -40,7 +40,7 @@ def fake_clang(folder: Path, name: str = "clang", version: str = "14.0.6", first
 def test_the_real_one() -> None:
     clang = needs.tool("clang")
     toolchain = find_toolchain({"PATH": os.environ["PATH"]})
-    assert toolchain.clang == Path(clang)
+    assert toolchain.clang == (clang,)
     assert toolchain.version >= MINIMUM
     assert all(folder.is_dir() for folder in toolchain.system_includes)
     assert any((folder / "asm" / "types.h").exists() for folder in toolchain.system_includes)
@@ -58,13 +58,13 @@ def test_the_variable_comes_first(tmp_path: Path) -> None:
     fake_clang(tmp_path / "a")
     chosen = fake_clang(tmp_path / "b", "my-clang")
     environ = {"PATH": f"{tmp_path}/a", "CLANG": str(chosen)}
-    assert find_toolchain(environ).clang == chosen
+    assert find_toolchain(environ).clang == (str(chosen),)
 
 
 def test_a_numbered_clang_when_the_plain_one_is_too_old(tmp_path: Path) -> None:
     for name, version in (("clang", "11.1.0"), ("clang-9", "9.0.0"), ("clang-16", "16.0.6"), ("clang-tidy-99", "99.0")):
         fake_clang(tmp_path / "bin", name, version)
-    assert find_toolchain({"PATH": f"{tmp_path}/bin"}).clang.name == "clang-16"
+    assert find_toolchain({"PATH": f"{tmp_path}/bin"}).clang == (str(tmp_path / "bin" / "clang-16"),)
 
 
 def test_too_old_says_the_minimum_and_why(tmp_path: Path) -> None:
@@ -73,7 +73,8 @@ def test_too_old_says_the_minimum_and_why(tmp_path: Path) -> None:
         find_toolchain({"PATH": "/nowhere", "CLANG": str(old)})
     assert str(caught.value) == (
         f"{old} is clang 10.0; 12.0 is the minimum, the first with CO-RE's type and enum relocations. Install a newer "
-        "one (Debian, Ubuntu: apt install clang; Fedora: dnf install clang; Alpine: apk add clang) or set CLANG"
+        "one (Debian, Ubuntu: apt install clang; Fedora: dnf install clang; Alpine: apk add clang; or from "
+        "PyPI: require hatch-bpf[zig]) or set CLANG"
     )
 
 

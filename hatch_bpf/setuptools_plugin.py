@@ -1,0 +1,140 @@
+"""setuptools' side: an adapter that adds a step `build_bpf` to `build`.
+
+Input: the table `[tool.hatch-bpf]` of pyproject.toml, and setuptools' idea of the packages. Output: files in the build
+folder for a wheel, in the source tree for an editable one, and what a build starts from in an sdist. setuptools calls
+`finalize()` for every project that is built where hatch-bpf is installed; without the table it does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+from setuptools import Command, Distribution
+from setuptools.command.build import build as build_command
+from setuptools.errors import BaseError
+
+from hatch_bpf import pipeline, tree
+from hatch_bpf.config import parse_config
+from hatch_bpf.errors import ConfigError, Fault, HatchBpfError
+from hatch_bpf.files import write_whole
+from hatch_bpf.project import Project, find_project, source_files
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+KEY = "tool.hatch-bpf"
+
+
+class BuildBpf(Command):
+    """Compile BPF programs and generate their skeletons."""
+
+    description = "compile BPF programs and generate their skeletons"
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
+    editable_mode = False
+    """Set by setuptools for an editable build."""
+
+    def initialize_options(self) -> None:
+        self.build_lib = ""
+
+    def finalize_options(self) -> None:
+        self.build_lib = self.get_finalized_command("build").build_lib
+
+    def run(self) -> None:
+        """Build. Raises setuptools' own kind of error, which it prints without a traceback."""
+        try:
+            project = _project(self, Path.cwd(), os.environ)
+            artifacts = pipeline.build(project, notify=self.announce)
+            if self.editable_mode:
+                tree.write(artifacts, root=project.root)
+                return
+            for file in artifacts.files:
+                path = Path(self.build_lib, file.wheel_path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, file.data)
+        except HatchBpfError as error:
+            raise BaseError(f"hatch-bpf: {error}") from error
+
+    def get_source_files(self) -> list[str]:
+        """What an sdist must carry: program sources, their headers, and the kernels that the project keeps itself."""
+        try:
+            # with the project's own archive: one that only the environment names is not part of the project
+            return [str(path) for path in source_files(_project(self, Path.cwd(), {}))]
+        except HatchBpfError as error:
+            raise BaseError(f"hatch-bpf: {error}") from error
+
+    def get_outputs(self) -> list[str]:
+        """Files that are built and that nothing in the source tree corresponds to: setuptools asks, and needs none."""
+        return []
+
+    def get_output_mapping(self) -> dict[str, str]:
+        """Built file -> source file: none, since everything is generated."""
+        return {}
+
+
+def finalize(distribution: Distribution) -> None:
+    """Entry point `setuptools.finalize_distribution_options`: add the step to `build`, if the project has the table."""
+    if _table(Path.cwd()) is None:
+        return
+    base: type[Any] = distribution.cmdclass.get("build", build_command)
+    step = ("build_bpf", None)
+    distribution.cmdclass["build"] = type("build", (base,), {"sub_commands": [*base.sub_commands, step]})
+    distribution.cmdclass["build_bpf"] = BuildBpf
+
+
+def load_project(root: Path) -> Project | None:
+    """The project in a folder, if its pyproject.toml has the table. Raises `ConfigError`."""
+    if _table(root) is None:
+        return None
+    here = Path.cwd()
+    os.chdir(root)  # setuptools knows no other way
+    try:
+        distribution = Distribution({"src_root": None})
+        distribution.parse_config_files()
+        distribution.set_defaults()  # type: ignore[attr-defined]  # finds packages; the stubs leave it out
+        return _project(BuildBpf(distribution), root, os.environ)
+    finally:
+        os.chdir(here)
+
+
+def _table(root: Path) -> Mapping[str, Any] | None:
+    path = root / "pyproject.toml"
+    try:
+        with path.open("rb") as file:
+            tool = tomllib.load(file).get("tool", {})
+    except FileNotFoundError:
+        return None
+    table: Mapping[str, Any] | None = tool.get("hatch-bpf")
+    return table
+
+
+def _project(command: Command, root: Path, environ: Mapping[str, str]) -> Project:
+    table = _table(root) or {}
+    if not isinstance(table, Mapping):
+        raise ConfigError([Fault(KEY, "must be a table")])
+    build_py = command.get_finalized_command("build_py")
+    # a package's folder in the source tree -> its folder in the wheel
+    folders = {
+        PurePosixPath(Path(build_py.get_package_dir(package)).as_posix()): PurePosixPath(*package.split("."))
+        for package in command.distribution.packages or ()
+    }
+
+    def wheel_path(name: str) -> str:
+        path = PurePosixPath(name)
+        for folder in path.parents:
+            if folder in folders:
+                return str(folders[folder] / path.relative_to(folder))
+        return name
+
+    return find_project(
+        root=root,
+        config=parse_config(table, key=KEY, root=root, environ=environ),
+        key=KEY,
+        packages=[str(folder) for folder in folders],
+        wheel_path=wheel_path,
+    )
