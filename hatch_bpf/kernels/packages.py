@@ -7,6 +7,8 @@ package tool is needed; the package is read front to back until the image has co
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -25,6 +27,18 @@ _CPIO_HEADER = 110
 
 def vmlinuz_of_deb(file: BinaryIO, source: str) -> bytes:
     """The vmlinuz of a Debian package. `source` names it in errors."""
+    for member, read in deb_files(file, source):
+        if member.isreg() and _is_image(member.name):
+            _check_size(member.size, source)
+            return read()
+    raise _no_image(source, "linux-image-* (from Linux 6.19 on: linux-binary-*)")
+
+
+def deb_files(file: BinaryIO, source: str) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
+    """Everything that a Debian package installs, in its order.
+
+    With each comes what reads a regular file's content, to be called before the next is asked for.
+    """
     file.seek(len(DEB_MAGIC))
     while True:
         header = file.read(_AR_HEADER)
@@ -40,22 +54,30 @@ def vmlinuz_of_deb(file: BinaryIO, source: str) -> bytes:
     fmt = compression.detect(start)
     plain: BinaryIO = file
     if fmt:
-        # RawIOBase is what tarfile reads from; the cast to BinaryIO is only for the type checker
+        # RawIOBase is what tarfile reads from; its annotation asks for more
         plain = compression.PlainStream(compression.read_chunks(file, fmt, source=source))  # type: ignore[assignment]
     try:
         with tarfile.open(fileobj=plain, mode="r|", bufsize=compression.CHUNK) as tar:
             for member in tar:
-                if member.isreg() and _is_image(member.name):
-                    _check_size(member.size, source)
-                    content = tar.extractfile(member)
-                    assert content is not None
-                    return content.read()
+                yield member, partial(_content, tar, member, source)
     except KernelError:
         raise
     # tarfile lets more than its own errors out of hostile headers
     except Exception as error:
-        raise KernelError(f"{source}: its data.tar is corrupt or cut off ({error}); get the file anew") from error
-    raise _no_image(source, "linux-image-* (from Linux 6.19 on: linux-binary-*)")
+        raise _corrupt_tar(source, error) from error
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, source: str) -> bytes:
+    try:
+        content = tar.extractfile(member)
+        assert content is not None
+        return content.read()
+    except (tarfile.TarError, ValueError) as error:
+        raise _corrupt_tar(source, error) from error
+
+
+def _corrupt_tar(source: str, error: Exception) -> KernelError:
+    return KernelError(f"{source}: its data.tar is corrupt or cut off ({error}); get the file anew")
 
 
 def vmlinuz_of_rpm(file: BinaryIO, source: str) -> bytes:
