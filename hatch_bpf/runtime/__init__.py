@@ -1,0 +1,91 @@
+"""The runtime behind generated skeletons: standard library only, copied unchanged into every wheel as `_bpf/runtime`.
+
+It drives libbpf through ctypes. Generated code declares, what is here behaves. Start reading in `skeleton.py`.
+"""
+
+from .errors import (
+    ArchitectureError,
+    AttachError,
+    BpfError,
+    ClosedError,
+    KernelNotCoveredError,
+    LibbpfNotFoundError,
+    LibbpfTooOldError,
+    LoadError,
+    MapError,
+    OpenError,
+    PackageError,
+    PermissionDeniedError,
+    VerifierError,
+)
+from .kernel import BtfChoice
+from .links import Link
+from .maps import (
+    ArrayMap,
+    BloomFilter,
+    DescriptorMap,
+    HashMap,
+    LocalStorage,
+    LpmTrie,
+    Map,
+    MapOfMaps,
+    Maps,
+    PerCpuArrayMap,
+    PerCpuHashMap,
+    ProgramArray,
+    Queue,
+    StackTraces,
+)
+from .perfbuf import PerfBuffer
+from .programs import Program, Programs, TestRun
+from .ringbuf import RingBuffer
+from .skeleton import Loaded, Opened, OpenedMap, OpenedProgram, Skeleton
+from .spec import MapSpec, ObjectSpec, ProgramSpec, SectionSpec
+from .userringbuf import UserRingBuffer
+
+__all__ = [
+    "ArchitectureError",
+    "ArrayMap",
+    "AttachError",
+    "BloomFilter",
+    "BpfError",
+    "BtfChoice",
+    "ClosedError",
+    "DescriptorMap",
+    "HashMap",
+    "KernelNotCoveredError",
+    "LibbpfNotFoundError",
+    "LibbpfTooOldError",
+    "Link",
+    "LoadError",
+    "Loaded",
+    "LocalStorage",
+    "LpmTrie",
+    "Map",
+    "MapError",
+    "MapOfMaps",
+    "MapSpec",
+    "Maps",
+    "ObjectSpec",
+    "OpenError",
+    "Opened",
+    "OpenedMap",
+    "OpenedProgram",
+    "PackageError",
+    "PerCpuArrayMap",
+    "PerCpuHashMap",
+    "PerfBuffer",
+    "PermissionDeniedError",
+    "Program",
+    "ProgramArray",
+    "ProgramSpec",
+    "Programs",
+    "Queue",
+    "RingBuffer",
+    "SectionSpec",
+    "Skeleton",
+    "StackTraces",
+    "TestRun",
+    "UserRingBuffer",
+    "VerifierError",
+]

@@ -1,0 +1,143 @@
+"""Every error the runtime raises on purpose: one base class, `BpfError`.
+
+A message says what went wrong, where (the program, the map, the file, the kernel), and what to do about it.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Optional
+
+
+class BpfError(Exception):
+    """Base of all errors of a skeleton; a command line prints it and exits."""
+
+    errno: int = 0
+    """The kernel's error number where there is one, else 0."""
+
+    def __init__(self, message: str, *, errno: int = 0) -> None:
+        self.errno = errno
+        super().__init__(message)
+
+
+class LibbpfNotFoundError(BpfError):
+    """libbpf.so is not on this machine."""
+
+
+class LibbpfTooOldError(BpfError):
+    """The libbpf that was found lacks a function that is needed."""
+
+
+class PackageError(BpfError):
+    """A file of the installed package is missing or is not the one that was built."""
+
+
+class ArchitectureError(BpfError):
+    """The package holds no BPF object for this machine's architecture."""
+
+
+class KernelNotCoveredError(BpfError):
+    """The kernel shows no BTF, and the package embeds none for exactly this kernel."""
+
+    def __init__(self, message: str, *, wanted: str, embedded: Sequence[str]) -> None:
+        self.wanted = wanted
+        """The kernel looked for, `distro/version/arch/release`."""
+        self.embedded = tuple(embedded)
+        """The kernels that the package embeds BTF of."""
+        super().__init__(message)
+
+
+class PermissionDeniedError(BpfError):
+    """The kernel refuses BPF to this process."""
+
+
+class OpenError(BpfError):
+    """libbpf cannot make sense of the BPF object."""
+
+
+class LoadError(BpfError):
+    """The kernel or libbpf refused to load the BPF object."""
+
+    def __init__(self, message: str, *, errno: int = 0, log: str = "") -> None:
+        self.log = log
+        """Everything libbpf said meanwhile."""
+        super().__init__(message, errno=errno)
+
+
+class VerifierError(LoadError):
+    """The kernel's verifier rejected a program."""
+
+    def __init__(self, message: str, *, errno: int, log: str, program: str, verifier_log: str) -> None:
+        self.program = program
+        """Name of the rejected program."""
+        self.verifier_log = verifier_log
+        """The verifier's whole log; the message holds its end."""
+        super().__init__(message, errno=errno, log=log)
+
+
+class AttachError(BpfError):
+    """A program could not be attached, or a link not be changed."""
+
+
+class MapError(BpfError):
+    """The kernel refused an operation on a map."""
+
+
+class ClosedError(BpfError):
+    """The skeleton, or the phase of it, that this belongs to is over."""
+
+
+def reason(errno: int) -> str:
+    """An error number in words: `EPERM: Operation not permitted`."""
+    return f"{_errno.errorcode.get(errno, errno)}: {os.strerror(errno)}"
+
+
+def tail(lines: Sequence[str], count: int) -> str:
+    """The last `count` lines, indented for a message, with a word on what was left out."""
+    shown = [f"  {line}" for line in lines[-count:]]
+    if len(lines) > count:
+        shown.insert(0, f"  [{len(lines) - count} lines before these are in the exception]")
+    return "\n".join(shown)
+
+
+_CAP_SYS_ADMIN = 21
+_CAP_BPF = 39
+
+
+def unprivileged() -> bool:
+    """Whether this process lacks both CAP_BPF and CAP_SYS_ADMIN."""
+    capabilities = _effective_capabilities()
+    if capabilities is None:
+        return os.geteuid() != 0
+    return not capabilities & (1 << _CAP_SYS_ADMIN | 1 << _CAP_BPF)
+
+
+def _effective_capabilities() -> Optional[int]:
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("CapEff:"):
+                    return int(line.split()[1], 16)
+    except OSError:
+        pass
+    return None
+
+
+def permission_denied(action: str, *, errno: int) -> PermissionDeniedError:
+    """The error for EPERM or EACCES that no verifier log explains."""
+    if unprivileged():
+        remedy = (
+            "this process has neither root's rights nor CAP_BPF; run it as root, or give it CAP_BPF "
+            "(with CAP_PERFMON for tracing programs, CAP_NET_ADMIN for networking ones)"
+        )
+    else:
+        remedy = (
+            "this process has the rights, so the kernel's settings forbid it: a container's seccomp profile, "
+            "kernel lockdown, an LSM, or RLIMIT_MEMLOCK before Linux 5.11"
+        )
+    return PermissionDeniedError(f"{action}: the kernel says {reason(errno)}; {remedy}", errno=errno)

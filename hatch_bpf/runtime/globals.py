@@ -1,0 +1,137 @@
+"""Global variables: .data, .bss, .rodata and custom sections, as structs with a member per variable.
+
+Input: a section's struct class and its map. Output: before the load a copy of the initial values, which `load()`
+hands to libbpf; after it the section itself, mapped, or (where the kernel can't map it, before 5.5) a `Mirror` that
+reads and writes it through the map; read-only sections are a `Mirror` that refuses writes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+from .errors import ClosedError, reason
+from .types import ArrayView, Struct, Union
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Optional
+
+    from .libbpf import Libbpf
+
+BPF_F_MMAPABLE = 1 << 10
+
+
+def initial_value(libbpf: Libbpf, map_pointer: int, cls: type[Struct]) -> Optional[Struct]:
+    """A copy of a section's initial value; None where libbpf did not make a map of the section."""
+    size = ctypes.c_size_t()
+    address = libbpf.bpf_map__initial_value(map_pointer, ctypes.byref(size))
+    if not address or size.value < ctypes.sizeof(cls):
+        return None
+    return cls.from_buffer_copy(ctypes.string_at(address, ctypes.sizeof(cls)))
+
+
+def live(libbpf: Libbpf, map_pointer: int, cls: type[Struct], *, name: str, writable: bool) -> Any:
+    """A section of a loaded object."""
+    fd = libbpf.bpf_map__fd(map_pointer)
+    if writable and libbpf.bpf_map__map_flags(map_pointer) & BPF_F_MMAPABLE:
+        try:
+            # the struct keeps the mapping alive, even after the skeleton is closed: never a dangling pointer
+            return cls.from_buffer(mmap.mmap(fd, ctypes.sizeof(cls), mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE))
+        except OSError:
+            pass  # a kernel that knows the flag but refuses the mapping
+    section = Section(libbpf, fd, cls, name=name, size=libbpf.bpf_map__value_size(map_pointer), writable=writable)
+    return Mirror(section, section.value)
+
+
+class Section:
+    """A section read and written as the one element of its array map."""
+
+    def __init__(self, libbpf: Libbpf, fd: int, cls: type[Struct], *, name: str, size: int, writable: bool) -> None:
+        self._libbpf = libbpf
+        self._fd = fd
+        self._key = ctypes.c_uint32(0)
+        self._buffer = bytearray(max(size, ctypes.sizeof(cls)))
+        self._storage = (ctypes.c_uint8 * len(self._buffer)).from_buffer(self._buffer)
+        self.name = name
+        self.writable = writable
+        self.value: Struct = cls.from_buffer(self._buffer)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the section from the kernel."""
+        if self._fd < 0:
+            raise ClosedError(f"{self.name}: the skeleton is closed")
+        if self._libbpf.bpf_map_lookup_elem(self._fd, ctypes.byref(self._key), self._storage):
+            raise ClosedError(f"{self.name} can't be read: {reason(ctypes.get_errno())}")
+
+    def flush(self) -> None:
+        """Write the section to the kernel."""
+        if self._libbpf.bpf_map_update_elem(self._fd, ctypes.byref(self._key), self._storage, 0):
+            raise ClosedError(f"{self.name} can't be written: {reason(ctypes.get_errno())}")
+
+    def close(self) -> None:
+        """Forget the map."""
+        self._fd = -1
+
+
+class Mirror:
+    """A struct, union or array inside a `Section`, which is read before and written after each access."""
+
+    __slots__ = ("_section", "_target")
+
+    def __init__(self, section: Section, target: Any) -> None:
+        object.__setattr__(self, "_section", section)
+        object.__setattr__(self, "_target", target)
+
+    def _wrap(self, value: Any) -> Any:
+        return Mirror(self._section, value) if isinstance(value, (Struct, Union, ArrayView)) else value
+
+    def _refresh(self) -> None:
+        if self._section.writable:  # what can't be written doesn't change either
+            self._section.refresh()
+
+    def _check_writable(self) -> None:
+        if not self._section.writable:
+            raise AttributeError(f"{self._section.name} is read-only once the object is loaded; set it before load()")
+
+    def __getattr__(self, name: str) -> Any:
+        self._refresh()
+        return self._wrap(getattr(self._target, name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._check_writable()
+        self._refresh()
+        setattr(self._target, name, value)
+        self._section.flush()
+
+    def __getitem__(self, index: int) -> Any:
+        self._refresh()
+        return self._wrap(self._target[index])
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self._check_writable()
+        self._refresh()
+        self._target[index] = value
+        self._section.flush()
+
+    def __len__(self) -> int:
+        return len(self._target)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        self._refresh()
+        return bool(self._target == (other._target if isinstance(other, Mirror) else other))
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        self._refresh()
+        return repr(self._target)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._target)

@@ -1,0 +1,246 @@
+"""Which BTF to give libbpf here: an explicit file, the kernel's own, or the embedded one for exactly this kernel.
+
+Input: the running machine and the package's `_bpf` folder (`kernels.json` and `btf/`). Output: a `BtfChoice`.
+libbpf believes any BTF it is given, so a near match is never taken: wrong offsets would read garbage, silently.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .errors import BpfError, KernelNotCoveredError, PackageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Optional
+
+KERNEL_BTF = "/sys/kernel/btf/vmlinux"
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+INDEX = "kernels.json"
+INDEX_FORMAT = 1
+
+ARCH_OF_MACHINE = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "aarch64": "arm64",
+    "arm64": "arm64",
+    "armv7l": "arm",
+    "armv6l": "arm",
+    "armhf": "arm",
+    "i686": "i386",
+    "i386": "i386",
+    "ppc64le": "ppc64le",
+    "riscv64": "riscv64",
+    "s390x": "s390x",
+    "loongarch64": "loongarch64",
+}
+"""`uname -m` -> the name BTFHub files an architecture under."""
+
+
+class Host:
+    """This machine: its architecture, its kernel's release and, as far as os-release tells, its distribution."""
+
+    __slots__ = ("arch", "distro", "machine", "release", "version")
+
+    def __init__(self, *, machine: str, release: str, distro: str, version: str) -> None:
+        self.machine = machine
+        self.arch = ARCH_OF_MACHINE.get(machine, machine)
+        self.release = release
+        self.distro = distro
+        self.version = version
+
+    @property
+    def kernel(self) -> str:
+        """`distro/version/arch/release`, as the archive files it."""
+        return f"{self.distro}/{self.version}/{self.arch}/{self.release}"
+
+
+def host() -> Host:
+    """The machine this runs on. In a container the distribution is the container's, not the host's."""
+    uname = os.uname()
+    fields = read_os_release()
+    return Host(
+        machine=uname.machine,
+        release=uname.release,
+        distro=fields.get("ID", ""),
+        version=fields.get("VERSION_ID", ""),
+    )
+
+
+def read_os_release() -> dict[str, str]:
+    """The fields of the first os-release file there is."""
+    for path in OS_RELEASE:
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return parse_os_release(file.read())
+        except OSError:
+            continue
+    return {}
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """os-release(5): `NAME=value` lines, values quoted as the shell quotes."""
+    fields = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith("#"):
+            fields[name] = _unquote(value.strip())
+    return fields
+
+
+def _unquote(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] == "'":
+        return value[1:-1]
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = value[1:-1]
+    plain, escaped = "", False
+    for char in value:
+        if escaped or char != "\\":
+            plain += char
+            escaped = False
+        else:
+            escaped = True
+    return plain
+
+
+class BtfChoice:
+    """The BTF that relocates the program's accesses on this machine, and where it came from."""
+
+    __slots__ = ("data", "kernel", "path", "size", "source")
+
+    def __init__(self, *, source: str, path: str, kernel: str, size: int, data: Optional[bytes] = None) -> None:
+        self.source = source
+        """`explicit`, `kernel` or `embedded`."""
+        self.path = path
+        """The file it is."""
+        self.kernel = kernel
+        """The kernel it describes, `distro/version/arch/release`; what the machine says of itself unless embedded."""
+        self.size = size
+        """Bytes."""
+        self.data = data
+        """The embedded BTF itself, verified; None for the others, which libbpf reads from `path`."""
+
+    def __str__(self) -> str:
+        if self.source == "explicit":
+            return f"the BTF file that was asked for, {self.path} ({self.size} bytes)"
+        if self.source == "kernel":
+            return f"the kernel's own BTF, {self.path} ({self.size} bytes)"
+        return f"the BTF embedded in the package for {self.kernel}, {self.path} ({self.size} bytes)"
+
+    def __repr__(self) -> str:
+        return f"BtfChoice(source={self.source!r}, path={self.path!r}, kernel={self.kernel!r}, size={self.size})"
+
+
+def choose_btf(bpf_dir: str, *, explicit: Optional[str] = None) -> BtfChoice:
+    """The BTF for this machine. Raises `KernelNotCoveredError`, or another `BpfError` for a bad file."""
+    machine = host()
+    if explicit is not None:
+        try:
+            size = os.stat(explicit).st_size
+        except OSError as error:
+            raise BpfError(f"the BTF file that was asked for, {explicit}, can't be read: {error.strerror}") from error
+        return BtfChoice(source="explicit", path=os.fspath(explicit), kernel=machine.kernel, size=size)
+    if os.path.exists(KERNEL_BTF):
+        size = os.stat(KERNEL_BTF).st_size
+        return BtfChoice(source="kernel", path=KERNEL_BTF, kernel=machine.kernel, size=size)
+    index = read_index(bpf_dir)
+    kernel = match(index, machine)
+    if kernel is None:
+        raise not_covered(index, machine)
+    path, data = _read_btf(bpf_dir, index[kernel])
+    return BtfChoice(source="embedded", path=path, kernel=kernel, size=len(data), data=data)
+
+
+def read_index(bpf_dir: str) -> dict[str, str]:
+    """Kernel -> sha256 of its minimized BTF, from `kernels.json`. Raises `PackageError`."""
+    import json
+
+    path = os.path.join(bpf_dir, INDEX)
+    try:
+        with open(path, encoding="utf-8") as file:
+            index = json.load(file)
+        kernels = index["kernels"]
+        if index["format"] != INDEX_FORMAT:
+            raise PackageError(f"{path} has format {index['format']}; this runtime reads {INDEX_FORMAT}")
+        return {str(kernel): str(digest) for kernel, digest in kernels.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PackageError(f"{path} can't be read ({error}); reinstall the package") from error
+
+
+def match(index: Mapping[str, str], machine: Host) -> Optional[str]:
+    """The embedded kernel that is exactly this one, or None.
+
+    Architecture and release must be the same. A release that stands for one BTF only is enough: in a container
+    os-release is not the host's. The distribution decides between namesakes.
+    """
+    namesakes = sorted(kernel for kernel in index if kernel.split("/")[2:] == [machine.arch, machine.release])
+    if machine.kernel in namesakes:
+        return machine.kernel
+    if namesakes and len({index[kernel] for kernel in namesakes}) == 1:
+        return namesakes[0]
+    return None
+
+
+def not_covered(index: Mapping[str, str], machine: Host) -> KernelNotCoveredError:
+    """The error that says what was looked for and what is there."""
+    shown = 12
+    same = sorted(kernel for kernel in index if kernel.split("/")[2:] == [machine.arch, machine.release])
+    if same:
+        there = (
+            f"it embeds several different kernels of that release and no way to tell which this is: {', '.join(same)}"
+        )
+    elif not index:
+        there = "it embeds none at all"
+    else:
+        kernels = sorted(index, key=lambda kernel: (kernel.split("/")[2] != machine.arch, kernel))
+        there = f"it embeds {len(index)}: {', '.join(kernels[:shown])}"
+        if len(kernels) > shown:
+            there += f" and {len(kernels) - shown} more"
+    return KernelNotCoveredError(
+        f"this kernel has no BTF of its own ({KERNEL_BTF} is not there) and the package embeds none for it: "
+        f"looked for {machine.kernel}; {there}. Add the kernel to the package's matrix, "
+        f"or open the skeleton with btf= and the path of this very kernel's BTF",
+        wanted=machine.kernel,
+        embedded=sorted(index),
+    )
+
+
+def _read_btf(bpf_dir: str, digest: str) -> tuple[str, bytes]:
+    path = os.path.join(bpf_dir, "btf", f"{digest[:16]}.btf")
+    return path, read_verified(path, digest)
+
+
+def read_verified(path: str, digest: str) -> bytes:
+    """A file of the package, after checking that it is the one that was built. Raises `PackageError`."""
+    import hashlib
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise PackageError(f"{path} can't be read: {error.strerror}; reinstall the package") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != digest:
+        raise PackageError(
+            f"{path} is not the file that was built: its sha256 is {found}, not {digest}; reinstall the package"
+        )
+    return data
+
+
+def sealed_memfd(name: str, data: bytes) -> int:
+    """A file descriptor holding `data` that nobody can change any more; libbpf reads it as /proc/self/fd/N."""
+    import fcntl
+
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

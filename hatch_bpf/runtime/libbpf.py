@@ -1,0 +1,513 @@
+"""libbpf through ctypes: find the library, declare its functions, turn its errors and messages into Python's.
+
+Input: nothing but the machine's own library folders, or an explicit path. Output: a `Libbpf`, whose attributes are
+libbpf's functions, 0.6 to 1.x alike. One that is missing is a `LibbpfTooOldError` naming the version that has it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    c_bool,
+    c_char_p,
+    c_int,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+
+from .errors import LibbpfNotFoundError, LibbpfTooOldError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+    from typing import Any, Optional
+
+SONAMES = ("libbpf.so.1", "libbpf.so.0")
+MINIMUM = (0, 6)
+"""`btf_custom_path` came with libbpf 0.6."""
+
+_PACKAGES = "install it: apt install libbpf1 (Debian 12, Ubuntu 23.04 and later; libbpf0 before), dnf install libbpf (Fedora), apk add libbpf (Alpine)"  # noqa: E501
+
+PRINT_FN = CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+SAMPLE_FN = CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_uint32)
+LOST_FN = CFUNCTYPE(None, c_void_p, c_int, c_uint64)
+
+
+class OpenOpts(ctypes.Structure):
+    """`struct bpf_object_open_opts`, as far as libbpf 0.6 knows it."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("object_name", c_char_p),
+        ("relaxed_maps", c_bool),
+        ("pin_root_path", c_char_p),
+        ("_attach_prog_fd", c_uint32),
+        ("kconfig", c_char_p),
+        ("btf_custom_path", c_char_p),
+    )
+
+
+class CookieOpts(ctypes.Structure):
+    """`bpf_tracepoint_opts`, `bpf_perf_event_opts`, `bpf_trace_opts`, `bpf_usdt_opts`: a size and a cookie."""
+
+    _fields_ = (("sz", c_size_t), ("cookie", c_uint64))
+
+
+class KprobeOpts(ctypes.Structure):
+    """`struct bpf_kprobe_opts`, as of libbpf 0.6."""
+
+    _fields_ = (("sz", c_size_t), ("bpf_cookie", c_uint64), ("offset", c_size_t), ("retprobe", c_bool))
+
+
+class KprobeMultiOpts(ctypes.Structure):
+    """`struct bpf_kprobe_multi_opts`, as of libbpf 0.8."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("syms", POINTER(c_char_p)),
+        ("addrs", c_void_p),
+        ("cookies", POINTER(c_uint64)),
+        ("cnt", c_size_t),
+        ("retprobe", c_bool),
+    )
+
+
+class KsyscallOpts(ctypes.Structure):
+    """`struct bpf_ksyscall_opts`, as of libbpf 1.0."""
+
+    _fields_ = (("sz", c_size_t), ("bpf_cookie", c_uint64), ("retprobe", c_bool))
+
+
+class UprobeOpts(ctypes.Structure):
+    """`struct bpf_uprobe_opts`, as of libbpf 0.8 (0.6 lacks func_name)."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("ref_ctr_offset", c_size_t),
+        ("bpf_cookie", c_uint64),
+        ("retprobe", c_bool),
+        ("func_name", c_char_p),
+    )
+
+
+class LinkCreateOpts(ctypes.Structure):
+    """`struct bpf_link_create_opts`, its first field only."""
+
+    _fields_ = (("sz", c_size_t), ("flags", c_uint32))
+
+
+class TcHook(ctypes.Structure):
+    """`struct bpf_tc_hook`."""
+
+    _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
+
+
+class TcOpts(ctypes.Structure):
+    """`struct bpf_tc_opts`."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("prog_fd", c_int),
+        ("flags", c_uint32),
+        ("prog_id", c_uint32),
+        ("handle", c_uint32),
+        ("priority", c_uint32),
+    )
+
+
+class TcxOpts(ctypes.Structure):
+    """`struct bpf_tcx_opts`, as of libbpf 1.3."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("flags", c_uint32),
+        ("relative_fd", c_uint32),
+        ("relative_id", c_uint32),
+        ("expected_revision", c_uint64),
+    )
+
+
+class NetfilterOpts(ctypes.Structure):
+    """`struct bpf_netfilter_opts`, as of libbpf 1.3."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("pf", c_uint32),
+        ("hooknum", c_uint32),
+        ("priority", ctypes.c_int32),
+        ("flags", c_uint32),
+    )
+
+
+class XdpAttachOpts(ctypes.Structure):
+    """`struct bpf_xdp_attach_opts`."""
+
+    _fields_ = (("sz", c_size_t), ("old_prog_fd", c_int))
+
+
+class TestRunOpts(ctypes.Structure):
+    """`struct bpf_test_run_opts`, as of libbpf 0.6."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("data_in", c_void_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_void_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+        ("flags", c_uint32),
+        ("cpu", c_uint32),
+        ("batch_size", c_uint32),
+    )
+
+
+class BatchOpts(ctypes.Structure):
+    """`struct bpf_map_batch_opts`."""
+
+    _fields_ = (("sz", c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64))
+
+
+class MapCreateOpts(ctypes.Structure):
+    """`struct bpf_map_create_opts`."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("btf_fd", c_uint32),
+        ("btf_key_type_id", c_uint32),
+        ("btf_value_type_id", c_uint32),
+        ("btf_vmlinux_value_type_id", c_uint32),
+        ("inner_map_fd", c_uint32),
+        ("map_flags", c_uint32),
+        ("map_extra", c_uint64),
+        ("numa_node", c_uint32),
+        ("map_ifindex", c_uint32),
+    )
+
+
+def opts(cls: type[Any], **values: Any) -> Any:
+    """An options struct with its own size filled in."""
+    return cls(sz=ctypes.sizeof(cls), **values)
+
+
+_P, _S = c_void_p, c_char_p
+_FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
+    # name: (version that has it, result, arguments)
+    "libbpf_major_version": ("0.6", c_uint32, ()),
+    "libbpf_minor_version": ("0.6", c_uint32, ()),
+    "libbpf_set_print": ("0.0.1", _P, (PRINT_FN,)),
+    "libbpf_set_strict_mode": ("0.5", c_int, (c_int,)),
+    "libbpf_num_possible_cpus": ("0.0.4", c_int, ()),
+    "libbpf_probe_bpf_prog_type": ("0.7", c_int, (c_int, _P)),
+    "libbpf_probe_bpf_map_type": ("0.7", c_int, (c_int, _P)),
+    "libbpf_probe_bpf_helper": ("0.7", c_int, (c_int, c_int, _P)),
+    "bpf_object__open_mem": ("0.0.6", _P, (_P, c_size_t, POINTER(OpenOpts))),
+    "bpf_object__load": ("0.0.1", c_int, (_P,)),
+    "bpf_object__close": ("0.0.1", None, (_P,)),
+    "bpf_object__find_map_by_name": ("0.0.1", _P, (_P, _S)),
+    "bpf_object__find_program_by_name": ("0.0.7", _P, (_P, _S)),
+    "bpf_map__fd": ("0.0.1", c_int, (_P,)),
+    "bpf_map__type": ("0.1", c_int, (_P,)),
+    "bpf_map__set_type": ("0.1", c_int, (_P, c_int)),
+    "bpf_map__max_entries": ("0.1", c_uint32, (_P,)),
+    "bpf_map__set_max_entries": ("0.1", c_int, (_P, c_uint32)),
+    "bpf_map__map_flags": ("0.1", c_uint32, (_P,)),
+    "bpf_map__set_map_flags": ("0.1", c_int, (_P, c_uint32)),
+    "bpf_map__key_size": ("0.1", c_uint32, (_P,)),
+    "bpf_map__set_key_size": ("0.1", c_int, (_P, c_uint32)),
+    "bpf_map__value_size": ("0.1", c_uint32, (_P,)),
+    "bpf_map__set_value_size": ("0.1", c_int, (_P, c_uint32)),
+    "bpf_map__set_inner_map_fd": ("0.0.1", c_int, (_P, c_int)),
+    "bpf_map__initial_value": ("0.5", _P, (_P, POINTER(c_size_t))),
+    "bpf_map__set_initial_value": ("0.0.8", c_int, (_P, _P, c_size_t)),
+    "bpf_map__set_autocreate": ("0.8", c_int, (_P, c_bool)),
+    "bpf_map__reuse_fd": ("0.0.1", c_int, (_P, c_int)),
+    "bpf_map__pin_path": ("0.5", _S, (_P,)),
+    "bpf_map__set_pin_path": ("0.0.6", c_int, (_P, _S)),
+    "bpf_map__attach_struct_ops": ("0.0.7", _P, (_P,)),
+    "bpf_program__fd": ("0.0.1", c_int, (_P,)),
+    "bpf_program__type": ("0.7", c_int, (_P,)),
+    "bpf_program__autoload": ("0.1", c_bool, (_P,)),
+    "bpf_program__set_autoload": ("0.1", c_int, (_P, c_bool)),
+    "bpf_program__set_log_level": ("0.7", c_int, (_P, c_uint32)),
+    "bpf_program__set_attach_target": ("0.0.8", c_int, (_P, c_int, _S)),
+    "bpf_program__attach": ("0.0.7", _P, (_P,)),
+    "bpf_program__attach_cgroup": ("0.0.8", _P, (_P, c_int)),
+    "bpf_program__attach_iter": ("0.0.9", _P, (_P, _P)),
+    "bpf_program__attach_kprobe_opts": ("0.5", _P, (_P, _S, POINTER(KprobeOpts))),
+    "bpf_program__attach_kprobe_multi_opts": ("0.8", _P, (_P, _S, POINTER(KprobeMultiOpts))),
+    "bpf_program__attach_ksyscall": ("1.0", _P, (_P, _S, POINTER(KsyscallOpts))),
+    "bpf_program__attach_lsm": ("0.0.8", _P, (_P,)),
+    "bpf_program__attach_netfilter": ("1.3", _P, (_P, POINTER(NetfilterOpts))),
+    "bpf_program__attach_netns": ("0.0.9", _P, (_P, c_int)),
+    "bpf_program__attach_perf_event_opts": ("0.5", _P, (_P, c_int, POINTER(CookieOpts))),
+    "bpf_program__attach_raw_tracepoint": ("0.0.4", _P, (_P, _S)),
+    "bpf_program__attach_tcx": ("1.3", _P, (_P, c_int, POINTER(TcxOpts))),
+    "bpf_program__attach_trace": ("0.0.6", _P, (_P,)),
+    "bpf_program__attach_tracepoint_opts": ("0.5", _P, (_P, _S, _S, POINTER(CookieOpts))),
+    "bpf_program__attach_uprobe_opts": ("0.5", _P, (_P, c_int, _S, c_size_t, POINTER(UprobeOpts))),
+    "bpf_program__attach_usdt": ("0.8", _P, (_P, c_int, _S, _S, _S, POINTER(CookieOpts))),
+    "bpf_program__attach_xdp": ("0.1", _P, (_P, c_int)),
+    "bpf_link__fd": ("0.0.8", c_int, (_P,)),
+    "bpf_link__destroy": ("0.0.4", c_int, (_P,)),
+    "bpf_link__disconnect": ("0.0.7", None, (_P,)),
+    "bpf_link__pin": ("0.0.8", c_int, (_P, _S)),
+    "bpf_link__unpin": ("0.0.8", c_int, (_P,)),
+    "bpf_link__update_program": ("0.0.8", c_int, (_P, _P)),
+    "bpf_link_create": ("0.0.8", c_int, (c_int, c_int, c_int, POINTER(LinkCreateOpts))),
+    "bpf_link_update": ("0.0.8", c_int, (c_int, c_int, _P)),
+    "bpf_link_detach": ("0.1", c_int, (c_int,)),
+    "bpf_iter_create": ("0.0.9", c_int, (c_int,)),
+    "bpf_prog_attach": ("0.0.1", c_int, (c_int, c_int, c_int, c_uint32)),
+    "bpf_prog_detach2": ("0.0.1", c_int, (c_int, c_int, c_int)),
+    "bpf_prog_test_run_opts": ("0.2", c_int, (c_int, POINTER(TestRunOpts))),
+    "bpf_xdp_attach": ("0.7", c_int, (c_int, c_int, c_uint32, POINTER(XdpAttachOpts))),
+    "bpf_xdp_detach": ("0.7", c_int, (c_int, c_uint32, POINTER(XdpAttachOpts))),
+    "bpf_tc_hook_create": ("0.4", c_int, (POINTER(TcHook),)),
+    "bpf_tc_hook_destroy": ("0.4", c_int, (POINTER(TcHook),)),
+    "bpf_tc_attach": ("0.4", c_int, (POINTER(TcHook), POINTER(TcOpts))),
+    "bpf_tc_detach": ("0.4", c_int, (POINTER(TcHook), POINTER(TcOpts))),
+    "bpf_map_create": ("0.6", c_int, (c_int, _S, c_uint32, c_uint32, c_uint32, POINTER(MapCreateOpts))),
+    "bpf_map_lookup_elem": ("0.0.1", c_int, (c_int, _P, _P)),
+    "bpf_map_lookup_and_delete_elem": ("0.0.1", c_int, (c_int, _P, _P)),
+    "bpf_map_update_elem": ("0.0.1", c_int, (c_int, _P, _P, c_uint64)),
+    "bpf_map_delete_elem": ("0.0.1", c_int, (c_int, _P)),
+    "bpf_map_get_next_key": ("0.0.1", c_int, (c_int, _P, _P)),
+    "bpf_map_lookup_batch": ("0.0.7", c_int, (c_int, _P, _P, _P, _P, POINTER(c_uint32), POINTER(BatchOpts))),
+    "bpf_map_lookup_and_delete_batch": (
+        "0.0.7",
+        c_int,
+        (c_int, _P, _P, _P, _P, POINTER(c_uint32), POINTER(BatchOpts)),
+    ),
+    "bpf_map_update_batch": ("0.0.7", c_int, (c_int, _P, _P, POINTER(c_uint32), POINTER(BatchOpts))),
+    "bpf_map_delete_batch": ("0.0.7", c_int, (c_int, _P, POINTER(c_uint32), POINTER(BatchOpts))),
+    "bpf_map_get_fd_by_id": ("0.0.1", c_int, (c_uint32,)),
+    "bpf_obj_get": ("0.0.1", c_int, (_S,)),
+    "bpf_obj_pin": ("0.0.1", c_int, (c_int, _S)),
+    "bpf_obj_get_info_by_fd": ("0.0.1", c_int, (c_int, _P, POINTER(c_uint32))),
+    "perf_buffer__new": ("0.6", _P, (c_int, c_size_t, SAMPLE_FN, LOST_FN, _P, _P)),
+    "perf_buffer__free": ("0.0.4", None, (_P,)),
+    "perf_buffer__poll": ("0.0.4", c_int, (_P, c_int)),
+    "perf_buffer__consume": ("0.0.9", c_int, (_P,)),
+    "perf_buffer__epoll_fd": ("0.2", c_int, (_P,)),
+    "user_ring_buffer__new": ("1.1", _P, (c_int, _P)),
+    "user_ring_buffer__reserve": ("1.1", _P, (_P, c_uint32)),
+    "user_ring_buffer__reserve_blocking": ("1.1", _P, (_P, c_uint32, c_int)),
+    "user_ring_buffer__submit": ("1.1", None, (_P, _P)),
+    "user_ring_buffer__discard": ("1.1", None, (_P, _P)),
+    "user_ring_buffer__free": ("1.1", None, (_P,)),
+}
+
+_MAX_ERRNO = 4095
+_POINTER_LIMIT = 1 << (8 * ctypes.sizeof(c_void_p))
+
+
+class Libbpf:
+    """One libbpf.so. Attributes are its functions, declared; the first use of each looks it up."""
+
+    def __init__(self, path: str) -> None:
+        """Load the library at an absolute path. Raises `LibbpfNotFoundError` or `LibbpfTooOldError`."""
+        self.path = path
+        try:
+            self._dll = ctypes.CDLL(path, use_errno=True)
+        except OSError as error:
+            raise LibbpfNotFoundError(f"{path} cannot be loaded as libbpf: {error}") from error
+        self.version = (0, 5)
+        if not hasattr(self._dll, "libbpf_major_version"):
+            raise LibbpfTooOldError(
+                f"{path} is older than libbpf 0.6, the oldest that can be given an embedded BTF; " + _PACKAGES
+            )
+        self.version = (self.libbpf_major_version(), self.libbpf_minor_version())
+        if self.version[0] == 0:
+            self._set_strict_mode()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _FUNCTIONS:
+            raise AttributeError(name)
+        since, result, arguments = _FUNCTIONS[name]
+        try:
+            function = getattr(self._dll, name)
+        except AttributeError:
+            have = ".".join(map(str, self.version))
+            raise LibbpfTooOldError(
+                f"{name}() needs libbpf {since} or later; {self.path} is libbpf {have}; " + _PACKAGES
+            ) from None
+        function.restype = result
+        function.argtypes = arguments
+        setattr(self, name, function)
+        return function
+
+    def has(self, name: str) -> bool:
+        """Whether this libbpf has a function."""
+        return hasattr(self._dll, name)
+
+    def pointer(self, value: Optional[int]) -> int:
+        """A returned pointer, or 0 and `ctypes.get_errno()` set, whichever way this libbpf reports errors."""
+        if value is None:
+            return 0
+        if value >= _POINTER_LIMIT - _MAX_ERRNO:
+            ctypes.set_errno(_POINTER_LIMIT - value)
+            return 0
+        return value
+
+    def _set_strict_mode(self) -> None:
+        """Make libbpf 0.x behave as 1.x: NULL and errno, direct error codes, RLIMIT_MEMLOCK raised where needed."""
+        clean_pointers, direct_errors, auto_memlock = 0x1, 0x2, 0x10
+        if self.libbpf_set_strict_mode(clean_pointers | direct_errors | auto_memlock):
+            self.libbpf_set_strict_mode(clean_pointers | direct_errors)
+            _raise_memlock()
+
+
+def _raise_memlock() -> None:
+    """Before Linux 5.11 BPF memory counts against RLIMIT_MEMLOCK; libbpf 0.7 and later raise it by themselves."""
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (ValueError, OSError):
+        pass  # without CAP_SYS_RESOURCE; if the limit matters, the load says so
+
+
+_loaded: dict[str, Libbpf] = {}
+
+
+def load(path: Optional[str] = None) -> Libbpf:
+    """The machine's libbpf, or the one at an explicit path. Raises `LibbpfNotFoundError` or `LibbpfTooOldError`."""
+    found = os.path.abspath(path) if path is not None else find()
+    if found not in _loaded:
+        _loaded[found] = Libbpf(found)
+    return _loaded[found]
+
+
+def find() -> str:
+    """Absolute path of libbpf in the system's own folders.
+
+    Neither the current folder nor LD_LIBRARY_PATH is looked at: this usually runs as root.
+    """
+    folders = library_folders()
+    for soname in SONAMES:
+        for folder in folders:
+            path = os.path.join(folder, soname)
+            if os.path.exists(path):
+                return path
+    raise LibbpfNotFoundError(f"{' or '.join(SONAMES)} is in none of {', '.join(folders)}; {_PACKAGES}")
+
+
+def library_folders() -> list[str]:
+    """The folders in which distributions put libraries of this process's own word size and architecture."""
+    machine = os.uname().machine
+    folders = []
+    for prefix in ("/usr/lib", "/lib"):
+        try:
+            names = sorted(os.listdir(prefix))
+        except OSError:
+            continue
+        # Debian's multiarch folders: /usr/lib/x86_64-linux-gnu, /usr/lib/arm-linux-gnueabihf
+        folders += [f"{prefix}/{name}" for name in names if name.startswith(machine + "-linux-")]
+    folders += ["/usr/lib64", "/lib64", "/usr/lib", "/lib", "/usr/local/lib64", "/usr/local/lib"]
+    return [folder for folder in folders if os.path.isdir(folder)]
+
+
+# --- messages -----------------------------------------------------------------------------------------------------
+
+_WARN, _INFO, _DEBUG = 0, 1, 2
+_LEVELS = {_WARN: 30, _INFO: 20, _DEBUG: 10}
+"""libbpf's print levels as logging's."""
+_VA_LIST_IS_STRUCT = os.uname().machine in ("x86_64", "amd64", "aarch64", "arm64", "s390x")
+"""Where va_list is a struct that vsnprintf() uses up, and that can be copied; elsewhere it is a plain pointer."""
+_VA_LIST_BYTES = 32
+
+_libc = ctypes.CDLL(None)
+_vsnprintf = _libc.vsnprintf
+_vsnprintf.restype = c_int
+_vsnprintf.argtypes = (c_void_p, c_size_t, c_char_p, c_void_p)
+
+_capturing = threading.local()
+
+
+def _message(fmt: bytes, args: int) -> str:
+    first = ctypes.create_string_buffer(ctypes.string_at(args, _VA_LIST_BYTES)) if _VA_LIST_IS_STRUCT else None
+    length = _vsnprintf(None, 0, fmt, ctypes.addressof(first) if first is not None else args)
+    buffer = ctypes.create_string_buffer(max(length, 0) + 1)
+    _vsnprintf(buffer, len(buffer), fmt, args)
+    return buffer.value.decode("utf-8", "backslashreplace")
+
+
+def _print(level: int, fmt: bytes, args: int) -> int:
+    try:
+        logger = _logger(level)
+        lines: Optional[list[str]] = getattr(_capturing, "lines", None)
+        if logger is None and (lines is None or level == _DEBUG):
+            return 0
+        text = _message(fmt, args).removeprefix("libbpf: ").rstrip("\n")
+        if lines is not None and level != _DEBUG:
+            lines.extend(text.split("\n"))
+        if logger is not None:
+            logger.log(_LEVELS.get(level, 10), "%s", text)
+    except Exception:  # there is no caller to tell; a lost message must not lose the operation
+        return 0
+    return 0
+
+
+def _logger(level: int) -> Any:
+    """The logger `libbpf`, or None where nobody would see this level. logging is not imported for nothing."""
+    import sys
+
+    if "logging" not in sys.modules and level != _WARN:
+        return None
+    import logging
+
+    logger = logging.getLogger("libbpf")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())  # failures carry their messages; don't print them twice
+    return logger if logger.isEnabledFor(_LEVELS.get(level, 10)) else None
+
+
+_print_callback = PRINT_FN(_print)
+"""Kept here for as long as the process lives: libbpf holds its address."""
+
+
+class Capture:
+    """`with Capture(libbpf) as lines:` collects what libbpf says in this thread, and sends it to logging as well."""
+
+    def __init__(self, libbpf: Libbpf) -> None:
+        self._libbpf = libbpf
+        self.lines: list[str] = []
+
+    def __enter__(self) -> list[str]:
+        self._outer = getattr(_capturing, "lines", None)
+        _capturing.lines = self.lines
+        # set every time: another package's runtime in this process shares the library
+        self._libbpf.libbpf_set_print(_print_callback)
+        return self.lines
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        _capturing.lines = self._outer
+
+
+def verifier_logs(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Name of the program and the verifier's log, for each rejected program libbpf printed one of."""
+    program = ""
+    log: Optional[list[str]] = None
+    for line in lines:
+        if "BEGIN PROG LOAD LOG" in line:
+            program, log = line.split("'")[1] if line.count("'") >= 2 else "?", []
+        elif "END PROG LOAD LOG" in line and log is not None:
+            yield program, "\n".join(log)
+            log = None
+        elif log is not None:
+            log.append(line)

@@ -1,0 +1,557 @@
+"""Maps as Python containers: mappings, sequences, queues. Input: a loaded map and its codecs. Output: `Map` subclasses.
+
+Keys and values are plain ints for scalar types, generated structs for struct types. Values are copies:
+assign them back to change the map.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from collections.abc import MutableMapping as _MutableMapping
+from ctypes import byref, c_uint8, c_uint32
+
+from .errors import ClosedError, MapError, permission_denied, reason
+from .types import U32, Bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, MutableMapping
+    from typing import Any, Generic, Optional, TypeVar, Union, overload
+
+    from .libbpf import Libbpf
+    from .programs import Program
+    from .types import Codec
+
+    K = TypeVar("K")
+    V = TypeVar("V")
+
+    class _OneParameter(Generic[V]):
+        pass
+
+    class _Mapping(MutableMapping[K, V]):
+        pass
+else:
+
+    class _OneParameter:
+        def __class_getitem__(cls, item):
+            return cls
+
+    _Mapping = _MutableMapping
+
+
+BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
+
+
+class MapInfo:
+    """What the kernel says of a map: the start of `struct bpf_map_info`."""
+
+    __slots__ = ("flags", "id", "key_size", "max_entries", "name", "type", "value_size")
+
+    def __init__(self, raw: Any) -> None:
+        self.type: int = raw.type
+        self.id: int = raw.id
+        self.key_size: int = raw.key_size
+        self.value_size: int = raw.value_size
+        self.max_entries: int = raw.max_entries
+        self.flags: int = raw.map_flags
+        self.name: str = raw.name.decode("ascii", "backslashreplace")
+
+    def __repr__(self) -> str:
+        return f"MapInfo({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+class _RawMapInfo(ctypes.Structure):
+    _fields_ = (
+        *((name, c_uint32) for name in ("type", "id", "key_size", "value_size", "max_entries", "map_flags")),
+        ("name", ctypes.c_char * 16),
+    )
+
+
+class Map:
+    """A loaded map of any type; the subclasses add what their type can do."""
+
+    def __init__(
+        self,
+        libbpf: Libbpf,
+        pointer: int,
+        name: str,
+        *,
+        key: Optional[Codec[Any]] = None,
+        value: Optional[Codec[Any]] = None,
+    ) -> None:
+        self._libbpf = libbpf
+        self._fd: int = libbpf.bpf_map__fd(pointer)
+        self.name = name
+        """Its name in C."""
+        self.type: int = libbpf.bpf_map__type(pointer)
+        """`enum bpf_map_type`."""
+        self.max_entries: int = libbpf.bpf_map__max_entries(pointer)
+        self.key_size: int = libbpf.bpf_map__key_size(pointer)
+        self.value_size: int = libbpf.bpf_map__value_size(pointer)
+        # the codec declared for it, unless the size was changed before the load
+        self._key: Codec[Any] = key if key is not None and key.size == self.key_size else Bytes(self.key_size)
+        self._value: Codec[Any] = (
+            value if value is not None and value.size == self.value_size else Bytes(self.value_size)
+        )
+
+    @property
+    def fd(self) -> int:
+        """The map's file descriptor, which stays libbpf's. Raises `ClosedError` after the skeleton was closed."""
+        if self._fd < 0:
+            raise ClosedError(f"map {self.name}: the skeleton is closed")
+        return self._fd
+
+    def info(self) -> MapInfo:
+        """What the kernel says of the map."""
+        raw = _RawMapInfo()
+        length = c_uint32(ctypes.sizeof(raw))
+        if self._libbpf.bpf_obj_get_info_by_fd(self.fd, byref(raw), byref(length)):
+            raise self._error("be inspected")
+        return MapInfo(raw)
+
+    def pin(self, path: str) -> None:
+        """Pin the map to a path in a BPF file system. It stays there until the file is removed."""
+        if self._libbpf.bpf_obj_pin(self.fd, path.encode()):
+            raise self._error(f"be pinned to {path}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def _close(self) -> None:
+        self._fd = -1
+
+    def _error(self, action: str) -> Exception:
+        code = ctypes.get_errno()
+        if code == errno.EPERM:
+            return permission_denied(f"map {self.name} can't {action}", errno=code)
+        detail = reason(code)
+        if code == errno.E2BIG:
+            detail += f"; the map is full, or the index is not below {self.max_entries} (max_entries)"
+        elif code == errno.ENOMEM:
+            detail += "; out of memory, or the map is full"
+        return MapError(f"map {self.name} can't {action}: {detail}", errno=code)
+
+    def _lookup(self, key: Any) -> Any:
+        """A value by encoded key, or None."""
+        storage = self._value.new()
+        if self._libbpf.bpf_map_lookup_elem(self.fd, byref(key), byref(storage)):
+            if ctypes.get_errno() == errno.ENOENT:
+                return None
+            raise self._error("be read")
+        return self._value.decode(storage)
+
+    def _update(self, key: Any, value: Any, flags: int) -> bool:
+        """Store an encoded value; False if `flags` forbid it (it's there already, or isn't)."""
+        if self._libbpf.bpf_map_update_elem(self.fd, byref(key), byref(value), flags):
+            if flags and ctypes.get_errno() in (errno.EEXIST, errno.ENOENT):
+                return False
+            raise self._error("be written")
+        return True
+
+    def _delete(self, key: Any) -> bool:
+        if self._libbpf.bpf_map_delete_elem(self.fd, byref(key)):
+            if ctypes.get_errno() == errno.ENOENT:
+                return False
+            raise self._error("be deleted from")
+        return True
+
+    def _keys(self) -> Iterator[Any]:
+        """Every key, as storage. A key deleted meanwhile makes the kernel start over; those seen aren't given twice."""
+        current, following = None, self._key.new()
+        seen: set[bytes] = set()
+        while True:
+            pointer = byref(current) if current is not None else None
+            if self._libbpf.bpf_map_get_next_key(self.fd, pointer, byref(following)):
+                if ctypes.get_errno() == errno.ENOENT:
+                    return
+                raise self._error("be iterated over")
+            raw = bytes(following)
+            current, following = following, self._key.new()
+            if raw in seen:
+                # either a restart, on whose way back to new keys these are passed, or the walk going in circles
+                if len(seen) >= self.max_entries:
+                    return
+                continue
+            seen.add(raw)
+            yield self._key.ctype.from_buffer_copy(raw) if raw else current
+
+
+class HashMap(Map, _Mapping["K", "V"]):
+    """BPF_MAP_TYPE_HASH, LRU_HASH, LPM_TRIE and others with free keys: a mutable mapping."""
+
+    def __getitem__(self, key: K) -> V:
+        found = self._lookup(self._key.encode(key))
+        if found is None:
+            raise KeyError(key)
+        return found  # type: ignore[no-any-return]
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._update(self._key.encode(key), self._encode(value), BPF_ANY)
+
+    def __delitem__(self, key: K) -> None:
+        if not self._delete(self._key.encode(key)):
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[K]:
+        return (self._key.decode(key) for key in self._keys())
+
+    def __len__(self) -> int:
+        """Number of keys, by counting them: the kernel keeps no count."""
+        return sum(1 for _ in self._keys())
+
+    def __contains__(self, key: object) -> bool:
+        return self._lookup(self._key.encode(key)) is not None
+
+    def __bool__(self) -> bool:
+        return next(self._keys(), None) is not None
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def add(self, key: K, value: V) -> bool:
+        """Store a value unless the key is there, atomically; whether it was stored."""
+        return self._update(self._key.encode(key), self._encode(value), BPF_NOEXIST)
+
+    def replace(self, key: K, value: V) -> bool:
+        """Store a value only if the key is there, atomically; whether it was stored."""
+        return self._update(self._key.encode(key), self._encode(value), BPF_EXIST)
+
+    def items(self) -> Any:
+        """Pairs of key and value. A pair that vanishes meanwhile is left out."""
+        return _Items(self)
+
+    def clear(self) -> None:
+        for key in list(self._keys()):
+            self._delete(key)
+
+    def _pairs(self) -> Iterator[tuple[K, V]]:
+        for key in self._keys():
+            value = self._lookup(key)
+            if value is not None:
+                yield self._key.decode(key), value
+
+    def _encode(self, value: Any) -> Any:
+        return self._value.encode(value)
+
+
+class _Items:
+    """`HashMap.items()`: iterable, sized, and tests membership of pairs."""
+
+    __slots__ = ("_map",)
+
+    def __init__(self, mapping: HashMap[Any, Any]) -> None:
+        self._map = mapping
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return self._map._pairs()
+
+    def __len__(self) -> int:
+        return len(self._map)
+
+    def __contains__(self, pair: object) -> bool:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            return False
+        found = self._map._lookup(self._map._key.encode(pair[0]))
+        return bool(found is not None and found == pair[1])
+
+
+class LpmTrie(HashMap["K", "V"]):
+    """BPF_MAP_TYPE_LPM_TRIE: a lookup finds the longest prefix; keys are structs that start with a prefix length."""
+
+
+class _PerCpuValue:
+    """How a per-CPU value lies in memory: one slot per possible CPU, each rounded up to 8 bytes."""
+
+    def __init__(self, value: Codec[Any], cpus: int) -> None:
+        self.value = value
+        self.cpus = cpus
+        self.stride = (value.size + 7) // 8 * 8
+        self.ctype = c_uint8 * (self.stride * cpus)
+        self.size = self.stride * cpus
+
+    def new(self) -> Any:
+        return self.ctype()
+
+    def decode(self, storage: Any) -> list[Any]:
+        return [self.value.read(storage, cpu * self.stride) for cpu in range(self.cpus)]
+
+    def encode(self, values: Any) -> Any:
+        if len(values) != self.cpus:
+            raise ValueError(f"{len(values)} values where one for each of {self.cpus} possible CPUs belongs")
+        parts = (bytes(self.value.encode(value)).ljust(self.stride, b"\0") for value in values)
+        return self.ctype.from_buffer_copy(b"".join(parts))
+
+
+def _per_cpu(libbpf: Libbpf, value: Codec[Any]) -> Any:
+    cpus = libbpf.libbpf_num_possible_cpus()
+    if cpus <= 0:
+        raise MapError(f"the number of possible CPUs can't be read: {reason(-cpus)}", errno=-cpus)
+    return _PerCpuValue(value, cpus)
+
+
+if TYPE_CHECKING:
+
+    class _PerCpuHash(HashMap[K, list[V]], Generic[K, V]):
+        pass
+else:
+    _PerCpuHash = HashMap
+
+
+class PerCpuHashMap(_PerCpuHash["K", "V"]):
+    """BPF_MAP_TYPE_PERCPU_HASH, LRU_PERCPU_HASH: a value is a list with an element for each possible CPU."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._value = _per_cpu(self._libbpf, self._value)
+
+
+class ArrayMap(Map, _OneParameter["V"]):
+    """BPF_MAP_TYPE_ARRAY: a sequence of fixed length."""
+
+    def __len__(self) -> int:
+        return self.max_entries
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> V: ...
+
+        @overload
+        def __getitem__(self, index: slice) -> list[V]: ...
+
+    def __getitem__(self, index: Union[int, slice]) -> Union[V, list[V]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.max_entries))]
+        found = self._lookup(c_uint32(self._index(index)))
+        if found is None:
+            raise IndexError(f"map {self.name} has nothing at index {index}")
+        return found  # type: ignore[no-any-return]
+
+    def __setitem__(self, index: int, value: V) -> None:
+        self._update(c_uint32(self._index(index)), self._value.encode(value), BPF_ANY)
+
+    def __iter__(self) -> Iterator[V]:
+        return (self[i] for i in range(self.max_entries))
+
+    def __reversed__(self) -> Iterator[V]:
+        return (self[i] for i in reversed(range(self.max_entries)))
+
+    def items(self) -> Iterator[tuple[int, V]]:
+        """Pairs of index and value."""
+        return enumerate(self)
+
+    def _index(self, index: int) -> int:
+        if not -self.max_entries <= index < self.max_entries:
+            raise IndexError(f"map {self.name} has {self.max_entries} elements; there is no index {index}")
+        return index % self.max_entries
+
+
+if TYPE_CHECKING:
+
+    class _PerCpuArray(ArrayMap[list[V]], Generic[V]):
+        pass
+else:
+    _PerCpuArray = ArrayMap
+
+
+class PerCpuArrayMap(_PerCpuArray["V"]):
+    """BPF_MAP_TYPE_PERCPU_ARRAY: each element is a list with a value for each possible CPU."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._value = _per_cpu(self._libbpf, self._value)
+
+
+class Queue(Map, _OneParameter["V"]):
+    """BPF_MAP_TYPE_QUEUE and STACK."""
+
+    def push(self, value: V, *, replace: bool = False) -> None:
+        """Add a value. Raises `MapError` when the map is full, unless `replace` lets the oldest value go."""
+        storage = self._value.encode(value)
+        if self._libbpf.bpf_map_update_elem(self.fd, None, byref(storage), BPF_EXIST if replace else BPF_ANY):
+            raise self._error("take another value")
+
+    def pop(self) -> V:
+        """Take the next value out. Raises `IndexError` when there is none."""
+        return self._take(self._libbpf.bpf_map_lookup_and_delete_elem)
+
+    def peek(self) -> V:
+        """The next value, left in. Raises `IndexError` when there is none."""
+        return self._take(self._libbpf.bpf_map_lookup_elem)
+
+    def __iter__(self) -> Iterator[V]:
+        """Take values out until there is none."""
+        while True:
+            try:
+                value = self.pop()
+            except IndexError:
+                return
+            yield value
+
+    def _take(self, function: Any) -> V:
+        storage = self._value.new()
+        if function(self.fd, None, byref(storage)):
+            if ctypes.get_errno() == errno.ENOENT:
+                raise IndexError(f"map {self.name} is empty")
+            raise self._error("be read")
+        return self._value.decode(storage)  # type: ignore[no-any-return]
+
+
+class BloomFilter(Map, _OneParameter["V"]):
+    """BPF_MAP_TYPE_BLOOM_FILTER: values that were added are surely in it, others probably not."""
+
+    def add(self, value: V) -> None:
+        storage = self._value.encode(value)
+        if self._libbpf.bpf_map_update_elem(self.fd, None, byref(storage), BPF_ANY):
+            raise self._error("take a value")
+
+    def __contains__(self, value: Any) -> bool:
+        storage = self._value.encode(value)
+        if self._libbpf.bpf_map_lookup_elem(self.fd, None, byref(storage)):
+            if ctypes.get_errno() == errno.ENOENT:
+                return False
+            raise self._error("be read")
+        return True
+
+
+class ProgramArray(Map):
+    """BPF_MAP_TYPE_PROG_ARRAY: programs to tail-call, by index."""
+
+    def __setitem__(self, index: int, program: Program) -> None:
+        self._update(c_uint32(index), c_uint32(program.fd), BPF_ANY)
+
+    def __delitem__(self, index: int) -> None:
+        if not self._delete(c_uint32(index)):
+            raise IndexError(f"map {self.name} has no program at index {index}")
+
+    def __contains__(self, index: object) -> bool:
+        """Whether there is a program at an index."""
+        if not isinstance(index, int):
+            return False
+        found = c_uint32()
+        return not self._libbpf.bpf_map_lookup_elem(self.fd, byref(c_uint32(index)), byref(found))
+
+
+class MapOfMaps(Map, _OneParameter["K"]):
+    """BPF_MAP_TYPE_HASH_OF_MAPS and ARRAY_OF_MAPS: inner maps by key; reading gives an inner map's id."""
+
+    def __setitem__(self, key: K, inner: Map) -> None:
+        self._update(self._key.encode(key), c_uint32(inner.fd), BPF_ANY)
+
+    def __delitem__(self, key: K) -> None:
+        if not self._delete(self._key.encode(key)):
+            raise KeyError(key)
+
+    def __getitem__(self, key: K) -> int:
+        storage = c_uint32()
+        if self._libbpf.bpf_map_lookup_elem(self.fd, byref(self._key.encode(key)), byref(storage)):
+            if ctypes.get_errno() == errno.ENOENT:
+                raise KeyError(key)
+            raise self._error("be read")
+        return storage.value
+
+    def __contains__(self, key: K) -> bool:
+        try:
+            self[key]
+        except KeyError:
+            return False
+        return True
+
+    def __iter__(self) -> Iterator[K]:
+        return (self._key.decode(key) for key in self._keys() if self._has(key))
+
+    def _has(self, key: Any) -> bool:
+        return not self._libbpf.bpf_map_lookup_elem(self.fd, byref(key), byref(c_uint32()))
+
+
+class StackTraces(Map):
+    """BPF_MAP_TYPE_STACK_TRACE: lists of addresses, innermost first, by the id that bpf_get_stackid() gave."""
+
+    def __getitem__(self, stack_id: int) -> list[int]:
+        storage = (ctypes.c_uint64 * (self.value_size // 8))()
+        if self._libbpf.bpf_map_lookup_elem(self.fd, byref(c_uint32(stack_id)), byref(storage)):
+            if ctypes.get_errno() == errno.ENOENT:
+                raise KeyError(stack_id)
+            raise self._error("be read")
+        return [address for address in storage if address]
+
+    def __delitem__(self, stack_id: int) -> None:
+        if not self._delete(c_uint32(stack_id)):
+            raise KeyError(stack_id)
+
+    def __iter__(self) -> Iterator[int]:
+        return (U32.decode(U32.ctype.from_buffer_copy(bytes(key))) for key in self._keys())
+
+
+class DescriptorMap(Map, _OneParameter["K"]):
+    """BPF_MAP_TYPE_SOCKMAP, SOCKHASH, REUSEPORT_SOCKARRAY, XSKMAP, CGROUP_ARRAY: what descriptors stand for, by key.
+
+    User space can put sockets or cgroups in and take them out, but not read them.
+    """
+
+    def __setitem__(self, key: K, item: Any) -> None:
+        """Store a descriptor, or that of anything with a `fileno()`."""
+        fd = _descriptor(item)
+        storage = ctypes.c_uint64(fd) if self.value_size == 8 else c_uint32(fd)
+        self._update(self._key.encode(key), storage, BPF_ANY)
+
+    def __delitem__(self, key: K) -> None:
+        if not self._delete(self._key.encode(key)):
+            raise KeyError(key)
+
+
+class LocalStorage(Map, _OneParameter["V"]):
+    """BPF_MAP_TYPE_SK_STORAGE, TASK_STORAGE, INODE_STORAGE, CGRP_STORAGE: a value per socket, task, file or cgroup.
+
+    Keys are descriptors: of a socket, a pidfd, a file, a cgroup's folder; or anything with a `fileno()`.
+    """
+
+    def __getitem__(self, owner: Any) -> V:
+        found = self._lookup(U32.encode(_descriptor(owner)))
+        if found is None:
+            raise KeyError(owner)
+        return found  # type: ignore[no-any-return]
+
+    def __setitem__(self, owner: Any, value: V) -> None:
+        self._update(U32.encode(_descriptor(owner)), self._value.encode(value), BPF_ANY)
+
+    def __delitem__(self, owner: Any) -> None:
+        if not self._delete(U32.encode(_descriptor(owner))):
+            raise KeyError(owner)
+
+    def __contains__(self, owner: Any) -> bool:
+        return self._lookup(U32.encode(_descriptor(owner))) is not None
+
+    def get(self, owner: Any) -> Optional[V]:
+        """The owner's value, or None."""
+        return self._lookup(U32.encode(_descriptor(owner)))  # type: ignore[no-any-return]
+
+
+def _descriptor(item: Any) -> int:
+    return item if isinstance(item, int) else int(item.fileno())
+
+
+class Maps:
+    """The maps of a skeleton, as attributes; also by their names in C: `maps["counts"]`."""
+
+    def __init__(self, maps: Iterable[tuple[str, str, Any]]) -> None:
+        """From triples of attribute, name in C and map."""
+        self._by_name: dict[str, Any] = {}
+        for attribute, name, item in maps:
+            self.__dict__[attribute] = item
+            self._by_name[name] = item
+
+    def __getitem__(self, name: str) -> Any:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __repr__(self) -> str:
+        return f"<maps {', '.join(self._by_name)}>"

@@ -1,0 +1,90 @@
+"""Perf buffers: BPF_MAP_TYPE_PERF_EVENT_ARRAY read through libbpf's perf_buffer, as an iterator of typed events.
+
+Input: the map and the codec of an event. Output: events, in each CPU's order. libbpf's callbacks only copy; the user's
+code runs outside of them, so its exceptions go where they should.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+
+from .errors import ClosedError, MapError, reason
+from .libbpf import LOST_FN, SAMPLE_FN
+from .ringbuf import EventSource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional, TypeVar
+
+    E = TypeVar("E")
+
+PAGES = 64
+"""Pages of each CPU's buffer unless `configure()` says otherwise."""
+
+
+class PerfBuffer(EventSource["E"]):
+    """A perf buffer. Iterate over it, or `poll()` it; `lost` counts the events for which there was no room."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lost = 0
+        """Events lost so far because the buffer was full."""
+        self._pages = PAGES
+        self._pointer = 0
+        self._error_in_callback: Optional[BaseException] = None
+        self._sample_fn = SAMPLE_FN(self._sample)
+        self._lost_fn = LOST_FN(self._count_lost)
+
+    def open(self, *, pages: int = PAGES) -> None:
+        """Start receiving, with so many pages (a power of two) for each CPU. Reading does it too, with 64."""
+        if self._pointer:
+            raise MapError(f"perf buffer {self.name} is open already")
+        new = self._libbpf.perf_buffer__new
+        pointer = self._libbpf.pointer(new(self.fd, pages, self._sample_fn, self._lost_fn, None, None))
+        if not pointer:
+            code = ctypes.get_errno()
+            hint = "; pages must be a power of two" if code == errno.EINVAL else ""
+            raise MapError(f"perf buffer {self.name} can't be opened: {reason(code)}{hint}", errno=code)
+        self._pointer = pointer
+
+    def fileno(self) -> int:
+        self._ensure_open()
+        return int(self._libbpf.perf_buffer__epoll_fd(self._pointer))
+
+    def _ensure_open(self) -> None:
+        if self._fd < 0:
+            raise ClosedError(f"perf buffer {self.name}: the skeleton is closed")
+        if not self._pointer:
+            self.open()
+
+    def _read(self) -> None:
+        self._ensure_open()
+        self._check(self._libbpf.perf_buffer__consume(self._pointer))
+
+    def _wait(self, timeout: Optional[float]) -> None:
+        milliseconds = -1 if timeout is None else max(0, int(timeout * 1000))
+        self._check(self._libbpf.perf_buffer__poll(self._pointer, milliseconds))
+
+    def _check(self, result: int) -> None:
+        """Raise what a callback met, or libbpf. A signal is neither: Python handles it on the way back."""
+        if self._error_in_callback is not None:
+            error, self._error_in_callback = self._error_in_callback, None
+            raise error
+        if result < 0 and ctypes.get_errno() not in (errno.EINTR, errno.EAGAIN):
+            raise self._error("be read")
+
+    def _sample(self, _context: int, _cpu: int, data: int, size: int) -> None:
+        try:
+            self._pending.append(self._decode(ctypes.string_at(data, size)))
+        except BaseException as error:  # Ctrl-C may land here; it is raised again outside of C
+            self._error_in_callback = error
+
+    def _count_lost(self, _context: int, _cpu: int, count: int) -> None:
+        self.lost += count
+
+    def _close(self) -> None:
+        super()._close()
+        if self._pointer:
+            self._libbpf.perf_buffer__free(self._pointer)
+            self._pointer = 0

@@ -1,0 +1,335 @@
+"""Loaded programs: attach them, run them once. Input: libbpf's program. Output: `Link`s and `TestRun`s.
+
+`attach()` goes by the section name, as libbpf does; the `attach_*` methods say where to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import socket
+from ctypes import byref
+
+from .errors import AttachError, ClosedError, permission_denied, reason, tail
+from .libbpf import (
+    Capture,
+    CookieOpts,
+    KprobeOpts,
+    KsyscallOpts,
+    LinkCreateOpts,
+    TcHook,
+    TcOpts,
+    TestRunOpts,
+    UprobeOpts,
+    opts,
+)
+from .links import FdLink, LibbpfLink, Link, TcLink, XdpLink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Optional, Union
+
+    from .libbpf import Libbpf
+
+BPF_XDP = 37
+"""`enum bpf_attach_type`."""
+XDP_MODES = {"auto": 0, "skb": 1 << 1, "driver": 1 << 2, "hardware": 1 << 3}
+"""`XDP_FLAGS_*` of linux/if_link.h."""
+XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
+TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
+"""`enum bpf_tc_attach_point`."""
+
+LOG_LINES = 8
+"""Lines of libbpf's that an attach error's message holds."""
+
+
+class TestRun:
+    """What a program did with a test input."""
+
+    __slots__ = ("context", "data", "duration", "result")
+
+    def __init__(self, *, result: int, data: bytes, context: bytes, duration: int) -> None:
+        self.result = result
+        """The program's return value, as an unsigned 32-bit number."""
+        self.data = data
+        """The packet as the program left it."""
+        self.context = context
+        """The context as the program left it."""
+        self.duration = duration
+        """Average time of a run, in nanoseconds."""
+
+    def __repr__(self) -> str:
+        return f"TestRun(result={self.result}, duration={self.duration})"
+
+
+class Program:
+    """A program of a loaded object."""
+
+    def __init__(self, libbpf: Libbpf, pointer: int, name: str, section: str, links: list[Link]) -> None:
+        self._libbpf = libbpf
+        self._pointer = pointer
+        self._links = links
+        self.name = name
+        self.section = section
+        """Its ELF section's name, which tells libbpf its type and where to attach it."""
+        self.loaded: bool = bool(libbpf.bpf_program__autoload(pointer))
+        """False where it was left out of the load."""
+
+    @property
+    def fd(self) -> int:
+        """The program's file descriptor, which stays libbpf's."""
+        return int(self._libbpf.bpf_program__fd(self._live()))
+
+    def __repr__(self) -> str:
+        return f"<program {self.name}, SEC({self.section!r})>"
+
+    def attach(self) -> Link:
+        """Attach where the section name says."""
+        return self._attach(f"what SEC({self.section!r}) says", lambda: self._libbpf.bpf_program__attach(self._live()))
+
+    def attach_cgroup(self, path: Union[str, os.PathLike[str]]) -> Link:
+        """Attach to a cgroup (version 2), by its folder."""
+        where = os.fspath(path)
+        try:
+            fd = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise AttachError(
+                f"program {self.name} can't be attached to cgroup {where}: {error.strerror}", errno=error.errno or 0
+            ) from error
+        try:
+            return self._attach(f"cgroup {where}", lambda: self._libbpf.bpf_program__attach_cgroup(self._live(), fd))
+        finally:
+            os.close(fd)
+
+    def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link:
+        """Attach to a tracepoint, `attach_tracepoint("syscalls", "sys_enter_openat")`."""
+        attach = self._libbpf.bpf_program__attach_tracepoint_opts
+        options = opts(CookieOpts, cookie=cookie)
+        return self._attach(
+            f"tracepoint {category}:{name}",
+            lambda: attach(self._live(), category.encode(), name.encode(), byref(options)),
+        )
+
+    def attach_raw_tracepoint(self, name: str) -> Link:
+        """Attach to a raw tracepoint, `attach_raw_tracepoint("sched_switch")`."""
+        attach = self._libbpf.bpf_program__attach_raw_tracepoint
+        return self._attach(f"raw tracepoint {name}", lambda: attach(self._live(), name.encode()))
+
+    def attach_kprobe(self, function: str, *, offset: int = 0, retprobe: bool = False, cookie: int = 0) -> Link:
+        """Attach to a kernel function, at its entry or `offset` bytes in; with `retprobe` where it returns."""
+        attach = self._libbpf.bpf_program__attach_kprobe_opts
+        options = opts(KprobeOpts, bpf_cookie=cookie, offset=offset, retprobe=retprobe)
+        kind = "kretprobe" if retprobe else "kprobe"
+        return self._attach(
+            f"{kind} {function}+{offset:#x}", lambda: attach(self._live(), function.encode(), byref(options))
+        )
+
+    def attach_ksyscall(self, syscall: str, *, retprobe: bool = False, cookie: int = 0) -> Link:
+        """Attach to a system call's handler, whatever this architecture names it."""
+        attach = self._libbpf.bpf_program__attach_ksyscall
+        options = opts(KsyscallOpts, bpf_cookie=cookie, retprobe=retprobe)
+        return self._attach(f"system call {syscall}", lambda: attach(self._live(), syscall.encode(), byref(options)))
+
+    def attach_uprobe(
+        self,
+        binary: Union[str, os.PathLike[str]],
+        function: str = "",
+        *,
+        offset: int = 0,
+        retprobe: bool = False,
+        pid: int = -1,
+        cookie: int = 0,
+    ) -> Link:
+        """Attach to a function of a program or library in user space; `pid` limits it to a process (0: this one)."""
+        attach = self._libbpf.bpf_program__attach_uprobe_opts
+        path = os.fspath(binary)
+        options = opts(UprobeOpts, bpf_cookie=cookie, retprobe=retprobe, func_name=function.encode() or None)
+        return self._attach(
+            f"{'uretprobe' if retprobe else 'uprobe'} {path}:{function}+{offset:#x}",
+            lambda: attach(self._live(), pid, path.encode(), offset, byref(options)),
+        )
+
+    def attach_usdt(
+        self, binary: Union[str, os.PathLike[str]], provider: str, name: str, *, pid: int = -1, cookie: int = 0
+    ) -> Link:
+        """Attach to a statically defined probe of a program in user space."""
+        attach = self._libbpf.bpf_program__attach_usdt
+        path = os.fspath(binary)
+        options = opts(CookieOpts, cookie=cookie)
+        return self._attach(
+            f"USDT {path}:{provider}:{name}",
+            lambda: attach(self._live(), pid, path.encode(), provider.encode(), name.encode(), byref(options)),
+        )
+
+    def attach_perf_event(self, fd: int, *, cookie: int = 0) -> Link:
+        """Attach to a perf event, by its descriptor, which the link then owns."""
+        attach = self._libbpf.bpf_program__attach_perf_event_opts
+        options = opts(CookieOpts, cookie=cookie)
+        return self._attach(f"perf event {fd}", lambda: attach(self._live(), fd, byref(options)))
+
+    def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
+        """Attach to a network namespace (sk_lookup, flow_dissector), by its file; this process's own by default."""
+        where = os.fspath(path)
+        try:
+            fd = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise AttachError(
+                f"program {self.name} can't be attached to {where}: {error.strerror}", errno=error.errno or 0
+            ) from error
+        try:
+            return self._attach(
+                f"network namespace {where}", lambda: self._libbpf.bpf_program__attach_netns(self._live(), fd)
+            )
+        finally:
+            os.close(fd)
+
+    def attach_xdp(self, interface: Union[str, int], *, mode: str = "auto") -> Link:
+        """Attach to a network interface, by name or index. `mode`: auto, skb (generic), driver or hardware."""
+        if mode not in XDP_MODES:
+            raise ValueError(f"mode must be one of {', '.join(XDP_MODES)} (got {mode!r})")
+        index, target = self._interface(interface)
+        options = opts(LinkCreateOpts, flags=XDP_MODES[mode])
+        fd = self._libbpf.bpf_link_create(self.fd, index, BPF_XDP, byref(options))
+        if fd >= 0:
+            return self._add(FdLink(self, f"{target} (XDP)", fd))
+        code = ctypes.get_errno()
+        if code == errno.EINVAL and self._libbpf.has("bpf_xdp_attach"):
+            # kernels before 5.9 know no links for XDP
+            flags = XDP_MODES[mode] | XDP_FLAGS_UPDATE_IF_NOEXIST
+            if self._libbpf.bpf_xdp_attach(index, self.fd, flags, None) >= 0:
+                return self._add(XdpLink(self, f"{target} (XDP)", ifindex=index, flags=XDP_MODES[mode]))
+            code = ctypes.get_errno()
+        hint = "another XDP program is attached there" if code in (errno.EBUSY, errno.EEXIST) else ""
+        raise self._failed(f"{target} (XDP)", code, [hint] if hint else [])
+
+    def attach_tc(
+        self, interface: Union[str, int], direction: str = "ingress", *, handle: int = 0, priority: int = 0
+    ) -> Link:
+        """Attach as a direct-action tc filter, at `ingress` or `egress`; 0 lets the kernel choose."""
+        if direction not in TC_POINTS:
+            raise ValueError(f"direction must be one of {', '.join(TC_POINTS)} (got {direction!r})")
+        index, target = self._interface(interface)
+        target = f"{target} (tc {direction})"
+        hook = opts(TcHook, ifindex=index, attach_point=TC_POINTS[direction])
+        options = opts(TcOpts, prog_fd=self.fd, handle=handle, priority=priority)
+        with Capture(self._libbpf) as lines:
+            created = self._libbpf.bpf_tc_hook_create(byref(hook))
+            if created < 0 and ctypes.get_errno() != errno.EEXIST:
+                raise self._failed(target, ctypes.get_errno(), lines)
+            if self._libbpf.bpf_tc_attach(byref(hook), byref(options)) < 0:
+                raise self._failed(target, ctypes.get_errno(), lines)
+        return self._add(TcLink(self, target, hook, handle=options.handle, priority=options.priority))
+
+    def attach_iter(self) -> Link:
+        """Attach an iterator; `read_iter()` then runs it."""
+        return self._attach("iterator", lambda: self._libbpf.bpf_program__attach_iter(self._live(), None))
+
+    def read_iter(self) -> str:
+        """Run an iterator program once, and return the text it wrote."""
+        with self.attach_iter() as link:
+            fd = self._libbpf.bpf_iter_create(link.fd)
+            if fd < 0:
+                raise self._failed("iterator", ctypes.get_errno(), [])
+            with os.fdopen(fd, encoding="utf-8", errors="backslashreplace") as file:
+                return file.read()
+
+    def test_run(self, data: bytes = b"", *, context: bytes = b"", repeat: int = 1, flags: int = 0) -> TestRun:
+        """Run the program on a packet or a context, without attaching it (BPF_PROG_TEST_RUN)."""
+        room = len(data) + 256  # the program may grow the packet
+        data_out, context_out = ctypes.create_string_buffer(room), ctypes.create_string_buffer(max(len(context), 1))
+        options: Any = opts(
+            TestRunOpts,
+            data_in=ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p) if data else None,
+            data_out=ctypes.addressof(data_out) if data else None,
+            data_size_in=len(data),
+            data_size_out=room if data else 0,
+            ctx_in=ctypes.cast(ctypes.c_char_p(context), ctypes.c_void_p) if context else None,
+            ctx_out=ctypes.addressof(context_out) if context else None,
+            ctx_size_in=len(context),
+            ctx_size_out=len(context),
+            repeat=repeat,
+            flags=flags,
+        )
+        if self._libbpf.bpf_prog_test_run_opts(self.fd, byref(options)) < 0:
+            code = ctypes.get_errno()
+            raise AttachError(f"program {self.name} can't be test-run: {reason(code)}", errno=code)
+        return TestRun(
+            result=options.retval,
+            data=data_out.raw[: options.data_size_out],
+            context=context_out.raw[: options.ctx_size_out],
+            duration=options.duration,
+        )
+
+    def _attach(self, target: str, attach: Callable[[], Optional[int]]) -> Link:
+        self._live()
+        with Capture(self._libbpf) as lines:
+            pointer = self._libbpf.pointer(attach())
+            code = ctypes.get_errno()
+        if not pointer:
+            raise self._failed(target, code, lines)
+        return self._add(LibbpfLink(self, target, pointer))
+
+    def _add(self, link: Link) -> Link:
+        self._links.append(link)
+        return link
+
+    def _forget(self, link: Link) -> None:
+        if link in self._links:
+            self._links.remove(link)
+
+    def _failed(self, target: str, code: int, lines: list[str]) -> Exception:
+        what = f"program {self.name} can't be attached to {target}"
+        if code == errno.EPERM:
+            return permission_denied(what, errno=code)
+        message = f"{what}: {reason(code)}"
+        if code == errno.EOPNOTSUPP and not lines:
+            message += "; use the attach_ method for its kind and say where to"
+        if lines:
+            message += "\n" + tail(lines, LOG_LINES)
+        return AttachError(message, errno=code)
+
+    def _interface(self, interface: Union[str, int]) -> tuple[int, str]:
+        if isinstance(interface, int):
+            return interface, f"interface {interface}"
+        try:
+            return socket.if_nametoindex(interface), f"interface {interface}"
+        except OSError as error:
+            raise AttachError(
+                f"program {self.name} can't be attached to interface {interface}: there is none of that name",
+                errno=errno.ENODEV,
+            ) from error
+
+    def _live(self) -> int:
+        if not self._pointer:
+            raise ClosedError(f"program {self.name}: the skeleton is closed")
+        if not self.loaded:
+            raise ClosedError(f"program {self.name} was left out of the load (autoload is off)")
+        return self._pointer
+
+    def _close(self) -> None:
+        self._pointer = 0
+
+
+class Programs:
+    """The programs of a skeleton, as attributes; also by their names in C: `programs["handle_exit"]`."""
+
+    def __init__(self, programs: Iterable[tuple[str, str, Any]]) -> None:
+        """From triples of attribute, name in C and program."""
+        self._by_name: dict[str, Any] = {}
+        for attribute, name, item in programs:
+            self.__dict__[attribute] = item
+            self._by_name[name] = item
+
+    def __getitem__(self, name: str) -> Any:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __repr__(self) -> str:
+        return f"<programs {', '.join(self._by_name)}>"

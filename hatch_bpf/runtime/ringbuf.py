@@ -1,0 +1,190 @@
+"""Ring buffers: BPF_MAP_TYPE_RINGBUF, read straight from its mapped pages, as an iterator of typed events.
+
+Input: the map and the codec of an event. Output: events, oldest first. No callback runs in C code, so that exceptions
+and Ctrl-C behave as in any Python loop. Layout: kernel/bpf/ringbuf.c, and Documentation/bpf/ringbuf.rst.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import select
+import threading
+import time
+from collections import deque
+
+from .errors import ClosedError, MapError, reason
+from .maps import Map
+from .types import Nested, read_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from typing import Any, Generic, Optional, TypeVar
+
+    E = TypeVar("E")
+
+    class _OneParameter(Generic[E]):
+        pass
+else:
+
+    class _OneParameter:
+        def __class_getitem__(cls, item):
+            return cls
+
+
+BUSY = 1 << 31
+DISCARDED = 1 << 30
+HEADER = 8
+"""Bytes before each record: its length with two flags, and the kernel's own page offset."""
+LONG = ctypes.sizeof(ctypes.c_ulong)
+
+BATCH = 4096
+"""Records copied out at a time: so many that the fixed cost is small, so few that the ring does not fill up."""
+
+
+class EventSource(Map, _OneParameter["E"]):
+    """What ring and perf buffers have in common: waiting, iterating, closing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._event = kwargs.pop("value", None)
+        super().__init__(*args, **kwargs)
+        self._pending: deque[E] = deque()
+        if self._event is None:
+            self._decode: Any = bytes
+        elif isinstance(self._event, Nested):
+            cls = self._event.cls
+            self._decode = lambda record: read_record(cls, record)
+        else:
+            self._decode = self._event.read
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when there are events, for select, poll, epoll and event loops."""
+        raise NotImplementedError
+
+    def _read(self) -> None:
+        """Move what the kernel has into `_pending`, without waiting."""
+        raise NotImplementedError
+
+    def poll(self, timeout: Optional[float] = None) -> list[E]:
+        """The events there are; if there are none, wait for some, for `timeout` seconds at most, forever if None."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            batch = self.read_batch()
+            if batch:
+                return batch
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return []
+            self._wait(left)
+
+    def read_batch(self) -> list[E]:
+        """The events there are, without waiting."""
+        if not self._pending:
+            self._read()
+        batch = list(self._pending)
+        self._pending.clear()
+        return batch
+
+    def __iter__(self) -> Iterator[E]:
+        """Events as they come, forever. Leaving the loop loses none: the next one goes on where it left off."""
+        pending = self._pending
+        while True:
+            while pending:
+                yield pending.popleft()
+            self._read()
+            if not pending:
+                self._wait(None)
+
+    async def __aiter__(self) -> AsyncIterator[E]:
+        """Events as they come, for `async for`."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        pending = self._pending
+        fd = self.fileno()
+        while True:
+            while pending:
+                yield pending.popleft()
+            self._read()
+            if not pending:
+                ready.clear()
+                loop.add_reader(fd, ready.set)
+                try:
+                    await ready.wait()
+                finally:
+                    loop.remove_reader(fd)
+
+    def _wait(self, timeout: Optional[float]) -> None:
+        poller = select.poll()
+        poller.register(self.fileno(), select.POLLIN)
+        poller.poll(None if timeout is None else max(0, timeout) * 1000)
+
+
+class RingBuffer(EventSource["E"]):
+    """A ring buffer. Iterate over it, or `poll()` it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        page = mmap.PAGESIZE
+        size = self.max_entries
+        try:
+            # the consumer's position; then the producer's position and the data, mapped twice in a row by the kernel,
+            # so that no record is ever split
+            self._consumer_pages: Any = mmap.mmap(self.fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            self._pages: Any = mmap.mmap(self.fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
+        except OSError as error:
+            raise MapError(f"ring buffer {self.name} can't be mapped: {reason(error.errno or 0)}") from error
+        self._consumer = memoryview(self._consumer_pages).cast("L")
+        self._producer = memoryview(self._pages)[:LONG].cast("L")
+        self._data = memoryview(self._pages)[page:]
+        self._headers = self._data.cast("I")
+        self._mask = size - 1
+        self._fence = threading.Lock()
+        self._reading = threading.Lock()
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def _read(self) -> None:
+        if self._fd < 0:
+            raise ClosedError(f"ring buffer {self.name}: the skeleton is closed")
+        with self._reading:
+            start = self._consumer[0]
+            end, found = self._scan(start)
+            if end == start:
+                return
+            data, decode, add = self._data, self._decode, self._pending.append
+            for offset, length in found:
+                add(decode(data[offset : offset + length]))
+            self._order_memory()
+            self._consumer[0] = end
+
+    def _scan(self, position: int) -> tuple[int, list[tuple[int, int]]]:
+        """Where the finished records end, and where each of them lies in the data."""
+        found: list[tuple[int, int]] = []
+        headers, mask, produced = self._headers, self._mask, self._producer[0]
+        self._order_memory()
+        while position < produced and len(found) < BATCH:
+            offset = position & mask
+            header = headers[offset >> 2]
+            if header & BUSY:
+                break
+            length = header & ~(BUSY | DISCARDED)
+            if not header & DISCARDED:
+                found.append((offset + HEADER, length))
+            position += (length + HEADER + 7) & ~7
+        self._order_memory()
+        return position, found
+
+    def _order_memory(self) -> None:
+        """Keep loads and stores before this from mixing with those after it.
+
+        Python has no fence; taking and releasing a lock twice is one: what comes before the first release
+        stays before the second acquire.
+        """
+        with self._fence:
+            pass
+        with self._fence:
+            pass

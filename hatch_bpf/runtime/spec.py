@@ -1,0 +1,93 @@
+"""What a generated skeleton declares of its BPF object, as plain data. Input: nothing; output: `ObjectSpec`."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Optional
+
+    from .maps import Map
+    from .types import Codec, Struct
+
+
+class MapSpec:
+    """A map of the object."""
+
+    __slots__ = ("attribute", "cls", "key", "name", "value")
+
+    def __init__(
+        self,
+        name: str,
+        cls: type[Map],
+        *,
+        attribute: str = "",
+        key: Optional[Codec[Any]] = None,
+        value: Optional[Codec[Any]] = None,
+    ) -> None:
+        self.name = name
+        """Its name in C."""
+        self.attribute = attribute or name
+        """Its name in Python, where C's can't be used."""
+        self.cls = cls
+        self.key = key
+        self.value = value
+        """For ring and perf buffers: the codec of an event."""
+
+
+class ProgramSpec:
+    """A program of the object."""
+
+    __slots__ = ("attribute", "core", "name", "section")
+
+    def __init__(self, name: str, section: str, *, attribute: str = "", core: bool = False) -> None:
+        self.name = name
+        self.attribute = attribute or name
+        self.section = section
+        self.core = core
+        """Whether it has CO-RE relocations, and so can't be loaded without a kernel's BTF."""
+
+
+class SectionSpec:
+    """A section of global variables."""
+
+    __slots__ = ("attribute", "cls", "name")
+
+    def __init__(self, name: str, attribute: str, cls: type[Struct]) -> None:
+        self.name = name
+        """`.bss`"""
+        self.attribute = attribute
+        self.cls = cls
+        """A struct class with a member for each variable."""
+
+
+class ObjectSpec:
+    """Everything a skeleton knows of its object."""
+
+    __slots__ = ("bpf_dir", "file", "maps", "name", "objects", "programs", "sections", "source")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        source: str,
+        file: str,
+        bpf_dir: str,
+        objects: Mapping[str, tuple[str, str]],
+        maps: Sequence[MapSpec] = (),
+        programs: Sequence[ProgramSpec] = (),
+        sections: Sequence[SectionSpec] = (),
+    ) -> None:
+        self.name = name
+        """libbpf's name of the object."""
+        self.source = source
+        """The program source it was made from."""
+        self.file = file
+        """`__file__` of the skeleton."""
+        self.bpf_dir = bpf_dir
+        """The package's `_bpf` folder, relative to the skeleton's."""
+        self.objects = objects
+        """Architecture -> file name relative to `bpf_dir`, and its sha256."""
+        self.maps = maps
+        self.programs = programs
+        self.sections = sections

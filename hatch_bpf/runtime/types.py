@@ -1,0 +1,547 @@
+"""C types in Python: the base classes and field descriptors that generated struct classes are made of, and codecs.
+
+A `Codec` turns a C value of one type into a Python value and back; maps use them for keys and values, fields for
+members that ctypes has no fitting type for. ctypes is told every offset: structs are packed, their padding spelled out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Sequence as _Sequence
+from ctypes import (
+    c_bool as c_bool,
+    c_double as c_double,
+    c_float as c_float,
+    c_int8 as c_int8,
+    c_int16 as c_int16,
+    c_int32 as c_int32,
+    c_int64 as c_int64,
+    c_uint8 as c_uint8,
+    c_uint16 as c_uint16,
+    c_uint32 as c_uint32,
+    c_uint64 as c_uint64,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, ClassVar, Generic, Optional, TypeVar, overload
+    from typing import Union as _Union
+
+    T = TypeVar("T")
+    StructT = TypeVar("StructT", bound="Struct")
+
+    class _Typed(Generic[T]):
+        pass
+
+    class _SequenceOf(Sequence[T]):
+        pass
+else:
+
+    class _Typed:
+        __slots__ = ()
+
+        def __class_getitem__(cls, item):
+            return cls
+
+    _SequenceOf = _Sequence
+
+
+class Chars(bytes):
+    """A char array: as bytes, all of it; `str()` of it is the text up to the first NUL."""
+
+    def __str__(self) -> str:
+        return self.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+    def __format__(self, spec: str) -> str:
+        return format(str(self), spec)
+
+
+# --- codecs -------------------------------------------------------------------------------------------------------
+
+
+class Codec(_Typed["T"]):
+    """How a C type is stored (`ctype`), and how a stored value becomes a Python value and back."""
+
+    ctype: Any
+    size: int
+
+    def get(self, raw: Any) -> T:
+        """The Python value of what ctypes gives for a field or element of type `ctype`."""
+        raise NotImplementedError
+
+    def put(self, value: T) -> Any:
+        """What to assign to a field or element of type `ctype`. Raises `TypeError` or `ValueError`."""
+        raise NotImplementedError
+
+    def new(self) -> Any:
+        """Zeroed storage for one value."""
+        return self.ctype()
+
+    def decode(self, storage: Any) -> T:
+        """The Python value in storage that `new()` made."""
+        return self.get(storage)
+
+    def encode(self, value: T) -> Any:
+        """Storage holding a value."""
+        return self.put(value)
+
+    def read(self, buffer: Any, offset: int = 0) -> T:
+        """The Python value at an offset of a bytes-like object, copied."""
+        return self.decode(self.ctype.from_buffer_copy(buffer, offset))
+
+
+class Scalar(Codec["T"]):
+    """An integer, float or bool that ctypes knows."""
+
+    def __init__(self, ctype: Any, python: type[T]) -> None:
+        self.ctype = ctype
+        self.size = ctypes.sizeof(ctype)
+        self._python = python
+        self._limits: Optional[tuple[int, int]] = None
+        if python is int:
+            bits, signed = 8 * self.size, ctype(-1).value < 0
+            self._limits = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+    def get(self, raw: Any) -> T:
+        return raw  # type: ignore[no-any-return]
+
+    def put(self, value: T) -> Any:
+        if self._limits is not None:
+            low, high = self._limits
+            if not low <= value <= high:  # type: ignore[operator]
+                raise ValueError(f"{value!r} does not fit {self.ctype.__name__}: {low} to {high}")
+        return value
+
+    def decode(self, storage: Any) -> T:
+        return storage.value  # type: ignore[no-any-return]
+
+    def encode(self, value: T) -> Any:
+        return self.ctype(self.put(value))
+
+
+U8: Scalar[int] = Scalar(c_uint8, int)
+U16: Scalar[int] = Scalar(c_uint16, int)
+U32: Scalar[int] = Scalar(c_uint32, int)
+U64: Scalar[int] = Scalar(c_uint64, int)
+S8: Scalar[int] = Scalar(c_int8, int)
+S16: Scalar[int] = Scalar(c_int16, int)
+S32: Scalar[int] = Scalar(c_int32, int)
+S64: Scalar[int] = Scalar(c_int64, int)
+BOOL: Scalar[bool] = Scalar(c_bool, bool)
+F32: Scalar[float] = Scalar(c_float, float)
+F64: Scalar[float] = Scalar(c_double, float)
+
+
+class Wide(Codec[int]):
+    """An integer wider than 64 bits."""
+
+    def __init__(self, size: int, *, signed: bool) -> None:
+        self.size = size
+        self.ctype = c_uint8 * size
+        self._signed = signed
+
+    def get(self, raw: Any) -> int:
+        return int.from_bytes(bytes(raw), sys.byteorder, signed=self._signed)
+
+    def put(self, value: int) -> Any:
+        return self.ctype.from_buffer_copy(value.to_bytes(self.size, sys.byteorder, signed=self._signed))
+
+
+class Bytes(Codec[bytes]):
+    """Bytes without a type of their own: `unsigned char x[6]`, or a key or value of which only the size is declared."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.ctype = c_uint8 * size
+
+    def get(self, raw: Any) -> bytes:
+        return bytes(raw)
+
+    def put(self, value: bytes) -> Any:
+        if len(value) != self.size:
+            raise ValueError(f"{len(value)} bytes where exactly {self.size} belong")
+        return self.ctype.from_buffer_copy(value) if self.size else self.ctype()
+
+
+class Text(Codec[Chars]):
+    """`char x[size]`."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.ctype = c_uint8 * size
+
+    def get(self, raw: Any) -> Chars:
+        return Chars(raw)
+
+    def put(self, value: _Union[bytes, str]) -> Any:
+        data = value.encode() if isinstance(value, str) else bytes(value)
+        if len(data) > self.size:
+            raise ValueError(f"{len(data)} bytes do not fit char[{self.size}]")
+        return self.ctype.from_buffer_copy(data.ljust(self.size, b"\0")) if self.size else self.ctype()
+
+
+class EnumOf(Codec["T"]):
+    """An enum, stored as an integer. A value without a name is a nameless member of the same class."""
+
+    def __init__(self, cls: type[T], base: Scalar[int]) -> None:
+        self.cls: Any = cls
+        self._base = base
+        self.ctype = base.ctype
+        self.size = base.size
+
+    def get(self, raw: Any) -> T:
+        return self.cls(raw)  # type: ignore[no-any-return]
+
+    def put(self, value: T) -> Any:
+        return self._base.put(int(value))  # type: ignore[call-overload]
+
+    def decode(self, storage: Any) -> T:
+        return self.cls(storage.value)  # type: ignore[no-any-return]
+
+    def encode(self, value: T) -> Any:
+        return self.ctype(self.put(value))
+
+
+class Nested(Codec["StructT"]):
+    """A struct or union by its class. What it gives is a view, not a copy."""
+
+    def __init__(self, cls: type[StructT]) -> None:
+        self.cls = cls
+        self.ctype = cls
+        self.size = ctypes.sizeof(cls)
+
+    def get(self, raw: Any) -> StructT:
+        return raw  # type: ignore[no-any-return]
+
+    def put(self, value: StructT) -> Any:
+        if not isinstance(value, self.cls):
+            raise TypeError(f"a {self.cls.__name__} belongs here, not a {type(value).__name__}")
+        return value
+
+    def read(self, buffer: Any, offset: int = 0) -> StructT:
+        return self.cls.from_buffer_copy(buffer, offset)
+
+
+class ArrayOf(Codec["ArrayView[T]"]):
+    """An array, of anything. What it gives is a view, not a copy."""
+
+    def __init__(self, element: Codec[T], length: int) -> None:
+        self.element = element
+        self.length = length
+        self.ctype = element.ctype * length
+        self.size = element.size * length
+
+    def get(self, raw: Any) -> ArrayView[T]:
+        return ArrayView(raw, self.element)
+
+    def put(self, value: Sequence[T]) -> Any:
+        if len(value) != self.length:
+            raise ValueError(f"{len(value)} elements where exactly {self.length} belong")
+        return self.ctype(*[self.element.put(item) for item in value])
+
+
+class ArrayView(_SequenceOf["T"]):
+    """The elements of a C array, read and written in place."""
+
+    __slots__ = ("_element", "_raw")
+
+    def __init__(self, raw: Any, element: Codec[T]) -> None:
+        self._raw = raw
+        self._element = element
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> T: ...
+
+        @overload
+        def __getitem__(self, index: slice) -> list[T]: ...
+
+    def __getitem__(self, index: _Union[int, slice]) -> _Union[T, list[T]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._element.get(self._raw[index])
+
+    def __setitem__(self, index: int, value: T) -> None:
+        self._raw[index] = self._element.put(value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (ArrayView, list, tuple)):
+            return NotImplemented
+        return list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"[{', '.join(_show(item) for item in self)}]"
+
+    def to_list(self) -> list[Any]:
+        """Plain Python values, all the way down."""
+        return [_plain(item) for item in self]
+
+
+# --- structs ------------------------------------------------------------------------------------------------------
+
+
+class _Members:
+    """What struct and union classes have in common."""
+
+    __slots__ = ()
+    _names_: ClassVar[tuple[str, ...]] = ()
+    """The members, in C's order, those of anonymous members in their place."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__()
+        for name, value in values.items():
+            if name not in self._names_:
+                raise TypeError(f"{type(self).__name__} has no member {name!r}; it has {', '.join(self._names_)}")
+            setattr(self, name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The members by name, as plain Python values all the way down: char arrays as text, structs as dicts."""
+        return {name: _plain(getattr(self, name)) for name in self._names_}
+
+    def __repr__(self) -> str:
+        members = (f"{name}={_show(getattr(self, name))}" for name in self._names_)
+        return f"{type(self).__name__}({', '.join(members)})"
+
+    def __bytes__(self) -> bytes:
+        return bytes(memoryview(self))  # type: ignore[arg-type]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self._names_)
+
+    def __hash__(self) -> int:
+        """By value, so that a struct can key a dict; don't change one while it does."""
+        return hash((type(self).__name__, *(getattr(self, name) for name in self._names_)))
+
+
+class Struct(_Members, ctypes.Structure):
+    """A C struct. Generated subclasses give every byte a field, so that ctypes has no layout of its own to choose."""
+
+    __slots__ = ()
+    _pack_ = 1
+    _layout_ = "ms"  # Python 3.14 wants the layout named where _pack_ is given; earlier ones ignore it
+
+    __init__ = _Members.__init__
+    __repr__ = _Members.__repr__
+    __eq__ = _Members.__eq__
+    __hash__ = _Members.__hash__
+
+
+class Union(_Members, ctypes.Union):
+    """A C union. Equal when its bytes are."""
+
+    __slots__ = ()
+    _pack_ = 1
+    _layout_ = "ms"
+
+    __init__ = _Members.__init__
+    __repr__ = _Members.__repr__
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return bytes(self) == bytes(other)
+
+    def __hash__(self) -> int:
+        return hash(bytes(self))
+
+
+def _show(value: object) -> str:
+    return repr(str(value)) if isinstance(value, Chars) else repr(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Members):
+        return value.to_dict()
+    if isinstance(value, ArrayView):
+        return value.to_list()
+    if isinstance(value, Chars):
+        return str(value)
+    return value
+
+
+# --- field descriptors --------------------------------------------------------------------------------------------
+
+
+class Field(_Typed["T"]):
+    """A member stored in a hidden ctypes field, seen through a codec."""
+
+    __slots__ = ("_codec", "_storage")
+
+    def __init__(self, storage: str, codec: Codec[T]) -> None:
+        self._storage = storage
+        self._codec = codec
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Field[T]: ...
+
+        @overload
+        def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: Optional[object], owner: type) -> _Union[Field[T], T]:
+        if instance is None:
+            return self
+        return self._codec.get(getattr(instance, self._storage))
+
+    def __set__(self, instance: object, value: Any) -> None:
+        setattr(instance, self._storage, self._codec.put(value))
+
+
+class Bits:
+    """A bitfield. `bit` counts from the start of a hidden byte array, in the order in which the ABI fills bytes."""
+
+    __slots__ = ("_bit", "_signed", "_storage", "_width")
+
+    def __init__(self, storage: str, *, bit: int, width: int, signed: bool = False) -> None:
+        self._storage = storage
+        self._bit = bit
+        self._width = width
+        self._signed = signed
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Bits: ...
+
+        @overload
+        def __get__(self, instance: object, owner: type) -> int: ...
+
+    def __get__(self, instance: Optional[object], owner: type) -> _Union[Bits, int]:
+        if instance is None:
+            return self
+        raw = getattr(instance, self._storage)
+        value = int.from_bytes(bytes(raw), sys.byteorder) >> self._shift(len(raw)) & ((1 << self._width) - 1)
+        if self._signed and value >> (self._width - 1):
+            value -= 1 << self._width
+        return value
+
+    def __set__(self, instance: object, value: int) -> None:
+        low, high = (
+            (-(1 << self._width - 1), (1 << self._width - 1) - 1) if self._signed else (0, (1 << self._width) - 1)
+        )
+        if not low <= value <= high:
+            raise ValueError(f"{value!r} does not fit a bitfield of {self._width} bits: {low} to {high}")
+        raw = getattr(instance, self._storage)
+        mask, shift = (1 << self._width) - 1, self._shift(len(raw))
+        whole = int.from_bytes(bytes(raw), sys.byteorder) & ~(mask << shift) | (value & mask) << shift
+        raw[:] = list(whole.to_bytes(len(raw), sys.byteorder))
+
+    def _shift(self, size: int) -> int:
+        if sys.byteorder == "little":
+            return self._bit
+        return 8 * size - self._bit - self._width
+
+
+class EnumBits(_Typed["T"]):
+    """A bitfield of an enum type."""
+
+    __slots__ = ("_bits", "_cls")
+
+    def __init__(self, bits: Bits, codec: EnumOf[T]) -> None:
+        self._bits = bits
+        self._cls: Any = codec.cls
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> EnumBits[T]: ...
+
+        @overload
+        def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: Optional[object], owner: type) -> _Union[EnumBits[T], T]:
+        if instance is None:
+            return self
+        return self._cls(self._bits.__get__(instance, owner))  # type: ignore[no-any-return]
+
+    def __set__(self, instance: object, value: int) -> None:
+        self._bits.__set__(instance, int(value))
+
+
+class Inner(_Typed["T"]):
+    """A member of an anonymous member: `a.x` for `struct { union { int x; ... }; } a`. The codec tells its type."""
+
+    __slots__ = ("_name", "_storage")
+
+    def __init__(self, storage: str, name: str, codec: Codec[T]) -> None:
+        del codec
+        self._storage = storage
+        self._name = name
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Inner[T]: ...
+
+        @overload
+        def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: Optional[object], owner: type) -> Any:
+        if instance is None:
+            return self
+        return getattr(getattr(instance, self._storage), self._name)
+
+    def __set__(self, instance: object, value: Any) -> None:
+        setattr(getattr(instance, self._storage), self._name, value)
+
+
+class Flexible(_Typed["T"]):
+    """A flexible array member: what a record holds beyond the struct itself, as a list; empty for a lone struct."""
+
+    __slots__ = ("_element", "_offset")
+
+    def __init__(self, offset: int, element: Codec[T]) -> None:
+        self._offset = offset
+        self._element = element
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> Flexible[T]: ...
+
+        @overload
+        def __get__(self, instance: object, owner: type) -> list[T]: ...
+
+    def __get__(self, instance: Any, owner: type) -> _Union[Flexible[T], list[T]]:
+        if instance is None:
+            return self
+        record = record_of(instance)
+        if record is None:
+            return []
+        element = self._element
+        count = (len(record) - self._offset) // element.size
+        return [element.read(record, self._offset + i * element.size) for i in range(count)]
+
+
+def record_of(instance: Any) -> Optional[memoryview]:
+    """The whole record a struct was read from, where it is longer than the struct; see `read_record()`."""
+    kept = instance._objects
+    if isinstance(kept, dict):
+        for item in kept.values():
+            if isinstance(item, memoryview):
+                return item
+    return None
+
+
+def read_record(cls: type[StructT], record: _Union[bytes, bytearray]) -> StructT:
+    """A struct from a record of any length: what is missing is zero, what is more stays with its flexible array."""
+    size = ctypes.sizeof(cls)
+    if len(record) == size:
+        return cls.from_buffer_copy(record)
+    kept = bytearray(record)
+    if len(kept) < size:
+        kept += bytes(size - len(kept))
+        return cls.from_buffer_copy(kept)
+    return cls.from_buffer(kept)

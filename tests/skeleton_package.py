@@ -1,0 +1,107 @@
+"""Packages in the installed layout, in a temporary folder: a compiled test program, its skeleton, the runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import hatch_bpf.runtime
+from hatch_bpf.arch import build_machine
+from hatch_bpf.bpf_object import ObjectModel, read_object
+from hatch_bpf.skeleton import SkeletonOptions, class_name, generate
+from tests import needs
+
+BPF = Path(__file__).parent / "bpf"
+RUNTIME = Path(hatch_bpf.runtime.__file__).parent
+
+
+def compile_bpf(source: Path, folder: Path) -> Path:
+    """The object of a test program, compiled by clang alone."""
+    arch = build_machine()
+    assert arch is not None
+    output = folder / source.name.replace(".bpf.c", ".bpf.o")
+    command = [needs.tool("clang"), "-g", "-O2", "-Wall", "-target", "bpf", f"-I/usr/include/{arch.multiarch}"]
+    command += [f"-D__TARGET_ARCH_{arch.target_macro}", "-c", os.fspath(source), "-o", os.fspath(output)]
+    subprocess.run(command, check=True)
+    return output
+
+
+def model_of(source: Path, folder: Path) -> ObjectModel:
+    """The model of a test program."""
+    path = compile_bpf(source, folder)
+    return read_object(path.read_bytes(), path=path.name)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package `demo` with one skeleton, importable with its folder on PYTHONPATH."""
+
+    root: Path
+    module: str
+
+    @property
+    def bpf_dir(self) -> Path:
+        return self.root / "demo" / "_bpf"
+
+    def run(
+        self, code: str, *arguments: str, check: bool = True, prefix: tuple[str, ...] = (), python: str = sys.executable
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python code with the package importable, and nothing of hatch_bpf's own."""
+        result = subprocess.run(
+            [*prefix, python, "-c", textwrap.dedent(code), *arguments],
+            cwd=self.root,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": os.fspath(self.root), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        if check and result.returncode:
+            raise AssertionError(f"exit status {result.returncode}\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def embed(self, kernels: Mapping[str, bytes]) -> None:
+        """Put minimized BTFs in, by kernel."""
+        folder = self.bpf_dir / "btf"
+        folder.mkdir(exist_ok=True)
+        index = {}
+        for kernel, btf in kernels.items():
+            digest = hashlib.sha256(btf).hexdigest()
+            (folder / f"{digest[:16]}.btf").write_bytes(btf)
+            index[kernel] = digest
+        (self.bpf_dir / "kernels.json").write_text(json.dumps({"format": 1, "kernels": index}))
+
+
+def make_package(
+    source: Path, root: Path, *, events: Mapping[str, str] | None = None, types: tuple[str, ...] = ()
+) -> Package:
+    """A package holding one test program, as an installed wheel would have it."""
+    arch = build_machine()
+    assert arch is not None
+    stem = source.name.removesuffix(".bpf.c")
+    bpf_dir = root / "demo" / "_bpf"
+    (bpf_dir / arch.name).mkdir(parents=True)
+    built = compile_bpf(source, bpf_dir / arch.name)
+    data = built.read_bytes()
+    options = SkeletonOptions(
+        source=f"src/demo/{source.name}",
+        class_name=class_name(stem),
+        objects={arch.name: (f"{arch.name}/{built.name}", hashlib.sha256(data).hexdigest())},
+        events=events or {},
+        types=types,
+    )
+    text = generate({arch.name: read_object(data, path=built.name)}, options=options)
+    (root / "demo" / "__init__.py").touch()
+    (root / "demo" / f"{stem}_skel.py").write_text(text)
+    (bpf_dir / "__init__.py").touch()
+    shutil.copytree(RUNTIME, bpf_dir / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    package = Package(root, f"demo.{stem}_skel")
+    package.embed({})
+    return package
