@@ -88,7 +88,7 @@ class Undecided:
 
 
 Outcome = bool | Undecided | Opaque | None
-"""Of a comparison: known; known at load; dependent on an opaque number; not known, so that the verifier goes both ways."""
+"""Of a comparison: known; known at load; dependent on an opaque number; not known, so that both ways are walked."""
 
 
 def join(a: Value, b: Value) -> Value:

@@ -1,0 +1,437 @@
+"""`ObjectModel`s x kernels -> `Report`: will each program load on each kernel, and if not, why, and what to do.
+
+Input: BPF objects and, for each kernel, its full BTF and the minimized one that is to stand in for it. Output: a
+`Report`.
+
+A verdict is about one program, as if it alone of its object were loaded. What libbpf does for the whole object first
+(creating maps, finding externs) counts for each of its programs. Verdicts and reasons are defined in `verdicts.py`, the
+wording in `portability_reasons.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from hatch_bpf import portability_reasons as because
+from hatch_bpf.abstract_values import NON_NULL, OPAQUE, Settable, Value
+from hatch_bpf.bpf_object import INSN_SIZE, Function, MapDef, ObjectModel, Variable
+from hatch_bpf.btf import types as t
+from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.core_relo import Matcher, Resolution, patch_insn
+from hatch_bpf.errors import RelocationError
+from hatch_bpf.frozen_data import FrozenData
+from hatch_bpf.kernel_features import KernelFeatures, Verifier
+from hatch_bpf.kernel_version import version_bounds
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.linked_program import LinkedProgram, RefersTo, link
+from hatch_bpf.reachability import Code, Exposure, Facts, Reach, analyse
+from hatch_bpf.sections import parse_section
+from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Reason, Report, Weight, decide
+
+PROBE_READ_FALLBACKS = {112: 4, 113: 4, 114: 45, 115: 45}
+"""probe_read_user, _kernel, _user_str and _kernel_str: libbpf calls probe_read and probe_read_str instead on kernels
+without the first."""
+GET_ATTACH_COOKIE = 174
+
+
+@dataclass(frozen=True)
+class KernelTypes:
+    """What is looked at of one kernel."""
+
+    kernel: Kernel
+    btf: Btf
+    """All of its own BTF."""
+    minimized: Btf | None = None
+    """What is embedded for it; None to leave that out."""
+
+
+def check(objects: Sequence[ObjectModel], kernels: Iterable[KernelTypes]) -> Report:
+    """The verdict for every program on every kernel. Raises `ObjectError` for code that no compiler makes."""
+    checker = Checker(objects)
+    return Report(tuple(checker.check(kernel) for kernel in kernels))
+
+
+class Checker:
+    """Looks at objects once, and then at one kernel after another; what kernels have in common is worked out once."""
+
+    def __init__(self, objects: Sequence[ObjectModel]) -> None:
+        self._objects = [_ObjectChecker(obj) for obj in objects]
+
+    def check(self, kernel: KernelTypes) -> KernelReport:
+        features = KernelFeatures(kernel.btf)
+        matcher = Matcher(kernel.btf)
+        minimized = None if kernel.minimized is None else Matcher(kernel.minimized)
+        verdicts: list[ProgramVerdict] = []
+        for obj in self._objects:
+            verdicts += obj.check(kernel.kernel, features, matcher, minimized)
+        return KernelReport(kernel.kernel, tuple(verdicts))
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What one relocation comes to on one kernel."""
+
+    resolution: Resolution | None
+    """None where libbpf refuses the object."""
+    is_poisoned: bool
+    reasons: tuple[Reason, ...] = ()
+    """What is wrong with it whether or not its instruction is reached."""
+    poison: Reason | None = None
+    """Why its instruction is poisoned; the weight depends on how that is reached."""
+
+
+class _ObjectChecker:
+    """One object."""
+
+    def __init__(self, obj: ObjectModel) -> None:
+        self.obj = obj
+        self.relos = obj.core_relos()
+        self.sources = [because.source_at(obj, section, relo.insn_off) for section, relo in self.relos]
+        self.programs = [_ProgramChecker(self, program) for program in obj.programs]
+
+    def check(
+        self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
+    ) -> Iterator[ProgramVerdict]:
+        outcomes = self._outcomes(matcher, minimized)
+        shared = [*self._maps(features), *self._struct_ops(features), *self._ksyms(features)]
+        externs = self._externs(kernel, features)
+        for program in self.programs:
+            yield program.check(features, outcomes, externs, shared)
+
+    def _outcomes(self, matcher: Matcher, minimized: Matcher | None) -> list[_Outcome]:
+        relos = [relo for _, relo in self.relos]
+        full = list(matcher.resolve_all(self.obj.btf, relos))
+        small = list(minimized.resolve_all(self.obj.btf, relos)) if minimized else full
+        return [
+            self._outcome(index, matcher, on_full, on_small)
+            for index, (on_full, on_small) in enumerate(zip(full, small, strict=True))
+        ]
+
+    def _outcome(
+        self,
+        index: int,
+        matcher: Matcher,
+        full: Resolution | RelocationError,
+        small: Resolution | RelocationError,
+    ) -> _Outcome:
+        source = self.sources[index]
+        if isinstance(full, RelocationError):
+            return _Outcome(None, False, (because.refused_relocation(full, source),))
+        reasons = []
+        if not _agree(full, small):
+            reasons.append(because.minimized_differs(full, source))
+        if full.poisoned:
+            type_is_there = bool(matcher.candidates(self.obj.btf, full.relo.type_id))
+            return _Outcome(
+                full, True, tuple(reasons), because.missing(full.local, source, type_is_there=type_is_there)
+            )
+        if full.local_size == full.target_size and full.target_value <= 0x7FFF:
+            return _Outcome(full, False, tuple(reasons))
+        return self._patched(self.relos[index], full, reasons, source)
+
+    def _patched(
+        self, place: tuple[str, CoreRelo], resolution: Resolution, reasons: list[Reason], source: str
+    ) -> _Outcome:
+        """Whether a load or store can take a field's other size, or a big offset, is for the instruction to say."""
+        section, relo = place
+        function = self.obj.function_at(section, relo.insn_off)
+        if function is None:
+            return _Outcome(resolution, False, tuple(reasons))
+        at = relo.insn_off - function.offset
+        window = function.insns[at : at + 2 * INSN_SIZE]
+        try:
+            patched = patch_insn(window, 0, resolution)
+        except RelocationError as error:
+            return _Outcome(None, False, (*reasons, because.refused_relocation(error, source)))
+        if resolution.fail_memsz_adjust and patched[0] != window[0]:
+            return _Outcome(resolution, True, tuple(reasons), because.size_differs(resolution, source))
+        return _Outcome(resolution, False, tuple(reasons))
+
+    def _maps(self, features: KernelFeatures) -> Iterator[Reason]:
+        for definition in self.obj.maps:
+            found: MapDef | None = definition
+            while found is not None:
+                if features.map_types is not None and found.type not in features.map_types:
+                    yield because.map_type_missing(found)
+                found = found.inner
+            if not _is_sized(definition):
+                yield because.map_unsized(definition)
+
+    def _struct_ops(self, features: KernelFeatures) -> Iterator[Reason]:
+        for name in self._struct_ops_types:
+            if not features.has_struct(name) or not features.has_struct(f"bpf_struct_ops_{name}"):
+                yield because.struct_ops_missing(name)
+
+    @cached_property
+    def _struct_ops_types(self) -> tuple[str, ...]:
+        """Names of the structs of its struct_ops maps, flavors off."""
+        btf = self.obj.btf
+        names = []
+        for section in (".struct_ops", ".struct_ops.link"):
+            for type_id in btf.find(section, t.Kind.DATASEC):
+                data_sec = btf[type_id]
+                for info in data_sec.variables if isinstance(data_sec, t.DataSec) else ():
+                    var = btf[info.type_id]
+                    if isinstance(var, t.Var):
+                        names.append(btf.resolve(var.type_id)[1].name.split("___")[0])
+        return tuple(dict.fromkeys(names))
+
+    def _ksyms(self, features: KernelFeatures) -> Iterator[Reason]:
+        """Externs that libbpf looks for in the kernel before it loads any program."""
+        for extern in self.obj.ksyms:
+            kind = self._ksym_kind(extern)
+            if kind is not _Ksym.UNTYPED:
+                yield because.typed_extern(extern.name, is_function=kind is _Ksym.FUNCTION)
+            if extern.weak:
+                continue
+            if kind is _Ksym.FUNCTION and features.has_kfunc(extern.name) is False:
+                yield because.kfunc_missing(extern.name)
+            elif kind is _Ksym.VARIABLE and not features.has_variable(extern.name):
+                yield because.ksym_missing(extern.name)
+            elif kind is _Ksym.UNTYPED and not self._is_listed(extern.name, features):
+                yield because.ksym_unknown(extern.name)
+
+    def _ksym_kind(self, extern: Variable) -> int:
+        found = self.obj.btf[extern.type_id]
+        if isinstance(found, (t.Func, t.FuncProto)):
+            return _Ksym.FUNCTION
+        _, resolved = self.obj.btf.resolve(extern.type_id)
+        if isinstance(resolved, t.Var):
+            _, resolved = self.obj.btf.resolve(resolved.type_id)
+        return _Ksym.UNTYPED if isinstance(resolved, t.Void) else _Ksym.VARIABLE
+
+    @staticmethod
+    def _is_listed(name: str, features: KernelFeatures) -> bool:
+        return features.has_variable(name) or bool(features.has_function(name))
+
+    def _externs(self, kernel: Kernel, features: KernelFeatures) -> dict[str, Value]:
+        """What a program reads from its externs on this kernel."""
+        values: dict[str, Value] = {}
+        for extern in self.obj.kconfig:
+            name = extern.name
+            value: Value = Settable(frozenset({name}))
+            if name == "LINUX_KERNEL_VERSION":
+                bounds = version_bounds(kernel)
+                if bounds is not None:
+                    low, high = bounds
+                    value = low if low == high else Settable(frozenset({name}), low, high)
+            elif name == "LINUX_HAS_BPF_COOKIE" and features.helpers is not None:
+                value = int(GET_ATTACH_COOKIE in features.helpers)
+            values[name] = value
+        for extern in self.obj.ksyms:
+            name, kind = extern.name, self._ksym_kind(extern)
+            if kind is _Ksym.FUNCTION:
+                values[name] = 0 if features.has_kfunc(name) is False else NON_NULL
+            elif kind is _Ksym.VARIABLE:
+                values[name] = None if features.has_variable(name) else 0
+            else:
+                values[name] = NON_NULL if self._is_listed(name, features) else Settable(frozenset({name}))
+        return values
+
+
+class _Ksym:
+    """How an extern of .ksyms is declared."""
+
+    FUNCTION = 0
+    VARIABLE = 1
+    UNTYPED = 2
+
+
+class _ProgramChecker:
+    """One program."""
+
+    def __init__(self, parent: _ObjectChecker, program: Function) -> None:
+        self.obj = parent.obj
+        self.program = program
+        self.section = parse_section(program.section)
+        self.linked: LinkedProgram = link(parent.obj, program)
+        self.relos: list[tuple[int, int]] = []
+        """Slot, and index in the object's relocations."""
+        for index, (section, relo) in enumerate(parent.relos):
+            slot = self.linked.slot(section, relo.insn_off)
+            if slot is not None:
+                self.relos.append((slot, index))
+        self._reaches: dict[tuple[object, ...], Reach] = {}
+
+    @cached_property
+    def code(self) -> Code:
+        return Code(self.linked, FrozenData(self.obj).read)
+
+    @cached_property
+    def code_as_built(self) -> Code:
+        return Code(self.linked, FrozenData(self.obj, as_built=True).read)
+
+    @cached_property
+    def _global_data(self) -> tuple[int, ...]:
+        """Slots that load the address of a global variable or kconfig extern."""
+        kinds = (RefersTo.DATA, RefersTo.KCONFIG)
+        return tuple(slot for slot, reference in self.linked.references.items() if reference.to in kinds)
+
+    def check(
+        self,
+        features: KernelFeatures,
+        outcomes: Sequence[_Outcome],
+        externs: Mapping[str, Value],
+        shared: Sequence[Reason],
+    ) -> ProgramVerdict:
+        reasons = [*because.for_section(self.program, self.section, features), *shared]
+        for _, index in self.relos:
+            reasons += outcomes[index].reasons
+        reasons += self._code_reasons(features, outcomes, externs)
+        is_optional = not self.program.autoload
+        if is_optional:
+            reasons.append(because.optional(self.program))
+        verdict, ordered = decide(reasons)
+        return ProgramVerdict(self.obj.path, self.program.name, verdict, ordered, is_optional)
+
+    def _code_reasons(
+        self, features: KernelFeatures, outcomes: Sequence[_Outcome], externs: Mapping[str, Value]
+    ) -> Iterator[Reason]:
+        """What the kernel's verifier will say of the instructions it comes to."""
+        hazards = self._hazards(features, outcomes)
+        type_ids = [
+            (slot, index)
+            for slot, index in self.relos
+            if (resolution := outcomes[index].resolution) and resolution.relo.kind is CoreReloKind.TYPE_ID_TARGET
+        ]
+        if not hazards and not type_ids:
+            return
+        verifier = features.verifier
+        reach = self._reach(frozenset(hazards), outcomes, externs, verifier)
+        for slot, index in type_ids:
+            resolution = outcomes[index].resolution
+            if slot in reach.reached and resolution is not None:
+                yield because.type_id_target(resolution.local, self._source(slot))
+        if not reach.hazards:
+            return
+        ideal = reach
+        if verifier != Verifier():
+            ideal = self._reach(frozenset(hazards), outcomes, externs, Verifier())
+        as_built = reach
+        if any(not exposure.certain for exposure in reach.hazards.values()):
+            as_built = self._reach(frozenset(hazards), outcomes, externs, verifier, as_built=True)
+        weights = {slot: _weight(exposure) for slot, exposure in reach.hazards.items()}
+        if reach.certain and Weight.FAILS not in weights.values():
+            # each alone hangs on a condition, but one of them is met in any case
+            weights = dict.fromkeys(weights, Weight.FAILS)
+        for slot, exposure in reach.hazards.items():
+            yield because.reached(
+                hazards[slot],
+                weights[slot],
+                exposure,
+                is_reached_as_built=slot in as_built.hazards,
+                is_guarded=_is_less(ideal.hazards.get(slot), exposure),
+            )
+
+    def _hazards(self, features: KernelFeatures, outcomes: Sequence[_Outcome]) -> dict[int, Reason]:
+        """Slots that the verifier refuses, and why."""
+        hazards: dict[int, Reason] = {}
+        for slot, index in self.relos:
+            poison = outcomes[index].poison
+            if outcomes[index].is_poisoned and poison is not None:
+                hazards[slot] = poison
+        known = features.helpers
+        if known is not None:
+            for slot, number in self.linked.helper_calls.items():
+                if number not in known and PROBE_READ_FALLBACKS.get(number) not in known:
+                    hazards[slot] = because.helper_missing(number, self._source(slot))
+        for slot, name in self.linked.kfunc_calls.items():
+            if features.has_kfunc(name) is False:
+                hazards[slot] = because.kfunc_missing(name, self._source(slot))
+        if not features.has_global_data:
+            for slot in self._global_data:
+                hazards[slot] = because.global_data_missing(self._source(slot))
+        return hazards
+
+    def _reach(
+        self,
+        hazards: frozenset[int],
+        outcomes: Sequence[_Outcome],
+        externs: Mapping[str, Value],
+        verifier: Verifier,
+        *,
+        as_built: bool = False,
+    ) -> Reach:
+        """The walk, done once for all kernels on which it goes the same way.
+
+        Offsets of fields differ from kernel to kernel and rarely decide a branch, so they are kept back first.
+        """
+        immediates: dict[int, Value] = {}
+        offsets: dict[int, Value] = {}
+        for slot, index in self.relos:
+            resolution = outcomes[index].resolution
+            if resolution is None or slot in hazards:
+                continue
+            if resolution.relo.kind in _PLACES:
+                offsets[slot] = resolution.target_value
+            else:
+                immediates[slot] = resolution.target_value
+        reach = self._walk(hazards, {**immediates, **dict.fromkeys(offsets, OPAQUE)}, externs, verifier, as_built)
+        if reach.depends_on_opaque:
+            reach = self._walk(hazards, {**immediates, **offsets}, externs, verifier, as_built)
+        return reach
+
+    def _walk(
+        self,
+        hazards: frozenset[int],
+        immediates: Mapping[int, Value],
+        externs: Mapping[str, Value],
+        verifier: Verifier,
+        as_built: bool,
+    ) -> Reach:
+        used = {name: externs[name] for name in self._extern_names if name in externs}
+        key = (hazards, tuple(immediates.items()), tuple(used.items()), verifier, as_built)
+        if key not in self._reaches:
+            code = self.code_as_built if as_built else self.code
+            self._reaches[key] = analyse(code, Facts(hazards, immediates, used, verifier))
+        return self._reaches[key]
+
+    @cached_property
+    def _extern_names(self) -> tuple[str, ...]:
+        kinds = (RefersTo.KCONFIG, RefersTo.KSYM)
+        return tuple(sorted({r.name for r in self.linked.references.values() if r.to in kinds}))
+
+    def _source(self, slot: int) -> str:
+        return because.source_at(self.obj, *self.linked.origin(slot))
+
+
+_PLACES = frozenset({CoreReloKind.FIELD_BYTE_OFFSET, CoreReloKind.TYPE_ID_LOCAL, CoreReloKind.TYPE_ID_TARGET})
+"""Relocations whose values say where or which, and hardly ever decide a branch."""
+
+
+def _agree(full: Resolution, small: Resolution | RelocationError) -> bool:
+    """Whether a relocation comes to the same on the full and the minimized BTF; ids of kernel types never do."""
+    if isinstance(small, RelocationError):
+        return False
+    if full.relo.kind is CoreReloKind.TYPE_ID_TARGET:
+        return full.found == small.found
+    return (full.poisoned, full.target_value, full.target_size, full.fail_memsz_adjust) == (
+        small.poisoned,
+        small.target_value,
+        small.target_size,
+        small.fail_memsz_adjust,
+    )
+
+
+def _is_sized(definition: MapDef) -> bool:
+    """Whether a map has what its type cannot be created without."""
+    if definition.type in _SIZELESS_MAPS:
+        return True
+    return bool(definition.max_entries and (definition.value_size or definition.type != _STACK_TRACE))
+
+
+_STACK_TRACE = 7
+_SIZELESS_MAPS = frozenset({4, 19, 21, 24, 26, 28, 29, 32, 33})
+"""Types whose max_entries may be 0: perf event arrays, which libbpf sizes, local storage, struct_ops and arenas."""
+
+
+def _weight(exposure: Exposure) -> Weight:
+    return Weight.FAILS if exposure.certain else Weight.CONDITIONAL
+
+
+def _is_less(ideal: Exposure | None, exposure: Exposure) -> bool:
+    """Whether a hazard would be reached less surely on a kernel with a newer verifier."""
+    return ideal is None or (exposure.certain and not ideal.certain)

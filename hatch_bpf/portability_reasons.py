@@ -1,0 +1,259 @@
+"""The wording of the portability report: facts about a program and a kernel -> `Reason`s.
+
+Input: what `portability.py` found. Output: reasons, each saying what is wrong, at which source line, and what to do.
+The checks of a program's section against the kernel's features are here too, for they are little more than wording.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from hatch_bpf import uapi_names
+from hatch_bpf.bpf_object import Function, MapDef, ObjectModel
+from hatch_bpf.btf.ext import CoreReloKind
+from hatch_bpf.core_relo import ENUMVAL_KINDS, Resolution, Spec
+from hatch_bpf.errors import RelocationError
+from hatch_bpf.kernel_features import KernelFeatures
+from hatch_bpf.reachability import Exposure
+from hatch_bpf.sections import BTF_PREFIX, AttachTypeUse, Section, Target
+from hatch_bpf.verdicts import Kind, Reason, Weight
+
+MAP_RINGBUF = 27
+RINGBUF_HELPERS = range(130, 135)
+PERF_BUFFER = "bpf_perf_event_output() and a BPF_MAP_TYPE_PERF_EVENT_ARRAY map"
+MODULE_NOTE = "a module may define it, but no embedded BTF can serve that"
+
+
+def source_at(obj: ObjectModel, section: str, offset: int) -> str:
+    """`file:line` of an instruction, or empty."""
+    line = obj.line_at(section, offset)
+    return f"{line.file}:{line.line}" if line is not None else ""
+
+
+def missing(spec: Spec, source: str, *, type_is_there: bool) -> Reason:
+    """A field or enumerator that the kernel lacks; `reached()` gives it its weight."""
+    root = replace(spec, kind=CoreReloKind.TYPE_EXISTS).access
+    part = spec.access.removeprefix(root).lstrip(".:")
+    if type_is_there:
+        what = f"{spec.access} is not in this kernel"
+    else:
+        what = f"{spec.access} is not in this kernel, whose BTF has no {root} ({MODULE_NOTE})"
+    check = "bpf_core_enum_value_exists" if spec.kind in ENUMVAL_KINDS else "bpf_core_field_exists"
+    guard = f"{check}({root}, {part})" if part else f"bpf_core_type_exists({root})"
+    return Reason(Kind.CO_RE_MISSING, Weight.NOTE, what, f"guard it with {guard}", source)
+
+
+def size_differs(resolution: Resolution, source: str) -> Reason:
+    what = (
+        f"{resolution.local.access} has {resolution.local_size} bytes in the object and {resolution.target_size} "
+        f"in this kernel, and is not an unsigned integer or pointer, so that its load or store cannot be adjusted"
+    )
+    remedy = "read it with bpf_core_read() and bpf_core_field_size(), or declare a flavor of the type for this kernel"
+    return Reason(Kind.CO_RE_SIZE, Weight.NOTE, what, remedy, source)
+
+
+def refused_relocation(error: RelocationError, source: str) -> Reason:
+    remedy = "declare what the program reads of the type as the kernel has it"
+    return Reason(Kind.CO_RE_REFUSED, Weight.FAILS, f"libbpf refuses the object: {error}", remedy, source)
+
+
+def minimized_differs(resolution: Resolution, source: str) -> Reason:
+    what = f"{resolution.local} comes to something else on the minimized BTF than on the kernel's own"
+    return Reason(Kind.MINIMIZED_DIFFERS, Weight.FAILS, what, "this is a fault of hatch-bpf; please report it", source)
+
+
+def type_id_target(spec: Spec, source: str) -> Reason:
+    what = (
+        f"bpf_core_type_id_kernel({spec.access}) is the type's id in the kernel's own BTF; "
+        f"an embedded BTF numbers its types anew"
+    )
+    return Reason(Kind.TYPE_ID_TARGET, Weight.KERNEL_BTF, what, source=source)
+
+
+def helper_missing(number: int, source: str) -> Reason:
+    name, enumerator = uapi_names.helper_name(number), uapi_names.helper_enumerator(number)
+    if number in RINGBUF_HELPERS:
+        remedy = f"use {PERF_BUFFER} there"
+    elif enumerator:
+        remedy = f"guard the call with bpf_core_enum_value_exists(enum bpf_func_id, {enumerator})"
+    else:
+        remedy = "guard the call"
+    return Reason(Kind.HELPER_MISSING, Weight.NOTE, f"this kernel has no {name}()", remedy, source)
+
+
+def kfunc_missing(name: str, source: str = "") -> Reason:
+    """With a source, of a call, which `reached()` weighs; else of a strong extern, for which libbpf gives up."""
+    what = f"this kernel has no kfunc {name}() ({MODULE_NOTE})"
+    remedy = f"declare it __weak and guard the call with bpf_ksym_exists({name})"
+    if source:
+        remedy = f"guard the call with bpf_ksym_exists({name})"
+    return Reason(Kind.KFUNC_MISSING, Weight.NOTE if source else Weight.FAILS, what, remedy, source)
+
+
+def ksym_missing(name: str) -> Reason:
+    what = f"this kernel's BTF has no variable {name} ({MODULE_NOTE})"
+    return Reason(
+        Kind.KSYM_MISSING, Weight.FAILS, what, f"declare it __weak and guard its use with bpf_ksym_exists({name})"
+    )
+
+
+def ksym_unknown(name: str) -> Reason:
+    what = f"kernel symbol {name} is not in this kernel's BTF, which lists few; libbpf looks it up in /proc/kallsyms"
+    return Reason(Kind.KSYM_UNKNOWN, Weight.NOTE, what)
+
+
+def typed_extern(name: str, *, is_function: bool) -> Reason:
+    what = "kfunc" if is_function else "typed kernel symbol"
+    return Reason(Kind.KERNEL_BTF, Weight.KERNEL_BTF, f"{what} {name} is found in the kernel's own BTF only")
+
+
+def map_type_missing(definition: MapDef) -> Reason:
+    what = f"map {definition.name} is a {uapi_names.map_type_name(definition.type)}, which this kernel does not know"
+    if definition.type == MAP_RINGBUF:
+        remedy = f"use {PERF_BUFFER} there"
+    else:
+        remedy = "use another type of map there, or switch the map's creation off"
+    return Reason(Kind.MAP_TYPE_MISSING, Weight.FAILS, what, remedy)
+
+
+def map_unsized(definition: MapDef) -> Reason:
+    lacking = "max_entries" if not definition.max_entries else "value_size"
+    what = f"map {definition.name} has no {lacking}: nothing of its object loads until the application sets it"
+    return Reason(Kind.MAP_UNSIZED, Weight.NOTE, what)
+
+
+def struct_ops_missing(name: str) -> Reason:
+    what = f"this kernel has no struct_ops {name} ({MODULE_NOTE})"
+    return Reason(Kind.STRUCT_OPS_MISSING, Weight.FAILS, what, "put the struct_ops map into an object of its own")
+
+
+def global_data_missing(source: str) -> Reason:
+    what = "this kernel has no global variables"
+    return Reason(Kind.GLOBAL_DATA_MISSING, Weight.NOTE, what, "keep the value in an array map", source)
+
+
+def optional(program: Function) -> Reason:
+    what = f'SEC("{program.section}") is optional: not loaded unless the application asks for it'
+    return Reason(Kind.OPTIONAL, Weight.NOTE, what)
+
+
+def reached(
+    reason: Reason, weight: Weight, exposure: Exposure, *, is_reached_as_built: bool, is_guarded: bool
+) -> Reason:
+    """A hazard's reason, now that it is known how the verifier comes to it."""
+    what = reason.what
+    if is_guarded:
+        what += "; it is guarded, but this kernel's verifier is too old to follow the guard"
+    if exposure.conditions:
+        names = ", ".join(sorted(exposure.conditions))
+        as_built = "is" if is_reached_as_built else "is not"
+        what += f"; whether it is reached depends on {names} (with the initial values of globals it {as_built})"
+    return replace(reason, weight=weight, what=what)
+
+
+def for_section(program: Function, section: Section | None, features: KernelFeatures) -> Iterator[Reason]:
+    """Program type, flags, attach type and attach target, as the section name has them, against a kernel."""
+    if section is None:
+        what = f'libbpf knows no program type for SEC("{program.section_def}")'
+        remedy = "use one of libbpf's section names, or set the type from the application"
+        yield Reason(Kind.SECTION_UNKNOWN, Weight.FAILS, what, remedy)
+        return
+    kind = f'SEC("{section.name}")'
+    if features.program_types is not None and section.program_type not in features.program_types:
+        what = f"{kind} is a BPF_PROG_TYPE_{section.program_type}, which this kernel does not know"
+        yield Reason(Kind.PROGRAM_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
+        return
+    if section.needs_kernel_btf:
+        yield Reason(Kind.KERNEL_BTF, Weight.KERNEL_BTF, f"{kind} needs the kernel's own BTF")
+    yield from _flags(kind, section, features)
+    yield from _attach_type(kind, section, features)
+    yield from _target(kind, section, features)
+
+
+def _alternative(section: Section) -> str:
+    match section.target_kind:
+        case Target.BTF_FUNCTION:
+            return f"provide a kprobe/{section.target} program for it" if section.target else "provide a kprobe for it"
+        case Target.BTF_TRACEPOINT:
+            return f"provide a raw_tp/{section.target} program for it"
+        case _:
+            return 'make the program optional with SEC("?...")'
+
+
+def _flags(kind: str, section: Section, features: KernelFeatures) -> Iterator[Reason]:
+    optional_remedy = 'make the program optional with SEC("?...")'
+    if section.xdp_frags and not features.has_xdp_frags:
+        what = f"{kind} needs BPF_F_XDP_HAS_FRAGS, which this kernel does not know"
+        yield Reason(Kind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+    if section.sleepable and not features.has_sleepable:
+        what = f"{kind} is sleepable, for which this kernel is too old"
+        yield Reason(Kind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+
+
+def _attach_type(kind: str, section: Section, features: KernelFeatures) -> Iterator[Reason]:
+    use = section.attach_type_use
+    if use not in (AttachTypeUse.LOAD, AttachTypeUse.ATTACH):
+        return
+    if features.attach_types is None or section.attach_type in features.attach_types:
+        return
+    then = "so that it does not load" if use is AttachTypeUse.LOAD else "so that it loads but can never be attached"
+    what = f"{kind} attaches as {section.attach_type}, which this kernel does not know, {then}"
+    yield Reason(Kind.ATTACH_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
+
+
+def _target(kind: str, section: Section, features: KernelFeatures) -> Iterator[Reason]:
+    target = section.target
+    if not target:
+        return
+    if section.target_kind in BTF_PREFIX:
+        yield from _btf_target(kind, section, features)
+    elif section.target_kind is Target.RAW_TRACEPOINT and features.has_tracepoint(target) is False:
+        what = f"{kind}: this kernel has no tracepoint {target}, unless a module defines it; if not, the attach fails"
+        yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+    elif section.target_kind is Target.FUNCTION:
+        function = re.split(r"[+:]", target)[0]
+        # `name.isra.0` and the like are made by the compiler; BTF lists only what the source has
+        if "." not in function and features.has_function(function) is False:
+            what = (
+                f"{kind}: this kernel's BTF has no function {function}; "
+                f"if it is not in a module or in assembly, the attach fails"
+            )
+            yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+    elif section.target_kind is Target.SYSCALL:
+        names = [pattern.format(target) for pattern in _SYSCALL_NAMES]
+        if all(features.has_function(name) is False for name in names):
+            what = f"{kind}: this kernel's BTF has no function for the system call {target}; the attach may fail"
+            yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+
+
+_SYSCALL_NAMES = (
+    "__x64_sys_{}",
+    "__arm64_sys_{}",
+    "__s390x_sys_{}",
+    "__riscv_sys_{}",
+    "__se_sys_{}",
+    "sys_{}",
+    "SyS_{}",
+)
+
+
+def _btf_target(kind: str, section: Section, features: KernelFeatures) -> Iterator[Reason]:
+    """Targets that libbpf looks for in the kernel's BTF, and in its modules', while it loads the program."""
+    name = BTF_PREFIX[section.target_kind] + section.target
+    if section.module:
+        what = f"{kind}: whether module {section.module} has {section.target} is for the running kernel to say"
+        yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+        return
+    if section.target_kind is Target.BTF_TRACEPOINT:
+        # the typedefs are part of what makes such a program possible, so a BTF without any is of a kernel without
+        is_there: bool | None = bool(features.has_tracepoint(section.target))
+    else:
+        is_there = features.has_function(name)
+    if is_there is None:
+        what = f"{kind}: this BTF does not tell whether the kernel has {name}"
+        yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+    elif not is_there:
+        what = f"{kind}: this kernel's BTF has no {name} (a module may define it)"
+        yield Reason(Kind.ATTACH_TARGET_MISSING, Weight.FAILS, what, _alternative(section))

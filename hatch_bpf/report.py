@@ -1,0 +1,230 @@
+"""`Report` -> text for people, JSON for programs, and the message of a build that fails over it.
+
+Input: a `Report`. Output: text. Kernels with the same verdicts and reasons are shown together. Plain text; with
+`colour`, verdicts are coloured by ANSI sequences.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict
+
+_COLOURS = {
+    Verdict.LOADS: "32",
+    Verdict.NEEDS_KERNEL_BTF: "36",
+    Verdict.CONDITIONAL: "33",
+    Verdict.FAILS: "31",
+}
+_SHORT = {
+    Verdict.LOADS: "ok",
+    Verdict.NEEDS_KERNEL_BTF: "btf",
+    Verdict.CONDITIONAL: "cond",
+    Verdict.FAILS: "FAIL",
+}
+"""Verdicts where there is no room for the words."""
+_KERNELS_NAMED = 3
+"""Kernels of one folder that are named one by one; of more, the first and the last are."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Kernels on which every program has the same verdict for the same reasons."""
+
+    label: str
+    kernels: tuple[Kernel, ...]
+    programs: tuple[ProgramVerdict, ...]
+
+
+def render_json(report: Report) -> str:
+    """The whole report, kernel by kernel."""
+    document = {
+        "kernels": [
+            {
+                "kernel": str(kernel.kernel),
+                "programs": [_program_json(program, kernel.kernel) for program in kernel.programs],
+            }
+            for kernel in report.kernels
+        ]
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def render_text(report: Report, *, width: int = 100, colour: bool = False) -> str:
+    """A table of programs and groups of kernels, the groups' kernels, and the reasons behind every verdict."""
+    groups = _groups(report.kernels)
+    if not groups or not any(group.programs for group in groups):
+        return "There is nothing to check: no kernel, or no program.\n"
+    parts = []
+    for sharing in _by_programs(groups):
+        parts += [_table(sharing, width=width, colour=colour), _legend(sharing, width=width)]
+    parts += [_details(groups, colour=colour), render_summary(report)]
+    return "\n".join(part for part in parts if part)
+
+
+def render_summary(report: Report) -> str:
+    """One line: how many program and kernel pairs have which verdict."""
+    pairs = [program for kernel in report.kernels for program in kernel.programs]
+    counts = {verdict: sum(program.verdict is verdict for program in pairs) for verdict in Verdict}
+    optional = sum(program.verdict is Verdict.FAILS and program.is_optional for program in pairs)
+    told = [f"{count} {verdict.value}" for verdict, count in counts.items() if count]
+    kernels = _count(len(report.kernels), "kernel")
+    line = f"{_count(len(pairs), 'pair')} of a program and one of {kernels}: {', '.join(told) or 'none'}"
+    return f"{line} ({optional} of them optional)\n" if optional else f"{line}\n"
+
+
+def render_failures(report: Report) -> str:
+    """What stops a build: for every program that fails and isn't optional, where, why, and what to do."""
+    lines = []
+    for group in _groups(report.kernels):
+        for program in group.programs:
+            if not program.breaks_build:
+                continue
+            lines.append(f"{_name(program)} fails on {', '.join(map(str, group.kernels))}:")
+            lines += [f"  {line}" for line in _reason_lines(program.reasons, group.kernels, heaviest_only=True)]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _program_json(program: ProgramVerdict, kernel: Kernel) -> dict[str, object]:
+    return {
+        "object": program.object,
+        "program": program.program,
+        "verdict": program.verdict.value,
+        "reasons": [
+            {"kind": reason.kind.value, "message": reason.message_for(str(kernel)), "source": reason.source}
+            for reason in program.reasons
+        ],
+    }
+
+
+def _groups(kernels: Iterable[KernelReport]) -> list[_Group]:
+    """In the order of their first kernels."""
+    by_outcome: dict[tuple[ProgramVerdict, ...], list[Kernel]] = {}
+    for kernel in kernels:
+        by_outcome.setdefault(kernel.programs, []).append(kernel.kernel)
+    return [
+        _Group(_letter(index), tuple(sorted(members)), programs)
+        for index, (programs, members) in enumerate(by_outcome.items())
+    ]
+
+
+def _by_programs(groups: Sequence[_Group]) -> list[list[_Group]]:
+    """Groups that can share a table: objects of another architecture may hold other programs."""
+    sharing: dict[tuple[str, ...], list[_Group]] = {}
+    for group in groups:
+        sharing.setdefault(tuple(map(_name, group.programs)), []).append(group)
+    return list(sharing.values())
+
+
+def _letter(index: int) -> str:
+    """A, B, ... Z, AA, AB, ..."""
+    letters = ""
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
+
+
+def _name(program: ProgramVerdict) -> str:
+    """`tcprtt.bpf_sockops_cb`: the object's file name without its suffixes, and the program's."""
+    stem = program.object.rsplit("/", 1)[-1]
+    return f"{stem.removesuffix('.o').removesuffix('.bpf')}.{program.program}"
+
+
+def _table(groups: Sequence[_Group], *, width: int, colour: bool) -> str:
+    """Programs down, groups across; in pieces if there are more groups than fit."""
+    names = [_name(program) + (" (optional)" if program.is_optional else "") for program in groups[0].programs]
+    left = max(len("program"), *map(len, names))
+    words = {verdict: verdict.value for verdict in Verdict}
+    column = max(len(words[program.verdict]) for group in groups for program in group.programs)
+    if left + (column + 2) * len(groups) > width:
+        words, column = _SHORT, max(map(len, [*_SHORT.values(), *(group.label for group in groups)]))
+    per_piece = max(1, (width - left) // (column + 2))
+    pieces = []
+    for start in range(0, len(groups), per_piece):
+        shown = groups[start : start + per_piece]
+        lines = [_row("program", left, [group.label.ljust(column) for group in shown])]
+        for row, name in enumerate(names):
+            verdicts = [group.programs[row].verdict for group in shown]
+            cells = [_paint(words[verdict].ljust(column), verdict, colour) for verdict in verdicts]
+            lines.append(_row(name, left, cells))
+        pieces.append("\n".join(lines) + "\n")
+    return "\n".join(pieces)
+
+
+def _row(name: str, left: int, cells: Sequence[str]) -> str:
+    return f"{name.ljust(left)}  {'  '.join(cells)}".rstrip()
+
+
+def _paint(text: str, verdict: Verdict, colour: bool) -> str:
+    return f"\x1b[{_COLOURS[verdict]}m{text}\x1b[0m" if colour else text
+
+
+def _legend(groups: Sequence[_Group], *, width: int) -> str:
+    """Which kernels each letter stands for."""
+    lines = []
+    for group in groups:
+        lines.append(f"{group.label}: {_count(len(group.kernels), 'kernel')}")
+        for folder, members in groupby(group.kernels, lambda k: str(k).rsplit("/", 1)[0]):
+            releases = [kernel.release for kernel in members]
+            named = ", ".join(releases)
+            if len(releases) > _KERNELS_NAMED or len(folder) + len(named) + 4 > width:
+                named = f"{releases[0]} to {releases[-1]} ({len(releases)})" if len(releases) > 1 else releases[0]
+            lines.append(f"  {folder}/ {named}")
+    return "\n".join(lines) + "\n"
+
+
+def _details(groups: Sequence[_Group], *, colour: bool) -> str:
+    """Each program's reasons, once for all the groups that share them."""
+    blocks: dict[tuple[str, Verdict, tuple[Reason, ...]], list[_Group]] = {}
+    for group in groups:
+        for program in group.programs:
+            if program.reasons:
+                blocks.setdefault((_name(program), program.verdict, program.reasons), []).append(group)
+    lines = []
+    for (name, verdict, reasons), sharing in sorted(blocks.items(), key=lambda item: _block_order(item[0])):
+        letters = ", ".join(group.label for group in sharing)
+        lines.append(f"{name} on {letters}: {_paint(verdict.value, verdict, colour)}")
+        kernels = [kernel for group in sharing for kernel in group.kernels]
+        lines += [f"  {line}" for line in _reason_lines(reasons, kernels)]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _block_order(block: tuple[str, Verdict, tuple[Reason, ...]]) -> tuple[int, str]:
+    """What fails first, then by name."""
+    name, verdict, _ = block
+    return -list(Verdict).index(verdict), name
+
+
+def _reason_lines(
+    reasons: Sequence[Reason], kernels: Sequence[Kernel], *, heaviest_only: bool = False
+) -> Iterable[str]:
+    """One line for each message, with all the places in the source that it is true of."""
+    sources: dict[str, list[str]] = {}
+    for reason in reasons:
+        if heaviest_only and reason.weight < reasons[0].weight:
+            break
+        message = reason.message_for(str(kernels[0]) if len(kernels) == 1 else "these kernels")
+        sources.setdefault(message, []).append(reason.source)
+    for message, places in sources.items():
+        where = _places(places)
+        yield f"{where}: {message}" if where else message
+
+
+def _places(sources: Iterable[str]) -> str:
+    """`src/a.bpf.c:36, 38, 64`: lines of one file together."""
+    lines: dict[str, list[str]] = {}
+    for source in sources:
+        file, _, line = source.rpartition(":")
+        if file and line not in lines.setdefault(file, []):
+            lines[file].append(line)
+    return ", ".join(f"{file}:{', '.join(numbers)}" for file, numbers in lines.items())
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

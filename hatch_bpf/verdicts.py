@@ -1,0 +1,144 @@
+"""The portability report as data: `Report` > `KernelReport` > `ProgramVerdict` > `Reason`.
+
+Input: nothing. Output: the types that `portability.py` makes and `report.py` renders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from hatch_bpf.kernels.identity import Kernel
+
+
+class Verdict(Enum):
+    """What happens to a program on a kernel, if libbpf loads it alone of its object, as it is built."""
+
+    LOADS = "loads"
+    """It loads, with the kernel's own BTF and with an embedded one."""
+    NEEDS_KERNEL_BTF = "needs-kernel-btf"
+    """It loads if the running kernel exposes its own BTF; no embedded BTF helps."""
+    CONDITIONAL = "conditional"
+    """It loads or not, as the application sets read-only globals or the kernel is configured."""
+    FAILS = "fails"
+    """It does not load, or can never be attached where its section says."""
+
+
+class Weight(IntEnum):
+    """What a reason does to the verdict; the heaviest decides."""
+
+    NOTE = 0
+    """Nothing: something that may matter after the load, and that BTF cannot tell for sure."""
+    KERNEL_BTF = 1
+    CONDITIONAL = 2
+    FAILS = 3
+
+
+_VERDICTS = {
+    Weight.NOTE: Verdict.LOADS,
+    Weight.KERNEL_BTF: Verdict.NEEDS_KERNEL_BTF,
+    Weight.CONDITIONAL: Verdict.CONDITIONAL,
+    Weight.FAILS: Verdict.FAILS,
+}
+
+
+class Kind(Enum):
+    """Stable identifiers of reasons."""
+
+    CO_RE_MISSING = "co-re-missing"
+    """The kernel lacks the field, type or enumerator of a CO-RE relocation whose instruction is reached."""
+    CO_RE_SIZE = "co-re-size"
+    """A field's size differs in a way that its load or store cannot be adjusted to."""
+    CO_RE_REFUSED = "co-re-refused"
+    """libbpf refuses the object: the relocation is ambiguous on this kernel, or malformed."""
+    MINIMIZED_DIFFERS = "minimized-differs"
+    """A relocation comes to something else on the minimized BTF: a fault of hatch-bpf."""
+    TYPE_ID_TARGET = "type-id-target"
+    """The program uses a type's id in the kernel's BTF, which an embedded BTF doesn't have."""
+    HELPER_MISSING = "helper-missing"
+    KFUNC_MISSING = "kfunc-missing"
+    KSYM_MISSING = "ksym-missing"
+    KSYM_UNKNOWN = "ksym-unknown"
+    """BTF doesn't list all kernel symbols; /proc/kallsyms of the running kernel decides."""
+    MAP_TYPE_MISSING = "map-type-missing"
+    MAP_UNSIZED = "map-unsized"
+    """The application has to give a map its size before the load."""
+    STRUCT_OPS_MISSING = "struct-ops-missing"
+    GLOBAL_DATA_MISSING = "global-data-missing"
+    """The kernel has no maps for global variables."""
+    SECTION_UNKNOWN = "section-unknown"
+    PROGRAM_TYPE_MISSING = "program-type-missing"
+    PROGRAM_FLAG_MISSING = "program-flag-missing"
+    ATTACH_TYPE_MISSING = "attach-type-missing"
+    ATTACH_TARGET_MISSING = "attach-target-missing"
+    ATTACH_TARGET_UNKNOWN = "attach-target-unknown"
+    """BTF doesn't list the target, which does not mean for sure that it can't be attached to."""
+    KERNEL_BTF = "kernel-btf"
+    """The kind of program, or an extern of its object, needs the kernel's own BTF."""
+    OPTIONAL = "optional"
+    """SEC("?..."): not loaded unless the application asks for it, so it fails no build."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that a verdict rests on."""
+
+    kind: Kind
+    weight: Weight
+    what: str
+    """What is wrong or noteworthy. The kernel is `this kernel`, so that kernels with the same reasons compare equal."""
+    remedy: str = ""
+    """What to do about it; empty for notes."""
+    source: str = ""
+    """`file:line`, where one line of source is to blame."""
+
+    @property
+    def message(self) -> str:
+        return f"{self.what}: {self.remedy}" if self.remedy else self.what
+
+    def message_for(self, kernels: str) -> str:
+        """The message, with the last resort where the program fails: to drop the kernels, named so, from the matrix."""
+        if self.weight is Weight.FAILS:
+            separator = ", or " if self.remedy else ": "
+            return f"{self.message}{separator}drop {kernels} from kernels"
+        return self.message
+
+
+@dataclass(frozen=True)
+class ProgramVerdict:
+    object: str
+    """Path of the object, as it was given."""
+    program: str
+    verdict: Verdict
+    reasons: tuple[Reason, ...]
+    """The heaviest first."""
+    is_optional: bool = False
+    """SEC("?...")"""
+
+    @property
+    def breaks_build(self) -> bool:
+        return self.verdict is Verdict.FAILS and not self.is_optional
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    kernel: Kernel
+    programs: tuple[ProgramVerdict, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    kernels: tuple[KernelReport, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """1 if a program that isn't optional fails on some kernel."""
+        return int(any(program.breaks_build for kernel in self.kernels for program in kernel.programs))
+
+
+def decide(reasons: list[Reason]) -> tuple[Verdict, tuple[Reason, ...]]:
+    """The verdict that reasons come to, and the reasons in order, each once."""
+    unique = list(dict.fromkeys(reasons))
+    unique.sort(key=lambda reason: -reason.weight)
+    heaviest = max((reason.weight for reason in unique), default=Weight.NOTE)
+    return _VERDICTS[heaviest], tuple(unique)
