@@ -53,7 +53,7 @@ def build(work: Path) -> Path:
     (sdist,) = work.glob("tcprtt-*.tar.gz")
     step("Build the example's wheel with pip from its sdist, in an isolated environment")
     run(sys.executable, "-m", "pip", "wheel", "--verbose", "--no-deps", "--find-links", wheelhouse,
-        "--wheel-dir", work, sdist, keep=("hatch-bpf",))  # fmt: skip
+        "--wheel-dir", work, sdist, keep="hatch-bpf: ")  # fmt: skip
     (wheel,) = work.glob("tcprtt-*.whl")
     return wheel
 
@@ -151,8 +151,8 @@ def step(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def run(*command: object, cwd: Path | None = None, keep: tuple[str, ...] = ()) -> None:
-    """Run a command; with `keep`, print only the lines that hold one of these words (all of them, if it fails)."""
+def run(*command: object, cwd: Path | None = None, keep: str = "") -> None:
+    """Run a command; with `keep`, print only what follows it in the lines that hold it (all lines, if it fails)."""
     argv = [str(part) for part in command]
     if not keep:
         if subprocess.run(argv, cwd=cwd, check=False).returncode:
@@ -160,8 +160,10 @@ def run(*command: object, cwd: Path | None = None, keep: tuple[str, ...] = ()) -
         return
     done = subprocess.run(argv, cwd=cwd, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     for text in done.stdout.splitlines():
-        if done.returncode or any(word in text for word in keep):
-            print(f"  {text.strip()}", flush=True)
+        if done.returncode:
+            print(text)
+        elif keep in text:
+            print(f"  {text.split(keep, 1)[1]}", flush=True)
     if done.returncode:
         sys.exit(f"The demo stops here: {' '.join(argv)} failed.")
 

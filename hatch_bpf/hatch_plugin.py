@@ -45,7 +45,7 @@ class BpfBuildHook(BuildHookInterface[WheelBuilderConfig]):
             return
         with self._user_errors():
             project = project_of(Path(self.root), self.config, self.build_config)
-            artifacts = build(project, notify=self.app.display_info)
+            artifacts = build(project, notify=lambda text: self.app.display_info(f"hatch-bpf: {text}"))
             if version == "editable":
                 tree.write(artifacts, root=project.root)
                 return

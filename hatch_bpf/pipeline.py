@@ -90,7 +90,8 @@ def minimize_all(
     """The minimized BTF of every kernel, for the objects of its architecture together."""
     minimized = {}
     for number, source in enumerate(matrix.sources, 1):
-        notify(f"minimizing {source.kernel} ({number} of {len(matrix.sources)})")
         kernel_btf = Btf(source.read(), source=source.origin)
-        minimized[source.kernel] = minimize(models[source.kernel.arch], kernel_btf)
+        made = minimized[source.kernel] = minimize(models[source.kernel.arch], kernel_btf)
+        sizes = f"{len(kernel_btf.data):,} -> {len(made):,} bytes of BTF"
+        notify(f"{source.kernel}: {sizes} ({number} of {len(matrix.sources)})")
     return minimized

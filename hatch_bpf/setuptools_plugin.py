@@ -49,7 +49,7 @@ class BuildBpf(Command):
         """Build. Raises setuptools' own kind of error, which it prints without a traceback."""
         try:
             project = _project(self, Path.cwd(), os.environ)
-            artifacts = pipeline.build(project, notify=self.announce)
+            artifacts = pipeline.build(project, notify=lambda text: print(f"hatch-bpf: {text}", flush=True))
             if self.editable_mode:
                 tree.write(artifacts, root=project.root)
                 return

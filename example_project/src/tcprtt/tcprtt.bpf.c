@@ -21,6 +21,9 @@ struct rtt_event {
 	__u8 daddr[16];
 };
 
+/* clang leaves types that no variable has out of the BTF, and with them the skeleton's rtt_event. */
+struct rtt_event *unused_rtt_event __attribute__((unused));
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 256 * 1024);
