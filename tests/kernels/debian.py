@@ -7,7 +7,9 @@ Needs apt and Debian's archive keyring; the machine's proxy and certificate sett
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +21,8 @@ from hatch_bpf.kernels.identity import Kernel
 CACHE = Path(os.environ.get("HATCH_BPF_LAB_CACHE") or Path("~/.cache/hatch-bpf-lab").expanduser())
 """Where packages and apt's lists are kept; may be deleted at any time."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+LISTS_LAST = 24 * 3600
+"""Seconds after which the package lists are fetched again."""
 SUITES = (
     ("debian", "bullseye"),
     ("debian-security", "bullseye-security"),
@@ -45,8 +49,8 @@ class Package:
 
     @property
     def file_name(self) -> str:
-        # apt writes an epoch's colon as %3a; kernels have none
-        return f"{self.name}_{self.version}_{self.arch}.deb"
+        version = self.version.replace(":", "%3a")
+        return f"{self.name}_{version}_{self.arch}.deb"
 
 
 class Apt:
@@ -67,6 +71,19 @@ class Apt:
         self.packages.mkdir(parents=True, exist_ok=True)
         self._run("apt-get", "download", "-q", f"{package.name}:{package.arch}={package.version}", cwd=self.packages)
         return self.packages / package.file_name
+
+    def fetch_all(self, names: Sequence[str], *, suite: str, arch: str) -> list[Path]:
+        """Packages of a suite with all that they depend on, from the folder or downloaded."""
+        options = ["-o", f"APT::Architecture={DEBIAN_ARCH[arch]}", "-t", suite, "-q", "-y", "--no-install-recommends"]
+        simulated = self._run("apt-get", *options, "install", "--simulate", *names, cwd=self.folder)
+        packages = [
+            Package(name, package_arch, version, suite)
+            for name, version, package_arch in re.findall(r"^Inst (\S+) \((\S+) .*\[(\w+)\]\)", simulated, re.M)
+        ]
+        paths = [self.folder / "archives" / package.file_name for package in packages]
+        if not all(path.exists() for path in paths):
+            self._run("apt-get", *options, "install", "--download-only", *names, cwd=self.folder)
+        return paths
 
     def find(self, kernel: Kernel) -> Package:
         """The package that has the kernel's image, in the newest version. Raises `KernelError` when Debian has none."""
@@ -125,7 +142,10 @@ class Apt:
             + "".join(f'{key} "{value}";\n' for key, value in settings.items())
             + "".join(f'APT::Architectures:: "{arch}";\n' for arch in sorted(set(DEBIAN_ARCH.values())))
         )
-        _command(["apt-get", "update", "-q"], config=config, cwd=folder)
+        stamp = folder / "updated"
+        if not stamp.exists() or time.time() - stamp.stat().st_mtime > LISTS_LAST:
+            _command(["apt-get", "update", "-q"], config=config, cwd=folder)
+            stamp.touch()
         return config
 
 

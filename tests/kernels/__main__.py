@@ -1,0 +1,96 @@
+"""`python -m tests.kernels`: boot real kernels and load programs there, with their BTF and with it hidden.
+
+Prints a line for each kernel and program. Exit status: 0 when each did what it must, 1 when not, 2 when the lab itself
+failed. Needs qemu, apt and clang; root it does not need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from hatch_bpf.arch import ARCHES
+from hatch_bpf.compile import compile_source
+from hatch_bpf.errors import HatchBpfError
+from hatch_bpf.kernels.archive import list_kernels, read_archived
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.toolchain import find_toolchain
+from tests.kernels import cpio
+from tests.kernels.guest import SUITES
+from tests.kernels.lab import Lab, LabError
+
+HERE = Path(__file__).parent
+KERNELS = HERE.parents[1] / "example_project/kernels"
+PROGRAMS = ("smoke_tracepoint", "smoke_kprobe", "smoke_fentry")
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    kernels = {entry.kernel: entry.path for entry in list_kernels(KERNELS)}
+    chosen = [kernel for kernel in kernels if any(fnmatchcase(str(kernel), wanted) for wanted in options.kernels)]
+    if not chosen:
+        print(f"no kernel matches {', '.join(options.kernels)}; there are {', '.join(map(str, kernels))}")
+        return 2
+    lab = Lab()
+    failed = False
+    jobs = [(kernel, hidden) for kernel in chosen for hidden in (False, True)]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        done = pool.map(lambda job: _smoke(lab, *job, btf=read_archived(kernels[job[0]]), suite=options.suite), jobs)
+        for lines in done:
+            failed |= any(line.startswith("WRONG") for line in lines)
+            print("\n".join(lines), flush=True)
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.kernels", description=__doc__)
+    parser.add_argument(
+        "kernels", nargs="*", default=["*/x86_64/*"], help="patterns over the kernels of example_project/kernels"
+    )
+    parser.add_argument("--suite", choices=SUITES, default="bookworm", help="Debian release of Python and libbpf")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="virtual machines at a time")
+    return parser
+
+
+def _smoke(lab: Lab, kernel: Kernel, hidden: bool, *, btf: bytes, suite: str) -> list[str]:
+    """Run every smoke program on a kernel; a line for each, and one that starts with WRONG behind what went wrong."""
+    files = {f"{name}.bpf.o": cpio.file(data) for name, data in _objects(kernel.arch)}
+    files["smoke.py"] = cpio.file((HERE / "smoke_in_guest.py").read_bytes())
+    files["kernel.btf"] = cpio.file(btf)
+    custom = " kernel.btf" if hidden else ""
+    command = "\n".join(f"python3 smoke.py {name}.bpf.o{custom}" for name in PROGRAMS)
+    outcome = lab.run(kernel, command, files=files, suite=suite, hide_btf=hidden)
+    where = f"{kernel}, {'BTF hidden' if hidden else 'own BTF'}"
+    lines = [f"{where}: up and done in {outcome.seconds:.1f} s"]
+    results = {record.pop("object"): record for record in outcome.records()}
+    for name in PROGRAMS:
+        result = results.get(f"{name}.bpf.o", {"step": "nothing printed"})
+        # libbpf and the kernel need the kernel's own BTF for fentry, whatever other BTF there is
+        wanted = "fails to load" if hidden and name == "smoke_fentry" else "works"
+        lines.append(f"{where}, {name}: {result['step']}")
+        if result["step"] != wanted:
+            lines.append(f"WRONG, it should be: {wanted}\n{result}\n{outcome.output}")
+    return lines
+
+
+def _objects(arch: str) -> Iterable[tuple[str, bytes]]:
+    toolchain = find_toolchain()
+    for name in PROGRAMS:
+        source = PurePosixPath(f"{name}.bpf.c")
+        made = compile_source(
+            source, root=HERE / "programs", arch=ARCHES[arch], toolchain=toolchain, cflags=(), environ=os.environ
+        )
+        yield name, made.data
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (HatchBpfError, LabError) as error:
+        print(error)
+        sys.exit(2)
