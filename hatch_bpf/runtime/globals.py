@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 
-from .errors import ClosedError, reason
+from .errors import ClosedError, OpenError, PackageError, reason
 from .types import ArrayView, Struct, Union
 
 TYPE_CHECKING = False
@@ -19,30 +19,41 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     from .libbpf import Libbpf
+    from .spec import SectionSpec
 
 BPF_F_MMAPABLE = 1 << 10
 
 
-def initial_value(libbpf: Libbpf, map_pointer: int, cls: type[Struct]) -> Optional[Struct]:
-    """A copy of a section's initial value; None where libbpf did not make a map of the section."""
+def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Struct:
+    """A copy of a section's initial value."""
     size = ctypes.c_size_t()
     address = libbpf.bpf_map__initial_value(map_pointer, ctypes.byref(size))
-    if not address or size.value < ctypes.sizeof(cls):
-        return None
-    return cls.from_buffer_copy(ctypes.string_at(address, ctypes.sizeof(cls)))
+    if not address or size.value < ctypes.sizeof(section.cls):
+        raise PackageError(f"section {section.name} of the object is not the one of this skeleton")
+    return section.cls.from_buffer_copy(ctypes.string_at(address, ctypes.sizeof(section.cls)))
 
 
-def live(libbpf: Libbpf, map_pointer: int, cls: type[Struct], *, name: str, writable: bool) -> Any:
-    """A section of a loaded object."""
+def set_initial_value(libbpf: Libbpf, map_pointer: int, value: Struct) -> None:
+    """Have libbpf create a section with this value."""
+    data = bytes(value)
+    if libbpf.bpf_map__set_initial_value(map_pointer, data, len(data)):
+        raise OpenError(f"globals can't be given their values: {reason(ctypes.get_errno())}")
+
+
+def live(
+    libbpf: Libbpf, map_pointer: int, cls: type[Struct], *, name: str, writable: bool
+) -> tuple[Any, Optional[Section]]:
+    """A section of a loaded object; and what must be told when the object goes, if anything."""
     fd = libbpf.bpf_map__fd(map_pointer)
     if writable and libbpf.bpf_map__map_flags(map_pointer) & BPF_F_MMAPABLE:
         try:
             # the struct keeps the mapping alive, even after the skeleton is closed: never a dangling pointer
-            return cls.from_buffer(mmap.mmap(fd, ctypes.sizeof(cls), mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE))
+            pages = mmap.mmap(fd, ctypes.sizeof(cls), mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            return cls.from_buffer(pages), None
         except OSError:
             pass  # a kernel that knows the flag but refuses the mapping
     section = Section(libbpf, fd, cls, name=name, size=libbpf.bpf_map__value_size(map_pointer), writable=writable)
-    return Mirror(section, section.value)
+    return Mirror(section, section.value), section
 
 
 class Section:
@@ -71,8 +82,7 @@ class Section:
         if self._libbpf.bpf_map_update_elem(self._fd, ctypes.byref(self._key), self._storage, 0):
             raise ClosedError(f"{self.name} can't be written: {reason(ctypes.get_errno())}")
 
-    def close(self) -> None:
-        """Forget the map."""
+    def _close(self) -> None:
         self._fd = -1
 
 

@@ -7,6 +7,7 @@ libbpf believes any BTF it is given, so a near match is never taken: wrong offse
 from __future__ import annotations
 
 import os
+import struct
 
 from .errors import BpfError, KernelNotCoveredError, PackageError
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 KERNEL_BTF = "/sys/kernel/btf/vmlinux"
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+EMPTY_BTF = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, 0, 0, 1) + b"\0"
+"""BTF without types."""
 INDEX = "kernels.json"
 INDEX_FORMAT = 1
 

@@ -312,6 +312,11 @@ class Program:
         self._pointer = 0
 
 
+def says_no_target(error: AttachError, libbpf: Libbpf) -> bool:
+    """Whether an `attach()` failed because the section name does not tell where to."""
+    return error.errno == errno.EOPNOTSUPP or (libbpf.version < (0, 8) and error.errno == errno.ESRCH)
+
+
 class Programs:
     """The programs of a skeleton, as attributes; also by their names in C: `programs["handle_exit"]`."""
 

@@ -50,13 +50,18 @@ class EventSource(Map, _OneParameter["E"]):
         self._event = kwargs.pop("value", None)
         super().__init__(*args, **kwargs)
         self._pending: deque[E] = deque()
-        if self._event is None:
-            self._decode: Any = bytes
-        elif isinstance(self._event, Nested):
-            cls = self._event.cls
-            self._decode = lambda record: read_record(cls, record)
-        else:
+        self._struct: Any = None
+        """Class of the events, where they are structs."""
+        self._decode: Any = bytes
+        """From a record, a bytes-like object, to an event."""
+        if isinstance(self._event, Nested):
+            self._struct = self._event.cls
+            self._decode = self._read_struct
+        elif self._event is not None:
             self._decode = self._event.read
+
+    def _read_struct(self, record: Any) -> Any:
+        return read_record(self._struct, record)
 
     def fileno(self) -> int:
         """A descriptor that is readable when there are events, for select, poll, epoll and event loops."""
@@ -127,6 +132,12 @@ class RingBuffer(EventSource["E"]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._fence = threading.Lock()
+        self._reading = threading.Lock()
+        self._mapped = False
+
+    def _map(self) -> None:
+        """Map the ring's pages."""
         page = mmap.PAGESIZE
         size = self.max_entries
         try:
@@ -141,8 +152,7 @@ class RingBuffer(EventSource["E"]):
         self._data = memoryview(self._pages)[page:]
         self._headers = self._data.cast("I")
         self._mask = size - 1
-        self._fence = threading.Lock()
-        self._reading = threading.Lock()
+        self._mapped = True
 
     def fileno(self) -> int:
         return self.fd
@@ -151,13 +161,20 @@ class RingBuffer(EventSource["E"]):
         if self._fd < 0:
             raise ClosedError(f"ring buffer {self.name}: the skeleton is closed")
         with self._reading:
+            if not self._mapped:
+                self._map()
             start = self._consumer[0]
             end, found = self._scan(start)
             if end == start:
                 return
             data, decode, add = self._data, self._decode, self._pending.append
-            for offset, length in found:
-                add(decode(data[offset : offset + length]))
+            if self._struct is None:
+                for offset, length in found:
+                    add(decode(data[offset : offset + length]))
+            else:
+                size, copy = ctypes.sizeof(self._struct), self._struct.from_buffer_copy
+                for offset, length in found:
+                    add(copy(data, offset) if length == size else decode(data[offset : offset + length]))
             self._order_memory()
             self._consumer[0] = end
 

@@ -20,8 +20,10 @@ from .errors import (
     AttachError,
     BpfError,
     ClosedError,
+    KernelNotCoveredError,
     LoadError,
     OpenError,
+    PackageError,
     VerifierError,
     permission_denied,
     reason,
@@ -29,12 +31,12 @@ from .errors import (
 )
 from .libbpf import Capture, OpenOpts, opts
 from .maps import Maps
-from .programs import Program, Programs
+from .programs import Program, Programs, says_no_target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, ClassVar, Generic, Optional, TypeVar
+    from typing import Any, ClassVar, Generic, Optional, TypeVar, Union
 
     from .kernel import BtfChoice
     from .libbpf import Libbpf
@@ -65,20 +67,35 @@ LOG_LINES = 12
 class _Object:
     """libbpf's object and what must be released with it. Closing twice is harmless; a forked child's copy is inert."""
 
-    def __init__(self, libbpf: Libbpf, pointer: int, name: str) -> None:
+    def __init__(self, libbpf: Libbpf, pointer: int, name: str, *, memfd: int) -> None:
         self.libbpf = libbpf
         self.pointer = pointer
         self.name = name
         self.links: list[Link] = []
         self.parts: list[Any] = []
         """Maps, programs and sections: told when the object goes, so that they never touch what is freed."""
-        self.memfd = -1
+        self.memfd = memfd
+        """Where libbpf reads an embedded BTF from, until the load is over; else -1."""
         self._pid = os.getpid()
 
     def live(self) -> int:
         if not self.pointer:
             raise ClosedError(f"{self.name}: the skeleton is closed")
         return self.pointer
+
+    def find_map(self, name: str) -> int:
+        """libbpf's map of a name, or of a section such as `.bss`."""
+        return self._found(self.libbpf.bpf_object__find_map_by_name(self.live(), name.encode()), "map", name)
+
+    def find_program(self, name: str) -> int:
+        """libbpf's program of a name."""
+        return self._found(self.libbpf.bpf_object__find_program_by_name(self.live(), name.encode()), "program", name)
+
+    def _found(self, result: Optional[int], kind: str, name: str) -> int:
+        pointer = self.libbpf.pointer(result)
+        if not pointer:
+            raise PackageError(f"{self.name}: its object has no {kind} {name}: it is not the one of this skeleton")
+        return pointer
 
     def close_memfd(self) -> None:
         if self.memfd >= 0:
@@ -119,32 +136,31 @@ class Loaded:
     maps: Any
     programs: Any
 
-    def __init__(self, held: _Object, spec: ObjectSpec, btf: Optional[BtfChoice]) -> None:
+    def __init__(self, held: _Object, spec: ObjectSpec, btf: Optional[BtfChoice], autoattach: frozenset[str]) -> None:
         self._held = held
-        self._spec = spec
+        self._autoattach = autoattach
         self._finalizer = weakref.finalize(self, _finalize, held)
         self.btf = btf
         """The BTF its accesses to kernel structs were relocated with; None where it has no such accesses."""
-        libbpf, pointer = held.libbpf, held.live()
         maps, programs = [], []
         for item in spec.maps:
-            found = libbpf.pointer(libbpf.bpf_object__find_map_by_name(pointer, item.name.encode()))
-            loaded = item.cls(libbpf, found, item.name, key=item.key, value=item.value)
+            loaded = item.cls(held.libbpf, held.find_map(item.name), item.name, key=item.key, value=item.value)
             held.parts.append(loaded)
             maps.append((item.attribute, item.name, loaded))
         for program in spec.programs:
-            found = libbpf.pointer(libbpf.bpf_object__find_program_by_name(pointer, program.name.encode()))
-            ready = Program(libbpf, found, program.name, program.section, held.links)
+            found = held.find_program(program.name)
+            ready = Program(held.libbpf, found, program.name, program.section, held.links)
             held.parts.append(ready)
             programs.append((program.attribute, program.name, ready))
         self.maps = Maps(maps)
         self.programs = Programs(programs)
         for section in spec.sections:
-            found = libbpf.pointer(libbpf.bpf_object__find_map_by_name(pointer, section.name.encode()))
-            if found:
-                writable = not section.name.startswith(".rodata")
-                value = _globals.live(libbpf, found, section.cls, name=section.name, writable=writable)
-                setattr(self, section.attribute, value)
+            writable = not section.name.startswith(".rodata")
+            pointer = held.find_map(section.name)
+            value, part = _globals.live(held.libbpf, pointer, section.cls, name=section.name, writable=writable)
+            setattr(self, section.attribute, value)
+            if part is not None:
+                held.parts.append(part)
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -154,14 +170,14 @@ class Loaded:
     def attach(self) -> None:
         """Attach every loaded program whose section name says where to. Others wait for their `attach_` method."""
         self._held.live()
+        attached = {link.program.name for link in self.links}
         for program in self.programs:
-            if not program.loaded:
-                continue
-            try:
-                program.attach()
-            except AttachError as error:
-                if error.errno != errno.EOPNOTSUPP:
-                    raise
+            if program.loaded and program.name in self._autoattach and program.name not in attached:
+                try:
+                    program.attach()
+                except AttachError as error:
+                    if not says_no_target(error, self._held.libbpf):
+                        raise
 
     def close(self) -> None:
         """Detach all, last first, and release everything. Doing it twice is harmless."""
@@ -257,6 +273,8 @@ class OpenedProgram:
         self._pointer = pointer
         self.name = spec.name
         self.section = spec.section
+        self.autoattach = True
+        """Whether `attach()` of the loaded skeleton, and `run()`, attach it."""
 
     @property
     def autoload(self) -> bool:
@@ -265,13 +283,25 @@ class OpenedProgram:
 
     @autoload.setter
     def autoload(self, value: bool) -> None:
-        if self._held.libbpf.bpf_program__set_autoload(self._live(), value):
-            raise OpenError(f"program {self.name}: autoload can't be changed: {reason(ctypes.get_errno())}")
+        self._check(self._held.libbpf.bpf_program__set_autoload(self._live(), value), "autoload")
+
+    def set_log_level(self, level: int) -> None:
+        """Have the verifier write its log even if it accepts the program: 1, or 2 for more. It goes to logging."""
+        self._check(self._held.libbpf.bpf_program__set_log_level(self._live(), level), "the log level")
+
+    def set_attach_target(self, function: str, *, program_fd: int = 0) -> None:
+        """What a fentry, fexit, LSM or freplace program attaches to: in the kernel, or in another BPF program."""
+        set_target = self._held.libbpf.bpf_program__set_attach_target
+        self._check(set_target(self._live(), program_fd, function.encode()), f"the attach target {function}")
+
+    def _check(self, result: int, what: str) -> None:
+        if result:
+            raise OpenError(f"program {self.name}: {what} can't be set: {reason(ctypes.get_errno())}")
 
     def _live(self) -> int:
         self._held.live()
         if not self._pointer:
-            raise ClosedError(f"program {self.name} is loaded; autoload can't be changed any more")
+            raise ClosedError(f"program {self.name} is loaded; how can't be changed any more")
         return self._pointer
 
     def _close(self) -> None:
@@ -287,89 +317,47 @@ class Opened(_Opened["LoadedT"]):
 
     def __init__(self, spec: ObjectSpec, *, btf: Optional[str], libbpf: Optional[str], kconfig: Optional[str]) -> None:
         self._spec = spec
-        self._failure: Optional[BpfError] = None
-        self._btf: Optional[BtfChoice] = None
+        self._is_loaded = False
+        self._uncovered: Optional[BpfError] = None
         library = _libbpf.load(libbpf)
         bpf_dir = os.path.join(os.path.dirname(os.path.abspath(spec.file)), spec.bpf_dir)
         elf = _read_object(spec, bpf_dir)
-        memfd = -1
-        options = opts(OpenOpts, object_name=spec.name.encode(), kconfig=kconfig.encode() if kconfig else None)
-        if any(program.core for program in spec.programs):
-            try:
-                self._btf = _kernel.choose_btf(bpf_dir, explicit=btf)
-            except BpfError as error:
-                if btf is not None:
-                    raise
-                self._failure = error  # for load() to raise, if a program that needs it is still in then
-        if self._btf is not None and self._btf.source == "embedded":
-            memfd = _kernel.sealed_memfd("btf", self._btf.data or b"")
-            options.btf_custom_path = b"/proc/self/fd/%d" % memfd
-        elif self._btf is not None and self._btf.source == "explicit":
-            options.btf_custom_path = os.fsencode(self._btf.path)
-        try:
-            with Capture(library) as lines:
-                pointer = library.pointer(library.bpf_object__open_mem(elf, len(elf), byref(options)))
-                code = ctypes.get_errno()
-            if not pointer:
-                raise OpenError(
-                    f"{spec.source}: libbpf can't open its object: {reason(code)}\n{tail(lines, LOG_LINES)}"
-                )
-        except BaseException:
-            if memfd >= 0:
-                os.close(memfd)
-            raise
-        self._held = _Object(library, pointer, spec.source)
-        self._held.memfd = memfd
+        self._btf = self._choose_btf(bpf_dir, explicit=btf)
+        self._held = _open(spec, library, elf, btf=self._btf_to_hand_over(), kconfig=kconfig)
         self._finalizer = weakref.finalize(self, _finalize, self._held)
-        self._declare()
-
-    def _declare(self) -> None:
-        held, spec = self._held, self._spec
-        libbpf, pointer = held.libbpf, held.live()
-        maps, programs = [], []
-        for item in spec.maps:
-            found = libbpf.pointer(libbpf.bpf_object__find_map_by_name(pointer, item.name.encode()))
-            maps.append((item.attribute, item.name, OpenedMap(held, found, item)))
-        for program in spec.programs:
-            found = libbpf.pointer(libbpf.bpf_object__find_program_by_name(pointer, program.name.encode()))
-            programs.append((program.attribute, program.name, OpenedProgram(held, found, program)))
-        held.parts += [part for _, _, part in maps + programs]
+        held = self._held
+        maps = [(m.attribute, m.name, OpenedMap(held, held.find_map(m.name), m)) for m in spec.maps]
+        programs = [(p.attribute, p.name, OpenedProgram(held, held.find_program(p.name), p)) for p in spec.programs]
+        held.parts += [part for _, _, part in (*maps, *programs)]
         self.maps = Maps(maps)
         self.programs = Programs(programs)
-        self._sections: list[tuple[str, int, Any]] = []
         for section in spec.sections:
-            found = libbpf.pointer(libbpf.bpf_object__find_map_by_name(pointer, section.name.encode()))
-            value = _globals.initial_value(libbpf, found, section.cls) if found else None
-            if value is not None:
-                setattr(self, section.attribute, value)
-                self._sections.append((section.name, found, value))
+            setattr(self, section.attribute, _globals.initial_value(library, held.find_map(section.name), section))
 
     def load(self) -> LoadedT:
         """Create the maps, verify and load the programs. Raises `LoadError` and others, and is closed then."""
-        held = self._held
-        pointer = held.live()
-        if not any(part._pointer for part in held.parts) and held.parts:
-            raise ClosedError(f"{held.name} is loaded already")
+        held, spec = self._held, self._spec
+        self._check_open()
         try:
-            if self._failure is not None and any(
-                program.core and self.programs[program.name].autoload for program in self._spec.programs
-            ):
-                raise self._failure
-            for name, found, value in self._sections:
-                data = bytes(value)
-                if held.libbpf.bpf_map__set_initial_value(found, data, len(data)):
-                    raise OpenError(f"{name} can't be given its values: {reason(ctypes.get_errno())}")
+            if self._uncovered is not None and any(p.core and self.programs[p.name].autoload for p in spec.programs):
+                raise self._uncovered
+            for section in spec.sections:
+                _globals.set_initial_value(held.libbpf, held.find_map(section.name), getattr(self, section.attribute))
             with Capture(held.libbpf) as lines:
-                result = held.libbpf.bpf_object__load(pointer)
+                result = held.libbpf.bpf_object__load(held.live())
                 code = ctypes.get_errno()
             if result:
-                raise _load_error(self._spec, code or -result, lines)
+                raise _load_error(spec, code or -result, lines)
             held.close_memfd()
+            autoattach = frozenset(program.name for program in self.programs if program.autoattach)
+            self._is_loaded = True
+            for section in spec.sections:
+                delattr(self, section.attribute)  # a value set here from now on would change nothing
             for part in held.parts:
                 part._close()
             held.parts.clear()
             self._finalizer.detach()
-            return self._loaded_(held, self._spec, self._btf)  # type: ignore[no-any-return]
+            return self._loaded_(held, spec, self._btf, autoattach)  # type: ignore[no-any-return]
         except BaseException:
             self.close()
             raise
@@ -380,13 +368,45 @@ class Opened(_Opened["LoadedT"]):
         self._held.close()
 
     def __enter__(self: Any) -> Any:
-        self._held.live()
+        self._check_open()
         return self
 
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if self.__dict__.get("_is_loaded") and any(name == section.attribute for section in self._spec.sections):
+            raise ClosedError(f"{self._spec.source} is loaded; use {name} of what load() returned")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        state = "closed" if not self._held.pointer else "loaded" if self._is_loaded else "open"
+        return f"<{type(self).__name__}: {state}>"
+
+    def _check_open(self) -> None:
+        self._held.live()
+        if self._is_loaded:
+            raise ClosedError(f"{self._spec.source} is loaded already; use what load() returned")
+
+    def _choose_btf(self, bpf_dir: str, *, explicit: Optional[str]) -> Optional[BtfChoice]:
+        if not any(program.core for program in self._spec.programs):
+            return None
+        try:
+            return _kernel.choose_btf(bpf_dir, explicit=explicit)
+        except KernelNotCoveredError as error:
+            self._uncovered = error  # for load() to raise, if a program that needs it is still in then
+            return None
+
+    def _btf_to_hand_over(self) -> Union[str, bytes, None]:
+        """What libbpf is to relocate with: a file, the BTF itself, or None where it finds the kernel's own."""
+        if self._uncovered is not None:
+            # libbpf wants some BTF even if no program that is left to load needs any
+            return _kernel.EMPTY_BTF
+        if self._btf is None or self._btf.source == "kernel":
+            return None
+        return self._btf.path if self._btf.data is None else self._btf.data
 
 
 class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
@@ -428,6 +448,44 @@ def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
     return _kernel.read_verified(os.path.join(bpf_dir, name), digest)
 
 
+def _open(
+    spec: ObjectSpec, libbpf: Libbpf, elf: bytes, *, btf: Union[str, bytes, None], kconfig: Optional[str]
+) -> _Object:
+    """Have libbpf read the object."""
+    options = opts(OpenOpts, object_name=spec.name.encode(), kconfig=kconfig.encode() if kconfig else None)
+    memfd = -1
+    if isinstance(btf, bytes):
+        memfd = _kernel.sealed_memfd("btf", btf)
+        options.btf_custom_path = b"/proc/self/fd/%d" % memfd
+    elif btf is not None:
+        options.btf_custom_path = os.fsencode(btf)
+    try:
+        with Capture(libbpf) as lines:
+            pointer = libbpf.pointer(libbpf.bpf_object__open_mem(elf, len(elf), byref(options)))
+            code = ctypes.get_errno()
+        if not pointer:
+            raise OpenError(f"{spec.source}: libbpf can't open its object: {reason(code)}\n{tail(lines, LOG_LINES)}")
+    except BaseException:
+        if memfd >= 0:
+            os.close(memfd)
+        raise
+    return _Object(libbpf, pointer, spec.source, memfd=memfd)
+
+
+_NEEDS_KERNEL_BTF = (
+    "fentry",
+    "fexit",
+    "fmod_ret",
+    "fsession",
+    "freplace",
+    "lsm",
+    "tp_btf",
+    "iter",
+    "struct_ops",
+    "syscall",
+)
+
+
 def _load_error(spec: ObjectSpec, code: int, lines: list[str]) -> BpfError:
     """What went wrong in bpf_object__load(), from libbpf's messages."""
     log = "\n".join(lines)
@@ -443,4 +501,14 @@ def _load_error(spec: ObjectSpec, code: int, lines: list[str]) -> BpfError:
         )
     if code in (errno.EPERM, errno.EACCES):
         return permission_denied(f"{spec.source} can't be loaded", errno=code)
-    return LoadError(f"{spec.source} can't be loaded: {reason(code)}\n{tail(lines, LOG_LINES)}", errno=code, log=log)
+    message = f"{spec.source} can't be loaded: {reason(code)}\n{tail(lines, LOG_LINES)}"
+    if not os.path.exists(_kernel.KERNEL_BTF):
+        typed = [
+            p.name for p in spec.programs if p.section.lstrip("?").split("/")[0].split(".")[0] in _NEEDS_KERNEL_BTF
+        ]
+        if typed:
+            message += (
+                f"\nThis kernel has no BTF of its own, and {', '.join(typed)} can't be loaded without it, whatever the "
+                f"package embeds: set autoload to False for such programs here, or use other kinds (kprobe, tracepoint)"
+            )
+    return LoadError(message, errno=code, log=log)

@@ -11,15 +11,35 @@ import sys
 from collections.abc import Sequence as _Sequence
 from ctypes import (
     c_bool as c_bool,
+)
+from ctypes import (
     c_double as c_double,
+)
+from ctypes import (
     c_float as c_float,
+)
+from ctypes import (
     c_int8 as c_int8,
+)
+from ctypes import (
     c_int16 as c_int16,
+)
+from ctypes import (
     c_int32 as c_int32,
+)
+from ctypes import (
     c_int64 as c_int64,
+)
+from ctypes import (
     c_uint8 as c_uint8,
+)
+from ctypes import (
     c_uint16 as c_uint16,
+)
+from ctypes import (
     c_uint32 as c_uint32,
+)
+from ctypes import (
     c_uint64 as c_uint64,
 )
 
