@@ -1,21 +1,28 @@
 """Program source -> BPF object: one run of clang, with DWARF taken out.
 
 Input: a `NAME.bpf.c` and an architecture. Output: a `CompiledObject`; the same bytes wherever the project lies.
+`compile_package()` does so for all of a package and reads the objects.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.arch import Arch
+from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.elf_strip import strip_debug
 from hatch_bpf.errors import CompileError, ToolchainError
-from hatch_bpf.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, tool_environment
+from hatch_bpf.project import Package, ProgramSource, Project
+from hatch_bpf.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, find_toolchain, tool_environment
 
 DEFAULT_FLAGS = (
     "-O2",  # the verifier expects optimised code: nothing else is tested with it
@@ -51,6 +58,44 @@ class CompiledObject:
     """clang's output, if it said anything."""
     dependencies: tuple[PurePosixPath, ...]
     """The files of the project that the object was made of, relative to it, sorted; the source is one."""
+
+
+@dataclass(frozen=True)
+class CompiledPackage:
+    """A package's objects and what they were made of."""
+
+    objects: Mapping[str, tuple[ObjectModel, ...]]
+    """By architecture's name, in the order of the package's sources."""
+    inputs: Mapping[str, str]
+    """sha256 of the sources and of the project's own headers, by path relative to the project."""
+    compiler: str
+    """What made them: the first line of `clang --version`."""
+
+
+def compile_package(package: Package, project: Project, environ: Mapping[str, str]) -> CompiledPackage:
+    """Every source for every architecture, as many at once as there are processors. Raises as `compile_source()`."""
+    config, toolchain = project.config, find_toolchain(environ)
+
+    def make(job: tuple[Arch, ProgramSource]) -> CompiledObject:
+        arch, source = job
+        return compile_source(
+            source.path, root=project.root, arch=arch, toolchain=toolchain, cflags=config.cflags, environ=environ
+        )
+
+    jobs = list(product(config.archs, package.sources))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = dict(zip(jobs, pool.map(make, jobs), strict=True))
+    dependencies = sorted({path for compiled in made.values() for path in compiled.dependencies})
+    return CompiledPackage(
+        objects={
+            arch.name: tuple(
+                read_object(made[arch, source].data, path=source.object_name) for source in package.sources
+            )
+            for arch in config.archs
+        },
+        inputs={str(path): sha256((project.root / path).read_bytes()).hexdigest() for path in dependencies},
+        compiler=toolchain.version_text,
+    )
 
 
 def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolchain, cflags: Sequence[str]) -> list[str]:

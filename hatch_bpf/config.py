@@ -7,6 +7,8 @@ with every default filled in, or a `ConfigError` that lists all faults, each wit
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,6 +51,8 @@ class Config:
     """`minimizer`: what makes the minimized BTFs; `bpftool` runs `bpftool gen min_core_btf` instead of our own."""
     on_unportable: OnUnportable
     """`on-unportable`: what a program that will not load on a kernel of the matrix does to the build."""
+    digest: str
+    """sha256 of the options that what is built depends on, as they are written: an earlier build's tells a change."""
 
 
 _KEYS = (
@@ -85,10 +89,18 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
         types=reader.strings("types"),
         minimizer=cast(Minimizer, reader.choice("minimizer", ("builtin", "bpftool"))),
         on_unportable=cast(OnUnportable, reader.choice("on-unportable", ("error", "warn", "ignore"))),
+        digest=_digest(table, archs),
     )
     if reader.faults:
         raise ConfigError(reader.faults)
     return config
+
+
+def _digest(table: Mapping[str, Any], archs: Sequence[arch.Arch]) -> str:
+    # where the archive is and what the report does to a build leave what is built as it is
+    options = {name: value for name, value in table.items() if name not in ("btf-archive", "on-unportable")}
+    text = json.dumps([options, [target.name for target in archs]], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _archs(reader: _Reader) -> tuple[arch.Arch, ...]:

@@ -1,20 +1,21 @@
 """hatchling's build hook `bpf`: an adapter that calls the pipeline and hands its artifacts over.
 
-Input: the table `[tool.hatch.build.hooks.bpf]` and hatchling's idea of the wheel. Output: force-included files and a
-tag for an ordinary wheel; files in the source tree for an editable one, because it imports from there.
+Input: the table `[tool.hatch.build.hooks.bpf]` and hatchling's idea of the wheel. Output: force-included files, and a
+tag, for an ordinary wheel or an sdist; files in the source tree for an editable wheel, because it imports from there.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-from hatchling.builders.wheel import WheelBuilder, WheelBuilderConfig
+from hatchling.builders.wheel import WheelBuilder
 from hatchling.plugin import hookimpl
 
 from hatch_bpf import tree
@@ -33,19 +34,22 @@ TAG = "py3-none-any"
 `infer_tag` would name this machine and this Python."""
 
 
-class BpfBuildHook(BuildHookInterface[WheelBuilderConfig]):
+class BpfBuildHook(BuildHookInterface[BuilderConfig]):
     """Compiles the BPF programs of a wheel's packages."""
 
     PLUGIN_NAME = "bpf"
     _staged: str | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build, for a wheel; an sdist carries the sources alone."""
-        if self.target_name != "wheel":
+        """Build, and hand over what was made; to an sdist too, so that it installs where there is no clang."""
+        if self.target_name not in ("wheel", "sdist"):
             return
         with self._user_errors():
-            project = project_of(Path(self.root), self.config, self.build_config)
-            artifacts = build(project, notify=lambda text: self.app.display_info(f"hatch-bpf: {text}"))
+            project = load_project(Path(self.root))
+            if project is None:  # the hook is switched on for the sdist alone
+                return
+            for_sdist = self.target_name == "sdist"
+            artifacts = build(project.without_host() if for_sdist else project, notify=self._notify)
             if version == "editable":
                 tree.write(artifacts, root=project.root)
                 return
@@ -54,17 +58,23 @@ class BpfBuildHook(BuildHookInterface[WheelBuilderConfig]):
             for number, file in enumerate(artifacts.files):
                 path = Path(self._staged, str(number))
                 path.write_bytes(file.data)
-                build_data["force_include"][str(path)] = str(file.wheel_path)
-            build_data["tag"] = TAG
+                build_data["force_include"][str(path)] = str(file.tree_path if for_sdist else file.wheel_path)
+            if not for_sdist:
+                build_data["tag"] = TAG
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
-        """Remove what was staged, now that it is in the wheel."""
+        """Remove what was staged, now that it is in the archive."""
         self._unstage()
 
     def clean(self, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what editable builds wrote."""
         with self._user_errors():
-            tree.remove(project_of(Path(self.root), self.config, self.build_config))
+            project = load_project(Path(self.root))
+            if project is not None:
+                tree.remove(project)
+
+    def _notify(self, text: str) -> None:
+        self.app.display_info(f"hatch-bpf: {text}")
 
     @contextmanager
     def _user_errors(self) -> Iterator[None]:
@@ -84,8 +94,15 @@ class BpfBuildHook(BuildHookInterface[WheelBuilderConfig]):
             self._staged = None
 
 
-def project_of(root: Path, table: Mapping[str, Any], wheel: WheelBuilderConfig) -> Project:
-    """The project as hatchling's configuration of its wheel describes it. Raises `ConfigError`."""
+def load_project(root: Path) -> Project | None:
+    """The project in a folder as hatchling's configuration of its wheel describes it; None without the hook's table.
+
+    Raises `ConfigError`.
+    """
+    wheel = WheelBuilder(str(root)).config
+    table = wheel.hook_config.get(BpfBuildHook.PLUGIN_NAME)
+    if table is None:
+        return None
     options = {name: value for name, value in table.items() if name not in RESERVED_HOOK_KEYS}
     return find_project(
         root=root,
@@ -94,13 +111,6 @@ def project_of(root: Path, table: Mapping[str, Any], wheel: WheelBuilderConfig) 
         packages=wheel.packages or wheel.only_include or ["."],
         wheel_path=wheel.get_distribution_path,
     )
-
-
-def load_project(root: Path) -> Project | None:
-    """The project in a folder, if its pyproject.toml has the hook's table. Raises `ConfigError`."""
-    wheel = WheelBuilder(str(root)).config
-    table = wheel.hook_config.get(BpfBuildHook.PLUGIN_NAME)
-    return None if table is None else project_of(root, table, wheel)
 
 
 @hookimpl

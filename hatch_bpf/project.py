@@ -7,13 +7,13 @@ Output: a `Project`, or `ConfigError`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.bpf_object import object_name
 from hatch_bpf.config import Config
 from hatch_bpf.errors import ConfigError, Fault
-from hatch_bpf.kernels.matrix import resolve
+from hatch_bpf.kernels.matrix import Host, resolve
 
 SUFFIX = ".bpf.c"
 BPF_DIR = "_bpf"
@@ -37,6 +37,11 @@ class ProgramSource:
         return object_name(self.path.name)
 
     @property
+    def object_name(self) -> str:
+        """File name of the object."""
+        return f"{self.name}.bpf.o"
+
+    @property
     def bpf_dir(self) -> PurePosixPath:
         """The package's `_bpf` folder in the wheel."""
         return _above(self.wheel_dir, self.depth) / BPF_DIR
@@ -45,6 +50,24 @@ class ProgramSource:
     def tree_bpf_dir(self) -> PurePosixPath:
         """The package's `_bpf` folder in the source tree, relative to the project: where an editable build writes."""
         return _above(self.path.parent, self.depth) / BPF_DIR
+
+
+@dataclass(frozen=True)
+class Package:
+    """The program sources that share a `_bpf` folder."""
+
+    sources: tuple[ProgramSource, ...]
+    """Sorted by path; at least one."""
+
+    @property
+    def wheel_dir(self) -> PurePosixPath:
+        """Its `_bpf` folder in the wheel."""
+        return self.sources[0].bpf_dir
+
+    @property
+    def tree_dir(self) -> PurePosixPath:
+        """Its `_bpf` folder in the source tree, relative to the project."""
+        return self.sources[0].tree_bpf_dir
 
 
 @dataclass(frozen=True)
@@ -57,13 +80,18 @@ class Project:
     sources: tuple[ProgramSource, ...]
     """Sorted by path."""
 
+    def without_host(self) -> Project:
+        """The project for an sdist: the machine that makes it is not the one that it is installed on."""
+        kernels = tuple(entry for entry in self.config.kernels if not isinstance(entry, Host))
+        return replace(self, config=replace(self.config, kernels=kernels))
+
     @property
-    def packages(self) -> dict[PurePosixPath, list[ProgramSource]]:
+    def packages(self) -> tuple[Package, ...]:
         """The sources by the `_bpf` folder that they share."""
-        packages: dict[PurePosixPath, list[ProgramSource]] = {}
+        by_folder: dict[PurePosixPath, list[ProgramSource]] = {}
         for source in self.sources:
-            packages.setdefault(source.bpf_dir, []).append(source)
-        return packages
+            by_folder.setdefault(source.bpf_dir, []).append(source)
+        return tuple(Package(tuple(sources)) for sources in by_folder.values())
 
 
 def find_project(

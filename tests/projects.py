@@ -81,13 +81,18 @@ def make_project(
 
 
 def pip_wheel(
-    project: Path, out: Path, *, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = ()
+    project: Path,
+    out: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    prefix: tuple[str, ...] = (),
+    verbose: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """`pip wheel`, with this environment's hatch-bpf as the build environment. The output holds both streams.
 
-    `prefix` is a command to run pip under.
+    `prefix` is a command to run pip under; `verbose` shows what the build says when nothing is wrong.
     """
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "wheel"]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "wheel", *["-v"] * verbose]
     arguments = ["--no-build-isolation", "--no-deps", "--wheel-dir", str(out), str(project)]
     environment = {name: value for name, value in os.environ.items() if name not in ("BTFHUB_ARCHIVE", "CLANG")}
     return subprocess.run(

@@ -39,7 +39,15 @@ def test_an_empty_table_means_the_defaults() -> None:
         types=(),
         minimizer="builtin",
         on_unportable="error",
+        digest=parse().digest,
     )
+
+
+def test_the_digest_tells_what_changes_the_artifacts() -> None:
+    base = parse(archs=["x86_64"])
+    assert parse(archs=["x86_64"], btf_archive="elsewhere", on_unportable="warn").digest == base.digest
+    assert parse(archs=["x86_64"], kernels=["host"]).digest != base.digest
+    assert parse(archs=["arm64"]).digest != base.digest
 
 
 def test_every_form_of_kernel() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hatch_bpf.bpf_object import read_object
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from tests import needs
-from tests.projects import KERNELS, PROGRAM, REPOSITORY, build_wheel, make_project, tree_of, wheel_files
+from tests.projects import KERNELS, PROGRAM, REPOSITORY, build_wheel, make_project, pip_wheel, tree_of, wheel_files
 
 OPTIONS = f"""\
 archs = ["x86_64", "arm64"]
@@ -60,6 +62,7 @@ def test_what_lands_in_the_wheel(wheel: dict[str, bytes]) -> None:
         "demo/prog.bpf.c",
         "demo/prog_skel.py",
         "demo/_bpf/__init__.py",
+        "demo/_bpf/build.json",
         "demo/_bpf/kernels.json",
         "demo/_bpf/x86_64/prog.bpf.o",
         "demo/_bpf/arm64/prog.bpf.o",
@@ -101,8 +104,9 @@ def test_bpftool_as_the_minimizer_makes_the_same_wheel(tmp_path: Path, wheel: di
     needs.tool("bpftool")
     project = make_project(tmp_path / "p", options=OPTIONS + 'minimizer = "bpftool"\n')
     other = wheel_files(build_wheel(project, tmp_path / "out"))
-    assert {name: other[name] for name in other if "/_bpf/" in name} == {
-        name: wheel[name] for name in wheel if "/_bpf/" in name
+    assert other["demo/_bpf/kernels.json"] == wheel["demo/_bpf/kernels.json"]
+    assert {n: data for n, data in other.items() if "/btf/" in n} == {
+        n: data for n, data in wheel.items() if "/btf/" in n
     }
 
 
@@ -183,17 +187,94 @@ def test_clean_removes_what_an_editable_build_wrote(tmp_path: Path) -> None:
     assert tree_of(project) == before
 
 
-def test_an_sdist_carries_the_sources_alone(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "p")
+IN_SDIST = {str(e.kernel) for e in list_kernels(KERNELS) if (e.kernel.version, e.kernel.release[:4]) == ("12", "6.1.")}
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked sdist of a project for two architectures; its matrix names the host too."""
+    needs.tool("clang")
+    folder = tmp_path_factory.mktemp("sdist")
+    project = make_project(folder / "p", options=OPTIONS.replace('"debian/*/*/*"', '"debian/12/*/6.1.*", "host"'))
     before = tree_of(project)
-    done = hatchling(project, f"b.build_sdist({str(tmp_path / 'out')!r})")
+    done = hatchling(project, f"b.build_sdist({str(folder)!r})")
     assert done.returncode == 0, done.stdout
-    listing = subprocess.run(
-        ["tar", "tf", tmp_path / "out" / "demo-1.tar.gz"], capture_output=True, text=True, check=True
-    ).stdout
-    assert "src/demo/prog.bpf.c" in listing
-    assert "_bpf" not in listing
     assert tree_of(project) == before
+    with tarfile.open(folder / "demo-1.tar.gz") as archive:
+        archive.extractall(folder / "unpacked", filter="data")
+    return folder / "unpacked" / "demo-1"
+
+
+def without_tools(folder: Path) -> dict[str, str]:
+    """An environment where there is no compiler and no bpftool."""
+    folder.mkdir()
+    return {"PATH": str(folder)}
+
+
+def copy(sdist: Path, to: Path) -> Path:
+    return Path(shutil.copytree(sdist, to))
+
+
+def test_an_sdist_carries_what_was_built_but_nothing_of_the_host(sdist: Path) -> None:
+    assert (sdist / "src/demo/_bpf/arm64/prog.bpf.o").exists()
+    assert (sdist / "src/demo/prog_skel.py").exists()
+    index = json.loads((sdist / "src/demo/_bpf/kernels.json").read_bytes())["kernels"]
+    assert set(index) == IN_SDIST
+
+
+def test_an_sdist_installs_without_clang_and_without_the_archive(tmp_path: Path, sdist: Path) -> None:
+    project = copy(sdist, tmp_path / "p")
+    text = (project / "pyproject.toml").read_text()
+    (project / "pyproject.toml").write_text(text.replace(str(KERNELS), "/nowhere"))
+    done = pip_wheel(project, tmp_path / "out", env=without_tools(tmp_path / "bin"), verbose=True)
+    assert done.returncode == 0, done.stdout
+    assert "taking the objects in src/demo/_bpf, which fit the sources (" in done.stdout
+    (wheel,) = (tmp_path / "out").glob("*.whl")
+    files = wheel_files(wheel)
+    assert files["demo/_bpf/x86_64/prog.bpf.o"] == (project / "src/demo/_bpf/x86_64/prog.bpf.o").read_bytes()
+    kernels = set(json.loads(files["demo/_bpf/kernels.json"])["kernels"])
+    assert kernels >= IN_SDIST
+    if needs.HOST_BTF.exists() and arch.build_machine() in (arch.X86_64, arch.ARM64):
+        assert any(key.endswith(os.uname().release) for key in kernels), "the host is minimized where it is installed"
+
+
+def test_the_wheel_is_the_same_built_or_prebuilt(tmp_path: Path, sdist: Path) -> None:
+    prebuilt = copy(sdist, tmp_path / "prebuilt")
+    plain = copy(sdist, tmp_path / "plain")
+    shutil.rmtree(plain / "src/demo/_bpf")
+    (plain / "src/demo/prog_skel.py").unlink()
+    first, second = build_wheel(plain, tmp_path / "out1"), build_wheel(prebuilt, tmp_path / "out2")
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda p: append(p / "src/demo/prog.bpf.c", "/* changed */\n"), "src/demo/prog.bpf.c has changed"),
+        (lambda p: append(p / "pyproject.toml", 'cflags = ["-DX"]\n'), "the options have changed"),
+        (lambda p: append(p / "src/demo/_bpf/x86_64/prog.bpf.o", "x"), "x86_64/prog.bpf.o has changed"),
+        (lambda p: (p / "src/demo/_bpf/kernels.json").unlink(), "kernels.json is missing"),
+        (lambda p: (p / "src/demo/_bpf/build.json").write_text("{}"), "build.json is not a record of a build"),
+        (lambda p: (p / "src/demo/more.bpf.c").write_text(PROGRAM), "src/demo/more.bpf.c is new"),
+    ],
+    ids=["source", "options", "object", "index", "record", "new source"],
+)
+def test_what_does_not_fit_is_built_anew_or_refused(tmp_path: Path, sdist: Path, change, reason: str) -> None:  # type: ignore[no-untyped-def]
+    project = copy(sdist, tmp_path / "p")
+    change(project)
+    refused = pip_wheel(project, tmp_path / "out", env=without_tools(tmp_path / "bin"), verbose=True)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stdout
+    assert f"building anew what is in src/demo/_bpf: {reason}" in refused.stdout
+    assert "hatch-bpf: clang is not on PATH" in refused.stdout
+    done = pip_wheel(project, tmp_path / "out", verbose=True)
+    assert done.returncode == 0, done.stdout
+    assert f"building anew what is in src/demo/_bpf: {reason}" in done.stdout
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
 
 
 def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,61 @@
+"""Objects x kernel matrix -> for each kernel a minimized BTF and a verdict for every program.
+
+Input: a package's objects by architecture, and the kernels. Output: a `Fitted`. Each kernel's BTF is read once, and
+only one is held at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hatch_bpf import bpftool, min_core_btf
+from hatch_bpf.bpf_object import ObjectModel
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.config import Config, Minimizer
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.matrix import Host, Matrix, resolve
+from hatch_bpf.portability import Checker, KernelTypes
+from hatch_bpf.verdicts import Report
+
+MINIMIZERS = {"builtin": min_core_btf.minimize, "bpftool": bpftool.minimize}
+Notify = Callable[[str], None]
+"""Told of progress and warnings, a line each."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was made of every kernel of the matrix."""
+
+    minimized: Mapping[Kernel, bytes]
+    report: Report
+
+
+def find_kernels(config: Config, notify: Notify, *, only_host: bool = False) -> Matrix:
+    """The kernel matrix. A package may declare none, and rely on the kernel's own BTF alone. Raises `KernelError`."""
+    entries = [entry for entry in config.kernels if isinstance(entry, Host) or not only_host]
+    if not entries:
+        return Matrix((), ())
+    matrix = resolve(entries, archs=[arch.name for arch in config.archs], archive=config.btf_archive)
+    for warning in matrix.warnings:
+        notify(f"warning: {warning}")
+    return matrix
+
+
+def fit(
+    objects: Mapping[str, Sequence[ObjectModel]], matrix: Matrix, *, minimizer: Minimizer, notify: Notify
+) -> Fitted:
+    """Minimize every kernel's BTF for the objects of its architecture together, and check every program on it."""
+    minimize = MINIMIZERS[minimizer]
+    checkers = {arch: Checker(of_arch) for arch, of_arch in objects.items()}
+    minimized: dict[Kernel, bytes] = {}
+    reports = []
+    for number, source in enumerate(matrix.sources, 1):
+        kernel = source.kernel
+        whole = Btf(source.read(), source=source.origin)
+        made = minimized[kernel] = minimize(objects[kernel.arch], whole)
+        small = Btf(made, source=f"minimized BTF of {kernel}")
+        reports.append(checkers[kernel.arch].check(KernelTypes(kernel, whole, small)))
+        sizes = f"{len(whole.data):,} -> {len(made):,} bytes of BTF"
+        notify(f"{kernel}: {sizes} ({number} of {len(matrix.sources)})")
+    return Fitted(minimized, Report(tuple(reports)))

@@ -1,0 +1,97 @@
+"""What an earlier build left in the source tree -> objects and minimized BTFs that need not be made again.
+
+Input: a package whose `_bpf` folder came with an sdist or is committed. Output: a `Prebuilt`; or None, with the reason
+told, where there is none or it does not fit. What ties the two together is the record `build.json`: the sha256 of
+everything that went in and of everything that came out. With it an sdist installs without clang, headers or archive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hatch_bpf.bpf_object import read_object
+from hatch_bpf.compile import CompiledPackage
+from hatch_bpf.errors import HatchBpfError
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.layout import INDEX_NAME, RECORD_FORMAT, RECORD_NAME, btf_name
+from hatch_bpf.project import Package, Project
+
+
+@dataclass(frozen=True)
+class Prebuilt:
+    """What an earlier build made of a package."""
+
+    compiled: CompiledPackage
+    minimized: Mapping[Kernel, bytes]
+
+
+class _MisfitError(Exception):
+    """Why what is there cannot serve; never leaves this module."""
+
+
+def find(package: Package, project: Project, notify: Callable[[str], None]) -> Prebuilt | None:
+    """What an earlier build made, if it still fits the sources and the options."""
+    folder = project.root / package.tree_dir
+    if not (folder / RECORD_NAME).is_file():
+        return None
+    try:
+        found = _load(folder, package, project)
+    except _MisfitError as misfit:
+        notify(f"building anew what is in {package.tree_dir}: {misfit}")
+        return None
+    notify(f"taking the objects in {package.tree_dir}, which fit the sources ({found.compiled.compiler})")
+    return found
+
+
+def _load(folder: Path, package: Package, project: Project) -> Prebuilt:
+    record = _record(folder / RECORD_NAME)
+    if record["options"] != project.config.digest:
+        raise _MisfitError("the options have changed")
+    for name, digest in record["inputs"].items():
+        _check(project.root / name, digest, name)
+    for source in package.sources:
+        if str(source.path) not in record["inputs"]:
+            raise _MisfitError(f"{source.path} is new")
+    outputs = {name: _check(folder / name, digest, name) for name, digest in record["outputs"].items()}
+    try:
+        objects = {
+            arch.name: tuple(
+                read_object(outputs[f"{arch.name}/{source.object_name}"], path=source.object_name)
+                for source in package.sources
+            )
+            for arch in project.config.archs
+        }
+        index = json.loads(outputs[INDEX_NAME])["kernels"]
+        minimized = {Kernel.parse(key): outputs[btf_name(digest)] for key, digest in index.items()}
+    except (KeyError, ValueError, HatchBpfError) as error:
+        raise _MisfitError(f"the record does not name all of it ({error})") from error
+    return Prebuilt(CompiledPackage(objects, record["inputs"], record["compiler"]), minimized)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        if record["format"] != RECORD_FORMAT:
+            raise _MisfitError(f"{path.name} is of another version of hatch-bpf")
+        texts = (record["compiler"], record["options"], *record["inputs"].values(), *record["outputs"].values())
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _MisfitError(f"{path.name} is not a record of a build") from error
+    return record
+
+
+def _check(path: Path, digest: str, name: str) -> bytes:
+    """The contents of a file, if they are still what the record says."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _MisfitError(f"{name} is missing") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise _MisfitError(f"{name} has changed")
+    return data
