@@ -6,6 +6,7 @@ Needs apt and Debian's archive keyring; the machine's proxy and certificate sett
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import subprocess
@@ -93,10 +94,11 @@ class Apt:
             for line in self._query("madison", f"{name}:{arch}").splitlines():
                 _, version, where = (field.strip() for field in line.split("|"))
                 return Package(name, arch, version, where.split()[1].split("/")[0])
-        there = sorted({name.split("-", 2)[2] for name in self._query("pkgnames", "linux-").split() if _is_image(name)})
-        same = [release for release in there if release.split(".")[:2] == kernel.release.split(".")[:2]]
+        there = {name.split("-", 2)[2] for name in self._query("pkgnames", "linux-").split() if _is_image(name)}
+        near = difflib.get_close_matches(kernel.release, sorted(there), n=4)
         raise KernelError(
-            f"{kernel}: Debian has this kernel no more; of its series there are {', '.join(same) or 'none'}"
+            f"{kernel}: Debian has this kernel no more; the nearest it has are {', '.join(near)}. "
+            f"The example's kernels are listed in example_project/kernels/update.py: name another there and run it"
         )
 
     def _query(self, *arguments: str) -> str:

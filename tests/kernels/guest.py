@@ -11,7 +11,6 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hatch_bpf.arch import ARCHES
 from hatch_bpf.kernels.packages import deb_files
 from tests.kernels import cpio
 from tests.kernels.debian import Apt
@@ -31,10 +30,11 @@ SUITES = {
     for suite in (
         Suite("bullseye", (*_COMMON, "libbpf0")),
         Suite("bookworm", (*_COMMON, "libbpf1")),
+        Suite("bookworm-backports", (*_COMMON, "libbpf1")),
         Suite("trixie", (*_COMMON, "libbpf1")),
     )
 }
-"""Python 3.9 with libbpf 0.3, Python 3.11 with libbpf 1.1, Python 3.13 with libbpf 1.5."""
+"""Python 3.9 with libbpf 0.3; Python 3.11 with libbpf 1.1, and with 1.4; Python 3.13 with libbpf 1.5."""
 
 KEPT = ("usr/bin/busybox", "usr/bin/python3", "usr/lib", "usr/lib64", "etc/ssl", "etc/os-release", "etc/debian_version")
 """What of the packages goes in, by the start of its path."""
@@ -53,7 +53,7 @@ INIT = """\
 #!/usr/bin/busybox sh
 # The first and only process: set the machine up, run the command, say how it went, and switch off.
 /usr/bin/busybox --install -s /usr/bin
-export PATH=/usr/bin HOME=/root PYTHONDONTWRITEBYTECODE=1
+export PATH=/usr/bin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
@@ -88,12 +88,12 @@ def root(suite: Suite, arch: str, apt: Apt) -> bytes:
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")
-        partial.write_bytes(cpio.pack(_nodes(packages, arch)))
+        partial.write_bytes(cpio.pack(_nodes(packages)))
         partial.rename(kept)
     return kept.read_bytes()
 
 
-def _nodes(packages: list[Path], arch: str) -> dict[str, cpio.Node]:
+def _nodes(packages: list[Path]) -> dict[str, cpio.Node]:
     nodes = {name: cpio.link(f"usr/{name}") for name in ("bin", "sbin", "lib", "lib64")}
     for name in ("dev", "proc", "root", "sys", "tmp", "run", "etc", "usr/bin", "usr/sbin", "usr/lib64"):
         nodes[name] = cpio.folder()
@@ -110,10 +110,9 @@ def _nodes(packages: list[Path], arch: str) -> dict[str, cpio.Node]:
                     nodes[path] = cpio.link(member.linkname)
                 elif member.isreg():
                     nodes[path] = cpio.Node(stat.S_IFREG | member.mode, read())
-    # C libraries look up users and their own folders here; Debian's maintainer scripts would have written these
+    # Debian's maintainer scripts would have written these
     nodes["etc/passwd"] = cpio.file("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")
     nodes["etc/hosts"] = cpio.file("127.0.0.1 localhost\n")
-    nodes["etc/ld.so.conf"] = cpio.file(f"/usr/lib/{ARCHES[arch].multiarch}\n")
     return nodes
 
 

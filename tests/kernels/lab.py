@@ -71,7 +71,6 @@ class Lab:
         self._apt = apt or Apt()
         self._lock = threading.Lock()
         self._roots: dict[tuple[str, str], bytes] = {}
-        self._images: dict[Kernel, bytes] = {}
 
     def run(
         self,
@@ -126,15 +125,17 @@ class Lab:
                 raise LabError(f"{kernel}: not done after {timeout} seconds\n{_tail(error.stdout or b'')}") from None
         return _outcome(kernel, done.stdout, begin=begin, end=end, seconds=time.monotonic() - start)
 
+    def package(self, kernel: Kernel) -> Path:
+        """The Debian package that has the kernel."""
+        # one apt at a time, whatever number of threads boot
+        with self._lock:
+            return self._apt.fetch(kernel)
+
     def _image(self, kernel: Kernel) -> bytes:
         """The kernel's vmlinuz."""
-        # one apt at a time, and each thing fetched once, whatever number of threads boot
-        with self._lock:
-            if kernel not in self._images:
-                package = self._apt.fetch(kernel)
-                with package.open("rb") as file:
-                    self._images[kernel] = vmlinuz_of_deb(file, str(package))
-            return self._images[kernel]
+        package = self.package(kernel)
+        with package.open("rb") as file:
+            return vmlinuz_of_deb(file, str(package))
 
     def _root(self, suite: str, arch: str) -> bytes:
         """The packed root file system."""
