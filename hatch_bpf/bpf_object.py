@@ -24,6 +24,7 @@ from hatch_bpf.errors import BtfError, ObjectError
 EM_BPF = 247
 INSN_SIZE = 8
 """Bytes of `struct bpf_insn`; a 64-bit immediate load takes two."""
+MAX_MAP_VALUE = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def read_object(data: bytes, *, path: str) -> ObjectModel:
     """Read a BPF object. `path` names it in messages and gives it its name. Raises `ObjectError`."""
     try:
         return _read(data, path)
-    except ELFError as error:
+    except (ELFError, OverflowError) as error:  # OverflowError: pyelftools was told to look at byte 2**63 or beyond
         raise ObjectError(f"{path}: not an ELF file that can be read: {error}") from error
     except BtfError as error:
         raise ObjectError(f"{path}: {error}") from error
@@ -208,10 +209,10 @@ def _read(data: bytes, path: str) -> ObjectModel:
         programs=tuple(function for function in functions if function.section != ".text"),
         subprograms=tuple(function for function in functions if function.section == ".text"),
         maps=_maps(btf, data_secs.get(".maps"), path),
-        data_sections=_data_sections(sections, symbols, btf, data_secs),
+        data_sections=_data_sections(sections, symbols, btf, data_secs, path),
         kconfig=_externs(btf, data_secs.get(".kconfig"), symbols),
         ksyms=_externs(btf, data_secs.get(".ksyms"), symbols),
-        relocations=tuple(_relocations(sections)),
+        relocations=tuple(_relocations(sections, path)),
     )
 
 
@@ -242,7 +243,7 @@ def _functions(sections: list[Section], symbols: list[Symbol], path: str) -> lis
 
 
 def _data_sections(
-    sections: list[Section], symbols: list[Symbol], btf: Btf, data_secs: Mapping[str, t.DataSec]
+    sections: list[Section], symbols: list[Symbol], btf: Btf, data_secs: Mapping[str, t.DataSec], path: str
 ) -> tuple[DataSection, ...]:
     result = []
     for index, section in enumerate(sections):
@@ -250,6 +251,8 @@ def _data_sections(
         if kind not in ("data", "bss", "rodata") or not section["sh_size"]:
             continue
         size = section["sh_size"]
+        if size > MAX_MAP_VALUE:
+            raise ObjectError(f"{path}: {section.name} has {size} bytes; it becomes one map value, of 2 GiB at most")
         contents = bytes(size) if section["sh_type"] == "SHT_NOBITS" else section.data()
         places = {symbol.name: symbol for symbol in symbols if symbol["st_shndx"] == index and symbol.name}
         variables = []
@@ -275,20 +278,26 @@ def _externs(btf: Btf, section: t.DataSec | None, symbols: list[Symbol]) -> tupl
     return tuple(result)
 
 
-def _relocations(sections: list[Section]) -> list[SymbolRelocation]:
+def _relocations(sections: list[Section], path: str) -> list[SymbolRelocation]:
+    def section_at(index: int) -> Section:
+        if index >= len(sections):
+            raise ObjectError(f"{path}: relocations refer to section {index}, which isn't there")
+        return sections[index]
+
     result = []
     for table in sections:
         if not isinstance(table, RelocationSection):
             continue
-        target = sections[table["sh_info"]]
+        target = section_at(table["sh_info"])
         if not target["sh_flags"] & 4:  # SHF_EXECINSTR: the others relocate data, or .BTF itself
             continue
-        symbol_table = sections[table["sh_link"]]
-        assert isinstance(symbol_table, SymbolTableSection)
+        symbol_table = section_at(table["sh_link"])
+        if not isinstance(symbol_table, SymbolTableSection):
+            raise ObjectError(f"{path}: relocations of {target.name} take {symbol_table.name} for a symbol table")
         for entry in table.iter_relocations():
             symbol = symbol_table.get_symbol(entry["r_info_sym"])
             index = symbol["st_shndx"]
-            home = sections[index].name if isinstance(index, int) else ""
+            home = section_at(index).name if isinstance(index, int) else ""
             result.append(
                 SymbolRelocation(target.name, entry["r_offset"], symbol.name or home, home, symbol["st_value"])
             )

@@ -35,10 +35,11 @@ def compile_bpf(source: str, *, endian: str = "little") -> bytes:
     """An object of `source`; `SEC`, `core`, `u8` to `u64` and the `bpf_core_` macros are defined in it."""
     clang = needs.tool("clang")
     with TemporaryDirectory() as folder:
-        path = Path(folder, "program.bpf.o")
+        path, text = Path(folder, "program.bpf.o"), Path(folder, "program.bpf.c")
+        text.write_text(_PRELUDE + source)
         target = "bpfel" if endian == "little" else "bpfeb"
-        command = [clang, "-g", "-O2", "-mcpu=v3", "-target", target, "-x", "c", "-c", "-", "-o", str(path)]
-        done = subprocess.run(command, input=_PRELUDE + source, capture_output=True, text=True, check=False)
+        command = [clang, "-g", "-O2", "-mcpu=v3", "-target", target, "-c", str(text), "-o", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return path.read_bytes()
 
