@@ -322,7 +322,7 @@ class _ProgramChecker:
                 hazards[slot],
                 weights[slot],
                 exposure,
-                is_reached_as_built=slot in as_built.hazards,
+                as_built=as_built.hazards.get(slot),
                 is_guarded=_is_less(ideal.hazards.get(slot), exposure),
             )
 

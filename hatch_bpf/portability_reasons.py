@@ -140,16 +140,20 @@ def optional(program: Function) -> Reason:
 
 
 def reached(
-    reason: Reason, weight: Weight, exposure: Exposure, *, is_reached_as_built: bool, is_guarded: bool
+    reason: Reason, weight: Weight, exposure: Exposure, *, as_built: Exposure | None, is_guarded: bool
 ) -> Reason:
-    """A hazard's reason, now that it is known how the verifier comes to it."""
+    """A hazard's reason, now that it is known how the verifier comes to it.
+
+    `as_built` is how it would if the application set no globals, None if not at all.
+    """
     what = reason.what
     if is_guarded:
         what += "; it is guarded, but this kernel's verifier is too old to follow the guard"
     if exposure.conditions:
         names = ", ".join(sorted(exposure.conditions))
-        as_built = "is" if is_reached_as_built else "is not"
-        what += f"; whether it is reached depends on {names} (with the initial values of globals it {as_built})"
+        what += f"; whether it is reached depends on {names}"
+        if as_built is None or as_built.certain:
+            what += f" (with the initial values of globals it {'is not' if as_built is None else 'is'})"
     return replace(reason, weight=weight, what=what)
 
 

@@ -1,0 +1,349 @@
+"""Verdicts: against what each small program is made to show, and against what the running kernel says."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from hatch_bpf.arch import X86_64
+from hatch_bpf.bpf_object import ObjectModel, read_object
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.btf.writer import rewrite
+from hatch_bpf.compile import compile_source
+from hatch_bpf.kernels.identity import Kernel, host
+from hatch_bpf.min_core_btf import minimize
+from hatch_bpf.portability import Checker, KernelTypes, check
+from hatch_bpf.sections import parse_section
+from hatch_bpf.toolchain import find_toolchain
+from hatch_bpf.verdicts import Kind, ProgramVerdict, Verdict
+from tests import kernel_btfs, needs, objects
+from tests.btf_builder import RawBtf
+from tests.libbpf_load import Libbpf
+
+SOURCES = Path(__file__).parent / "bpf" / "portability"
+FILES = sorted(path.name for path in SOURCES.glob("*.bpf.c"))
+CPUS = ("v1", "v3")
+"""Instruction sets to compile for: v3 has 32-bit arithmetic and jumps, so that guards take other forms."""
+EXPECTED = {
+    "loads": Verdict.LOADS,
+    "fails": Verdict.FAILS,
+    "conditional": Verdict.CONDITIONAL,
+    "kernel_btf": Verdict.NEEDS_KERNEL_BTF,
+}
+EPERM = 1
+
+
+@cache
+def compiled(file: str, cpu: str) -> bytes:
+    needs.tool("clang")
+    made = compile_source(
+        PurePosixPath(file),
+        root=SOURCES,
+        arch=X86_64,
+        toolchain=find_toolchain(),
+        cflags=(f"-mcpu={cpu}",),
+        environ=dict(os.environ),
+    )
+    return made.data
+
+
+def model(file: str, cpu: str = "v1") -> ObjectModel:
+    return read_object(compiled(file, cpu), path=f"{cpu}/{file.removesuffix('.c')}.o")
+
+
+@cache
+def btf_of(kernel: str) -> Btf:
+    return Btf(kernel_btfs.read(kernel), source=kernel)
+
+
+def verdicts_on(kernel: str, *models: ObjectModel) -> dict[tuple[str, str], ProgramVerdict]:
+    """By path of the object and name of the program."""
+    btf = btf_of(kernel)
+    types = KernelTypes(Kernel.parse(kernel), btf, Btf(minimize(models, btf), source="minimized"))
+    return {(found.object, found.program): found for found in Checker(models).check(types).programs}
+
+
+def verdict(kernel: str, file: str, program: str) -> ProgramVerdict:
+    obj = model(file)
+    return verdicts_on(kernel, obj)[obj.path, program]
+
+
+def line_of(file: str, text: str, *, after: str = "") -> int:
+    """Number of the first line of a source that holds `text`, behind the one that holds `after`."""
+    lines = (SOURCES / file).read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if after in line)
+    return next(number for number, line in enumerate(lines[start:], start + 1) if text in line)
+
+
+@pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
+def test_every_program_gets_the_verdict_that_its_name_says(kernel: str) -> None:
+    models = [model(file, cpu) for file in FILES for cpu in CPUS]
+    wrong = []
+    for (path, program), found in verdicts_on(kernel, *models).items():
+        prefix, separator, _ = program.partition("__")
+        if separator and found.verdict is not EXPECTED[prefix]:
+            wrong.append((path, program, found.verdict.value, [reason.message for reason in found.reasons]))
+    assert wrong == []
+
+
+def test_the_running_kernel_agrees(subtests_failed: list[str]) -> None:
+    """A program that fails is refused, one that loads is taken, and a condition's other half tells which it is."""
+    needs.root_bpf()
+    libbpf, kernel, btf = Libbpf(), host(), Btf(needs.host_btf().read_bytes(), source="host")
+    compared = 0
+    for file in FILES:
+        for cpu in CPUS:
+            obj = model(file, cpu)
+            report = check([obj], [KernelTypes(kernel, btf, Btf(minimize([obj], btf), source="minimized"))])
+            by_name = {found.program: found for found in report.kernels[0].programs}
+            for loaded in libbpf.load_each(obj.elf):
+                found = by_name[loaded.program]
+                if _depends_on_the_machine(found, obj, loaded.error):
+                    continue
+                compared += 1
+                fails = found.verdict is Verdict.FAILS or any("globals it is)" in r.what for r in found.reasons)
+                if fails != bool(loaded.error):
+                    subtests_failed.append(f"{obj.path} {found}: errno {loaded.error}\n{loaded.log[-500:]}")
+    assert compared > 130
+
+
+@pytest.fixture
+def subtests_failed() -> object:
+    """Collect what differs, and tell of all of it at once."""
+    failed: list[str] = []
+    yield failed
+    assert not failed, "\n".join(failed)
+
+
+def _depends_on_the_machine(found: ProgramVerdict, obj: ObjectModel, error: int) -> bool:
+    """Refusals that say nothing of the program: those of this machine, and what only the application can supply."""
+    program = next(program for program in obj.programs if program.name == found.program)
+    section = parse_section(program.section)
+    assert section is not None or found.verdict is Verdict.FAILS
+    if section is None:
+        return False
+    # a locked-down machine loads no tracing program that changes kernel code, nor an LSM program
+    if error == EPERM and (
+        section.program_type == "LSM" or section.attach_type in ("BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT")
+    ):
+        return True
+    unset = section.needs_kernel_btf and (not section.target or bool(section.module))
+    return unset or any(reason.kind is Kind.MAP_UNSIZED for reason in found.reasons)
+
+
+def test_the_running_kernel_agrees_on_libbpf_tools(subtests_failed: list[str]) -> None:
+    needs.root_bpf()
+    libbpf, kernel, btf = Libbpf(), host(), Btf(needs.host_btf().read_bytes(), source="host")
+    models = objects.models()
+    report = Checker(list(models.values())).check(KernelTypes(kernel, btf))
+    by_name = {(found.object, found.program): found for found in report.programs}
+    compared = 0
+    for obj in models.values():
+        for loaded in libbpf.load_each(obj.elf):
+            found = by_name[obj.path, loaded.program]
+            if _depends_on_the_machine(found, obj, loaded.error):
+                continue
+            compared += 1
+            # none of these programs hangs on a global that is set in the object
+            if (found.verdict is Verdict.FAILS) != bool(loaded.error):
+                subtests_failed.append(f"{obj.path} {found}: errno {loaded.error}\n{loaded.log[-500:]}")
+    assert compared > 180
+
+
+def test_an_unguarded_field_is_told_with_its_line_and_a_guard() -> None:
+    kernel = kernel_btfs.EXAMPLES[0]
+    found = verdict(kernel, "guards.bpf.c", "fails__no_guard")
+    (reason,) = found.reasons
+    assert reason.kind is Kind.CO_RE_MISSING
+    line = line_of("guards.bpf.c", "return BPF_CORE_READ", after="fails__no_guard")
+    assert reason.source == f"./guards.bpf.c:{line}"
+    assert reason.message_for(kernel) == (
+        "struct task_struct___never.hatch_bpf_never is not in this kernel: guard it with "
+        f"bpf_core_field_exists(struct task_struct___never, hatch_bpf_never), or drop {kernel} from kernels"
+    )
+
+
+def test_a_missing_type_may_be_a_modules() -> None:
+    (reason,) = verdict(kernel_btfs.EXAMPLES[0], "guards.bpf.c", "fails__type_without_guard").reasons
+    assert "whose BTF has no struct hatch_bpf_never (a module may define it, but no embedded BTF" in reason.message
+
+
+def test_a_missing_enumerator_is_guarded_by_its_own_macro() -> None:
+    (reason,) = verdict(kernel_btfs.EXAMPLES[0], "guards.bpf.c", "fails__enumerator_without_guard").reasons
+    enum, value = "enum bpf_func_id___never", "BPF_FUNC_hatch_bpf_never___never"
+    assert reason.remedy == f"guard it with bpf_core_enum_value_exists({enum}, {value})"
+
+
+@pytest.mark.parametrize(
+    ("program", "names", "as_built"),
+    [
+        ("conditional__on_a_global", "use_never", "is not"),
+        ("conditional__on_a_global_that_is_set", "use_never_by_default", "is"),
+        ("conditional__on_a_comparison", "level", "is not"),
+        ("conditional__on_a_mask", "level", "is not"),
+        ("conditional__on_two_globals", "level, use_never", "is not"),
+        ("conditional__on_a_global_passed_on", "use_never", "is not"),
+    ],
+)
+def test_a_condition_names_its_globals(program: str, names: str, as_built: str) -> None:
+    (reason,) = verdict(kernel_btfs.EXAMPLES[-1], "globals.bpf.c", program).reasons
+    assert f"whether it is reached depends on {names} (with the initial values of globals it {as_built})" in reason.what
+    assert "drop" not in reason.message_for("any")
+
+
+def test_a_condition_on_the_configuration_names_it() -> None:
+    (reason,) = verdict(kernel_btfs.EXAMPLES[-1], "externs.bpf.c", "conditional__on_the_configuration").reasons
+    assert "depends on CONFIG_HATCH_BPF_NEVER" in reason.what
+
+
+@pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
+def test_a_global_subprogram_that_is_not_called_counts_where_the_kernel_checks_it(kernel: str) -> None:
+    found = verdict(kernel, "lazy_global.bpf.c", "global_subprogram_behind_a_guard")
+    # since Linux 6.8, a global subprogram is checked when a call of it is reached
+    major, minor = map(int, kernel.rsplit("/", 1)[1].split(".")[:2])
+    assert found.verdict is (Verdict.LOADS if (major, minor) >= (6, 8) else Verdict.FAILS)
+
+
+def old_kernel() -> Btf:
+    """Of the kind that people still meet: helpers, map and program types as of Linux 4.18, no global variables."""
+    btf = RawBtf()
+    btf.integer()
+    btf.enum(
+        "bpf_func_id",
+        BPF_FUNC_map_lookup_elem=1,
+        BPF_FUNC_map_update_elem=2,
+        BPF_FUNC_map_delete_elem=3,
+        BPF_FUNC_probe_read=4,
+        BPF_FUNC_ktime_get_ns=5,
+        BPF_FUNC_perf_event_output=25,
+    )
+    btf.enum("bpf_map_type", BPF_MAP_TYPE_UNSPEC=0, BPF_MAP_TYPE_HASH=1, BPF_MAP_TYPE_PERF_EVENT_ARRAY=4)
+    btf.enum("bpf_prog_type", BPF_PROG_TYPE_SOCKET_FILTER=1, BPF_PROG_TYPE_KPROBE=2, BPF_PROG_TYPE_SCHED_CLS=3)
+    btf.enum("bpf_attach_type", BPF_CGROUP_INET_INGRESS=0)
+    btf.func("schedule", btf.func_proto(0))
+    return Btf(btf.build(), source="old kernel")
+
+
+def test_a_ring_buffer_on_an_old_kernel_is_told_at_build_time() -> None:
+    kernel = Kernel.parse("centos/8/x86_64/4.18.0-147.el8")
+    report = check([model("ringbuf.bpf.c"), model("perfbuf.bpf.c")], [KernelTypes(kernel, old_kernel())])
+    ring, perf = report.kernels[0].programs
+    assert ring.verdict is Verdict.FAILS
+    assert {reason.kind for reason in ring.reasons} == {Kind.MAP_TYPE_MISSING, Kind.HELPER_MISSING}
+    assert ring.reasons[0].message_for(str(kernel)) == (
+        "map events is a BPF_MAP_TYPE_RINGBUF, which this kernel does not know: use bpf_perf_event_output() and a "
+        f"BPF_MAP_TYPE_PERF_EVENT_ARRAY map there, or drop {kernel} from kernels"
+    )
+    line = line_of("ringbuf.bpf.c", "bpf_ringbuf_output(")
+    assert [reason.source for reason in ring.reasons] == ["", f"./ringbuf.bpf.c:{line}"]
+    assert perf.verdict is Verdict.LOADS
+    assert report.exit_status == 1
+
+
+def test_a_ring_buffer_on_the_archives_old_kernels() -> None:
+    needs.archive()
+    old = [kernel for kernel in kernel_btfs.FILES if kernel.rsplit("/", 1)[1].startswith(("4.18.", "4.19."))]
+    assert old
+    loads = {}
+    for kernel in old:
+        ring, perf = verdicts_on(kernel, model("ringbuf.bpf.c"), model("perfbuf.bpf.c")).values()
+        assert perf.verdict is Verdict.LOADS, kernel
+        loads[kernel] = ring.verdict is Verdict.LOADS
+        missing = any(reason.kind is Kind.MAP_TYPE_MISSING for reason in ring.reasons)
+        assert loads[kernel] != missing
+    # 4.18 and 4.19 of these vendors have none, apart from one into which it was ported back
+    assert sum(loads.values()) == 1
+    assert "52.22" in next(kernel for kernel, does in loads.items() if does)
+
+
+def test_libbpf_falls_back_to_probe_read_on_old_kernels() -> None:
+    """So a program that calls probe_read_kernel() isn't told to be missing it, but one that calls another helper is."""
+    kernel = Kernel.parse("centos/8/x86_64/4.18.0-147.el8")
+    report = check([model("guards.bpf.c")], [KernelTypes(kernel, old_kernel())])
+    for found in report.kernels[0].programs:
+        texts = [reason.what for reason in found.reasons if reason.kind is Kind.HELPER_MISSING]
+        assert not any("probe_read" in text for text in texts)
+        if "overwritten_by_a_helper" in found.program:
+            assert any("bpf_get_current_task()" in text for text in texts)
+
+
+def test_program_types_of_a_newer_kernel() -> None:
+    kernel = Kernel.parse("centos/8/x86_64/4.18.0-147.el8")
+    found = check([model("targets.bpf.c")], [KernelTypes(kernel, old_kernel())]).kernels[0].programs
+    by_name = {program.program: program for program in found}
+    reason = by_name["kernel_btf__fentry"].reasons[0]
+    assert reason.kind is Kind.PROGRAM_TYPE_MISSING
+    assert reason.remedy == "provide a kprobe/vfs_read program for it"
+    assert by_name["loads__kprobe"].verdict is Verdict.LOADS
+
+
+def test_attach_targets_that_are_found_at_attach_are_notes() -> None:
+    obj = model("targets.bpf.c")
+    by_name = {name: found for (_, name), found in verdicts_on(kernel_btfs.EXAMPLES[-1], obj).items()}
+    for name, found in by_name.items():
+        kinds = [reason.kind for reason in found.reasons]
+        if "cannot_attach" in name:
+            assert kinds == [Kind.ATTACH_TARGET_UNKNOWN]
+        elif name.startswith("loads__"):
+            assert kinds == []
+    assert by_name["fails__tp_btf"].reasons[0].remedy == "provide a raw_tp/hatch_bpf_never program for it"
+
+
+def test_an_optional_program_fails_no_build() -> None:
+    obj = model("targets.bpf.c")
+    kernel = kernel_btfs.EXAMPLES[0]
+    report = check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel))])
+    assert report.exit_status == 1
+    only_optional = tuple(found for found in report.kernels[0].programs if found.program == "fails__optional")
+    (found,) = only_optional
+    assert found.verdict is Verdict.FAILS
+    assert Kind.OPTIONAL in {reason.kind for reason in found.reasons}
+    assert replace(report, kernels=(replace(report.kernels[0], programs=only_optional),)).exit_status == 0
+
+
+def test_a_minimized_btf_of_something_else_is_noticed() -> None:
+    kernel = kernel_btfs.EXAMPLES[0]
+    obj, other = model("guards.bpf.c"), model("ringbuf.bpf.c")
+    wrong = Btf(minimize([other], btf_of(kernel)), source="minimized")
+    found = check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel), wrong)]).kernels[0].programs
+    by_name = {program.program: program for program in found}
+    assert by_name["loads__guarded"].verdict is Verdict.FAILS
+    assert Kind.MINIMIZED_DIFFERS in {reason.kind for reason in by_name["loads__guarded"].reasons}
+    assert Kind.MINIMIZED_DIFFERS not in {reason.kind for reason in by_name["fails__helper_without_guard"].reasons}
+
+
+def test_a_copy_of_the_whole_btf_does_as_well_as_a_minimized_one() -> None:
+    kernel = kernel_btfs.EXAMPLES[0]
+    obj = model("guards.bpf.c")
+    copy = Btf(rewrite(btf_of(kernel)), source="copy")
+    full = check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel))])
+    assert check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel), copy)]) == full
+
+
+def test_kernels_are_looked_at_one_by_one_or_together_alike() -> None:
+    obj = model("globals.bpf.c")
+    kernels = [KernelTypes(Kernel.parse(name), btf_of(name)) for name in kernel_btfs.EXAMPLES[:3]]
+    together = check([obj], kernels)
+    assert together.kernels == tuple(check([obj], [kernel]).kernels[0] for kernel in kernels)
+
+
+def test_a_reason_in_json_has_the_keys_that_were_promised() -> None:
+    from hatch_bpf.report import render_json
+
+    kernel = kernel_btfs.EXAMPLES[0]
+    obj = model("guards.bpf.c")
+    document = json.loads(render_json(check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel))])))
+    assert list(document) == ["kernels"]
+    (entry,) = document["kernels"]
+    assert list(entry) == ["kernel", "programs"]
+    assert entry["kernel"] == kernel
+    for program in entry["programs"]:
+        assert list(program) == ["object", "program", "verdict", "reasons"]
+        assert program["verdict"] in {"loads", "fails", "conditional", "needs-kernel-btf"}
+        for reason in program["reasons"]:
+            assert list(reason) == ["kind", "message", "source"]
