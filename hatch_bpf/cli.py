@@ -1,12 +1,14 @@
 """The command `hatch-bpf`: the pipeline, and each stage by itself.
 
-Input: a command line. Output: an exit status: 0 for success, 1 for failure, 2 for a command line (and for `check`, where
-1 is a verdict, any input) that cannot be used, 130 when interrupted. Each command is a function from options to status.
+Input: a command line. Output: an exit status: 0 for success, 1 for failure, 2 for a command line that cannot be used
+(and for `check`, where 1 is a verdict, any input), 130 when interrupted. Each command maps its options to a status.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,9 +19,14 @@ from hatch_bpf.errors import ConfigError, Fault, HatchBpfError, ObjectError
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.bpf_object import ObjectModel
+    from hatch_bpf.kernels.matrix import Entry
+    from hatch_bpf.project import Project
+    from hatch_bpf.verdicts import KernelReport, Report
 
 EXAMPLES = """examples:
   hatch-bpf build                                         write the skeletons beside the program sources
+  hatch-bpf check                                         will this project's programs load on its kernels?
+  hatch-bpf check prog.bpf.o --kernels archive --match 'debian/12/*/*'
   hatch-bpf min-core-btf host minimized.btf prog.bpf.o    what `bpftool gen min_core_btf` makes
 """
 
@@ -56,6 +63,21 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_build)
 
     command = commands.add_parser(
+        "check",
+        help="tell for every program and kernel whether it loads there, and why not",
+        description="Tell whether BPF programs will load on kernels, from the kernels' BTF alone. "
+        "Without OBJECT, the project in the current folder is compiled and checked on its own kernel matrix.",
+        epilog="exit status: 0 when every program loads, 1 when some fail, 2 when something cannot be read",
+    )
+    command.add_argument("objects", metavar="OBJECT", type=Path, nargs="*", help="BPF object")
+    command.add_argument("--kernels", metavar="ARCHIVE", type=Path, help="BTF archive (default: BTFHUB_ARCHIVE)")
+    command.add_argument(
+        "--match", metavar="PATTERN", action="append", help="distro/version/arch/release, or host (default: all of it)"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(command=_check, error_status=2)
+
+    command = commands.add_parser(
         "min-core-btf",
         help="minimize a kernel's BTF for BPF objects",
         description="Write the part of a kernel's BTF that the CO-RE relocations of BPF objects need. "
@@ -70,20 +92,70 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build(options: argparse.Namespace) -> int:
     from hatch_bpf import tree
-    from hatch_bpf.hatch_plugin import KEY, load_project
     from hatch_bpf.pipeline import build
 
-    root = options.project.absolute()
-    if not (root / "pyproject.toml").is_file():
-        raise ConfigError([Fault(str(root / "pyproject.toml"), "is not there: name the folder of a project")])
-    project = load_project(root)
-    if project is None:
-        raise ConfigError([Fault(KEY, f"is not in {root / 'pyproject.toml'}: add the table to switch hatch-bpf on")])
-    artifacts = build(project, notify=_say)
+    project = _load_project(options.project.absolute())
+    artifacts = build(project, notify=_say, reuse=False)
     tree.write(artifacts, root=project.root)
     for file in artifacts.files:
         print(file.tree_path)
     return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from hatch_bpf.report import render_json, render_text
+
+    report = _check_objects(options) if options.objects else _check_project(options)
+    _progress("")
+    if options.json:
+        print(render_json(report), end="")
+    else:
+        width = shutil.get_terminal_size((100, 24)).columns
+        print(render_text(report, width=width, colour=sys.stdout.isatty()), end="")
+    return report.exit_status
+
+
+def _check_project(options: argparse.Namespace) -> Report:
+    from dataclasses import replace
+
+    from hatch_bpf.compile import compile_package
+    from hatch_bpf.fit import find_kernels, fit
+    from hatch_bpf.verdicts import Report
+
+    project = _load_project(Path.cwd())
+    config = project.config
+    if options.kernels:
+        config = replace(config, btf_archive=options.kernels)
+    if options.match:
+        config = replace(config, kernels=_entries(options.match))
+    matrix = find_kernels(config, _say)
+    kernels: list[KernelReport] = []
+    for package in project.packages:
+        compiled = compile_package(package, project, os.environ)
+        kernels += fit(compiled.objects, matrix, minimizer=config.minimizer, notify=_progress).report.kernels
+    return Report(tuple(kernels))
+
+
+def _check_objects(options: argparse.Namespace) -> Report:
+    from hatch_bpf.arch import ARCHES
+    from hatch_bpf.config import ARCHIVE_VARIABLE
+    from hatch_bpf.fit import fit
+    from hatch_bpf.kernels.matrix import resolve
+
+    objects = [_read_object(path) for path in options.objects]
+    named = os.environ.get(ARCHIVE_VARIABLE)
+    archive = options.kernels or (Path(named) if named else None)
+    matrix = resolve(_entries(options.match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
+    for warning in matrix.warnings:
+        _say(f"warning: {warning}")
+    return fit(dict.fromkeys(ARCHES, objects), matrix, minimizer="builtin", notify=_progress).report
+
+
+def _entries(patterns: Sequence[str]) -> tuple[Entry, ...]:
+    from hatch_bpf.config import HOST
+    from hatch_bpf.kernels.matrix import Host, Pattern
+
+    return tuple(Host() if pattern == HOST else Pattern(pattern) for pattern in patterns)
 
 
 def _min_core_btf(options: argparse.Namespace) -> int:
@@ -99,6 +171,22 @@ def _min_core_btf(options: argparse.Namespace) -> int:
     return 0
 
 
+def _load_project(root: Path) -> Project:
+    """The project in a folder, whichever of the two build systems it uses. Raises `ConfigError`."""
+    from hatch_bpf import hatch_plugin, setuptools_plugin
+
+    path = root / "pyproject.toml"
+    if not path.is_file():
+        raise ConfigError([Fault(str(path), "is not there: run this in the folder of a project")])
+    found = [project for project in (hatch_plugin.load_project(root), setuptools_plugin.load_project(root)) if project]
+    tables = f"[{hatch_plugin.KEY}] for hatchling, [{setuptools_plugin.KEY}] for setuptools"
+    if not found:
+        raise ConfigError([Fault(str(path), f"has no table for hatch-bpf: add {tables}")])
+    if len(found) > 1:
+        raise ConfigError([Fault(str(path), f"has two tables for hatch-bpf: keep one ({tables})")])
+    return found[0]
+
+
 def _read_object(path: Path) -> ObjectModel:
     from hatch_bpf.bpf_object import read_object
 
@@ -106,6 +194,12 @@ def _read_object(path: Path) -> ObjectModel:
         return read_object(path.read_bytes(), path=str(path))
     except OSError as error:
         raise ObjectError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _progress(text: str) -> None:
+    """One line that changes, on a terminal; nothing elsewhere."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def _say(text: str) -> None:

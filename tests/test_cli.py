@@ -1,0 +1,179 @@
+"""The command `hatch-bpf`, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import needs
+from tests.projects import KERNELS, PROGRAM, build_wheel, make_project, tree_of, wheel_files
+from tests.test_compile import compile_text
+
+MISSING_FIELD = PROGRAM.replace("int pid;", "int no_such_field;").replace("task, pid)", "task, no_such_field)")
+
+
+def run(
+    *arguments: object, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the console script's function in a process of its own, without this process' archive."""
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from hatch_bpf.cli import main; sys.exit(main())", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})},
+    )
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "prog.bpf.o"
+    path.write_bytes(compile_text(tmp_path / "compiled", PROGRAM).data)
+    return path
+
+
+def test_help_names_every_command_and_shows_examples() -> None:
+    done = run("--help")
+    assert done.returncode == 0
+    assert {"build", "check", "min-core-btf"} <= set(done.stdout.split())
+    assert "examples:" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("frobnicate",), ("check", "--nope")])
+def test_a_wrong_command_line_is_status_2(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert "usage: hatch-bpf" in done.stderr
+
+
+def test_build_writes_what_a_wheel_would_carry(tmp_path: Path) -> None:
+    needs.tool("clang")
+    project = make_project(tmp_path / "p")
+    wheel = wheel_files(build_wheel(project, tmp_path / "out"))
+    done = run("build", project)
+    assert done.returncode == 0, done.stderr
+    written = {f"demo/{name}": data for name, data in tree_of(project / "src" / "demo").items()}
+    assert {name: data for name, data in wheel.items() if name.startswith("demo/")} == written
+    assert set(done.stdout.split()) == {f"src/{n}" for n in written if n not in ("demo/__init__.py", "demo/prog.bpf.c")}
+
+
+def test_min_core_btf_is_a_drop_in_for_bpftool(tmp_path: Path, program: Path) -> None:
+    bpftool = needs.tool("bpftool")
+    kernel = next(KERNELS.glob("debian/12/x86_64/6.1.*"))
+    assert run("min-core-btf", kernel, tmp_path / "ours.btf", program).returncode == 0
+    subprocess.run(["tar", "-xJf", kernel, "-C", tmp_path], check=True)
+    (raw,) = tmp_path.glob("6.1.*.btf")
+    subprocess.run([bpftool, "gen", "min_core_btf", raw, tmp_path / "theirs.btf", program], check=True)
+    assert (tmp_path / "ours.btf").read_bytes() == (tmp_path / "theirs.btf").read_bytes()
+
+
+def test_min_core_btf_of_the_host(tmp_path: Path, program: Path) -> None:
+    needs.host_btf()
+    done = run("min-core-btf", "host", tmp_path / "out.btf", program)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.btf").stat().st_size < 1000
+
+
+@pytest.mark.parametrize(
+    ("kernel", "out", "obj", "message"),
+    [
+        ("/etc/passwd", "x", "prog.bpf.o", "no BTF in it"),
+        ("no-such-file", "x", "prog.bpf.o", "no-such-file cannot be read"),
+        ("prog.bpf.o", "x", "/etc/passwd", "/etc/passwd: not an ELF file"),
+        ("{kernel}", "no/such/folder/x", "prog.bpf.o", "no/such/folder/x cannot be written"),
+    ],
+)
+def test_min_core_btf_refuses(tmp_path: Path, program: Path, kernel: str, out: str, obj: str, message: str) -> None:
+    assert program.exists()
+    archive_file = next(KERNELS.glob("debian/12/x86_64/6.1.*"))
+    done = run("min-core-btf", kernel.format(kernel=archive_file), out, obj, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("hatch-bpf: ")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_check_says_what_loads(program: Path) -> None:
+    done = run("check", program, "--kernels", KERNELS)
+    assert done.returncode == 0, done.stderr
+    assert "prog.on_switch" in done.stdout
+    assert "7 loads" in done.stdout
+
+
+def test_check_says_what_fails_where_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "prog.bpf.o"
+    path.write_bytes(compile_text(tmp_path / "compiled", MISSING_FIELD).data)
+    done = run("check", path, "--kernels", KERNELS, "--match", "debian/12/x86_64/*")
+    assert done.returncode == 1
+    line = MISSING_FIELD.splitlines().index(next(x for x in MISSING_FIELD.splitlines() if "BPF_CORE_READ(" in x)) + 1
+    assert f"src/prog.bpf.c:{line}" in done.stdout
+    assert "task_struct.no_such_field is not in this kernel" in done.stdout
+    assert "guard it with bpf_core_field_exists" in done.stdout
+
+
+def test_check_as_json(program: Path) -> None:
+    done = run("check", program, "--kernels", KERNELS, "--match", "debian/12/x86_64/6.1.*", "--json")
+    assert done.returncode == 0
+    (kernel,) = json.loads(done.stdout)["kernels"]
+    assert kernel["kernel"].startswith("debian/12/x86_64/6.1.")
+    assert [(p["object"], p["program"], p["verdict"], p["reasons"]) for p in kernel["programs"]] == [
+        (str(program), "on_switch", "loads", [])
+    ]
+
+
+def test_check_in_a_project_uses_its_matrix(tmp_path: Path) -> None:
+    needs.tool("clang")
+    options = f'archs = ["x86_64"]\nbtf-archive = "{KERNELS}"\nkernels = ["debian/13/*/*"]'
+    project = make_project(tmp_path / "p", options=options, sources={"prog.bpf.c": MISSING_FIELD})
+    before = tree_of(project)
+    done = run("check", cwd=project)
+    assert done.returncode == 1, done.stderr
+    assert "no_such_field is not in this kernel" in done.stdout
+    assert tree_of(project) == before
+    assert run("check", "--match", "debian/11/x86_64/*", "--json", cwd=project).stdout.count('"kernel"') == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("check", "/etc/passwd", "--kernels", KERNELS), "/etc/passwd: not an ELF file"),
+        (("check", "{program}"), "there is no archive to look in"),
+        (("check", "{program}", "--kernels", "/no/such/archive"), "/no/such/archive"),
+        (("check", "{program}", "--kernels", KERNELS, "--match", "debian/99/*/*"), "matches no kernel"),
+        (("check",), "pyproject.toml is not there: run this in the folder of a project"),
+    ],
+)
+def test_check_refuses_with_status_2(
+    tmp_path: Path, program: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    done = run(*(str(argument).format(program=program) for argument in arguments), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_two_tables_at_once_are_refused(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    with (project / "pyproject.toml").open("a") as file:
+        file.write('\n[tool.hatch-bpf]\narchs = ["x86_64"]\n')
+    done = run("build", project)
+    assert done.returncode == 1
+    assert "has two tables for hatch-bpf: keep one" in done.stderr
+
+
+@pytest.mark.parametrize(("choice", "status"), [("error", 1), ("warn", 0), ("ignore", 0)])
+def test_what_an_unportable_program_does_to_a_build(tmp_path: Path, choice: str, status: int) -> None:
+    needs.tool("clang")
+    options = f'archs = ["x86_64"]\nbtf-archive = "{KERNELS}"\nkernels = ["debian/13/*/*"]\non-unportable = "{choice}"'
+    project = make_project(tmp_path / "p", options=options, sources={"prog.bpf.c": MISSING_FIELD})
+    before = tree_of(project)
+    done = run("build", project)
+    assert done.returncode == status, done.stderr
+    assert ("prog.on_switch fails on debian/13/x86_64/" in done.stderr) == (choice != "ignore")
+    assert (tree_of(project) == before) == (status == 1)
