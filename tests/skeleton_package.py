@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import hatch_bpf.runtime
 from hatch_bpf.arch import build_machine
@@ -79,25 +81,56 @@ class Package:
         (self.bpf_dir / "kernels.json").write_text(json.dumps({"format": 1, "kernels": index}))
 
 
-def make_package(
-    source: Path, root: Path, *, events: Mapping[str, str] | None = None, types: tuple[str, ...] = ()
-) -> Package:
-    """A package holding one test program, as an installed wheel would have it."""
+def skeleton_text(
+    source: Path,
+    folder: Path,
+    *,
+    events: Mapping[str, str] | None = None,
+    types: tuple[str, ...] = (),
+    runtime: str = "._bpf.runtime",
+    bpf_dir: str = "_bpf",
+) -> str:
+    """Compile a test program into a package's folder, and generate its skeleton."""
     arch = build_machine()
     assert arch is not None
-    stem = source.name.removesuffix(".bpf.c")
-    bpf_dir = root / "demo" / "_bpf"
-    (bpf_dir / arch.name).mkdir(parents=True)
-    built = compile_bpf(source, bpf_dir / arch.name)
+    (folder / "_bpf" / arch.name).mkdir(parents=True, exist_ok=True)
+    built = compile_bpf(source, folder / "_bpf" / arch.name)
     data = built.read_bytes()
     options = SkeletonOptions(
         source=f"src/demo/{source.name}",
-        class_name=class_name(stem),
+        class_name=class_name(source.name.split(".")[0]),
+        runtime=runtime,
+        bpf_dir=bpf_dir,
         objects={arch.name: (f"{arch.name}/{built.name}", hashlib.sha256(data).hexdigest())},
         events=events or {},
         types=types,
     )
-    text = generate({arch.name: read_object(data, path=built.name)}, options=options)
+    return generate({arch.name: read_object(data, path=built.name)}, options=options)
+
+
+def load_skeleton(
+    name: str, folder: Path, *, events: Mapping[str, str] | None = None, types: tuple[str, ...] = ()
+) -> ModuleType:
+    """The skeleton of tests/bpf/NAME.bpf.c in this process, over the runtime in the repository."""
+    text = skeleton_text(BPF / f"{name}.bpf.c", folder, events=events, types=types, runtime="hatch_bpf.runtime")
+    (folder / "_bpf" / "kernels.json").write_text('{"format": 1, "kernels": {}}')
+    path = folder / f"{name}_skel.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location(f"{name}_skel", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def make_package(
+    source: Path, root: Path, *, events: Mapping[str, str] | None = None, types: tuple[str, ...] = ()
+) -> Package:
+    """A package holding one test program, as an installed wheel would have it."""
+    stem = source.name.removesuffix(".bpf.c")
+    bpf_dir = root / "demo" / "_bpf"
+    text = skeleton_text(source, root / "demo", events=events, types=types)
     (root / "demo" / "__init__.py").touch()
     (root / "demo" / f"{stem}_skel.py").write_text(text)
     (bpf_dir / "__init__.py").touch()

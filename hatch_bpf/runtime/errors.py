@@ -119,9 +119,9 @@ def unprivileged() -> bool:
 
 def _effective_capabilities() -> Optional[int]:
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        with open("/proc/self/status", "rb") as status:
             for line in status:
-                if line.startswith("CapEff:"):
+                if line.startswith(b"CapEff:"):
                     return int(line.split()[1], 16)
     except OSError:
         pass

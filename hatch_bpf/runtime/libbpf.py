@@ -385,10 +385,10 @@ _loaded: dict[str, Libbpf] = {}
 
 def load(path: Optional[str] = None) -> Libbpf:
     """The machine's libbpf, or the one at an explicit path. Raises `LibbpfNotFoundError` or `LibbpfTooOldError`."""
-    found = os.path.abspath(path) if path is not None else find()
-    if found not in _loaded:
-        _loaded[found] = Libbpf(found)
-    return _loaded[found]
+    key = "" if path is None else os.path.abspath(path)
+    if key not in _loaded:
+        _loaded[key] = Libbpf(key or find())
+    return _loaded[key]
 
 
 def find() -> str:

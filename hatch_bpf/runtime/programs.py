@@ -41,6 +41,7 @@ XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
 TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
 """`enum bpf_tc_attach_point`."""
 
+TRACEFS = ("/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events")
 LOG_LINES = 8
 """Lines of libbpf's that an attach error's message holds."""
 
@@ -288,6 +289,10 @@ class Program:
             message += "; use the attach_ method for its kind and say where to"
         if lines:
             message += "\n" + tail(lines, LOG_LINES)
+        if code == errno.ENOENT and not any(map(os.path.isdir, TRACEFS)):
+            message += (
+                "\n  tracefs is not mounted, which names tracepoints: mount -t tracefs tracefs /sys/kernel/tracing"
+            )
         return AttachError(message, errno=code)
 
     def _interface(self, interface: Union[str, int]) -> tuple[int, str]:

@@ -133,7 +133,7 @@ class RingBuffer(EventSource["E"]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._fence = threading.Lock()
-        self._reading = threading.Lock()
+        self._reading = threading.RLock()
         self._mapped = False
 
     def _map(self) -> None:
@@ -156,6 +156,16 @@ class RingBuffer(EventSource["E"]):
 
     def fileno(self) -> int:
         return self.fd
+
+    def _close(self) -> None:
+        with self._reading:
+            super()._close()
+            if self._mapped:
+                self._mapped = False
+                for view in (self._consumer, self._producer, self._headers, self._data):
+                    view.release()
+                self._consumer_pages.close()
+                self._pages.close()
 
     def _read(self) -> None:
         if self._fd < 0:

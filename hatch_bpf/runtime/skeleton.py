@@ -74,6 +74,8 @@ class _Object:
         self.links: list[Link] = []
         self.parts: list[Any] = []
         """Maps, programs and sections: told when the object goes, so that they never touch what is freed."""
+        self.globals: dict[str, Any] = {}
+        """Sections of global variables, by attribute: those of the phase that is on."""
         self.memfd = memfd
         """Where libbpf reads an embedded BTF from, until the load is over; else -1."""
         self._pid = os.getpid()
@@ -97,6 +99,14 @@ class _Object:
             raise PackageError(f"{self.name}: its object has no {kind} {name}: it is not the one of this skeleton")
         return pointer
 
+    def find_global(self, owner: object, spec: ObjectSpec, name: str) -> Any:
+        """A section by its attribute of `owner`."""
+        if name in self.globals:
+            return self.globals[name]
+        if any(name == section.attribute for section in spec.sections):
+            raise ClosedError(f"{name} of {self.name}: the skeleton is closed")
+        raise AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}")
+
     def close_memfd(self) -> None:
         if self.memfd >= 0:
             fd, self.memfd = self.memfd, -1
@@ -115,6 +125,7 @@ class _Object:
         for part in reversed(self.parts):
             part._close()
         self.parts.clear()
+        self.globals.clear()
         pointer, self.pointer = self.pointer, 0
         self.close_memfd()
         self.libbpf.bpf_object__close(pointer)
@@ -138,6 +149,7 @@ class Loaded:
 
     def __init__(self, held: _Object, spec: ObjectSpec, btf: Optional[BtfChoice], autoattach: frozenset[str]) -> None:
         self._held = held
+        self._spec = spec
         self._autoattach = autoattach
         self._finalizer = weakref.finalize(self, _finalize, held)
         self.btf = btf
@@ -158,7 +170,7 @@ class Loaded:
             writable = not section.name.startswith(".rodata")
             pointer = held.find_map(section.name)
             value, part = _globals.live(held.libbpf, pointer, section.cls, name=section.name, writable=writable)
-            setattr(self, section.attribute, value)
+            held.globals[section.attribute] = value
             if part is not None:
                 held.parts.append(part)
 
@@ -183,6 +195,14 @@ class Loaded:
         """Detach all, last first, and release everything. Doing it twice is harmless."""
         self._finalizer.detach()
         self._held.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._held.find_global(self, self._spec, name)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._held.globals]
 
     def __enter__(self: Any) -> Any:
         self._held.live()
@@ -332,7 +352,8 @@ class Opened(_Opened["LoadedT"]):
         self.maps = Maps(maps)
         self.programs = Programs(programs)
         for section in spec.sections:
-            setattr(self, section.attribute, _globals.initial_value(library, held.find_map(section.name), section))
+            value = _globals.initial_value(library, held.find_map(section.name), section)
+            held.globals[section.attribute] = value
 
     def load(self) -> LoadedT:
         """Create the maps, verify and load the programs. Raises `LoadError` and others, and is closed then."""
@@ -342,7 +363,8 @@ class Opened(_Opened["LoadedT"]):
             if self._uncovered is not None and any(p.core and self.programs[p.name].autoload for p in spec.programs):
                 raise self._uncovered
             for section in spec.sections:
-                _globals.set_initial_value(held.libbpf, held.find_map(section.name), getattr(self, section.attribute))
+                value = held.globals[section.attribute]
+                _globals.set_initial_value(held.libbpf, held.find_map(section.name), value)
             with Capture(held.libbpf) as lines:
                 result = held.libbpf.bpf_object__load(held.live())
                 code = ctypes.get_errno()
@@ -351,8 +373,7 @@ class Opened(_Opened["LoadedT"]):
             held.close_memfd()
             autoattach = frozenset(program.name for program in self.programs if program.autoattach)
             self._is_loaded = True
-            for section in spec.sections:
-                delattr(self, section.attribute)  # a value set here from now on would change nothing
+            held.globals.clear()  # a value set in these from now on would change nothing
             for part in held.parts:
                 part._close()
             held.parts.clear()
@@ -377,9 +398,14 @@ class Opened(_Opened["LoadedT"]):
         self.close()
 
     def __getattr__(self, name: str) -> Any:
-        if self.__dict__.get("_is_loaded") and any(name == section.attribute for section in self._spec.sections):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if self._is_loaded and any(name == section.attribute for section in self._spec.sections):
             raise ClosedError(f"{self._spec.source} is loaded; use {name} of what load() returned")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self._held.find_global(self, self._spec, name)
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._held.globals]
 
     def __repr__(self) -> str:
         state = "closed" if not self._held.pointer else "loaded" if self._is_loaded else "open"

@@ -1,0 +1,199 @@
+"""Programs attach to what they should, see what happens there, and no longer do once their link is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_bpf.runtime import errors
+from tests import needs, tracefs
+from tests.skeleton_package import load_skeleton
+
+
+@pytest.fixture(scope="module")
+def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_skeleton("attachments", tmp_path_factory.mktemp("attachments"))
+
+
+@pytest.fixture
+def skel(skeleton: Any) -> Iterator[Any]:
+    needs.root_bpf()
+    with skeleton.Attachments.open() as bpf, bpf.load() as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def loopback() -> Iterator[str]:
+    """The loopback interface of a network namespace of its own."""
+    clone_newnet = 0x40000000
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/self/ns/net") as before:
+        if libc.unshare(clone_newnet):
+            needs.missing("a network namespace needs root")
+        try:
+            subprocess.run([needs.tool("ip"), "link", "set", "lo", "up"], check=True)
+            yield "lo"
+        finally:
+            assert libc.setns(before.fileno(), clone_newnet) == 0
+
+
+@pytest.fixture
+def cgroup() -> Iterator[Path]:
+    """A cgroup of its own, with this process in it."""
+    root = needs.cgroup2()
+    folder = root / f"hatch-bpf-test-{os.getpid()}"
+    folder.mkdir()
+    own = next(line.split("::")[1].strip() for line in Path("/proc/self/cgroup").read_text().splitlines() if "::" in line)
+    try:
+        (folder / "cgroup.procs").write_text(str(os.getpid()))
+        yield folder
+    finally:
+        (root / own.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
+        folder.rmdir()
+
+
+def send_a_packet() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", ("127.0.0.1", 9))
+
+
+def test_tracepoint(skel: Any) -> None:
+    tracefs.mounted()
+    with skel.programs.on_tracepoint.attach_tracepoint("syscalls", "sys_enter_getppid", cookie=7) as link:
+        assert repr(link) == "<link of on_tracepoint, attached to tracepoint syscalls:sys_enter_getppid>"
+        os.getppid()
+        assert skel.bss.tracepoints == 3
+    os.getppid()
+    assert skel.bss.tracepoints == 3
+    assert skel.links == ()
+
+
+def test_raw_tracepoint_by_section_and_by_name(skel: Any) -> None:
+    with skel.programs.on_raw_tracepoint.attach():
+        os.getppid()
+    first = skel.bss.raw_tracepoints
+    assert first > 0
+    with skel.programs.nowhere.attach_raw_tracepoint("sys_exit"):
+        os.getppid()
+    second = skel.bss.raw_tracepoints
+    assert second > first
+    os.getppid()
+    assert skel.bss.raw_tracepoints == second
+
+
+@pytest.mark.parametrize("mode", ["auto", "skb"])
+def test_xdp(skel: Any, loopback: str, mode: str) -> None:
+    def shown() -> str:
+        return subprocess.run(["ip", "link", "show", loopback], capture_output=True, text=True, check=True).stdout
+
+    with skel.programs.on_xdp.attach_xdp(loopback, mode=mode):
+        assert "prog/xdp" in shown()
+        send_a_packet()
+        assert skel.bss.packets_xdp > 0
+        with pytest.raises(errors.AttachError, match="another XDP program is attached there"):
+            skel.programs.on_xdp.attach_xdp(loopback, mode=mode)
+    assert "prog/xdp" not in shown()
+
+
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_tc(skel: Any, loopback: str, direction: str) -> None:
+    with skel.programs.on_tc.attach_tc(loopback, direction) as link:
+        assert link.handle > 0
+        send_a_packet()
+        seen = skel.bss.packets_tc
+        assert seen > 0
+    send_a_packet()
+    assert skel.bss.packets_tc == seen
+    skel.programs.on_tc.attach_tc(loopback, direction).detach()  # the qdisc that is there is used again
+
+
+def test_cgroup(skel: Any, cgroup: Path) -> None:
+    with skel.programs.on_cgroup.attach_cgroup(cgroup):
+        send_a_packet()
+        seen = skel.bss.packets_cgroup
+        assert seen > 0
+    send_a_packet()
+    assert skel.bss.packets_cgroup == seen
+
+
+def test_uprobe(skel: Any) -> None:
+    tracefs.mounted()
+    libc = next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libc.so" in line)
+    with skel.programs.on_uprobe.attach_uprobe(libc, "getppid", pid=0):
+        os.getppid()
+        assert skel.bss.uprobes == 1
+
+
+def test_links_are_detached_last_first(skel: Any) -> None:
+    tracefs.mounted()
+    order: list[str] = []
+    links = [skel.programs.on_tracepoint.attach(), skel.programs.on_raw_tracepoint.attach()]
+    for link in links:
+        release = link._release
+        link._release = lambda link=link, release=release: (order.append(link.program.name), release())
+    skel.close()
+    assert order == ["on_raw_tracepoint", "on_tracepoint"]
+
+
+def test_all_is_released_even_if_a_detach_fails(skel: Any) -> None:
+    tracefs.mounted()
+    first, second = skel.programs.on_tracepoint.attach(), skel.programs.on_raw_tracepoint.attach()
+    release = second._release
+
+    def fail() -> None:
+        release()
+        raise errors.AttachError("it did not work")
+
+    second._release = fail
+    with pytest.raises(errors.AttachError, match="it did not work"):
+        skel.close()
+    assert not first.attached
+    assert repr(skel) == "<AttachmentsLoaded: closed>"
+
+
+def test_a_raw_tracepoint_link_can_be_pinned(skel: Any) -> None:
+    link = skel.programs.on_raw_tracepoint.attach()
+    with pytest.raises(errors.AttachError, match=r"can't be pinned to /tmp/no-bpf-file-system: E"):
+        link.pin("/tmp/no-bpf-file-system")
+
+
+@pytest.mark.parametrize(
+    ("attach", "message"),
+    [
+        (lambda p: p.on_cgroup.attach_cgroup("/no/such/cgroup"), "cgroup /no/such/cgroup: No such file or directory"),
+        (lambda p: p.on_xdp.attach_xdp("nosuchif0"), "interface nosuchif0: there is none of that name"),
+        (lambda p: p.on_tc.attach_tc("nosuchif0"), "interface nosuchif0: there is none of that name"),
+        (lambda p: p.on_tracepoint.attach_tracepoint("no", "such"), "tracepoint no:such: ENOENT"),
+        (lambda p: p.nowhere.attach_raw_tracepoint("no_such"), "raw tracepoint no_such: ENOENT"),
+        (lambda p: p.nowhere.attach(), "Operation not supported; use the attach_ method for its kind"),
+        (lambda p: p.on_xdp.attach(), "Operation not supported; use the attach_ method for its kind"),
+        (lambda p: p.on_uprobe.attach_uprobe("/no/such/binary", "f"), "uprobe /no/such/binary:f"),
+    ],
+)
+def test_an_attach_that_fails(skel: Any, attach: Any, message: str) -> None:
+    tracefs.mounted()
+    with pytest.raises(errors.AttachError, match=f"program .* can't be attached to .*{message}"):
+        attach(skel.programs)
+    assert skel.links == ()
+
+
+def test_modes_and_directions_are_checked(skel: Any) -> None:
+    with pytest.raises(ValueError, match="mode must be one of auto, skb, driver, hardware"):
+        skel.programs.on_xdp.attach_xdp("lo", mode="fast")
+    with pytest.raises(ValueError, match="direction must be one of ingress, egress"):
+        skel.programs.on_tc.attach_tc("lo", "sideways")
+
+
+def test_test_run(skel: Any) -> None:
+    run = skel.programs.on_xdp.test_run(b"\x01" * 64, repeat=3)
+    assert (run.result, run.data) == (2, b"\x01" * 64)
+    assert skel.bss.packets_xdp == 3
+    with pytest.raises(errors.AttachError, match="can't be test-run"):
+        skel.programs.on_uprobe.test_run(b"x")

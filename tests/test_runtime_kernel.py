@@ -1,0 +1,197 @@
+"""Which BTF is chosen: the rules, the index, os-release as distributions write it, files that are not in order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hatch_bpf import arch
+from hatch_bpf.runtime import kernel
+from hatch_bpf.runtime.errors import BpfError, KernelNotCoveredError, PackageError
+
+RELEASE = "5.4.0-42-generic"
+
+
+def host(
+    distro: str = "ubuntu", version: str = "20.04", machine: str = "x86_64", release: str = RELEASE
+) -> kernel.Host:
+    return kernel.Host(machine=machine, release=release, distro=distro, version=version)
+
+
+@pytest.fixture
+def bpf_dir(tmp_path: Path) -> Path:
+    (tmp_path / "btf").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def no_kernel_btf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(kernel, "KERNEL_BTF", str(tmp_path / "no-such-btf"))
+
+
+def embed(bpf_dir: Path, kernels: dict[str, bytes]) -> None:
+    index = {name: hashlib.sha256(data).hexdigest() for name, data in kernels.items()}
+    for name, data in kernels.items():
+        (bpf_dir / "btf" / f"{index[name][:16]}.btf").write_bytes(data)
+    (bpf_dir / "kernels.json").write_text(json.dumps({"format": 1, "kernels": index}))
+
+
+def test_machines_are_the_architectures_the_build_knows() -> None:
+    assert {
+        machine: known.name for known in arch.ARCHES.values() for machine in known.machines
+    } == kernel.ARCH_OF_MACHINE
+
+
+@pytest.mark.parametrize(
+    ("text", "distro", "version"),
+    [
+        ('PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n', "debian", "12"),
+        ('NAME="Ubuntu"\nVERSION_ID="20.04"\nID=ubuntu\nID_LIKE=debian\n', "ubuntu", "20.04"),
+        ('NAME="CentOS Linux"\nID="centos"\nID_LIKE="rhel fedora"\nVERSION_ID="7"\n', "centos", "7"),
+        ("NAME=Fedora\nID=fedora\nVERSION_ID=39\n", "fedora", "39"),
+        ("NAME='Amazon Linux'\nID='amzn'\nVERSION_ID='2'\n", "amzn", "2"),
+        ("# a comment\nID=arch\nBUILD_ID=rolling\n", "arch", ""),
+        ('ID=a\\$b\nVERSION_ID="1\\"2"\n', "a$b", '1"2'),
+        ("nonsense\n\n", "", ""),
+    ],
+)
+def test_os_release_as_distributions_write_it(text: str, distro: str, version: str) -> None:
+    fields = kernel.parse_os_release(text)
+    assert (fields.get("ID", ""), fields.get("VERSION_ID", "")) == (distro, version)
+
+
+@pytest.mark.parametrize(
+    ("index", "machine", "expected"),
+    [
+        pytest.param({f"ubuntu/20.04/x86_64/{RELEASE}": "a"}, host(), f"ubuntu/20.04/x86_64/{RELEASE}", id="exact"),
+        pytest.param(
+            {f"ubuntu/20.04/x86_64/{RELEASE}": "a"},
+            host("alpine", "3.19"),
+            f"ubuntu/20.04/x86_64/{RELEASE}",
+            id="in a container, a release embedded once is enough",
+        ),
+        pytest.param({f"//x86_64/{RELEASE}": "a"}, host(), f"//x86_64/{RELEASE}", id="a stated release"),
+        pytest.param(
+            {f"ubuntu/18.04/x86_64/{RELEASE}": "a", f"ubuntu/20.04/x86_64/{RELEASE}": "b"},
+            host(),
+            f"ubuntu/20.04/x86_64/{RELEASE}",
+            id="the distribution decides between namesakes",
+        ),
+        pytest.param(
+            {f"ubuntu/18.04/x86_64/{RELEASE}": "a", f"ubuntu/20.04/x86_64/{RELEASE}": "b"},
+            host("alpine", "3.19"),
+            None,
+            id="and nothing else does",
+        ),
+        pytest.param(
+            {f"ubuntu/18.04/x86_64/{RELEASE}": "a", f"ubuntu/20.04/x86_64/{RELEASE}": "a"},
+            host("alpine", "3.19"),
+            f"ubuntu/18.04/x86_64/{RELEASE}",
+            id="namesakes with one BTF are one",
+        ),
+        pytest.param({"ubuntu/20.04/x86_64/5.4.0-43-generic": "a"}, host(), None, id="never a near match"),
+        pytest.param({f"ubuntu/20.04/x86_64/{RELEASE}-debug": "a"}, host(), None, id="never a prefix"),
+        pytest.param({f"ubuntu/20.04/arm64/{RELEASE}": "a"}, host(), None, id="never another architecture"),
+        pytest.param(
+            {f"ubuntu/20.04/arm64/{RELEASE}": "a"},
+            host(machine="aarch64"),
+            f"ubuntu/20.04/arm64/{RELEASE}",
+            id="aarch64 is arm64",
+        ),
+        pytest.param({}, host(), None, id="nothing embedded"),
+    ],
+)
+def test_match(index: dict[str, str], machine: kernel.Host, expected: str | None) -> None:
+    assert kernel.match(index, machine) == expected
+
+
+def test_an_explicit_file_comes_first(bpf_dir: Path) -> None:
+    path = bpf_dir / "mine.btf"
+    path.write_bytes(b"x" * 10)
+    choice = kernel.choose_btf(str(bpf_dir), explicit=str(path))
+    assert (choice.source, choice.path, choice.size) == ("explicit", str(path), 10)
+    assert str(path) in str(choice)
+
+
+def test_an_explicit_file_that_is_not_there(bpf_dir: Path) -> None:
+    with pytest.raises(BpfError, match=r"the BTF file that was asked for, .*/no\.btf, can't be read: No such file"):
+        kernel.choose_btf(str(bpf_dir), explicit=str(bpf_dir / "no.btf"))
+
+
+def test_the_kernels_own_comes_second(bpf_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vmlinux").write_bytes(b"y" * 20)
+    monkeypatch.setattr(kernel, "KERNEL_BTF", str(tmp_path / "vmlinux"))
+    embed(bpf_dir, {kernel.host().kernel: b"embedded"})
+    choice = kernel.choose_btf(str(bpf_dir))
+    assert (choice.source, choice.size, choice.data) == ("kernel", 20, None)
+
+
+@pytest.mark.usefixtures("no_kernel_btf")
+def test_the_embedded_one_comes_last(bpf_dir: Path) -> None:
+    embed(bpf_dir, {kernel.host().kernel: b"embedded", "debian/12/x86_64/other": b"another"})
+    choice = kernel.choose_btf(str(bpf_dir))
+    assert (choice.source, choice.kernel, choice.data) == ("embedded", kernel.host().kernel, b"embedded")
+    assert choice.kernel in str(choice)
+
+
+@pytest.mark.usefixtures("no_kernel_btf")
+def test_a_kernel_that_is_not_covered(bpf_dir: Path) -> None:
+    embed(bpf_dir, {f"debian/12/x86_64/6.1.0-{i}-amd64": b"%d" % i for i in range(20)})
+    with pytest.raises(KernelNotCoveredError) as caught:
+        kernel.choose_btf(str(bpf_dir))
+    message = str(caught.value)
+    assert f"looked for {kernel.host().kernel}" in message
+    assert "it embeds 20: debian/12/x86_64/6.1.0-0-amd64, " in message
+    assert "and 8 more" in message
+    assert caught.value.wanted == kernel.host().kernel
+    assert len(caught.value.embedded) == 20
+
+
+@pytest.mark.usefixtures("no_kernel_btf")
+def test_namesakes_that_cannot_be_told_apart(bpf_dir: Path) -> None:
+    name = kernel.host().kernel.split("/", 2)[2]
+    embed(bpf_dir, {f"ubuntu/18.04/{name}": b"a", f"ubuntu/20.04/{name}": b"b"})
+    with pytest.raises(KernelNotCoveredError, match="several different kernels of that release"):
+        kernel.choose_btf(str(bpf_dir))
+
+
+@pytest.mark.usefixtures("no_kernel_btf")
+@pytest.mark.parametrize("damage", [b"", b"swapped!", None], ids=["truncated", "swapped", "gone"])
+def test_a_damaged_btf_never_reaches_libbpf(bpf_dir: Path, damage: bytes | None) -> None:
+    embed(bpf_dir, {kernel.host().kernel: b"embedded"})
+    (path,) = (bpf_dir / "btf").iterdir()
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(PackageError, match=r"reinstall the package"):
+        kernel.choose_btf(str(bpf_dir))
+
+
+@pytest.mark.usefixtures("no_kernel_btf")
+@pytest.mark.parametrize(
+    "index",
+    [None, "", "[]", "{}", '{"format": 1}', '{"format": 2, "kernels": {}}', '{"format": 1, "kernels": []}', "\x00"],
+)
+def test_a_damaged_index(bpf_dir: Path, index: str | None) -> None:
+    if index is not None:
+        (bpf_dir / "kernels.json").write_text(index)
+    with pytest.raises(PackageError, match=r"kernels\.json"):
+        kernel.choose_btf(str(bpf_dir))
+
+
+def test_a_sealed_memfd_cannot_be_changed() -> None:
+    fd = kernel.sealed_memfd("btf", b"the BTF")
+    try:
+        path = f"/proc/self/fd/{fd}"
+        assert Path(path).read_bytes() == b"the BTF"
+        for change in (lambda: os.write(fd, b"x"), lambda: os.ftruncate(fd, 0), lambda: os.truncate(path, 100)):
+            with pytest.raises(PermissionError):
+                change()
+        assert Path(path).read_bytes() == b"the BTF"
+    finally:
+        os.close(fd)
