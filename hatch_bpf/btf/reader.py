@@ -164,6 +164,21 @@ class Btf:
             raise BtfError(f"{self.source}: string offset {offset} is beyond the string section")
         return self.strings[start:end].decode("utf-8", "surrogateescape")
 
+    def tables(self) -> tuple[array[int], array[int]]:
+        """A copy of the type section's words, the base's first, and where in them each type begins, void left out.
+
+        For work on a whole kernel, where decoding each type would take seconds.
+        """
+        if self.base is None:
+            return self._words[:], self._starts[:]
+        words, starts = self.base.tables()
+        starts.extend(len(words) + start for start in self._starts)
+        return words + self._words, starts
+
+    def all_strings(self) -> bytes:
+        """The base's string section, if there is one, and this blob's: what string offsets point into."""
+        return self.strings if self.base is None else self.base.all_strings() + self.strings
+
     def resolve(self, type_id: int) -> tuple[int, t.Type]:
         """Look through typedefs, qualifiers and type tags: libbpf's skip_mods_and_typedefs().
 
@@ -350,18 +365,29 @@ def _read_header(data: bytes, source: str) -> Header:
     return Header(endian, flags, size, *bounds)
 
 
+class _Lengths(dict[int, int]):
+    """Length in words of a type, by the second of them: few differ, so that each is worked out once."""
+
+    def __missing__(self, info: int) -> int:
+        kind = t.Kind(info >> 24 & KIND_MASK)
+        if kind is t.Kind.VOID:
+            raise ValueError(info)
+        length = _FIXED_WORDS + _EXTRA_WORDS.get(kind, 0) + _WORDS_PER_ENTRY.get(kind, 0) * (info & VLEN_MASK)
+        self[info] = length
+        return length
+
+
 def _index_types(words: array[int], source: str) -> array[int]:
-    fixed = [_FIXED_WORDS + _EXTRA_WORDS.get(kind, 0) for kind in t.Kind]
-    per_entry = [_WORDS_PER_ENTRY.get(kind, 0) for kind in t.Kind]
     starts = array("I")
+    add, lengths = starts.append, _Lengths()
     at, end = 0, len(words)
-    while at < end - 1:
-        info = words[at + 1]
-        kind = info >> 24 & KIND_MASK
-        if not 0 < kind < len(fixed):
-            raise BtfError(f"{source}: type {len(starts) + 1} has kind {kind}, which is not known")
-        starts.append(at)
-        at += fixed[kind] + per_entry[kind] * (info & VLEN_MASK)
+    try:
+        while at < end - 1:
+            add(at)
+            at += lengths[words[at + 1]]
+    except ValueError as error:
+        kind = words[at + 1] >> 24 & KIND_MASK
+        raise BtfError(f"{source}: type {len(starts)} has kind {kind}, which is not known") from error
     if at != end:
         raise BtfError(f"{source}: type {len(starts)} is cut off at the end of the type section")
     return starts
