@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from setuptools import Command, Distribution
 from setuptools.command.build import build as build_command
+from setuptools.command.sdist import sdist as sdist_command
 from setuptools.errors import BaseError
 
 from hatch_bpf import pipeline, tree
@@ -49,7 +50,7 @@ class BuildBpf(Command):
         """Build. Raises setuptools' own kind of error, which it prints without a traceback."""
         try:
             project = _project(self, Path.cwd(), os.environ)
-            artifacts = pipeline.build(project, notify=lambda text: print(f"hatch-bpf: {text}", flush=True))
+            artifacts = pipeline.build(project, notify=_notify)
             if self.editable_mode:
                 tree.write(artifacts, root=project.root)
                 return
@@ -77,6 +78,19 @@ class BuildBpf(Command):
         return {}
 
 
+class Sdist(sdist_command):
+    """The sdist, with what was built in it, so that it installs where there is no clang."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        """setuptools' own, and then the artifacts. Raises setuptools' own kind of error."""
+        super().make_release_tree(base_dir, files)
+        try:
+            project = _project(self, Path.cwd(), os.environ)
+            tree.write(pipeline.build(project.without_host(), notify=_notify), root=Path(base_dir))
+        except HatchBpfError as error:
+            raise BaseError(f"hatch-bpf: {error}") from error
+
+
 def finalize(distribution: Distribution) -> None:
     """Entry point `setuptools.finalize_distribution_options`: add the step to `build`, if the project has the table."""
     if _table(Path.cwd()) is None:
@@ -85,6 +99,7 @@ def finalize(distribution: Distribution) -> None:
     step = ("build_bpf", None)
     distribution.cmdclass["build"] = type("build", (base,), {"sub_commands": [*base.sub_commands, step]})
     distribution.cmdclass["build_bpf"] = BuildBpf
+    distribution.cmdclass.setdefault("sdist", Sdist)
 
 
 def load_project(root: Path) -> Project | None:
@@ -100,6 +115,10 @@ def load_project(root: Path) -> Project | None:
         return _project(BuildBpf(distribution), root, os.environ)
     finally:
         os.chdir(here)
+
+
+def _notify(text: str) -> None:
+    print(f"hatch-bpf: {text}", flush=True)
 
 
 def _table(root: Path) -> Mapping[str, Any] | None:

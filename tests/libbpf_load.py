@@ -1,14 +1,22 @@
-"""Loading one program of an object through libbpf: what the kernel really says, to compare verdicts with."""
+"""Loading one program of an object through libbpf: what the kernel really says, to compare verdicts with.
+
+Standard library only: it also runs by itself inside the kernel lab, `libbpf_load.py [--btf FILE] OBJECT...`, and then
+prints a line of JSON for each program.
+"""
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import ctypes.util
+import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from tests import needs
+LIBRARY = "libbpf.so.1"
 
 
 @dataclass(frozen=True)
@@ -22,35 +30,59 @@ class Loaded:
     """What libbpf said, the verifier's log included."""
 
 
+class _OpenOptions(ctypes.Structure):
+    """The start of libbpf's `struct bpf_object_open_opts`."""
+
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        ("object_name", ctypes.c_char_p),
+        ("relaxed_maps", ctypes.c_bool),
+        ("pin_root_path", ctypes.c_char_p),
+        ("unused", ctypes.c_uint32),
+        ("kconfig", ctypes.c_char_p),
+        ("btf_custom_path", ctypes.c_char_p),
+    ]
+
+
 class Libbpf:
-    """As much of libbpf as loading a program takes."""
+    """As much of libbpf as loading a program takes. OSError where it is not installed."""
 
     def __init__(self) -> None:
-        path = ctypes.util.find_library("bpf")
-        if path is None:
-            needs.missing("libbpf.so is not installed")
-        self._lib = ctypes.CDLL(path, use_errno=True)
-        for name in ("bpf_object__open_mem", "bpf_object__next_program", "bpf_program__name"):
-            getattr(self._lib, name).restype = ctypes.c_void_p
-        self._lib.bpf_object__open_mem.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p]
-        self._lib.bpf_object__next_program.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-        self._lib.bpf_program__name.argtypes = [ctypes.c_void_p]
-        self._lib.bpf_program__set_autoload.argtypes = [ctypes.c_void_p, ctypes.c_bool]
-        self._lib.bpf_object__load.argtypes = [ctypes.c_void_p]
-        self._lib.bpf_object__close.argtypes = [ctypes.c_void_p]
+        self._lib = ctypes.CDLL(LIBRARY)
+        pointer, text = ctypes.c_void_p, ctypes.c_char_p
+        for name, result, arguments in (
+            ("bpf_object__open_mem", pointer, [text, ctypes.c_size_t, ctypes.POINTER(_OpenOptions)]),
+            ("bpf_object__next_program", pointer, [pointer, pointer]),
+            ("bpf_program__name", text, [pointer]),
+            ("bpf_program__set_autoload", ctypes.c_int, [pointer, ctypes.c_bool]),
+            ("bpf_object__load", ctypes.c_int, [pointer]),
+            ("bpf_object__close", None, [pointer]),
+            ("bpf_prog_load", ctypes.c_int, [ctypes.c_int, text, text, text, ctypes.c_size_t, pointer]),
+        ):
+            function = getattr(self._lib, name)
+            function.restype, function.argtypes = result, arguments
         self._libc = ctypes.CDLL(None)
-        self._libc.vsnprintf.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p]
+        self._libc.vsnprintf.argtypes = [text, ctypes.c_size_t, text, pointer]
 
-    def load_each(self, data: bytes) -> Iterator[Loaded]:
-        """Load every program of an object by itself, and let go of it again."""
+    def load_each(self, data: bytes, *, btf: str | None = None) -> Iterator[Loaded]:
+        """Load every program of an object by itself, relocated against `btf` if given, and let go of it again."""
         index = 0
-        while (loaded := self._load(data, index)) is not None:
+        while (loaded := self._load(data, index, btf)) is not None:
             yield loaded
             index += 1
 
-    def _load(self, data: bytes, index: int) -> Loaded | None:
+    def takes_socket_filter(self, insns: bytes) -> bool:
+        """Whether the kernel takes these instructions as a program of the simplest type."""
+        fd: int = self._lib.bpf_prog_load(1, b"test", b"GPL", insns, len(insns) // 8, None)
+        if fd < 0:
+            return False
+        os.close(fd)
+        return True
+
+    def _load(self, data: bytes, index: int, btf: str | None) -> Loaded | None:
+        options = _OpenOptions(size=ctypes.sizeof(_OpenOptions), btf_custom_path=btf.encode() if btf else None)
         with self._said() as lines:
-            handle = self._lib.bpf_object__open_mem(data, len(data), None)
+            handle = self._lib.bpf_object__open_mem(data, len(data), ctypes.byref(options))
             if not handle:
                 raise AssertionError(f"libbpf cannot open the object: {''.join(lines)}")
             try:
@@ -58,7 +90,7 @@ class Libbpf:
                 while program := self._lib.bpf_object__next_program(handle, program):
                     self._lib.bpf_program__set_autoload(program, position == index)
                     if position == index:
-                        chosen = ctypes.string_at(self._lib.bpf_program__name(program)).decode()
+                        chosen = self._lib.bpf_program__name(program).decode()
                     position += 1
                 if chosen is None:
                     return None
@@ -85,3 +117,19 @@ class Libbpf:
             yield lines
         finally:
             self._lib.libbpf_set_print(None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--btf")
+    parser.add_argument("objects", nargs="+")
+    options = parser.parse_args()
+    libbpf = Libbpf()
+    for path in options.objects:
+        for loaded in libbpf.load_each(Path(path).read_bytes(), btf=options.btf):
+            record = {"object": path, "program": loaded.program, "error": loaded.error, "log": loaded.log[-400:]}
+            print(json.dumps(record), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.libbpf_load import LIBRARY, Libbpf
+
 HOST_BTF = Path("/sys/kernel/btf/vmlinux")
 CGROUP2 = next(
     (Path(p) for p in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if Path(p, "cgroup.procs").exists()), None
@@ -43,6 +45,15 @@ def root_bpf() -> None:
     if os.geteuid() != 0:
         missing("loading BPF needs root")
     host_btf()
+
+
+def libbpf() -> Libbpf:
+    """libbpf 1.x, to load programs with."""
+    try:
+        return Libbpf()
+    except OSError:
+        missing(f"{LIBRARY} is not installed")
+        raise
 
 
 def cgroup2() -> Path:

@@ -23,7 +23,6 @@ from hatch_bpf.toolchain import find_toolchain
 from hatch_bpf.verdicts import Kind, ProgramVerdict, Verdict
 from tests import kernel_btfs, needs, objects
 from tests.btf_builder import RawBtf
-from tests.libbpf_load import Libbpf
 
 SOURCES = Path(__file__).parent / "bpf" / "portability"
 FILES = sorted(path.name for path in SOURCES.glob("*.bpf.c"))
@@ -94,7 +93,7 @@ def test_every_program_gets_the_verdict_that_its_name_says(kernel: str) -> None:
 def test_the_running_kernel_agrees(subtests_failed: list[str]) -> None:
     """A program that fails is refused, one that loads is taken, and a condition's other half tells which it is."""
     needs.root_bpf()
-    libbpf, kernel, btf = Libbpf(), host(), Btf(needs.host_btf().read_bytes(), source="host")
+    libbpf, kernel, btf = needs.libbpf(), host(), Btf(needs.host_btf().read_bytes(), source="host")
     compared = 0
     for file in FILES:
         for cpu in CPUS:
@@ -138,7 +137,7 @@ def _depends_on_the_machine(found: ProgramVerdict, obj: ObjectModel, error: int)
 
 def test_the_running_kernel_agrees_on_libbpf_tools(subtests_failed: list[str]) -> None:
     needs.root_bpf()
-    libbpf, kernel, btf = Libbpf(), host(), Btf(needs.host_btf().read_bytes(), source="host")
+    libbpf, kernel, btf = needs.libbpf(), host(), Btf(needs.host_btf().read_bytes(), source="host")
     models = objects.models()
     report = Checker(list(models.values())).check(KernelTypes(kernel, btf))
     by_name = {(found.object, found.program): found for found in report.programs}

@@ -143,8 +143,7 @@ class _GzipDecoder:
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
         plain = self._decoder.decompress(self._decoder.unconsumed_tail + data, max_length)
-        # a full buffer may mean that more is waiting inside, even with all the input taken
-        self.needs_input = not self._decoder.unconsumed_tail and len(plain) < max_length
+        self.needs_input = not self._decoder.unconsumed_tail
         return plain
 
 

@@ -1,0 +1,646 @@
+"""Walking programs as the verifier does: by hand-written instructions, and against the running kernel's verifier."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from hatch_bpf import reachability
+from hatch_bpf.abstract_values import OPAQUE, Settable, Value
+from hatch_bpf.bpf_object import Function
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.insns import AluOp, Class, Insn, JmpOp, Mode, decode
+from hatch_bpf.kernel_features import KernelFeatures, Verifier
+from hatch_bpf.linked_program import LinkedProgram, Reference, RefersTo
+from hatch_bpf.reachability import Code, Facts, Reach, analyse
+from hatch_bpf.uapi_names import helper_name
+from tests import kernel_btfs, needs
+
+NO_HELPER = 9999
+"""A call that stands for whatever the verifier refuses."""
+RANDOM = 7
+"""bpf_get_prandom_u32()"""
+DW, W, H, B = 0x18, 0x00, 0x08, 0x10
+
+
+def mov(dst: int, imm: int) -> Insn:
+    return Insn(Class.ALU64 | AluOp.MOV, dst, 0, 0, imm)
+
+
+def mov_reg(dst: int, src: int) -> Insn:
+    return Insn(Class.ALU64 | AluOp.MOV | 8, dst, src, 0, 0)
+
+
+def alu(op: AluOp, dst: int, imm: int, cls: Class = Class.ALU64) -> Insn:
+    return Insn(cls | op, dst, 0, 0, imm)
+
+
+def alu_reg(op: AluOp, dst: int, src: int, cls: Class = Class.ALU64) -> Insn:
+    return Insn(cls | op | 8, dst, src, 0, 0)
+
+
+def jump(op: JmpOp, dst: int, imm: int, off: int, cls: Class = Class.JMP) -> Insn:
+    return Insn(cls | op, dst, 0, off, imm)
+
+
+def jump_reg(op: JmpOp, dst: int, src: int, off: int, cls: Class = Class.JMP) -> Insn:
+    return Insn(cls | op | 8, dst, src, off, 0)
+
+
+def store(size: int, off: int, src: int) -> Insn:
+    return Insn(Class.STX | Mode.MEM | size, 10, src, off, 0)
+
+
+def store_imm(size: int, off: int, imm: int) -> Insn:
+    return Insn(Class.ST | Mode.MEM | size, 10, 0, off, imm)
+
+
+def load(size: int, dst: int, off: int, src: int = 10) -> Insn:
+    return Insn(Class.LDX | Mode.MEM | size, dst, src, off, 0)
+
+
+def call(helper: int) -> Insn:
+    return Insn(Class.JMP | JmpOp.CALL, 0, 0, 0, helper)
+
+
+HAZARD = call(NO_HELPER)
+EXIT = Insn(Class.JMP | JmpOp.EXIT, 0, 0, 0, 0)
+DATA = (Insn(0x18, 2, 0, 0, 0), Insn(0, 0, 0, 0, 0))
+"""r2 = address of a global; what it is, `program()` is told."""
+
+
+def encode(insns: Sequence[Insn]) -> bytes:
+    return b"".join(struct.pack("<BBhi", i.code, i.src << 4 | i.dst, i.off, i.imm) for i in insns)
+
+
+def program(
+    *insns: Insn,
+    functions: Sequence[tuple[int, bool]] = (),
+    calls: dict[int, int] | None = None,
+    addresses: dict[int, int] | None = None,
+    references: dict[int, Reference] | None = None,
+) -> LinkedProgram:
+    """`functions`: first slot of each subprogram, and whether it is global."""
+    starts = [0, *(start for start, _ in functions)]
+    ends = [*starts[1:], len(insns)]
+    linked = tuple(
+        Function(f"f{n}", "test", 8 * start, encode(insns[start:end]), is_global)
+        for n, (start, end, is_global) in enumerate(
+            zip(starts, ends, [False, *(is_global for _, is_global in functions)], strict=True)
+        )
+    )
+    return LinkedProgram(
+        program=linked[0],
+        functions=linked,
+        starts=tuple(starts),
+        insns=tuple(insns),
+        references=references or {},
+        calls=calls or {},
+        addresses=addresses or {},
+        kfunc_calls={},
+    )
+
+
+def walk(
+    linked: LinkedProgram,
+    *,
+    verifier: Verifier | None = None,
+    externs: dict[str, Value] | None = None,
+    data: Value = None,
+    immediates: dict[int, Value] | None = None,
+) -> Reach:
+    hazards = frozenset(slot for slot, insn in enumerate(linked.insns) if insn == HAZARD)
+    facts = Facts(hazards, immediates or {}, externs or {}, verifier or Verifier())
+
+    def read(_section: str, _offset: int, _size: int) -> Value:
+        return data
+
+    return analyse(Code(linked, read), facts)
+
+
+def is_reached(*insns: Insn, verifier: Verifier | None = None) -> bool:
+    reach = walk(program(*insns, EXIT), verifier=verifier)
+    assert reach.certain == bool(reach.hazards)
+    return reach.certain
+
+
+SKIP_HAZARD = (HAZARD, mov(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("op", "left", "right", "taken"),
+    [
+        (JmpOp.JEQ, 1, 1, True),
+        (JmpOp.JEQ, 1, 2, False),
+        (JmpOp.JNE, 1, 2, True),
+        (JmpOp.JGT, -1, 1, True),  # unsigned
+        (JmpOp.JSGT, -1, 1, False),
+        (JmpOp.JGE, 3, 3, True),
+        (JmpOp.JSGE, -3, -4, True),
+        (JmpOp.JLT, 2, 3, True),
+        (JmpOp.JSLT, -2, 3, True),
+        (JmpOp.JLE, 3, 3, True),
+        (JmpOp.JSLE, 3, -3, False),
+        (JmpOp.JSET, 6, 2, True),
+        (JmpOp.JSET, 6, 1, False),
+    ],
+)
+@pytest.mark.parametrize("cls", [Class.JMP, Class.JMP32])
+def test_comparisons_of_constants(op: JmpOp, left: int, right: int, taken: bool, cls: Class) -> None:
+    assert is_reached(mov(1, left), jump(op, 1, right, 1, cls), HAZARD, mov(0, 0)) != taken
+    assert is_reached(mov(1, left), mov(2, right), jump_reg(op, 1, 2, 1, cls), HAZARD, mov(0, 0)) != taken
+
+
+def test_32_bits_are_zero_extended() -> None:
+    minus_one = alu(AluOp.MOV, 1, -1, Class.ALU)
+    assert is_reached(minus_one, jump(JmpOp.JEQ, 1, -1, 1), *SKIP_HAZARD)
+    assert not is_reached(minus_one, jump(JmpOp.JEQ, 1, -1, 1, Class.JMP32), *SKIP_HAZARD)
+    assert not is_reached(minus_one, alu(AluOp.RSH, 1, 31), jump(JmpOp.JEQ, 1, 1, 1), *SKIP_HAZARD)
+
+
+@pytest.mark.parametrize(
+    ("op", "imm", "result"),
+    [
+        (AluOp.ADD, 3, 9),
+        (AluOp.SUB, 7, -1),
+        (AluOp.MUL, 3, 18),
+        (AluOp.AND, 4, 4),
+        (AluOp.OR, 1, 7),
+        (AluOp.XOR, 2, 4),
+        (AluOp.LSH, 2, 24),
+        (AluOp.RSH, 1, 3),
+        (AluOp.ARSH, 1, 3),
+    ],
+)
+def test_arithmetic_on_constants(op: AluOp, imm: int, result: int) -> None:
+    assert not is_reached(mov(1, 6), alu(op, 1, imm), jump(JmpOp.JEQ, 1, result, 1), *SKIP_HAZARD)
+    assert is_reached(mov(1, 6), alu(op, 1, imm), jump(JmpOp.JEQ, 1, result + 1, 1), *SKIP_HAZARD)
+
+
+@pytest.mark.parametrize("op", [AluOp.DIV, AluOp.MOD, AluOp.NEG, AluOp.END])
+def test_arithmetic_that_verifiers_give_up_on(op: AluOp) -> None:
+    imm = {AluOp.END: 64, AluOp.NEG: 0}.get(op, 1)
+    cls = Class.ALU if op is AluOp.END else Class.ALU64
+    for value in range(-6, 7, 6):
+        assert is_reached(mov(1, value), alu(op, 1, imm, cls), jump(JmpOp.JEQ, 1, value, 1), *SKIP_HAZARD)
+
+
+def test_what_differs_from_run_to_run_goes_both_ways() -> None:
+    assert is_reached(call(RANDOM), jump(JmpOp.JEQ, 0, 5, 1), *SKIP_HAZARD)
+    assert is_reached(call(RANDOM), jump(JmpOp.JNE, 0, 5, 1), *SKIP_HAZARD)
+
+
+def test_a_helper_forgets_its_arguments_and_keeps_the_rest() -> None:
+    assert not is_reached(mov(6, 1), call(RANDOM), jump(JmpOp.JEQ, 6, 1, 1), *SKIP_HAZARD)
+    assert is_reached(mov(0, 1), call(RANDOM), jump(JmpOp.JEQ, 0, 1, 1), *SKIP_HAZARD)
+
+
+def test_spilled_constants() -> None:
+    spill = (mov(1, 1), store(DW, -8, 1), call(RANDOM), load(DW, 2, -8), jump(JmpOp.JEQ, 2, 1, 1), *SKIP_HAZARD)
+    assert not is_reached(*spill)
+    assert is_reached(*spill, verifier=Verifier(follows_constants=False))
+
+
+def test_a_spilled_zero_is_known_to_every_verifier() -> None:
+    spill = (mov(1, 0), store(DW, -8, 1), call(RANDOM), load(DW, 2, -8), jump(JmpOp.JEQ, 2, 0, 1), *SKIP_HAZARD)
+    assert not is_reached(*spill, verifier=Verifier(False, False, False, False, False, False))
+    part = (mov(1, 0), store(DW, -8, 1), load(H, 2, -6), jump(JmpOp.JEQ, 2, 0, 1), *SKIP_HAZARD)
+    assert not is_reached(*part)
+
+
+def test_a_zeroed_area_stays_zero_around_what_is_written_into_it() -> None:
+    zero = (mov(1, 0), store(DW, -8, 1), call(RANDOM), store(B, -5, 0))
+    assert not is_reached(*zero, load(H, 2, -8), jump(JmpOp.JEQ, 2, 0, 1), *SKIP_HAZARD)
+    assert not is_reached(*zero, load(W, 2, -4), jump(JmpOp.JEQ, 2, 0, 1), *SKIP_HAZARD)
+    assert is_reached(*zero, load(W, 2, -8), jump(JmpOp.JEQ, 2, 0, 1), *SKIP_HAZARD)
+
+
+def test_small_spills_depend_on_the_verifier() -> None:
+    spill = (mov(1, 1), store(W, -8, 1), load(W, 2, -8), jump(JmpOp.JEQ, 2, 1, 1), *SKIP_HAZARD)
+    assert not is_reached(*spill)
+    assert is_reached(*spill, verifier=Verifier(follows_small_spills=False))
+    in_the_middle = (mov(1, 1), store(W, -4, 1), load(W, 2, -4), jump(JmpOp.JEQ, 2, 1, 1), *SKIP_HAZARD)
+    assert is_reached(*in_the_middle)
+
+
+def test_stores_of_immediates_depend_on_the_verifier() -> None:
+    spill = (store_imm(DW, -8, 1), load(DW, 2, -8), jump(JmpOp.JEQ, 2, 1, 1), *SKIP_HAZARD)
+    assert not is_reached(*spill)
+    assert is_reached(*spill, verifier=Verifier(follows_immediate_stores=False))
+
+
+def test_exclusive_or_depends_on_the_verifier() -> None:
+    negated = (mov(1, 1), alu(AluOp.XOR, 1, 1), jump(JmpOp.JEQ, 1, 0, 1), *SKIP_HAZARD)
+    assert not is_reached(*negated)
+    assert is_reached(*negated, verifier=Verifier(follows_xor=False))
+
+
+def test_old_verifiers_decide_equality_only() -> None:
+    old = Verifier(follows_constants=False)
+    assert not is_reached(mov(1, 1), jump(JmpOp.JEQ, 1, 1, 1), *SKIP_HAZARD, verifier=old)
+    assert is_reached(mov(1, 1), jump(JmpOp.JGT, 1, 0, 1), *SKIP_HAZARD, verifier=old)
+    assert is_reached(mov(1, 1), jump(JmpOp.JEQ, 1, 1, 1, Class.JMP32), *SKIP_HAZARD, verifier=old)
+    assert is_reached(mov(1, 1), mov(2, 1), jump_reg(JmpOp.JEQ, 1, 2, 1), *SKIP_HAZARD, verifier=old)
+
+
+def test_a_pointer_to_the_stack_lets_a_helper_write_there() -> None:
+    probe_read, lookup = 113, 1
+    for helper, overwrites in ((probe_read, True), (lookup, False)):
+        code = (
+            mov(6, 1),
+            store(DW, -8, 6),
+            mov_reg(1, 10),
+            alu(AluOp.ADD, 1, -8),
+            mov(2, 8),
+            call(helper),
+            load(DW, 3, -8),
+            jump(JmpOp.JEQ, 3, 1, 1),
+        )
+        assert is_reached(*code, *SKIP_HAZARD) == overwrites
+    below = (
+        mov(6, 1),
+        store(DW, -8, 6),
+        mov_reg(1, 10),
+        alu(AluOp.ADD, 1, -16),
+        mov(2, 8),
+        call(probe_read),
+        load(DW, 3, -8),
+        jump(JmpOp.JEQ, 3, 1, 1),
+    )
+    assert not is_reached(*below, *SKIP_HAZARD)
+
+
+def test_a_store_at_an_unknown_place_forgets_the_stack() -> None:
+    code = (
+        mov(6, 1),
+        store(DW, -8, 6),
+        call(RANDOM),
+        alu(AluOp.AND, 0, 8),
+        mov_reg(1, 10),
+        alu_reg(AluOp.SUB, 1, 0),
+        Insn(Class.STX | Mode.MEM | DW, 1, 0, -8, 0),
+        load(DW, 3, -8),
+        jump(JmpOp.JEQ, 3, 1, 1),
+    )
+    assert is_reached(*code, *SKIP_HAZARD)
+
+
+def test_a_pointer_that_only_one_path_has_may_still_be_written_through() -> None:
+    """Where states are joined, `perhaps a pointer to the stack` must not become `no pointer`."""
+    one_path = [
+        mov(6, 1),
+        store(DW, -8, 6),
+        mov_reg(7, 10),
+        alu(AluOp.ADD, 7, -8),
+        mov(9, 0),
+    ]
+    branches = []
+    for number in range(2 * reachability.MAX_STATES):
+        branches += [call(RANDOM), jump(JmpOp.JEQ, 0, number, 1), alu(AluOp.ADD, 9, 1 << number)]
+    write = [
+        call(RANDOM),
+        jump(JmpOp.JEQ, 0, 77, 1),
+        mov(7, 0),
+        jump(JmpOp.JEQ, 7, 0, 1),
+        Insn(Class.STX | Mode.MEM | DW, 7, 0, 0, 0),
+        load(DW, 3, -8),
+        alu_reg(AluOp.ADD, 3, 9),
+        alu_reg(AluOp.SUB, 3, 9),
+        load(DW, 3, -8),
+        jump(JmpOp.JEQ, 3, 1, 1),
+    ]
+    assert is_reached(*one_path, *branches, *write, *SKIP_HAZARD)
+
+
+def test_loops_end() -> None:
+    counted = (mov(6, 0), call(RANDOM), alu(AluOp.ADD, 6, 1), jump(JmpOp.JLT, 6, 1000, -3))
+    assert is_reached(*counted, HAZARD)
+    assert is_reached(call(RANDOM), jump(JmpOp.JNE, 0, 5, -2), HAZARD)
+    assert not is_reached(*counted, mov(7, 3), jump(JmpOp.JEQ, 7, 3, 1), *SKIP_HAZARD)
+
+
+def test_joining_at_once_still_comes_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (call(RANDOM), jump(JmpOp.JEQ, 0, 1, 1), mov(6, 1), jump(JmpOp.JEQ, 6, 1, 1), *SKIP_HAZARD)
+    guarded = (mov(6, 1), call(RANDOM), jump(JmpOp.JEQ, 0, 1, 0), jump(JmpOp.JEQ, 6, 1, 1), *SKIP_HAZARD)
+    monkeypatch.setattr(reachability, "MAX_SEGMENTS", 1)
+    assert is_reached(mov(6, 0), *code)
+    assert not is_reached(*guarded)
+
+
+CFG = Settable(frozenset({"cfg"}))
+AT_2 = {0: Reference(RefersTo.DATA, ".rodata", 0)}
+
+
+def test_a_branch_fixed_at_load_makes_a_condition() -> None:
+    linked = program(*DATA, load(W, 1, 0, 2), jump(JmpOp.JEQ, 1, 0, 1), *SKIP_HAZARD, EXIT, references=AT_2)
+    reach = walk(linked, data=CFG)
+    assert not reach.certain
+    (exposure,) = reach.hazards.values()
+    assert not exposure.certain
+    assert exposure.conditions == {"cfg"}
+    assert walk(linked, data=0).hazards == {}
+    assert walk(linked, data=1).certain
+    # an old verifier reads nothing from the map, so for it the value differs from run to run
+    assert walk(linked, data=CFG, verifier=Verifier(reads_frozen_maps=False)).certain
+
+
+def test_a_hazard_on_each_side_of_a_condition_is_certain() -> None:
+    linked = program(
+        *DATA,
+        load(W, 1, 0, 2),
+        jump(JmpOp.JEQ, 1, 0, 2),
+        HAZARD,
+        jump(JmpOp.JEQ, 10, 0, 1),
+        HAZARD,
+        mov(0, 0),
+        EXIT,
+        references=AT_2,
+    )
+    reach = walk(linked, data=CFG)
+    assert reach.certain
+    assert [exposure.certain for exposure in reach.hazards.values()] == [False, True]
+
+
+def test_a_condition_that_is_tested_again_is_remembered() -> None:
+    again = program(
+        *DATA,
+        load(W, 6, 0, 2),
+        jump(JmpOp.JNE, 6, 0, 2),
+        call(RANDOM),
+        jump(JmpOp.JNE, 6, 0, 1),
+        mov(0, 0),
+        jump(JmpOp.JNE, 6, 0, 1),
+        jump(JmpOp.JEQ, 6, 0, 1),
+        *SKIP_HAZARD,
+        EXIT,
+        references=AT_2,
+    )
+    reach = walk(again, data=CFG)
+    assert not reach.certain
+    assert {name for exposure in reach.hazards.values() for name in exposure.conditions} == {"cfg"}
+
+
+@pytest.mark.parametrize(
+    ("op", "imm", "verdict"),
+    [
+        (JmpOp.JLT, 100, "hazard"),  # all values are 100 or more
+        (JmpOp.JLT, 121, "none"),
+        (JmpOp.JLT, 110, "condition"),
+        (JmpOp.JGE, 100, "none"),
+        (JmpOp.JGE, 121, "hazard"),
+        (JmpOp.JSGE, 100, "none"),
+        (JmpOp.JGT, 120, "hazard"),
+        (JmpOp.JEQ, 99, "hazard"),
+        (JmpOp.JEQ, 105, "condition"),
+        (JmpOp.JNE, 99, "none"),
+    ],
+)
+@pytest.mark.parametrize("extended", [False, True])
+def test_bounds_of_what_is_fixed_at_load(op: JmpOp, imm: int, verdict: str, extended: bool) -> None:
+    """As for LINUX_KERNEL_VERSION where the patch level isn't known; clang zero-extends by two shifts."""
+    shifts = (alu(AluOp.LSH, 1, 32), alu(AluOp.RSH, 1, 32)) if extended else ()
+    linked = program(*DATA, load(W, 1, 0, 2), *shifts, jump(op, 1, imm, 1), *SKIP_HAZARD, EXIT, references=AT_2)
+    reach = walk(linked, data=Settable(frozenset({"v"}), 100, 120))
+    found = "hazard" if reach.certain else "condition" if reach.hazards else "none"
+    assert found == verdict
+
+
+def test_externs() -> None:
+    symbol = {0: Reference(RefersTo.KSYM, "sym")}
+    linked = program(*DATA, jump(JmpOp.JEQ, 2, 0, 1), *SKIP_HAZARD, EXIT, references=symbol)
+    assert walk(linked, externs={"sym": 0}).hazards == {}
+    assert walk(linked, externs={"sym": None}).certain
+    assert walk(linked, externs={"sym": CFG}).hazards[3].conditions == {"cfg"}
+    version = {0: Reference(RefersTo.KCONFIG, "V")}
+    linked = program(*DATA, load(W, 1, 0, 2), jump(JmpOp.JEQ, 1, 5, 1), *SKIP_HAZARD, EXIT, references=version)
+    assert walk(linked, externs={"V": 5}).hazards == {}
+    assert walk(linked, externs={"V": 6}).certain
+    assert walk(linked).hazards[4].conditions == {"V"}
+
+
+def test_numbers_that_relocation_puts_in() -> None:
+    linked = program(mov(1, 1), jump(JmpOp.JEQ, 1, 1, 1), *SKIP_HAZARD, EXIT)
+    assert walk(linked).hazards == {}
+    assert walk(linked, immediates={0: 0}).certain
+    kept_back = walk(linked, immediates={0: OPAQUE})
+    assert kept_back.depends_on_opaque
+    assert kept_back.certain
+    unused = program(mov(1, 1), mov(2, 2), jump(JmpOp.JEQ, 2, 2, 1), *SKIP_HAZARD, EXIT)
+    assert not walk(unused, immediates={0: OPAQUE}).depends_on_opaque
+
+
+def _with_subprogram(argument: int, *, is_global: bool) -> LinkedProgram:
+    """Calls f1(argument), which meets the hazard unless the argument is 1."""
+    pseudo = Insn(Class.JMP | JmpOp.CALL, 0, 1, 0, 1)
+    main = (mov(1, argument), pseudo, EXIT)
+    return program(*main, jump(JmpOp.JEQ, 1, 1, 1), HAZARD, mov(0, 0), EXIT, functions=[(3, is_global)], calls={1: 1})
+
+
+def test_a_static_subprogram_is_walked_with_its_arguments() -> None:
+    assert walk(_with_subprogram(1, is_global=False)).hazards == {}
+    assert walk(_with_subprogram(0, is_global=False)).certain
+
+
+def test_a_global_subprogram_is_walked_for_any_arguments() -> None:
+    assert walk(_with_subprogram(1, is_global=True)).certain
+
+
+def test_a_global_subprogram_that_is_not_called() -> None:
+    pseudo = Insn(Class.JMP | JmpOp.CALL, 0, 1, 0, 3)
+    linked = program(
+        mov(1, 1),
+        jump(JmpOp.JEQ, 1, 1, 1),
+        pseudo,
+        mov(0, 0),
+        EXIT,
+        HAZARD,
+        mov(0, 0),
+        EXIT,
+        functions=[(5, True)],
+        calls={2: 1},
+    )
+    assert walk(linked).hazards == {}
+    assert walk(linked, verifier=Verifier(skips_uncalled_globals=False)).certain
+
+
+def test_a_subprogram_returns_to_each_caller_with_what_it_has() -> None:
+    """f1 returns its argument; the callers compare what they get, and r6, which is theirs."""
+    linked = program(
+        mov(6, 5),
+        mov(1, 3),
+        Insn(Class.JMP | JmpOp.CALL, 0, 1, 0, 7),
+        jump(JmpOp.JNE, 0, 3, 5),
+        mov(1, 4),
+        Insn(Class.JMP | JmpOp.CALL, 0, 1, 0, 4),
+        jump(JmpOp.JNE, 0, 4, 2),
+        jump(JmpOp.JEQ, 6, 5, 1),
+        HAZARD,
+        EXIT,
+        mov_reg(0, 1),
+        mov(6, 9),
+        EXIT,
+        functions=[(10, False)],
+        calls={2: 1, 5: 1},
+    )
+    assert walk(linked).hazards == {}
+
+
+def test_a_subprogram_writes_into_its_callers_frame() -> None:
+    linked = program(
+        mov(1, 1),
+        store(DW, -8, 1),
+        mov_reg(1, 10),
+        alu(AluOp.ADD, 1, -8),
+        Insn(Class.JMP | JmpOp.CALL, 0, 1, 0, 4),
+        load(DW, 2, -8),
+        jump(JmpOp.JEQ, 2, 1, 1),
+        HAZARD,
+        EXIT,
+        mov(2, 2),
+        Insn(Class.STX | Mode.MEM | DW, 1, 2, 0, 0),
+        mov(0, 0),
+        EXIT,
+        functions=[(9, False)],
+        calls={4: 1},
+    )
+    assert walk(linked).certain
+
+
+def test_recursion_ends() -> None:
+    linked = program(
+        Insn(Class.JMP | JmpOp.CALL, 0, 1, 0, 1), EXIT, Insn(Class.JMP | JmpOp.CALL, 0, 1, 0, -1), HAZARD, EXIT,
+        functions=[(2, False)], calls={0: 1, 2: 1},
+    )  # fmt: skip
+    assert walk(linked).certain
+
+
+def test_a_callback_is_walked_if_its_helper_is_called() -> None:
+    def linked(guard: int) -> LinkedProgram:
+        return program(
+            mov(6, guard),
+            jump(JmpOp.JEQ, 6, 0, 3),
+            *DATA,
+            call(181),
+            mov(0, 0),
+            EXIT,
+            HAZARD,
+            EXIT,
+            functions=[(7, False)],
+            addresses={2: 1},
+        )
+
+    assert walk(linked(1)).certain
+    assert walk(linked(0)).hazards == {}
+
+
+def test_helpers_that_only_read_are_the_ones_that_are_meant() -> None:
+    names = sorted(helper_name(number) for number in reachability.READING_HELPERS)
+    assert names == [
+        "bpf_map_delete_elem",
+        "bpf_map_lookup_elem",
+        "bpf_map_push_elem",
+        "bpf_map_update_elem",
+        "bpf_perf_event_output",
+        "bpf_ringbuf_output",
+        "bpf_trace_printk",
+    ]
+
+
+@dataclass
+class _Generator:
+    """Random programs that use registers and the stack in order, so that only the hazard is refused."""
+
+    random: random.Random
+
+    REGISTERS = (6, 7, 8, 9)
+    SLOTS = (-8, -16, -24)
+
+    def program(self) -> list[Insn]:
+        """With a harmless call where the hazard is to be."""
+        choose = self.random.choice
+        head = [call(RANDOM)]
+        for register in self.REGISTERS:
+            head.append(choose([mov(register, self.number()), mov_reg(register, 0)]))
+        head += [mov(0, 0), *(store(DW, slot, choose(self.REGISTERS)) for slot in self.SLOTS)]
+        body: list[list[Insn]] = [self.step() for _ in range(self.random.randint(4, 25))]
+        body.insert(self.random.randint(len(body) // 2, len(body)), [call(RANDOM)])
+        code = [insn for step in body for insn in step]
+        # jumps were made with offsets counted in steps; they lead forward, and never behind the end
+        ends = [0]
+        for step in body:
+            ends.append(ends[-1] + len(step))
+        result, position = [], 0
+        for number, step in enumerate(body):
+            for insn in step:
+                if insn.is_branch:
+                    target = ends[min(number + 1 + insn.off, len(body))]
+                    insn = insn._replace(off=target - position - 1)
+                result.append(insn)
+                position += 1
+        assert len(result) == len(code)
+        return [*head, *result, mov(0, 0), EXIT]
+
+    def number(self) -> int:
+        return self.random.choice([0, 0, 1, 1, 2, 3, 5, 8, 64, 255, 4096, -1, -2, -8, 0x7FFFFFFF, -0x80000000])
+
+    def step(self) -> list[Insn]:
+        choose = self.random.choice
+        dst, src = choose(self.REGISTERS), choose(self.REGISTERS)
+        cls = choose([Class.ALU64, Class.ALU64, Class.ALU])
+        slot, size = choose(self.SLOTS), choose([DW, DW, DW, W, H, B])
+        inside = choose([0, 0, 0, 4]) if size == W else 0
+        kind = self.random.random()
+        if kind < 0.12:
+            return [mov(dst, self.number())]
+        if kind < 0.30:
+            op = choose([AluOp.ADD, AluOp.SUB, AluOp.MUL, AluOp.AND, AluOp.OR, AluOp.XOR, AluOp.MOV])
+            return [choose([alu(op, dst, self.number(), cls), alu_reg(op, dst, src, cls)])]
+        if kind < 0.38:
+            op = choose([AluOp.LSH, AluOp.RSH, AluOp.ARSH])
+            return [alu(op, dst, self.random.randrange(64 if cls is Class.ALU64 else 32), cls)]
+        if kind < 0.43:
+            return [choose([alu(AluOp.DIV, dst, 3, cls), alu(AluOp.MOD, dst, 7, cls), alu(AluOp.NEG, dst, 0, cls)])]
+        if kind < 0.56:
+            return [choose([store(size, slot + inside, src), store_imm(size, slot + inside, self.number())])]
+        if kind < 0.69:
+            return [load(size, dst, slot + inside)]
+        jump_cls = choose([Class.JMP, Class.JMP, Class.JMP32])
+        condition = choose([JmpOp.JEQ, JmpOp.JNE, JmpOp.JEQ, JmpOp.JNE, JmpOp.JGT, JmpOp.JGE, JmpOp.JLT, JmpOp.JLE,
+                     JmpOp.JSGT, JmpOp.JSGE, JmpOp.JSLT, JmpOp.JSLE, JmpOp.JSET])  # fmt: skip
+        ahead = self.random.randint(0, 3)
+        return [
+            choose(
+                [jump(condition, dst, self.number(), ahead, jump_cls), jump_reg(condition, dst, src, ahead, jump_cls)]
+            )
+        ]
+
+
+def test_never_says_dead_of_what_the_kernel_walks() -> None:
+    """Random programs with one instruction that the kernel refuses if it comes to it, and knows to be dead else."""
+    needs.root_bpf()
+    libbpf = needs.libbpf()
+    verifier = KernelFeatures(Btf(needs.host_btf().read_bytes(), source="host")).verifier
+    generator = _Generator(random.Random(20240229))
+    counts = {(walked, reached): 0 for walked in (False, True) for reached in (False, True)}
+    for _ in range(50_000 if kernel_btfs.FULL else 1_500):
+        harmless = generator.program()
+        at = max(slot for slot, insn in enumerate(harmless) if insn.is_call)
+        harmful = [*harmless[:at], HAZARD, *harmless[at + 1 :]]
+        reached = walk(program(*harmful), verifier=verifier).certain
+        walked = not libbpf.takes_socket_filter(encode(harmful))
+        if walked and not libbpf.takes_socket_filter(encode(harmless)):
+            continue  # refused for another reason
+        counts[walked, reached] += 1
+        assert reached or not walked, "\n".join(map(str, harmful))
+    # both happen often, and most of what the kernel knows to be dead is known to be dead here
+    assert counts[True, True] > 100
+    assert counts[False, False] > 2 * counts[False, True]
+
+
+def test_instructions_survive_encoding() -> None:
+    insns = [mov(1, -1), alu_reg(AluOp.ADD, 1, 2), load(B, 3, -7), store_imm(W, -4, 1 << 30), HAZARD, EXIT]
+    assert decode(encode(insns)) == tuple(insns)
