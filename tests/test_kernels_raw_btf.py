@@ -65,6 +65,12 @@ def test_headers_that_are_not_a_kernels(at: int, value: int) -> None:
     assert raw_btf.find_btf(bytes(data)) is None
 
 
+def test_strings_without_an_end() -> None:
+    data = kernel_images.btf("int")[:-1] + b"x"
+    with pytest.raises(KernelError, match="cut off, or not of a whole kernel"):
+        raw_btf.check_btf(data, "FILE")
+
+
 def test_a_modules_btf_is_refused() -> None:
     data = bytearray(kernel_images.btf("int"))
     # a module's strings go on where the kernel's end, so they don't start with the empty string
