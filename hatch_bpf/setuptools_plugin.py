@@ -132,7 +132,7 @@ def _table(root: Path) -> Mapping[str, Any] | None:
     return table
 
 
-def _project(command: Command, root: Path, environ: Mapping[str, str]) -> Project:
+def _project(command: Command | sdist_command, root: Path, environ: Mapping[str, str]) -> Project:
     table = _table(root) or {}
     if not isinstance(table, Mapping):
         raise ConfigError([Fault(KEY, "must be a table")])

@@ -65,14 +65,32 @@ version = "1"
 """
 
 
+SETUPTOOLS_PYPROJECT = """\
+[build-system]
+requires = ["setuptools>=64", "hatch-bpf"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "demo"
+version = "1"
+
+[tool.hatch-bpf]
+{options}
+"""
+
+
 def make_project(
-    folder: Path, *, options: str = 'archs = ["x86_64"]', sources: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    options: str = 'archs = ["x86_64"]',
+    sources: Mapping[str, str] | None = None,
+    pyproject: str = PYPROJECT,
 ) -> Path:
-    """Write a hatchling project with the package `demo`; `sources` are program sources by path, relative to it."""
+    """Write a project with the package `demo`; `sources` are program sources by path, relative to it."""
     package = folder / "src" / "demo"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    (folder / "pyproject.toml").write_text(PYPROJECT.format(options=options))
+    (folder / "pyproject.toml").write_text(pyproject.format(options=options))
     for name, text in ({"prog.bpf.c": PROGRAM} if sources is None else sources).items():
         path = package / name
         path.parent.mkdir(parents=True, exist_ok=True)
