@@ -136,7 +136,7 @@ def _project(command: Command | sdist_command, root: Path, environ: Mapping[str,
     table = _table(root) or {}
     if not isinstance(table, Mapping):
         raise ConfigError([Fault(KEY, "must be a table")])
-    build_py = command.get_finalized_command("build_py")
+    build_py: Any = command.get_finalized_command("build_py")
     # a package's folder in the source tree -> its folder in the wheel
     folders = {
         PurePosixPath(Path(build_py.get_package_dir(package)).as_posix()): PurePosixPath(*package.split("."))
