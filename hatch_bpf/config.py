@@ -55,7 +55,7 @@ class Config:
     """sha256 of the options that what is built depends on, as they are written: an earlier build's tells a change."""
 
 
-_KEYS = (
+OPTIONS = (
     "programs",
     "archs",
     "btf-archive",
@@ -77,7 +77,7 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
     Raises `ConfigError` with every fault there is.
     """
     reader = _Reader(table, key)
-    reader.reject_unknown(_KEYS)
+    reader.reject_unknown(OPTIONS)
     archs = _archs(reader)
     config = Config(
         programs=reader.strings("programs"),
