@@ -186,15 +186,20 @@ class Matcher:
         self._by_name: dict[str, tuple[int, ...]] = {}
 
     def candidates(self, local: Btf, type_id: int) -> tuple[int, ...]:
-        """Ids of the target's types that may stand for a local type: its name, flavors aside, and its kind."""
+        """Ids of the target's types that may stand for a local type: its name, flavors aside, and its kind.
+
+        A module's own types count only where its base has none.
+        """
         name = essential_name(local.name(type_id))
         if name not in self._by_name:
             flavors = (flavor for flavor in self.target.flavors(name) if essential_name(flavor) == name)
             names = {name} if essential_name(name) == name else set()
-            ids = {found for flavor in names.union(flavors) for found in self.target.find(flavor)}
-            self._by_name[name] = tuple(sorted(ids))
+            named = {found for flavor in names.union(flavors) for found in self.target.find(flavor)}
+            self._by_name[name] = tuple(sorted(named))
         kind = local.kind(type_id)
-        return tuple(found for found in self._by_name[name] if _kinds_compatible(kind, self.target.kind(found)))
+        ids = tuple(found for found in self._by_name[name] if _kinds_compatible(kind, self.target.kind(found)))
+        in_base = tuple(found for found in ids if found < self.target.first_id)
+        return in_base or ids
 
     def resolve(self, local: Btf, relo: CoreRelo) -> Resolution:
         """Resolve one record by itself. Raises `RelocationError`."""

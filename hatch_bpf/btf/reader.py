@@ -217,9 +217,13 @@ class Btf:
         """4 or 8, guessed from the size of `long` as libbpf's determine_ptr_size() does; 8 when it isn't there."""
         if self.base is not None:
             return self.base.pointer_size
-        longs = sorted(type_id for name in _LONG_NAMES for type_id in self.find(name, t.Kind.INT))
-        sizes = (self._words[self._start(type_id) + 2] for type_id in longs)
-        return next((size for size in sizes if size in (4, 8)), 8)
+        words = self._words
+        for start in self._starts:  # it is among the first few
+            name, info, size = words[start : start + _FIXED_WORDS]
+            is_int = info >> 24 & KIND_MASK == t.Kind.INT
+            if is_int and size in (4, 8) and self.string(name) in _LONG_NAMES:
+                return size
+        return 8
 
     @cached_property
     def _name_offsets(self) -> array[int]:
