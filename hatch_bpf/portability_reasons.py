@@ -12,9 +12,9 @@ from dataclasses import replace
 
 from hatch_bpf import uapi_names
 from hatch_bpf.bpf_object import Function, MapDef, ObjectModel
-from hatch_bpf.btf.ext import CoreReloKind
-from hatch_bpf.core_relo import ENUMVAL_KINDS, Resolution, Spec
-from hatch_bpf.errors import RelocationError
+from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
+from hatch_bpf.core_relo import ENUMVAL_KINDS, Resolution, Spec, parse_spec
+from hatch_bpf.errors import BtfError, RelocationError
 from hatch_bpf.kernel_features import KernelFeatures
 from hatch_bpf.reachability import Exposure
 from hatch_bpf.sections import BTF_PREFIX, AttachTypeUse, Section, Target
@@ -30,6 +30,27 @@ def source_at(obj: ObjectModel, section: str, offset: int) -> str:
     """`file:line` of an instruction, or empty."""
     line = obj.line_at(section, offset)
     return f"{line.file}:{line.line}" if line is not None else ""
+
+
+def source_of(obj: ObjectModel, section: str, relo: CoreRelo) -> str:
+    """`file:line` of the access that a relocation is for, or empty.
+
+    clang likes to load offsets at a function's start, far from the access, whose line is then not the instruction's:
+    so the first line from there on that names what is accessed, if there is one in the function.
+    """
+    function = obj.function_at(section, relo.insn_off)
+    own = obj.line_at(section, relo.insn_off)
+    try:
+        name = parse_spec(obj.btf, relo).accessors[-1].name or ""
+    except (RelocationError, BtfError, IndexError):
+        name = ""
+    if own is not None and function is not None and name:
+        end = function.offset + len(function.insns)
+        later = [line for line in obj.ext.line_infos[section] if relo.insn_off < line.insn_off < end]
+        for line in (own, *later):
+            if re.search(rf"\b{re.escape(name)}\b", line.text):
+                return f"{line.file}:{line.line}"
+    return source_at(obj, section, relo.insn_off)
 
 
 def missing(spec: Spec, source: str, *, type_is_there: bool) -> Reason:
@@ -116,6 +137,23 @@ def map_type_missing(definition: MapDef) -> Reason:
     else:
         remedy = "use another type of map there, or switch the map's creation off"
     return Reason(Kind.MAP_TYPE_MISSING, Weight.FAILS, what, remedy)
+
+
+def argument_missing(section: Section, index: int, has: int, source: str) -> Reason:
+    count = "no argument" if not has else f"{has} argument{'s' * (has != 1)}"
+    what = f"argument {index + 1} of {section.target} is read, which has {count} on this kernel"
+    remedy = "choose by what the kernel's BTF says of it, such as bpf_core_field_exists(), not by its version"
+    return Reason(Kind.ARGUMENT_MISSING, Weight.NOTE, what, remedy, source)
+
+
+def callbacks_missing(name: str) -> Reason:
+    what = f"subprogram {name} is passed to a helper, and this kernel knows no helper that calls subprograms"
+    return Reason(Kind.CALLBACKS_MISSING, Weight.FAILS, what, "put what uses it into a program of its own")
+
+
+def kconfig_unknown(name: str) -> Reason:
+    what = f"{name} is read from the running machine's /proc/config.gz or /boot/config-*; without, nothing here loads"
+    return Reason(Kind.KCONFIG_UNKNOWN, Weight.NOTE, what)
 
 
 def map_unsized(definition: MapDef) -> Reason:
