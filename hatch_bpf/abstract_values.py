@@ -36,6 +36,13 @@ class StackPointer:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextPointer:
+    """What a program is called with in r1: for tracing programs, an array of their target's arguments."""
+
+    offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class DataPointer:
     """Into a section of global data, or to a kconfig extern."""
 
@@ -76,7 +83,18 @@ OPAQUE = Opaque("OPAQUE")
 NON_NULL = NonNull("NON_NULL")
 PERHAPS_STACK = PerhapsStack("PERHAPS_STACK")
 
-Value = int | Settable | StackPointer | DataPointer | FunctionPointer | Opaque | NonNull | PerhapsStack | None
+Value = (
+    int
+    | Settable
+    | StackPointer
+    | ContextPointer
+    | DataPointer
+    | FunctionPointer
+    | Opaque
+    | NonNull
+    | PerhapsStack
+    | None
+)
 """A number is an unsigned 64-bit constant; None is not known, and different from run to run."""
 
 
@@ -102,6 +120,8 @@ def join(a: Value, b: Value) -> Value:
             return PERHAPS_STACK
         case (DataPointer(), DataPointer()) if a.name == b.name and a.is_kconfig == b.is_kconfig:
             return DataPointer(a.name, None, a.is_kconfig)
+        case (ContextPointer(), ContextPointer()):
+            return ContextPointer(None)
         case (Settable(), Settable()):
             return Settable(a.names | b.names)
         case (Opaque(), int() | Opaque() | Settable()) | (int() | Settable(), Opaque()):
@@ -181,11 +201,11 @@ _FOLLOWED = frozenset(
 
 def _move_pointer(op: int, a: Value, b: Value) -> Value:
     """Pointer plus or minus a number; None where that is not what this is."""
-    if not isinstance(a, (StackPointer, DataPointer)):
-        if op != AluOp.ADD or not isinstance(b, (StackPointer, DataPointer)):
+    if not isinstance(a, (StackPointer, DataPointer, ContextPointer)):
+        if op != AluOp.ADD or not isinstance(b, (StackPointer, DataPointer, ContextPointer)):
             return PERHAPS_STACK if PERHAPS_STACK in (a, b) else None
         a, b = b, a
-    if isinstance(b, (StackPointer, DataPointer)):
+    if isinstance(b, (StackPointer, DataPointer, ContextPointer)):
         return None
     offset: int | None = None
     if isinstance(b, int) and a.offset is not None:
@@ -193,6 +213,8 @@ def _move_pointer(op: int, a: Value, b: Value) -> Value:
         offset = a.offset + delta if op == AluOp.ADD else a.offset - delta
     if isinstance(a, StackPointer):
         return StackPointer(a.frame, offset)
+    if isinstance(a, ContextPointer):
+        return ContextPointer(offset)
     return DataPointer(a.name, offset, a.is_kconfig)
 
 

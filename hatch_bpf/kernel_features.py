@@ -104,6 +104,30 @@ class KernelFeatures:
             return True
         return False if self._lists_tracepoints else None
 
+    def arguments(self, name: str) -> int | None:
+        """How many arguments a function has, or with its btf_trace_ prefix a tracepoint.
+
+        None where it isn't there, where several of its name differ, or where an argument is a struct, which takes the
+        place of several.
+        """
+        counts = {self._parameters(type_id) for type_id in self.btf.find(name, t.Kind.FUNC, t.Kind.TYPEDEF)}
+        return counts.pop() if len(counts) == 1 else None
+
+    def _parameters(self, type_id: int) -> int | None:
+        found = self.btf[type_id]
+        hidden = 0
+        if isinstance(found, t.Typedef):
+            # a pointer to a function, whose first argument is the tracepoint's own
+            _, found = self.btf.resolve(type_id)
+            hidden = 1
+        if not isinstance(found, (t.Func, t.Ptr)):
+            return None
+        proto = self.btf[found.type_id]
+        if not isinstance(proto, t.FuncProto):
+            return None
+        kinds = [self.btf.resolve(parameter.type_id)[1] for parameter in proto.params]
+        return None if any(isinstance(kind, (t.Struct, t.Union)) for kind in kinds) else len(kinds) - hidden
+
     def has_kfunc(self, name: str) -> bool | None:
         """Whether a FUNC has this name and, where the kernel tags its kfuncs, is tagged as one."""
         has_function = self.has_function(name)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from hatch_bpf import portability_reasons as because
 from hatch_bpf.abstract_values import NON_NULL, OPAQUE, Settable, Value
@@ -28,13 +28,15 @@ from hatch_bpf.kernel_version import version_bounds
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.linked_program import LinkedProgram, RefersTo, link
 from hatch_bpf.reachability import Code, Exposure, Facts, Reach, analyse
-from hatch_bpf.sections import parse_section
+from hatch_bpf.sections import BTF_PREFIX, Target, parse_section
 from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Reason, Report, Weight, decide
 
 PROBE_READ_FALLBACKS = {112: 4, 113: 4, 114: 45, 115: 45}
 """probe_read_user, _kernel, _user_str and _kernel_str: libbpf calls probe_read and probe_read_str instead on kernels
 without the first."""
 GET_ATTACH_COOKIE = 174
+FOR_EACH_MAP_ELEM = 164
+"""The first helper that calls subprograms: a kernel without it cannot take their addresses (before Linux 5.13)."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,14 @@ class _ObjectChecker:
     def __init__(self, obj: ObjectModel) -> None:
         self.obj = obj
         self.relos = obj.core_relos()
-        self.sources = [because.source_at(obj, section, relo.insn_off) for section, relo in self.relos]
+        self.sources = [because.source_of(obj, section, relo) for section, relo in self.relos]
         self.programs = [_ProgramChecker(self, program) for program in obj.programs]
 
     def check(
         self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
     ) -> Iterator[ProgramVerdict]:
         outcomes = self._outcomes(matcher, minimized)
-        shared = [*self._maps(features), *self._struct_ops(features), *self._ksyms(features)]
+        shared = [*self._maps(features), *self._struct_ops(features), *self._ksyms(features), *self._kconfig]
         externs = self._externs(kernel, features)
         for program in self.programs:
             yield program.check(features, outcomes, externs, shared)
@@ -178,6 +180,10 @@ class _ObjectChecker:
                     if isinstance(var, t.Var):
                         names.append(btf.resolve(var.type_id)[1].name.split("___")[0])
         return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def _kconfig(self) -> tuple[Reason, ...]:
+        return tuple(because.kconfig_unknown(e.name) for e in self.obj.kconfig if e.name.startswith("CONFIG_"))
 
     def _ksyms(self, features: KernelFeatures) -> Iterator[Reason]:
         """Externs that libbpf looks for in the kernel before it loads any program."""
@@ -280,6 +286,9 @@ class _ProgramChecker:
         reasons = [*because.for_section(self.program, self.section, features), *shared]
         for _, index in self.relos:
             reasons += outcomes[index].reasons
+        if features.helpers is not None and FOR_EACH_MAP_ELEM not in features.helpers:
+            called = dict.fromkeys(self.linked.functions[index].name for index in self.linked.addresses.values())
+            reasons += map(because.callbacks_missing, called)
         reasons += self._code_reasons(features, outcomes, externs)
         is_optional = not self.program.autoload
         if is_optional:
@@ -297,10 +306,12 @@ class _ProgramChecker:
             for slot, index in self.relos
             if (resolution := outcomes[index].resolution) and resolution.relo.kind is CoreReloKind.TYPE_ID_TARGET
         ]
-        if not hazards and not type_ids:
+        arguments = self._arguments(features)
+        if not hazards and not type_ids and arguments is None:
             return
         verifier = features.verifier
-        reach = self._reach(frozenset(hazards), outcomes, externs, verifier)
+        walk = partial(self._reach, frozenset(hazards), outcomes, externs, arguments)
+        reach = walk(verifier)
         for slot, index in type_ids:
             resolution = outcomes[index].resolution
             if slot in reach.reached and resolution is not None:
@@ -309,17 +320,17 @@ class _ProgramChecker:
             return
         ideal = reach
         if verifier != Verifier():
-            ideal = self._reach(frozenset(hazards), outcomes, externs, Verifier())
+            ideal = walk(Verifier())
         as_built = reach
         if any(not exposure.certain for exposure in reach.hazards.values()):
-            as_built = self._reach(frozenset(hazards), outcomes, externs, verifier, as_built=True)
+            as_built = walk(verifier, as_built=True)
         weights = {slot: _weight(exposure) for slot, exposure in reach.hazards.items()}
         if reach.certain and Weight.FAILS not in weights.values():
             # each alone hangs on a condition, but one of them is met in any case
             weights = dict.fromkeys(weights, Weight.FAILS)
         for slot, exposure in reach.hazards.items():
             yield because.reached(
-                hazards[slot],
+                hazards[slot] if slot in hazards else self._argument_missing(slot, reach, features),
                 weights[slot],
                 exposure,
                 as_built=as_built.hazards.get(slot),
@@ -351,6 +362,7 @@ class _ProgramChecker:
         hazards: frozenset[int],
         outcomes: Sequence[_Outcome],
         externs: Mapping[str, Value],
+        arguments: int | None,
         verifier: Verifier,
         *,
         as_built: bool = False,
@@ -369,25 +381,34 @@ class _ProgramChecker:
                 offsets[slot] = resolution.target_value
             else:
                 immediates[slot] = resolution.target_value
-        reach = self._walk(hazards, {**immediates, **dict.fromkeys(offsets, OPAQUE)}, externs, verifier, as_built)
+        used = {name: externs[name] for name in self._extern_names if name in externs}
+        kept_back = {**immediates, **dict.fromkeys(offsets, OPAQUE)}
+        reach = self._walk(Facts(hazards, kept_back, used, verifier, arguments), as_built=as_built)
         if reach.depends_on_opaque:
-            reach = self._walk(hazards, {**immediates, **offsets}, externs, verifier, as_built)
+            reach = self._walk(Facts(hazards, {**immediates, **offsets}, used, verifier, arguments), as_built=as_built)
         return reach
 
-    def _walk(
-        self,
-        hazards: frozenset[int],
-        immediates: Mapping[int, Value],
-        externs: Mapping[str, Value],
-        verifier: Verifier,
-        as_built: bool,
-    ) -> Reach:
-        used = {name: externs[name] for name in self._extern_names if name in externs}
-        key = (hazards, tuple(immediates.items()), tuple(used.items()), verifier, as_built)
+    def _walk(self, facts: Facts, *, as_built: bool) -> Reach:
+        immediates, externs = tuple(facts.immediates.items()), tuple(facts.externs.items())
+        key = (facts.hazards, immediates, externs, facts.verifier, facts.arguments, as_built)
         if key not in self._reaches:
-            code = self.code_as_built if as_built else self.code
-            self._reaches[key] = analyse(code, Facts(hazards, immediates, used, verifier))
+            self._reaches[key] = analyse(self.code_as_built if as_built else self.code, facts)
         return self._reaches[key]
+
+    def _arguments(self, features: KernelFeatures) -> int | None:
+        """How many arguments a tracing program may read, of those that its target has; None where that is not known."""
+        section = self.section
+        if section is None or not section.target or section.module or section.target_kind not in _WITH_ARGUMENTS:
+            return None
+        count = features.arguments(BTF_PREFIX[section.target_kind] + section.target)
+        # behind the arguments is what the function returned
+        return count if count is None or section.attach_type in _BEFORE_RETURN else count + 1
+
+    def _argument_missing(self, slot: int, reach: Reach, features: KernelFeatures) -> Reason:
+        section = self.section
+        assert section is not None
+        has = features.arguments(BTF_PREFIX[section.target_kind] + section.target) or 0
+        return because.argument_missing(section, reach.missing_arguments[slot], has, self._source(slot))
 
     @cached_property
     def _extern_names(self) -> tuple[str, ...]:
@@ -398,6 +419,9 @@ class _ProgramChecker:
         return because.source_at(self.obj, *self.linked.origin(slot))
 
 
+_WITH_ARGUMENTS = (Target.BTF_FUNCTION, Target.BTF_TRACEPOINT)
+_BEFORE_RETURN = ("BPF_TRACE_FENTRY", "BPF_TRACE_RAW_TP")
+"""Attach types of tracing programs that run when there is no return value yet."""
 _PLACES = frozenset({CoreReloKind.FIELD_BYTE_OFFSET, CoreReloKind.TYPE_ID_LOCAL, CoreReloKind.TYPE_ID_TARGET})
 """Relocations whose values say where or which, and hardly ever decide a branch."""
 

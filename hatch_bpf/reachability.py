@@ -18,6 +18,7 @@ from functools import cached_property
 
 from hatch_bpf.abstract_values import (
     PERHAPS_STACK,
+    ContextPointer,
     DataPointer,
     FunctionPointer,
     Opaque,
@@ -61,6 +62,8 @@ class Facts:
     externs: Mapping[str, Value] = field(default_factory=dict)
     """Kconfig externs: their values. Kernel symbols: 0 where the kernel lacks them, NON_NULL or None else."""
     verifier: Verifier = field(default_factory=Verifier)
+    arguments: int | None = None
+    """Of a tracing program: how many its target has; a read of another one is a hazard too. None not to look."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,9 @@ class Reach:
     """What the walk found."""
 
     hazards: Mapping[int, Exposure]
-    """Those that are reached, by slot."""
+    """Those that are reached, by slot; also the reads of arguments that the target lacks."""
+    missing_arguments: Mapping[int, int]
+    """Slots of those reads -> which argument, from 0 on."""
     certain: bool
     """Whatever the application sets, the verifier comes to one of the hazards."""
     reached: frozenset[int]
@@ -248,10 +253,13 @@ class _Walk:
         self.pending: list[int] = []
         self.reached: set[int] = set()
         self.depends_on_opaque = False
+        self.met: set[int] = set()
+        """Hazards of the piece of code that is being followed."""
+        self.missing_arguments: dict[int, int] = {}
 
     def run(self, limit: int | None) -> bool:
         """Walk to the end; False if it takes more than `limit` pieces."""
-        self.entries = [self._enter(0, _State([None] * 11, (), ({},)))]
+        self.entries = [self._enter(0, _State([None, ContextPointer(0), *[None] * 9], (), ({},)))]
         if not self.facts.verifier.skips_uncalled_globals:
             self.entries += [
                 self._enter(start, _State([None] * 11, (), ({},)))
@@ -301,7 +309,7 @@ class _Walk:
         """Execute up to the next branch, label or exit."""
         state, slot = node.state.copy(), node.slot
         insns, labels, hazards = self.insns, self.code.labels, self.facts.hazards
-        met: set[int] = set()
+        self.met = set()
         extra: list[int] = []
         successors: list[int] = []
         names: frozenset[str] | None = None
@@ -309,7 +317,7 @@ class _Walk:
             insn = insns[slot]
             self.reached.add(slot)
             if slot in hazards:
-                met.add(slot)
+                self.met.add(slot)
             if insn.is_exit:
                 successors += self._leave(state)
                 break
@@ -336,7 +344,7 @@ class _Walk:
             successors, names = [len(self.nodes) - 1], None
         node.successors = (*successors, *extra)
         node.names = names
-        node.hazards = frozenset(met)
+        node.hazards = frozenset(self.met)
 
     def _branch(self, state: _State, slot: int, insn: Insn) -> tuple[list[int], frozenset[str] | None]:
         there, here = slot + 1 + insn.jump, slot + 1
@@ -442,7 +450,7 @@ class _Walk:
         if cls in (Class.ALU64, Class.ALU):
             registers[insn.dst] = self._alu(state, slot, insn)
         elif cls is Class.LDX:
-            registers[insn.dst] = self._load(state, insn)
+            registers[insn.dst] = self._load(state, slot, insn)
         elif cls is Class.STX:
             pointer = state.get(insn.dst)
             if insn.mode == Mode.ATOMIC:
@@ -501,7 +509,7 @@ class _Walk:
             case _:
                 return None
 
-    def _load(self, state: _State, insn: Insn) -> Value:
+    def _load(self, state: _State, slot: int, insn: Insn) -> Value:
         pointer, size = state.get(insn.src), insn.size
         match pointer:
             case StackPointer(frame, int(offset)):
@@ -512,6 +520,11 @@ class _Walk:
                     value = truncate(value, size) if offset + insn.off == 0 else Settable(frozenset({name}))
                 else:
                     value = self.code.read_global(name, offset + insn.off, size)
+            case ContextPointer(int(offset)):
+                if self.facts.arguments is not None and offset + insn.off >= 8 * self.facts.arguments:
+                    self.met.add(slot)
+                    self.missing_arguments[slot] = (offset + insn.off) // 8
+                return None
             case _:
                 return PERHAPS_STACK if isinstance(pointer, StackPointer) and size == 8 else None
         if insn.mode == Mode.MEMSX:
@@ -576,6 +589,7 @@ class _Walk:
         certain = self._certain([i for i, node in enumerate(self.nodes) if node.hazards], predecessors)
         return Reach(
             hazards=exposures,
+            missing_arguments=self.missing_arguments,
             certain=any(entry in certain for entry in self.entries),
             reached=frozenset(self.reached),
             depends_on_opaque=self.depends_on_opaque,

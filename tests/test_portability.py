@@ -85,7 +85,11 @@ def test_every_program_gets_the_verdict_that_its_name_says(kernel: str) -> None:
     wrong = []
     for (path, program), found in verdicts_on(kernel, *models).items():
         prefix, separator, _ = program.partition("__")
-        if separator and found.verdict is not EXPECTED[prefix]:
+        if "callback" in program and Kind.CALLBACKS_MISSING in {reason.kind for reason in found.reasons}:
+            # there, what calls back cannot load at all
+            assert "/5.10." in kernel
+            assert found.verdict is Verdict.FAILS
+        elif separator and found.verdict is not EXPECTED[prefix]:
             wrong.append((path, program, found.verdict.value, [reason.message for reason in found.reasons]))
     assert wrong == []
 
@@ -196,8 +200,9 @@ def test_a_condition_names_its_globals(program: str, names: str, as_built: str) 
 
 
 def test_a_condition_on_the_configuration_names_it() -> None:
-    (reason,) = verdict(kernel_btfs.EXAMPLES[-1], "externs.bpf.c", "conditional__on_the_configuration").reasons
-    assert "depends on CONFIG_HATCH_BPF_NEVER" in reason.what
+    reason, note = verdict(kernel_btfs.EXAMPLES[-1], "externs.bpf.c", "conditional__on_the_configuration").reasons
+    assert reason.what.endswith("depends on CONFIG_HATCH_BPF_NEVER")
+    assert note.kind is Kind.KCONFIG_UNKNOWN
 
 
 @pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
@@ -291,6 +296,14 @@ def test_attach_targets_that_are_found_at_attach_are_notes() -> None:
         elif name.startswith("loads__"):
             assert kinds == []
     assert by_name["fails__tp_btf"].reasons[0].remedy == "provide a raw_tp/hatch_bpf_never program for it"
+
+
+def test_a_read_of_an_argument_that_the_target_lacks_names_both() -> None:
+    found = verdict(kernel_btfs.EXAMPLES[-1], "arguments.bpf.c", "fails__behind_the_return_value")
+    (reason,) = [reason for reason in found.reasons if reason.kind is Kind.ARGUMENT_MISSING]
+    assert reason.what == "argument 6 of vfs_read is read, which has 4 arguments on this kernel"
+    line = line_of("arguments.bpf.c", "return ctx", after="fails__behind_the_return_value")
+    assert reason.source == f"./arguments.bpf.c:{line}"
 
 
 def test_an_optional_program_fails_no_build() -> None:

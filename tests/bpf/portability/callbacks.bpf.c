@@ -1,4 +1,4 @@
-/* Subprograms that helpers call: reached when the helper is. */
+/* Subprograms that helpers call: reached when the helper is. Linux 5.10 knows none; the tests mind that. */
 #include "cases.h"
 
 enum bpf_func_id___loop { BPF_FUNC_loop___loop = 181 };
