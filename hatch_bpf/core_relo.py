@@ -9,6 +9,8 @@ where libbpf would refuse to load the object. The rules are those of libbpf 1.1 
   TYPE_ID_TARGET; FIELD_EXISTS and ENUMVAL_EXISTS likewise. Only the other field and enumerator kinds poison it.
 - `patch_insn()` also poisons a load or store whose field changed size in a way that cannot be adjusted for
   (`Resolution.fail_memsz_adjust`).
+- Where libbpf 1.6 has another rule, the stricter old one holds: a load of a whole array whose size changed is poisoned,
+  while 1.6 lets it pass if the elements kept theirs.
 """
 
 from __future__ import annotations

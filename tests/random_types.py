@@ -32,6 +32,8 @@ class Case:
 def make(seed: int, *, tags: bool = True) -> Case:
     """One case. Without `tags` there are neither type tags nor forward declarations."""
     rng = random.Random(seed)
+    if rng.random() < 0.2:
+        return _field_that_changes(rng)
     local = RawBtf()
     _fill(rng, local, rng.randint(4, 10), tags=tags)
     target = RawBtf()
@@ -46,6 +48,35 @@ def make(seed: int, *, tags: bool = True) -> Case:
     read = Btf(local.build())
     relos = tuple(_relo(rng, read, INSN * index) for index in range(rng.randint(1, 4)))
     return Case(local, target.build(), relos)
+
+
+def _field_that_changes(rng: random.Random) -> Case:
+    """One field, of a type of its own on each side: what may change the width of a load.
+
+    No array is loaded as a whole: libbpf 1.6 goes by the size of its elements there, and 1.1 by that of the array.
+    """
+    access = rng.choice(("0:0", "0:0", "0:0:0"))
+    sides = []
+    for _ in range(2):
+        btf = RawBtf()
+        btf.integer()
+        size, signed = rng.choice(_SIZES), rng.random() < 0.3
+        number = btf.integer("number", size, signed=signed)
+        field = rng.choice(
+            [
+                number,
+                number,
+                btf.ptr(number),
+                btf.array(number, rng.choice((1, 2, 4))) if access == "0:0:0" else number,
+                btf.enum("", size, signed=signed, X=1),
+                btf.struct("S", 8, ("a", number, 0)),
+                btf.typedef("T", number),
+            ]
+        )
+        field = btf.mod(Kind.CONST, field) if rng.random() < 0.2 else field
+        sides.append((btf, btf.struct("A", 64, ("a", field, 8 * rng.randrange(32)))))
+    (local, struct_id), (target, _) = sides
+    return Case(local, target.build(), ((0, struct_id, access, CoreReloKind.FIELD_BYTE_OFFSET),))
 
 
 def _fill(rng: random.Random, btf: RawBtf, count: int, *, tags: bool, twist: random.Random | None = None) -> None:

@@ -207,6 +207,34 @@ def test_type_matches_keeps_members_and_the_names_behind_pointers(tmp_path: Path
     assert _outcomes(model, Btf(small)) == _outcomes(model, full)
 
 
+def test_what_gets_lost_gets_lost_with_bpftool_too(tmp_path: Path) -> None:
+    local, kernel = RawBtf(), RawBtf()
+    number = local.integer()
+    pointing = local.struct("pointing", 8, ("p", local.ptr(0), 0))
+    trailing = local.struct("trailing", 8, ("n", number, 0), ("data", local.array(number, 0), 32))
+    number = kernel.integer()
+    pointed = kernel.struct("pointed", 8, ("a", number, 0))
+    kernel.struct("pointing", 8, ("p", kernel.ptr(pointed), 0))
+    kernel.struct("trailing", 8, ("data", kernel.array(number, 0), 0), ("more", number, 0))
+    full = Btf(kernel.build())
+    for relos in (
+        [(0, pointing, "0", K.TYPE_MATCHES), (8, pointing, "0:0", K.FIELD_EXISTS)],
+        [(0, trailing, "0:1:3", K.FIELD_EXISTS), (8, trailing, "0:1", K.FIELD_EXISTS)],
+        [(0, pointing, "0", K.TYPE_ID_TARGET)],
+    ):
+        model = _object(local, relos)
+        small = minimize([model], full)
+        assert small == _bpftool(tmp_path, full.data, [model.elf])
+        values = [
+            [
+                item.target_value
+                for item in Matcher(btf).resolve_all(model.btf, [relo for _, relo in model.core_relos()])
+            ]
+            for btf in (full, Btf(small))
+        ]
+        assert values[0] != values[1]
+
+
 def test_an_enum_is_kept_whole() -> None:
     local = RawBtf()
     enum = local.enum("numbers", WANTED=1)
