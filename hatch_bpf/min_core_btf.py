@@ -1,9 +1,9 @@
 """BPF objects x kernel BTF -> minimized BTF: the types that the objects' CO-RE relocations need, and nothing else.
 
 Input: `ObjectModel`s and a kernel's `Btf`. Output: raw BTF, byte for byte what `bpftool gen min_core_btf` (7.1) makes,
-against which libbpf resolves every relocation as against the whole BTF. Three things get lost, as with bpftool: a type's
-id (TYPE_ID_TARGET); what a member points to, so that TYPE_MATCHES may take it for a `void *`; and what follows an array of
-length 0, which then counts as flexible. Whoever needs to know compares the relocations on both (portability.py does).
+against which libbpf resolves every relocation as against the whole BTF. Three things get lost, as with bpftool: a
+type's id (TYPE_ID_TARGET); what a member points to, so that TYPE_MATCHES may take it for a `void *`; what follows an
+array of length 0, which then counts as flexible. Whoever needs to know resolves the relocations on both.
 
 What bpftool refuses is served too: an object without relocations needs nothing; FWDs and type tags are kept like other
 types; a relocation that is ambiguous on the kernel keeps what makes it so, for libbpf to refuse it there as well; one
