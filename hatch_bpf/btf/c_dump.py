@@ -1,0 +1,474 @@
+"""BTF -> the text of a C header: vmlinux.h, as `bpftool btf dump file KERNEL format c` writes it.
+
+Input: a `Btf`, and the ids of the types wanted (all, unless told). Output: C that compiles for the BPF target, its
+types laid out as in the kernel; or `BtfError` for BTF that no C program could have given. The order of definitions,
+forward declarations and the `___2` of a name met twice follow libbpf's btf_dump.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hatch_bpf.btf.c_order import order
+from hatch_bpf.btf.c_types import (
+    ARRAY,
+    BASES,
+    COMPOSITES,
+    DERIVED,
+    ENUM,
+    ENUM64,
+    ENUMS,
+    FLOAT,
+    FUNC_PROTO,
+    FWD,
+    INT,
+    MAX_CHAIN,
+    MODIFIERS,
+    PTR,
+    QUALIFIERS,
+    STRUCT,
+    TYPE_TAG,
+    TYPEDEF,
+    CTypes,
+)  # fmt: skip
+from hatch_bpf.btf.reader import Btf
+
+GUARD = "__VMLINUX_H__"
+"""The header's include guard, which libbpf's own headers look for."""
+
+_HEAD = f"""\
+#ifndef {GUARD}
+#define {GUARD}
+
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute push (__attribute__((preserve_access_index)), apply_to = record)
+#endif
+
+"""
+_TAIL = f"""\
+#ifndef BPF_NO_PRESERVE_ACCESS_INDEX
+#pragma clang attribute pop
+#endif
+
+#endif /* {GUARD} */
+"""
+_NO_TYPE_TAGS = """\
+#if !__has_attribute(btf_type_tag)
+#define btf_type_tag(value)
+#endif
+
+"""
+"""clang knows type tags from 14 on; before, each is a warning."""
+
+_ALIASES = {
+    "__Poly8_t": "unsigned char",
+    "__Poly16_t": "unsigned short",
+    "__Poly64_t": "unsigned long long",
+    "__Poly128_t": "unsigned __int128",
+}
+"""GCC's own types for arm64, which clang doesn't have."""
+_VA_LIST = "__builtin_va_list"
+"""A typedef that compilers bring along, each with another layout: what the kernel's stands for is written instead."""
+_VA_LIST_OF_VOID = "__gnuc_va_list"
+"""What old GCCs made of a typedef of it."""
+
+_MAX_NESTING = 60
+"""Anonymous types and prototypes inside each other."""
+_SHORT = 128
+"""Characters of a declaration that is worth keeping."""
+
+
+def dump_c(btf: Btf, roots: Iterable[int] | None = None) -> str:
+    """The header. `roots` are ids of types that must be complete; what they need comes along. Raises `BtfError`."""
+    types = CTypes(btf, whole=roots is None)
+    return write_c(types, range(1, len(types)) if roots is None else roots)
+
+
+def write_c(types: CTypes, roots: Iterable[int]) -> str:
+    """The same, where the tables are there already."""
+    with types.checked_ids():
+        return _Writer(types, limit=(1 << 20) + 8 * len(types.words) * 4).write(order(types, sorted(set(roots))))
+
+
+class _Writer:
+    """Writes definitions in the order given, each behind the forward declarations that it needs."""
+
+    def __init__(self, types: CTypes, *, limit: int) -> None:
+        self._types = types
+        self._left = limit
+        """Characters that may still be written: types inside types can double the text with each step."""
+        self._out: list[str] = []
+        self._declared = bytearray(len(types))
+        """Types that may be mentioned as things are."""
+        self._declared[0] = 1
+        self._defined = bytearray(len(types))
+        self._open: set[int] = set()
+        """Typedefs and anonymous composites whose insides are being looked at."""
+        self._seen_for: dict[int, int] = {}
+        """For types that are not declared, the definition for which they were last looked at."""
+        self._tags: dict[str, int] = {}
+        """How often the tag of a struct, union or enum was used."""
+        self._identifiers: dict[str, int] = {}
+        """The same of typedefs and enumerators, which have a name space of their own."""
+        self._given: dict[int, str] = {}
+        """Tag or name that a type was given, by id."""
+        self._named: dict[int, tuple[str, str]] = {}
+        """What stands before and behind the name where something of a type is declared, by id."""
+        self._unnamed: dict[int, tuple[str, str]] = {}
+        """The same without a name."""
+        self._inlined = 0
+        """Anonymous types written so far: declarations with one inside differ from place to place."""
+        self._has_type_tags = False
+
+    def write(self, queue: Iterable[int]) -> str:
+        """The header with these definitions."""
+        types, out = self._types, self._out
+        for type_id in queue:
+            if self._defined[type_id]:
+                continue
+            kind = types.kinds[type_id]
+            if kind in COMPOSITES:
+                self._declare_all(type_id, type_id, 0)
+                out.append(f"{self._composite(type_id, 0, 0)};\n\n")
+            elif kind in ENUMS:
+                # `enum;` declares nothing
+                if types.count(type_id) or types.name(type_id):
+                    out.append(f"{self._enum(type_id, 0)};\n\n")
+            else:
+                self._declare(type_id, 0, 0)
+            self._defined[type_id] = self._declared[type_id] = 1
+        return "".join((_HEAD, _NO_TYPE_TAGS if self._has_type_tags else "", *out, _TAIL))
+
+    def _declare_all(self, type_id: int, holder: int, depth: int) -> bool:
+        """Declare what a composite's members or a prototype's parameters mention. Is all of it declared now?"""
+        declared, all_declared = self._declared, True
+        for member in self._types.referred(type_id):
+            if not declared[member]:
+                self._declare(member, holder, depth + 1)
+                all_declared &= declared[member] == 1
+        return all_declared
+
+    def _declare(self, type_id: int, holder: int, depth: int) -> None:
+        """Write what must stand before the definition of `holder`, so that it may mention a type."""
+        types = self._types
+        if self._declared[type_id]:
+            return
+        if depth > MAX_CHAIN:
+            raise types.fail(type_id, f"is more than {MAX_CHAIN} steps deep inside others")
+        kind = types.kinds[type_id]
+        if kind in COMPOSITES and types.name(type_id):
+            # inside its own definition it needs no other
+            if type_id != holder:
+                self._out.append(f"{self._reference(type_id)};\n\n")
+                self._declared[type_id] = 1
+        elif kind == TYPEDEF:
+            self._declare_typedef(type_id, depth)
+        elif kind == FWD:
+            self._out.append(f"{self._reference(type_id)};\n\n")
+            self._declared[type_id] = 1
+        elif kind == INT:
+            name = types.base_name(type_id)
+            if name in _ALIASES:
+                self._out.append(f"typedef {_ALIASES[name]} {name};\n\n")
+            self._declared[type_id] = 1
+        elif kind in ENUMS or kind == FLOAT:
+            self._declared[type_id] = 1
+        elif self._seen_for.get(type_id) != holder:
+            self._declare_inside(type_id, holder, depth)
+
+    def _declare_typedef(self, type_id: int, depth: int) -> None:
+        types = self._types
+        if type_id not in self._open:
+            self._open.add(type_id)
+            self._declare(types.target(type_id), type_id, depth + 1)
+            self._open.remove(type_id)
+        # what it stands for may have mentioned it, through a pointer
+        if not self._declared[type_id]:
+            self._declared[type_id] = 1
+            name = types.name(type_id)
+            if name == _VA_LIST_OF_VOID and not types.target(type_id):
+                self._out.append(f"typedef {_VA_LIST} {_VA_LIST_OF_VOID};\n\n")
+            elif name != _VA_LIST:
+                left, right = self._declaration(types.target(type_id), True, 0, 0)
+                self._out.append(f"typedef {left}{self._identifier(type_id)}{right};\n\n")
+
+    def _declare_inside(self, type_id: int, holder: int, depth: int) -> None:
+        """For a type that is no definition itself: a pointer, a prototype, an anonymous composite."""
+        types, kind = self._types, self._types.kinds[type_id]
+        done = True
+        if kind in COMPOSITES:
+            if type_id in self._open:
+                raise types.fail(type_id, "holds itself")
+            self._open.add(type_id)
+            done = self._declare_all(type_id, holder, depth)
+            self._open.remove(type_id)
+        elif kind in DERIVED or kind in MODIFIERS:
+            target = types.target(type_id)
+            self._declare(target, holder, depth + 1)
+            done = self._declared[target] == 1
+            if kind == FUNC_PROTO:
+                done &= self._declare_all(type_id, holder, depth)
+        else:
+            raise types.fail(type_id, "is a function or a variable where a type belongs")
+        if done:
+            self._declared[type_id] = 1
+        else:
+            self._seen_for[type_id] = holder
+
+    def _composite(self, type_id: int, level: int, depth: int) -> str:
+        """`struct name {...}` with its padding made explicit where C would have another."""
+        types, names, layouts = self._types, self._types.names, self._types.layouts
+        indent = "\n" + "\t" * (level + 1)
+        is_struct = types.kinds[type_id] == STRUCT
+        size, align = layouts[type_id]
+        packed = type_id in layouts.packed
+        lines = [self._keyword(type_id) if level else self._reference(type_id), " {"]
+        end = was_bits = 0
+        for name_offset, member, offset, bits in types.members(type_id):
+            its_size, its_align = layouts[member]
+            if offset > end and is_struct:
+                natural = _natural_offset(end, 8 if packed else its_align, its_size, 0 if packed else bits)
+                if offset != natural or (bits and was_bits):
+                    lines.append(self._padding(end, offset, 8 if packed else its_align, bits != 0, indent))
+            name = names[name_offset]
+            if name:
+                left, right = self._named.get(member) or self._declaration(member, True, level + 1, depth)
+            else:
+                left, right = self._anonymous_member(member, level + 1, depth), ""
+            if bits:
+                lines.append(f"{indent}{left}{name}{right}: {bits};")
+                end = offset + bits
+            else:
+                lines.append(f"{indent}{left}{name}{right};")
+                end = offset + its_size
+            was_bits = bits
+        if is_struct and -(-end // align) * align != size:
+            lines.append(self._padding(end, size, align, False, indent))
+        lines.append(f"{indent[:-1]}}}" if len(lines) > 2 else "}")
+        if packed:
+            lines.append(" __attribute__((packed))")
+        text = "".join(lines)
+        self._spend(type_id, len(text))
+        return text
+
+    def _anonymous_member(self, type_id: int, level: int, depth: int) -> str:
+        """A member without a name, its type in full: C takes `struct tag;` for one only with -fms-extensions, which
+        kernels are built with from 6.19 on."""
+        found = self._types.unqualified(type_id)
+        if self._types.kinds[found] not in COMPOSITES or not self._types.name(self._chain(type_id)[-1]):
+            return "".join(self._declaration(type_id, False, level, depth))
+        self._inlined += 1
+        if depth > _MAX_NESTING:
+            raise self._types.fail(type_id, f"is inside {_MAX_NESTING} others")
+        return self._composite(found, level, depth + 1)
+
+    def _padding(self, at: int, to: int, align: int, in_bitfield: bool, indent: str) -> str:
+        """Unnamed bitfields that fill the bits from `at` to `to`, as libbpf chooses them."""
+        if at >= to:
+            return ""
+        lines = []
+        kinds = (("long", 8 * self._types.pointer_size), ("int", 32), ("short", 16), ("char", 8))
+        kind, width, start = next(
+            ((kind, width, start) for kind, width in kinds if (start := -(-at // width) * width) <= to), ("", 0, 0)
+        )
+        if not kind:
+            return f"{indent}char: {to - at};"
+        if start > at:
+            if in_bitfield:
+                lines.append(f"{indent}{kind}: {start - at};")
+            elif start == to:
+                # not needed where the next member's own alignment does the same
+                if -(-at // align) * align != start:
+                    lines.append(f"{indent}{kind}: 0;")
+            elif to - start <= start - at:
+                # what follows would fit into the hole
+                lines.append(f"{indent}{kind}: 0;")
+        full, rest = divmod(to - start, width)
+        line = f"{indent}{kind}: {width};"
+        self._spend(0, full * len(line))
+        lines.append(line * full)
+        if rest:
+            smallest = [kind for kind, width in kinds if width >= rest][-1]
+            lines.append(f"{indent}{smallest}: {rest};")
+        return "".join(lines)
+
+    def _enum(self, type_id: int, level: int) -> str:
+        """`enum name {...}`, or without enumerators only the name."""
+        types, names, used = self._types, self._types.names, self._identifiers
+        if not types.count(type_id):
+            return self._reference(type_id)
+        lines = [self._reference(type_id), " {"]
+        indent = "\n" + "\t" * (level + 1)
+        for name_offset, value in zip(*self._enumerators(type_id), strict=True):
+            name = names[name_offset]
+            count = used[name] = used.get(name, 0) + 1
+            if count > 1:
+                name = f"{name}___{count}"
+            lines.append(f"{indent}{name} = {value},")
+        lines.append(f"{indent[:-1]}}}{self._enum_mode(type_id)}")
+        text = "".join(lines)
+        self._spend(type_id, len(text))
+        return text
+
+    def _enumerators(self, type_id: int) -> tuple[Iterable[int], Iterable[object]]:
+        """Name offsets and values, as C writes them."""
+        types, signed = self._types, self._types.flag(type_id)
+        if types.kinds[type_id] == ENUM:
+            values = types.column(type_id, 1, width=2)
+            names = types.column(type_id, 0, width=2)
+            return names, [value - (value >> 31 << 32) for value in values] if signed else values
+        low, high = types.column(type_id, 1, width=3), types.column(type_id, 2, width=3)
+        wide = [low | high << 32 for low, high in zip(low, high, strict=True)]
+        return types.column(type_id, 0, width=3), [
+            f"{value - (value >> 63 << 64)}LL" if signed else f"{value}ULL" for value in wide
+        ]
+
+    def _enum_mode(self, type_id: int) -> str:
+        """The attribute that gives an enum its size where its values don't."""
+        types, size = self._types, self._types.size(type_id)
+        if size == 1:
+            return " __attribute__((mode(byte)))"
+        if size == 2:
+            return " __attribute__((mode(HI)))"
+        if size == 8 and not (types.kinds[type_id] == ENUM64 and any(types.column(type_id, 2, width=3))):
+            return " __attribute__((mode(word)))"
+        return ""
+
+    def _declaration(self, type_id: int, named: bool, level: int, depth: int) -> tuple[str, str]:
+        """What stands before and behind the name where something of a type is declared: `int (*` and `)[4]`."""
+        cache = self._named if named else self._unnamed
+        if type_id in cache:
+            return cache[type_id]
+        if depth > _MAX_NESTING:
+            raise self._types.fail(type_id, f"is inside {_MAX_NESTING} others")
+        inlined = self._inlined
+        found = self._unwind(self._chain(type_id), named, level, depth)
+        size = len(found[0]) + len(found[1])
+        self._spend(type_id, size)
+        if inlined == self._inlined and size < _SHORT:
+            cache[type_id] = found
+        return found
+
+    def _chain(self, type_id: int) -> list[int]:
+        """From a type down to the one with a name (or braces): what C's declarations wind around a name."""
+        types, chain = self._types, [type_id]
+        for _ in range(MAX_CHAIN):
+            kind = types.kinds[type_id]
+            if kind == TYPEDEF and types.name(type_id) == _VA_LIST:
+                chain.pop()
+            elif kind not in DERIVED and kind not in MODIFIERS:
+                return chain
+            type_id = types.target(type_id)
+            chain.append(type_id)
+        raise types.fail(type_id, f"is at the end of more than {MAX_CHAIN} pointers, arrays and qualifiers")
+
+    def _unwind(self, chain: list[int], named: bool, level: int, depth: int) -> tuple[str, str]:
+        types = self._types
+        type_id = chain.pop()
+        # C writes qualifiers before a name, but behind a pointer's star
+        left = self._qualifiers(chain) + self._base(type_id, level, depth)
+        right, after_star = "", False
+        while chain:
+            type_id = chain.pop()
+            kind = types.kinds[type_id]
+            if kind == PTR:
+                left += "*" if after_star else " *"
+            elif kind in QUALIFIERS:
+                left += f" {QUALIFIERS[kind]}"
+            elif kind == TYPE_TAG:
+                left += f" __attribute__(({types.attribute(type_id)}))"
+                self._has_type_tags = True
+            else:
+                # GCC puts qualifiers on arrays and functions too, which say nothing in C
+                while chain and types.kinds[chain[-1]] in MODIFIERS:
+                    chain.pop()
+                if kind == ARRAY:
+                    grouped = bool(chain) and types.kinds[chain[-1]] != ARRAY
+                    suffix = f"[{types.length(type_id)}]"
+                    space = " " if named and not after_star else ""
+                else:
+                    grouped = bool(chain)
+                    suffix = f"({self._parameters(type_id, level, depth)})"
+                    space = " " if grouped or (named and not after_star) else ""
+                left += f"{space}(" if grouped else space
+                right = (")" if grouped else "") + suffix + right
+                after_star = True
+                continue
+            after_star = kind == PTR
+        return left + (" " if named and not after_star else ""), right
+
+    def _qualifiers(self, chain: list[int]) -> str:
+        text = ""
+        while chain and self._types.kinds[chain[-1]] in QUALIFIERS:
+            text += f"{QUALIFIERS[self._types.kinds[chain.pop()]]} "
+        return text
+
+    def _base(self, type_id: int, level: int, depth: int) -> str:
+        """The type that a declaration starts with, by its name or, if it has none, in full."""
+        types = self._types
+        kind = types.kinds[type_id]
+        if type_id == 0:
+            return "void"
+        if kind in BASES:
+            return types.base_name(type_id)
+        if kind == TYPEDEF:
+            return self._identifier(type_id)
+        if kind == FWD or types.name(type_id):
+            return self._reference(type_id)
+        self._inlined += 1
+        return self._enum(type_id, level) if kind in ENUMS else self._composite(type_id, level, depth + 1)
+
+    def _parameters(self, type_id: int, level: int, depth: int) -> str:
+        types = self._types
+        offsets, parameters = types.column(type_id, 0, width=2), types.column(type_id, 1, width=2)
+        if not parameters or (len(parameters) == 1 and not parameters[0]):
+            return "void"
+        texts = []
+        for number, (offset, parameter) in enumerate(zip(offsets, parameters, strict=True), 1):
+            if number == len(parameters) and not parameter:
+                texts.append("...")
+            else:
+                name = types.names[offset]
+                left, right = self._declaration(parameter, name != "", level, depth + 1)
+                texts.append(left + name + right)
+        return ", ".join(texts)
+
+    def _reference(self, type_id: int) -> str:
+        """`struct tag`; only the keyword for an anonymous type."""
+        types, keyword = self._types, self._keyword(type_id)
+        kind, name = types.kinds[type_id], types.name(type_id)
+        if not name:
+            return keyword
+        if kind == FWD or (kind in ENUMS and not types.count(type_id)):
+            return f"{keyword} {name}"
+        return f"{keyword} {self._distinct(type_id, name, self._tags)}"
+
+    def _keyword(self, type_id: int) -> str:
+        kind = self._types.kinds[type_id]
+        if kind in ENUMS:
+            return "enum"
+        return "struct" if kind == STRUCT or (kind == FWD and not self._types.flag(type_id)) else "union"
+
+    def _identifier(self, type_id: int) -> str:
+        return self._distinct(type_id, self._types.name(type_id), self._identifiers)
+
+    def _distinct(self, type_id: int, name: str, used: dict[str, int]) -> str:
+        """The name of a type, with `___2` and so on, as CO-RE's flavors, if others have it already."""
+        given = self._given.get(type_id)
+        if given is None:
+            count = used[name] = used.get(name, 0) + 1
+            given = self._given[type_id] = f"{name}___{count}" if count > 1 else name
+        return given
+
+    def _spend(self, type_id: int, characters: int) -> None:
+        self._left -= characters
+        if self._left < 0:
+            raise self._types.fail(type_id, "makes the header many times longer than its BTF")
+
+
+def _natural_offset(end: int, align: int, size: int, bits: int) -> int:
+    """Where C puts a member behind one that ends at bit `end`."""
+    if not bits:
+        return -(-end // align) * align
+    if size and end // size == (end + bits - 1) // size:
+        return end
+    return -(-end // max(size, 1)) * size

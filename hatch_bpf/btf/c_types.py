@@ -1,0 +1,238 @@
+"""What the C dump knows of each type: kind, name, members, and how much room it takes in C.
+
+Input: a `Btf`. Output: `CTypes`, tables over its 32-bit words. A whole kernel has over 100,000 types, so nothing is
+decoded into objects, and the tables are filled only as far as they are asked. Ids are not checked one by one:
+`CTypes.checked_ids()` turns what a wrong one leads to into `BtfError`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate
+
+from hatch_bpf.btf.reader import KIND_MASK, VLEN_MASK, Btf
+from hatch_bpf.btf.types import Kind
+from hatch_bpf.errors import BtfError
+
+# plain numbers: comparing members of an IntEnum takes five times as long
+INT, PTR, ARRAY, FWD = int(Kind.INT), int(Kind.PTR), int(Kind.ARRAY), int(Kind.FWD)
+TYPEDEF, FUNC_PROTO, FLOAT, TYPE_TAG = int(Kind.TYPEDEF), int(Kind.FUNC_PROTO), int(Kind.FLOAT), int(Kind.TYPE_TAG)
+STRUCT, VAR, ENUM, ENUM64 = int(Kind.STRUCT), int(Kind.VAR), int(Kind.ENUM), int(Kind.ENUM64)
+COMPOSITES = frozenset((STRUCT, int(Kind.UNION)))
+ENUMS = frozenset((ENUM, ENUM64))
+BASES = frozenset((INT, FLOAT))
+DERIVED = frozenset((PTR, ARRAY, FUNC_PROTO))
+QUALIFIERS = {int(Kind.VOLATILE): "volatile", int(Kind.CONST): "const", int(Kind.RESTRICT): "restrict"}
+MODIFIERS = frozenset((TYPE_TAG, *QUALIFIERS))
+NOT_C = frozenset(map(int, (Kind.FUNC, Kind.VAR, Kind.DATASEC, Kind.DECL_TAG)))
+"""Kinds that are no types of C."""
+
+MAX_CHAIN = 200
+"""Longest chain of types by declaration or by value; kernels have some tens."""
+
+_LONGEST_ALIGNMENT = 16
+_MASKED = bytes(value & KIND_MASK for value in range(256))
+_ATTRIBUTE_TEXT = re.compile(r"[\w .:/-]*", re.ASCII)
+_ATTRIBUTE = re.compile(r"\w+(?:\(\w*\))?", re.ASCII)
+_BASE_NAME = re.compile(r"[A-Za-z_]\w*(?: \w+)*", re.ASCII)
+
+
+class CTypes:
+    """The types of one BTF, base and all, by id."""
+
+    def __init__(self, btf: Btf, *, whole: bool) -> None:
+        """`whole` says that most of the types will be asked for."""
+        self.source = btf.source
+        self.pointer_size = btf.pointer_size
+        self.words, starts = btf.tables()
+        # void is three words of zeros behind all others
+        self.starts = array("I", [len(self.words)]) + starts
+        self.words.extend((0, 0, 0))
+        tops = self.words.tobytes()[7::4] if sys.byteorder == "little" else self.words.tobytes()[4::4]
+        self.kinds = bytes(map(tops.translate(_MASKED).__getitem__, self.starts))
+        """The kind of each type."""
+        self.names = Names(btf, whole=whole)
+        self.layouts = Layouts(self)
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    @contextmanager
+    def checked_ids(self) -> Iterator[None]:
+        """For code that follows ids: they are indices of the tables, so too high a one is an IndexError."""
+        try:
+            yield
+        except IndexError as error:
+            raise BtfError(f"{self.source}: a type refers to one beyond the last, {len(self) - 1}") from error
+
+    def name(self, type_id: int) -> str:
+        return self.names[self.words[self.starts[type_id]]]
+
+    def count(self, type_id: int) -> int:
+        """vlen: members, enumerators or parameters."""
+        return self.words[self.starts[type_id] + 1] & VLEN_MASK
+
+    def flag(self, type_id: int) -> bool:
+        return bool(self.words[self.starts[type_id] + 1] >> 31)
+
+    def size(self, type_id: int) -> int:
+        """Bytes of an integer, a composite or an enum."""
+        return self.words[self.starts[type_id] + 2]
+
+    def target(self, type_id: int) -> int:
+        """What a pointer, modifier, typedef, array or variable is about, or what a prototype returns."""
+        return self.words[self.starts[type_id] + (3 if self.kinds[type_id] == ARRAY else 2)]
+
+    def length(self, type_id: int) -> int:
+        """Elements of an array."""
+        return self.words[self.starts[type_id] + 5]
+
+    def column(self, type_id: int, number: int, *, width: int) -> array[int]:
+        """One word of each member, enumerator or parameter; each has `width` of them."""
+        at = self.starts[type_id] + 3
+        return self.words[at + number : at + width * self.count(type_id) : width]
+
+    def referred(self, type_id: int) -> array[int]:
+        """The types of a composite's members or a prototype's parameters."""
+        return self.column(type_id, 1, width=2 if self.kinds[type_id] == FUNC_PROTO else 3)
+
+    def members(self, type_id: int) -> Iterator[tuple[int, int, int, int]]:
+        """Name offset, type, offset and bitfield width in bits of each member of a composite."""
+        names, types = self.column(type_id, 0, width=3), self.column(type_id, 1, width=3)
+        offsets = self.column(type_id, 2, width=3)
+        if self.flag(type_id):
+            widths = [offset >> 24 for offset in offsets]
+            return zip(names, types, [offset & 0xFFFFFF for offset in offsets], widths, strict=True)
+        if self._narrow_ints:
+            narrow = [self._narrow_ints.get(self.unqualified(member), (0, 0)) for member in types]
+            moved = [offset + by for offset, (by, _) in zip(offsets, narrow, strict=True)]
+            return zip(names, types, moved, [width for _, width in narrow], strict=True)
+        return zip(names, types, offsets, [0] * len(names), strict=True)
+
+    def base_name(self, type_id: int) -> str:
+        """An integer or floating point type as C spells it."""
+        return self.names.spelled(self.words[self.starts[type_id]], _BASE_NAME)
+
+    def attribute(self, type_id: int) -> str:
+        """The attribute that a type tag stands for."""
+        offset = self.words[self.starts[type_id]]
+        if self.flag(type_id):
+            return self.names.spelled(offset, _ATTRIBUTE)
+        return f'btf_type_tag("{self.names.spelled(offset, _ATTRIBUTE_TEXT)}")'
+
+    def fail(self, type_id: int, what: str) -> BtfError:
+        return BtfError(f"{self.source}: type {type_id} {what}, as no type of a C program is")
+
+    @property
+    def _narrow_ints(self) -> dict[int, tuple[int, int]]:
+        """Bit offset and width of the integers that are bitfields by themselves, as old compilers made them."""
+        if self.__narrow_ints is None:
+            found = {}
+            at = self.kinds.find(INT)
+            while at >= 0:
+                encoding = self.words[self.starts[at] + 3]
+                if encoding & 0xFF != 8 * self.size(at) & 0xFF:
+                    found[at] = (encoding >> 16 & 0xFF, encoding & 0xFF)
+                at = self.kinds.find(INT, at + 1)
+            self.__narrow_ints = found
+        return self.__narrow_ints
+
+    __narrow_ints: dict[int, tuple[int, int]] | None = None
+
+    def unqualified(self, type_id: int) -> int:
+        """The type behind typedefs, qualifiers and type tags."""
+        for _ in range(MAX_CHAIN):
+            if self.kinds[type_id] != TYPEDEF and self.kinds[type_id] not in MODIFIERS:
+                return type_id
+            type_id = self.target(type_id)
+        raise self.fail(type_id, "is a loop of typedefs or qualifiers")
+
+
+class Names(dict[int, str]):
+    """Identifiers by their offset in the string section.
+
+    A string that is none raises `BtfError`: only declarations may come out, whatever the BTF holds.
+    """
+
+    def __init__(self, btf: Btf, *, whole: bool) -> None:
+        super().__init__({0: ""})
+        self._btf = btf
+        text = btf.all_strings() if whole else b""
+        if text.isascii():
+            # all at once takes a third of the time that one by one does
+            names = text.decode("ascii").split("\0")[:-1]
+            offsets = accumulate(map(len, names), lambda offset, length: offset + length + 1, initial=0)
+            self.update((at, name) for at, name in zip(offsets, names, strict=False) if name.isidentifier())
+
+    def __missing__(self, offset: int) -> str:
+        name = self._btf.string(offset)
+        if name and not (name.isascii() and name.isidentifier()):
+            raise BtfError(f"{self._btf.source}: {name[:80]!r} cannot be a name in C")
+        self[offset] = name
+        return name
+
+    def spelled(self, offset: int, form: re.Pattern[str]) -> str:
+        """A string that may be more than one identifier."""
+        text = self._btf.string(offset)
+        if not form.fullmatch(text):
+            raise BtfError(f"{self._btf.source}: {text[:80]!r} cannot be written in C")
+        return text
+
+
+class Layouts(dict[int, tuple[int, int]]):
+    """Size and alignment of each type, in bits, by id: what clang will give the type as the dump writes it."""
+
+    def __init__(self, types: CTypes) -> None:
+        super().__init__()
+        self._types = types
+        self.packed: set[int] = set()
+        """Composites that have their layout only with `__attribute__((packed))`."""
+
+    def __missing__(self, type_id: int) -> tuple[int, int]:
+        types, at, count = self._types, type_id, 1
+        for _ in range(MAX_CHAIN):
+            kind = types.kinds[at]
+            if kind == ARRAY:
+                count *= types.length(at)
+            elif kind != TYPEDEF and kind not in MODIFIERS:
+                break
+            at = types.target(at)
+        else:
+            raise types.fail(type_id, "is a loop of typedefs, qualifiers or arrays")
+        if at != type_id:
+            size, align = self[at]
+            found = count * size, align
+        elif kind == PTR:
+            found = 8 * types.pointer_size, 8 * types.pointer_size
+        elif kind in COMPOSITES:
+            found = 8 * types.size(at), self._alignment(at)
+        elif kind in BASES or kind in ENUMS:
+            size = types.size(at)
+            # __int128 is aligned to its size for BPF as for the kernel, where pointers have 8 bytes
+            longest = _LONGEST_ALIGNMENT if types.pointer_size == 8 else types.pointer_size
+            found = 8 * size, 8 * max(1, min(size, longest))
+        else:
+            raise types.fail(type_id, "has no size but is held by value")
+        self[type_id] = found
+        return found
+
+    def _alignment(self, type_id: int) -> int:
+        """The alignment of a composite, which is a byte's if its members lie as only those of a packed one can."""
+        size, align, packed = 8 * self._types.size(type_id), 8, False
+        for _, member, offset, width in self._types.members(type_id):
+            unit, its_align = self[member]
+            if its_align > align:
+                align = its_align
+            if not width:
+                packed |= offset % its_align != 0
+            elif unit:
+                # a bitfield does not straddle two units of its type
+                packed |= offset // unit != (offset + width - 1) // unit
+        if packed or size % align:
+            self.packed.add(type_id)
+            return 8
+        return align
