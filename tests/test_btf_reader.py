@@ -117,8 +117,8 @@ def _same(ours: t.Type, theirs: dict[str, Any]) -> None:
             ]
             assert members == theirs["members"]
         case t.Enum() | t.Enum64():
-            # bpftool 7.1 sign-extends the unsigned ones, too
-            mask = (1 << 8 * ours.size) - 1
+            # bpftool 7.1 sign-extends the unsigned ones, too; an ENUM may have 8 bytes, but its values have 32 bits
+            mask = (1 << (64 if isinstance(ours, t.Enum64) else 32)) - 1
             assert [(value.name, value.value & mask) for value in ours.values] == [
                 (value["name"], value["val"] & mask) for value in theirs["values"]
             ]
