@@ -27,6 +27,7 @@ HOST = "host"
 
 Minimizer = Literal["builtin", "bpftool"]
 OnUnportable = Literal["error", "warn", "ignore"]
+LibbpfSource = Literal["system", "bundle"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Config:
     """`minimizer`: what makes the minimized BTFs; `bpftool` runs `bpftool gen min_core_btf` instead of our own."""
     on_unportable: OnUnportable
     """`on-unportable`: what a program that will not load on a kernel of the matrix does to the build."""
+    libbpf: LibbpfSource
+    """`libbpf`: what loads on the target host: its own libbpf.so, or the build machine's, bundled into the wheel."""
     digest: str
     """sha256 of the options that what is built depends on, as they are written: an earlier build's tells a change."""
 
@@ -65,7 +68,10 @@ OPTIONS = (
     "types",
     "minimizer",
     "on-unportable",
+    "libbpf",
 )
+_NOT_BUILT_FROM = ("btf-archive", "on-unportable", "libbpf")
+"""Options that leave objects, BTFs and skeletons as they are."""
 _FILE_KEYS = ("btf", "release", "arch", "distro", "version")
 _NEWEST_KEYS = ("newest", "of")
 _T = TypeVar("_T")
@@ -89,6 +95,7 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
         types=reader.strings("types"),
         minimizer=cast(Minimizer, reader.choice("minimizer", ("builtin", "bpftool"))),
         on_unportable=cast(OnUnportable, reader.choice("on-unportable", ("error", "warn", "ignore"))),
+        libbpf=_libbpf(reader, archs),
         digest=_digest(table, archs),
     )
     if reader.faults:
@@ -97,8 +104,7 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
 
 
 def _digest(table: Mapping[str, Any], archs: Sequence[arch.Arch]) -> str:
-    # where the archive is and what the report does to a build leave what is built as it is
-    options = {name: value for name, value in table.items() if name not in ("btf-archive", "on-unportable")}
+    options = {name: value for name, value in table.items() if name not in _NOT_BUILT_FROM}
     text = json.dumps([options, [target.name for target in archs]], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -115,6 +121,19 @@ def _archs(reader: _Reader) -> tuple[arch.Arch, ...]:
         reader.fault("archs", "must be given: this machine's architecture is not one that BPF objects can be built for")
         return ()
     return (machine,)
+
+
+def _libbpf(reader: _Reader, archs: Sequence[arch.Arch]) -> LibbpfSource:
+    chosen = cast(LibbpfSource, reader.choice("libbpf", ("system", "bundle")))
+    machine = arch.build_machine()
+    if chosen == "bundle" and archs and [machine] != list(archs):
+        name = machine.name if machine else "one that BPF objects can be built for"
+        reader.fault(
+            "libbpf",
+            f"can be 'bundle' only where archs is the build machine's alone, whose libbpf.so it is ({name}): "
+            "leave archs out, and build a wheel on each architecture",
+        )
+    return chosen
 
 
 def _archive(reader: _Reader, root: Path, environ: Mapping[str, str]) -> Path | None:

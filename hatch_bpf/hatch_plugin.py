@@ -29,9 +29,9 @@ RESERVED_HOOK_KEYS = frozenset(
     {"dependencies", "require-runtime-dependencies", "require-runtime-features", "enable-by-default"}
 )
 """Keys of every hook's table that belong to hatchling."""
-TAG = "py3-none-any"
-"""BPF objects of every architecture in one wheel, and Python: the file is the same for all. hatchling's own
-`infer_tag` would name this machine and this Python."""
+TAG = "py3-none-{platform}"
+"""BPF objects of every architecture in one wheel, and Python: it needs no particular Python, and a particular platform
+only for bundled libraries. hatchling's own `infer_tag` would name this machine and this Python."""
 
 
 class BpfBuildHook(BuildHookInterface[BuilderConfig]):
@@ -60,7 +60,8 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
                 path.write_bytes(file.data)
                 build_data["force_include"][str(path)] = str(file.tree_path if for_sdist else file.wheel_path)
             if not for_sdist:
-                build_data["tag"] = TAG
+                build_data["tag"] = TAG.format(platform=artifacts.platform)
+                build_data["pure_python"] = artifacts.platform == "any"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
         """Remove what was staged, now that it is in the archive."""

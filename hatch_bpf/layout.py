@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from hatch_bpf import __version__
 from hatch_bpf.bpf_object import ObjectModel
+from hatch_bpf.bundle import Bundle
 from hatch_bpf.compile import CompiledPackage
 from hatch_bpf.config import Config
 from hatch_bpf.kernels.identity import Kernel
@@ -45,10 +46,14 @@ class Artifact:
 
 
 def lay_out(
-    package: Package, config: Config, compiled: CompiledPackage, minimized: Mapping[Kernel, bytes]
+    package: Package,
+    config: Config,
+    compiled: CompiledPackage,
+    minimized: Mapping[Kernel, bytes],
+    bundled: Bundle | None,
 ) -> list[Artifact]:
     """Everything that a package gets: its `_bpf` folder, and a skeleton for each program. Raises `SkeletonError`."""
-    return _bpf_folder(package, config, compiled, minimized) + [
+    return _bpf_folder(package, config, compiled, minimized, bundled) + [
         _skeleton(source, {arch: models[number] for arch, models in compiled.objects.items()}, config)
         for number, source in enumerate(package.sources)
     ]
@@ -65,9 +70,13 @@ def kernel_key(kernel: Kernel) -> str:
 
 
 def _bpf_folder(
-    package: Package, config: Config, compiled: CompiledPackage, minimized: Mapping[Kernel, bytes]
+    package: Package,
+    config: Config,
+    compiled: CompiledPackage,
+    minimized: Mapping[Kernel, bytes],
+    bundled: Bundle | None,
 ) -> list[Artifact]:
-    """Objects by architecture, minimized BTFs with their index, the record of the build, and the runtime."""
+    """Objects by architecture, minimized BTFs with their index, the record of the build, libraries, the runtime."""
     made = {
         **{f"{arch}/{model.path}": model.elf for arch, models in compiled.objects.items() for model in models},
         **dict(_embedded(minimized)),
@@ -76,6 +85,7 @@ def _bpf_folder(
         "__init__.py": f'{GENERATED} {__version__}; do not edit.\n"""BPF objects and what loads them."""\n'.encode(),
         **made,
         RECORD_NAME: _record(config, compiled, made),
+        **(bundled.files if bundled else {}),
         **{f"runtime/{path.name}": path.read_bytes() for path in sorted(RUNTIME.iterdir()) if path.is_file()},
     }
     return [Artifact(package.wheel_dir / name, package.tree_dir / name, data) for name, data in files.items()]

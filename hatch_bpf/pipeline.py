@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hatch_bpf import prebuilt
+from hatch_bpf.bundle import bundle
 from hatch_bpf.compile import compile_package
 from hatch_bpf.errors import PortabilityError
 from hatch_bpf.fit import Notify, find_kernels, fit
@@ -30,6 +31,8 @@ class Artifacts:
 
     files: tuple[Artifact, ...]
     """Sorted by their place in the wheel."""
+    platform: str
+    """Platform tag of the wheel: `any`, or where the bundled libraries run."""
     report: Report
     """Of the kernels that were looked at now; what was built before is not looked at again."""
 
@@ -41,19 +44,22 @@ def build(
 
     With `reuse`, objects and minimized BTFs that an earlier build left in the source tree serve if they still fit.
     """
+    config = project.config
+    bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
     files: list[Artifact] = []
     reports: list[Report] = []
     for package in project.packages:
         earlier = prebuilt.find(package, project, notify) if reuse else None
         compiled = earlier.compiled if earlier else compile_package(package, project, environ)
-        matrix = find_kernels(project.config, notify, only_host=earlier is not None)
-        fitted = fit(compiled.objects, matrix, minimizer=project.config.minimizer, notify=notify)
+        matrix = find_kernels(config, notify, only_host=earlier is not None)
+        fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, notify=notify)
         minimized = {**(earlier.minimized if earlier else {}), **fitted.minimized}
-        files += lay_out(package, project.config, compiled, minimized)
+        files += lay_out(package, config, compiled, minimized, bundled)
         reports.append(fitted.report)
     report = Report(tuple(kernel for part in reports for kernel in part.kernels))
     judge(report, project, notify)
-    return Artifacts(tuple(sorted(files, key=lambda file: file.wheel_path)), report)
+    in_order = tuple(sorted(files, key=lambda file: file.wheel_path))
+    return Artifacts(in_order, bundled.platform if bundled else "any", report)
 
 
 def judge(report: Report, project: Project, notify: Notify) -> None:

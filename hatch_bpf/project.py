@@ -83,7 +83,7 @@ class Project:
     def without_host(self) -> Project:
         """The project for an sdist: the machine that makes it is not the one that it is installed on."""
         kernels = tuple(entry for entry in self.config.kernels if not isinstance(entry, Host))
-        return replace(self, config=replace(self.config, kernels=kernels))
+        return replace(self, config=replace(self.config, kernels=kernels, libbpf="system"))
 
     @property
     def packages(self) -> tuple[Package, ...]:

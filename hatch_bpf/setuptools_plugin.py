@@ -39,6 +39,8 @@ class BuildBpf(Command):
     user_options: ClassVar[list[tuple[str, str, str]]] = []
     editable_mode = False
     """Set by setuptools for an editable build."""
+    platform = "any"
+    """Platform tag of the wheel, once it is built."""
 
     def initialize_options(self) -> None:
         self.build_lib = ""
@@ -54,6 +56,7 @@ class BuildBpf(Command):
             if self.editable_mode:
                 tree.write(artifacts, root=project.root)
                 return
+            self.platform = artifacts.platform
             for file in artifacts.files:
                 path = Path(self.build_lib, file.wheel_path)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +94,13 @@ class Sdist(sdist_command):
             raise BaseError(f"hatch-bpf: {error}") from error
 
 
+def _get_tag(command: Any) -> tuple[str, str, str]:
+    """bdist_wheel's `get_tag()`: any Python; and any platform, but for bundled libraries."""
+    platform = command.get_finalized_command("build_bpf").platform
+    command.root_is_pure = platform == "any"
+    return "py3", "none", platform
+
+
 def finalize(distribution: Distribution) -> None:
     """Entry point `setuptools.finalize_distribution_options`: add the step to `build`, if the project has the table."""
     if _table(Path.cwd()) is None:
@@ -100,6 +110,8 @@ def finalize(distribution: Distribution) -> None:
     distribution.cmdclass["build"] = type("build", (base,), {"sub_commands": [*base.sub_commands, step]})
     distribution.cmdclass["build_bpf"] = BuildBpf
     distribution.cmdclass.setdefault("sdist", Sdist)
+    bdist_wheel = distribution.get_command_class("bdist_wheel")
+    distribution.cmdclass["bdist_wheel"] = type("bdist_wheel", (bdist_wheel,), {"get_tag": _get_tag})
 
 
 def load_project(root: Path) -> Project | None:

@@ -39,6 +39,7 @@ def test_an_empty_table_means_the_defaults() -> None:
         types=(),
         minimizer="builtin",
         on_unportable="error",
+        libbpf="system",
         digest=parse().digest,
     )
 
@@ -105,7 +106,7 @@ def test_all_faults_are_told_at_once_each_with_its_path() -> None:
 
 
 def test_an_unknown_key_gets_a_suggestion_where_one_is_near() -> None:
-    options = "programs, archs, btf-archive, kernels, cflags, events, types, minimizer, on-unportable"
+    options = "programs, archs, btf-archive, kernels, cflags, events, types, minimizer, on-unportable, libbpf"
     assert faults(kernel=[]) == [
         f"tool.hatch-bpf.kernel is not an option, did you mean 'kernels'?; the options are {options}"
     ]
@@ -122,4 +123,14 @@ def test_newest_needs_a_whole_number(count: object) -> None:
 def test_a_btf_file_needs_its_architecture_when_there_are_two() -> None:
     assert faults(archs=["x86_64", "arm64"], kernels=[{"btf": "a", "release": "1"}]) == [
         "tool.hatch-bpf.kernels[0].arch must be given, since the package is built for more than one architecture"
+    ]
+
+
+def test_libbpf_is_bundled_for_the_build_machine_alone() -> None:
+    machine = arch.build_machine()
+    assert machine is not None
+    assert parse(libbpf="bundle").libbpf == parse(libbpf="bundle", archs=[machine.name]).libbpf == "bundle"
+    assert faults(libbpf="bundle", archs=["x86_64", "arm64"]) == [
+        "tool.hatch-bpf.libbpf can be 'bundle' only where archs is the build machine's alone, whose libbpf.so it is "
+        f"({machine.name}): leave archs out, and build a wheel on each architecture"
     ]
