@@ -21,6 +21,7 @@ from ctypes import (
     c_void_p,
 )
 
+from . import bundled
 from .errors import LibbpfNotFoundError, LibbpfTooOldError
 
 TYPE_CHECKING = False
@@ -317,11 +318,11 @@ _POINTER_LIMIT = 1 << (8 * ctypes.sizeof(c_void_p))
 class Libbpf:
     """One libbpf.so. Attributes are its functions, declared; the first use of each looks it up."""
 
-    def __init__(self, path: str) -> None:
-        """Load the library at an absolute path. Raises `LibbpfNotFoundError` or `LibbpfTooOldError`."""
+    def __init__(self, path: str, dll: Optional[ctypes.CDLL] = None) -> None:
+        """Load the library at an absolute path, if it isn't yet: `LibbpfNotFoundError`, `LibbpfTooOldError`."""
         self.path = path
         try:
-            self._dll = ctypes.CDLL(path, use_errno=True)
+            self._dll = dll or ctypes.CDLL(path, use_errno=True)
         except OSError as error:
             raise LibbpfNotFoundError(f"{path} cannot be loaded as libbpf: {error}") from error
         self.version = (0, 5)
@@ -384,10 +385,14 @@ _loaded: dict[str, Libbpf] = {}
 
 
 def load(path: Optional[str] = None) -> Libbpf:
-    """The machine's libbpf, or the one at an explicit path. Raises `LibbpfNotFoundError` or `LibbpfTooOldError`."""
+    """The one at an explicit path, else the package's own, else the machine's.
+
+    Raises `LibbpfNotFoundError`, `LibbpfTooOldError`, or `PackageError`.
+    """
     key = "" if path is None else os.path.abspath(path)
     if key not in _loaded:
-        _loaded[key] = Libbpf(key or find())
+        own = bundled.load(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) if path is None else None
+        _loaded[key] = Libbpf(*own) if own else Libbpf(key or find())
     return _loaded[key]
 
 

@@ -1,0 +1,142 @@
+"""libbpf in the wheel: what is bundled, its tag against pip's and auditwheel's, and that nothing else is needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.tags import sys_tags
+
+from hatch_bpf import arch
+from tests import needs
+from tests.projects import SETUPTOOLS_PYPROJECT, build_wheel, make_project, wheel_files
+from tests.test_example import HIDE_LIBBPF
+
+MACHINE = arch.build_machine()
+USES_IT = """\
+import sys
+from demo.prog_skel import Prog
+with Prog.open() as bpf:
+    from demo._bpf.runtime import libbpf
+    library = libbpf.load()
+    print(library.path, *library.version)
+    {load}
+print([line.split()[-1] for line in open("/proc/self/maps") if "libbpf.so" in line and "memfd" not in line])
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needs.tool("clang")
+    folder = tmp_path_factory.mktemp("bundle")
+    return build_wheel(make_project(folder / "p", options='libbpf = "bundle"'), folder / "out")
+
+
+@pytest.fixture
+def installed(wheel: Path, tmp_path: Path) -> Path:
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        tmp_path / "site",
+    ]
+    subprocess.run([*command, wheel], check=True)
+    return tmp_path / "site"
+
+
+def folder_of(files: dict[str, bytes]) -> dict[str, bytes]:
+    assert MACHINE is not None
+    prefix = f"demo/_bpf/lib/{MACHINE.name}/"
+    return {name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)}
+
+
+def test_libbpf_and_what_it_needs_are_there_with_licenses_and_an_sbom(wheel: Path) -> None:
+    files = folder_of(wheel_files(wheel))
+    index = json.loads(files["libraries.json"])
+    assert list(index)[-1].startswith("libbpf.so.")
+    assert any(soname.startswith("libelf.so.") for soname in index)
+    assert {soname: hashlib.sha256(files[soname]).hexdigest() for soname in index} == index
+    assert not [soname for soname in index if soname.startswith(("libc.", "ld-"))]
+    assert [name for name in files if name.startswith("licenses/")]
+    sbom = json.loads(files["sbom.cdx.json"])
+    listed = {
+        component["properties"][0]["value"]: component["hashes"][0]["content"] for component in sbom["components"]
+    }
+    assert listed == index
+    assert all("version" in component for component in sbom["components"])
+
+
+def test_pip_accepts_the_tag_here_and_it_is_no_wider_than_needed(wheel: Path) -> None:
+    name, version, *tag = wheel.stem.split("-")
+    assert (name, version, tag[:2]) == ("demo", "1", ["py3", "none"])
+    assert tag[2] in {supported.platform for supported in sys_tags()}
+    objdump = needs.tool("objdump")
+    newest = (0, 0)
+    for soname, data in folder_of(wheel_files(wheel)).items():
+        if ".so." in soname:
+            library = wheel.parent / soname
+            library.write_bytes(data)
+            said = subprocess.run([objdump, "-T", library], capture_output=True, text=True, check=True).stdout
+            versions = [v.split(")")[0].split(".") for v in said.split("GLIBC_")[1:]]
+            newest = max([newest, *((int(v[0]), int(v[1])) for v in versions)])
+    assert tag[2].startswith(f"manylinux_{newest[0]}_{max(newest[1], 17)}_")
+
+
+def test_it_is_the_packages_own_that_is_loaded(installed: Path) -> None:
+    done = run(installed, "pass")
+    path, *version = done.stdout.splitlines()[0].split()
+    assert path.startswith(str(installed / "demo" / "_bpf" / "lib"))
+    assert (int(version[0]), int(version[1])) >= (0, 6)
+    assert done.stdout.splitlines()[1] == "[]", "no libbpf.so of the system's is mapped"
+
+
+def test_it_loads_where_the_system_has_no_libbpf(installed: Path, tmp_path: Path) -> None:
+    needs.root_bpf()
+    needs.private_mounts()
+    (system,) = {path.parent for path in Path("/usr/lib").glob("*/libbpf.so.1")} or {None}
+    if system is None:
+        needs.missing("libbpf.so.1 is not in a multiarch folder")
+    (tmp_path / "scratch").mkdir()
+    hide = HIDE_LIBBPF.format(folder=system, scratch=tmp_path / "scratch")
+    done = run(installed, "bpf.load().close()", before=hide)
+    assert str(installed) in done.stdout
+
+
+def test_a_library_that_was_changed_is_not_loaded(installed: Path) -> None:
+    assert MACHINE is not None
+    (path,) = (installed / "demo" / "_bpf" / "lib" / MACHINE.name).glob("libbpf.so.*")
+    path.write_bytes(path.read_bytes() + b"\0")
+    done = run(installed, "pass", check=False)
+    assert done.returncode == 1
+    assert "libbpf.so.1 is not the file that was built" in done.stderr
+
+
+def test_setuptools_makes_the_same(tmp_path: Path, wheel: Path) -> None:
+    project = make_project(tmp_path / "p", options='libbpf = "bundle"', pyproject=SETUPTOOLS_PYPROJECT)
+    other = build_wheel(project, tmp_path / "out")
+    assert other.name == wheel.name
+    assert folder_of(wheel_files(other)) == folder_of(wheel_files(wheel))
+    assert b"Root-Is-Purelib: false" in wheel_files(other)["demo-1.dist-info/WHEEL"]
+    assert b"Root-Is-Purelib: false" in wheel_files(wheel)["demo-1.dist-info/WHEEL"]
+
+
+def run(site: Path, load: str, *, before: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-S", "-c", USES_IT.format(load=load)]
+    if before:
+        command = ["unshare", "--mount", "sh", "-e", "-c", f'{before}\nexec "$@"', "sh", *command]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=check,
+        env={"PYTHONPATH": str(site), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+    )
