@@ -14,6 +14,7 @@ import ctypes
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -272,25 +273,21 @@ def _find_type(model: ObjectModel, name: str, key: str) -> int:
 def _render(declarations: Declarations, options: SkeletonOptions, name: str, *, runtime: str) -> str:
     package, _, module = runtime.rpartition(".")
     sections = tuple(section.struct for section in declarations.sections)
-    text = (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            version=hatch_bpf.__version__,
-            source=_one_line(options.source),
-            name=name,
-            class_name=options.class_name,
-            runtime_package=package or ".",
-            runtime_module=module,
-            bpf_dir=options.bpf_dir,
-            objects=[(arch, *options.objects[arch]) for arch in ARCHES if arch in options.objects],
-            types=[*declarations.types, *sections],
-            has_enums=any(isinstance(item, EnumDecl) for item in declarations.types),
-            aliases={},
-            maps=declarations.maps,
-            programs=declarations.programs,
-            sections=declarations.sections,
-        )
+    text = _template().render(
+        version=hatch_bpf.__version__,
+        source=options.source,
+        name=name,
+        class_name=options.class_name,
+        runtime_package=package or ".",
+        runtime_module=module,
+        bpf_dir=options.bpf_dir,
+        objects=[(arch, *options.objects[arch]) for arch in ARCHES if arch in options.objects],
+        types=[*declarations.types, *sections],
+        has_enums=any(isinstance(item, EnumDecl) for item in declarations.types),
+        aliases={},
+        maps=declarations.maps,
+        programs=declarations.programs,
+        sections=declarations.sections,
     )
     try:
         ast.parse(text)
@@ -330,7 +327,8 @@ def _member_names(members: tuple[Member, ...]) -> str:
     return "(\n" + "".join(f"        {name},\n" for name in quoted) + "    )"
 
 
-def _environment() -> jinja2.Environment:
+@cache
+def _template() -> jinja2.Template:
     here = Path(__file__).parent
     folders = [folder for folder in (here / "templates", here.parent / "templates") if folder.is_dir()]
     environment = jinja2.Environment(
@@ -341,8 +339,10 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.filters.update(quote=quote, docstring=_docstring, fields=_fields, names=_member_names)
-    return environment
+    environment.filters.update(
+        quote=quote, one_line=_one_line, docstring=_docstring, fields=_fields, names=_member_names
+    )
+    return environment.get_template(TEMPLATE)
 
 
 # --- checks ---------------------------------------------------------------------------------------------------------
@@ -377,7 +377,7 @@ def _difference(what: str, name: str, one: Any, other: Any) -> str:
             return f"{single} {name} differs in size ({one.size} and {other.size} bytes)"
         for member, theirs in zip(one.members, other.members, strict=False):
             if member != theirs:
-                return f"{single} {name} differs from its member {member.c_name} on"
+                return f"{single} {name} differs at its member {member.c_name}"
     return f"{single} {name} differs"
 
 
@@ -385,7 +385,7 @@ def _check(declarations: Declarations, text: str, options: SkeletonOptions) -> N
     """Make the classes in this process, and compare ctypes' sizes and offsets with BTF's."""
     namespace: dict[str, Any] = {"__name__": "hatch_bpf_skeleton_check", "__file__": __file__}
     try:
-        exec(compile(text, f"skeleton of {options.source}", "exec"), namespace)
+        exec(compile(text, "skeleton", "exec"), namespace)
     except Exception as error:
         raise SkeletonError(f"{options.source}: its skeleton can't be imported: {error}") from error
     for declared in (*declarations.types, *(section.struct for section in declarations.sections)):

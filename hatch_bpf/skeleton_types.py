@@ -287,6 +287,8 @@ class TypeDecls:
                 element = self.codec(resolved.type_id, hint=where)
                 yield _Slot(member, bit_offset, codec=element, size=0, is_flexible=True)
                 continue
+            if not member.name and not isinstance(resolved, (t.Struct, t.Union)):
+                continue  # nothing that C could name either
             codec = self.codec(member.type_id, hint=where)
             inner = None
             if not member.name:

@@ -50,7 +50,9 @@ def cgroup() -> Iterator[Path]:
     root = needs.cgroup2()
     folder = root / f"hatch-bpf-test-{os.getpid()}"
     folder.mkdir()
-    own = next(line.split("::")[1].strip() for line in Path("/proc/self/cgroup").read_text().splitlines() if "::" in line)
+    own = next(
+        line.split("::")[1].strip() for line in Path("/proc/self/cgroup").read_text().splitlines() if "::" in line
+    )
     try:
         (folder / "cgroup.procs").write_text(str(os.getpid()))
         yield folder

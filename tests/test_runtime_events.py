@@ -88,9 +88,13 @@ def test_an_exception_in_the_loop_goes_to_the_caller(skel: Any, name: str) -> No
     buffer = skel.maps[name]
     buffer.poll(0)
     emit(3)
-    with pytest.raises(ZeroDivisionError):
+
+    def divide() -> None:
         for event in buffer:
             1 / event.number
+
+    with pytest.raises(ZeroDivisionError):
+        divide()
     assert [event.number for event in buffer.poll(0)] == [1, 2]
 
 

@@ -11,7 +11,7 @@ import ctypes
 import mmap
 
 from .errors import ClosedError, OpenError, PackageError, reason
-from .types import ArrayView, Struct, Union
+from .types import ArrayView, Struct, Union, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Str
     """A copy of a section's initial value."""
     size = ctypes.c_size_t()
     address = libbpf.bpf_map__initial_value(map_pointer, ctypes.byref(size))
-    if not address or size.value < ctypes.sizeof(section.cls):
+    if not address or size.value < size_of(section.cls):
         raise PackageError(f"section {section.name} of the object is not the one of this skeleton")
-    return section.cls.from_buffer_copy(ctypes.string_at(address, ctypes.sizeof(section.cls)))
+    return section.cls.from_buffer_copy(ctypes.string_at(address, size_of(section.cls)))
 
 
 def set_initial_value(libbpf: Libbpf, map_pointer: int, value: Struct) -> None:
@@ -48,7 +48,7 @@ def live(
     if writable and libbpf.bpf_map__map_flags(map_pointer) & BPF_F_MMAPABLE:
         try:
             # the struct keeps the mapping alive, even after the skeleton is closed: never a dangling pointer
-            pages = mmap.mmap(fd, ctypes.sizeof(cls), mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            pages = mmap.mmap(fd, size_of(cls), mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
             return cls.from_buffer(pages), None
         except OSError:
             pass  # a kernel that knows the flag but refuses the mapping
@@ -63,7 +63,7 @@ class Section:
         self._libbpf = libbpf
         self._fd = fd
         self._key = ctypes.c_uint32(0)
-        self._buffer = bytearray(max(size, ctypes.sizeof(cls)))
+        self._buffer = bytearray(max(size, size_of(cls)))
         self._storage = (ctypes.c_uint8 * len(self._buffer)).from_buffer(self._buffer)
         self.name = name
         self.writable = writable

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     OpenedT = TypeVar("OpenedT", bound="Opened[Any]")
     LoadedT = TypeVar("LoadedT", bound="Loaded")
+    SelfT = TypeVar("SelfT")
 
     class _Skeleton(Generic[OpenedT, LoadedT]):
         pass
@@ -196,16 +197,18 @@ class Loaded:
         self._finalizer.detach()
         self._held.close()
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return self._held.find_global(self, self._spec, name)
+    if not TYPE_CHECKING:  # for type checkers there is what the generated class declares, and nothing else
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return self._held.find_global(self, self._spec, name)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._held.globals]
 
-    def __enter__(self: Any) -> Any:
-        self._held.live()
+    def __enter__(self: SelfT) -> SelfT:
+        self._held.live()  # type: ignore[attr-defined]
         return self
 
     def __exit__(
@@ -388,8 +391,8 @@ class Opened(_Opened["LoadedT"]):
         self._finalizer.detach()
         self._held.close()
 
-    def __enter__(self: Any) -> Any:
-        self._check_open()
+    def __enter__(self: SelfT) -> SelfT:
+        self._check_open()  # type: ignore[attr-defined]
         return self
 
     def __exit__(
@@ -397,12 +400,14 @@ class Opened(_Opened["LoadedT"]):
     ) -> None:
         self.close()
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if self._is_loaded and any(name == section.attribute for section in self._spec.sections):
-            raise ClosedError(f"{self._spec.source} is loaded; use {name} of what load() returned")
-        return self._held.find_global(self, self._spec, name)
+    if not TYPE_CHECKING:  # for type checkers there is what the generated class declares, and nothing else
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            if self._is_loaded and any(name == section.attribute for section in self._spec.sections):
+                raise ClosedError(f"{self._spec.source} is loaded; use {name} of what load() returned")
+            return self._held.find_global(self, self._spec, name)
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._held.globals]

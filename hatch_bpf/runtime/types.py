@@ -50,14 +50,30 @@ if TYPE_CHECKING:
     from typing import Union as _Union
 
     T = TypeVar("T")
-    StructT = TypeVar("StructT", bound="Struct")
+    StructT = TypeVar("StructT", bound="_Members")
 
     class _Typed(Generic[T]):
         pass
 
     class _SequenceOf(Sequence[T]):
         pass
+
+    class _CType(type):
+        """What ctypes' own metaclass offers, without the claim that there is every attribute one asks for."""
+
+        def __mul__(cls, length: int) -> Any: ...
+        def from_buffer(cls: type[T], source: Any, offset: int = 0) -> T: ...
+        def from_buffer_copy(cls: type[T], source: Any, offset: int = 0) -> T: ...
+
+    class _CStructure(metaclass=_CType):
+        _fields_: ClassVar[Sequence[tuple[str, Any]]]
+
+    _CUnion = _CStructure
+    _MembersBase = _CStructure
 else:
+    _MembersBase = object
+    _CStructure = ctypes.Structure
+    _CUnion = ctypes.Union
 
     class _Typed:
         __slots__ = ()
@@ -66,6 +82,11 @@ else:
             return cls
 
     _SequenceOf = _Sequence
+
+
+def size_of(cls: Any) -> int:
+    """Bytes of a struct or union class, C's sizeof."""
+    return ctypes.sizeof(cls)
 
 
 class Chars(bytes):
@@ -230,7 +251,7 @@ class Nested(Codec["StructT"]):
     def __init__(self, cls: type[StructT]) -> None:
         self.cls = cls
         self.ctype = cls
-        self.size = ctypes.sizeof(cls)
+        self.size = size_of(cls)
 
     def get(self, raw: Any) -> StructT:
         return raw  # type: ignore[no-any-return]
@@ -309,7 +330,7 @@ class ArrayView(_SequenceOf["T"]):
 # --- structs ------------------------------------------------------------------------------------------------------
 
 
-class _Members:
+class _Members(_MembersBase):
     """What struct and union classes have in common."""
 
     __slots__ = ()
@@ -344,28 +365,20 @@ class _Members:
         return hash((type(self).__name__, *(getattr(self, name) for name in self._names_)))
 
 
-class Struct(_Members, ctypes.Structure):
+class Struct(_Members, _CStructure):
     """A C struct. Generated subclasses give every byte a field, so that ctypes has no layout of its own to choose."""
 
     __slots__ = ()
     _pack_ = 1
     _layout_ = "ms"  # Python 3.14 wants the layout named where _pack_ is given; earlier ones ignore it
 
-    __init__ = _Members.__init__
-    __repr__ = _Members.__repr__
-    __eq__ = _Members.__eq__
-    __hash__ = _Members.__hash__
 
-
-class Union(_Members, ctypes.Union):
+class Union(_Members, _CUnion):
     """A C union. Equal when its bytes are."""
 
     __slots__ = ()
     _pack_ = 1
     _layout_ = "ms"
-
-    __init__ = _Members.__init__
-    __repr__ = _Members.__repr__
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -557,7 +570,7 @@ def record_of(instance: Any) -> Optional[memoryview]:
 
 def read_record(cls: type[StructT], record: _Union[bytes, bytearray]) -> StructT:
     """A struct from a record of any length: what is missing is zero, what is more stays with its flexible array."""
-    size = ctypes.sizeof(cls)
+    size = size_of(cls)
     if len(record) == size:
         return cls.from_buffer_copy(record)
     kept = bytearray(record)
