@@ -92,4 +92,4 @@ def test_two_programs_with_one_skeleton_name(tmp_path: Path, second: str) -> Non
 def test_the_same_name_in_two_packages_is_fine(tmp_path: Path) -> None:
     files = ("src/pkg/__init__.py", "src/pkg/a.bpf.c", "src/two/__init__.py", "src/two/a.bpf.c")
     project = find(tmp_path, *files, packages=("src/pkg", "src/two"))
-    assert sorted(map(str, project.packages)) == ["pkg/_bpf", "two/_bpf"]
+    assert sorted(str(package.wheel_dir) for package in project.packages) == ["pkg/_bpf", "two/_bpf"]
