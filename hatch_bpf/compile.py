@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,10 +19,12 @@ from pathlib import Path, PurePosixPath
 
 from hatch_bpf.arch import Arch
 from hatch_bpf.bpf_object import ObjectModel, read_object
+from hatch_bpf.c_names import HEADER, names_in
 from hatch_bpf.elf_strip import strip_debug
 from hatch_bpf.errors import CompileError, ToolchainError
 from hatch_bpf.project import Package, ProgramSource, Project
 from hatch_bpf.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, find_toolchain, tool_environment
+from hatch_bpf.vmlinux_h import Header, find_header, versions
 
 DEFAULT_FLAGS = (
     "-O2",  # the verifier expects optimised code: nothing else is tested with it
@@ -75,17 +77,25 @@ class CompiledPackage:
 def compile_package(package: Package, project: Project, environ: Mapping[str, str]) -> CompiledPackage:
     """Every source for every architecture, as many at once as there are processors. Raises as `compile_source()`."""
     config, toolchain = project.config, find_toolchain(environ)
+    jobs = list(product(config.archs, package.sources))
+    headers = _headers(jobs, project, toolchain)
 
     def make(job: tuple[Arch, ProgramSource]) -> CompiledObject:
         arch, source = job
         return compile_source(
-            source.path, root=project.root, arch=arch, toolchain=toolchain, cflags=config.cflags, environ=environ
+            source.path,
+            root=project.root,
+            arch=arch,
+            toolchain=toolchain,
+            cflags=config.cflags,
+            environ=environ,
+            headers=headers.texts.get(job, ()),
         )
 
-    jobs = list(product(config.archs, package.sources))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         made = dict(zip(jobs, pool.map(make, jobs), strict=True))
-    dependencies = sorted({path for compiled in made.values() for path in compiled.dependencies})
+    dependencies = {path for compiled in made.values() for path in compiled.dependencies}
+    dependencies.update(_inside(project.root, headers.made_of))
     return CompiledPackage(
         objects={
             arch.name: tuple(
@@ -93,9 +103,36 @@ def compile_package(package: Package, project: Project, environ: Mapping[str, st
             )
             for arch in config.archs
         },
-        inputs={str(path): sha256((project.root / path).read_bytes()).hexdigest() for path in dependencies},
+        inputs={str(path): sha256((project.root / path).read_bytes()).hexdigest() for path in sorted(dependencies)},
         compiler=toolchain.version_text,
     )
+
+
+@dataclass(frozen=True)
+class _Headers:
+    """The vmlinux.h of those programs that include one."""
+
+    texts: Mapping[tuple[Arch, ProgramSource], Iterable[str]]
+    """The versions to try, by architecture and source."""
+    made_of: Sequence[Path]
+
+
+def _headers(jobs: Sequence[tuple[Arch, ProgramSource]], project: Project, toolchain: Toolchain) -> _Headers:
+    """Headers as `vmlinux-h` says; no kernel's BTF is read for programs that do without."""
+    config, found, texts = project.config, dict[str, Header](), dict[tuple[Arch, ProgramSource], Iterable[str]]()
+    for arch, source in jobs if config.vmlinux_h else ():
+        names = names_in(
+            project.root / source.path,
+            root=project.root,
+            cflags=config.cflags,
+            system_includes=toolchain.system_includes,
+        )
+        if names.includes_header:
+            kernel = config.vmlinux_h[arch.name]
+            if kernel not in found:
+                found[kernel] = find_header(kernel, root=project.root, archive=config.btf_archive)
+            texts[arch, source] = versions(found[kernel], names.names)
+    return _Headers(texts, [header.path for header in found.values()])
 
 
 def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolchain, cflags: Sequence[str]) -> list[str]:
@@ -123,23 +160,41 @@ def compile_source(
     toolchain: Toolchain,
     cflags: Sequence[str],
     environ: Mapping[str, str],
+    headers: Iterable[str] = (),
 ) -> CompiledObject:
-    """Compile `root / source`. Raises `CompileError` with clang's own lines; `ToolchainError` where headers miss."""
+    """Compile `root / source`. `headers` are texts for vmlinux.h: each is taken if it won't compile with those before.
+
+    Raises `CompileError` with clang's own lines; `ToolchainError` where headers miss.
+    """
     argv = command(source, root=root, arch=arch, toolchain=toolchain, cflags=cflags)
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder:
-        made, rule = Path(folder, "object"), Path(folder, "dependencies")
-        done = subprocess.run(
-            [*argv, "-MD", "-MF", str(rule), "-o", str(made)],
-            cwd=root,
-            capture_output=True,
-            check=False,
-            env=tool_environment(environ),
-        )
-        stderr = done.stderr.decode("utf-8", "replace")
+        made, rule, include = Path(folder, "object"), Path(folder, "dependencies"), Path(folder, "include")
+        include.mkdir()
+        # the name of a temporary folder must not get into the object
+        inclusion = ("-isystem", str(include), f"-ffile-prefix-map={include}=.")
+
+        def run() -> subprocess.CompletedProcess[bytes]:
+            return subprocess.run(
+                [*argv, *inclusion, "-MD", "-MF", str(rule), "-o", str(made)],
+                cwd=root,
+                capture_output=True,
+                check=False,
+                env=tool_environment(environ),
+            )
+
+        done = None
+        for text in headers:
+            (include / HEADER).write_text(text, encoding="utf-8")
+            done = run()
+            if not done.returncode:
+                break
+        done = done or run()
+        stderr = done.stderr.decode("utf-8", "replace").replace(f"{include}/", "")
         if done.returncode:
             raise _refusal(source, argv, stderr)
         data, dependencies = made.read_bytes(), rule.read_text(errors="surrogateescape")
-    return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(_inside(root, dependencies)))
+    read = (path for path in _files_of_rule(root, dependencies) if not path.is_relative_to(folder))
+    return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(_inside(root, read)))
 
 
 def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> CompileError | ToolchainError:
@@ -149,12 +204,19 @@ def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> Compile
             f"{source} includes <{missing[1]}>, which is not on this system. It comes with libbpf's development "
             f"package. {INSTALL_LIBBPF_HEADERS}"
         )
+    if f"'{HEADER}' file not found" in stderr:
+        stderr += f"The option vmlinux-h makes {HEADER} of a kernel's BTF.\n"
     return CompileError(str(source), argv, stderr)
 
 
-def _inside(root: Path, rule: str) -> list[PurePosixPath]:
-    """The files of a make rule that lie in the project, by their resolved names."""
+def _files_of_rule(root: Path, rule: str) -> Iterator[Path]:
+    """The files that a make rule depends on."""
     words = re.split(r"(?<!\\)\s+", rule.replace("\\\n", " ").split(":", 1)[1].strip())
+    return (root / word.replace("\\ ", " ") for word in words)
+
+
+def _inside(root: Path, paths: Iterable[Path]) -> list[PurePosixPath]:
+    """Those of the files that lie in the project, by their resolved names."""
     home = root.resolve()
-    paths = {(root / word.replace("\\ ", " ")).resolve() for word in words}
-    return sorted(PurePosixPath(path.relative_to(home).as_posix()) for path in paths if path.is_relative_to(home))
+    found = {path.resolve() for path in paths}
+    return sorted(PurePosixPath(path.relative_to(home).as_posix()) for path in found if path.is_relative_to(home))

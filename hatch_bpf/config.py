@@ -44,6 +44,9 @@ class Config:
     """`kernels`: the kernel matrix: patterns, the newest of a pattern, single BTF files, and `host`."""
     cflags: tuple[str, ...]
     """`cflags`: more arguments for clang, behind hatch-bpf's own; it runs in the project's folder."""
+    vmlinux_h: Mapping[str, str]
+    """`vmlinux-h`: what `#include "vmlinux.h"` gives: a BTF in any form, a kernel of the archive, `host`, or a header;
+    or a table of one for each architecture. By architecture's name, as written; empty where the option is absent."""
     events: Mapping[str, str]
     """`events`: the struct that a ring buffer or perf buffer carries, by the map's name."""
     types: tuple[str, ...]
@@ -64,6 +67,7 @@ OPTIONS = (
     "btf-archive",
     "kernels",
     "cflags",
+    "vmlinux-h",
     "events",
     "types",
     "minimizer",
@@ -91,6 +95,7 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
         btf_archive=_archive(reader, root, environ),
         kernels=_kernels(reader, root, archs),
         cflags=reader.strings("cflags"),
+        vmlinux_h=_vmlinux_h(reader, archs),
         events=reader.string_table("events"),
         types=reader.strings("types"),
         minimizer=cast(Minimizer, reader.choice("minimizer", ("builtin", "bpftool"))),
@@ -134,6 +139,19 @@ def _libbpf(reader: _Reader, archs: Sequence[arch.Arch]) -> LibbpfSource:
             "leave archs out, and build a wheel on each architecture",
         )
     return chosen
+
+
+def _vmlinux_h(reader: _Reader, archs: Sequence[arch.Arch]) -> dict[str, str]:
+    if not isinstance(reader.table.get("vmlinux-h"), Mapping):
+        source = reader.string("vmlinux-h")
+        return {target.name: source for target in archs} if source else {}
+    sources = reader.string_table("vmlinux-h")
+    for name in sources:
+        reader.known(f"vmlinux-h.{name}", name, tuple(arch.ARCHES))
+    missing = [target.name for target in archs if target.name not in sources]
+    if missing:
+        reader.fault("vmlinux-h", f"must name a source for every architecture in archs ({', '.join(missing)} missing)")
+    return {target.name: sources.get(target.name, "") for target in archs}
 
 
 def _archive(reader: _Reader, root: Path, environ: Mapping[str, str]) -> Path | None:

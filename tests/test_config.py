@@ -35,6 +35,7 @@ def test_an_empty_table_means_the_defaults() -> None:
         btf_archive=None,
         kernels=(),
         cflags=(),
+        vmlinux_h={},
         events={},
         types=(),
         minimizer="builtin",
@@ -106,11 +107,30 @@ def test_all_faults_are_told_at_once_each_with_its_path() -> None:
 
 
 def test_an_unknown_key_gets_a_suggestion_where_one_is_near() -> None:
-    options = "programs, archs, btf-archive, kernels, cflags, events, types, minimizer, on-unportable, libbpf"
+    options = (
+        "programs, archs, btf-archive, kernels, cflags, vmlinux-h, events, types, minimizer, on-unportable, libbpf"
+    )
     assert faults(kernel=[]) == [
         f"tool.hatch-bpf.kernel is not an option, did you mean 'kernels'?; the options are {options}"
     ]
     assert faults(zzz=[]) == [f"tool.hatch-bpf.zzz is not an option; the options are {options}"]
+
+
+def test_one_vmlinux_h_serves_all_architectures_or_each_has_its_own() -> None:
+    both = ["x86_64", "arm64"]
+    assert parse(archs=both, vmlinux_h="host").vmlinux_h == {"x86_64": "host", "arm64": "host"}
+    own = {"arm64": "a.btf", "x86_64": "debian/12/x86_64/6.1", "s390x": "unused.btf"}
+    assert parse(archs=both, vmlinux_h=own).vmlinux_h == {"x86_64": "debian/12/x86_64/6.1", "arm64": "a.btf"}
+
+
+def test_faults_of_vmlinux_h() -> None:
+    assert faults(archs=["x86_64", "arm64"], vmlinux_h={"x86-64": "host", "arm64": 3}) == [
+        "tool.hatch-bpf.vmlinux-h.arm64 must be a string that is not empty (got 3)",
+        "tool.hatch-bpf.vmlinux-h.x86-64 must be one of x86_64, arm64, arm, i386, ppc64le, riscv64, s390x, loongarch64 "
+        "(got 'x86-64', did you mean 'x86_64'?)",
+        "tool.hatch-bpf.vmlinux-h must name a source for every architecture in archs (x86_64 missing)",
+    ]
+    assert faults(vmlinux_h=5) == ["tool.hatch-bpf.vmlinux-h must be a string that is not empty (got 5)"]
 
 
 @pytest.mark.parametrize("count", [0, -1, True, "3", 1.5])

@@ -4,6 +4,7 @@ Input: a `Btf`, and the ids of the types wanted (all, unless told). Output: C th
 types laid out as in the kernel; or `BtfError` for BTF that no C program could have given. The order of definitions,
 forward declarations and the `___2` of a name met twice follow libbpf's btf_dump.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable

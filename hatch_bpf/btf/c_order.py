@@ -81,14 +81,16 @@ class _Order:
             if named:
                 self._queue.append(type_id)
         elif kind == PTR:
+            target = types.target(type_id)
             self._holders += 1
-            strong = self._visit(types.target(type_id), True, depth + 1)
+            strong = state[target] == _DONE or self._visit(target, True, depth + 1)
             self._holders -= 1
             state[type_id] = _DONE
             return strong
         elif kind == TYPEDEF:
+            target = types.target(type_id)
             self._holders += 1
-            strong = self._visit(types.target(type_id), through_ptr, depth + 1)
+            strong = state[target] == _DONE or self._visit(target, through_ptr, depth + 1)
             self._holders -= 1
             if through_ptr and not strong:
                 return False
@@ -115,11 +117,13 @@ class _Order:
         return True
 
     def _visit_prototype(self, type_id: int, through_ptr: bool, depth: int) -> bool:
-        types = self._types
+        types, state = self._types, self._state
         self._prototypes_left -= 1
         if self._prototypes_left < 0:
             raise types.fail(type_id, "is a prototype among too many inside each other")
         strong = self._visit(types.target(type_id), through_ptr, depth + 1)
         for parameter in types.referred(type_id):
-            strong |= self._visit(parameter, through_ptr, depth + 1)
+            # most parameters are: a call less for each
+            if state[parameter] == _DONE or self._visit(parameter, through_ptr, depth + 1):
+                strong = True
         return strong

@@ -1,0 +1,88 @@
+"""A C source -> the identifiers that it and the headers it includes name: what a pruned vmlinux.h has to declare.
+
+Input: the source, and the folders that its headers are looked for in. Output: `SourceNames`. Nothing is preprocessed:
+comments and strings are taken out, and every word that is left counts, on both sides of every #if.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HEADER = "vmlinux.h"
+
+# strings come first, so that `//` inside of one is no comment
+_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">\n]+)[">].*$', re.MULTILINE)
+_WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_FORWARD = re.compile(r"\b(?:struct|union)\s+(\w+)\s*;", re.ASCII)
+_TAG = re.compile(r"\b(?:struct|union)\s+(\w+)", re.ASCII)
+_INCLUDE_FLAGS = ("-I", "-iquote", "-isystem", "-idirafter")
+
+
+@dataclass(frozen=True)
+class SourceNames:
+    """What a source names."""
+
+    names: frozenset[str]
+    includes_header: bool
+    """Whether it includes a vmlinux.h that is not a file of its own."""
+
+
+def names_in(source: Path, *, root: Path, cflags: Sequence[str], system_includes: Iterable[Path]) -> SourceNames:
+    """The names of a source. `root` is the project's folder, in which clang runs; headers outside it are the system's.
+
+    A file that cannot be read or found names nothing: clang will say so.
+    """
+    folders = [*_include_folders(root, cflags), *system_includes]
+    names = set(_WORD.findall(" ".join(cflags)))
+    includes_header = HEADER in cflags
+    seen: set[Path] = set()
+    waiting = [source]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        text = _STRING_OR_COMMENT.sub(_without_comment, _read(path))
+        for quote, included in _INCLUDE.findall(text):
+            places = [path.parent, *folders] if quote == '"' else folders
+            found = next((place / included for place in places if (place / included).is_file()), None)
+            if found:
+                waiting.append(found)
+            elif included == HEADER:
+                includes_header = True
+        names.update(_words(text, of_project=path.is_relative_to(root)))
+    return SourceNames(frozenset(names), includes_header)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="latin-1")
+    except OSError:
+        return ""
+
+
+def _without_comment(found: re.Match[str]) -> str:
+    return " " if found[0].startswith("/") else found[0]
+
+
+def _words(text: str, *, of_project: bool) -> Iterator[str]:
+    text = _STRING_OR_COMMENT.sub(" ", text)
+    if not of_project:
+        # libbpf's headers declare the structs that helpers are given pointers to; that is all they need of them
+        forward = set(_FORWARD.findall(text))
+        text = _TAG.sub(lambda found: "" if found[1] in forward else found[0], text)
+    return (found[0] for found in _WORD.finditer(text))
+
+
+def _include_folders(root: Path, cflags: Sequence[str]) -> Iterator[Path]:
+    flags = iter(cflags)
+    for flag in flags:
+        for option in _INCLUDE_FLAGS:
+            if flag == option:
+                yield root / next(flags, "")
+            elif flag.startswith(option):
+                yield root / flag[len(option) :]

@@ -1,0 +1,173 @@
+"""What the option `vmlinux-h` names -> the text of vmlinux.h, whole or pruned to what a program names.
+
+Input: a BTF in any form, a kernel of the archive, `host`, or a header. Output: a `Header`, which gives its text for a
+set of names; or `KernelError`. A pruned header declares what a program can reach from the types that it names, with the
+same definitions as the whole one, so that the program compiles to the same code and relocations in a fraction of time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hatch_bpf.btf.c_dump import dump_c, write_c
+from hatch_bpf.btf.c_types import (
+    ARRAY,
+    COMPOSITES,
+    ENUM,
+    ENUM64,
+    ENUMS,
+    FWD,
+    MAX_CHAIN,
+    MODIFIERS,
+    PTR,
+    TYPEDEF,
+    CTypes,
+)
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.errors import KernelError
+from hatch_bpf.kernels.archive import path_of, read_archived
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.sources import HOST_BTF, read_btf
+
+HOST = "host"
+"""The running kernel's BTF."""
+
+
+@dataclass(frozen=True)
+class HeaderFile:
+    """A header that is there already."""
+
+    path: Path
+
+    def whole(self) -> str:
+        """A header that includes it, under whatever name it has."""
+        return f'#include "{self.path}"\n'
+
+    def pruned(self, names: Set[str]) -> str:  # noqa: ARG002
+        """The same: what is C already cannot be pruned."""
+        return self.whole()
+
+
+@dataclass(frozen=True)
+class KernelHeader:
+    """The types of a kernel."""
+
+    path: Path
+    btf: Btf
+
+    def whole(self) -> str:
+        """All types. Raises `BtfError`."""
+        return dump_c(self.btf)
+
+    def pruned(self, names: Set[str]) -> str:
+        """The types that a program with these names can use. Raises `BtfError`.
+
+        All types, where one of the names stands for two: which of them has the plain name depends on all others.
+        """
+        with self._types.checked_ids():
+            roots = self._roots(names)
+        return self.whole() if roots is None else write_c(self._types, roots)
+
+    @cached_property
+    def _types(self) -> CTypes:
+        return CTypes(self.btf, whole=False)
+
+    def _roots(self, names: Set[str]) -> set[int] | None:
+        types = self._types
+        named = _named(types, self.btf.all_strings(), {name.encode() for name in names})
+        defined = Counter(
+            (types.kinds[type_id] == TYPEDEF, types.name(type_id))
+            for type_id in named
+            if types.kinds[type_id] != FWD and types.name(type_id)
+        )
+        if any(count > 1 for count in defined.values()):
+            return None
+        return named | _reached(types, named, names)
+
+
+Header = HeaderFile | KernelHeader
+
+
+def versions(header: Header, names: Set[str]) -> Iterator[str]:
+    """The header's text, pruned and then whole, for the program that pastes its names together."""
+    pruned = header.pruned(names)
+    yield pruned
+    whole = header.whole()
+    if whole != pruned:
+        yield whole
+
+
+def find_header(source: str, *, root: Path, archive: Path | None) -> Header:
+    """The header that a source gives; relative paths are against `root`. Raises `KernelError`."""
+    path = HOST_BTF if source == HOST else root / source
+    if path.suffix == ".h" and path.is_file():
+        if re.search(r'["\\\n]', str(path)):
+            raise KernelError(f"{path}: clang cannot include a header with such a name; rename it")
+        return HeaderFile(path.absolute())
+    if path.exists():
+        return KernelHeader(path, Btf(read_btf(path), source=str(path)))
+    if archive is not None and source.count("/") == 3:
+        path = archive / path_of(Kernel.parse(source))
+        if path.is_file():
+            return KernelHeader(path, Btf(read_archived(path), source=str(path)))
+    where = f", nor is it a kernel of the archive {archive}" if archive else ""
+    raise KernelError(
+        f'vmlinux.h cannot be made of "{source}": {root / source} is not a file{where}. Name a raw BTF, a vmlinux or '
+        f'vmlinuz, a kernel package, a kernel of btf-archive as distro/version/arch/release, a header, or "{HOST}"'
+    )
+
+
+def _named(types: CTypes, strings: bytes, names: Set[bytes]) -> set[int]:
+    """The types whose tag, name or enumerator is among the names."""
+    words, starts, kinds = types.words, types.starts, types.kinds
+    find = strings.find
+
+    def is_named(offset: int) -> bool:
+        return strings[offset : find(b"\0", offset)] in names
+
+    found = {type_id for type_id in _ids(kinds, _TAGS_AND_TYPEDEFS) if is_named(words[starts[type_id]])}
+    for kind, width in ((ENUM, 2), (ENUM64, 3)):
+        for type_id in _ids(kinds, re.compile(re.escape(bytes([kind])))):
+            if type_id not in found and any(map(is_named, types.column(type_id, 0, width=width))):
+                found.add(type_id)
+    return found
+
+
+_TAGS_AND_TYPEDEFS = re.compile(b"[" + re.escape(bytes([FWD, TYPEDEF, *COMPOSITES, *ENUMS])) + b"]")
+
+
+def _ids(kinds: bytes, wanted: re.Pattern[bytes]) -> Iterator[int]:
+    return (found.start() for found in wanted.finditer(kinds))
+
+
+def _reached(types: CTypes, named: Set[int], names: Set[str]) -> set[int]:
+    """The composites that a program can get at from the types it names, by members that it names too.
+
+    In `task->mm->owner` no more than `mm` says that struct mm_struct must be complete.
+    """
+    reached: set[int] = set()
+    waiting = list(named)
+    while waiting:
+        type_id = _behind(types, waiting.pop())
+        if type_id in reached or types.kinds[type_id] not in COMPOSITES:
+            continue
+        reached.add(type_id)
+        for offset, member in zip(types.column(type_id, 0, width=3), types.referred(type_id), strict=True):
+            if types.names[offset] in names or not offset:
+                waiting.append(member)
+    return {type_id for type_id in reached if types.name(type_id)}
+
+
+def _behind(types: CTypes, type_id: int) -> int:
+    """The type behind pointers, arrays, typedefs and qualifiers."""
+    for _ in range(MAX_CHAIN):
+        kind = types.kinds[type_id]
+        if kind != PTR and kind != ARRAY and kind != TYPEDEF and kind not in MODIFIERS:
+            return type_id
+        type_id = types.target(type_id)
+    raise types.fail(type_id, f"is at the end of more than {MAX_CHAIN} pointers, arrays and typedefs")
