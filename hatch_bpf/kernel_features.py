@@ -41,6 +41,8 @@ class KernelFeatures:
 
     def __init__(self, btf: Btf) -> None:
         self.btf = btf
+        self._found: dict[tuple[str, tuple[t.Kind, ...]], list[int]] = {}
+        self._members: dict[str, frozenset[str]] = {}
 
     @cached_property
     def helpers(self) -> frozenset[int] | None:
@@ -94,13 +96,13 @@ class KernelFeatures:
 
     def has_function(self, name: str) -> bool | None:
         """Whether a FUNC has this name; None where the BTF lists no functions."""
-        if self.btf.find(name, t.Kind.FUNC):
+        if self._find(name, t.Kind.FUNC):
             return True
         return False if self._lists_functions else None
 
     def has_tracepoint(self, name: str) -> bool | None:
         """Whether `btf_trace_NAME` is there; None where the BTF lists no tracepoints."""
-        if self.btf.find(f"btf_trace_{name}", t.Kind.TYPEDEF):
+        if self._find(f"btf_trace_{name}", t.Kind.TYPEDEF):
             return True
         return False if self._lists_tracepoints else None
 
@@ -110,7 +112,7 @@ class KernelFeatures:
         None where it isn't there, where several of its name differ, or where an argument is a struct, which takes the
         place of several.
         """
-        counts = {self._parameters(type_id) for type_id in self.btf.find(name, t.Kind.FUNC, t.Kind.TYPEDEF)}
+        counts = {self._parameters(type_id) for type_id in self._find(name, t.Kind.FUNC, t.Kind.TYPEDEF)}
         return counts.pop() if len(counts) == 1 else None
 
     def _parameters(self, type_id: int) -> int | None:
@@ -133,38 +135,45 @@ class KernelFeatures:
         has_function = self.has_function(name)
         if not has_function or not self._kfunc_ids:
             return has_function
-        return any(type_id in self._kfunc_ids for type_id in self.btf.find(name, t.Kind.FUNC))
+        return any(type_id in self._kfunc_ids for type_id in self._find(name, t.Kind.FUNC))
 
     def has_variable(self, name: str) -> bool:
         """Whether the BTF has the kernel variable: what a typed ksym needs. BTF lists per-CPU variables only."""
-        return bool(self.btf.find(name, t.Kind.VAR))
+        return bool(self._find(name, t.Kind.VAR))
 
     def has_struct(self, name: str) -> bool:
-        return bool(self.btf.find(name, t.Kind.STRUCT))
+        return bool(self._find(name, t.Kind.STRUCT))
 
     def has_member(self, struct: str, member: str) -> bool:
         """Whether a struct has a member of that name, at its top level."""
-        for type_id in self.btf.find(struct, t.Kind.STRUCT):
-            found = self.btf[type_id]
-            if isinstance(found, t.Struct) and any(field.name == member for field in found.members):
-                return True
-        return False
+        if struct not in self._members:
+            found = (self.btf[type_id] for type_id in self._find(struct, t.Kind.STRUCT))
+            members = (field.name for one in found if isinstance(one, t.Struct) for field in one.members)
+            self._members[struct] = frozenset(members)
+        return member in self._members[struct]
+
+    def _find(self, name: str, *kinds: t.Kind) -> list[int]:
+        """`Btf.find()`, which searches all names; many programs ask for the same few."""
+        key = (name, kinds)
+        if key not in self._found:
+            self._found[key] = self.btf.find(name, *kinds)
+        return self._found[key]
 
     @cached_property
     def _lists_functions(self) -> bool:
         # every kernel has the BPF system call's own functions, under one of the names that its age gives them
         names = ("bpf_prog_load", "bpf_check", "map_create", "bpf_prog_select_runtime", "schedule")
-        return any(self.btf.find(name, t.Kind.FUNC) for name in names)
+        return any(self._find(name, t.Kind.FUNC) for name in names)
 
     @cached_property
     def _lists_tracepoints(self) -> bool:
         # tracepoints of the scheduler are in every kernel that has any
-        return any(self.btf.find(f"btf_trace_{name}", t.Kind.TYPEDEF) for name in ("sched_switch", "sched_wakeup"))
+        return any(self._find(f"btf_trace_{name}", t.Kind.TYPEDEF) for name in ("sched_switch", "sched_wakeup"))
 
     @cached_property
     def _kfunc_ids(self) -> frozenset[int]:
         """Ids of the FUNCs that carry the declaration tag `bpf_kfunc`, which pahole adds from 1.27 on."""
-        tags = (self.btf[type_id] for type_id in self.btf.find("bpf_kfunc", t.Kind.DECL_TAG))
+        tags = (self.btf[type_id] for type_id in self._find("bpf_kfunc", t.Kind.DECL_TAG))
         return frozenset(tag.type_id for tag in tags if isinstance(tag, t.DeclTag))
 
     def _has_helper(self, name: str) -> bool:
@@ -180,7 +189,7 @@ class KernelFeatures:
 
     def _enumerators(self, enum: str, prefix: str) -> list[t.Enumerator]:
         values = []
-        for type_id in self.btf.find(enum, t.Kind.ENUM, t.Kind.ENUM64):
+        for type_id in self._find(enum, t.Kind.ENUM, t.Kind.ENUM64):
             found = self.btf[type_id]
             if isinstance(found, (t.Enum, t.Enum64)):
                 # the last enumerator of each counts the others (__BPF_FUNC_MAX_ID); it is no feature
