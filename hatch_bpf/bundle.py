@@ -25,6 +25,7 @@ from hatch_bpf.arch import Arch
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
 from hatch_bpf.runtime.libbpf import find, library_folders
+from hatch_bpf.toolchain import OWN_LIBBPF
 
 INDEX_NAME = "libraries.json"
 """Which files to load, in order, and their sha256; read by the runtime."""
@@ -68,8 +69,17 @@ class Bundle:
 
 def bundle(arch: Arch) -> Bundle:
     """Collect libbpf and what it needs. `arch` must be the build machine's. Raises `ToolchainError`."""
-    libraries = list(_collect())
     folder = f"lib/{arch.name}"
+    try:
+        first = Path(find())
+    except LibbpfNotFoundError as error:
+        own = _own(folder, arch)
+        if own is not None:
+            return own
+        raise ToolchainError(
+            f'libbpf = "bundle" takes the libbpf of this machine, and there is none: {error}'
+        ) from error
+    libraries = list(_collect(first))
     files = {f"{folder}/{library.soname}": library.data for library in libraries}
     packages = {library.soname: _owner(library.path) for library in libraries}
     for package in sorted({p for p in packages.values() if p}, key=lambda p: p.name):
@@ -82,14 +92,19 @@ def bundle(arch: Arch) -> Bundle:
     return Bundle(files, _platform(libraries, arch))
 
 
-def _collect() -> Iterator[Library]:
+def _own(folder: str, arch: Arch) -> Bundle | None:
+    """What hatch-bpf's own wheel carries, if it does: made by `bundle()` on the machine that built it."""
+    index = OWN_LIBBPF / folder / INDEX_NAME
+    if not index.is_file():
+        return None
+    libraries = [_read(OWN_LIBBPF / folder / soname) for soname in json.loads(index.read_bytes())]
+    paths = sorted(path for path in (OWN_LIBBPF / folder).rglob("*") if path.is_file())
+    files = {path.relative_to(OWN_LIBBPF).as_posix(): path.read_bytes() for path in paths}
+    return Bundle(files, _platform(libraries, arch))
+
+
+def _collect(first: Path) -> Iterator[Library]:
     """libbpf and all it needs but the C library, each after what it needs itself."""
-    try:
-        first = Path(find())
-    except LibbpfNotFoundError as error:
-        raise ToolchainError(
-            f'libbpf = "bundle" takes the libbpf of this machine, and there is none: {error}'
-        ) from error
     done: set[str] = set()
 
     def visit(path: Path) -> Iterator[Library]:

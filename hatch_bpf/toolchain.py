@@ -32,6 +32,9 @@ INSTALL_LIBBPF_HEADERS = (
     "Debian, Ubuntu: apt install libbpf-dev; Fedora: dnf install libbpf-devel; Alpine: apk add libbpf-dev linux-headers"
 )
 
+OWN_LIBBPF = Path(__file__).with_name("_libbpf")
+"""libbpf's headers and libraries that hatch-bpf's own wheel may carry, for machines that have none."""
+
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 """What of the environment reaches a tool. Variables such as CPATH would change the object without leaving a trace."""
 
@@ -96,7 +99,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _inspect(clang: str, environ: Mapping[str, str]) -> Toolchain:
-    return Toolchain((clang,), *_version((clang,), environ), tuple(_system_includes(clang, environ)))
+    return Toolchain((clang,), *_version((clang,), environ), (*_system_includes(clang, environ), *_own_includes()))
 
 
 def _zig(environ: Mapping[str, str]) -> Toolchain | None:
@@ -108,7 +111,7 @@ def _zig(environ: Mapping[str, str]) -> Toolchain | None:
     headers = Path(spec.origin).parent / "lib" / "libc" / "include"
     # the type sizes that asm/ holds are the same for every 64-bit target
     includes = (headers / "any-linux-any", headers / "x86-linux-any", Path("/usr/include"))
-    existing = tuple(folder for folder in includes if folder.is_dir())
+    existing = (*(folder for folder in includes if folder.is_dir()), *_own_includes())
     return Toolchain(clang, *_version(clang, environ), existing, target_suffix="-freestanding-none")
 
 
@@ -142,6 +145,11 @@ def _system_includes(clang: str, environ: Mapping[str, str]) -> Iterator[Path]:
             path = Path(line.strip())
             if path.is_dir():
                 yield path
+
+
+def _own_includes() -> Iterator[Path]:
+    if (OWN_LIBBPF / "include").is_dir():
+        yield OWN_LIBBPF / "include"
 
 
 def _run(clang: tuple[str, ...], arguments: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
