@@ -130,10 +130,14 @@ def _letter(index: int) -> str:
     return letters
 
 
+def file_stem(path: str) -> str:
+    """`tcprtt` of `build/tcprtt.bpf.o`: what an object is called for short."""
+    return path.rsplit("/", 1)[-1].removesuffix(".o").removesuffix(".bpf")
+
+
 def _name(program: ProgramVerdict) -> str:
-    """`tcprtt.bpf_sockops_cb`: the object's file name without its suffixes, and the program's."""
-    stem = program.object.rsplit("/", 1)[-1]
-    return f"{stem.removesuffix('.o').removesuffix('.bpf')}.{program.program}"
+    """`tcprtt.bpf_sockops_cb`: the object's short name, and the program's."""
+    return f"{file_stem(program.object)}.{program.program}"
 
 
 def _table(groups: Sequence[_Group], *, width: int, colour: bool) -> str:
@@ -151,7 +155,7 @@ def _table(groups: Sequence[_Group], *, width: int, colour: bool) -> str:
         lines = [_row("program", left, [group.label.ljust(column) for group in shown])]
         for row, name in enumerate(names):
             verdicts = [group.programs[row].verdict for group in shown]
-            cells = [_paint(words[verdict].ljust(column), verdict, colour) for verdict in verdicts]
+            cells = [_paint(words[found], found, colour) + " " * (column - len(words[found])) for found in verdicts]
             lines.append(_row(name, left, cells))
         pieces.append("\n".join(lines) + "\n")
     return "\n".join(pieces)

@@ -301,8 +301,8 @@ def test_attach_targets_that_are_found_at_attach_are_notes() -> None:
 def test_a_read_of_an_argument_that_the_target_lacks_names_both() -> None:
     found = verdict(kernel_btfs.EXAMPLES[-1], "arguments.bpf.c", "fails__behind_the_return_value")
     (reason,) = [reason for reason in found.reasons if reason.kind is Kind.ARGUMENT_MISSING]
-    assert reason.what == "argument 6 of vfs_read is read, which has 4 arguments on this kernel"
-    line = line_of("arguments.bpf.c", "return ctx", after="fails__behind_the_return_value")
+    assert reason.what == "argument 6 of vfs_fsync_range is read, which has 4 arguments on this kernel"
+    line = line_of("arguments.bpf.c", "volatile __u64 value = ctx[argument]")
     assert reason.source == f"./arguments.bpf.c:{line}"
 
 
