@@ -1,0 +1,66 @@
+"""`hatch-bpf init`: what it makes builds, installs, runs and passes its own test, with each build system."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hatch_bpf.cli import main
+from hatch_bpf.scaffold import BACKENDS
+from tests import needs, tracefs
+from tests.projects import build_wheel, tree_of
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_package_works(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.tool("clang")
+    needs.root_bpf()
+    tracefs.mounted()
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "Exec-Watch", "--backend", backend]) == 0
+    wheel = build_wheel(tmp_path / "Exec-Watch", tmp_path / "out")
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
+    subprocess.run(pip, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    own_test = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "Exec-Watch/tests"],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert "1 passed" in own_test.stdout, own_test.stdout
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "exec_watch", "--count", "1"], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert watcher.stdout is not None
+    assert watcher.stdout.readline().split() == ["PID", "PARENT", "COMMAND"]
+    started = subprocess.Popen(["/bin/true"])
+    started.wait()
+    out, _ = watcher.communicate(timeout=30)
+    pid, parent, _command = out.split()
+    assert (int(pid) > 0, int(parent) > 0) == (True, True)
+    assert watcher.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["", "1st", "import", "a/b", "../x", "-x", "json", "a b", "x\n"])
+def test_a_name_that_cannot_be_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "--", name]) == 1
+    assert "cannot be the name of a package" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine").write_text("mine")
+    before = tree_of(tmp_path)
+    assert main(["init", "demo", str(tmp_path / "there")]) == 1
+    assert "is there and not empty" in capsys.readouterr().err
+    assert main(["init", "demo", str(tmp_path / "there" / "mine" / "deeper")]) == 1
+    assert "cannot be made" in capsys.readouterr().err
+    assert tree_of(tmp_path) == before
