@@ -263,6 +263,16 @@ class TypeDecls:
             members += layout.place(slot, names_taken)
         return StructDecl(class_name, c_name, is_union, found.size, layout.finish(), tuple(members), codec)
 
+    def _flexible_element(self, type_id: int, hint: str) -> Codec:
+        """The codec of a flexible array's elements; for those of bytes, the class of the whole."""
+        _, element = self._btf.resolve(type_id)
+        if isinstance(element, t.Int) and element.size == 1 and not element.encoding & t.IntEncoding.BOOL:
+            if element.name == "char":
+                return Codec("_t.Chars", "", "_t.Chars")
+            if not element.encoding & t.IntEncoding.SIGNED:
+                return Codec("_t.RawBytes", "", "bytes")
+        return self.codec(type_id, hint=hint)
+
     def _slots(self, found: t.Struct | t.Union, class_name: str) -> Iterator[_Slot]:
         """The members worth a place, by rising offset, as their types say."""
         ordered = sorted(found.members, key=lambda member: member.bit_offset)
@@ -284,7 +294,7 @@ class TypeDecls:
             if bit_offset % 8:
                 raise SkeletonError(f"{self._where}: {class_name}.{member.name} starts at bit {bit_offset}")
             if isinstance(resolved, t.Array) and resolved.length == 0:
-                element = self.codec(resolved.type_id, hint=where)
+                element = self._flexible_element(resolved.type_id, where)
                 yield _Slot(member, bit_offset, codec=element, size=0, is_flexible=True)
                 continue
             if not member.name and not isinstance(resolved, (t.Struct, t.Union)):
@@ -409,13 +419,14 @@ class _Layout:
 
 def _inner(storage: str, offset: int, member: Member) -> str:
     """The descriptor of an anonymous member's member."""
-    if member.descriptor.startswith("_t.Flexible("):
+    if member.descriptor.startswith("_t.Flexible"):
         return _flexible(offset + member.offset, member.codec)
     return f'_t.Inner("{storage}", "{member.name}", {member.codec})'
 
 
 def _flexible(offset: int, codec: str) -> str:
-    return f"_t.Flexible({offset}, {codec})"
+    descriptor = "FlexibleBytes" if codec in ("_t.Chars", "_t.RawBytes") else "Flexible"
+    return f"_t.{descriptor}({offset}, {codec})"
 
 
 def _enumerator(scope: Names, name: str) -> str:

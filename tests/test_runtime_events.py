@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hatch_bpf.runtime import errors
+from hatch_bpf.runtime import errors, wait
 from tests import tracefs
 from tests.skeleton_package import load_skeleton
 
@@ -188,7 +188,8 @@ def test_records_of_any_length(skeleton: Any, skel: Any) -> None:
     emit(8)
     notes = skel.maps.notes.poll(1)
     assert all(isinstance(note, skeleton.note) for note in notes)
-    assert [(note.length, bytes(note.text)) for note in notes] == [(n, b"abcdefg"[:n]) for n in range(8)]
+    assert [(note.length, note.text) for note in notes] == [(n, b"abcdefg"[:n]) for n in range(8)]
+    assert str(notes[3].text) == "abc"
     raw = skel.maps.raw.poll(0)
     assert raw == [number.to_bytes(8, "little") for number in range(8)]
 
@@ -215,3 +216,55 @@ def test_a_closed_buffer_says_so(skeleton: Any) -> None:
             buffer.poll(0)
         with pytest.raises(errors.ClosedError):
             next(iter(buffer))
+
+
+def test_closing_ends_the_waits_of_other_threads(skeleton: Any) -> None:
+    tracefs.mounted()
+    with skeleton.Events.open().load() as skel:
+        ended: list[type[BaseException]] = []
+
+        def wait_for(name: str) -> None:
+            try:
+                skel.maps[name].poll()
+            except errors.ClosedError as error:
+                ended.append(type(error))
+
+        workers = [threading.Thread(target=wait_for, args=[name], daemon=True) for name in ("ring", "perf")]
+        for worker in workers:
+            worker.start()
+        time.sleep(0.2)
+    for worker in workers:
+        worker.join(30)
+    assert ended == [errors.ClosedError] * 2
+
+
+def test_waiting_for_several_buffers(skel: Any) -> None:
+    buffers = [skel.maps.ring, skel.maps.perf]
+    for buffer in buffers:
+        buffer.poll(0)
+    worker = threading.Timer(0.1, emit, [1])
+    worker.start()
+    wait(buffers, 30)
+    worker.join()
+    assert sum(len(buffer.read_batch()) for buffer in buffers) == 2
+
+
+def test_numpy_sees_the_same_events(skel: Any) -> None:
+    pytest.importorskip("numpy")
+    ring = skel.maps.ring
+    assert len(ring.read_array()) == 0
+    numbers: list[int] = []
+    for _ in range(20):
+        emit(300)
+        array = ring.read_array()
+        numbers += array["number"].tolist()
+        assert set(array["pid"].tolist()) == {os.getpid()}
+        assert array["comm"][0].decode() == Path("/proc/self/comm").read_text().strip()
+    assert numbers == list(range(6000))
+    emit(1)
+    assert ring.poll(0)[0].number == 6000
+    with pytest.raises(TypeError, match="its events have no struct type"):
+        skel.maps.raw.read_array()
+    assert len(skel.maps.notes.read_array()) == 1, "the first note is as long as its struct, the second is not"
+    with pytest.raises(TypeError, match="a record has"):
+        skel.maps.notes.read_array()

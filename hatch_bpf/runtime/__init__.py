@@ -38,7 +38,7 @@ from .maps import (
 )
 from .perfbuf import PerfBuffer
 from .programs import Program, Programs, TestRun
-from .ringbuf import RingBuffer
+from .ringbuf import EventSource, RingBuffer, wait
 from .skeleton import Loaded, Opened, OpenedMap, OpenedProgram, Skeleton
 from .spec import MapSpec, ObjectSpec, ProgramSpec, SectionSpec
 from .userringbuf import UserRingBuffer
@@ -52,6 +52,7 @@ __all__ = [
     "BtfChoice",
     "ClosedError",
     "DescriptorMap",
+    "EventSource",
     "HashMap",
     "KernelNotCoveredError",
     "LibbpfNotFoundError",
@@ -88,4 +89,5 @@ __all__ = [
     "TestRun",
     "UserRingBuffer",
     "VerifierError",
+    "wait",
 ]

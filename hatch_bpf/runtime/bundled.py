@@ -7,7 +7,6 @@ it, so that the dynamic linker finds it there by its soname, and the system's fo
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 
 from .errors import LibbpfNotFoundError
@@ -23,6 +22,8 @@ INDEX = "libraries.json"
 
 def load(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
     """Load the libbpf of a package for this machine, if it has one. Raises `PackageError`, `LibbpfNotFoundError`."""
+    import json
+
     machine = os.uname().machine
     folder = os.path.join(bpf_dir, "lib", ARCH_OF_MACHINE.get(machine, machine))
     try:

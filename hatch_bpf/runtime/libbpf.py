@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import threading
+from _thread import get_ident  # threading costs more to import than all of this module
 from ctypes import (
     CFUNCTYPE,
     POINTER,
@@ -439,7 +439,8 @@ _vsnprintf = _libc.vsnprintf
 _vsnprintf.restype = c_int
 _vsnprintf.argtypes = (c_void_p, c_size_t, c_char_p, c_void_p)
 
-_capturing = threading.local()
+_capturing: dict[int, list[str]] = {}
+"""Where each thread collects libbpf's messages, by its ident."""
 
 
 def _message(fmt: bytes, args: int) -> str:
@@ -453,7 +454,7 @@ def _message(fmt: bytes, args: int) -> str:
 def _print(level: int, fmt: bytes, args: int) -> int:
     try:
         logger = _logger(level)
-        lines: Optional[list[str]] = getattr(_capturing, "lines", None)
+        lines = _capturing.get(get_ident())
         if logger is None and (lines is None or level == _DEBUG):
             return 0
         text = _message(fmt, args).removeprefix("libbpf: ").rstrip("\n")
@@ -492,8 +493,9 @@ class Capture:
         self.lines: list[str] = []
 
     def __enter__(self) -> list[str]:
-        self._outer = getattr(_capturing, "lines", None)
-        _capturing.lines = self.lines
+        self._thread = get_ident()
+        self._outer = _capturing.get(self._thread)
+        _capturing[self._thread] = self.lines
         # set every time: another package's runtime in this process shares the library
         self._libbpf.libbpf_set_print(_print_callback)
         return self.lines
@@ -501,7 +503,10 @@ class Capture:
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        _capturing.lines = self._outer
+        if self._outer is None:
+            del _capturing[self._thread]
+        else:
+            _capturing[self._thread] = self._outer
 
 
 def verifier_logs(lines: list[str]) -> Iterator[tuple[str, str]]:

@@ -59,19 +59,13 @@ class PerfBuffer(EventSource["E"]):
             self.open()
 
     def _read(self) -> None:
-        self._ensure_open()
-        self._check(self._libbpf.perf_buffer__consume(self._pointer))
-
-    def _wait(self, timeout: Optional[float]) -> None:
-        milliseconds = -1 if timeout is None else max(0, int(timeout * 1000))
-        self._check(self._libbpf.perf_buffer__poll(self._pointer, milliseconds))
-
-    def _check(self, result: int) -> None:
-        """Raise what a callback met, or libbpf. A signal is neither: Python handles it on the way back."""
+        with self._reading:
+            self._ensure_open()
+            result = self._libbpf.perf_buffer__consume(self._pointer)
         if self._error_in_callback is not None:
             error, self._error_in_callback = self._error_in_callback, None
             raise error
-        if result < 0 and ctypes.get_errno() not in (errno.EINTR, errno.EAGAIN):
+        if result < 0:
             raise self._error("be read")
 
     def _sample(self, _context: int, _cpu: int, data: int, size: int) -> None:
@@ -84,7 +78,8 @@ class PerfBuffer(EventSource["E"]):
         self.lost += count
 
     def _close(self) -> None:
-        super()._close()
-        if self._pointer:
-            self._libbpf.perf_buffer__free(self._pointer)
-            self._pointer = 0
+        with self._reading:
+            super()._close()
+            if self._pointer:
+                self._libbpf.perf_buffer__free(self._pointer)
+                self._pointer = 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import socket
 from ctypes import byref
 
 from .errors import AttachError, ClosedError, permission_denied, reason, tail
@@ -296,6 +295,8 @@ class Program:
         return AttachError(message, errno=code)
 
     def _interface(self, interface: Union[str, int]) -> tuple[int, str]:
+        import socket
+
         if isinstance(interface, int):
             return interface, f"interface {interface}"
         try:

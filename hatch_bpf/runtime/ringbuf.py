@@ -6,20 +6,21 @@ and Ctrl-C behave as in any Python loop. Layout: kernel/bpf/ringbuf.c, and Docum
 
 from __future__ import annotations
 
+import _thread  # threading costs more to import than all of this module
 import ctypes
 import mmap
+import os
 import select
-import threading
 import time
 from collections import deque
 
 from .errors import ClosedError, MapError, reason
 from .maps import Map
-from .types import Nested, read_record
+from .types import Nested, numpy_fields, read_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator
     from typing import Any, Generic, Optional, TypeVar
 
     E = TypeVar("E")
@@ -50,6 +51,10 @@ class EventSource(Map, _OneParameter["E"]):
         self._event = kwargs.pop("value", None)
         super().__init__(*args, **kwargs)
         self._pending: deque[E] = deque()
+        self._reading = _thread.RLock()
+        """Held while the kernel's pages are read, so that they don't go away meanwhile."""
+        self._wakers: Optional[tuple[Any, Any]] = None
+        """A pipe's ends: closing the second ends the waits of other threads."""
         self._struct: Any = None
         """Class of the events, where they are structs."""
         self._decode: Any = bytes
@@ -122,9 +127,33 @@ class EventSource(Map, _OneParameter["E"]):
                     loop.remove_reader(fd)
 
     def _wait(self, timeout: Optional[float]) -> None:
-        poller = select.poll()
-        poller.register(self.fileno(), select.POLLIN)
-        poller.poll(None if timeout is None else max(0, timeout) * 1000)
+        wait([self], timeout)
+
+    def _waker(self) -> Any:
+        """What becomes readable when another thread closes this."""
+        with self._reading:
+            if self._wakers is None:
+                read, write = os.pipe()
+                self._wakers = os.fdopen(read, "rb", buffering=0), os.fdopen(write, "wb", buffering=0)
+            return self._wakers[0]
+
+    def _close(self) -> None:
+        super()._close()
+        if self._wakers is not None:
+            # threads that wait hold the other end as long as they need it
+            self._wakers[1].close()
+            self._wakers = None
+
+
+def wait(buffers: Iterable[EventSource[Any]], timeout: Optional[float] = None) -> None:
+    """Wait until any of several buffers has events, or is closed; for `timeout` seconds at most, forever if None."""
+    poller = select.poll()
+    wakers = []
+    for buffer in buffers:
+        poller.register(buffer.fileno(), select.POLLIN)
+        wakers.append(buffer._waker())
+        poller.register(wakers[-1], select.POLLIN)
+    poller.poll(None if timeout is None else max(0, timeout) * 1000)
 
 
 class RingBuffer(EventSource["E"]):
@@ -132,8 +161,7 @@ class RingBuffer(EventSource["E"]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._fence = threading.Lock()
-        self._reading = threading.RLock()
+        self._fence = _thread.allocate_lock()
         self._mapped = False
 
     def _map(self) -> None:
@@ -168,11 +196,8 @@ class RingBuffer(EventSource["E"]):
                 self._pages.close()
 
     def _read(self) -> None:
-        if self._fd < 0:
-            raise ClosedError(f"ring buffer {self.name}: the skeleton is closed")
         with self._reading:
-            if not self._mapped:
-                self._map()
+            self._ensure_mapped()
             start = self._consumer[0]
             end, found = self._scan(start)
             if end == start:
@@ -187,6 +212,56 @@ class RingBuffer(EventSource["E"]):
                     add(copy(data, offset) if length == size else decode(data[offset : offset + length]))
             self._order_memory()
             self._consumer[0] = end
+
+    def read_array(self) -> Any:
+        """The events there are, without waiting, as a NumPy structured array: one copy, and no Python object for each.
+
+        For events of a struct type that all have its size; bitfields are left out. NumPy must be installed.
+        """
+        import importlib
+
+        if self._struct is None:
+            raise TypeError(f"ring buffer {self.name}: its events have no struct type; declare one under `events`")
+        numpy: Any = importlib.import_module("numpy")
+        dtype = numpy.dtype(numpy_fields(self._struct))
+        size = dtype.itemsize
+        stride = (size + HEADER + 7) & ~7
+        record = numpy.dtype(
+            {"names": ["header", "event"], "formats": ["=u4", dtype], "offsets": [0, HEADER], "itemsize": stride}
+        )
+        parts: list[Any] = []
+        with self._reading:
+            self._ensure_mapped()
+            position, produced = self._consumer[0], self._producer[0]
+            self._order_memory()
+            while position < produced:
+                events = self._run_of_events(numpy, record, position, (produced - position) // stride)
+                if len(events):
+                    parts.append(events)
+                    position += len(events) * stride
+                    continue
+                header = self._headers[(position & self._mask) >> 2]
+                if header & BUSY or (parts and not header & DISCARDED):
+                    break
+                if not header & DISCARDED:
+                    raise TypeError(f"ring buffer {self.name}: a record has {header} bytes, not {size}")
+                position += ((header & ~DISCARDED) + HEADER + 7) & ~7
+            self._order_memory()
+            self._consumer[0] = position
+        return numpy.concatenate(parts) if parts else numpy.empty(0, dtype)
+
+    def _run_of_events(self, numpy: Any, record: Any, position: int, count: int) -> Any:
+        """A copy of the events from `position` on, up to the first record that is not a finished one of their size."""
+        records = numpy.frombuffer(self._data, record, count, position & self._mask)
+        others = (records["header"] != record["event"].itemsize).nonzero()[0]
+        self._order_memory()
+        return (records[: others[0]] if len(others) else records)["event"].copy()
+
+    def _ensure_mapped(self) -> None:
+        if self._fd < 0:
+            raise ClosedError(f"ring buffer {self.name}: the skeleton is closed")
+        if not self._mapped:
+            self._map()
 
     def _scan(self, position: int) -> tuple[int, list[tuple[int, int]]]:
         """Where the finished records end, and where each of them lies in the data."""

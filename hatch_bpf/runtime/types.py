@@ -99,6 +99,10 @@ class Chars(bytes):
         return format(str(self), spec)
 
 
+RawBytes = bytes
+"""`bytes`, under a name that no C member can hide."""
+
+
 # --- codecs -------------------------------------------------------------------------------------------------------
 
 
@@ -550,22 +554,77 @@ class Flexible(_Typed["T"]):
     def __get__(self, instance: Any, owner: type) -> _Union[Flexible[T], list[T]]:
         if instance is None:
             return self
-        record = record_of(instance)
-        if record is None:
-            return []
-        element = self._element
-        count = (len(record) - self._offset) // element.size
-        return [element.read(record, self._offset + i * element.size) for i in range(count)]
+        rest, element = rest_of(instance, self._offset), self._element
+        return [element.read(rest, i * element.size) for i in range(len(rest) // max(element.size, 1))]
 
 
-def record_of(instance: Any) -> Optional[memoryview]:
-    """The whole record a struct was read from, where it is longer than the struct; see `read_record()`."""
+class FlexibleBytes(_Typed["T"]):
+    """A flexible array of char (`Chars`) or unsigned char (`bytes`)."""
+
+    __slots__ = ("_make", "_offset")
+
+    def __init__(self, offset: int, make: type[T]) -> None:
+        self._offset = offset
+        self._make: Any = make
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> FlexibleBytes[T]: ...
+
+        @overload
+        def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: Any, owner: type) -> _Union[FlexibleBytes[T], T]:
+        if instance is None:
+            return self
+        return self._make(rest_of(instance, self._offset))  # type: ignore[no-any-return]
+
+
+def rest_of(instance: Any, offset: int) -> bytes:
+    """The bytes from an offset on of the record a struct was read from, where that is longer than the struct."""
     kept = instance._objects
-    if isinstance(kept, dict):
-        for item in kept.values():
-            if isinstance(item, memoryview):
-                return item
-    return None
+    for item in kept.values() if isinstance(kept, dict) else ():
+        if isinstance(item, memoryview):
+            return bytes(item[offset:])
+    return b""
+
+
+def numpy_fields(cls: Any) -> dict[str, Any]:
+    """A struct's members as numpy.dtype() takes them, but for bitfields and flexible arrays."""
+    names, formats, offsets = [], [], []
+    for name in cls._names_:
+        found = _place(cls, name)
+        if found is not None:
+            offset, ctype, codec = found
+            names.append(name)
+            formats.append(_numpy_format(ctype, codec))
+            offsets.append(offset)
+    return {"names": names, "formats": formats, "offsets": offsets, "itemsize": size_of(cls)}
+
+
+def _place(cls: Any, name: str) -> Optional[tuple[int, Any, Any]]:
+    """Offset, ctypes type and codec (where it has one) of a member; None for what is not a whole number of bytes."""
+    fields = dict(cls._fields_)
+    member = cls.__dict__[name]
+    if isinstance(member, Inner):
+        inner = _place(fields[member._storage], member._name)
+        return None if inner is None else (cls.__dict__[member._storage].offset + inner[0], inner[1], inner[2])
+    if isinstance(member, Field):
+        return cls.__dict__[member._storage].offset, fields[member._storage], member._codec
+    return (member.offset, fields[name], None) if name in fields else None
+
+
+def _numpy_format(ctype: Any, codec: Any) -> Any:
+    if isinstance(codec, Text):
+        return f"S{codec.size}"
+    if isinstance(codec, ArrayOf):
+        return (_numpy_format(codec.element.ctype, codec.element), (codec.length,))
+    if isinstance(codec, Nested):
+        return numpy_fields(codec.cls)
+    if isinstance(codec, (Bytes, Wide)):
+        return ("u1", (codec.size,))
+    return ctype
 
 
 def read_record(cls: type[StructT], record: _Union[bytes, bytearray]) -> StructT:
