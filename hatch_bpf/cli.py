@@ -24,10 +24,12 @@ if TYPE_CHECKING:  # each command imports what it needs, so that --help stays qu
     from hatch_bpf.verdicts import KernelReport, Report
 
 EXAMPLES = """examples:
+  hatch-bpf init my-tool                                  a new package to start from
   hatch-bpf build                                         write the skeletons beside the program sources
   hatch-bpf check                                         will this project's programs load on its kernels?
   hatch-bpf check prog.bpf.o --kernels archive --match 'debian/12/*/*'
   hatch-bpf min-core-btf host minimized.btf prog.bpf.o    what `bpftool gen min_core_btf` makes
+  hatch-bpf vmlinux-h host --prune prog.bpf.c -o vmlinux.h
 """
 
 
@@ -78,6 +80,24 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_check, error_status=2)
 
     command = commands.add_parser(
+        "init",
+        help="make a new package with a BPF program in it",
+        description="Make a new package that builds, runs and passes its own test, to start from.",
+    )
+    command.add_argument("name", metavar="NAME", help="name of the project")
+    command.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="where to make it (default: NAME)")
+    command.add_argument("--backend", choices=("hatchling", "setuptools"), default="hatchling", help="build system")
+    command.set_defaults(command=_init)
+
+    command = commands.add_parser(
+        "inspect",
+        help="show an object's programs, maps, globals, helpers, and CO-RE relocations with their source lines",
+    )
+    command.add_argument("object", metavar="OBJECT", type=Path, help="BPF object")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(command=_inspect)
+
+    command = commands.add_parser(
         "min-core-btf",
         help="minimize a kernel's BTF for BPF objects",
         description="Write the part of a kernel's BTF that the CO-RE relocations of BPF objects need. "
@@ -87,6 +107,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("out", metavar="OUT", type=Path, help="file to write")
     command.add_argument("objects", metavar="OBJECT", type=Path, nargs="+", help="BPF object")
     command.set_defaults(command=_min_core_btf)
+
+    command = commands.add_parser(
+        "vmlinux-h",
+        help="write a kernel's types as a C header",
+        description="Write vmlinux.h, a kernel's types as a C header, to standard output or a file.",
+    )
+    command.add_argument(
+        "source", metavar="SOURCE", help="raw BTF, vmlinux, vmlinuz, kernel package, kernel of BTFHUB_ARCHIVE, or host"
+    )
+    command.add_argument(
+        "--prune", metavar="FILE", type=Path, nargs="+", help="only the types that these program sources can use"
+    )
+    command.add_argument("-o", "--output", metavar="OUT", type=Path, help="file to write")
+    command.set_defaults(command=_vmlinux_h)
     return parser
 
 
@@ -158,6 +192,24 @@ def _entries(patterns: Sequence[str]) -> tuple[Entry, ...]:
     return tuple(Host() if pattern == HOST else Pattern(pattern) for pattern in patterns)
 
 
+def _init(options: argparse.Namespace) -> int:
+    from hatch_bpf.scaffold import create
+
+    folder: Path = options.folder or Path(options.name)
+    for path in create(options.name, folder=folder, backend=options.backend):
+        print(folder / path)
+    _say(f"next: pip install {folder}, then run {options.name} as root; see {folder / 'README.md'}")
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from hatch_bpf.inspection import inspect, render, render_json
+
+    document = inspect(_read_object(options.object))
+    print(render_json(document) if options.json else render(document), end="")
+    return 0
+
+
 def _min_core_btf(options: argparse.Namespace) -> int:
     from hatch_bpf.btf.reader import Btf
     from hatch_bpf.files import write_whole
@@ -185,6 +237,34 @@ def _load_project(root: Path) -> Project:
     if len(found) > 1:
         raise ConfigError([Fault(str(path), f"has two tables for hatch-bpf: keep one ({tables})")])
     return found[0]
+
+
+def _vmlinux_h(options: argparse.Namespace) -> int:
+    from hatch_bpf.config import ARCHIVE_VARIABLE
+    from hatch_bpf.files import write_whole
+    from hatch_bpf.vmlinux_h import find_header
+
+    archive = os.environ.get(ARCHIVE_VARIABLE)
+    header = find_header(options.source, root=Path.cwd(), archive=Path(archive) if archive else None)
+    text = header.pruned(_names(options.prune)) if options.prune else header.whole()
+    if options.output:
+        write_whole(options.output, text.encode())
+    else:
+        print(text, end="")
+    return 0
+
+
+def _names(sources: Sequence[Path]) -> set[str]:
+    """What program sources name, in them and in the headers they include."""
+    from hatch_bpf.c_names import names_in
+    from hatch_bpf.toolchain import find_toolchain
+
+    for path in sources:
+        if not path.is_file():
+            raise ObjectError(f"{path} is not a file: let --prune name program sources")
+    system_includes = find_toolchain().system_includes
+    found = (names_in(path, root=path.parent, cflags=(), system_includes=system_includes) for path in sources)
+    return {name for names in found for name in names.names}
 
 
 def _read_object(path: Path) -> ObjectModel:
