@@ -9,13 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import pytest
 
 from tests import needs
-from tests.projects import REPOSITORY
 from tests.test_example import HIDE_LIBBPF, cgroup, copy_of_example, events, install, run
 
 __all__ = ["cgroup"]  # a fixture
@@ -33,25 +31,6 @@ def hide(tmp_path_factory: pytest.TempPathFactory) -> str:
     if Path("/usr/include/bpf").is_dir():
         commands.append("mount -t tmpfs none /usr/include/bpf")
     return "\n".join(commands)
-
-
-@pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with hatch-bpf's own wheel and the zig extra, as pip installs them."""
-    needs.tool("clang")
-    folder = tmp_path_factory.mktemp("builder")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, REPOSITORY], check=True)
-    (wheel,) = folder.glob("hatch_bpf-*.whl")
-    assert "manylinux" in wheel.name, "libbpf's headers and libraries were there to be put into it"
-    venv.create(folder / "venv", with_pip=False)
-    python = folder / "venv" / "bin" / "python"
-    done = subprocess.run(
-        [*pip, "--python", python, "install", "--quiet", f"{wheel}[zig]"], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        needs.missing(f"PyPI cannot be reached: {done.stderr.strip().splitlines()[-1]}")
-    return python
 
 
 def example(folder: Path) -> Path:
@@ -82,29 +61,29 @@ def bare(hide: str, *command: object, cwd: Path, home: Path) -> subprocess.Compl
     )
 
 
-def wheel_built_bare(builder: Path, hide: str, project: Path, folder: Path) -> tuple[Path, str]:
+def wheel_built_bare(zig_python: Path, hide: str, project: Path, folder: Path) -> tuple[Path, str]:
     code = f"import hatchling.build as b; b.build_wheel({str(folder)!r})"
-    done = bare(hide, builder, "-c", code, cwd=project, home=folder)
+    done = bare(hide, zig_python, "-c", code, cwd=project, home=folder)
     assert done.returncode == 0, done.stdout
     (wheel,) = folder.glob("tcprtt-*.whl")
     return wheel, done.stdout
 
 
-def test_from_source_with_zigs_clang(tmp_path: Path, builder: Path, hide: str, cgroup: Path) -> None:
-    wheel, _ = wheel_built_bare(builder, hide, example(tmp_path / "example"), tmp_path)
+def test_from_source_with_zigs_clang(tmp_path: Path, zig_python: Path, hide: str, cgroup: Path) -> None:
+    wheel, _ = wheel_built_bare(zig_python, hide, example(tmp_path / "example"), tmp_path)
     assert "manylinux" in wheel.name
     bin_dir = install(wheel, tmp_path / "venv")
     assert len(events(run(bin_dir, "--cgroup", cgroup, "--count", 5, before=hide))) == 5
 
 
-def test_from_an_sdist(tmp_path: Path, builder: Path, hide: str, cgroup: Path) -> None:
+def test_from_an_sdist(tmp_path: Path, zig_python: Path, hide: str, cgroup: Path) -> None:
     """Made where there is a compiler; installed where there is none, not even zig's."""
     project = example(tmp_path / "example")
     code = f"import hatchling.build as b; b.build_sdist({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", code], cwd=project, check=True, capture_output=True, env=os.environ)
     shutil.unpack_archive(tmp_path / "tcprtt-1.0.tar.gz", tmp_path / "unpacked")
     no_zig = 'mount -t tmpfs none "$(dirname "$1")/../lib/"python3*/site-packages/ziglang'
-    wheel, said = wheel_built_bare(builder, f"{hide}\n{no_zig}", tmp_path / "unpacked" / "tcprtt-1.0", tmp_path)
+    wheel, said = wheel_built_bare(zig_python, f"{hide}\n{no_zig}", tmp_path / "unpacked" / "tcprtt-1.0", tmp_path)
     assert "taking the objects in src/tcprtt/_bpf, which fit the sources" in said
     bin_dir = install(wheel, tmp_path / "venv")
     assert len(events(run(bin_dir, "--cgroup", cgroup, "--count", 5, before=hide))) == 5

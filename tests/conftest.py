@@ -1,0 +1,29 @@
+"""Fixtures that several test modules share, because they are dear to make."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests import needs
+from tests.projects import REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def zig_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with hatch-bpf's own wheel and its zig extra, as pip installs them."""
+    folder = tmp_path_factory.mktemp("zig")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, REPOSITORY], check=True)
+    (wheel,) = folder.glob("hatch_bpf-*.whl")
+    venv.create(folder / "venv", with_pip=False)
+    python = folder / "venv" / "bin" / "python"
+    install = [*pip, "--python", python, "install", "--quiet", f"{wheel}[zig]", "setuptools>=77", "editables"]
+    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    if done.returncode:
+        needs.missing(f"PyPI cannot be reached: {done.stderr.strip().splitlines()[-1]}")
+    return python
