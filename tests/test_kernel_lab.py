@@ -62,7 +62,7 @@ def test_an_outcome_is_what_stands_between_the_marks() -> None:
     ("text", "message"),
     [
         ("Kernel panic - not syncing: No working init found\n", "did not come up(.|\n)*No working init"),
-        ("begin-1\nhello\nKernel panic - Oops\n", "stopped during its command(.|\n)*Oops"),
+        ("begin-1\nhello\nKernel panic - Oops\n", "did not get through its command in 1 seconds(.|\n)*Oops"),
         ("", "did not come up"),
     ],
 )
