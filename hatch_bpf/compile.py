@@ -69,7 +69,7 @@ class CompiledPackage:
     objects: Mapping[str, tuple[ObjectModel, ...]]
     """By architecture's name, in the order of the package's sources."""
     inputs: Mapping[str, str]
-    """sha256 of the sources and of the project's own headers, by path relative to the project."""
+    """sha256 of the sources, the project's own headers and the lock of its kernels, by path relative to the project."""
     compiler: str
     """What made them: the first line of `clang --version`."""
 
@@ -96,6 +96,8 @@ def compile_package(package: Package, project: Project, environ: Mapping[str, st
         made = dict(zip(jobs, pool.map(make, jobs), strict=True))
     dependencies = {path for compiled in made.values() for path in compiled.dependencies}
     dependencies.update(_inside(project.root, headers.made_of))
+    if project.lock.is_file():  # what is made besides the objects depends on it
+        dependencies.add(PurePosixPath(project.lock.name))
     return CompiledPackage(
         objects={
             arch.name: tuple(

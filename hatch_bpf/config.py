@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from hatch_bpf import arch
-from hatch_bpf.errors import ConfigError, Fault
+from hatch_bpf.errors import ConfigError, Fault, KernelError
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
+from hatch_bpf.kernels.remote import Archive, parse_archive
 
 ARCHIVE_VARIABLE = "BTFHUB_ARCHIVE"
 """Environment variable that overrides `btf-archive`."""
@@ -38,8 +39,8 @@ class Config:
     """`programs`: globs of program sources, relative to the project; empty: every *.bpf.c in the wheel's packages."""
     archs: tuple[arch.Arch, ...]
     """`archs`: architectures to build objects for, and to take kernels of; by default the build machine's."""
-    btf_archive: Path | None
-    """`btf-archive`: folder in BTFHub's layout that patterns select from; BTFHUB_ARCHIVE overrides it."""
+    btf_archive: Archive | None
+    """`btf-archive`: folder or URL in BTFHub's layout that patterns select from; BTFHUB_ARCHIVE overrides it."""
     kernels: tuple[Entry, ...]
     """`kernels`: the kernel matrix: patterns, the newest of a pattern, single BTF files, and `host`."""
     cflags: tuple[str, ...]
@@ -154,11 +155,17 @@ def _vmlinux_h(reader: _Reader, archs: Sequence[arch.Arch]) -> dict[str, str]:
     return {target.name: sources.get(target.name, "") for target in archs}
 
 
-def _archive(reader: _Reader, root: Path, environ: Mapping[str, str]) -> Path | None:
+def _archive(reader: _Reader, root: Path, environ: Mapping[str, str]) -> Archive | None:
     declared = reader.string("btf-archive")
-    if environ.get(ARCHIVE_VARIABLE):
-        return Path(environ[ARCHIVE_VARIABLE]).absolute()
-    return root / declared if declared else None
+    named = environ.get(ARCHIVE_VARIABLE)
+    try:
+        if named:
+            return parse_archive(named, root=Path.cwd())
+        return parse_archive(declared, root=root) if declared else None
+    except KernelError as error:
+        key = ARCHIVE_VARIABLE if named else reader.at("btf-archive")
+        reader.faults.append(Fault(key, f"cannot be used: {error}"))
+        return None
 
 
 def _kernels(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> tuple[Entry, ...]:
@@ -238,7 +245,8 @@ class _Reader:
             if required:
                 self.fault(name, "is missing")
             return ""
-        return self._typed(name, self.table[name], _is_string, "a string that is not empty", "")
+        text: str = self._typed(name, self.table[name], _is_string, "a string that is not empty", "")
+        return text
 
     def strings(self, name: str) -> tuple[str, ...]:
         return tuple(

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hatch_bpf import bpftool, min_core_btf
 from hatch_bpf.bpf_object import ObjectModel
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.config import Config, Minimizer
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.lock import read_lock, resolve_locked
 from hatch_bpf.kernels.matrix import Host, Matrix, resolve
 from hatch_bpf.portability import Checker, KernelTypes
 from hatch_bpf.verdicts import Report
@@ -31,14 +33,25 @@ class Fitted:
     report: Report
 
 
-def find_kernels(config: Config, notify: Notify, *, only_host: bool = False) -> Matrix:
-    """The kernel matrix. A package may declare none, and rely on the kernel's own BTF alone. Raises `KernelError`."""
+def find_kernels(
+    config: Config, notify: Notify, *, lock: Path | None = None, only_host: bool = False, progress: Notify | None = None
+) -> Matrix:
+    """The kernel matrix, downloaded where it has to be; if there is a file `lock`, exactly what that says.
+
+    A package may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
+    """
     entries = [entry for entry in config.kernels if isinstance(entry, Host) or not only_host]
     if not entries:
         return Matrix((), ())
-    matrix = resolve(entries, archs=[arch.name for arch in config.archs], archive=config.btf_archive)
+    archs = [arch.name for arch in config.archs]
+    locked = read_lock(lock) if lock and not only_host else None
+    if lock and locked:
+        matrix = resolve_locked(entries, archs=archs, archive=config.btf_archive, lock=locked, path=lock)
+    else:
+        matrix = resolve(entries, archs=archs, archive=config.btf_archive)
     for warning in matrix.warnings:
         notify(f"warning: {warning}")
+    matrix.download(progress or notify)
     return matrix
 
 

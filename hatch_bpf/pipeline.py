@@ -51,7 +51,7 @@ def build(
     for package in project.packages:
         earlier = prebuilt.find(package, project, notify) if reuse else None
         compiled = earlier.compiled if earlier else compile_package(package, project, environ)
-        matrix = find_kernels(config, notify, only_host=earlier is not None)
+        matrix = find_kernels(config, notify, lock=project.lock, only_host=earlier is not None)
         fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, notify=notify)
         minimized = {**(earlier.minimized if earlier else {}), **fitted.minimized}
         files += lay_out(package, config, compiled, minimized, bundled)

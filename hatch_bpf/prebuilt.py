@@ -52,8 +52,13 @@ def _load(folder: Path, package: Package, project: Project) -> Prebuilt:
     record = _record(folder / RECORD_NAME)
     if record["options"] != project.config.digest:
         raise _MisfitError("the options have changed")
+    lock = project.lock.name
     for name, digest in record["inputs"].items():
-        _check(project.root / name, digest, name)
+        # an sdist may have been told to leave the lock out: then there is nothing that contradicts it
+        if name != lock or project.lock.exists():
+            _check(project.root / name, digest, name)
+    if project.lock.exists() and lock not in record["inputs"]:
+        raise _MisfitError(f"{lock} is new")
     for source in package.sources:
         if str(source.path) not in record["inputs"]:
             raise _MisfitError(f"{source.path} is new")

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from hatch_bpf.bpf_object import object_name
 from hatch_bpf.config import Config
 from hatch_bpf.errors import ConfigError, Fault
-from hatch_bpf.kernels.matrix import Host, resolve
+from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
 
 SUFFIX = ".bpf.c"
 BPF_DIR = "_bpf"
@@ -79,6 +79,11 @@ class Project:
     config: Config
     sources: tuple[ProgramSource, ...]
     """Sorted by path."""
+
+    @property
+    def lock(self) -> Path:
+        """Where the lock of its kernels is, if it has one."""
+        return self.root / LOCK_NAME
 
     def without_host(self) -> Project:
         """The project for an sdist: the machine that makes it is not the one that it is installed on."""
@@ -185,14 +190,23 @@ def _reject_clashes(sources: Iterable[ProgramSource], key: str) -> None:
 
 
 def source_files(project: Project) -> list[PurePosixPath]:
-    """What a build starts from, relative to the project: program sources, headers beside them, and kernels' BTF that
-    the project keeps itself. Raises `KernelError`."""
+    """What a build starts from, relative to the project: program sources, headers beside them, the lock of its kernels,
+    and kernels' BTF that the project keeps itself. Raises `KernelError`."""
     root, config = project.root, project.config
     paths = {root / source.path for source in project.sources}
-    for folder in {path.parent for path in paths}:
-        paths.update(folder.glob("*.h"))
-    if config.kernels:
+    for source_dir in {path.parent for path in paths}:
+        paths.update(source_dir.glob("*.h"))
+    if project.lock.is_file():
+        paths.add(project.lock)
+    # of an archive at a URL nothing is in the project
+    folder = config.btf_archive if isinstance(config.btf_archive, Path) else None
+    entries = [
+        entry
+        for entry in config.kernels
+        if isinstance(entry, BtfFile) or (folder is not None and not isinstance(entry, Host))
+    ]
+    if entries:
         archs = [arch.name for arch in config.archs]
-        paths.update(kernel.path for kernel in resolve(config.kernels, archs=archs, archive=config.btf_archive).sources)
+        paths.update(kernel.path for kernel in resolve(entries, archs=archs, archive=folder).sources)
     inside = [path.relative_to(root) for path in paths if path.is_relative_to(root)]
     return sorted(PurePosixPath(path.as_posix()) for path in inside)

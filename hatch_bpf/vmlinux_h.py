@@ -8,7 +8,7 @@ same definitions as the whole one, so that the program compiles to the same code
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,7 @@ from hatch_bpf.btf.c_types import (
     ENUM64,
     ENUMS,
     FWD,
+    INT,
     MAX_CHAIN,
     MODIFIERS,
     PTR,
@@ -30,8 +31,9 @@ from hatch_bpf.btf.c_types import (
 )
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.archive import path_of, read_archived
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.matrix import find_archived
+from hatch_bpf.kernels.remote import Archive
 from hatch_bpf.kernels.sources import HOST_BTF, read_btf
 
 HOST = "host"
@@ -67,7 +69,7 @@ class KernelHeader:
     def pruned(self, names: Set[str]) -> str:
         """The types that a program with these names can use. Raises `BtfError`.
 
-        All types, where one of the names stands for two: which of them has the plain name depends on all others.
+        All types, where one of the names stands for two things: which has the plain name depends on all others.
         """
         with self._types.checked_ids():
             roots = self._roots(names)
@@ -80,12 +82,11 @@ class KernelHeader:
     def _roots(self, names: Set[str]) -> set[int] | None:
         types = self._types
         named = _named(types, self.btf.all_strings(), {name.encode() for name in names})
-        defined = Counter(
-            (types.kinds[type_id] == TYPEDEF, types.name(type_id))
-            for type_id in named
-            if types.kinds[type_id] != FWD and types.name(type_id)
-        )
-        if any(count > 1 for count in defined.values()):
+        meanings: dict[tuple[bool, str], set[object]] = defaultdict(set)
+        for type_id in named:
+            if types.kinds[type_id] != FWD:
+                meanings[types.kinds[type_id] == TYPEDEF, types.name(type_id)].add(_meaning(types, type_id))
+        if any(name and len(meant) > 1 for (_, name), meant in meanings.items()):
             return None
         return named | _reached(types, named, names)
 
@@ -102,7 +103,7 @@ def versions(header: Header, names: Set[str]) -> Iterator[str]:
         yield whole
 
 
-def find_header(source: str, *, root: Path, archive: Path | None) -> Header:
+def find_header(source: str, *, root: Path, archive: Archive | None) -> Header:
     """The header that a source gives; relative paths are against `root`. Raises `KernelError`."""
     path = HOST_BTF if source == HOST else root / source
     if path.suffix == ".h" and path.is_file():
@@ -112,9 +113,9 @@ def find_header(source: str, *, root: Path, archive: Path | None) -> Header:
     if path.exists():
         return KernelHeader(path, Btf(read_btf(path), source=str(path)))
     if archive is not None and source.count("/") == 3:
-        path = archive / path_of(Kernel.parse(source))
-        if path.is_file():
-            return KernelHeader(path, Btf(read_archived(path), source=str(path)))
+        found = find_archived(archive, Kernel.parse(source))
+        if found:
+            return KernelHeader(found.path, Btf(found.read(), source=found.origin))
     where = f", nor is it a kernel of the archive {archive}" if archive else ""
     raise KernelError(
         f'vmlinux.h cannot be made of "{source}": {root / source} is not a file{where}. Name a raw BTF, a vmlinux or '
@@ -139,6 +140,14 @@ def _named(types: CTypes, strings: bytes, names: Set[bytes]) -> set[int]:
 
 
 _TAGS_AND_TYPEDEFS = re.compile(b"[" + re.escape(bytes([FWD, TYPEDEF, *COMPOSITES, *ENUMS])) + b"]")
+
+
+def _meaning(types: CTypes, type_id: int) -> object:
+    """The same for all typedefs of one integer; kernels have two or three of `u8`."""
+    behind = types.unqualified(type_id)
+    if types.kinds[behind] != INT:
+        return behind
+    return types.size(behind), types.words[types.starts[behind] + 3]
 
 
 def _ids(kinds: bytes, wanted: re.Pattern[bytes]) -> Iterator[int]:

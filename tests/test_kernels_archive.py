@@ -42,7 +42,7 @@ def test_list_is_sorted_and_reads_back(tmp_path: Path) -> None:
 
 def test_other_files_and_architectures_are_passed_over(tmp_path: Path) -> None:
     kernel_images.archive(tmp_path, [KERNEL])
-    for other in ("README.md", "ubuntu/20.04/x86_64/5.8.btf", "ubuntu/20.04/vax/5.8.btf.tar.xz", "a.btf.tar.xz"):
+    for other in ("README.md", "ubuntu/20.04/x86_64/5.8.txt", "ubuntu/20.04/vax/5.8.btf.tar.xz", "a.btf.tar.xz"):
         (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / other).write_bytes(b"")
     assert [str(entry.kernel) for entry in archive.list_kernels(tmp_path)] == [KERNEL]

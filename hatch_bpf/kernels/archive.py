@@ -1,12 +1,13 @@
 """A folder in BTFHub's layout, `distro/version/arch/release.btf.tar.xz`, and one file of it.
 
 Input: the folder. Output: its kernels, sorted, each with its file; and a file's BTF. Raises `KernelError`.
-Nothing from an archive is ever written to disk: names inside it cannot lead anywhere.
+Names inside a file cannot lead anywhere: only the bytes of its one member are taken.
 """
 
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from hatch_bpf.kernels.identity import UNKNOWN, Kernel
 from hatch_bpf.kernels.raw_btf import MAX_BTF, check_btf
 
 SUFFIX = ".btf.tar.xz"
+"""How BTFHub packs, and we do."""
+SUFFIXES = {SUFFIX: "xz", ".btf.tar.gz": "gzip", ".btf.tar.zst": "zstd", ".btf": ""}
+"""Endings of the files that an archive may have, each with its compression; the last is a BTF as it is."""
 MAX_TAR = MAX_BTF + (1 << 20)
 """Largest tar taken: the BTF and what tar puts around it, in bytes."""
 
@@ -28,6 +32,9 @@ class ArchivedKernel:
 
     kernel: Kernel
     path: Path
+    """Its file; where it is downloaded to, if the archive is at a URL."""
+    url: str = ""
+    """Where its file is downloaded from."""
 
 
 def list_kernels(folder: Path) -> tuple[ArchivedKernel, ...]:
@@ -38,7 +45,7 @@ def list_kernels(folder: Path) -> tuple[ArchivedKernel, ...]:
             f"overrides it) name a folder that holds distro/version/arch/release{SUFFIX}"
         )
     try:
-        found = [_identify(path) for path in folder.glob("*/*/*/*" + SUFFIX)]
+        found = [_identify(path) for path in folder.glob("*/*/*/*")]
     except OSError as error:
         raise KernelError(f"the BTF archive at {folder} cannot be read: {error}") from error
     return tuple(sorted(entry for entry in found if entry))
@@ -51,24 +58,45 @@ def path_of(kernel: Kernel) -> Path:
 
 def read_archived(path: Path) -> bytes:
     """The BTF of one file of an archive, whose name must be that of its member. Raises `KernelError`."""
+    suffix = suffix_of(path.name)
+    compression_name = SUFFIXES[suffix]
     try:
         with path.open("rb") as file:
-            start = file.read(len(compression.XZ))
-            if start != compression.XZ:
-                raise KernelError(f"{path}: not xz data: it starts with {start.hex(' ') or 'nothing'}; get it anew")
+            if not compression_name:
+                return check_btf(file.read(MAX_BTF + 1), str(path))
+            start = file.read(16)
+            fmt = compression.detect(start)
+            if fmt is None or fmt.name != compression_name:
+                begin = start[:6].hex(" ") or "nothing"
+                raise KernelError(f"{path}: not {compression_name} data: it starts with {begin}; get it anew")
             file.seek(0)
-            (xz,) = (fmt for fmt in compression.FORMATS if fmt.magic == compression.XZ)
-            tar = compression.decompress(file, xz, limit=MAX_TAR, source=str(path))
+            tar = compression.decompress(file, fmt, limit=MAX_TAR, source=str(path))
     except OSError as error:
         raise KernelError(f"{path} cannot be read: {error}") from error
     name, data = only_member(tar, str(path))
-    expected = path.name.removesuffix(".tar.xz")
+    expected = path.name.removesuffix(suffix) + ".btf"
     if name != expected:
         raise KernelError(
             f'{path}: holds "{name}" where its own name promises "{expected}"; '
             f"one of the two names is wrong: give the file the name of the kernel it is of"
         )
     return data
+
+
+def suffix_of(name: str) -> str:
+    """Which of `SUFFIXES` a file's name ends in; empty if none. Raises nothing."""
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def pack(btf: bytes, kernel: Kernel) -> bytes:
+    """A .btf.tar.xz that depends on nothing but the BTF and the release: no time, no owner."""
+    member = tarfile.TarInfo(f"{kernel.release}.btf")
+    member.size = len(btf)
+    member.mode = 0o644
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as opened:
+        opened.addfile(member, io.BytesIO(btf))
+    return lzma.compress(tar.getvalue(), preset=9 | lzma.PRESET_EXTREME)
 
 
 def only_member(tar: bytes, source: str) -> tuple[str, bytes]:
@@ -102,7 +130,7 @@ def only_member(tar: bytes, source: str) -> tuple[str, bytes]:
 
 def _identify(path: Path) -> ArchivedKernel | None:
     distro, version, machine, name = path.parts[-4:]
-    arch = arches.by_machine(machine)
-    if arch is None:
+    arch, suffix = arches.by_machine(machine), suffix_of(name)
+    if arch is None or not suffix:
         return None
-    return ArchivedKernel(Kernel.parse(f"{distro}/{version}/{arch.name}/{name.removesuffix(SUFFIX)}"), path)
+    return ArchivedKernel(Kernel.parse(f"{distro}/{version}/{arch.name}/{name.removesuffix(suffix)}"), path)

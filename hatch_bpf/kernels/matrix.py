@@ -1,12 +1,15 @@
 """The kernels a project declares -> the kernels it is built for, each with where its BTF is.
 
 Input: the entries of `kernels`, the architectures built for, and the archive. Output: a `Matrix`, sorted; or one
-`KernelError` with every fault of every entry. No BTF is read here unless two files claim to be the same kernel.
+`KernelError` with every fault of every entry. No BTF is read here unless two files claim to be the same kernel, and of
+an archive at a URL no more is asked for than its list of kernels, that only where a pattern has wildcards.
 """
 
 from __future__ import annotations
 
 import difflib
+import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,10 +20,14 @@ from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import identity
 from hatch_bpf.kernels.archive import ArchivedKernel, list_kernels, read_archived
+from hatch_bpf.kernels.download import NotThereError
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.remote import Archive, ArchiveUrl, entry_of, fetch, list_archive
 from hatch_bpf.kernels.sources import HOST_BTF, read_btf
 
 PATTERN_FORM = "distro/version/arch/release"
+LOCK_NAME = "bpf-kernels.lock"
+"""The lock file, beside pyproject.toml."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +82,57 @@ class KernelSource:
 
     kernel: Kernel
     path: Path
+    """Its file; where it is downloaded to, if it comes from a URL."""
     reader: Callable[[Path], bytes]
+    url: str = ""
+    sha256: str = ""
+    """What the lock says of the BTF."""
 
     @property
     def origin(self) -> str:
         """Where the BTF is, for messages."""
-        return str(self.path)
+        return self.url or str(self.path)
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it is the running kernel's, which no lock can foresee."""
+        return self.path == HOST_BTF
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it has to be downloaded first."""
+        return bool(self.url) and not self.path.exists()
+
+    def fetch(self) -> None:
+        """Download it. Raises `KernelError`."""
+        fetch(ArchivedKernel(self.kernel, self.path, self.url))
 
     def read(self) -> bytes:
-        """The kernel's BTF. Raises `KernelError`."""
-        return self.reader(self.path)
+        """The kernel's BTF, downloaded if it has to be. Raises `KernelError`."""
+        if not self.url:
+            return self._read()
+        if self.path.exists():
+            try:
+                return self._read()
+            except KernelError:
+                # spoiled in the cache, or not yet what the lock wants
+                self.path.unlink(missing_ok=True)
+        self.fetch()
+        try:
+            return self._read()
+        except KernelError as error:
+            self.path.unlink(missing_ok=True)
+            raise KernelError(f"{self.url}: what was downloaded is of no use: {error}") from error
+
+    def _read(self) -> bytes:
+        data = self.reader(self.path)
+        if self.sha256 and hashlib.sha256(data).hexdigest() != self.sha256:
+            raise KernelError(
+                f"{self.kernel}: the BTF in {self.origin} is not the one that {LOCK_NAME} has: its sha256 is "
+                f"{hashlib.sha256(data).hexdigest()} instead of {self.sha256}. Get the file that was locked; "
+                f"if this one is right, run `hatch-bpf kernels lock` and look at what it changes"
+            )
+        return data
 
 
 @dataclass(frozen=True)
@@ -96,10 +144,28 @@ class Matrix:
     warnings: tuple[str, ...]
     """What was left out, in sentences for the user."""
 
+    def download(self, notify: Callable[[str], None]) -> None:
+        """Get what is at a URL and not in the cache. Raises `KernelError` with everything that the server has not."""
+        missing = [source for source in self.sources if source.is_missing]
+        faults = []
+        for number, source in enumerate(missing, 1):
+            notify(f"downloading {source.kernel} ({number} of {len(missing)})")
+            try:
+                source.fetch()
+            except NotThereError as error:
+                faults.append(str(error))
+        if faults:
+            raise KernelError("\n".join(faults))
 
-def resolve(entries: Sequence[Entry], *, archs: Iterable[str], archive: Path | None) -> Matrix:
-    """Find every entry's kernels. Raises `KernelError` that tells all the faults at once."""
-    resolver = _Resolver(frozenset(archs), archive)
+
+def resolve(
+    entries: Sequence[Entry], *, archs: Iterable[str], archive: Archive | None, known: Iterable[Kernel] | None = None
+) -> Matrix:
+    """Find every entry's kernels. Raises `KernelError` that tells all the faults at once.
+
+    `known` are the kernels to take an archive at a URL for, instead of asking it.
+    """
+    resolver = _Resolver(frozenset(archs), archive, known)
     sources: dict[Kernel, KernelSource] = {}
     faults: list[str] = []
     for entry in entries:
@@ -117,6 +183,8 @@ def resolve(entries: Sequence[Entry], *, archs: Iterable[str], archive: Path | N
     return Matrix(tuple(sources[kernel] for kernel in sorted(sources)), tuple(resolver.warnings))
 
 
+_WILDCARD = re.compile(r"[*?[]")
+
 _EMPTY = (
     "the kernel matrix is empty: let kernels name at least one kernel, "
     'by a pattern over btf-archive, by a file, or as "host"'
@@ -126,18 +194,18 @@ _EMPTY = (
 class _Resolver:
     """Finds one entry's kernels; keeps the archive's listing between entries."""
 
-    def __init__(self, archs: frozenset[str], archive: Path | None) -> None:
+    def __init__(self, archs: frozenset[str], archive: Archive | None, known: Iterable[Kernel] | None) -> None:
         self._archs = archs
         self._archive = archive
+        self._known = known
         self.warnings: list[str] = []
 
     def find(self, entry: Entry) -> list[KernelSource]:
         match entry:
             case Pattern():
-                return [KernelSource(found.kernel, found.path, read_archived) for found in self._match(entry)]
+                return [_archived(found) for found in self._match(entry)]
             case Newest():
-                newest = _newest(self._match(entry.of), entry.count)
-                return [KernelSource(found.kernel, found.path, read_archived) for found in newest]
+                return [_archived(found) for found in _newest(self._match(entry.of), entry.count)]
             case BtfFile():
                 return [self._file(entry)]
             case Host():
@@ -145,7 +213,10 @@ class _Resolver:
 
     def _match(self, pattern: Pattern) -> list[ArchivedKernel]:
         parts = _split(pattern)
-        found = [entry for entry in self._listing if _matches(entry.kernel, parts)]
+        if isinstance(self._archive, ArchiveUrl) and self._known is None and not _WILDCARD.search(pattern.text):
+            found = [entry_of(self._archive, Kernel.parse("/".join(parts)))]
+        else:
+            found = [entry for entry in self._listing if _matches(entry.kernel, parts)]
         chosen = [entry for entry in found if entry.kernel.arch in self._archs]
         if chosen:
             return chosen
@@ -162,9 +233,11 @@ class _Resolver:
         if self._archive is None:
             raise KernelError(
                 "kernels has patterns, but there is no archive to look in: let btf-archive (or the environment's "
-                f"BTFHUB_ARCHIVE) name a folder that holds {PATTERN_FORM}.btf.tar.xz"
+                f"BTFHUB_ARCHIVE) name a folder or URL that holds {PATTERN_FORM}.btf.tar.xz"
             )
-        listing = list_kernels(self._archive)
+        if isinstance(self._archive, ArchiveUrl) and self._known is not None:
+            return tuple(entry_of(self._archive, kernel) for kernel in sorted(self._known))
+        listing = list_archive(self._archive, self.warnings.append)
         if not listing:
             raise KernelError(
                 f"the BTF archive at {self._archive} has no kernels: it should hold {PATTERN_FORM}.btf.tar.xz"
@@ -214,6 +287,17 @@ def _split(pattern: Pattern) -> tuple[str, ...]:
     return (parts[0], parts[1], arch.name if arch else parts[2], parts[3])
 
 
+def find_archived(archive: Archive, kernel: Kernel) -> KernelSource | None:
+    """One kernel of an archive; None if it has none, which at a URL only reading it tells. Raises `KernelError`."""
+    if isinstance(archive, ArchiveUrl):
+        return _archived(entry_of(archive, kernel))
+    return next((_archived(entry) for entry in list_kernels(archive) if entry.kernel == kernel), None)
+
+
+def _archived(entry: ArchivedKernel) -> KernelSource:
+    return KernelSource(entry.kernel, entry.path, read_archived, entry.url)
+
+
 def _parts(kernel: Kernel) -> list[str]:
     return str(kernel).split("/")
 
@@ -238,11 +322,12 @@ def _nearest(listing: Sequence[ArchivedKernel], parts: Sequence[str]) -> str:
 
 
 def _newest(found: Sequence[ArchivedKernel], count: int) -> list[ArchivedKernel]:
-    groups: dict[tuple[str, str, str], list[ArchivedKernel]] = {}
-    for entry in sorted(found):
-        kernel = entry.kernel
-        groups.setdefault((kernel.distro, kernel.version, kernel.arch), []).append(entry)
-    return [entry for group in groups.values() for entry in group[-count:]]
+    groups: dict[tuple[str, str, str], list[Kernel]] = {}
+    for kernel in sorted({entry.kernel for entry in found}):
+        groups.setdefault((kernel.distro, kernel.version, kernel.arch), []).append(kernel)
+    chosen = {kernel for group in groups.values() for kernel in group[-count:]}
+    # a kernel may have two files, and is chosen with both
+    return [entry for entry in found if entry.kernel in chosen]
 
 
 def _add(sources: dict[Kernel, KernelSource], source: KernelSource) -> None:

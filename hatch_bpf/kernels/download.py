@@ -1,0 +1,266 @@
+"""URL -> a file, whole or not at all.
+
+Input: an https URL, or an http one of this very machine. Output: the file at the path given, or `KernelError`. What has
+come before the connection broke is kept beside it as `NAME.part`, and the next attempt asks only for the rest.
+The environment names proxies (`https_proxy`, `no_proxy`) and certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR`,
+`REQUESTS_CA_BUNDLE`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import ipaddress
+import os
+import re
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import cast
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from hatch_bpf import __version__
+from hatch_bpf.cache import CACHE_VARIABLE
+from hatch_bpf.errors import KernelError
+
+ATTEMPTS = 4
+"""How often a download is tried before it is given up."""
+BACKOFF = 0.5
+"""Seconds before the second attempt; twice as many before each further one."""
+TIMEOUT = 30.0
+"""Seconds of silence after which a connection counts as broken."""
+MAX_REDIRECTS = 5
+CHUNK = 1 << 16
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+"""Statuses that say "try again"."""
+
+
+class NotThereError(KernelError):
+    """The server has no such file."""
+
+
+class UnreachableError(KernelError):
+    """The server cannot be asked at all."""
+
+
+class _BrokenOffError(Exception):
+    """A fault that another attempt may not meet; never leaves this module."""
+
+
+class _WrongRangeError(_BrokenOffError):
+    """What has come so far is not the beginning of what the server has now."""
+
+
+def check_url(text: str) -> None:
+    """Refuse every URL but https, and http of this machine. Raises `KernelError`."""
+    parts = _split(text)
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        raise KernelError(f'"{text}" is not a URL that is downloaded from: write https://HOST/PATH')
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise KernelError(f'"{text}" can be changed by anyone on the way here: write https:// instead of http://')
+    if parts.username is not None:
+        raise KernelError(
+            f'"{parts.scheme}://...@{parts.hostname}" has a user in it, which is not supported: leave it out'
+        )
+
+
+def download(url: str, path: Path, *, limit: int) -> None:
+    """Put what a URL serves, `limit` bytes at the most, at a path. Raises `KernelError`."""
+    check_url(url)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _part_file(path) as part:
+            if not _is_named(part):  # another process has just finished this very download
+                return
+            _download_part(url, part, limit=limit)
+            os.replace(part.name, path)
+    except OSError as error:
+        raise KernelError(
+            f"{error.filename or path} cannot be written: {error.strerror}; "
+            f"let the environment's {CACHE_VARIABLE} name a folder with room for downloads"
+        ) from error
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("it has characters that must be written as %XX")
+        parts = urlsplit(text)
+        parts.port  # noqa: B018  # is checked when it is asked for
+    except ValueError as error:
+        raise KernelError(f'"{text}" is not a URL ({error}): write https://HOST/PATH') from error
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextmanager
+def _part_file(path: Path) -> Iterator[FileIO]:
+    """The file that a download grows in. Only one process at a time has it."""
+    with open(path.with_name(path.name + ".part"), "ab", buffering=0) as part:
+        fcntl.flock(part, fcntl.LOCK_EX)
+        try:
+            yield part
+        except OSError:
+            # a disk that is full should get its room back
+            part.truncate(0)
+            raise
+
+
+def _is_named(part: FileIO) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.stat(part.name), os.fstat(part.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _download_part(url: str, part: FileIO, *, limit: int) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _continue(url, part, limit=limit)
+            return
+        except _BrokenOffError as fault:
+            if isinstance(fault, _WrongRangeError):
+                part.truncate(0)
+            if attempt == ATTEMPTS:
+                raise UnreachableError(
+                    f"{url} cannot be downloaded: {fault} (tried {ATTEMPTS} times); look at the connection, the proxy "
+                    f"(https_proxy) and the server, and start again: the download goes on where it stopped"
+                ) from fault
+        time.sleep(BACKOFF * 2 ** (attempt - 1))
+
+
+def _continue(url: str, part: FileIO, *, limit: int) -> None:
+    """One attempt: ask for what is missing, and append it."""
+    validator = Path(f"{part.name}.etag")
+    have = os.fstat(part.fileno()).st_size
+    # without something that tells versions apart, the rest could be of another file than the beginning
+    known = validator.read_text() if have and validator.exists() else ""
+    headers = {"Range": f"bytes={have}-", "If-Range": known} if known else {}
+    with _open(url, headers) as response:
+        start, total = _extent(response, have)
+        if total is not None and total > limit:
+            raise KernelError(f"{url} has {total >> 20} MiB, more than a kernel's BTF can have; name another archive")
+        if start != have:
+            part.truncate(start)
+        # a weak ETag may stand for other bytes
+        etag = response.headers.get("ETag", "")
+        validator.write_text(response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag)
+        end = _append(response, part, start=start, limit=limit, url=url)
+    if total is not None and end != total:
+        raise _BrokenOffError(f"cut off after {end:,} of {total:,} bytes")
+    validator.unlink()
+
+
+def _append(response: http.client.HTTPResponse, part: FileIO, *, start: int, limit: int, url: str) -> int:
+    """Append the body to the part; returns the part's size."""
+    size = start
+    while chunk := _read(response):
+        size += len(chunk)
+        if size > limit:
+            raise KernelError(
+                f"{url} has more than {limit >> 20} MiB, more than a kernel's BTF can have; name another archive"
+            )
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[part.write(rest) :]
+    return size
+
+
+def _read(response: http.client.HTTPResponse) -> bytes:
+    try:
+        return response.read(CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokenOffError(str(error) or type(error).__name__) from error
+
+
+def _extent(response: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:
+    """Where in the file the body starts, and the file's whole size if the server says it."""
+    if response.status == 206:
+        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if not match or int(match[1]) != have:
+            raise _WrongRangeError("the server sent another part of the file than it was asked for")
+        return have, None if match[2] == "*" else int(match[2])
+    length = response.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdecimal() else None
+
+
+def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    """Ask, and go where the server redirects to, if that is as safe as where it came from."""
+    opener = _opener()
+    for _ in range(MAX_REDIRECTS + 1):
+        request = urllib.request.Request(url, headers={"User-Agent": f"hatch-bpf/{__version__}", **headers})
+        try:
+            return cast(http.client.HTTPResponse, opener.open(request, timeout=TIMEOUT))
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code not in _REDIRECTS:
+                raise _refusal(url, error) from error
+            url = _redirected(url, error.headers.get("Location", ""))
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ssl.SSLCertVerificationError):
+                raise UnreachableError(
+                    f"{url}: the server's certificate is not trusted ({error.reason.verify_message}); "
+                    f"let SSL_CERT_FILE or REQUESTS_CA_BUNDLE name the certificates of your organization"
+                ) from error
+            raise _BrokenOffError(str(error.reason)) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise _BrokenOffError(str(error) or type(error).__name__) from error
+    raise KernelError(f"{url}: redirected more than {MAX_REDIRECTS} times; name the archive's final address")
+
+
+def _redirected(url: str, location: str) -> str:
+    try:
+        target = urljoin(url, location)
+        check_url(target)
+    except (ValueError, KernelError) as error:
+        raise KernelError(f"{url} redirects to {location}, where no BTF is taken from: {error}") from error
+    if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
+        raise KernelError(f"{url} redirects to {target}, which is not https; name the archive's final address")
+    return target
+
+
+def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
+    if error.code in (404, 410):
+        return NotThereError(f"{url} is not there ({error.code} {error.reason})")
+    if error.code == 416:
+        return _WrongRangeError(f"the server says {error.code} {error.reason}")
+    if error.code in _PASSING:
+        return _BrokenOffError(f"the server says {error.code} {error.reason}")
+    return KernelError(f"{url} is refused ({error.code} {error.reason}); look whether btf-archive is right and public")
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """urllib without its handlers for files, FTP, data URLs and redirects."""
+    context = ssl.create_default_context()
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle:
+        try:
+            context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
+        except (OSError, ssl.SSLError) as error:
+            raise KernelError(f"REQUESTS_CA_BUNDLE names {bundle}, which cannot be read: {error}") from error
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(context=context),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.HTTPDefaultErrorHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener

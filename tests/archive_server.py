@@ -1,0 +1,113 @@
+"""A web server on this machine that serves a folder, and misbehaves on request."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from hashlib import sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class Served:
+    """One request that came in."""
+
+    path: str
+    range: str
+    status: int
+
+
+@dataclass
+class Server:
+    """A server that runs. Tests set its fields to make it misbehave."""
+
+    folder: Path
+    url: str
+    requests: list[Served] = field(default_factory=list)
+    cut: Callable[[str, int], int | None] = lambda *_: None
+    """Bytes after which the n-th answer about a path breaks off; None for a whole one."""
+    answer: Callable[[str, int], tuple[int, dict[str, str]] | None] = lambda *_: None
+    """Status and headers of the n-th answer about a path, when it is not the file."""
+    etags: bool = True
+    ranges: bool = True
+
+    def paths(self) -> list[str]:
+        """What was asked for."""
+        return [request.path for request in self.requests]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, server: Server, *arguments: object) -> None:
+        self._server = server
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        server, path = self._server, unquote(urlsplit(self.path).path)
+        number = server.paths().count(path)
+        file = server.folder / path.lstrip("/")
+        other = server.answer(path, number)
+        if other is None and not file.is_file():
+            other = (404, {})
+        if other is not None:
+            self._note(path, other[0])
+            self._head(other[0], {"Content-Length": "0", **other[1]})
+            return
+        data = file.read_bytes()
+        etag = f'"{sha256(data).hexdigest()}"' if server.etags else ""
+        headers = {"Content-Length": str(len(data)), **({"ETag": etag} if etag else {})}
+        status, start = 200, 0
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if wanted and server.ranges and self.headers.get("If-Range", "") in ("", etag):
+            status, start = 206, int(wanted[1])
+            if start >= len(data):
+                self._note(path, 416)
+                self._head(416, {"Content-Length": "0"})
+                return
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            headers["Content-Length"] = str(len(data) - start)
+        self._note(path, status)
+        self._head(status, headers)
+        stop = server.cut(path, number)
+        self.wfile.write(data[start:] if stop is None else data[start:stop])
+        self.close_connection = True
+
+    def _note(self, path: str, status: int) -> None:
+        self._server.requests.append(Served(path, self.headers.get("Range", ""), status))
+
+    def _head(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serve(folder: Path, *, certificate: tuple[Path, Path] | None = None) -> Iterator[Server]:
+    """Serve a folder, over https if there is a certificate (with its key)."""
+    server = Server(folder, "")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, server)) as http:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            http.socket = context.wrap_socket(http.socket, server_side=True)
+        server.url = f"{'https' if certificate else 'http'}://127.0.0.1:{http.server_port}"
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            http.shutdown()
+            thread.join()
