@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import socket
@@ -95,6 +96,36 @@ def test_all_items_of_a_large_map(skeleton: Any, skel: Any) -> None:
     expected = {skeleton.flow(addr=i): skeleton.counter(packets=i) for i in range(1000)}
     skel.maps.flows.update(expected)
     assert dict(skel.maps.flows.items()) == expected
+
+
+@pytest.mark.parametrize("has_batches", [True, False], ids=["batches", "one by one"])
+@pytest.mark.parametrize("name", ["flows", "recent", "cpu_counters", "untyped", "routes"])
+def test_many_at_once(skeleton: Any, skel: Any, monkeypatch: pytest.MonkeyPatch, name: str, has_batches: bool) -> None:
+    """The same whether or not the kernel has batch operations for the map."""
+    if not has_batches:
+        for function in ("lookup", "update", "delete"):
+            monkeypatch.setattr(
+                skel.maps.flows._libbpf, f"bpf_map_{function}_batch", lambda *_: ctypes.set_errno(22) or -1
+            )
+    cpus = len(skel.maps.cpu_numbers[0])
+    items: dict[Any, Any] = {
+        "flows": {skeleton.flow(addr=i): skeleton.counter(packets=i) for i in range(900)},
+        "recent": {i: -i for i in range(50)},
+        "cpu_counters": {b"%08d" % i: [skeleton.counter(bytes=i)] * cpus for i in range(40)},
+        "untyped": {bytes([i, 1, 2]): b"%05d" % i for i in range(4)},
+        "routes": {skeleton.prefix(prefixlen=32, addr=bytes([10, 0, 0, i])): i for i in range(9)},
+    }[name]
+    container = skel.maps[name]
+    container.update_many(items)
+    assert dict(container.items()) == items
+    gone = list(items)[: len(items) // 2]
+    container.delete_many(gone)
+    assert dict(container.items()) == {key: value for key, value in items.items() if key not in gone}
+    container.delete_many([*gone, *items])
+    assert dict(container.items()) == {}
+    container.update_many(list(items.items())[:2])
+    container.clear()
+    assert len(container) == 0
 
 
 def test_items_survives_concurrent_change(skeleton: Any, skel: Any) -> None:

@@ -12,11 +12,12 @@ from collections.abc import MutableMapping as _MutableMapping
 from ctypes import byref, c_uint8, c_uint32
 
 from .errors import ClosedError, MapError, permission_denied, reason
+from .libbpf import BatchOpts, opts
 from .types import U32, Bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, MutableMapping
+    from collections.abc import Iterable, Iterator, Mapping, MutableMapping
     from typing import Any, Generic, Optional, TypeVar, Union, overload
 
     from .libbpf import Libbpf
@@ -41,6 +42,12 @@ else:
 
 
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
+
+BATCH = 4096
+"""Pairs a system call moves at most."""
+_NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, 524)
+"""How kernels say that a map has no batch operations; 524 is ENOTSUPP, which is not for user space, but comes there."""
+_BATCH_OPTS = opts(BatchOpts)
 
 
 class MapInfo:
@@ -223,15 +230,77 @@ class HashMap(Map, _Mapping["K", "V"]):
         """Pairs of key and value. A pair that vanishes meanwhile is left out."""
         return _Items(self)
 
+    def update_many(self, items: Union[Mapping[K, V], Iterable[tuple[K, V]]]) -> None:
+        """Store many values, with few system calls where the kernel can (5.6 and later)."""
+        pairs = list(items.items() if hasattr(items, "items") else items)
+        for at in range(0, len(pairs), BATCH):
+            some = pairs[at : at + BATCH]
+            keys = self._key.write_many([key for key, _ in some])
+            values = self._value.write_many([value for _, value in some])
+            count = c_uint32(len(some))
+            if self._libbpf.bpf_map_update_batch(self.fd, keys, values, byref(count), byref(_BATCH_OPTS)):
+                if ctypes.get_errno() not in _NO_BATCHES:
+                    raise self._error("be written")
+                for key, value in some:
+                    self[key] = value
+
+    def delete_many(self, keys: Iterable[K]) -> None:
+        """Delete many keys, with few system calls where the kernel can; those that aren't there are passed over."""
+        every = list(keys)
+        for at in range(0, len(every), BATCH):
+            some = every[at : at + BATCH]
+            count = c_uint32(len(some))
+            data = self._key.write_many(some)
+            if self._libbpf.bpf_map_delete_batch(self.fd, data, byref(count), byref(_BATCH_OPTS)):
+                if ctypes.get_errno() not in (*_NO_BATCHES, errno.ENOENT):
+                    raise self._error("be deleted from")
+                for key in some:
+                    self.pop(key, None)
+
     def clear(self) -> None:
-        for key in list(self._keys()):
-            self._delete(key)
+        self.delete_many(list(self))
 
     def _pairs(self) -> Iterator[tuple[K, V]]:
-        for key in self._keys():
+        """Every pair; in batches, which the kernel makes bucket by bucket, so that none comes twice."""
+        place: Any = None
+        size = min(self.max_entries, BATCH)
+        while True:
+            batch = self._lookup_batch(place, size)
+            if batch is None:
+                break
+            following, keys, values, is_last = batch
+            if following is None:
+                size *= 2  # a bucket holds more pairs than there was room for
+                continue
+            place = following
+            yield from zip(keys, values)
+            if is_last:
+                return
+        for key in self._keys():  # this kernel, or this type of map, has no batches
             value = self._lookup(key)
             if value is not None:
                 yield self._key.decode(key), value
+
+    def _lookup_batch(self, place: Any, size: int) -> Optional[tuple[Any, list[K], list[V], bool]]:
+        """The next pairs from a place on: the place after them, keys, values, and whether these are the last.
+
+        None where the kernel has no batches; no place where it wants more room.
+        """
+        following = (c_uint8 * max(self.key_size, 4))()
+        keys, values = (c_uint8 * (self.key_size * size))(), (c_uint8 * (self._value.size * size))()
+        count = c_uint32(size)
+        is_last = False
+        if self._libbpf.bpf_map_lookup_batch(self.fd, place, following, keys, values, byref(count), byref(_BATCH_OPTS)):
+            code = ctypes.get_errno()
+            if code == errno.ENOSPC:
+                return None, [], [], False
+            if code in _NO_BATCHES and place is None:
+                return None
+            if code != errno.ENOENT:
+                raise self._error("be read")
+            is_last = True
+        number = count.value
+        return following, self._key.read_many(keys, number), self._value.read_many(values, number), is_last
 
     def _encode(self, value: Any) -> Any:
         return self._value.encode(value)
@@ -277,6 +346,12 @@ class _PerCpuValue:
 
     def decode(self, storage: Any) -> list[Any]:
         return [self.value.read(storage, cpu * self.stride) for cpu in range(self.cpus)]
+
+    def read_many(self, buffer: Any, count: int) -> list[list[Any]]:
+        return [self.decode(self.ctype.from_buffer_copy(buffer, at)) for at in range(0, count * self.size, self.size)]
+
+    def write_many(self, values: Any) -> Any:
+        return b"".join([bytes(self.encode(value)) for value in values])
 
     def encode(self, values: Any) -> Any:
         if len(values) != self.cpus:

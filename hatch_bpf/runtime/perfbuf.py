@@ -58,7 +58,7 @@ class PerfBuffer(EventSource["E"]):
         if not self._pointer:
             self.open()
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
         with self._reading:
             self._ensure_open()
             result = self._libbpf.perf_buffer__consume(self._pointer)
@@ -67,6 +67,7 @@ class PerfBuffer(EventSource["E"]):
             raise error
         if result < 0:
             raise self._error("be read")
+        return False
 
     def _sample(self, _context: int, _cpu: int, data: int, size: int) -> None:
         try:

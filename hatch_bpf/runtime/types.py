@@ -136,6 +136,14 @@ class Codec(_Typed["T"]):
         """The Python value at an offset of a bytes-like object, copied."""
         return self.decode(self.ctype.from_buffer_copy(buffer, offset))
 
+    def read_many(self, buffer: Any, count: int) -> list[T]:
+        """The values that lie one after the other in a bytes-like object, copied."""
+        return [self.read(buffer, offset) for offset in range(0, count * self.size, self.size)]
+
+    def write_many(self, values: Sequence[T]) -> Any:
+        """Storage holding values one after the other."""
+        return b"".join([bytes(self.encode(value)) for value in values])
+
 
 class Scalar(Codec["T"]):
     """An integer, float or bool that ctypes knows."""
@@ -164,6 +172,12 @@ class Scalar(Codec["T"]):
 
     def encode(self, value: T) -> Any:
         return self.ctype(self.put(value))
+
+    def read_many(self, buffer: Any, count: int) -> list[T]:
+        return list((self.ctype * count).from_buffer_copy(buffer))
+
+    def write_many(self, values: Sequence[T]) -> Any:
+        return bytes((self.ctype * len(values))(*map(self.put, values)))
 
 
 U8: Scalar[int] = Scalar(c_uint8, int)
@@ -267,6 +281,10 @@ class Nested(Codec["StructT"]):
 
     def read(self, buffer: Any, offset: int = 0) -> StructT:
         return self.cls.from_buffer_copy(buffer, offset)
+
+    def read_many(self, buffer: Any, count: int) -> list[StructT]:
+        copy = self.cls.from_buffer_copy
+        return [copy(buffer, offset) for offset in range(0, count * self.size, self.size)]
 
 
 class ArrayOf(Codec["ArrayView[T]"]):
