@@ -31,8 +31,8 @@ TIMEOUT = 240
 BOOT_TIMEOUT = 90
 """Seconds for the boot alone."""
 BOOTS = 3
-"""How often a machine is started that does not come up, for emulation is not perfect. What goes wrong after the boot, in
-the command, is never tried again."""
+"""How often a machine is started that does not come up, for emulation is not perfect. What goes wrong later, in the
+command, is never tried again."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Machine:
 
 
 MACHINES = {
-    # Without cmpxchg16b the kernel's allocator works otherwise: with it, half of the boots of 6.12 under qemu 7.2 die of
-    # a corrupt free list.
+    # Without cmpxchg16b the kernel's allocator goes another way: with it, a third of 6.12's boots under qemu 7.2 die
+    # of a corrupt free list.
     "x86_64": Machine(("qemu-system-x86_64", "-machine", "pc", "-cpu", "max,cx16=off"), "ttyS0"),
     "arm64": Machine(("qemu-system-aarch64", "-machine", "virt", "-cpu", "cortex-a72"), "ttyAMA0"),
 }
