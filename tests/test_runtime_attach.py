@@ -6,6 +6,7 @@ import ctypes
 import os
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,85 @@ def test_test_run(skel: Any) -> None:
     assert skel.bss.packets_xdp == 3
     with pytest.raises(errors.AttachError, match="can't be test-run"):
         skel.programs.on_uprobe.test_run(b"x")
+
+
+# --- kinds that attach in ways of their own -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_skeleton("more_attachments", tmp_path_factory.mktemp("more"))
+
+
+@pytest.fixture
+def other(more: Any) -> Iterator[Any]:
+    needs.root_bpf()
+    with more.MoreAttachments.open() as bpf, bpf.load() as loaded:
+        yield loaded
+
+
+def test_sampling(other: Any) -> None:
+    links = other.programs.on_sample.attach_sampling(1000)
+    assert len(links) == os.sysconf("SC_NPROCESSORS_ONLN")
+    deadline = time.monotonic() + 20
+    while not other.bss.samples and time.monotonic() < deadline:
+        sum(range(100_000))
+    assert other.bss.samples > 0
+    for link in links:
+        link.detach()
+    assert other.links == ()
+
+
+def test_an_iterator_reads_as_text(other: Any) -> None:
+    lines = other.programs.list_tasks.read_iter().splitlines()
+    assert f"task {os.getpid()}" in lines
+    assert other.links == ()
+
+
+@pytest.mark.usefixtures("loopback")
+def test_socket_lookup_of_a_network_namespace(other: Any) -> None:
+    with other.programs.on_lookup.attach_netns() as link, socket.socket() as listener, socket.socket() as client:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client.connect(listener.getsockname())
+        assert other.bss.lookups > 0
+        link.update(other.programs.on_lookup)
+
+
+def test_a_verdict_on_a_sockmap(other: Any) -> None:
+    with socket.socket() as listener, socket.socket() as client:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted, other.programs.on_verdict.attach_sockmap(other.maps.sockets):
+            other.maps.sockets[0] = accepted
+            client.sendall(b"hello")
+            assert accepted.recv(5) == b"hello"
+            assert other.bss.verdicts > 0
+    with pytest.raises(ValueError, match="is none of"):
+        other.programs.on_sample.attach_sockmap(other.maps.sockets)
+
+
+@pytest.mark.parametrize(
+    "attach",
+    [
+        lambda p: p.on_function.attach_kprobe("no_such_function_anywhere"),
+        lambda p: p.on_function.attach_kprobe_multi(functions=["no_such_function_anywhere"]),
+        lambda p: p.on_function.attach_ksyscall("no_such_call"),
+        lambda p: p.on_function.attach_usdt("/no/such/binary", "provider", "probe"),
+        lambda p: p.on_sample.attach_perf_event(-1),
+    ],
+)
+def test_probes_that_cannot_be_made_say_so(other: Any, attach: Any) -> None:
+    tracefs.mounted()
+    with pytest.raises((errors.AttachError, errors.PermissionDeniedError), match="can't be attached to"):
+        attach(other.programs)
+    assert other.links == ()
+
+
+def test_what_this_libbpf_lacks_is_named(other: Any) -> None:
+    if other._held.libbpf.has("bpf_program__attach_tcx"):
+        pytest.skip("this libbpf has it")
+    with pytest.raises(errors.LibbpfTooOldError, match=r"bpf_program__attach_tcx\(\) needs libbpf 1\.3 or later"):
+        other.programs.on_function.attach_tcx("lo")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     from .libbpf import Libbpf
+    from .maps import Map
     from .programs import Program
 
 
@@ -113,6 +114,19 @@ class FdLink(Link):
 
     def _release(self) -> None:
         os.close(self._fd)
+
+
+class MapLink(Link):
+    """A program attached to a map of sockets."""
+
+    def __init__(self, program: Program, target: str, sockets: Map, attach_type: int) -> None:
+        super().__init__(program, target)
+        self._sockets = sockets
+        self._attach_type = attach_type
+
+    def _release(self) -> None:
+        if self._libbpf.bpf_prog_detach2(self.program.fd, self._sockets.fd, self._attach_type):
+            raise AttachError(f"{self!r} could not be detached cleanly: {reason(ctypes.get_errno())}")
 
 
 class TcLink(Link):

@@ -14,29 +14,41 @@ from .errors import AttachError, ClosedError, permission_denied, reason, tail
 from .libbpf import (
     Capture,
     CookieOpts,
+    KprobeMultiOpts,
     KprobeOpts,
     KsyscallOpts,
     LinkCreateOpts,
+    NetfilterOpts,
     TcHook,
     TcOpts,
+    TcxOpts,
     TestRunOpts,
     UprobeOpts,
     opts,
 )
-from .links import FdLink, LibbpfLink, Link, TcLink, XdpLink
+from .links import FdLink, LibbpfLink, Link, MapLink, TcLink, XdpLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, Optional, Union
 
     from .libbpf import Libbpf
+    from .maps import Map
 
 BPF_XDP = 37
 """`enum bpf_attach_type`."""
 XDP_MODES = {"auto": 0, "skb": 1 << 1, "driver": 1 << 2, "hardware": 1 << 3}
 """`XDP_FLAGS_*` of linux/if_link.h."""
 XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
+SOCKMAP_ATTACH_TYPES = {
+    "sk_skb/stream_parser": 4,
+    "sk_skb/stream_verdict": 5,
+    "sk_msg": 7,
+    "sk_skb/verdict": 38,
+    "sk_skb": 38,
+}
+"""Section -> `enum bpf_attach_type`, for maps of sockets."""
 TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
 """`enum bpf_tc_attach_point`."""
 
@@ -168,6 +180,60 @@ class Program:
         attach = self._libbpf.bpf_program__attach_perf_event_opts
         options = opts(CookieOpts, cookie=cookie)
         return self._attach(f"perf event {fd}", lambda: attach(self._live(), fd, byref(options)))
+
+    def attach_kprobe_multi(self, pattern: str = "", *, functions: Sequence[str] = (), retprobe: bool = False) -> Link:
+        """Attach to many kernel functions at once: those a pattern with `*` and `?` fits, or those named."""
+        attach = self._libbpf.bpf_program__attach_kprobe_multi_opts
+        options = opts(KprobeMultiOpts, retprobe=retprobe)
+        if functions:
+            options.syms = (ctypes.c_char_p * len(functions))(*(name.encode() for name in functions))
+            options.cnt = len(functions)
+        return self._attach(
+            f"kernel functions {pattern or ', '.join(functions)}",
+            lambda: attach(self._live(), pattern.encode() or None, byref(options)),
+        )
+
+    def attach_sampling(self, frequency: int, *, cpus: Optional[Sequence[int]] = None, pid: int = -1) -> list[Link]:
+        """Run a perf_event program so many times a second on each CPU, or on some; `pid` limits it to a process."""
+        links: list[Link] = []
+        try:
+            for cpu in cpus if cpus is not None else online_cpus():
+                fd = _open_cpu_clock(frequency, cpu=cpu, pid=pid)
+                if fd < 0:
+                    raise self._failed(f"the clock of CPU {cpu}", ctypes.get_errno(), [])
+                try:
+                    links.append(self.attach_perf_event(fd))
+                except BaseException:
+                    os.close(fd)
+                    raise
+        except BaseException:
+            for link in reversed(links):
+                link.detach()
+            raise
+        return links
+
+    def attach_tcx(self, interface: Union[str, int]) -> Link:
+        """Attach to an interface's tcx hook (Linux 6.6, libbpf 1.3); the direction is the section's."""
+        attach = self._libbpf.bpf_program__attach_tcx
+        index, target = self._interface(interface)
+        options = opts(TcxOpts)
+        return self._attach(f"{target} (tcx)", lambda: attach(self._live(), index, byref(options)))
+
+    def attach_netfilter(self, *, family: int, hook: int, priority: int) -> Link:
+        """Attach to a netfilter hook (Linux 6.4, libbpf 1.3): `NFPROTO_*`, `NF_INET_*` and a priority."""
+        attach = self._libbpf.bpf_program__attach_netfilter
+        options = opts(NetfilterOpts, pf=family, hooknum=hook, priority=priority)
+        return self._attach(f"netfilter hook {hook}", lambda: attach(self._live(), byref(options)))
+
+    def attach_sockmap(self, sockets: Map) -> Link:
+        """Attach an sk_skb or sk_msg program to a sockmap or sockhash; what it is for, its section says."""
+        kind = self.section.lstrip("?")
+        if kind not in SOCKMAP_ATTACH_TYPES:
+            raise ValueError(f"SEC({self.section!r}) is none of {', '.join(SOCKMAP_ATTACH_TYPES)}")
+        attach_type = SOCKMAP_ATTACH_TYPES[kind]
+        if self._libbpf.bpf_prog_attach(self.fd, sockets.fd, attach_type, 0):
+            raise self._failed(f"map {sockets.name}", ctypes.get_errno(), [])
+        return self._add(MapLink(self, f"map {sockets.name}", sockets, attach_type))
 
     def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
         """Attach to a network namespace (sk_lookup, flow_dissector), by its file; this process's own by default."""
@@ -316,6 +382,64 @@ class Program:
 
     def _close(self) -> None:
         self._pointer = 0
+
+
+def online_cpus() -> list[int]:
+    """Numbers of the CPUs that are on."""
+    with open("/sys/devices/system/cpu/online", "rb") as file:
+        ranges = [part.split("-") for part in file.read().decode().strip().split(",")]
+    return [cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1)]
+
+
+class _PerfEventAttr(ctypes.Structure):
+    """The first 64 bytes of `struct perf_event_attr`, as PERF_ATTR_SIZE_VER0 has them."""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("config", ctypes.c_uint64),
+        ("sample_freq", ctypes.c_uint64),
+        ("sample_type", ctypes.c_uint64),
+        ("read_format", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+        ("wakeup_events", ctypes.c_uint32),
+        ("bp_type", ctypes.c_uint32),
+        ("config1", ctypes.c_uint64),
+    )
+
+
+PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK = 1, 0
+_FREQ = 1 << 10
+"""Bit `freq` of the attribute's flags."""
+PERF_FLAG_FD_CLOEXEC = 1 << 3
+PERF_EVENT_OPEN = {
+    "x86_64": 298,
+    "amd64": 298,
+    "aarch64": 241,
+    "arm64": 241,
+    "riscv64": 241,
+    "loongarch64": 241,
+    "s390x": 331,
+    "ppc64le": 319,
+    "i686": 336,
+    "i386": 336,
+    "armv7l": 364,
+    "armv6l": 364,
+    "armhf": 364,
+}
+"""Number of the system call perf_event_open, by `uname -m`: libc has no function for it."""
+
+
+def _open_cpu_clock(frequency: int, *, cpu: int, pid: int) -> int:
+    attributes = _PerfEventAttr(
+        type=PERF_TYPE_SOFTWARE, config=PERF_COUNT_SW_CPU_CLOCK, sample_freq=frequency, flags=_FREQ
+    )
+    attributes.size = ctypes.sizeof(attributes)
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.restype = ctypes.c_long
+    syscall.argtypes = (ctypes.c_long, ctypes.c_void_p, *[ctypes.c_int] * 3, ctypes.c_ulong)
+    number = PERF_EVENT_OPEN[os.uname().machine]
+    return int(syscall(number, byref(attributes), pid, cpu, -1, PERF_FLAG_FD_CLOEXEC))
 
 
 def says_no_target(error: AttachError, libbpf: Libbpf) -> bool:
