@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help="tell for every program and kernel whether it loads there, and why not",
         description="Tell whether BPF programs will load on kernels, from the kernels' BTF alone. "
         "Without OBJECT, the project in the current folder is compiled and checked on its own kernel matrix.",
-        epilog="exit status: 0 when every program loads, 1 when some fail, 2 when something cannot be read",
+        epilog="exit status: 0 when every program loads, 1 when some fail, 2 when something cannot be read or written",
     )
     command.add_argument("objects", metavar="OBJECT", type=Path, nargs="*", help="BPF object")
     command.add_argument("--kernels", metavar="ARCHIVE", type=Path, help="BTF archive (default: BTFHUB_ARCHIVE)")
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "--match", metavar="PATTERN", action="append", help="distro/version/arch/release, or host (default: all of it)"
     )
     command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--html", metavar="FILE", type=Path, help="write a page to look at, besides what is printed")
     command.set_defaults(command=_check, error_status=2)
 
     command = commands.add_parser(
@@ -141,6 +142,11 @@ def _check(options: argparse.Namespace) -> int:
 
     report = _check_objects(options) if options.objects else _check_project(options)
     _progress("")
+    if options.html:
+        from hatch_bpf.files import write_whole
+        from hatch_bpf.report_html import render_html
+
+        write_whole(options.html, render_html(report).encode())
     if options.json:
         print(render_json(report), end="")
     else:
