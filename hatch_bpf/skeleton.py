@@ -15,12 +15,12 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jinja2
 
 import hatch_bpf
+from hatch_bpf import templating
 from hatch_bpf.arch import ARCHES
 from hatch_bpf.bpf_object import Function, MapDef, ObjectModel
 from hatch_bpf.btf import types as t
@@ -329,16 +329,7 @@ def _member_names(members: tuple[Member, ...]) -> str:
 
 @cache
 def _template() -> jinja2.Template:
-    here = Path(__file__).parent
-    folders = [folder for folder in (here / "templates", here.parent / "templates") if folder.is_dir()]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
+    environment = templating.environment()
     environment.filters.update(
         quote=quote, one_line=_one_line, docstring=_docstring, fields=_fields, names=_member_names
     )
