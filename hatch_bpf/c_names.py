@@ -17,6 +17,7 @@ HEADER = "vmlinux.h"
 _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">\n]+)[">].*$', re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_MACRO = re.compile(r"^[ \t]*#[ \t]*define(?:\\\n|[^\n])*", re.MULTILINE)
 _FORWARD = re.compile(r"\b(?:struct|union)\s+(\w+)\s*;", re.ASCII)
 _TAG = re.compile(r"\b(?:struct|union)\s+(\w+)", re.ASCII)
 _INCLUDE_FLAGS = ("-I", "-iquote", "-isystem", "-idirafter")
@@ -72,9 +73,11 @@ def _without_comment(found: re.Match[str]) -> str:
 def _words(text: str, *, of_project: bool) -> Iterator[str]:
     text = _STRING_OR_COMMENT.sub(" ", text)
     if not of_project:
-        # libbpf's headers declare the structs that helpers are given pointers to; that is all they need of them
-        forward = set(_FORWARD.findall(text))
-        text = _TAG.sub(lambda found: "" if found[1] in forward else found[0], text)
+        # libbpf's headers declare the structs that helpers are given pointers to; that is all they need of them,
+        # but for what their macros do
+        macros, plain = " ".join(_MACRO.findall(text)), _MACRO.sub("", text)
+        forward = set(_FORWARD.findall(plain))
+        text = macros + _TAG.sub(lambda found: "" if found[1] in forward else found[0], plain)
     return (found[0] for found in _WORD.finditer(text))
 
 

@@ -1,0 +1,299 @@
+"""vmlinux.h for programs: its sources, what pruning keeps, and that programs compile to the same with less."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from hatch_bpf import arch, cli
+from hatch_bpf.bpf_object import ObjectModel, read_object
+from hatch_bpf.btf.c_dump import dump_c
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.c_names import names_in
+from hatch_bpf.compile import compile_source
+from hatch_bpf.core_relo import parse_spec
+from hatch_bpf.errors import CompileError, HatchBpfError, KernelError
+from hatch_bpf.toolchain import find_toolchain
+from hatch_bpf.vmlinux_h import HeaderFile, KernelHeader, find_header, versions
+from tests import kernel_btfs, needs
+from tests.btf_builder import RawBtf
+from tests.projects import KERNELS, build_wheel, make_project, pip_wheel, wheel_files
+
+PROGRAMS = Path(__file__).parent / "bpf" / "vmlinux"
+KERNEL = "debian/12/x86_64/6.1.0-50-cloud-amd64"
+ARM = "debian/12/arm64/6.1.0-50-cloud-arm64"
+
+
+def header(raw: RawBtf) -> KernelHeader:
+    return KernelHeader(Path("kernel.btf"), Btf(raw.build()))
+
+
+def defined(text: str) -> set[str]:
+    """What a header defines, and what it only declares (`struct s;`)."""
+    tags = re.findall(r"^((?:struct|union|enum) \w+(?= \{)|(?:struct|union) \w+;)", text, re.MULTILINE)
+    return {*tags, *re.findall(r"^typedef .*?(\w+)(?:\[\d+\])?;$", text, re.MULTILINE)}
+
+
+def compiled(source: str, text: str, folder: Path, target: arch.Arch) -> ObjectModel:
+    made = compile_source(
+        PurePosixPath(source),
+        root=folder,
+        arch=target,
+        toolchain=find_toolchain(),
+        cflags=(),
+        environ=dict(os.environ),
+        headers=[text],
+    )
+    return read_object(made.data, path=source)
+
+
+def relocations(model: ObjectModel) -> list[tuple[object, ...]]:
+    """Each relocation by its spec, without the id of the type, which counts what else there is."""
+    return [
+        (section, relo.insn_off, relo.kind, re.sub(r"\[\d+\]", "", str(parse_spec(model.btf, relo))))
+        for section, relo in model.core_relos()
+    ]
+
+
+# --- the same programs
+
+
+@pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES if kernel_btfs.FULL else kernel_btfs.EXAMPLES[::3])
+@pytest.mark.parametrize("program", sorted(path.name for path in PROGRAMS.glob("*.bpf.c")))
+def test_pruning_changes_no_program(program: str, kernel: str) -> None:
+    needs.tool("clang")
+    made_of = KernelHeader(Path(kernel), Btf(kernel_btfs.read(kernel)))
+    target = arch.ARCHES[kernel.split("/")[2]]
+    includes = find_toolchain().system_includes
+    names = names_in(PROGRAMS / program, root=PROGRAMS, cflags=(), system_includes=includes)
+    assert names.includes_header
+    whole, pruned = made_of.whole(), made_of.pruned(names.names)
+    assert len(pruned) < len(whole) / 15
+    first, second = (compiled(program, text, PROGRAMS, target) for text in (whole, pruned))
+    assert [function.insns for function in first.functions] == [function.insns for function in second.functions]
+    assert relocations(first) == relocations(second)
+    assert len(relocations(first)) >= 7
+
+
+# --- what is kept
+
+
+def linked() -> tuple[RawBtf, int]:
+    """Structs that point to each other: a -> b -> c, and d with no link."""
+    raw = RawBtf()
+    number = raw.integer()
+    a, to_b, b, to_c, c = 2, 3, 4, 5, 6
+    assert raw.struct("a", 24, ("to_b", to_b, 0), ("held", 8, 64), ("number", number, 128)) == a
+    assert (raw.ptr(b), raw.struct("b", 8, ("to_c", to_c, 0))) == (to_b, b)
+    assert (raw.ptr(c), raw.struct("c", 8, ("number", number, 0), ("end", number, 32))) == (to_c, c)
+    raw.struct("d", 4, ("number", number, 0))
+    raw.struct("held", 8, ("to_c", to_c, 0))
+    return raw, number
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        ({"a"}, {"struct a", "struct held", "struct b;", "struct c;"}),
+        ({"a", "to_b"}, {"struct a", "struct held", "struct b", "struct b;", "struct c;"}),
+        ({"a", "to_b", "to_c"}, {"struct a", "struct held", "struct b", "struct b;", "struct c", "struct c;"}),
+        ({"d", "to_b"}, {"struct d"}),
+        ({"unknown"}, set()),
+    ],
+)
+def test_members_that_are_named_lead_on(names: set[str], kept: set[str]) -> None:
+    assert defined(header(linked()[0]).pruned(names)) == kept
+
+
+def test_typedefs_enumerators_and_forward_declarations_are_kept_by_name() -> None:
+    raw, number = linked()
+    raw.typedef("d_ptr", raw.ptr(7))
+    raw.enum("named", ONE=1)
+    raw.enum("", TWO=2)
+    raw.fwd("unknown")
+    made = header(raw)
+    assert defined(made.pruned({"d_ptr"})) == {"struct d", "d_ptr"}
+    assert defined(made.pruned({"ONE"})) == {"enum named"}
+    assert "enum {\n\tTWO = 2,\n};" in made.pruned({"TWO"})
+    assert defined(made.pruned({"unknown"})) == {"struct unknown;"}
+    raw.typedef("u8", number)
+    raw.typedef("u8", number)
+    assert defined(header(raw).pruned({"u8"})) == {"u8", "u8___2"}
+
+
+def test_a_name_of_two_types_is_not_pruned() -> None:
+    raw, number = linked()
+    raw.struct("c", 4, ("number", number, 0))
+    made = header(raw)
+    assert made.pruned({"c"}) == made.whole()
+    assert made.pruned({"a"}) != made.whole()
+
+
+def test_what_a_source_names(tmp_path: Path) -> None:
+    project, system = tmp_path / "project", tmp_path / "system"
+    (project / "include").mkdir(parents=True)
+    (system / "bpf").mkdir(parents=True)
+    (project / "include" / "own.h").write_text('#include "own.h"\nstruct from_own;\n')
+    (system / "bpf" / "defs.h").write_text(
+        "struct only_declared;\nlong helper(struct only_declared *, __u32);\n"
+        "#define CAST(x) \\\n\t((struct only_in_macro *)x)\nstruct only_in_macro;\n"
+    )
+    source = project / "p.bpf.c"
+    source.write_text(
+        '#include "vmlinux.h"\n#include <bpf/defs.h>\n#include "own.h"\n#include <nowhere.h>\n'
+        '/* in_comment */ int used; // in_line "\nchar *s = "in_string // still";\nint after;\n'
+    )
+    found = names_in(source, root=project, cflags=("-Iinclude", "-DTYPE=by_flag"), system_includes=[system])
+    assert found.includes_header
+    assert {"used", "after", "helper", "__u32", "only_in_macro", "from_own", "by_flag"} <= found.names
+    assert not found.names & {"in_comment", "in_line", "in_string", "still", "only_declared"}
+    (project / "vmlinux.h").write_text("struct its_own;\n")
+    found = names_in(source, root=project, cflags=(), system_includes=[])
+    assert not found.includes_header
+    assert "its_own" in found.names
+
+
+# --- sources
+
+
+def test_every_form_of_source(tmp_path: Path) -> None:
+    raw = kernel_btfs.read(KERNEL)
+    (tmp_path / "kernel.btf").write_bytes(raw)
+    (tmp_path / "own.h").write_text("struct s {};\n")
+    archived = next(path for path in KERNELS.glob(KERNEL + "*"))
+    for source in ("kernel.btf", str(tmp_path / "kernel.btf"), str(archived), KERNEL):
+        found = find_header(source, root=tmp_path, archive=KERNELS)
+        assert isinstance(found, KernelHeader)
+        assert found.btf.data == raw
+    assert find_header("own.h", root=tmp_path, archive=None) == HeaderFile(tmp_path / "own.h")
+    host = find_header("host", root=tmp_path, archive=None) if needs.host_btf() else None
+    assert host is not None
+    assert host.path == needs.HOST_BTF
+
+
+def test_a_header_is_included_whole(tmp_path: Path) -> None:
+    path = tmp_path / "own.h"
+    assert list(versions(HeaderFile(path), {"a"})) == [f'#include "{path}"\n']
+
+
+def test_a_source_that_is_nowhere(tmp_path: Path) -> None:
+    with pytest.raises(KernelError) as caught:
+        find_header("debian/12/x86_64/1.0", root=tmp_path, archive=KERNELS)
+    assert str(caught.value) == (
+        f'vmlinux.h cannot be made of "debian/12/x86_64/1.0": {tmp_path}/debian/12/x86_64/1.0 is not a file, nor is it '
+        f"a kernel of the archive {KERNELS}. Name a raw BTF, a vmlinux or vmlinuz, a kernel package, a kernel of "
+        'btf-archive as distro/version/arch/release, a header, or "host"'
+    )
+    (tmp_path / "text.btf").write_text("no BTF")
+    for source in ("text.btf", ".", "nothing.h"):
+        with pytest.raises(HatchBpfError):
+            find_header(source, root=tmp_path, archive=None)
+
+
+# --- in a build
+
+PASTED = """\
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#define TASK(suffix) struct task_##suffix
+
+SEC("raw_tp/sched_switch")
+int on_switch(u64 *ctx)
+{
+	return ((TASK(struct) *)ctx[1])->pid;
+}
+
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+def options(archs: str, source: str) -> str:
+    return f'archs = {archs}\nbtf-archive = "kernels"\nvmlinux-h = {source}\n'
+
+
+def project(folder: Path, archs: str, source: str, programs: tuple[str, ...] = ("slowrun.bpf.c",)) -> Path:
+    needs.tool("clang")
+    made = make_project(
+        folder, options=options(archs, source), sources={name: (PROGRAMS / name).read_text() for name in programs}
+    )
+    shutil.copytree(KERNELS, made / "kernels")
+    return made
+
+
+def test_wheels_have_the_same_bytes_wherever_they_are_built(tmp_path: Path) -> None:
+    source = f'{{ x86_64 = "{KERNEL}", arm64 = "{ARM}" }}'
+    made = [
+        build_wheel(project(tmp_path / name, '["x86_64", "arm64"]', source), tmp_path / f"{name}-out") for name in "ab"
+    ]
+    first, second = (wheel_files(wheel) for wheel in made)
+    assert first == second
+    objects = {name: data for name, data in first.items() if name.endswith(".bpf.o")}
+    assert len(objects) == 2
+    for data in objects.values():
+        assert b"hatch-bpf-" not in data
+        assert str(tmp_path).encode() not in data
+    # each architecture has its own kernel's types
+    assert len(set(objects.values())) == 2
+
+
+def test_a_program_that_pastes_names_gets_the_whole_header(tmp_path: Path) -> None:
+    needs.tool("clang")
+    made_of = KernelHeader(Path(KERNEL), Btf(kernel_btfs.read(KERNEL)))
+    (tmp_path / "p.bpf.c").write_text(PASTED)
+    names = names_in(tmp_path / "p.bpf.c", root=tmp_path, cflags=(), system_includes=find_toolchain().system_includes)
+    texts = list(versions(made_of, names.names))
+    with pytest.raises(CompileError, match="incomplete definition of type 'struct task_struct'"):
+        compiled("p.bpf.c", texts[0], tmp_path, arch.X86_64)
+    assert texts[1] == dump_c(made_of.btf)
+    folder = make_project(tmp_path / "p", options=options('["x86_64"]', f'"{KERNEL}"'), sources={"p.bpf.c": PASTED})
+    shutil.copytree(KERNELS, folder / "kernels")
+    assert "demo/_bpf/x86_64/p.bpf.o" in wheel_files(build_wheel(folder, tmp_path / "out"))
+
+
+def test_the_option_is_named_where_it_misses(tmp_path: Path) -> None:
+    needs.tool("clang")
+    folder = make_project(tmp_path / "p", sources={"p.bpf.c": PASTED})
+    done = pip_wheel(folder, tmp_path / "out")
+    assert done.returncode != 0
+    assert "'vmlinux.h' file not found" in done.stdout
+    assert "The option vmlinux-h makes vmlinux.h of a kernel's BTF." in done.stdout
+
+
+def test_a_source_that_is_nowhere_stops_the_build(tmp_path: Path) -> None:
+    done = pip_wheel(project(tmp_path / "p", '["x86_64"]', '"nothing.btf"'), tmp_path / "out")
+    assert done.returncode != 0
+    assert 'vmlinux.h cannot be made of "nothing.btf"' in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+# --- on the command line
+
+
+def test_the_command_writes_whole_and_pruned_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs.tool("clang")
+    monkeypatch.setenv("BTFHUB_ARCHIVE", str(KERNELS))
+    assert cli.main(["vmlinux-h", KERNEL]) == 0
+    whole, errors = capsys.readouterr()
+    assert (whole, errors) == (dump_c(Btf(kernel_btfs.read(KERNEL))), "")
+    out = tmp_path / "vmlinux.h"
+    assert cli.main(["vmlinux-h", KERNEL, "--prune", str(PROGRAMS / "slowrun.bpf.c"), "-o", str(out)]) == 0
+    assert capsys.readouterr() == ("", "")
+    text = out.read_text()
+    assert len(text) < len(whole) / 15
+    assert "struct task_struct {" in text
+
+
+def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["vmlinux-h", "nothing.btf"]) == 1
+    out, errors = capsys.readouterr()
+    assert out == ""
+    assert errors.startswith('hatch-bpf: vmlinux.h cannot be made of "nothing.btf"')
+    assert cli.main(["vmlinux-h", str(next(KERNELS.glob(KERNEL + "*"))), "--prune", "nothing.c"]) == 1
+    assert capsys.readouterr().err == "hatch-bpf: nothing.c is not a file: let --prune name program sources\n"
