@@ -396,13 +396,26 @@ class _ProgramChecker:
         return self._reaches[key]
 
     def _arguments(self, features: KernelFeatures) -> int | None:
-        """How many arguments a tracing program may read, of those that its target has; None where that is not known."""
+        """How many arguments a tracing program may read, if it reads others too; None where all is well or unknown."""
         section = self.section
         if section is None or not section.target or section.module or section.target_kind not in _WITH_ARGUMENTS:
             return None
+        if not self._read_arguments:
+            return None
         count = features.arguments(BTF_PREFIX[section.target_kind] + section.target)
+        if count is None:
+            return None
         # behind the arguments is what the function returned
-        return count if count is None or section.attach_type in _BEFORE_RETURN else count + 1
+        count += section.attach_type not in _BEFORE_RETURN
+        return count if max(self._read_arguments) >= count else None
+
+    @cached_property
+    def _read_arguments(self) -> frozenset[int]:
+        """Which arguments the program reads on any kernel: an upper bound, got by leaving all relocated values open."""
+        open_values: dict[int, Value] = {slot: None for slot, _ in self.relos}
+        blind = Verifier(reads_frozen_maps=False, skips_uncalled_globals=False)
+        reach = analyse(self.code, Facts(frozenset(), open_values, {}, blind, arguments=0))
+        return frozenset(reach.missing_arguments.values())
 
     def _argument_missing(self, slot: int, reach: Reach, features: KernelFeatures) -> Reason:
         section = self.section
