@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from hatch_bpf import arch
+from hatch_bpf import arch, options
 from hatch_bpf.errors import ConfigError, Fault, KernelError
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
 from hatch_bpf.kernels.remote import Archive, parse_archive
@@ -62,19 +62,6 @@ class Config:
     """sha256 of the options that what is built depends on, as they are written: an earlier build's tells a change."""
 
 
-OPTIONS = (
-    "programs",
-    "archs",
-    "btf-archive",
-    "kernels",
-    "cflags",
-    "vmlinux-h",
-    "events",
-    "types",
-    "minimizer",
-    "on-unportable",
-    "libbpf",
-)
 _NOT_BUILT_FROM = ("btf-archive", "on-unportable", "libbpf")
 """Options that leave objects, BTFs and skeletons as they are."""
 _FILE_KEYS = ("btf", "release", "arch", "distro", "version")
@@ -88,7 +75,7 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
     Raises `ConfigError` with every fault there is.
     """
     reader = _Reader(table, key)
-    reader.reject_unknown(OPTIONS)
+    reader.reject_unknown(options.NAMES)
     archs = _archs(reader)
     config = Config(
         programs=reader.strings("programs"),
@@ -99,8 +86,8 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
         vmlinux_h=_vmlinux_h(reader, archs),
         events=reader.string_table("events"),
         types=reader.strings("types"),
-        minimizer=cast(Minimizer, reader.choice("minimizer", ("builtin", "bpftool"))),
-        on_unportable=cast(OnUnportable, reader.choice("on-unportable", ("error", "warn", "ignore"))),
+        minimizer=cast(Minimizer, reader.choice("minimizer")),
+        on_unportable=cast(OnUnportable, reader.choice("on-unportable")),
         libbpf=_libbpf(reader, archs),
         digest=_digest(table, archs),
     )
@@ -110,8 +97,8 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
 
 
 def _digest(table: Mapping[str, Any], archs: Sequence[arch.Arch]) -> str:
-    options = {name: value for name, value in table.items() if name not in _NOT_BUILT_FROM}
-    text = json.dumps([options, [target.name for target in archs]], sort_keys=True, default=str)
+    chosen = {name: value for name, value in table.items() if name not in _NOT_BUILT_FROM}
+    text = json.dumps([chosen, [target.name for target in archs]], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -130,7 +117,7 @@ def _archs(reader: _Reader) -> tuple[arch.Arch, ...]:
 
 
 def _libbpf(reader: _Reader, archs: Sequence[arch.Arch]) -> LibbpfSource:
-    chosen = cast(LibbpfSource, reader.choice("libbpf", ("system", "bundle")))
+    chosen = cast(LibbpfSource, reader.choice("libbpf"))
     machine = arch.build_machine()
     if chosen == "bundle" and archs and [machine] != list(archs):
         name = machine.name if machine else "one that BPF objects can be built for"
@@ -234,8 +221,9 @@ class _Reader:
         self.fault(name, f"must be one of {', '.join(choices)} (got {value!r}{suggestion(value, choices)})")
         return ""
 
-    def choice(self, name: str, choices: Sequence[str]) -> str:
-        """One of a few strings, of which the first is the default."""
+    def choice(self, name: str) -> str:
+        """One of an option's few strings, of which the first is the default."""
+        choices = options.BY_NAME[name].choices
         value = self.string(name)
         return self.known(name, value, choices) if value else choices[0]
 
