@@ -114,9 +114,14 @@ def load_skeleton(
     """The skeleton of tests/bpf/NAME.bpf.c in this process, over the runtime in the repository."""
     text = skeleton_text(BPF / f"{name}.bpf.c", folder, events=events, types=types, runtime="hatch_bpf.runtime")
     (folder / "_bpf" / "kernels.json").write_text('{"format": 1, "kernels": {}}')
-    path = folder / f"{name}_skel.py"
+    return import_skeleton(f"{name}_skel", text, folder)
+
+
+def import_skeleton(name: str, text: str, folder: Path) -> ModuleType:
+    """Write a skeleton into a folder, and import it."""
+    path = folder / f"{name}.py"
     path.write_text(text)
-    spec = importlib.util.spec_from_file_location(f"{name}_skel", path)
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
