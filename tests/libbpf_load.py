@@ -28,6 +28,8 @@ class Loaded:
     """0, or errno as a positive number."""
     log: str
     """What libbpf said, the verifier's log included."""
+    insns: int
+    """Slots of the program as libbpf put it together, subprograms included."""
 
 
 class _OpenOptions(ctypes.Structure):
@@ -54,6 +56,7 @@ class Libbpf:
             ("bpf_object__open_mem", pointer, [text, ctypes.c_size_t, ctypes.POINTER(_OpenOptions)]),
             ("bpf_object__next_program", pointer, [pointer, pointer]),
             ("bpf_program__name", text, [pointer]),
+            ("bpf_program__insn_cnt", ctypes.c_size_t, [pointer]),
             ("bpf_program__set_autoload", ctypes.c_int, [pointer, ctypes.c_bool]),
             ("bpf_object__load", ctypes.c_int, [pointer]),
             ("bpf_object__close", None, [pointer]),
@@ -86,18 +89,20 @@ class Libbpf:
             if not handle:
                 raise AssertionError(f"libbpf cannot open the object: {''.join(lines)}")
             try:
-                chosen, position, program = None, 0, None
+                chosen, position, program = 0, 0, None
                 while program := self._lib.bpf_object__next_program(handle, program):
                     self._lib.bpf_program__set_autoload(program, position == index)
                     if position == index:
-                        chosen = self._lib.bpf_program__name(program).decode()
+                        chosen = program
                     position += 1
-                if chosen is None:
+                if not chosen:
                     return None
                 error = -self._lib.bpf_object__load(handle)
+                name = self._lib.bpf_program__name(chosen).decode()
+                insns = self._lib.bpf_program__insn_cnt(chosen)
             finally:
                 self._lib.bpf_object__close(handle)
-        return Loaded(chosen, error, "".join(lines))
+        return Loaded(name, error, "".join(lines), insns)
 
     @contextmanager
     def _said(self) -> Iterator[list[str]]:
