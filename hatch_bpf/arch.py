@@ -48,6 +48,28 @@ ARCHES: dict[str, Arch] = {
 """Every architecture hatch-bpf knows, by name."""
 
 
+BY_ELF_MACHINE = {
+    3: "i386",
+    21: "ppc64le",
+    22: "s390x",
+    40: "arm",
+    62: "x86_64",
+    183: "arm64",
+    243: "riscv64",
+    258: "loongarch64",
+}
+"""Names by `e_machine` of an ELF file."""
+BY_PE_MACHINE = {
+    0x14C: "i386",
+    0x1C2: "arm",
+    0x5064: "riscv64",
+    0x6264: "loongarch64",
+    0x8664: "x86_64",
+    0xAA64: "arm64",
+}
+"""Names by the machine of a PE file, which a kernel with an EFI stub is."""
+
+
 def by_machine(machine: str) -> Arch | None:
     """The architecture that `uname -m` or another spelling names, or None."""
     for arch in ARCHES.values():

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_bpf import __version__
-from hatch_bpf.errors import ConfigError, Fault, HatchBpfError, ObjectError
+from hatch_bpf.cli_common import load_project, named_archive, progress, say
+from hatch_bpf.errors import HatchBpfError, ObjectError
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.bpf_object import ObjectModel
     from hatch_bpf.kernels.matrix import Entry
-    from hatch_bpf.project import Project
     from hatch_bpf.verdicts import KernelReport, Report
 
 EXAMPLES = """examples:
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except HatchBpfError as error:
+        progress("")
         print(f"hatch-bpf: {error}", file=sys.stderr)
         return int(options.error_status)
     except KeyboardInterrupt:
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 when every program loads, 1 when some fail, 2 when something cannot be read or written",
     )
     command.add_argument("objects", metavar="OBJECT", type=Path, nargs="*", help="BPF object")
-    command.add_argument("--kernels", metavar="ARCHIVE", type=Path, help="BTF archive (default: BTFHUB_ARCHIVE)")
+    command.add_argument("--kernels", metavar="ARCHIVE", help="BTF archive, a folder or URL (default: BTFHUB_ARCHIVE)")
     command.add_argument(
         "--match", metavar="PATTERN", action="append", help="distro/version/arch/release, or host (default: all of it)"
     )
@@ -129,8 +130,8 @@ def _build(options: argparse.Namespace) -> int:
     from hatch_bpf import tree
     from hatch_bpf.pipeline import build
 
-    project = _load_project(options.project.absolute())
-    artifacts = build(project, notify=_say, reuse=False)
+    project = load_project(options.project.absolute())
+    artifacts = build(project, notify=say, reuse=False)
     tree.write(artifacts, root=project.root)
     for file in artifacts.files:
         print(file.tree_path)
@@ -141,7 +142,7 @@ def _check(options: argparse.Namespace) -> int:
     from hatch_bpf.report import render_json, render_text
 
     report = _check_objects(options) if options.objects else _check_project(options)
-    _progress("")
+    progress("")
     if options.html:
         from hatch_bpf.files import write_whole
         from hatch_bpf.report_html import render_html
@@ -162,33 +163,34 @@ def _check_project(options: argparse.Namespace) -> Report:
     from hatch_bpf.fit import find_kernels, fit
     from hatch_bpf.verdicts import Report
 
-    project = _load_project(Path.cwd())
+    project = load_project(Path.cwd())
     config = project.config
     if options.kernels:
-        config = replace(config, btf_archive=options.kernels)
+        config = replace(config, btf_archive=named_archive(options.kernels))
     if options.match:
         config = replace(config, kernels=_entries(options.match))
-    matrix = find_kernels(config, _say)
+    # the lock is about the project's own kernels
+    lock = None if options.kernels or options.match else project.lock
+    matrix = find_kernels(config, say, lock=lock, progress=progress)
     kernels: list[KernelReport] = []
     for package in project.packages:
         compiled = compile_package(package, project, os.environ)
-        kernels += fit(compiled.objects, matrix, minimizer=config.minimizer, notify=_progress).report.kernels
+        kernels += fit(compiled.objects, matrix, minimizer=config.minimizer, notify=progress).report.kernels
     return Report(tuple(kernels))
 
 
 def _check_objects(options: argparse.Namespace) -> Report:
     from hatch_bpf.arch import ARCHES
-    from hatch_bpf.config import ARCHIVE_VARIABLE
     from hatch_bpf.fit import fit
     from hatch_bpf.kernels.matrix import resolve
 
     objects = [_read_object(path) for path in options.objects]
-    named = os.environ.get(ARCHIVE_VARIABLE)
-    archive = options.kernels or (Path(named) if named else None)
+    archive = named_archive(options.kernels)
     matrix = resolve(_entries(options.match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
     for warning in matrix.warnings:
-        _say(f"warning: {warning}")
-    return fit(dict.fromkeys(ARCHES, objects), matrix, minimizer="builtin", notify=_progress).report
+        say(f"warning: {warning}")
+    matrix.download(progress)
+    return fit(dict.fromkeys(ARCHES, objects), matrix, minimizer="builtin", notify=progress).report
 
 
 def _entries(patterns: Sequence[str]) -> tuple[Entry, ...]:
@@ -204,7 +206,7 @@ def _init(options: argparse.Namespace) -> int:
     folder: Path = options.folder or Path(options.name)
     for path in create(options.name, folder=folder, backend=options.backend):
         print(folder / path)
-    _say(f"next: pip install {folder}, then run {options.name} as root; see {folder / 'README.md'}")
+    say(f"next: pip install {folder}, then run {options.name} as root; see {folder / 'README.md'}")
     return 0
 
 
@@ -229,29 +231,11 @@ def _min_core_btf(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load_project(root: Path) -> Project:
-    """The project in a folder, whichever of the two build systems it uses. Raises `ConfigError`."""
-    from hatch_bpf import hatch_plugin, setuptools_plugin
-
-    path = root / "pyproject.toml"
-    if not path.is_file():
-        raise ConfigError([Fault(str(path), "is not there: run this in the folder of a project")])
-    found = [project for project in (hatch_plugin.load_project(root), setuptools_plugin.load_project(root)) if project]
-    tables = f"[{hatch_plugin.KEY}] for hatchling, [{setuptools_plugin.KEY}] for setuptools"
-    if not found:
-        raise ConfigError([Fault(str(path), f"has no table for hatch-bpf: add {tables}")])
-    if len(found) > 1:
-        raise ConfigError([Fault(str(path), f"has two tables for hatch-bpf: keep one ({tables})")])
-    return found[0]
-
-
 def _vmlinux_h(options: argparse.Namespace) -> int:
-    from hatch_bpf.config import ARCHIVE_VARIABLE
     from hatch_bpf.files import write_whole
     from hatch_bpf.vmlinux_h import find_header
 
-    archive = os.environ.get(ARCHIVE_VARIABLE)
-    header = find_header(options.source, root=Path.cwd(), archive=Path(archive) if archive else None)
+    header = find_header(options.source, root=Path.cwd(), archive=named_archive(None))
     text = header.pruned(_names(options.prune)) if options.prune else header.whole()
     if options.output:
         write_whole(options.output, text.encode())
@@ -280,13 +264,3 @@ def _read_object(path: Path) -> ObjectModel:
         return read_object(path.read_bytes(), path=str(path))
     except OSError as error:
         raise ObjectError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _progress(text: str) -> None:
-    """One line that changes, on a terminal; nothing elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
-def _say(text: str) -> None:
-    print(f"hatch-bpf: {text}", file=sys.stderr, flush=True)

@@ -162,7 +162,7 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
         archive.read_archived(path)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damaged_tars_are_our_error_or_nothing(data: st.DataObject) -> None:
     # a time with a fraction makes tarfile write a PAX header

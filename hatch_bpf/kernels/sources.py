@@ -1,13 +1,14 @@
-"""A file of any form that holds a kernel's BTF -> that BTF.
+"""A file of any form that holds a kernel's BTF -> that BTF, and the kernel image that it was in.
 
 Input: a raw BTF, a `.btf.tar.*`, an ELF with .BTF (vmlinux), a vmlinuz of any compression, a .deb or .rpm kernel
-package. Output: the BTF's bytes, or `KernelError`. The form is told by the content, never by the name.
+package. Output: a `KernelFile`, or `KernelError`. The form is told by the content, never by the name.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,8 +29,26 @@ _TAR_MAGIC_AT = 257
 _FORMS = "a raw BTF, a .btf.tar.xz, a vmlinux or vmlinuz, or a .deb or .rpm kernel package"
 
 
+@dataclass(frozen=True)
+class KernelFile:
+    """What a file holds of a kernel."""
+
+    btf: bytes
+    images: tuple[bytes, ...] = ()
+    """The kernel image in every form it was met in, from the outermost to the plain one; none with a bare BTF."""
+    packaged: packages.PackagedImage | None = None
+    """The package's own words, if the file is one."""
+    member: str = ""
+    """The BTF's name, where the file is a tar."""
+
+
 def read_btf(path: Path) -> bytes:
     """The BTF of the kernel that a file holds. Raises `KernelError`."""
+    return read_kernel(path).btf
+
+
+def read_kernel(path: Path) -> KernelFile:
+    """All that a file holds of a kernel. Raises `KernelError`."""
     try:
         with path.open("rb") as file:
             return _read(file, str(path))
@@ -37,17 +56,17 @@ def read_btf(path: Path) -> bytes:
         raise KernelError(f"{path} cannot be read: {error}") from error
 
 
-def _read(file: BinaryIO, source: str) -> bytes:
+def _read(file: BinaryIO, source: str) -> KernelFile:
     start = file.read(512)
     file.seek(0)
     if is_btf(start):
-        return check_btf(file.read(MAX_BTF + 1), source)
+        return KernelFile(check_btf(file.read(MAX_BTF + 1), source))
     if start.startswith(_ELF):
-        return _from_elf(file, source)
+        return KernelFile(_btf_of_elf(file, source), (_whole(file),))
     if start.startswith(packages.DEB_MAGIC):
-        return _from_image(packages.vmlinuz_of_deb(file, source), f"{source}, vmlinuz")
+        return _from_package(packages.image_of_deb(file, source), source)
     if start.startswith(packages.RPM_MAGIC):
-        return _from_image(packages.vmlinuz_of_rpm(file, source), f"{source}, vmlinuz")
+        return _from_package(packages.image_of_rpm(file, source), source)
     fmt = compression.detect(start)
     if fmt:
         plain = compression.decompress(file, fmt, limit=packages.MAX_IMAGE, source=source)
@@ -55,18 +74,28 @@ def _read(file: BinaryIO, source: str) -> bytes:
     return _from_image(file.read(packages.MAX_IMAGE), source)
 
 
-def _from_unpacked(plain: bytes, source: str) -> bytes:
+def _whole(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read(packages.MAX_IMAGE)
+
+
+def _from_package(packaged: packages.PackagedImage, source: str) -> KernelFile:
+    return replace(_from_image(packaged.data, f"{source}, vmlinuz"), packaged=packaged)
+
+
+def _from_unpacked(plain: bytes, source: str) -> KernelFile:
     """What a compressed file held: a BTF, a tar with one, an ELF, or a kernel image."""
     if plain[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
-        return only_member(plain[:MAX_TAR], source)[1]
+        name, btf = only_member(plain[:MAX_TAR], source)
+        return KernelFile(btf, member=name)
     if is_btf(plain):
-        return check_btf(plain, source)
+        return KernelFile(check_btf(plain, source))
     if plain.startswith(_ELF):
-        return _from_elf(io.BytesIO(plain), source)
-    return _found(find_btf(plain), source)
+        return KernelFile(_btf_of_elf(io.BytesIO(plain), source), (plain,))
+    return KernelFile(_found(find_btf(plain), source), (plain,))
 
 
-def _from_elf(file: BinaryIO, source: str) -> bytes:
+def _btf_of_elf(file: BinaryIO, source: str) -> bytes:
     try:
         elf = ELFFile(file)
         if elf.header["e_machine"] in (_BPF_MACHINE, "EM_BPF"):
@@ -86,7 +115,7 @@ def _from_elf(file: BinaryIO, source: str) -> bytes:
     return check_btf(data, source)
 
 
-def _from_image(image: bytes, source: str) -> bytes:
+def _from_image(image: bytes, source: str) -> KernelFile:
     """The BTF in a bootable kernel image, which is compressed as a whole, carries its payload, or is plain."""
     fmt = compression.detect(image)
     if fmt:
@@ -95,7 +124,7 @@ def _from_image(image: bytes, source: str) -> bytes:
         )
     payload = _payload(image)
     if payload is None:
-        return _found(find_btf(image), source)
+        return KernelFile(_found(find_btf(image), source), (image,))
     fmt = compression.detect(payload)
     if fmt is None:
         raise KernelError(
@@ -103,7 +132,7 @@ def _from_image(image: bytes, source: str) -> bytes:
             f"known are {', '.join(dict.fromkeys(known.name for known in compression.FORMATS))}"
         )
     plain = compression.decompress(io.BytesIO(payload), fmt, limit=packages.MAX_IMAGE, source=source)
-    return _found(find_btf(plain), source)
+    return KernelFile(_found(find_btf(plain), source), (image, plain))
 
 
 def _payload(image: bytes) -> bytes | None:

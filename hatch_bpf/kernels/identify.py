@@ -1,0 +1,120 @@
+"""A file that holds a kernel -> which kernel that is, as far as the file says.
+
+Input: a path and what `sources.read_kernel()` found there. Output: a `Clues`, whose unknown parts are empty: what is
+not certain is not guessed, since a BTF under a wrong name makes programs read wrong offsets.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+
+from hatch_bpf import arch as arches
+from hatch_bpf.errors import KernelError
+from hatch_bpf.kernels.archive import suffix_of
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.packages import PackagedImage
+from hatch_bpf.kernels.sources import KernelFile
+
+_BANNER = re.compile(rb"Linux version (\d[!-~]*) \([^\n\0]{1,400}")
+_DISTROS = (
+    # what the release, the package's version or the banner has, the distro, and the group that is its version
+    (r"(?:\+deb|~bpo)(\d+)", "debian"),
+    (r"\(Debian |debian-kernel@", "debian"),
+    (r"\(Ubuntu [^)]*~(\d\d\.\d\d)", "ubuntu"),
+    (r"\(Ubuntu |-Ubuntu\b", "ubuntu"),
+    (r"\.fc(\d+)\b", "fedora"),
+    (r"\.amzn(\d+)\b", "amzn"),
+)
+
+
+@dataclass(frozen=True)
+class Clues:
+    """The parts of a kernel's identity that are known."""
+
+    distro: str = ""
+    version: str = ""
+    arch: str = ""
+    release: str = ""
+
+    def over(self, other: Clues) -> Clues:
+        """These, and where they are empty the other's."""
+        known = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name)}
+        return replace(other, **known)
+
+    def kernel(self, source: str) -> Kernel:
+        """The kernel; an unknown part is a `KernelError` that names the options to give."""
+        unknown = [field.name for field in fields(self) if not getattr(self, field.name)]
+        if unknown:
+            known = ", ".join(
+                f"{field.name} {getattr(self, field.name)}" for field in fields(self) if field.name not in unknown
+            )
+            raise KernelError(
+                f"{source}: {' and '.join(unknown)} cannot be told from this file{f' ({known})' if known else ''}: "
+                f"give {', '.join(f'--{name}' for name in unknown)} (- for none)"
+            )
+        return Kernel.parse("/".join((self.distro, self.version, self.arch, self.release)))
+
+
+def identify(path: Path, found: KernelFile) -> Clues:
+    """What the file's place, its package and its kernel image say, in this order."""
+    image = _of_images(found.images)
+    packaged = _of_package(found.packaged) if found.packaged else Clues()
+    clues = _of_place(path, found).over(packaged.over(image))
+    texts = [clues.release, found.packaged.version if found.packaged else "", _banner(found.images)]
+    return clues.over(_distro(" ".join(texts)))
+
+
+def _of_place(path: Path, found: KernelFile) -> Clues:
+    """`distro/version/arch/release.btf.tar.xz`, or only the last of these."""
+    suffix = suffix_of(path.name)
+    if found.images or not suffix:
+        return Clues(release=found.member.removesuffix(".btf"))
+    release = path.name.removesuffix(suffix)
+    parts = path.absolute().parts
+    arch = arches.by_machine(parts[-2])
+    if arch is None or len(parts) < 5:
+        return Clues(release=release)
+    return Clues(parts[-4], parts[-3], arch.name, release)
+
+
+def _of_package(packaged: PackagedImage) -> Clues:
+    """The image is `vmlinuz-RELEASE`, or `vmlinuz` in a folder of that name."""
+    path = PurePosixPath(packaged.path)
+    arch = arches.by_machine(packaged.arch)
+    release = path.parent.name if path.name == "vmlinuz" else path.name.removeprefix("vmlinuz-")
+    return Clues(arch=arch.name if arch else "", release=release)
+
+
+def _of_images(images: tuple[bytes, ...]) -> Clues:
+    names = [name for name in map(_machine, images) if name]
+    match = _BANNER.search(_banner(images).encode())
+    return Clues(arch=names[0] if names else "", release=match[1].decode("ascii") if match else "")
+
+
+def _banner(images: tuple[bytes, ...]) -> str:
+    """What the kernel says of itself in /proc/version; the plain image has all of it."""
+    match = _BANNER.search(images[-1]) if images else None
+    return match[0].decode("ascii", "replace") if match else ""
+
+
+def _machine(image: bytes) -> str | None:
+    if image.startswith(b"\x7fELF") and len(image) >= 20:
+        order = "<" if image[5] == 1 else ">"
+        return arches.BY_ELF_MACHINE.get(struct.unpack_from(f"{order}H", image, 18)[0])
+    if image.startswith(b"MZ") and len(image) >= 0x40:
+        (at,) = struct.unpack_from("<I", image, 0x3C)
+        if image[at : at + 4] == b"PE\0\0" and len(image) >= at + 6:
+            return arches.BY_PE_MACHINE.get(struct.unpack_from("<H", image, at + 4)[0])
+    return None
+
+
+def _distro(text: str) -> Clues:
+    found = Clues()
+    for pattern, distro in _DISTROS:
+        match = re.search(pattern, text)
+        if match and found.distro in ("", distro):
+            found = found.over(Clues(distro=distro, version=match[1] if match.re.groups else ""))
+    return found
