@@ -1,4 +1,4 @@
-"""The options as a table: what `config.py` accepts, what the README shows and what the JSON schema says comes from here.
+"""The options as a table: what `config.py` accepts, the README shows and the JSON schema says comes from here.
 
 Input: nothing. Output: `OPTIONS`, and `schema()` for validate-pyproject.
 """
