@@ -307,6 +307,23 @@ def test_a_verifier_rejection(tmp_path: Path) -> None:
     assert error.verifier_log in error.log
 
 
+def test_programs_that_need_the_kernels_own_btf_are_named(tmp_path: Path) -> None:
+    needs.root_bpf()
+    package = make_package(BPF / "attachments.bpf.c", tmp_path)
+    code = """
+        from demo.attachments_skel import Attachments, _bpf
+        with Attachments.open() as bpf:
+            bpf.programs.optional.autoload = True
+            try:
+                bpf.load()
+            except _bpf.LoadError as error:
+                print(error)
+    """
+    assert (
+        "This kernel has no BTF of its own, and optional can't be loaded" in package.run(code, prefix=HIDE_BTF).stdout
+    )
+
+
 def test_a_long_verifier_log_is_cut_at_its_beginning() -> None:
     lines = ["libbpf: prog 'x': -- BEGIN PROG LOAD LOG --", *(f"{i}: r0 = r1" for i in range(500)), "the reason"]
     ((program, log),) = libbpf_module.verifier_logs([*lines, "-- END PROG LOAD LOG --"])

@@ -327,6 +327,15 @@ def test_pinning_and_reuse(skeleton: Any, tmp_path: Path) -> None:
         with skeleton.Mapkinds.open() as bpf, bpf.load() as skel:
             skel.maps.queue.pin(str(tmp_path / "queue"))
             assert (tmp_path / "queue").exists()
+        with skeleton.Mapkinds.pinned("numbers", path) as numbers:
+            assert numbers[0] == 42
+            numbers[1] = 7
+        with pytest.raises(errors.ClosedError):
+            numbers[0]
+        with skeleton.Mapkinds.pinned("numbers", path) as numbers:
+            assert numbers[:2] == [42, 7]
+        with pytest.raises(errors.MapError, match="no map can be opened at"):
+            skeleton.Mapkinds.pinned("numbers", path + "x")
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 

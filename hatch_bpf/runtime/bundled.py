@@ -22,12 +22,12 @@ INDEX = "libraries.json"
 
 def load(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
     """Load the libbpf of a package for this machine, if it has one. Raises `PackageError`, `LibbpfNotFoundError`."""
-    import json
-
     machine = os.uname().machine
     folder = os.path.join(bpf_dir, "lib", ARCH_OF_MACHINE.get(machine, machine))
     try:
         with open(os.path.join(folder, INDEX), encoding="utf-8") as file:
+            import json  # not before it is known that there is something to read
+
             index = json.load(file)
     except FileNotFoundError:
         return None

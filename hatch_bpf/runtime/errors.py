@@ -128,7 +128,7 @@ def _effective_capabilities() -> Optional[int]:
     return None
 
 
-def permission_denied(action: str, *, errno: int) -> PermissionDeniedError:
+def permission_denied(action: str, *, errno: int, lines: Sequence[str] = ()) -> PermissionDeniedError:
     """The error for EPERM or EACCES that no verifier log explains."""
     if unprivileged():
         remedy = (
@@ -140,4 +140,5 @@ def permission_denied(action: str, *, errno: int) -> PermissionDeniedError:
             "this process has the rights, so the kernel's settings forbid it: a container's seccomp profile, "
             "kernel lockdown, an LSM, or RLIMIT_MEMLOCK before Linux 5.11"
         )
-    return PermissionDeniedError(f"{action}: the kernel says {reason(errno)}; {remedy}", errno=errno)
+    message = f"{action}: the kernel says {reason(errno)}; {remedy}"
+    return PermissionDeniedError(f"{message}\n{tail(lines, 4)}" if lines else message, errno=errno)

@@ -216,19 +216,29 @@ def _read_btf(bpf_dir: str, digest: str) -> tuple[str, bytes]:
 
 def read_verified(path: str, digest: str) -> bytes:
     """A file of the package, after checking that it is the one that was built. Raises `PackageError`."""
-    import hashlib
-
     try:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
         raise PackageError(f"{path} can't be read: {error.strerror}; reinstall the package") from error
-    found = hashlib.sha256(data).hexdigest()
+    found = _sha256(data)
     if found != digest:
         raise PackageError(
             f"{path} is not the file that was built: its sha256 is {found}, not {digest}; reinstall the package"
         )
     return data
+
+
+def _sha256(data: bytes) -> str:
+    """SHA-256, without OpenSSL where CPython has its own: to import that takes as long as to open an object."""
+    import importlib
+
+    for module in ("_sha2", "_sha256", "hashlib"):  # Python 3.12 and later; earlier; anywhere else
+        try:
+            return str(importlib.import_module(module).sha256(data).hexdigest())
+        except (ImportError, AttributeError):
+            continue
+    raise PackageError("this Python has no SHA-256, so that the package's files can't be verified")
 
 
 def sealed_memfd(name: str, data: bytes) -> int:

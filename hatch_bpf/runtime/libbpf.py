@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from _thread import get_ident  # threading costs more to import than all of this module
 from ctypes import (
     CFUNCTYPE,
@@ -452,6 +453,8 @@ def _message(fmt: bytes, args: int) -> str:
 
 
 def _print(level: int, fmt: bytes, args: int) -> int:
+    if level == _DEBUG and "logging" not in sys.modules:
+        return 0  # nobody can be listening, and there are hundreds of these
     try:
         logger = _logger(level)
         lines = _capturing.get(get_ident())
@@ -469,8 +472,6 @@ def _print(level: int, fmt: bytes, args: int) -> int:
 
 def _logger(level: int) -> Any:
     """The logger `libbpf`, or None where nobody would see this level. logging is not imported for nothing."""
-    import sys
-
     if "logging" not in sys.modules and level != _WARN:
         return None
     import logging

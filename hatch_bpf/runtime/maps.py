@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 from collections.abc import MutableMapping as _MutableMapping
 from ctypes import byref, c_uint8, c_uint32
 
@@ -75,27 +76,65 @@ class _RawMapInfo(ctypes.Structure):
     )
 
 
+class MapShape:
+    """A map's descriptor and measures, from wherever they are known."""
+
+    __slots__ = ("fd", "key_size", "max_entries", "type", "value_size")
+
+    def __init__(self, *, fd: int, type: int, key_size: int, value_size: int, max_entries: int) -> None:
+        self.fd = fd
+        self.type = type
+        self.key_size = key_size
+        self.value_size = value_size
+        self.max_entries = max_entries
+
+
+def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
+    """Of a map of a loaded object."""
+    return MapShape(
+        fd=libbpf.bpf_map__fd(pointer),
+        type=libbpf.bpf_map__type(pointer),
+        key_size=libbpf.bpf_map__key_size(pointer),
+        value_size=libbpf.bpf_map__value_size(pointer),
+        max_entries=libbpf.bpf_map__max_entries(pointer),
+    )
+
+
+def pinned_shape(libbpf: Libbpf, path: str) -> MapShape:
+    """Of a map pinned in a BPF file system; the descriptor is new, and the caller's to close. Raises `MapError`."""
+    fd = libbpf.bpf_obj_get(path.encode())
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise MapError(f"no map can be opened at {path}: {reason(code)}", errno=code)
+    raw, length = _RawMapInfo(), c_uint32(ctypes.sizeof(_RawMapInfo))
+    if libbpf.bpf_obj_get_info_by_fd(fd, byref(raw), byref(length)):
+        code = ctypes.get_errno()
+        os.close(fd)
+        raise MapError(f"what is pinned at {path} is no map: {reason(code)}", errno=code)
+    return MapShape(fd=fd, type=raw.type, key_size=raw.key_size, value_size=raw.value_size, max_entries=raw.max_entries)
+
+
 class Map:
     """A loaded map of any type; the subclasses add what their type can do."""
 
     def __init__(
         self,
         libbpf: Libbpf,
-        pointer: int,
+        shape: MapShape,
         name: str,
         *,
         key: Optional[Codec[Any]] = None,
         value: Optional[Codec[Any]] = None,
     ) -> None:
         self._libbpf = libbpf
-        self._fd: int = libbpf.bpf_map__fd(pointer)
+        self._fd: int = shape.fd
         self.name = name
         """Its name in C."""
-        self.type: int = libbpf.bpf_map__type(pointer)
+        self.type: int = shape.type
         """`enum bpf_map_type`."""
-        self.max_entries: int = libbpf.bpf_map__max_entries(pointer)
-        self.key_size: int = libbpf.bpf_map__key_size(pointer)
-        self.value_size: int = libbpf.bpf_map__value_size(pointer)
+        self.max_entries: int = shape.max_entries
+        self.key_size: int = shape.key_size
+        self.value_size: int = shape.value_size
         # the codec declared for it, unless the size was changed before the load
         self._key: Codec[Any] = key if key is not None and key.size == self.key_size else Bytes(self.key_size)
         self._value: Codec[Any] = (

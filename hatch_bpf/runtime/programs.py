@@ -348,7 +348,7 @@ class Program:
     def _failed(self, target: str, code: int, lines: list[str]) -> Exception:
         what = f"program {self.name} can't be attached to {target}"
         if code == errno.EPERM:
-            return permission_denied(what, errno=code)
+            return permission_denied(what, errno=code, lines=lines)
         message = f"{what}: {reason(code)}"
         if code == errno.EOPNOTSUPP and not lines:
             message += "; use the attach_ method for its kind and say where to"

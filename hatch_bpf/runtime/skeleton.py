@@ -30,7 +30,7 @@ from .errors import (
     tail,
 )
 from .libbpf import Capture, OpenOpts, opts
-from .maps import Maps
+from .maps import Maps, loaded_shape, pinned_shape
 from .programs import Program, Programs, says_no_target
 
 TYPE_CHECKING = False
@@ -157,7 +157,8 @@ class Loaded:
         """The BTF its accesses to kernel structs were relocated with; None where it has no such accesses."""
         maps, programs = [], []
         for item in spec.maps:
-            loaded = item.cls(held.libbpf, held.find_map(item.name), item.name, key=item.key, value=item.value)
+            shape = loaded_shape(held.libbpf, held.find_map(item.name))
+            loaded = item.cls(held.libbpf, shape, item.name, key=item.key, value=item.value)
             held.parts.append(loaded)
             maps.append((item.attribute, item.name, loaded))
         for program in spec.programs:
@@ -456,6 +457,14 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
         return cls._opened_(cls._spec_, btf=btf, libbpf=libbpf, kconfig=kconfig)  # type: ignore[no-any-return]
 
     @classmethod
+    def pinned(cls, name: str, path: str) -> PinnedMap:
+        """Open one of the skeleton's maps, by its name in C, where another process has pinned it."""
+        for item in cls._spec_.maps:
+            if item.name == name:
+                return PinnedMap(item, path)
+        raise KeyError(name)
+
+    @classmethod
     def run(cls, *, btf: Optional[str] = None, libbpf: Optional[str] = None, kconfig: Optional[str] = None) -> LoadedT:
         """Open, load, and attach what says by itself where to: the simple case in one call."""
         loaded: Any = cls.open(btf=btf, libbpf=libbpf, kconfig=kconfig).load()
@@ -465,6 +474,31 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
             loaded.close()
             raise
         return loaded  # type: ignore[no-any-return]
+
+
+class PinnedMap:
+    """`with Skeleton.pinned(name, path) as map`: a map that another process pinned, without loading anything."""
+
+    def __init__(self, item: MapSpec, path: str) -> None:
+        library = _libbpf.load()
+        shape = pinned_shape(library, path)
+        self._fd = shape.fd
+        self.map = item.cls(library, shape, item.name, key=item.key, value=item.value)
+
+    def close(self) -> None:
+        """Close the map; it stays pinned. Doing it twice is harmless."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            self.map._close()
+            os.close(fd)
+
+    def __enter__(self) -> Any:
+        return self.map
+
+    def __exit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
 
 
 def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
@@ -531,7 +565,7 @@ def _load_error(spec: ObjectSpec, code: int, lines: list[str]) -> BpfError:
             verifier_log=verifier_log,
         )
     if code in (errno.EPERM, errno.EACCES):
-        return permission_denied(f"{spec.source} can't be loaded", errno=code)
+        return permission_denied(f"{spec.source} can't be loaded", errno=code, lines=lines)
     message = f"{spec.source} can't be loaded: {reason(code)}\n{tail(lines, LOG_LINES)}"
     if not os.path.exists(_kernel.KERNEL_BTF):
         typed = [
