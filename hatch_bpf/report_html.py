@@ -26,6 +26,8 @@ from hatch_bpf.verdicts import ProgramVerdict, Reason, Report, Verdict, Weight
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
 MANY_PROGRAMS = 8
 """With more, cells show only the verdict's sign, and programs' names stand upright."""
+TOO_MANY_FOR_PAPER = 20
+"""With more, the matrix is left out in print."""
 MANY_KERNELS = 60
 """With more, the kernels of a distribution's version are folded away until they are asked for."""
 LONG_LIST = 12
@@ -190,6 +192,7 @@ def render_html(report: Report) -> str:
         kernels=len(outcomes),
         archs=sorted({kernel.arch for kernel in outcomes}),
         is_dense=len(columns) > MANY_PROGRAMS,
+        is_too_wide=len(columns) > TOO_MANY_FOR_PAPER,
         is_folded=len(outcomes) > MANY_KERNELS,
         is_long=len(columns) > LONG_LIST,
     )
@@ -300,7 +303,10 @@ def _headline(columns: Sequence[Column]) -> str:
     if failing:
         return f"{failing} {'program fails' if failing == 1 else 'programs fail'} on at least one kernel"
     clean = all(count.verdict is Verdict.LOADS for column in columns for count in column.counts if count.number)
-    return "Every program loads on every kernel" if clean else "No program fails on any kernel"
+    if clean:
+        return "Every program loads on every kernel"
+    only_optional = any(column.counts[0].number for column in columns)
+    return "No program fails on any kernel but optional ones" if only_optional else "No program fails on any kernel"
 
 
 def _told(reasons: Iterable[Reason]) -> Iterable[Told]:

@@ -84,10 +84,8 @@
     sayFold();
   });
   table.addEventListener("change", sayFold);
-  let due = 0;
-  const later = () => { cancelAnimationFrame(due); due = requestAnimationFrame(filter); };
-  form.addEventListener("input", later);
-  form.addEventListener("reset", later);
+  form.addEventListener("input", filter);
+  form.addEventListener("reset", () => setTimeout(filter)); // the fields are emptied after the event
   form.addEventListener("submit", (event) => event.preventDefault());
 
   const placeOf = (cell) => ({ program: programs[cell.cellIndex - 1], kernel: kernelOf(cell.parentNode).name });

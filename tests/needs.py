@@ -33,6 +33,14 @@ def tool(name: str) -> str:
     return path
 
 
+def optional_tool(name: str) -> str:
+    """Path of a program that is too big to ask for, so that its absence is a skip even in CI (chromium)."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
 def host_btf() -> Path:
     """The running kernel's BTF."""
     if not HOST_BTF.exists():
