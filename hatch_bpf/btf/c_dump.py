@@ -217,12 +217,37 @@ class _Writer:
 
     def _composite(self, type_id: int, level: int, depth: int) -> str:
         """`struct name {...}` with its padding made explicit where C would have another."""
-        types, names, layouts = self._types, self._types.names, self._types.layouts
+        layouts = self._types.layouts
         indent = "\n" + "\t" * (level + 1)
-        is_struct = types.kinds[type_id] == STRUCT
+        reference = self._keyword(type_id) if level else self._reference(type_id)
+        # sorts it into the sets asked next
+        layouts[type_id]
+        if type_id in layouts.plain:
+            lines = self._plain_members(type_id, indent, level, depth)
+        else:
+            lines = self._padded_members(type_id, indent, level, depth)
+        attribute = " __attribute__((packed))" if type_id in layouts.packed else ""
+        text = f"{reference} {{{''.join(lines)}{indent[:-1] if lines else ''}}}{attribute}"
+        self._spend(type_id, len(text))
+        return text
+
+    def _plain_members(self, type_id: int, indent: str, level: int, depth: int) -> list[str]:
+        """Members that C lays out as they are. This is half of a whole header, so what the loop uses is local."""
+        lines, names, known = [], self._types.names, self._named
+        for name_offset, member, _, _ in self._types.members(type_id):
+            name = names[name_offset]
+            if name and member in known:
+                left, right = known[member]
+                lines.append(f"{indent}{left}{name}{right};")
+            else:
+                lines.append(f"{indent}{self._member(name, member, level + 1, depth)};")
+        return lines
+
+    def _padded_members(self, type_id: int, indent: str, level: int, depth: int) -> list[str]:
+        types, layouts = self._types, self._types.layouts
+        is_struct, packed = types.kinds[type_id] == STRUCT, type_id in layouts.packed
         size, align = layouts[type_id]
-        packed = type_id in layouts.packed
-        lines = [self._keyword(type_id) if level else self._reference(type_id), " {"]
+        lines = []
         end = was_bits = 0
         for name_offset, member, offset, bits in types.members(type_id):
             its_size, its_align = layouts[member]
@@ -230,26 +255,19 @@ class _Writer:
                 natural = _natural_offset(end, 8 if packed else its_align, its_size, 0 if packed else bits)
                 if offset != natural or (bits and was_bits):
                     lines.append(self._padding(end, offset, 8 if packed else its_align, bits != 0, indent))
-            name = names[name_offset]
-            if name:
-                left, right = self._named.get(member) or self._declaration(member, True, level + 1, depth)
-            else:
-                left, right = self._anonymous_member(member, level + 1, depth), ""
-            if bits:
-                lines.append(f"{indent}{left}{name}{right}: {bits};")
-                end = offset + bits
-            else:
-                lines.append(f"{indent}{left}{name}{right};")
-                end = offset + its_size
+            width = f": {bits}" if bits else ""
+            lines.append(f"{indent}{self._member(types.names[name_offset], member, level + 1, depth)}{width};")
+            end = offset + (bits or its_size)
             was_bits = bits
         if is_struct and -(-end // align) * align != size:
             lines.append(self._padding(end, size, align, False, indent))
-        lines.append(f"{indent[:-1]}}}" if len(lines) > 2 else "}")
-        if packed:
-            lines.append(" __attribute__((packed))")
-        text = "".join(lines)
-        self._spend(type_id, len(text))
-        return text
+        return lines
+
+    def _member(self, name: str, type_id: int, level: int, depth: int) -> str:
+        if not name:
+            return self._anonymous_member(type_id, level, depth)
+        left, right = self._declaration(type_id, True, level, depth)
+        return left + name + right
 
     def _anonymous_member(self, type_id: int, level: int, depth: int) -> str:
         """A member without a name, its type in full: C takes `struct tag;` for one only with -fms-extensions, which
@@ -297,18 +315,21 @@ class _Writer:
         types, names, used = self._types, self._types.names, self._identifiers
         if not types.count(type_id):
             return self._reference(type_id)
-        lines = [self._reference(type_id), " {"]
         indent = "\n" + "\t" * (level + 1)
-        for name_offset, value in zip(*self._enumerators(type_id), strict=True):
-            name = names[name_offset]
-            count = used[name] = used.get(name, 0) + 1
-            if count > 1:
-                name = f"{name}___{count}"
-            lines.append(f"{indent}{name} = {value},")
-        lines.append(f"{indent[:-1]}}}{self._enum_mode(type_id)}")
-        text = "".join(lines)
+        offsets, values = self._enumerators(type_id)
+        texts = [names[offset] for offset in offsets]
+        if len(set(texts)) == len(texts) and used.keys().isdisjoint(texts):
+            used.update(dict.fromkeys(texts, 1))
+        else:
+            texts = [self._enumerator(name) for name in texts]
+        lines = [f"{indent}{name} = {value}," for name, value in zip(texts, values, strict=True)]
+        text = f"{self._reference(type_id)} {{{''.join(lines)}{indent[:-1]}}}{self._enum_mode(type_id)}"
         self._spend(type_id, len(text))
         return text
+
+    def _enumerator(self, name: str) -> str:
+        count = self._identifiers[name] = self._identifiers.get(name, 0) + 1
+        return f"{name}___{count}" if count > 1 else name
 
     def _enumerators(self, type_id: int) -> tuple[Iterable[int], Iterable[object]]:
         """Name offsets and values, as C writes them."""

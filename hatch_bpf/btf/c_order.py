@@ -51,9 +51,17 @@ class _Order:
         """Prototypes are walked each time they are met, which is a few times for those of a real kernel."""
 
     def sort(self, wanted: Iterable[int]) -> list[int]:
-        kinds, state = self._types.kinds, self._state
+        types, kinds, state = self._types, self._types.kinds, self._state
         for type_id in wanted:
-            if kinds[type_id] not in NOT_C and state[type_id] != _DONE:
+            kind = kinds[type_id]
+            if kind == FUNC_PROTO:
+                # a quarter of a kernel's types, which need nothing but what they mention
+                if state[types.target(type_id)] != _DONE:
+                    self._visit(types.target(type_id), False, 1)
+                for parameter in types.referred(type_id):
+                    if state[parameter] != _DONE:
+                        self._visit(parameter, False, 1)
+            elif kind not in NOT_C and state[type_id] != _DONE:
                 self._visit(type_id, False, 0)
         return [type_id for type_id in self._queue if type_id not in self._inlined]
 

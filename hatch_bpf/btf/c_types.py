@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import accumulate, compress, count
+from itertools import accumulate, compress, count, repeat
 from operator import add
 
 from hatch_bpf.btf.reader import KIND_MASK, VLEN_MASK, Btf
@@ -95,25 +95,28 @@ class CTypes:
 
     def column(self, type_id: int, number: int, *, width: int) -> array[int]:
         """One word of each member, enumerator or parameter; each has `width` of them."""
-        at = self.starts[type_id] + 3
-        return self.words[at + number : at + width * self.count(type_id) : width]
+        words, at = self.words, self.starts[type_id]
+        return words[at + 3 + number : at + 3 + width * (words[at + 1] & VLEN_MASK) : width]
 
     def referred(self, type_id: int) -> array[int]:
         """The types of a composite's members or a prototype's parameters."""
-        return self.column(type_id, 1, width=2 if self.kinds[type_id] == FUNC_PROTO else 3)
+        words, at = self.words, self.starts[type_id]
+        width = 2 if self.kinds[type_id] == FUNC_PROTO else 3
+        return words[at + 4 : at + 3 + width * (words[at + 1] & VLEN_MASK) : width]
 
     def members(self, type_id: int) -> Iterator[tuple[int, int, int, int]]:
         """Name offset, type, offset and bitfield width in bits of each member of a composite."""
-        names, types = self.column(type_id, 0, width=3), self.column(type_id, 1, width=3)
-        offsets = self.column(type_id, 2, width=3)
-        if self.flag(type_id):
+        words, at = self.words, self.starts[type_id]
+        end = at + 3 + 3 * (words[at + 1] & VLEN_MASK)
+        names, types, offsets = words[at + 3 : end : 3], words[at + 4 : end : 3], words[at + 5 : end : 3]
+        if words[at + 1] >> 31:
             widths = [offset >> 24 for offset in offsets]
             return zip(names, types, [offset & 0xFFFFFF for offset in offsets], widths, strict=True)
         if self._narrow_ints:
             narrow = [self._narrow_ints.get(self.unqualified(member), (0, 0)) for member in types]
             moved = [offset + by for offset, (by, _) in zip(offsets, narrow, strict=True)]
             return zip(names, types, moved, [width for _, width in narrow], strict=True)
-        return zip(names, types, offsets, [0] * len(names), strict=True)
+        return zip(names, types, offsets, repeat(0))
 
     def base_name(self, type_id: int) -> str:
         """An integer or floating point type as C spells it."""
@@ -205,6 +208,8 @@ class Layouts(dict[int, tuple[int, int]]):
         self._types = types
         self.packed: set[int] = set()
         """Composites that have their layout only with `__attribute__((packed))`."""
+        self.plain: set[int] = set()
+        """Composites that have it without padding or attribute, as most of a kernel's."""
 
     def __missing__(self, type_id: int) -> tuple[int, int]:
         types, at, count = self._types, type_id, 1
@@ -237,16 +242,26 @@ class Layouts(dict[int, tuple[int, int]]):
     def _alignment(self, type_id: int) -> int:
         """The alignment of a composite, which is a byte's if its members lie as only those of a packed one can."""
         size, align, packed = 8 * self._types.size(type_id), 8, False
+        plain, end, is_struct = True, 0, self._types.kinds[type_id] == STRUCT
         for _, member, offset, width in self._types.members(type_id):
             unit, its_align = self[member]
             if its_align > align:
                 align = its_align
-            if not width:
-                packed |= offset % its_align != 0
-            elif unit:
+            if width:
+                plain = False
                 # a bitfield does not straddle two units of its type
-                packed |= offset // unit != (offset + width - 1) // unit
+                if unit and offset // unit != (offset + width - 1) // unit:
+                    packed = True
+            else:
+                if offset % its_align:
+                    packed = True
+                if is_struct:
+                    if offset - end >= its_align:
+                        plain = False
+                    end = offset + unit
         if packed or size % align:
             self.packed.add(type_id)
             return 8
+        if plain and (not is_struct or 0 <= size - end < align):
+            self.plain.add(type_id)
         return align
