@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 from hatch_bpf import prebuilt
 from hatch_bpf.bundle import bundle
-from hatch_bpf.compile import compile_package
+from hatch_bpf.compile import CompiledPackage, compile_package
 from hatch_bpf.errors import PortabilityError
 from hatch_bpf.fit import Notify, find_kernels, fit
+from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.layout import Artifact, lay_out
-from hatch_bpf.project import Project
+from hatch_bpf.project import Package, Project
 from hatch_bpf.report import render_failures, render_summary
 from hatch_bpf.verdicts import Report
 
@@ -46,7 +47,7 @@ def build(
     """
     config = project.config
     bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
-    files: list[Artifact] = []
+    built: list[tuple[Package, CompiledPackage, Mapping[Kernel, bytes]]] = []
     reports: list[Report] = []
     for package in project.packages:
         earlier = prebuilt.find(package, project, notify) if reuse else None
@@ -54,10 +55,12 @@ def build(
         matrix = find_kernels(config, notify, lock=project.lock, only_host=earlier is not None)
         fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, notify=notify)
         minimized = {**(earlier.minimized if earlier else {}), **fitted.minimized}
-        files += lay_out(package, config, compiled, minimized, bundled)
+        built.append((package, compiled, minimized))
         reports.append(fitted.report)
     report = Report(tuple(kernel for part in reports for kernel in part.kernels))
     judge(report, project, notify)
+    programs = [program for _, compiled, _ in built for objects in compiled.objects.values() for program in objects]
+    files = [file for of_package in built for file in lay_out(*of_package, config, bundled, programs=programs)]
     in_order = tuple(sorted(files, key=lambda file: file.wheel_path))
     return Artifacts(in_order, bundled.platform if bundled else "any", report)
 

@@ -239,8 +239,13 @@ def _sized(types: TypeDecls, type_id: int, size: int) -> Codec:
     return types.codec(type_id) if type_id else bytes_codec(size)
 
 
+def buffers_of(model: ObjectModel) -> frozenset[str]:
+    """Names of an object's ring and perf buffers: what `events` can name."""
+    return frozenset(m.name for m in model.maps if "e" in _MAP_CLASSES.get(m.type, ("", ""))[1])
+
+
 def _events(model: ObjectModel, options: SkeletonOptions, types: TypeDecls) -> dict[str, Codec]:
-    buffers = {m.name for m in model.maps if "e" in _MAP_CLASSES.get(m.type, ("", ""))[1]}
+    buffers = buffers_of(model)
     events = {}
     for name, type_name in sorted(options.events.items()):
         if name not in buffers:
@@ -250,15 +255,24 @@ def _events(model: ObjectModel, options: SkeletonOptions, types: TypeDecls) -> d
     return events
 
 
+_DECLARABLE = (t.Kind.STRUCT, t.Kind.UNION, t.Kind.TYPEDEF, t.Kind.ENUM, t.Kind.ENUM64, t.Kind.INT)
+
+
+def type_of(model: ObjectModel, name: str) -> int:
+    """Id of the type that the configuration names: `rtt_event`, `struct rtt_event` or a typedef; 0 for none."""
+    return next((found[0] for kind in _DECLARABLE if (found := model.btf.find(_bare(name), kind))), 0)
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("struct ").removeprefix("union ").removeprefix("enum ").strip()
+
+
 def _find_type(model: ObjectModel, name: str, key: str) -> int:
-    """Id of the type that the configuration names: `rtt_event`, `struct rtt_event` or a typedef."""
-    bare = name.removeprefix("struct ").removeprefix("union ").removeprefix("enum ").strip()
-    kinds = (t.Kind.STRUCT, t.Kind.UNION, t.Kind.TYPEDEF, t.Kind.ENUM, t.Kind.ENUM64, t.Kind.INT)
-    for kind in kinds:
-        found = model.btf.find(bare, kind)
-        if found:
-            return found[0]
-    there = {model.btf.name(i) for i in range(1, len(model.btf)) if model.btf.kind(i) in kinds[:5]} - {""}
+    found = type_of(model, name)
+    if found:
+        return found
+    bare, kinds = _bare(name), _DECLARABLE[:-1]
+    there = {model.btf.name(i) for i in range(1, len(model.btf)) if model.btf.kind(i) in kinds} - {""}
     near = difflib.get_close_matches(bare, sorted(there), n=3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     raise SkeletonError(

@@ -1,0 +1,49 @@
+"""`events` and `types` in a project of several programs: each skeleton takes what its own program has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests import needs
+from tests.projects import make_project, pip_wheel, wheel_files
+
+BUFFER = """\
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+struct {name}_event {{ int number; }};
+struct {name}_event *unused __attribute__((unused));
+
+struct {{
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+}} {name}_events SEC(".maps");
+
+SEC("raw_tp/sys_enter") int on_enter(void *ctx) {{ return bpf_ringbuf_query(&{name}_events, 0); }}
+
+char LICENSE[] SEC("license") = "GPL";
+"""
+SOURCES = {f"{name}.bpf.c": BUFFER.format(name=name) for name in ("one", "other")}
+
+
+def test_each_program_takes_its_own(tmp_path: Path) -> None:
+    needs.tool("clang")
+    options = 'events = { one_events = "one_event", other_events = "other_event" }\ntypes = ["one_event"]'
+    project = make_project(tmp_path / "project", options=options, sources=SOURCES)
+    done = pip_wheel(project, tmp_path / "out")
+    assert done.returncode == 0, done.stdout
+    (wheel,) = (tmp_path / "out").glob("*.whl")
+    files = wheel_files(wheel)
+    for name, other in (("one", "other"), ("other", "one")):
+        skeleton = files[f"demo/{name}_skel.py"].decode()
+        assert f"class {name}_event(" in skeleton
+        assert f"{other}_event" not in skeleton
+
+
+def test_what_no_program_has_is_an_error(tmp_path: Path) -> None:
+    needs.tool("clang")
+    options = 'events = { one_events = "one_event", nope = "other_event" }'
+    project = make_project(tmp_path / "project", options=options, sources=SOURCES)
+    done = pip_wheel(project, tmp_path / "out")
+    assert done.returncode == 1
+    assert "events.nope: no ring or perf buffer of that name; its ring and perf buffers are one_events" in done.stdout
