@@ -1,0 +1,49 @@
+"""The package `seeds`: every program of tests/bpf/seeds, built as a wheel through pip."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.projects import KERNELS, build_wheel, make_project
+
+SOURCES = Path(__file__).parents[1] / "bpf" / "seeds"
+EXERCISES = Path(__file__).with_name("exercises.py")
+EVENTS = {
+    "flow_events": "flow_event",
+    "close_events": "close_event",
+    "open_events": "open_event",
+    "wait_events": "wait_event",
+    "bits_events": "bits_event",
+}
+OPTIONS = """\
+archs = ["x86_64"]
+btf-archive = "{archive}"
+kernels = [{kernels}]
+events = {{ {events} }}
+"""
+
+
+def make_wheel(folder: Path, *, kernels: tuple[str, ...], env: Mapping[str, str] | None = None) -> Path:
+    """Build the wheel with the kernels of the example project that match, and `host` for this machine's."""
+    options = OPTIONS.format(
+        archive=KERNELS,
+        kernels=", ".join(f'"{pattern}"' for pattern in kernels),
+        events=", ".join(f'{name} = "{struct}"' for name, struct in EVENTS.items()),
+    )
+    sources = {path.name: path.read_text() for path in sorted(SOURCES.glob("*.[ch]"))}
+    project = make_project(folder / "project", options=options, sources=sources)
+    (project / "src" / "demo").rename(project / "src" / "seeds")
+    pyproject = project / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace('name = "demo"', 'name = "seeds"'))
+    return build_wheel(project, folder / "wheel", env=env)
+
+
+def install(wheel: Path, folder: Path) -> Path:
+    """The wheel in a folder to put on PYTHONPATH."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", os.fspath(folder), os.fspath(wheel)], check=True)
+    return folder
