@@ -23,6 +23,7 @@ from hatch_bpf.c_names import HEADER, names_in
 from hatch_bpf.elf_strip import strip_debug
 from hatch_bpf.errors import CompileError, ToolchainError
 from hatch_bpf.project import Package, ProgramSource, Project
+from hatch_bpf.static_link import link_objects
 from hatch_bpf.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, find_toolchain, tool_environment
 from hatch_bpf.vmlinux_h import Header, find_header, versions
 
@@ -77,13 +78,14 @@ class CompiledPackage:
 def compile_package(package: Package, project: Project, environ: Mapping[str, str]) -> CompiledPackage:
     """Every source for every architecture, as many at once as there are processors. Raises as `compile_source()`."""
     config, toolchain = project.config, find_toolchain(environ)
-    jobs = list(product(config.archs, package.sources))
+    parts = [part for source in package.sources for part in source.parts]
+    jobs = list(product(config.archs, parts))
     headers = _headers(jobs, project, toolchain)
 
-    def make(job: tuple[Arch, ProgramSource]) -> CompiledObject:
-        arch, source = job
+    def make(job: tuple[Arch, PurePosixPath]) -> CompiledObject:
+        arch, part = job
         return compile_source(
-            source.path,
+            part,
             root=project.root,
             arch=arch,
             toolchain=toolchain,
@@ -101,7 +103,8 @@ def compile_package(package: Package, project: Project, environ: Mapping[str, st
     return CompiledPackage(
         objects={
             arch.name: tuple(
-                read_object(made[arch, source].data, path=source.object_name) for source in package.sources
+                read_object(_linked(source, [made[arch, part] for part in source.parts]), path=source.object_name)
+                for source in package.sources
             )
             for arch in config.archs
         },
@@ -110,21 +113,27 @@ def compile_package(package: Package, project: Project, environ: Mapping[str, st
     )
 
 
+def _linked(source: ProgramSource, parts: Sequence[CompiledObject]) -> bytes:
+    if len(parts) == 1:
+        return parts[0].data
+    return link_objects([(str(part.source), part.data) for part in parts], name=source.object_name)
+
+
 @dataclass(frozen=True)
 class _Headers:
     """The vmlinux.h of those programs that include one."""
 
-    texts: Mapping[tuple[Arch, ProgramSource], Iterable[str]]
+    texts: Mapping[tuple[Arch, PurePosixPath], Iterable[str]]
     """The versions to try, by architecture and source."""
     made_of: Sequence[Path]
 
 
-def _headers(jobs: Sequence[tuple[Arch, ProgramSource]], project: Project, toolchain: Toolchain) -> _Headers:
+def _headers(jobs: Sequence[tuple[Arch, PurePosixPath]], project: Project, toolchain: Toolchain) -> _Headers:
     """Headers as `vmlinux-h` says; no kernel's BTF is read for programs that do without."""
-    config, found, texts = project.config, dict[str, Header](), dict[tuple[Arch, ProgramSource], Iterable[str]]()
-    for arch, source in jobs if config.vmlinux_h else ():
+    config, found, texts = project.config, dict[str, Header](), dict[tuple[Arch, PurePosixPath], Iterable[str]]()
+    for arch, part in jobs if config.vmlinux_h else ():
         names = names_in(
-            project.root / source.path,
+            project.root / part,
             root=project.root,
             cflags=config.cflags,
             system_includes=toolchain.system_includes,
@@ -133,7 +142,7 @@ def _headers(jobs: Sequence[tuple[Arch, ProgramSource]], project: Project, toolc
             kernel = config.vmlinux_h[arch.name]
             if kernel not in found:
                 found[kernel] = find_header(kernel, root=project.root, archive=config.btf_archive)
-            texts[arch, source] = versions(found[kernel], names.names)
+            texts[arch, part] = versions(found[kernel], names.names)
     return _Headers(texts, [header.path for header in found.values()])
 
 

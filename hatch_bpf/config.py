@@ -10,9 +10,10 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, cast
 
 from hatch_bpf import arch, options
@@ -48,6 +49,8 @@ class Config:
     vmlinux_h: Mapping[str, str]
     """`vmlinux-h`: what `#include "vmlinux.h"` gives: a BTF in any form, a kernel of the archive, `host`, or a header;
     or a table of one for each architecture. By architecture's name, as written; empty where the option is absent."""
+    link: Mapping[str, tuple[PurePosixPath, ...]]
+    """`link`: program sources that are linked into one object, under one skeleton, by the object's name."""
     events: Mapping[str, str]
     """`events`: the struct that a ring buffer or perf buffer carries, by the map's name."""
     types: tuple[str, ...]
@@ -84,6 +87,7 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
         kernels=_kernels(reader, root, archs),
         cflags=reader.strings("cflags"),
         vmlinux_h=_vmlinux_h(reader, archs),
+        link=_link(reader),
         events=reader.string_table("events"),
         types=reader.strings("types"),
         minimizer=cast(Minimizer, reader.choice("minimizer")),
@@ -114,6 +118,20 @@ def _archs(reader: _Reader) -> tuple[arch.Arch, ...]:
         reader.fault("archs", "must be given: this machine's architecture is not one that BPF objects can be built for")
         return ()
     return (machine,)
+
+
+def _link(reader: _Reader) -> dict[str, tuple[PurePosixPath, ...]]:
+    inner = _Reader(reader.table_of("link"), reader.at("link"), reader.faults)
+    links = {}
+    for name in sorted(inner.table):
+        parts = tuple(PurePosixPath(part) for part in inner.strings(name))
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
+            inner.fault(name, "is the name of an object: letters, digits, - and _")
+        elif len(parts) < 2:
+            inner.fault(name, f"must list two program sources or more (got {len(parts)})")
+        else:
+            links[name] = parts
+    return links
 
 
 def _libbpf(reader: _Reader, archs: Sequence[arch.Arch]) -> LibbpfSource:
@@ -245,8 +263,11 @@ class _Reader:
     def list(self, name: str) -> Sequence[Any]:
         return self._typed(name, self.table.get(name, []), lambda value: isinstance(value, list), "a list", [])
 
+    def table_of(self, name: str) -> Mapping[str, Any]:
+        return self._typed(name, self.table.get(name, {}), lambda value: isinstance(value, Mapping), "a table", {})
+
     def string_table(self, name: str) -> dict[str, str]:
-        table = self._typed(name, self.table.get(name, {}), lambda value: isinstance(value, Mapping), "a table", {})
+        table = self.table_of(name)
         return {
             item: self._typed(f"{name}.{item}", value, _is_string, "a string that is not empty", "")
             for item, value in sorted(table.items())

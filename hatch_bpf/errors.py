@@ -47,6 +47,10 @@ class CompileError(HatchBpfError):
         super().__init__(f"{source} does not compile:\n{stderr.rstrip()}")
 
 
+class LinkError(HatchBpfError):
+    """libbpf's linker refused to make one object of several."""
+
+
 class BtfError(HatchBpfError):
     """Bytes that should be BTF or .BTF.ext are not, or break the format's rules."""
 

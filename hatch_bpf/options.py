@@ -82,6 +82,12 @@ OPTIONS = (
         {"oneOf": [_TEXT, _table(dict.fromkeys(ARCHES, _TEXT), [])]},
     ),
     Option(
+        "link",
+        'program sources that are linked into one object, with one skeleton: `{ name = ["a.bpf.c", "b.bpf.c"] }`',
+        "none: an object for each source",
+        {"type": "object", "additionalProperties": {"type": "array", "items": _TEXT, "minItems": 2}},
+    ),
+    Option(
         "events",
         "the struct that a ring buffer or perf buffer carries, by the map's name",
         "none: `bytes`",

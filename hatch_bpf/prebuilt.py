@@ -60,8 +60,9 @@ def _load(folder: Path, package: Package, project: Project) -> Prebuilt:
     if project.lock.exists() and lock not in record["inputs"]:
         raise _MisfitError(f"{lock} is new")
     for source in package.sources:
-        if str(source.path) not in record["inputs"]:
-            raise _MisfitError(f"{source.path} is new")
+        for part in source.parts:
+            if str(part) not in record["inputs"]:
+                raise _MisfitError(f"{part} is new")
     outputs = {name: _check(folder / name, digest, name) for name, digest in record["outputs"].items()}
     try:
         objects = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.bpf_object import object_name
-from hatch_bpf.config import Config
+from hatch_bpf.config import Config, suggestion
 from hatch_bpf.errors import ConfigError, Fault
 from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
 
@@ -22,14 +22,21 @@ BPF_DIR = "_bpf"
 
 @dataclass(frozen=True, order=True)
 class ProgramSource:
-    """One `NAME.bpf.c` and where what is made of it goes."""
+    """One `NAME.bpf.c`, or several that are linked into one object, and where what is made of it goes."""
 
     path: PurePosixPath
-    """The source, relative to the project."""
+    """The source, relative to the project; of a linked object, where a single one would be."""
     wheel_dir: PurePosixPath
     """The folder of the wheel that the skeleton goes to."""
     depth: int
     """How many folders above the skeleton's the package's `_bpf` lies: 0 where the source is in the package itself."""
+    linked: tuple[PurePosixPath, ...] = ()
+    """The sources of a linked object, in the order given; empty for a single one."""
+
+    @property
+    def parts(self) -> tuple[PurePosixPath, ...]:
+        """The translation units, relative to the project."""
+        return self.linked or (self.path,)
 
     @property
     def name(self) -> str:
@@ -108,9 +115,32 @@ def find_project(
     `wheel_path` says where the wheel has a file. Raises `ConfigError` when nothing is found or two sources clash.
     """
     paths = _named(root, config, key) if config.programs else _in_packages(root, packages, key)
-    sources = tuple(sorted(_source(root, path, PurePosixPath(wheel_path(str(path)))) for path in paths))
+    _check_links(config, paths, key)
+    for name, parts in config.link.items():
+        paths = paths.difference(parts) | {parts[0].with_name(name + SUFFIX)}
+    links = {parts[0].with_name(name + SUFFIX): parts for name, parts in config.link.items()}
+    found = (_source(root, path, PurePosixPath(wheel_path(str(path))), links.get(path, ())) for path in paths)
+    sources = tuple(sorted(found))
     _reject_clashes(sources, key)
     return Project(root, config, sources)
+
+
+def _check_links(config: Config, paths: set[PurePosixPath], key: str) -> None:
+    faults = []
+    users: dict[PurePosixPath, str] = {}
+    for name, parts in config.link.items():
+        for i, part in enumerate(parts):
+            where = f"{key}.link.{name}[{i}]"
+            if part not in paths:
+                near = suggestion(str(part), sorted(map(str, paths)))
+                faults.append(Fault(where, f"is not one of the project's program sources (got '{part}'{near})"))
+            elif users.setdefault(part, name) != name or parts.index(part) != i:
+                faults.append(Fault(where, f"is linked already (got '{part}')"))
+        target = parts[0].with_name(name + SUFFIX)
+        if target in paths and target not in parts:
+            faults.append(Fault(f"{key}.link.{name}", f"would make the skeleton of {target}; choose another name"))
+    if faults:
+        raise ConfigError(faults)
 
 
 def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
@@ -158,13 +188,15 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _source(root: Path, path: PurePosixPath, wheel_path: PurePosixPath) -> ProgramSource:
+def _source(
+    root: Path, path: PurePosixPath, wheel_path: PurePosixPath, linked: tuple[PurePosixPath, ...]
+) -> ProgramSource:
     """The package is the outermost folder with an `__init__.py`: a namespace package belongs to nobody alone."""
     depth = 0
     for level in range(len(wheel_path.parent.parts)):
         if (root / _above(path.parent, level) / "__init__.py").is_file():
             depth = level
-    return ProgramSource(path, wheel_path.parent, depth)
+    return ProgramSource(path, wheel_path.parent, depth, linked)
 
 
 def _above(folder: PurePosixPath, levels: int) -> PurePosixPath:
@@ -193,7 +225,7 @@ def source_files(project: Project) -> list[PurePosixPath]:
     """What a build starts from, relative to the project: program sources, headers beside them, the lock of its kernels,
     and kernels' BTF that the project keeps itself. Raises `KernelError`."""
     root, config = project.root, project.config
-    paths = {root / source.path for source in project.sources}
+    paths = {root / part for source in project.sources for part in source.parts}
     for source_dir in {path.parent for path in paths}:
         paths.update(source_dir.glob("*.h"))
     if project.lock.is_file():

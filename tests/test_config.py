@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -36,6 +36,7 @@ def test_an_empty_table_means_the_defaults() -> None:
         kernels=(),
         cflags=(),
         vmlinux_h={},
+        link={},
         events={},
         types=(),
         minimizer="builtin",
@@ -108,7 +109,7 @@ def test_all_faults_are_told_at_once_each_with_its_path() -> None:
 
 def test_an_unknown_key_gets_a_suggestion_where_one_is_near() -> None:
     options = (
-        "programs, archs, btf-archive, kernels, cflags, vmlinux-h, events, types, minimizer, on-unportable, libbpf"
+        "programs, archs, btf-archive, kernels, cflags, vmlinux-h, link, events, types, minimizer, on-unportable, libbpf"
     )
     assert faults(kernel=[]) == [
         f"tool.hatch-bpf.kernel is not an option, did you mean 'kernels'?; the options are {options}"
@@ -154,3 +155,17 @@ def test_libbpf_is_bundled_for_the_build_machine_alone() -> None:
         "tool.hatch-bpf.libbpf can be 'bundle' only where archs is the build machine's alone, whose libbpf.so it is "
         f"({machine.name}): leave archs out, and build a wheel on each architecture"
     ]
+
+
+def test_links_name_their_sources() -> None:
+    assert parse(link={"one": ["a.bpf.c", "src/b.bpf.c"]}).link == {
+        "one": (PurePosixPath("a.bpf.c"), PurePosixPath("src/b.bpf.c"))
+    }
+    assert faults(link={"a b": ["x", "y"], "one": ["x"], "two": "x", "three": ["x", 3]}) == [
+        "tool.hatch-bpf.link.a b is the name of an object: letters, digits, - and _",
+        "tool.hatch-bpf.link.one must list two program sources or more (got 1)",
+        "tool.hatch-bpf.link.three[1] must be a string that is not empty (got 3)",
+        "tool.hatch-bpf.link.two must be a list (got 'x')",
+        "tool.hatch-bpf.link.two must list two program sources or more (got 0)",
+    ]
+    assert faults(link=[1]) == ["tool.hatch-bpf.link must be a table (got [1])"]

@@ -26,6 +26,7 @@ btf-archive = "kernels"
 kernels = ["host", "a/b/c/d", { newest = 3, of = "a/*/*/*" }, { btf = "x", release = "y" }]
 cflags = ["-DX"]
 vmlinux-h = "host"
+link = { both = ["a.bpf.c", "b.bpf.c"] }
 events = { ring = "event" }
 types = ["point"]
 minimizer = "bpftool"
@@ -75,6 +76,7 @@ def test_every_option_is_in_the_good_table() -> None:
         'on-unportable = "maybe"',
         'libbpf = "none"',
         "kernel = []",
+        'link = { one = ["a.bpf.c"] }',
     ],
 )
 def test_schema_and_parser_refuse_alike(wrong: str) -> None:
