@@ -6,6 +6,8 @@ import gc
 import logging
 import os
 import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -548,3 +550,31 @@ def test_a_forked_child_leaves_the_parents_links_alone(attachments: Any) -> None
         before = skel.bss.tracepoints
         os.getppid()
         assert skel.bss.tracepoints == before + 3
+
+
+def test_threads_may_use_what_another_closes(attachments: Any) -> None:
+    """They get `ClosedError`, or their work done; never a crash."""
+    tracefs.mounted()
+    for _ in range(10):
+        skel = attachments.Attachments.open().load()
+        failures: list[BaseException] = []
+
+        def work(skel: Any = skel, failures: list[BaseException] = failures) -> None:
+            try:
+                while True:
+                    with skel.programs.on_raw_tracepoint.attach():
+                        assert skel.bss.tracepoints >= 0
+            except errors.ClosedError:
+                pass
+            except BaseException as error:
+                failures.append(error)
+
+        workers = [threading.Thread(target=work) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        time.sleep(0.02)
+        skel.close()
+        for worker in workers:
+            worker.join(30)
+            assert not worker.is_alive()
+        assert failures == []

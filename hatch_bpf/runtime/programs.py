@@ -31,10 +31,13 @@ from .links import FdLink, LibbpfLink, Link, MapLink, TcLink, XdpLink
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any, Optional, Union
+    from contextlib import AbstractContextManager
+    from typing import Any, Optional, TypeVar, Union
 
     from .libbpf import Libbpf
     from .maps import Map
+
+    LinkT = TypeVar("LinkT", bound=Link)
 
 BPF_XDP = 37
 """`enum bpf_attach_type`."""
@@ -79,9 +82,20 @@ class TestRun:
 class Program:
     """A program of a loaded object."""
 
-    def __init__(self, libbpf: Libbpf, pointer: int, name: str, section: str, links: list[Link]) -> None:
+    def __init__(
+        self,
+        libbpf: Libbpf,
+        pointer: int,
+        name: str,
+        section: str,
+        *,
+        links: list[Link],
+        lock: AbstractContextManager[Any],
+    ) -> None:
         self._libbpf = libbpf
         self._pointer = pointer
+        self._lock = lock
+        """Held while libbpf works on the program, so that no other thread closes the object meanwhile."""
         self._links = links
         self.name = name
         self.section = section
@@ -92,7 +106,8 @@ class Program:
     @property
     def fd(self) -> int:
         """The program's file descriptor, which stays libbpf's."""
-        return int(self._libbpf.bpf_program__fd(self._live()))
+        with self._lock:
+            return int(self._libbpf.bpf_program__fd(self._live()))
 
     def __repr__(self) -> str:
         return f"<program {self.name}, SEC({self.section!r})>"
@@ -272,7 +287,7 @@ class Program:
 
     def attach_tc(
         self, interface: Union[str, int], direction: str = "ingress", *, handle: int = 0, priority: int = 0
-    ) -> Link:
+    ) -> TcLink:
         """Attach as a direct-action tc filter, at `ingress` or `egress`; 0 lets the kernel choose."""
         if direction not in TC_POINTS:
             raise ValueError(f"direction must be one of {', '.join(TC_POINTS)} (got {direction!r})")
@@ -329,21 +344,21 @@ class Program:
         )
 
     def _attach(self, target: str, attach: Callable[[], Optional[int]]) -> Link:
-        self._live()
-        with Capture(self._libbpf) as lines:
+        with self._lock, Capture(self._libbpf) as lines:
             pointer = self._libbpf.pointer(attach())
             code = ctypes.get_errno()
-        if not pointer:
-            raise self._failed(target, code, lines)
-        return self._add(LibbpfLink(self, target, pointer))
+            if not pointer:
+                raise self._failed(target, code, lines)
+            return self._add(LibbpfLink(self, target, pointer))
 
-    def _add(self, link: Link) -> Link:
+    def _add(self, link: LinkT) -> LinkT:
         self._links.append(link)
         return link
 
     def _forget(self, link: Link) -> None:
-        if link in self._links:
-            self._links.remove(link)
+        with self._lock:
+            if link in self._links:
+                self._links.remove(link)
 
     def _failed(self, target: str, code: int, lines: list[str]) -> Exception:
         what = f"program {self.name} can't be attached to {target}"

@@ -6,6 +6,7 @@ maps, programs and globals are attributes. Everything is released in the reverse
 
 from __future__ import annotations
 
+import _thread  # threading costs more to import than all of this module
 import ctypes
 import errno
 import os
@@ -73,6 +74,7 @@ class _Object:
         self.pointer = pointer
         self.name = name
         self.links: list[Link] = []
+        self.lock = _thread.RLock()
         self.parts: list[Any] = []
         """Maps, programs and sections: told when the object goes, so that they never touch what is freed."""
         self.globals: dict[str, Any] = {}
@@ -115,12 +117,17 @@ class _Object:
 
     def close(self) -> None:
         """Detach, last first; then let go of the object. The first error is raised after all is done."""
-        if not self.pointer or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
             return
+        with self.lock:
+            if self.pointer:
+                self._close()
+
+    def _close(self) -> None:
         errors: list[BpfError] = []
         while self.links:
             try:
-                self.links[-1].detach()
+                self.links.pop().detach()
             except BpfError as error:
                 errors.append(error)
         for part in reversed(self.parts):
@@ -163,7 +170,7 @@ class Loaded:
             maps.append((item.attribute, item.name, loaded))
         for program in spec.programs:
             found = held.find_program(program.name)
-            ready = Program(held.libbpf, found, program.name, program.section, held.links)
+            ready = Program(held.libbpf, found, program.name, program.section, links=held.links, lock=held.lock)
             held.parts.append(ready)
             programs.append((program.attribute, program.name, ready))
         self.maps = Maps(maps)
