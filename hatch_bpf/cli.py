@@ -7,6 +7,7 @@ Input: a command line. Output: an exit status: 0 for success, 1 for failure, 2 f
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_bpf import __version__
+from hatch_bpf import __version__, cli_kernels
 from hatch_bpf.cli_common import load_project, named_archive, progress, say
 from hatch_bpf.errors import HatchBpfError, ObjectError
 
@@ -28,6 +29,7 @@ EXAMPLES = """examples:
   hatch-bpf build                                         write the skeletons beside the program sources
   hatch-bpf check                                         will this project's programs load on its kernels?
   hatch-bpf check prog.bpf.o --kernels archive --match 'debian/12/*/*'
+  hatch-bpf kernels lock                                  accept no other BTF than today's from now on
   hatch-bpf min-core-btf host minimized.btf prog.bpf.o    what `bpftool gen min_core_btf` makes
   hatch-bpf vmlinux-h host --prune prog.bpf.c -o vmlinux.h
 """
@@ -36,6 +38,9 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
     options = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names out of objects may be no text at all
+            stream.reconfigure(errors="backslashreplace")
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -82,6 +87,20 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_check, error_status=2)
 
     command = commands.add_parser(
+        "compile-commands",
+        help="write compile_commands.json, from which editors learn how programs are compiled",
+        description="Write how clang compiles a project's programs, for clangd and other tools.",
+    )
+    command.add_argument("project", nargs="?", type=Path, default=Path(), help="folder of pyproject.toml (default: .)")
+    command.set_defaults(command=_compile_commands)
+
+    command = commands.add_parser(
+        "completion", help="print a script that completes this command's words, for a shell to read"
+    )
+    command.add_argument("shell", choices=("bash", "zsh", "fish"))
+    command.set_defaults(command=_completion)
+
+    command = commands.add_parser(
         "init",
         help="make a new package with a BPF program in it",
         description="Make a new package that builds, runs and passes its own test, to start from.",
@@ -98,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("object", metavar="OBJECT", type=Path, help="BPF object")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(command=_inspect)
+
+    cli_kernels.add_parser(commands)
 
     command = commands.add_parser(
         "min-core-btf",
@@ -200,6 +221,24 @@ def _entries(patterns: Sequence[str]) -> tuple[Entry, ...]:
     return tuple(Host() if pattern == HOST else Pattern(pattern) for pattern in patterns)
 
 
+def _compile_commands(options: argparse.Namespace) -> int:
+    from hatch_bpf.compile import compile_commands
+    from hatch_bpf.files import write_whole
+
+    project = load_project(options.project.absolute())
+    path = project.root / "compile_commands.json"
+    write_whole(path, compile_commands(project, os.environ))
+    print(path)
+    return 0
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from hatch_bpf.completion import script
+
+    print(script(_parser(), options.shell), end="")
+    return 0
+
+
 def _init(options: argparse.Namespace) -> int:
     from hatch_bpf.scaffold import create
 
@@ -220,14 +259,18 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _min_core_btf(options: argparse.Namespace) -> int:
     from hatch_bpf.btf.reader import Btf
+    from hatch_bpf.core_relo import Matcher
     from hatch_bpf.files import write_whole
     from hatch_bpf.kernels.sources import HOST_BTF, read_btf
-    from hatch_bpf.min_core_btf import minimize
+    from hatch_bpf.min_core_btf import collect, extract
 
     objects = [_read_object(path) for path in options.objects]
     path = HOST_BTF if options.kernel == "host" else Path(options.kernel)
-    minimized = minimize(objects, Btf(read_btf(path), source=str(path)))
-    write_whole(options.out, minimized)
+    kernel = Btf(read_btf(path), source=str(path))
+    needs = collect(objects, Matcher(kernel))
+    for error in needs.errors:
+        say(f"warning: libbpf will refuse a relocation on this kernel: {error}")
+    write_whole(options.out, extract(kernel, needs))
     return 0
 
 

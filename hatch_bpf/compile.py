@@ -6,6 +6,7 @@ Input: a `NAME.bpf.c` and an architecture. Output: a `CompiledObject`; the same 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -111,6 +112,23 @@ def compile_package(package: Package, project: Project, environ: Mapping[str, st
         inputs={str(path): sha256((project.root / path).read_bytes()).hexdigest() for path in sorted(dependencies)},
         compiler=toolchain.version_text,
     )
+
+
+def compile_commands(project: Project, environ: Mapping[str, str]) -> bytes:
+    """How each translation unit is compiled for the first architecture, as a JSON compilation database."""
+    config, toolchain = project.config, find_toolchain(environ)
+    entries = [
+        {
+            "directory": str(project.root),
+            "file": str(part),
+            "arguments": command(
+                part, root=project.root, arch=config.archs[0], toolchain=toolchain, cflags=config.cflags
+            ),
+        }
+        for source in project.sources
+        for part in source.parts
+    ]
+    return json.dumps(entries, indent=2).encode() + b"\n"
 
 
 def _linked(source: ProgramSource, parts: Sequence[CompiledObject]) -> bytes:

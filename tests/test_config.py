@@ -109,7 +109,8 @@ def test_all_faults_are_told_at_once_each_with_its_path() -> None:
 
 def test_an_unknown_key_gets_a_suggestion_where_one_is_near() -> None:
     options = (
-        "programs, archs, btf-archive, kernels, cflags, vmlinux-h, link, events, types, minimizer, on-unportable, libbpf"
+        "programs, archs, btf-archive, kernels, cflags, vmlinux-h, link, events, types, minimizer, on-unportable, "
+        "libbpf"
     )
     assert faults(kernel=[]) == [
         f"tool.hatch-bpf.kernel is not an option, did you mean 'kernels'?; the options are {options}"
