@@ -557,17 +557,16 @@ class _Walk:
             stack.clear()
             return
         offset = pointer.offset + shift
+        # the verifier keeps what is known in slots of eight bytes, and a write into one may cost it all that was there
+        low, high = offset & ~7, (offset + size + 7) & ~7
         for start in list(stack):
-            if start < offset + size and offset < start + stack[start][0]:
-                length, old = stack.pop(start)
-                if old == 0:
-                    # the rest of a zeroed area stays zero
-                    for begin, end in ((start, offset), (offset + size, start + length)):
-                        if begin < end:
-                            stack[begin] = (end - begin, 0)
-        value = truncate(value, size)
-        if value is not None and self._is_kept(offset, size, value):
-            stack[offset] = (size, value)
+            if start < high and low < start + stack[start][0]:
+                del stack[start]
+        kept = truncate(value, size)
+        if isinstance(value, int) and kept != value:
+            return  # the verifier looks at the register, of which this is a part
+        if kept is not None and self._is_kept(offset, size, kept):
+            stack[offset] = (size, kept)
 
     def _is_kept(self, offset: int, size: int, value: Value) -> bool:
         """Whether the verifier remembers a value that is stored on the stack."""
