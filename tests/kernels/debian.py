@@ -12,7 +12,7 @@ import re
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -68,7 +68,19 @@ class Apt:
             # `_` ends a package's name, so this finds no other package
             for path in sorted(self.packages.glob(f"{name}_*_{arch}.deb")):
                 return path
-        package = self.find(kernel)
+        return self._download(self.find(kernel))
+
+    def fetch_modules(self, kernel: Kernel) -> Path:
+        """The package with the kernel's modules and configuration: the image's own, or one beside it."""
+        image = self.fetch(kernel)
+        if not image.name.startswith("linux-binary-"):
+            return image
+        name = f"linux-modules-{kernel.release}"
+        for path in sorted(self.packages.glob(f"{name}_*_{_debian_arch(kernel)}.deb")):
+            return path
+        return self._download(replace(self.find(kernel), name=name))
+
+    def _download(self, package: Package) -> Path:
         self.packages.mkdir(parents=True, exist_ok=True)
         self._run("apt-get", "download", "-q", f"{package.name}:{package.arch}={package.version}", cwd=self.packages)
         return self.packages / package.file_name

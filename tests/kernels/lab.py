@@ -133,6 +133,11 @@ class Lab:
         with self._lock:
             return self._apt.fetch(kernel)
 
+    def modules(self, kernel: Kernel) -> Path:
+        """The Debian package that has the kernel's modules and its configuration."""
+        with self._lock:
+            return self._apt.fetch_modules(kernel)
+
     def _image(self, kernel: Kernel) -> bytes:
         """The kernel's vmlinuz."""
         package = self.package(kernel)
