@@ -268,17 +268,6 @@ CASE(loads__existing_guard_kept_on_the_stack)
 	return 0;
 }
 
-/* The verifier knows nothing of a division's result. */
-CASE(fails__guard_behind_a_division)
-{
-	__u64 has = bpf_core_field_size(((struct task_struct *)0)->pid);
-
-	asm volatile("%0 /= 4" : "+r"(has));
-	if (has != 1)
-		return BPF_CORE_READ(NEVER(CURRENT), hatch_bpf_never);
-	return 0;
-}
-
 #define NO_SUCH_HELPER ((long (*)(void))9999)
 
 CASE(fails__helper_without_guard)
