@@ -34,11 +34,18 @@ class Fitted:
 
 
 def find_kernels(
-    config: Config, notify: Notify, *, lock: Path | None = None, only_host: bool = False, progress: Notify | None = None
+    config: Config,
+    notify: Notify,
+    *,
+    lock: Path | None = None,
+    only_host: bool = False,
+    download: bool = True,
+    progress: Notify | None = None,
 ) -> Matrix:
-    """The kernel matrix, downloaded where it has to be; if there is a file `lock`, exactly what that says.
+    """The kernel matrix; if there is a file `lock`, exactly what that says.
 
-    A package may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
+    With `download`, what an archive at a URL has is fetched now, and told to `progress`, else to `notify`. A package
+    may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
     """
     entries = [entry for entry in config.kernels if isinstance(entry, Host) or not only_host]
     if not entries:
@@ -51,7 +58,8 @@ def find_kernels(
         matrix = resolve(entries, archs=archs, archive=config.btf_archive)
     for warning in matrix.warnings:
         notify(f"warning: {warning}")
-    matrix.download(progress or notify)
+    if download:
+        matrix.download(progress or notify)
     return matrix
 
 

@@ -6,17 +6,14 @@ Run `python example_project/kernels/update.py` in the repository. It needs apt (
 
 from __future__ import annotations
 
-import io
-import lzma
 import sys
-import tarfile
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parents[1]))  # hatch_bpf and tests, when run from a checkout
 
 from hatch_bpf.errors import HatchBpfError  # noqa: E402
-from hatch_bpf.kernels.archive import list_kernels, path_of, read_archived  # noqa: E402
+from hatch_bpf.kernels.archive import list_kernels, pack, path_of, read_archived  # noqa: E402
 from hatch_bpf.kernels.identity import Kernel  # noqa: E402
 from hatch_bpf.kernels.sources import read_btf  # noqa: E402
 from tests.kernels.debian import Apt, Package  # noqa: E402
@@ -66,17 +63,6 @@ def main() -> None:
         if str(entry.kernel) not in KERNELS:
             entry.path.unlink()
     (FOLDER / "README.md").write_text(README.format(count=len(KERNELS), rows="\n".join(rows), total=f"{total:,}"))
-
-
-def pack(btf: bytes, kernel: Kernel) -> bytes:
-    """A .btf.tar.xz that depends on nothing but the BTF and the release: no time, no owner."""
-    member = tarfile.TarInfo(f"{kernel.release}.btf")
-    member.size = len(btf)
-    member.mode = 0o644
-    tar = io.BytesIO()
-    with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as opened:
-        opened.addfile(member, io.BytesIO(btf))
-    return lzma.compress(tar.getvalue(), preset=9 | lzma.PRESET_EXTREME)
 
 
 def row(kernel: Kernel, package: Package, size: int, packed: int) -> str:

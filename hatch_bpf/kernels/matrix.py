@@ -287,6 +287,12 @@ def _split(pattern: Pattern) -> tuple[str, ...]:
     return (parts[0], parts[1], arch.name if arch else parts[2], parts[3])
 
 
+def matching(sources: Iterable[KernelSource], patterns: Iterable[str]) -> tuple[KernelSource, ...]:
+    """Those whose kernel matches one of the patterns. Raises `KernelError`."""
+    wanted = [_split(Pattern(text)) for text in patterns]
+    return tuple(source for source in sources if any(_matches(source.kernel, parts) for parts in wanted))
+
+
 def find_archived(archive: Archive, kernel: Kernel) -> KernelSource | None:
     """One kernel of an archive; None if it has none, which at a URL only reading it tells. Raises `KernelError`."""
     if isinstance(archive, ArchiveUrl):
