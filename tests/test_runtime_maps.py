@@ -305,6 +305,15 @@ def test_sizes_can_be_changed_before_the_load(skeleton: Any) -> None:
             assert skel.maps.recent.info().type == 1
 
 
+def test_a_map_can_be_left_out(skeleton: Any) -> None:
+    needs.root_bpf()
+    with skeleton.Mapkinds.open() as bpf:
+        assert bpf.maps.bloom.autocreate
+        bpf.maps.bloom.autocreate = False
+        with bpf.load() as skel, pytest.raises(errors.ClosedError, match="map bloom was not created"):
+            skel.maps.bloom.add(1)
+
+
 def test_pinning_and_reuse(skeleton: Any, tmp_path: Path) -> None:
     needs.root_bpf()
     if subprocess.run(["mount", "-t", "bpf", "bpf", str(tmp_path)], check=False).returncode:

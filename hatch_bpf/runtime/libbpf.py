@@ -234,6 +234,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_map__set_inner_map_fd": ("0.0.1", c_int, (_P, c_int)),
     "bpf_map__initial_value": ("0.5", _P, (_P, POINTER(c_size_t))),
     "bpf_map__set_initial_value": ("0.0.8", c_int, (_P, _P, c_size_t)),
+    "bpf_map__autocreate": ("0.8", c_bool, (_P,)),
     "bpf_map__set_autocreate": ("0.8", c_int, (_P, c_bool)),
     "bpf_map__reuse_fd": ("0.0.1", c_int, (_P, c_int)),
     "bpf_map__pin_path": ("0.5", _S, (_P,)),

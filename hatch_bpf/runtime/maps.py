@@ -128,6 +128,7 @@ class Map:
     ) -> None:
         self._libbpf = libbpf
         self._fd: int = shape.fd
+        self._is_closed = False
         self.name = name
         """Its name in C."""
         self.type: int = shape.type
@@ -144,6 +145,8 @@ class Map:
     @property
     def fd(self) -> int:
         """The map's file descriptor, which stays libbpf's. Raises `ClosedError` after the skeleton was closed."""
+        if self._fd < 0 and not self._is_closed:
+            raise ClosedError(f"map {self.name} was not created (autocreate is off)")
         if self._fd < 0:
             raise ClosedError(f"map {self.name}: the skeleton is closed")
         return self._fd
@@ -165,6 +168,7 @@ class Map:
         return f"<{type(self).__name__} {self.name}>"
 
     def _close(self) -> None:
+        self._is_closed = True
         self._fd = -1
 
     def _error(self, action: str) -> Exception:

@@ -274,6 +274,15 @@ class OpenedMap:
     def pin_path(self, value: Optional[str]) -> None:
         self._change("pin_path", None if value is None else os.fsencode(value))
 
+    @property
+    def autocreate(self) -> bool:
+        """Whether `load()` creates the map; old kernels lack some kinds. No loaded program may use it then."""
+        return bool(self._call("autocreate"))
+
+    @autocreate.setter
+    def autocreate(self, value: bool) -> None:
+        self._change("autocreate", value)
+
     def reuse(self, fd: int) -> None:
         """Use an existing map instead of creating one; `fd` stays the caller's."""
         if self._held.libbpf.bpf_map__reuse_fd(self._live(), fd):
