@@ -30,6 +30,7 @@ from hatch_bpf.btf.c_types import (
     TYPE_TAG,
     TYPEDEF,
     CTypes,
+    Layouts,
 )  # fmt: skip
 from hatch_bpf.btf.reader import Btf
 
@@ -95,6 +96,7 @@ class _Writer:
 
     def __init__(self, types: CTypes, *, limit: int) -> None:
         self._types = types
+        self._layouts = Layouts(types)
         self._left = limit
         """Characters that may still be written: types inside types can double the text with each step."""
         self._out: list[str] = []
@@ -217,7 +219,7 @@ class _Writer:
 
     def _composite(self, type_id: int, level: int, depth: int) -> str:
         """`struct name {...}` with its padding made explicit where C would have another."""
-        layouts = self._types.layouts
+        layouts = self._layouts
         indent = "\n" + "\t" * (level + 1)
         reference = self._keyword(type_id) if level else self._reference(type_id)
         # sorts it into the sets asked next
@@ -244,7 +246,7 @@ class _Writer:
         return lines
 
     def _padded_members(self, type_id: int, indent: str, level: int, depth: int) -> list[str]:
-        types, layouts = self._types, self._types.layouts
+        types, layouts = self._types, self._layouts
         is_struct, packed = types.kinds[type_id] == STRUCT, type_id in layouts.packed
         size, align = layouts[type_id]
         lines = []

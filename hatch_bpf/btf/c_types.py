@@ -58,7 +58,6 @@ class CTypes:
         """The kind of each type."""
         self.pointer_size = self._pointer_size(btf)
         self.names = Names(btf, whole=whole)
-        self.layouts = Layouts(self)
 
     def __len__(self) -> int:
         return len(self.kinds)
