@@ -132,6 +132,20 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(command=_min_core_btf)
 
     command = commands.add_parser(
+        "skeleton",
+        help="generate a skeleton, with the runtime it needs, for an object that is built already",
+        description="Write NAME_skel.py and a folder _bpf with the object and the runtime, ready to be imported.",
+    )
+    command.add_argument("object", metavar="OBJECT", type=Path, help="BPF object")
+    command.add_argument("--out", metavar="FOLDER", type=Path, default=Path(), help="package to write to (default: .)")
+    command.add_argument("--arch", help="architecture the object was compiled for (default: this machine's)")
+    command.add_argument(
+        "--event", metavar="MAP=STRUCT", action="append", default=[], help="what a ring or perf buffer carries"
+    )
+    command.add_argument("--type", metavar="TYPE", action="append", default=[], help="declare this type, too")
+    command.set_defaults(command=_skeleton)
+
+    command = commands.add_parser(
         "vmlinux-h",
         help="write a kernel's types as a C header",
         description="Write vmlinux.h, a kernel's types as a C header, to standard output or a file.",
@@ -153,7 +167,7 @@ def _build(options: argparse.Namespace) -> int:
 
     project = load_project(options.project.absolute())
     artifacts = build(project, notify=say, reuse=False)
-    tree.write(artifacts, root=project.root)
+    tree.write(artifacts.files, root=project.root)
     for file in artifacts.files:
         print(file.tree_path)
     return 0
@@ -271,6 +285,33 @@ def _min_core_btf(options: argparse.Namespace) -> int:
     for error in needs.errors:
         say(f"warning: libbpf will refuse a relocation on this kernel: {error}")
     write_whole(options.out, extract(kernel, needs))
+    return 0
+
+
+def _skeleton(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+    from pathlib import PurePosixPath
+
+    from hatch_bpf import tree
+    from hatch_bpf.compile import CompiledPackage
+    from hatch_bpf.config import parse_config
+    from hatch_bpf.layout import lay_out
+    from hatch_bpf.project import Package, ProgramSource
+
+    model = _read_object(options.object)
+    table = {
+        **({"archs": [options.arch]} if options.arch else {}),
+        "events": dict(event.partition("=")[::2] for event in options.event),
+        "types": options.type,
+    }
+    config = parse_config(table, key="skeleton", root=Path.cwd(), environ={})
+    source = ProgramSource(PurePosixPath(f"{model.name}.bpf.c"), PurePosixPath(), 0)
+    own = replace(model, path=source.object_name)
+    compiled = CompiledPackage({config.archs[0].name: (own,)}, inputs={}, compiler="")
+    files = lay_out(Package((source,)), compiled, {}, config, None, programs=[own])
+    tree.write(files, root=options.out.absolute())
+    for file in files:
+        print(options.out / file.tree_path)
     return 0
 
 

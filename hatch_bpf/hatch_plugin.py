@@ -51,7 +51,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
             for_sdist = self.target_name == "sdist"
             artifacts = build(project.without_host() if for_sdist else project, notify=self._notify)
             if version == "editable":
-                tree.write(artifacts, root=project.root)
+                tree.write(artifacts.files, root=project.root)
                 return
             tree.reject_leftovers(artifacts, project=project, goes_in=self.build_config.include_path)
             self._staged = tempfile.mkdtemp(prefix="hatch-bpf-")

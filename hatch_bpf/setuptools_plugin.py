@@ -54,7 +54,7 @@ class BuildBpf(Command):
             project = _project(self, Path.cwd(), os.environ)
             artifacts = pipeline.build(project, notify=_notify)
             if self.editable_mode:
-                tree.write(artifacts, root=project.root)
+                tree.write(artifacts.files, root=project.root)
                 return
             self.platform = artifacts.platform
             for file in artifacts.files:
@@ -89,7 +89,7 @@ class Sdist(sdist_command):
         super().make_release_tree(base_dir, files)
         try:
             project = _project(self, Path.cwd(), os.environ)
-            tree.write(pipeline.build(project.without_host(), notify=_notify), root=Path(base_dir))
+            tree.write(pipeline.build(project.without_host(), notify=_notify).files, root=Path(base_dir))
         except HatchBpfError as error:
             raise BaseError(f"hatch-bpf: {error}") from error
 

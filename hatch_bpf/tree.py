@@ -6,19 +6,19 @@ Input: `Artifacts`. Output: files beside the program sources. Only what hatch-bp
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.errors import OutputError
 from hatch_bpf.files import write_whole
-from hatch_bpf.layout import GENERATED
+from hatch_bpf.layout import GENERATED, Artifact
 from hatch_bpf.pipeline import Artifacts
 from hatch_bpf.project import Project
 
 
-def write(artifacts: Artifacts, *, root: Path) -> None:
+def write(files: Iterable[Artifact], *, root: Path) -> None:
     """Write every artifact, each whole or not at all, and remove what earlier builds left in the `_bpf` folders."""
-    targets = {root / file.tree_path: file.data for file in artifacts.files}
+    targets = {root / file.tree_path: file.data for file in files}
     folders = sorted({path.parent for path in targets if path.name == "__init__.py"})
     for path in targets:
         _refuse_foreign(path)

@@ -177,3 +177,17 @@ def test_what_an_unportable_program_does_to_a_build(tmp_path: Path, choice: str,
     assert done.returncode == status, done.stderr
     assert ("prog.on_switch fails on debian/13/x86_64/" in done.stderr) == (choice != "ignore")
     assert (tree_of(project) == before) == (status == 1)
+
+
+def test_a_skeleton_for_an_object_that_is_built_already(tmp_path: Path, program: Path) -> None:
+    out = tmp_path / "pkg"
+    done = run("skeleton", program, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert {"_bpf/x86_64/prog.bpf.o", "prog_skel.py", "_bpf/runtime/__init__.py"} <= set(tree_of(out))
+    ran = subprocess.run(
+        [sys.executable, "-c", "from pkg.prog_skel import Prog; print(Prog.__name__)"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ran.stdout, ran.stderr) == ("Prog\n", "")
+    assert "'nope'" in run("skeleton", program, "--out", out, "--type", "nope").stderr
+    assert "must be one of" in run("skeleton", program, "--out", out, "--arch", "vax").stderr
