@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test clean
+.PHONY: help demo test test-kernels clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -17,6 +17,11 @@ test:  ## check style and types, then run the tests
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(PYTHON) -m pytest
+
+test-kernels:  ## boot real kernels under qemu, and hold programs, the example and the verdicts against them
+	@tools/setup.sh lab $(VENV)
+	$(PYTHON) -m tests.kernels $(KERNELS)
+	$(PYTHON) -m tests.kernels.example $(KERNELS)
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build dist

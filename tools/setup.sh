@@ -1,6 +1,6 @@
 #!/bin/sh
-# Set up what `make demo` and `make test` need: system packages by the system's own package manager, then a virtual
-# environment. Usage: tools/setup.sh demo|test VENV. Says what it is about to do before it does it.
+# Set up what the targets of the Makefile need: system packages by the system's own package manager, then a virtual
+# environment. Usage: tools/setup.sh demo|test|lab VENV. Says what it is about to do before it does it.
 set -eu
 
 purpose=$1
@@ -24,11 +24,18 @@ if [ "$purpose" = test ]; then
 	need llvm has llvm-strip
 	need bpftool has bpftool
 	need libbpf-tools test -e /usr/sbin/runqslower
-	need qemu has qemu-system-x86_64
-	need busybox has busybox
+	need binutils has objdump
+	need cpio has cpio
 	need zstd has zstd
+	need lz4 has lz4
 	need xz has xz
 	need ip has ip
+fi
+if [ "$purpose" = lab ]; then
+	need qemu has qemu-system-x86_64
+	need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
+	need zstd has zstd
+	need lz4 has lz4
 fi
 
 package() { # package MANAGER WHAT: the package that WHAT is in
@@ -38,7 +45,6 @@ package() { # package MANAGER WHAT: the package that WHAT is in
 	apt:venv) echo python3 python3-venv ;;
 	apt:unshare) echo util-linux ;;
 	apt:qemu) echo qemu-system-x86 ;;
-	apt:busybox) echo busybox-static ;;
 	apt:xz) echo xz-utils ;;
 	apt:ip) echo iproute2 ;;
 	dnf:libbpf-headers) echo libbpf-devel kernel-headers ;;
@@ -51,7 +57,6 @@ package() { # package MANAGER WHAT: the package that WHAT is in
 	apk:venv) echo python3 py3-pip ;;
 	apk:unshare) echo util-linux-misc ;;
 	apk:qemu) echo qemu-system-x86_64 ;;
-	apk:busybox) echo busybox-static ;;
 	apk:ip) echo iproute2 ;;
 	*) echo "$2" ;;
 	esac
@@ -100,7 +105,7 @@ stamp="$venv/installed-for-$purpose"
 if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
 	echo "Installing hatch-bpf and what it needs into $venv"
 	extra="[cli]"
-	if [ "$purpose" = test ]; then extra="[cli,test]"; fi
+	if [ "$purpose" != demo ]; then extra="[cli,test]"; fi
 	"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extra"
 	touch "$stamp"
 fi
