@@ -1,7 +1,7 @@
 """The whole story on one terminal: build the example's wheel, install it alone, and watch it work in the kernel.
 
-Run by `make demo`. Input: this repository. Output: what is said on the way, exit status 0 when all of it worked, or when
-the last line says what this machine lacks for loading BPF.
+Run by `make demo`. Input: this repository. Output: what is said on the way; exit status 0 when all of it worked, or
+when the last line says what this machine lacks for loading BPF.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def what_lacks() -> str:
 @contextmanager
 def cgroup() -> Iterator[Path]:
     """A cgroup of our own, below the mounted cgroup v2 or below a mount of our own."""
-    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"]
+    mounted = [
+        line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"
+    ]
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-cgroup-") as folder:
         if not mounted:
             run("mount", "-t", "cgroup2", "none", folder)
@@ -109,7 +111,8 @@ def remove(group: Path) -> None:
     """A cgroup can be removed once the last of its processes is gone."""
     for _ in range(50):
         try:
-            return group.rmdir()
+            group.rmdir()
+            return
         except OSError:
             time.sleep(0.1)
     group.rmdir()
