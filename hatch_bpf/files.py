@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -17,7 +18,8 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         _replace(path, data)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+        remedy = "; make room there" if error.errno == errno.ENOSPC else ""
+        raise OutputError(f"{path} cannot be written: {error.strerror}{remedy}") from error
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -21,6 +21,7 @@ from hatchling.plugin import hookimpl
 from hatch_bpf import tree
 from hatch_bpf.config import parse_config
 from hatch_bpf.errors import HatchBpfError
+from hatch_bpf.files import write_whole
 from hatch_bpf.pipeline import build
 from hatch_bpf.project import Project, find_project
 
@@ -57,7 +58,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
             self._staged = tempfile.mkdtemp(prefix="hatch-bpf-")
             for number, file in enumerate(artifacts.files):
                 path = Path(self._staged, str(number))
-                path.write_bytes(file.data)
+                write_whole(path, file.data)
                 build_data["force_include"][str(path)] = str(file.tree_path if for_sdist else file.wheel_path)
             if not for_sdist:
                 build_data["tag"] = TAG.format(platform=artifacts.platform)

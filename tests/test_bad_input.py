@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import lzma
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests import needs
-from tests.projects import KERNELS, PROGRAM, make_project, pip_wheel, tree_of
+from tests.projects import KERNELS, PROGRAM, REPOSITORY, make_project, pip_wheel, tree_of
 from tests.test_toolchain import fake_clang
 
 X86 = 'archs = ["x86_64"]\n'
@@ -60,6 +63,37 @@ def test_libbpf_headers_missing(tmp_path: Path) -> None:
     said = refusal(project, prefix=("unshare", "--mount", "sh", "-c", hide, "sh"))
     assert said.startswith("src/demo/prog.bpf.c includes <bpf/bpf_core_read.h>, which is not on this system")
     assert "apt install libbpf-dev; Fedora: dnf install libbpf-devel; Alpine: apk add libbpf-dev" in said
+
+
+@pytest.mark.parametrize("what", ["staging folder", "source tree"])
+def test_a_full_disk(tmp_path: Path, what: str) -> None:
+    """A real file system that is too small, in a mount namespace of the build's own."""
+    needs.tool("clang")
+    needs.private_mounts()
+    if what == "staging folder":
+        small = tmp_path / "small"
+        small.mkdir()
+        full = 'mount -t tmpfs -o size=200k none "$0" && TMPDIR="$0" exec "$@"'
+        prefix = ("unshare", "--mount", "sh", "-c", full, str(small))
+        said = refusal(make_project(tmp_path / "p"), prefix=prefix)
+        assert said.startswith(f"{small}/hatch-bpf-")
+    else:
+        project = make_project(tmp_path / "p")
+        script = "import sys; from hatch_bpf.cli import main; sys.exit(main())"
+        full = 'mount -t tmpfs -o size=100k none "$0" && cp -r src pyproject.toml "$0" && cd "$0" && exec "$@"'
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", full, "/mnt", sys.executable, "-c", script, "build"],
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+        assert done.returncode == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        said = done.stderr.split("hatch-bpf: ", 1)[1]
+        assert said.startswith("/mnt/src/demo/")
+    assert "cannot be written: No space left on device; make room there" in said
 
 
 def test_compile_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 
 from hatch_bpf.errors import ConfigError, KernelError
 from hatch_bpf.kernels import download
-from hatch_bpf.kernels.archive import list_kernels, path_of
+from hatch_bpf.kernels.archive import list_kernels, pack, path_of
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import Matrix, Newest, Pattern, resolve
 from hatch_bpf.kernels.remote import ArchiveUrl, index_of, parse_archive, parse_index, render_index
@@ -26,6 +27,7 @@ from tests.archive_server import Server, serve
 from tests.projects import KERNELS as EXAMPLES
 from tests.projects import REPOSITORY, build_wheel, make_project, pip_wheel, tree_of, wheel_files
 from tests.test_bad_input import refusal
+from tests.test_cli import run
 from tests.test_config import parse
 
 OLD, NEW = "debian/12/x86_64/6.1.0-47-amd64", "debian/12/x86_64/6.1.0-50-amd64"
@@ -509,3 +511,33 @@ def test_bad_archives_through_pip(tmp_path: Path, server: Server) -> None:
     assert "start again: the download goes on where it stopped" in told
     told = refusal(make_project(tmp_path / "http" / "p", options=options.replace(server.url, "http://example.org")))
     assert "tool.hatch.build.hooks.bpf.btf-archive cannot be used" in told
+
+
+def test_another_file_than_the_lock_says_through_pip(tmp_path: Path) -> None:
+    needs.tool("clang")
+    release = "6.1.0-50-cloud-amd64"
+    served = tmp_path / "served/debian/12/x86_64"
+    served.mkdir(parents=True)
+    file = served / f"{release}.btf.tar.xz"
+    file.write_bytes((EXAMPLES / f"debian/12/x86_64/{file.name}").read_bytes())
+    with serve(tmp_path / "served") as server:
+        options = f'archs = ["x86_64"]\nbtf-archive = "{server.url}"\nkernels = ["debian/12/x86_64/{release}"]'
+        project = make_project(tmp_path / "p", options=options)
+        environment = {name: value for name, value in os.environ.items() if name != "BTFHUB_ARCHIVE"}
+        assert run("kernels", "lock", cwd=project, env=environment).returncode == 0
+        assert pip_wheel(project, tmp_path / "whole").returncode == 0
+        shutil.rmtree(tmp_path / "cache")
+        kernel = Kernel.parse(f"debian/12/x86_64/{release}")
+        file.write_bytes(pack(kernel_images.btf("task_struct"), kernel))
+        told = refusal(project)
+        assert f"{server.url}/{path_of(kernel)}: what was downloaded is of no use: {kernel}: the BTF in" in told
+        assert "is not the one that bpf-kernels.lock has" in told
+        # and with no server at all, the cache once filled is enough
+        file.write_bytes((EXAMPLES / f"debian/12/x86_64/{file.name}").read_bytes())
+        assert run("kernels", "verify", cwd=project, env=environment).returncode == 0
+    assert pip_wheel(project, tmp_path / "offline").returncode == 0
+    (offline,) = (tmp_path / "offline").glob("*.whl")
+    (whole,) = (tmp_path / "whole").glob("*.whl")
+    assert wheel_files(offline) == wheel_files(whole)
+    done = run("check", "--kernels", "http://example.org", cwd=project)
+    assert (done.returncode, "write https://" in done.stderr) == (2, True)
