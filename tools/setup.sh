@@ -13,7 +13,12 @@ need() { # need WHAT TEST...: note WHAT unless the test holds
 	"$@" >/dev/null 2>&1 || missing="$missing $what"
 }
 has() { PATH="$PATH:/usr/sbin:/sbin" command -v "$1"; }
-has_library() { ls /lib*/"$1"* /lib*/*/"$1"* /usr/lib*/"$1"* /usr/lib*/*/"$1"*; }
+has_library() {
+	for path in /lib*/"$1"* /lib*/*/"$1"* /usr/lib*/"$1"* /usr/lib*/*/"$1"*; do
+		if [ -e "$path" ]; then return 0; fi
+	done
+	return 1
+}
 
 need clang has clang
 need libbpf-headers test -e /usr/include/bpf/bpf_helpers.h
