@@ -407,7 +407,7 @@ def _fetch(url: str) -> None:
 
 
 def test_builds_at_the_same_time_download_once(server: Server) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     server.cut = lambda _, number: 50 if number == 0 else time.sleep(0.3)
     processes = [context.Process(target=_fetch, args=(server.url,)) for _ in range(3)]
     for process in processes:

@@ -11,11 +11,20 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Literal, assert_never
+from typing import Literal
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import MAGIC, MIN_HEADER, VERSION, VLEN_MASK, Btf
 from hatch_bpf.errors import BtfError
+
+if sys.version_info >= (3, 11):
+    from typing import assert_never
+else:
+    from typing import NoReturn
+
+    def assert_never(value: NoReturn) -> NoReturn:
+        """As typing's own."""
+        raise AssertionError(value)
 
 
 class BtfBuilder:
