@@ -107,7 +107,7 @@ if [ ! -x "$venv/bin/python" ]; then
 	python3 -m venv "$venv"
 fi
 stamp="$venv/installed-for-$purpose"
-if [ ! -e "$stamp" ] || [ pyproject.toml -nt "$stamp" ]; then
+if [ ! -e "$stamp" ] || [ -n "$(find pyproject.toml -newer "$stamp")" ]; then
 	echo "Installing hatch-bpf and what it needs into $venv"
 	extra="[cli]"
 	if [ "$purpose" != demo ]; then extra="[cli,test]"; fi
