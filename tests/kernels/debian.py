@@ -70,12 +70,15 @@ class Apt:
                 return path
         return self._download(self.find(kernel))
 
-    def fetch_modules(self, kernel: Kernel) -> Path:
-        """The package with the kernel's modules and configuration: the image's own, or one beside it."""
+    def fetch_beside(self, kernel: Kernel) -> tuple[Path, ...]:
+        """The packages with the kernel's modules and configuration: the image's own, or those that came out of it."""
         image = self.fetch(kernel)
         if not image.name.startswith("linux-binary-"):
-            return image
-        name = f"linux-modules-{kernel.release}"
+            return (image,)
+        return tuple(self._fetch_part(kernel, name) for name in ("linux-modules", "linux-base"))
+
+    def _fetch_part(self, kernel: Kernel, prefix: str) -> Path:
+        name = f"{prefix}-{kernel.release}"
         for path in sorted(self.packages.glob(f"{name}_*_{_debian_arch(kernel)}.deb")):
             return path
         return self._download(replace(self.find(kernel), name=name))

@@ -133,10 +133,10 @@ class Lab:
         with self._lock:
             return self._apt.fetch(kernel)
 
-    def modules(self, kernel: Kernel) -> Path:
-        """The Debian package that has the kernel's modules and its configuration."""
+    def beside(self, kernel: Kernel) -> tuple[Path, ...]:
+        """The Debian packages that have the kernel's modules and its configuration."""
         with self._lock:
-            return self._apt.fetch_modules(kernel)
+            return self._apt.fetch_beside(kernel)
 
     def _image(self, kernel: Kernel) -> bytes:
         """The kernel's vmlinuz."""

@@ -97,7 +97,7 @@ def _build(folder: Path) -> Built:
 
 def _run(lab: Lab, kernel: Kernel, hidden: bool, *, built: Built, suite: str) -> list[str]:
     """Do all exercises on a kernel; a line for each, with WRONG in it where something is not as it must be."""
-    own = dict(_of_package(lab.modules(kernel), kernel))
+    own = {name: node for package in lab.beside(kernel) for name, node in _of_package(package, kernel)}
     files = {**own, **cpio.tree(built.site, "site"), "exercises.py": cpio.file(project.EXERCISES.read_bytes())}
     command = COMMAND.format(modules=" ".join(MODULES))
     outcome = lab.run(kernel, command, files=files, suite=suite, hide_btf=hidden, timeout=MINUTES)
