@@ -134,7 +134,8 @@ FORMS = {
     "rpm": ("k.rpm", rpm({"./lib/modules/6.1.0-50-amd64/vmlinuz": MEMBER[1]}), ("debian", "12", "x86_64", "")),
     "tar": ("6.1.0-50-amd64.btf.tar.gz", gzip.compress(TAR), ("debian", "12", "x86_64", "")),
     "tar of another name": ("x", lzma.compress(TAR), ("debian", "12", "x86_64", "")),
-    "place": ("debian/12/amd64/6.1.0-50-amd64.btf", BTF, ("", "", "", "")),
+    "place": ("debian/12/amd64/6.1.0-50-amd64.btf.tar.xz", lzma.compress(TAR), ("", "", "", "")),
+    "name": ("vendor/v1/amd64/6.1.0-50-amd64.btf", BTF, ("debian", "12", "x86_64", "")),
 }  # fmt: skip
 
 
@@ -163,10 +164,12 @@ def test_add_every_form(tmp_path: Path, form: str) -> None:
         ("vmlinuz", "--arch"),
         ("deb", "--distro, --version, --arch"),
         ("tar", "--distro, --version, --arch"),
+        ("name", "--distro, --version, --arch"),
     ],
 )
 def test_what_a_file_does_not_say_is_asked_for(tmp_path: Path, form: str, missing: str) -> None:
     name, content, _ = FORMS[form]
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_bytes(content)
     told = refused("kernels", "add", tmp_path / name, "--archive", tmp_path / "new")
     assert "cannot be told from this file" in told

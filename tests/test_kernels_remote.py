@@ -278,6 +278,18 @@ def test_what_is_spoiled_in_the_cache_is_downloaded_anew(server: Server) -> None
     assert server.paths() == [file_of(NEW)] * 2
 
 
+def test_what_is_spoiled_in_the_cache_is_told_when_it_cannot_be_had_anew(server: Server) -> None:
+    (source,) = select(server, NEW).sources
+    source.read()
+    half = source.path.read_bytes()[:-20]
+    source.path.write_bytes(half)
+    server.answer = lambda *_: (503, {})
+    first, second = said(source.read).splitlines()
+    assert first == f"{source.path}: cut off in the middle of its xz data; get the file anew"
+    assert second.startswith(f"{server.url}{file_of(NEW)} cannot be downloaded: the server says 503")
+    assert source.path.read_bytes() == half
+
+
 def test_a_file_that_is_too_large(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (server.folder / "big").write_bytes(bytes(3 << 20))
     path = tmp_path / "big"

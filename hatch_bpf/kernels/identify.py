@@ -68,14 +68,14 @@ def identify(path: Path, found: KernelFile) -> Clues:
 
 
 def _of_place(path: Path, found: KernelFile) -> Clues:
-    """`distro/version/arch/release.btf.tar.xz`, or only the last of these."""
-    suffix = suffix_of(path.name)
-    if found.images or not suffix:
-        return Clues(release=found.member.removesuffix(".btf"))
-    release = path.name.removesuffix(suffix)
+    """`distro/version/arch/release.btf.tar.xz`: the whole name if it is packed as for an archive."""
+    if not found.member:
+        suffix = suffix_of(path.name)
+        return Clues(release=path.name.removesuffix(suffix) if suffix else "")
+    release = found.member.removesuffix(".btf")
     parts = path.absolute().parts
     arch = arches.by_machine(parts[-2])
-    if arch is None or len(parts) < 5:
+    if arch is None or len(parts) < 5 or path.name.removesuffix(suffix_of(path.name)) != release:
         return Clues(release=release)
     return Clues(parts[-4], parts[-3], arch.name, release)
 

@@ -114,10 +114,15 @@ class KernelSource:
         if self.path.exists():
             try:
                 return self._read()
-            except KernelError:
+            except KernelError as error:
                 # spoiled in the cache, or not yet what the lock wants
-                self.path.unlink(missing_ok=True)
-        self.fetch()
+                spoiled = f"{error}\n"
+        else:
+            spoiled = ""
+        try:
+            self.fetch()
+        except KernelError as error:
+            raise KernelError(f"{spoiled}{error}") from error
         try:
             return self._read()
         except KernelError as error:
