@@ -220,7 +220,12 @@ def test_real_packages() -> None:
     from tests.kernels.debian import Apt
 
     known = [entry.kernel for entry in list_kernels(EXAMPLES)]
-    there = {kernel: path for kernel in known for path in Apt().packages.glob(f"linux-*-{kernel.release}_*.deb")}
+    there = {
+        kernel: path
+        for kernel in known
+        for kind in ("image", "binary")
+        for path in Apt().packages.glob(f"linux-{kind}-{kernel.release}_*.deb")
+    }
     if not there:
         pytest.skip("the kernel lab has fetched none of the example's packages yet")
     for kernel, path in list(there.items())[: None if os.environ.get("HATCH_BPF_FULL") else 2]:
