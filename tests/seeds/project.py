@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from tests.projects import KERNELS, build_wheel, make_project
@@ -27,8 +26,11 @@ events = {{ {events} }}
 """
 
 
-def make_wheel(folder: Path, *, kernels: tuple[str, ...], env: Mapping[str, str] | None = None) -> Path:
-    """Build the wheel with the kernels of the example project that match, and `host` for this machine's."""
+def make_wheel(folder: Path, *, kernels: tuple[str, ...]) -> Path:
+    """Build the wheel with the kernels of the example project that match, and `host` for this machine's.
+
+    Where CLANG names a compiler, it is used: from clang 15 on, types.bpf.c matches types, too.
+    """
     options = OPTIONS.format(
         archive=KERNELS,
         kernels=", ".join(f'"{pattern}"' for pattern in kernels),
@@ -39,6 +41,7 @@ def make_wheel(folder: Path, *, kernels: tuple[str, ...], env: Mapping[str, str]
     (project / "src" / "demo").rename(project / "src" / "seeds")
     pyproject = project / "pyproject.toml"
     pyproject.write_text(pyproject.read_text().replace('name = "demo"', 'name = "seeds"'))
+    env = {name: os.environ[name] for name in ("CLANG",) if name in os.environ}
     return build_wheel(project, folder / "wheel", env=env)
 
 

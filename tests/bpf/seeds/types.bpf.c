@@ -26,6 +26,12 @@ struct hatch_bpf_never {
 	int field;
 } __attribute__((preserve_access_index));
 
+/* As every kernel has it. No char: whether it is signed differs since Linux 6.2, and matching takes it exactly. */
+struct task_struct___some {
+	pid_t pid;
+	unsigned int flags;
+} __attribute__((preserve_access_index));
+
 /* As no kernel has it: pid is no struct. */
 struct task_struct___other {
 	struct hatch_bpf_never pid;
@@ -129,8 +135,7 @@ int learn(void *ctx)
 
 #if __clang_major__ >= 15
 	facts.can_match = 1;
-	facts.task_matches = bpf_core_type_matches(struct task_struct___before_5_14) ||
-			     bpf_core_type_matches(struct task_struct);
+	facts.task_matches = bpf_core_type_matches(struct task_struct___some);
 	facts.other_matches = bpf_core_type_matches(struct task_struct___other);
 #endif
 	facts.count++;
