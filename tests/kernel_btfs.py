@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hatch_bpf.kernels.archive import list_kernels, read_archived
+from tests import needs
 
 FULL = os.environ.get("HATCH_BPF_FULL") == "1"
 """Run whole products of cases rather than samples."""
@@ -16,8 +17,8 @@ _EXAMPLE = Path(__file__).parents[1] / "example_project" / "kernels"
 
 def _files() -> dict[str, Path]:
     folders = [_EXAMPLE]
-    archive = Path(os.environ.get("BTFHUB_ARCHIVE", ""))
-    if os.environ.get("BTFHUB_ARCHIVE") and archive.is_dir():
+    archive = Path(needs.ARCHIVE)
+    if needs.ARCHIVE and archive.is_dir():
         folders.append(archive)
     return {str(entry.kernel): entry.path for folder in folders for entry in list_kernels(folder)}
 

@@ -112,7 +112,7 @@ def pip_wheel(
     """
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir", "wheel", *["-v"] * verbose]
     arguments = ["--no-build-isolation", "--no-deps", "--wheel-dir", str(out), str(project)]
-    environment = {name: value for name, value in os.environ.items() if name not in ("BTFHUB_ARCHIVE", "CLANG")}
+    environment = {name: value for name, value in os.environ.items() if name != "CLANG"}
     return subprocess.run(
         [*prefix, *command, *arguments],
         stdout=subprocess.PIPE,

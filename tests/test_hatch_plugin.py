@@ -49,7 +49,6 @@ def hatchling(project: Path, code: str) -> subprocess.CompletedProcess[str]:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        env={name: value for name, value in os.environ.items() if name != "BTFHUB_ARCHIVE"},
     )
 
 

@@ -42,7 +42,7 @@ def setuptools(project: Path, code: str, env: dict[str, str] | None = None) -> s
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        env={**{name: value for name, value in os.environ.items() if name != "BTFHUB_ARCHIVE"}, **(env or {})},
+        env={**os.environ, **(env or {})},
     )
 
 
