@@ -22,6 +22,7 @@ test-kernels:  ## boot real kernels under qemu, and hold programs, the example a
 	@tools/setup.sh lab $(VENV)
 	$(PYTHON) -m tests.kernels $(KERNELS)
 	$(PYTHON) -m tests.kernels.example $(KERNELS)
+	$(PYTHON) -m tests.kernels.seeds $(KERNELS)
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build dist

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from hatch_bpf.arch import build_machine
 from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel
@@ -52,12 +53,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     needs.tool("clang")
     needs.host_btf()
     folder = tmp_path_factory.mktemp("seeds")
-    wheel = project.make_wheel(folder, kernels=("debian/*/x86_64/*", "host"))
+    wheel = project.make_wheel(folder, kernels=("debian/*/*/*", "host"))
     return project.install(wheel, folder / "site")
 
 
 def path_of(site: Path, name: str) -> Path:
-    return site / "seeds" / "_bpf" / "x86_64" / f"{name}.bpf.o"
+    """An object for this machine."""
+    arch = build_machine()
+    assert arch is not None
+    return project.objects(site, arch.name)[name]
 
 
 def model(site: Path, name: str) -> ObjectModel:

@@ -38,6 +38,7 @@ if [ "$purpose" = test ]; then
 fi
 if [ "$purpose" = lab ]; then
 	need qemu has qemu-system-x86_64
+	need bpftool has bpftool
 	need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
 	need zstd has zstd
 	need lz4 has lz4

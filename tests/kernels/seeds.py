@@ -21,7 +21,7 @@ from typing import Any
 from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import HatchBpfError
-from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.identity import Kernel, natural
 from hatch_bpf.kernels.packages import deb_files
 from hatch_bpf.kernels.sources import read_btf
 from hatch_bpf.portability import Checker, KernelTypes
@@ -55,7 +55,7 @@ PROGRAMS = {
 MODULES = ("sch_ingress", "cls_bpf")
 """What Debian's kernels need for tc, in the order of loading."""
 COMMAND = """\
-for module in {modules}; do insmod $module.ko || export SEEDS_NO_TC=1; done
+for module in {modules}; do insmod $module.ko; done
 PYTHONPATH=site KCONFIG=config python3 exercises.py
 """
 MINUTES = 10 * 60
@@ -67,8 +67,12 @@ class Built:
     """The installed package, and what the build knows of it."""
 
     site: Path
-    models: Mapping[str, ObjectModel]
     clang: int
+
+    def models(self, arch: str) -> dict[str, ObjectModel]:
+        """The objects for an architecture, by the names of their sources."""
+        found = project.objects(self.site, arch)
+        return {name: read_object(path.read_bytes(), path=name) for name, path in found.items()}
 
 
 def main(arguments: list[str]) -> int:
@@ -89,10 +93,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _build(folder: Path) -> Built:
-    site = project.install(project.make_wheel(folder, kernels=("debian/*/x86_64/*",)), folder / "site")
-    objects = sorted((site / "seeds" / "_bpf" / "x86_64").glob("*.bpf.o"))
-    models = {path.name.removesuffix(".bpf.o"): read_object(path.read_bytes(), path=path.name) for path in objects}
-    return Built(site, models, find_toolchain().version[0])
+    site = project.install(project.make_wheel(folder, kernels=("debian/*/*/*",)), folder / "site")
+    return Built(site, find_toolchain().version[0])
 
 
 def _run(lab: Lab, kernel: Kernel, hidden: bool, *, built: Built, suite: str) -> list[str]:
@@ -109,11 +111,11 @@ def _run(lab: Lab, kernel: Kernel, hidden: bool, *, built: Built, suite: str) ->
     with tempfile.NamedTemporaryFile(suffix=".btf") as file:
         file.write(btf)
         file.flush()
-        found = _outside(Path(file.name), built, config=own["config"].content.decode(), hidden=hidden)
+        found = _outside(Path(file.name), built, kernel, config=own["config"].content.decode(), hidden=hidden)
     for exercise in exercises.EXERCISES:
         verdict = verdicts[PROGRAMS[exercise]]
         record = records.get(exercise, {"step": "nothing printed", "wrong": [], "found": {}})
-        wanted = _wanted(exercise, verdict, hidden)
+        wanted = _wanted(exercise, verdict, kernel, hidden)
         faults = list(record["wrong"])
         if record["step"] != wanted:
             faults.append(f"it should be: {wanted}; {record.get('error', '')}")
@@ -142,11 +144,11 @@ def _of_package(package: Path, kernel: Kernel) -> Iterator[tuple[str, cpio.Node]
 
 def _verdicts(built: Built, kernel: Kernel, btf: bytes) -> dict[tuple[str, str], ProgramVerdict]:
     types = KernelTypes(kernel, Btf(btf, source=str(kernel)))
-    report = Checker(list(built.models.values())).check(types)
-    return {(found.object.removesuffix(".bpf.o"), found.program): found for found in report.programs}
+    report = Checker(list(built.models(kernel.arch).values())).check(types)
+    return {(found.object, found.program): found for found in report.programs}
 
 
-def _wanted(exercise: str, verdict: ProgramVerdict, hidden: bool) -> str:
+def _wanted(exercise: str, verdict: ProgramVerdict, kernel: Kernel, hidden: bool) -> str:
     """What must become of an exercise, going by the verdict of the program that it is about."""
     if verdict.verdict is Verdict.FAILS:
         return "load"
@@ -155,13 +157,16 @@ def _wanted(exercise: str, verdict: ProgramVerdict, hidden: bool) -> str:
     # a wrong type id loads, and misleads
     if hidden and Kind.KERNEL_BTF in {reason.kind for reason in verdict.reasons}:
         return "load"
+    # arm64 has no ftrace direct calls before Linux 6.4, of which BTF tells nothing
+    if exercise == "tcprtt" and kernel.arch == "arm64" and natural(kernel.release) < natural("6.4"):
+        return "attach"
     return "right"
 
 
-def _outside(btf: Path, built: Built, *, config: str, hidden: bool) -> dict[str, dict[str, int]]:
+def _outside(btf: Path, built: Built, kernel: Kernel, *, config: str, hidden: bool) -> dict[str, dict[str, int]]:
     """What the exercises must have found that only bpftool and the package can tell."""
     hz = next(int(line.split("=")[1]) for line in config.splitlines() if line.startswith("CONFIG_HZ="))
-    path = built.site / "seeds" / "_bpf" / "x86_64" / "types.bpf.o"
+    path = project.objects(built.site, kernel.arch)["types"]
     wanted = {"utime": {"hz": hz}, "types": expected.facts(btf, path, clang=built.clang)}
     if not hidden:
         wanted["type_id"] = {"task_kernel_id": expected.task_id(btf)}

@@ -19,11 +19,13 @@ EVENTS = {
     "bits_events": "bits_event",
 }
 OPTIONS = """\
-archs = ["x86_64"]
+archs = ["x86_64", "arm64"]
 btf-archive = "{archive}"
 kernels = [{kernels}]
 events = {{ {events} }}
+on-unportable = "warn"
 """
+"""Warned of is thread.bpf.c on arm64, which has no such registers."""
 
 
 def make_wheel(folder: Path, *, kernels: tuple[str, ...]) -> Path:
@@ -43,6 +45,12 @@ def make_wheel(folder: Path, *, kernels: tuple[str, ...]) -> Path:
     pyproject.write_text(pyproject.read_text().replace('name = "demo"', 'name = "seeds"'))
     env = {name: os.environ[name] for name in ("CLANG",) if name in os.environ}
     return build_wheel(project, folder / "wheel", env=env)
+
+
+def objects(site: Path, arch: str) -> dict[str, Path]:
+    """The installed objects for an architecture, by the names of their sources."""
+    found = sorted((site / "seeds" / "_bpf" / arch).glob("*.bpf.o"))
+    return {path.name.removesuffix(".bpf.o"): path for path in found}
 
 
 def install(wheel: Path, folder: Path) -> Path:
