@@ -194,6 +194,7 @@ def _check(options: argparse.Namespace) -> int:
 def _check_project(options: argparse.Namespace) -> Report:
     from dataclasses import replace
 
+    from hatch_bpf import alternatives
     from hatch_bpf.compile import compile_package
     from hatch_bpf.fit import find_kernels, fit
     from hatch_bpf.verdicts import Report
@@ -207,10 +208,13 @@ def _check_project(options: argparse.Namespace) -> Report:
     # the lock is about the project's own kernels
     lock = None if options.kernels or options.match else project.lock
     matrix = find_kernels(config, say, lock=lock, progress=progress)
+    either = alternatives.Alternatives(config.alternatives, config.optional)
+    packages = [compile_package(package, project, os.environ).objects for package in project.packages]
+    alternatives.check([model for objects in packages for models in objects.values() for model in models], either)
     kernels: list[KernelReport] = []
-    for package in project.packages:
-        compiled = compile_package(package, project, os.environ)
-        kernels += fit(compiled.objects, matrix, minimizer=config.minimizer, notify=progress).report.kernels
+    for objects in packages:
+        fitted = fit(objects, matrix, minimizer=config.minimizer, notify=progress, alternatives=either)
+        kernels += fitted.report.kernels
     return Report(tuple(kernels))
 
 

@@ -53,6 +53,10 @@ class Config:
     """`link`: program sources that are linked into one object, under one skeleton, by the object's name."""
     events: Mapping[str, str]
     """`events`: the struct that a ring buffer or perf buffer carries, by the map's name."""
+    alternatives: Mapping[str, tuple[str, ...]]
+    """`alternatives`: programs, or ring and perf buffers, of which the first that a machine takes is used, by group."""
+    optional: tuple[str, ...]
+    """`optional`: programs that are left out where they can't be loaded."""
     types: tuple[str, ...]
     """`types`: more structs, unions and enums that the skeletons should declare."""
     minimizer: Minimizer
@@ -80,6 +84,7 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
     reader = _Reader(table, key)
     reader.reject_unknown(options.NAMES)
     archs = _archs(reader)
+    optional = reader.strings("optional")
     config = Config(
         programs=reader.strings("programs"),
         archs=archs,
@@ -89,6 +94,8 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
         vmlinux_h=_vmlinux_h(reader, archs),
         link=_link(reader),
         events=reader.string_table("events"),
+        alternatives=_alternatives(reader, optional),
+        optional=optional,
         types=reader.strings("types"),
         minimizer=cast(Minimizer, reader.choice("minimizer")),
         on_unportable=cast(OnUnportable, reader.choice("on-unportable")),
@@ -132,6 +139,24 @@ def _link(reader: _Reader) -> dict[str, tuple[PurePosixPath, ...]]:
         else:
             links[name] = parts
     return links
+
+
+def _alternatives(reader: _Reader, optional: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    inner = _Reader(reader.table_of("alternatives"), reader.at("alternatives"), reader.faults)
+    groups: dict[str, tuple[str, ...]] = {}
+    users = dict.fromkeys(optional, "")
+    for name in sorted(inner.table):
+        members = groups[name] = inner.strings(name)
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            inner.fault(name, "is the name of a group: letters, digits and _")
+        elif len(members) < 2:
+            inner.fault(name, f"must list two programs or buffers or more (got {len(members)})")
+        for i, member in enumerate(members):
+            other = users.setdefault(member, name)
+            if other != name or members.index(member) != i:
+                where = f"in {reader.at(f'alternatives.{other}' if other else 'optional')} already"
+                inner.fault(f"{name}[{i}]", f"is {where} (got {member!r})")
+    return groups
 
 
 def _libbpf(reader: _Reader, archs: Sequence[arch.Arch]) -> LibbpfSource:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_bpf import bpftool, min_core_btf
+from hatch_bpf.alternatives import NONE, Alternatives
 from hatch_bpf.bpf_object import ObjectModel
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.config import Config, Minimizer
@@ -64,11 +65,16 @@ def find_kernels(
 
 
 def fit(
-    objects: Mapping[str, Sequence[ObjectModel]], matrix: Matrix, *, minimizer: Minimizer, notify: Notify
+    objects: Mapping[str, Sequence[ObjectModel]],
+    matrix: Matrix,
+    *,
+    minimizer: Minimizer,
+    notify: Notify,
+    alternatives: Alternatives = NONE,
 ) -> Fitted:
     """Minimize every kernel's BTF for the objects of its architecture together, and check every program on it."""
     minimize = MINIMIZERS[minimizer]
-    checkers = {arch: Checker(of_arch) for arch, of_arch in objects.items()}
+    checkers = {arch: Checker(of_arch, alternatives) for arch, of_arch in objects.items()}
     minimized: dict[Kernel, bytes] = {}
     reports = []
     for number, source in enumerate(matrix.sources, 1):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf import __version__
+from hatch_bpf.alternatives import Alternatives, of_object
 from hatch_bpf.bpf_object import ObjectModel
 from hatch_bpf.bundle import Bundle
 from hatch_bpf.compile import CompiledPackage
@@ -114,10 +115,12 @@ def _skeleton(
 ) -> Artifact:
     own = next(iter(models.values()))
     # what another program has is not asked of this one; what none has, `generate` tells of
+    alternatives = Alternatives(config.alternatives, config.optional)
+    buffers = [buffers_of(model, of_object(model, alternatives)) for model in (own, *programs)]
     events = {
         name: type_name
         for name, type_name in config.events.items()
-        if name in buffers_of(own) or not any(name in buffers_of(program) for program in programs)
+        if name in buffers[0] or not any(name in of_program for of_program in buffers)
     }
     types = tuple(
         name for name in config.types if type_of(own, name) or not any(type_of(program, name) for program in programs)
@@ -130,6 +133,7 @@ def _skeleton(
         bpf_dir="/".join([".."] * source.depth + [BPF_DIR]),
         objects={arch: (f"{arch}/{model.path}", _sha256(model.elf)) for arch, model in models.items()},
         events=events,
+        alternatives=alternatives,
         types=types,
     )
     name = f"{source.name}_skel.py"

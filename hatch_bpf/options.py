@@ -93,6 +93,14 @@ OPTIONS = (
         "none: `bytes`",
         {"type": "object", "additionalProperties": _TEXT},
     ),
+    Option(
+        "alternatives",
+        "programs, or ring and perf buffers, of which the first that the machine takes is used, by a name for the "
+        'group: `{ on_close = ["fentry_close", "kprobe_close"] }`',
+        "none: all are loaded",
+        {"type": "object", "additionalProperties": {"type": "array", "items": _TEXT, "minItems": 2}},
+    ),
+    Option("optional", "programs that are left out where they can't be loaded", "none", _TEXTS),
     Option("types", "more structs, unions and enums for the skeletons to declare", "none", _TEXTS),
     Option(
         "minimizer",

@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hatch_bpf import prebuilt
+from hatch_bpf import alternatives, prebuilt
 from hatch_bpf.bundle import bundle
 from hatch_bpf.compile import CompiledPackage, compile_package
 from hatch_bpf.errors import PortabilityError
@@ -47,19 +47,26 @@ def build(
     """
     config = project.config
     bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
+    either = alternatives.Alternatives(config.alternatives, config.optional)
     built: list[tuple[Package, CompiledPackage, Mapping[Kernel, bytes]]] = []
     reports: list[Report] = []
+    compiled_packages: list[tuple[Package, CompiledPackage, prebuilt.Prebuilt | None]] = []
     for package in project.packages:
         earlier = prebuilt.find(package, project, notify) if reuse else None
         compiled = earlier.compiled if earlier else compile_package(package, project, environ)
+        compiled_packages.append((package, compiled, earlier))
+    programs = [
+        model for _, compiled, _ in compiled_packages for models in compiled.objects.values() for model in models
+    ]
+    alternatives.check(programs, either)
+    for package, compiled, earlier in compiled_packages:
         matrix = find_kernels(config, notify, lock=project.lock, only_host=earlier is not None)
-        fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, notify=notify)
+        fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, notify=notify, alternatives=either)
         minimized = {**(earlier.minimized if earlier else {}), **fitted.minimized}
         built.append((package, compiled, minimized))
         reports.append(fitted.report)
     report = Report(tuple(kernel for part in reports for kernel in part.kernels))
     judge(report, project, notify)
-    programs = [program for _, compiled, _ in built for objects in compiled.objects.values() for program in objects]
     files = [file for of_package in built for file in lay_out(*of_package, config, bundled, programs=programs)]
     in_order = tuple(sorted(files, key=lambda file: file.wheel_path))
     return Artifacts(in_order, bundled.platform if bundled else "any", report)

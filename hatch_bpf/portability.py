@@ -11,11 +11,12 @@ wording in `portability_reasons.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 from hatch_bpf import portability_reasons as because
 from hatch_bpf.abstract_values import NON_NULL, OPAQUE, Settable, Value
+from hatch_bpf.alternatives import NONE, Alternatives, of_object
 from hatch_bpf.bpf_object import INSN_SIZE, Function, MapDef, ObjectModel, Variable
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
@@ -29,7 +30,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.linked_program import LinkedProgram, RefersTo, link
 from hatch_bpf.reachability import Code, Exposure, Facts, Reach, analyse
 from hatch_bpf.sections import BTF_PREFIX, Target, parse_section
-from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Reason, Report, Weight, decide
+from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict, Weight, decide
 
 PROBE_READ_FALLBACKS = {112: 4, 113: 4, 114: 45, 115: 45}
 """probe_read_user, _kernel, _user_str and _kernel_str: libbpf calls probe_read and probe_read_str instead on kernels
@@ -50,17 +51,19 @@ class KernelTypes:
     """What is embedded for it; None to leave that out."""
 
 
-def check(objects: Sequence[ObjectModel], kernels: Iterable[KernelTypes]) -> Report:
+def check(
+    objects: Sequence[ObjectModel], kernels: Iterable[KernelTypes], *, alternatives: Alternatives = NONE
+) -> Report:
     """The verdict for every program on every kernel. Raises `ObjectError` for code that no compiler makes."""
-    checker = Checker(objects)
+    checker = Checker(objects, alternatives)
     return Report(tuple(checker.check(kernel) for kernel in kernels))
 
 
 class Checker:
     """Looks at objects once, and then at one kernel after another; what kernels have in common is worked out once."""
 
-    def __init__(self, objects: Sequence[ObjectModel]) -> None:
-        self._objects = [_ObjectChecker(obj) for obj in objects]
+    def __init__(self, objects: Sequence[ObjectModel], alternatives: Alternatives = NONE) -> None:
+        self._objects = [_ObjectChecker(obj, alternatives) for obj in objects]
 
     def check(self, kernel: KernelTypes) -> KernelReport:
         features = KernelFeatures(kernel.btf)
@@ -88,20 +91,52 @@ class _Outcome:
 class _ObjectChecker:
     """One object."""
 
-    def __init__(self, obj: ObjectModel) -> None:
+    def __init__(self, obj: ObjectModel, alternatives: Alternatives) -> None:
         self.obj = obj
+        self.alternatives = of_object(obj, alternatives)
         self.relos = obj.core_relos()
         self.sources = [because.source_of(obj, section, relo) for section, relo in self.relos]
         self.programs = [_ProgramChecker(self, program) for program in obj.programs]
 
     def check(
         self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
-    ) -> Iterator[ProgramVerdict]:
+    ) -> list[ProgramVerdict]:
         outcomes = self._outcomes(matcher, minimized)
-        shared = [*self._maps(features), *self._struct_ops(features), *self._ksyms(features), *self._kconfig]
+        maps = list(self._maps(features))
+        unmade = self._unmade(maps)
+        shared = [*self._struct_ops(features), *self._ksyms(features), *self._kconfig]
         externs = self._externs(kernel, features)
+        verdicts = []
         for program in self.programs:
-            yield program.check(features, outcomes, externs, shared)
+            own = [reason for name, reason in maps if name not in unmade and self._is_created(name, program)]
+            verdicts.append(program.check(features, outcomes, externs, [*own, *shared], unmade))
+        return [self._in_its_group(verdict, verdicts) for verdict in verdicts]
+
+    def _unmade(self, maps: Sequence[tuple[str, Reason]]) -> dict[str, Reason]:
+        """Maps that the kernel can't create, and another of their group stands in for, with the reasons."""
+        failing = {name: reason for name, reason in maps if reason.weight is Weight.FAILS}
+        return {
+            name: failing[name]
+            for group in self.alternatives.groups
+            if group.of_maps and not failing.keys() >= set(group.members)
+            for name in group.members
+            if name in failing
+        }
+
+    def _is_created(self, name: str, program: _ProgramChecker) -> bool:
+        """Whether a map is, where a program is loaded and the others in question are not."""
+        users = {other.program.name for other in self.programs if name in other.maps.values()}
+        return not users or program.program.name in users or not users <= self.alternatives.questionable
+
+    def _in_its_group(self, verdict: ProgramVerdict, verdicts: Sequence[ProgramVerdict]) -> ProgramVerdict:
+        group = self.alternatives.group_of(verdict.program)
+        if group is None or verdict.verdict is not Verdict.FAILS:
+            return replace(verdict, group=group.name if group else "")
+        by_name = {found.program: found.verdict for found in verdicts}
+        loading = [name for name in group.members if by_name[name] is not Verdict.FAILS]
+        stand_in = min(loading, key=lambda name: by_name[name] is not Verdict.LOADS, default="")
+        reasons = (*verdict.reasons, because.alternative(group.name, stand_in))
+        return replace(verdict, reasons=reasons, group=group.name, stand_in=stand_in)
 
     def _outcomes(self, matcher: Matcher, minimized: Matcher | None) -> list[_Outcome]:
         relos = [relo for _, relo in self.relos]
@@ -152,15 +187,15 @@ class _ObjectChecker:
             return _Outcome(resolution, True, tuple(reasons), because.size_differs(resolution, source))
         return _Outcome(resolution, False, tuple(reasons))
 
-    def _maps(self, features: KernelFeatures) -> Iterator[Reason]:
+    def _maps(self, features: KernelFeatures) -> Iterator[tuple[str, Reason]]:
         for definition in self.obj.maps:
             found: MapDef | None = definition
             while found is not None:
                 if features.map_types is not None and found.type not in features.map_types:
-                    yield because.map_type_missing(found)
+                    yield definition.name, because.map_type_missing(found)
                 found = found.inner
             if not _is_sized(definition):
-                yield because.map_unsized(definition)
+                yield definition.name, because.map_unsized(definition)
 
     def _struct_ops(self, features: KernelFeatures) -> Iterator[Reason]:
         for name in self._struct_ops_types:
@@ -251,6 +286,7 @@ class _ProgramChecker:
 
     def __init__(self, parent: _ObjectChecker, program: Function) -> None:
         self.obj = parent.obj
+        self.alternatives = parent.alternatives
         self.program = program
         self.section = parse_section(program.section)
         self.linked: LinkedProgram = link(parent.obj, program)
@@ -271,6 +307,11 @@ class _ProgramChecker:
         return Code(self.linked, FrozenData(self.obj, as_built=True).read)
 
     @cached_property
+    def maps(self) -> Mapping[int, str]:
+        """Slots that load a map -> the map's name."""
+        return {slot: r.name for slot, r in self.linked.references.items() if r.to is RefersTo.MAP}
+
+    @cached_property
     def _global_data(self) -> tuple[int, ...]:
         """Slots that load the address of a global variable or kconfig extern."""
         kinds = (RefersTo.DATA, RefersTo.KCONFIG)
@@ -282,25 +323,33 @@ class _ProgramChecker:
         outcomes: Sequence[_Outcome],
         externs: Mapping[str, Value],
         shared: Sequence[Reason],
+        unmade: Mapping[str, Reason],
     ) -> ProgramVerdict:
+        """`shared` are reasons that the object gives; maps that are `unmade` count where the program uses them."""
         reasons = [*because.for_section(self.program, self.section, features), *shared]
         for _, index in self.relos:
             reasons += outcomes[index].reasons
         if features.helpers is not None and FOR_EACH_MAP_ELEM not in features.helpers:
             called = dict.fromkeys(self.linked.functions[index].name for index in self.linked.addresses.values())
             reasons += map(because.callbacks_missing, called)
-        reasons += self._code_reasons(features, outcomes, externs)
-        is_optional = not self.program.autoload
+        reasons += self._code_reasons(features, outcomes, externs, unmade)
+        is_declared = self.program.name in self.alternatives.optional
+        in_group = self.alternatives.group_of(self.program.name) is not None
+        is_optional = is_declared or not (self.program.autoload or in_group)
         if is_optional:
-            reasons.append(because.optional(self.program))
+            reasons.append(because.optional(self.program, is_declared=is_declared))
         verdict, ordered = decide(reasons)
         return ProgramVerdict(self.obj.path, self.program.name, verdict, ordered, is_optional)
 
     def _code_reasons(
-        self, features: KernelFeatures, outcomes: Sequence[_Outcome], externs: Mapping[str, Value]
+        self,
+        features: KernelFeatures,
+        outcomes: Sequence[_Outcome],
+        externs: Mapping[str, Value],
+        unmade: Mapping[str, Reason],
     ) -> Iterator[Reason]:
         """What the kernel's verifier will say of the instructions it comes to."""
-        hazards = self._hazards(features, outcomes)
+        hazards = self._hazards(features, outcomes, unmade)
         type_ids = [
             (slot, index)
             for slot, index in self.relos
@@ -337,9 +386,14 @@ class _ProgramChecker:
                 is_guarded=_is_less(ideal.hazards.get(slot), exposure),
             )
 
-    def _hazards(self, features: KernelFeatures, outcomes: Sequence[_Outcome]) -> dict[int, Reason]:
+    def _hazards(
+        self, features: KernelFeatures, outcomes: Sequence[_Outcome], unmade: Mapping[str, Reason]
+    ) -> dict[int, Reason]:
         """Slots that the verifier refuses, and why."""
         hazards: dict[int, Reason] = {}
+        for slot, name in self.maps.items():
+            if name in unmade:
+                hazards[slot] = replace(unmade[name], source=self._source(slot))
         for slot, index in self.relos:
             poison = outcomes[index].poison
             if outcomes[index].is_poisoned and poison is not None:

@@ -172,9 +172,17 @@ def global_data_missing(source: str) -> Reason:
     return Reason(Kind.GLOBAL_DATA_MISSING, Weight.NOTE, what, "keep the value in an array map", source)
 
 
-def optional(program: Function) -> Reason:
+def optional(program: Function, *, is_declared: bool) -> Reason:
     what = f'SEC("{program.section}") is optional: not loaded unless the application asks for it'
+    if is_declared:
+        what = "it is optional: left out where it can't be loaded"
     return Reason(Kind.OPTIONAL, Weight.NOTE, what)
+
+
+def alternative(group: str, stand_in: str) -> Reason:
+    """Of a program that fails."""
+    what = f"{stand_in} of the group {group} stands in for it" if stand_in else f"no other of the group {group} loads"
+    return Reason(Kind.ALTERNATIVE, Weight.NOTE, what)
 
 
 def reached(

@@ -74,17 +74,20 @@ def render_summary(report: Report) -> str:
     told = [f"{count} {verdict.value}" for verdict, count in counts.items() if count]
     kernels = _count(len(report.kernels), "kernel")
     line = f"{_count(len(pairs), 'pair')} of a program and one of {kernels}: {', '.join(told) or 'none'}"
-    return f"{line} ({optional} of them optional)\n" if optional else f"{line}\n"
+    spared = sum(bool(program.stand_in) for program in pairs)
+    needless = [f"{optional} of them optional"] * bool(optional) + [f"{spared} with an alternative"] * bool(spared)
+    return f"{line} ({', '.join(needless)})\n" if needless else f"{line}\n"
 
 
 def render_failures(report: Report) -> str:
-    """What stops a build: for every program that fails and isn't optional, where, why, and what to do."""
+    """What stops a build: for every program that fails and has to load, where, why, and what to do."""
     lines = []
     for group in _groups(report.kernels):
         for program in group.programs:
             if not program.breaks_build:
                 continue
-            lines.append(f"{_name(program)} fails on {', '.join(map(str, group.kernels))}:")
+            others = f", like the others of {program.group}," if program.group else ""
+            lines.append(f"{_name(program)}{others} fails on {', '.join(map(str, group.kernels))}:")
             lines += [f"  {line}" for line in _reason_lines(program.reasons, group.kernels, heaviest_only=True)]
     return "\n".join(lines) + "\n" if lines else ""
 
@@ -94,6 +97,9 @@ def _program_json(program: ProgramVerdict, kernel: Kernel) -> dict[str, object]:
         "object": program.object,
         "program": program.program,
         "verdict": program.verdict.value,
+        **({"optional": True} if program.is_optional else {}),
+        **({"group": program.group} if program.group else {}),
+        **({"stand_in": program.stand_in} if program.stand_in else {}),
         "reasons": [
             {"kind": reason.kind.value, "message": reason.message_for(str(kernel)), "source": reason.source}
             for reason in program.reasons
@@ -140,9 +146,13 @@ def _name(program: ProgramVerdict) -> str:
     return f"{file_stem(program.object)}.{program.program}"
 
 
+def _role(program: ProgramVerdict) -> str:
+    return " (optional)" if program.is_optional else f" (one of {program.group})" if program.group else ""
+
+
 def _table(groups: Sequence[_Group], *, width: int, colour: bool) -> str:
     """Programs down, groups across; in pieces if there are more groups than fit."""
-    names = [_name(program) + (" (optional)" if program.is_optional else "") for program in groups[0].programs]
+    names = [_name(program) + _role(program) for program in groups[0].programs]
     left = max(len("program"), *map(len, names))
     words = {verdict: verdict.value for verdict in Verdict}
     column = max(len(words[program.verdict]) for group in groups for program in group.programs)

@@ -121,6 +121,9 @@ class Column:
     path: str
     program: str
     is_optional: bool
+    group: str
+    """Of alternatives, that it is in; empty for none."""
+    breaks_build: bool
     counts: tuple[Count, ...]
     findings: tuple[Finding, ...]
 
@@ -230,12 +233,14 @@ def _describe(
     for number, key in enumerate(keys, 1):
         shared: dict[tuple[Verdict, tuple[Reason, ...]], list[Kernel]] = {}
         verdicts = []
-        is_optional = False
+        is_optional = breaks_build = False
+        group = ""
         for kernel, programs in outcomes.items():
             if (found := programs.get(key)) is None:
                 continue
             verdicts.append(found.verdict)
-            is_optional = found.is_optional
+            is_optional, group = found.is_optional, found.group
+            breaks_build = breaks_build or found.breaks_build
             if found.reasons:
                 shared.setdefault((found.verdict, found.reasons), []).append(kernel)
         findings = []
@@ -244,7 +249,19 @@ def _describe(
             ranges = tuple(_ranges(kernels, position))
             findings.append(Finding(name, verdict, tuple(_told(reasons)), len(kernels), ranges))
         counts = _counts(verdicts)
-        columns.append(Column(f"p{number}", file_stem(key[0]), key[0], key[1], is_optional, counts, tuple(findings)))
+        columns.append(
+            Column(
+                f"p{number}",
+                file_stem(key[0]),
+                key[0],
+                key[1],
+                is_optional,
+                group,
+                breaks_build,
+                counts,
+                tuple(findings),
+            )
+        )
     return tuple(columns), ids
 
 
@@ -299,14 +316,17 @@ def _severity(verdict: Verdict) -> int:
 
 
 def _headline(columns: Sequence[Column]) -> str:
-    failing = sum(bool(column.counts[0].number) and not column.is_optional for column in columns)
+    failing = sum(column.breaks_build for column in columns)
     if failing:
         return f"{failing} {'program fails' if failing == 1 else 'programs fail'} on at least one kernel"
     clean = all(count.verdict is Verdict.LOADS for column in columns for count in column.counts if count.number)
     if clean:
         return "Every program loads on every kernel"
-    only_optional = any(column.counts[0].number for column in columns)
-    return "No program fails on any kernel but optional ones" if only_optional else "No program fails on any kernel"
+    needless = [column for column in columns if column.counts[0].number]
+    if not needless:
+        return "No program fails on any kernel"
+    others = "" if all(column.is_optional for column in needless) else " and those that another stands in for"
+    return f"No program fails on any kernel but optional ones{others}"
 
 
 def _told(reasons: Iterable[Reason]) -> Iterable[Told]:

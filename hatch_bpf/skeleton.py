@@ -21,6 +21,7 @@ import jinja2
 
 import hatch_bpf
 from hatch_bpf import templating
+from hatch_bpf.alternatives import NONE, Alternatives, OfObject, of_object, users_of_maps
 from hatch_bpf.arch import ARCHES
 from hatch_bpf.bpf_object import Function, MapDef, ObjectModel
 from hatch_bpf.btf import types as t
@@ -47,7 +48,8 @@ class SkeletonOptions:
     objects: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Architecture -> the object's file name relative to `bpf_dir`, and its sha256."""
     events: Mapping[str, str] = field(default_factory=dict)
-    """Ring or perf buffer -> name of its events' type."""
+    """Ring or perf buffer, or group of them -> name of its events' type."""
+    alternatives: Alternatives = NONE
     types: tuple[str, ...] = ()
     """Further types to declare, by name."""
 
@@ -65,6 +67,20 @@ class MapDecl:
     key: str
     """Codec expression, or empty."""
     value: str
+    users: tuple[str, ...]
+    """Programs that refer to it, where some may be left out."""
+
+
+@dataclass(frozen=True)
+class GroupDecl:
+    """A group of alternatives, as the template needs it."""
+
+    name: str
+    attribute: str
+    members: tuple[str, ...]
+    of_maps: bool
+    annotation: str
+    """What the members have in common: `_bpf.EventSource[event]`."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,8 @@ class Declarations:
     sections: tuple[SectionDecl, ...]
     maps: tuple[MapDecl, ...]
     programs: tuple[ProgramDecl, ...]
+    groups: tuple[GroupDecl, ...]
+    optional: tuple[str, ...]
 
 
 def class_name(stem: str) -> str:
@@ -107,7 +125,10 @@ def generate(models: Mapping[str, ObjectModel], *, options: SkeletonOptions) -> 
     """The skeleton of one program source. `models` go by architecture. Raises `SkeletonError`."""
     if not models:
         raise SkeletonError(f"{options.source}: there is no object to make a skeleton of")
-    by_arch = {arch: _declare(models[arch], options) for arch in sorted(models)}
+    users = {}
+    if any(of_object(model, options.alternatives) for model in models.values()):
+        users = users_of_maps(models.values())
+    by_arch = {arch: _declare(models[arch], options, users) for arch in sorted(models)}
     first, *others = by_arch
     for other in others:
         _compare(options.source, first, by_arch[first], other, by_arch[other])
@@ -157,17 +178,20 @@ _PARTS = ("", "Opened", "Loaded", "Maps", "OpenedMaps", "Programs", "OpenedProgr
 """Endings of the classes a skeleton declares next to the C types."""
 
 
-def _declare(model: ObjectModel, options: SkeletonOptions) -> Declarations:
+def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, tuple[str, ...]]) -> Declarations:
     names = Names(reserved=RESERVED_TYPES | {f"{options.class_name}{part}" for part in _PARTS})
     sections = [section for section in model.data_sections if any(map(_is_public, section.variables))]
     section_names = {section.name: names.take(f"{options.class_name}{_camel(section.name)}") for section in sections}
     types = TypeDecls(model.btf, names, where=model.path)
     try:
-        events = _events(model, options, types)
+        alternatives = of_object(model, options.alternatives)
+        events = _events(model, options, alternatives, types)
         extra = [types.codec(_find_type(model, name, "types")) for name in options.types]
         del extra  # declaring them is what asking for their codecs does
         map_names = Names()
-        maps = tuple(_map(definition, map_names, types, events) for definition in model.maps)
+        maps = tuple(
+            _map(definition, map_names, types, events, users.get(definition.name, ())) for definition in model.maps
+        )
         section_attributes = Names(reserved=_LOADED_ATTRIBUTES)
         declared = tuple(
             SectionDecl(
@@ -194,10 +218,38 @@ def _declare(model: ObjectModel, options: SkeletonOptions) -> Declarations:
         )
         for program in model.programs
     )
-    return Declarations(types.declared(), declared, maps, programs)
+    groups = _groups(alternatives, events, options, map_names=map_names, program_names=program_names)
+    return Declarations(types.declared(), declared, maps, programs, groups, alternatives.optional)
 
 
-_LOADED_ATTRIBUTES = frozenset({"maps", "programs", "btf", "links", "attach", "close", "load", "open", "run"})
+def _groups(
+    alternatives: OfObject,
+    events: Mapping[str, Codec],
+    options: SkeletonOptions,
+    *,
+    map_names: Names,
+    program_names: Names,
+) -> tuple[GroupDecl, ...]:
+    groups = []
+    for group in alternatives.groups:
+        annotation = "_bpf.Program"
+        if group.of_maps:
+            carried = {name: events[name].python if name in events else "bytes" for name in group.members}
+            if len(set(carried.values())) > 1:
+                told = ", ".join(f"{name} {event}" for name, event in carried.items())
+                raise SkeletonError(
+                    f"{options.source}: alternatives.{group.name}: its buffers carry different events ({told}): "
+                    f"name the group, instead of them, in the option events"
+                )
+            annotation = f"_bpf.EventSource[{carried[group.members[0]]}]"
+        attribute = (map_names if group.of_maps else program_names).take(group.name)
+        groups.append(GroupDecl(group.name, attribute, group.members, group.of_maps, annotation))
+    return tuple(groups)
+
+
+_LOADED_ATTRIBUTES = frozenset(
+    {"maps", "programs", "btf", "links", "attach", "close", "load", "open", "run", "choices", "explain"}
+)
 
 
 def _is_public(variable: Any) -> bool:
@@ -216,7 +268,9 @@ def _has_core_relos(model: ObjectModel, program: Function) -> bool:
     return any(program.offset <= relo.insn_off < end for relo in model.ext.core_relos.get(program.section, ()))
 
 
-def _map(definition: MapDef, names: Names, types: TypeDecls, events: Mapping[str, Codec]) -> MapDecl:
+def _map(
+    definition: MapDef, names: Names, types: TypeDecls, events: Mapping[str, Codec], users: tuple[str, ...]
+) -> MapDecl:
     cls, parameters = _MAP_CLASSES.get(definition.type, ("Map", ""))
     key = _sized(types, definition.key_type_id, definition.key_size)
     value = _sized(types, definition.value_type_id, definition.value_size)
@@ -232,6 +286,7 @@ def _map(definition: MapDef, names: Names, types: TypeDecls, events: Mapping[str
         annotation=annotation,
         key=key.expression if "k" in parameters else "",
         value=event.expression if event else value.expression if "v" in parameters else "",
+        users=users,
     )
 
 
@@ -239,19 +294,21 @@ def _sized(types: TypeDecls, type_id: int, size: int) -> Codec:
     return types.codec(type_id) if type_id else bytes_codec(size)
 
 
-def buffers_of(model: ObjectModel) -> frozenset[str]:
-    """Names of an object's ring and perf buffers: what `events` can name."""
-    return frozenset(m.name for m in model.maps if "e" in _MAP_CLASSES.get(m.type, ("", ""))[1])
+def buffers_of(model: ObjectModel, alternatives: OfObject) -> dict[str, tuple[str, ...]]:
+    """What `events` can name: an object's ring and perf buffers, and groups of them, with the maps that are meant."""
+    buffers = {m.name: (m.name,) for m in model.maps if "e" in _MAP_CLASSES.get(m.type, ("", ""))[1]}
+    return buffers | {group.name: group.members for group in alternatives.groups if group.of_maps}
 
 
-def _events(model: ObjectModel, options: SkeletonOptions, types: TypeDecls) -> dict[str, Codec]:
-    buffers = buffers_of(model)
-    events = {}
+def _events(model: ObjectModel, options: SkeletonOptions, alternatives: OfObject, types: TypeDecls) -> dict[str, Codec]:
+    buffers = buffers_of(model, alternatives)
+    events: dict[str, Codec] = {}
     for name, type_name in sorted(options.events.items()):
         if name not in buffers:
             there = f"its ring and perf buffers are {', '.join(sorted(buffers))}" if buffers else "it has none"
             raise SkeletonError(f"{options.source}: events.{name}: no ring or perf buffer of that name; {there}")
-        events[name] = types.codec(_find_type(model, type_name, f"events.{name}"))
+        codec = types.codec(_find_type(model, type_name, f"events.{name}"))
+        events.update(dict.fromkeys(buffers[name], codec))
     return events
 
 
@@ -302,6 +359,10 @@ def _render(declarations: Declarations, options: SkeletonOptions, name: str, *, 
         maps=declarations.maps,
         programs=declarations.programs,
         sections=declarations.sections,
+        map_groups=[group for group in declarations.groups if group.of_maps],
+        program_groups=[group for group in declarations.groups if not group.of_maps],
+        groups=declarations.groups,
+        optional=declarations.optional,
     )
     try:
         ast.parse(text)
@@ -356,7 +417,7 @@ def _template() -> jinja2.Template:
 def _compare(source: str, arch: str, one: Declarations, other_arch: str, other: Declarations) -> None:
     if one == other:
         return
-    for what in ("types", "sections", "maps", "programs"):
+    for what in ("types", "sections", "maps", "programs", "groups"):
         mine, theirs = getattr(one, what), getattr(other, what)
         if mine == theirs:
             continue
@@ -372,7 +433,7 @@ def _compare(source: str, arch: str, one: Declarations, other_arch: str, other: 
 
 
 def _difference(what: str, name: str, one: Any, other: Any) -> str:
-    single = {"types": "type", "sections": "section", "maps": "map", "programs": "program"}[what]
+    single = {"types": "type", "sections": "section", "maps": "map", "programs": "program", "groups": "group"}[what]
     if one is None or other is None:
         return f"{single} {name} is not declared both"
     if what == "sections":

@@ -82,7 +82,9 @@ class Kind(Enum):
     KERNEL_BTF = "kernel-btf"
     """The kind of program, or an extern of its object, needs the kernel's own BTF."""
     OPTIONAL = "optional"
-    """SEC("?..."): not loaded unless the application asks for it, so it fails no build."""
+    """SEC("?...") or the option `optional`: it may be left out of the load, so it fails no build."""
+    ALTERNATIVE = "alternative"
+    """It is one of a group of which the first that loads is used: what becomes of the others."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,15 @@ class ProgramVerdict:
     reasons: tuple[Reason, ...]
     """The heaviest first."""
     is_optional: bool = False
-    """SEC("?...")"""
+    """SEC("?..."), or named in the option `optional`."""
+    group: str = ""
+    """The group of alternatives it is in; empty for none."""
+    stand_in: str = ""
+    """Where it fails, the member of its group that is used instead; empty where none can be."""
 
     @property
     def breaks_build(self) -> bool:
-        return self.verdict is Verdict.FAILS and not self.is_optional
+        return self.verdict is Verdict.FAILS and not self.is_optional and not self.stand_in
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,7 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """1 if a program that isn't optional fails on some kernel."""
+        """1 if a program that isn't optional fails on some kernel, and nothing stands in for it."""
         return int(any(program.breaks_build for kernel in self.kernels for program in kernel.programs))
 
 

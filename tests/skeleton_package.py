@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import hatch_bpf.runtime
+from hatch_bpf.alternatives import NONE, Alternatives
 from hatch_bpf.arch import build_machine
 from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.skeleton import SkeletonOptions, class_name, generate
@@ -87,6 +88,7 @@ def skeleton_text(
     *,
     events: Mapping[str, str] | None = None,
     types: tuple[str, ...] = (),
+    alternatives: Alternatives = NONE,
     runtime: str = "._bpf.runtime",
     bpf_dir: str = "_bpf",
 ) -> str:
@@ -104,15 +106,28 @@ def skeleton_text(
         objects={arch.name: (f"{arch.name}/{built.name}", hashlib.sha256(data).hexdigest())},
         events=events or {},
         types=types,
+        alternatives=alternatives,
     )
     return generate({arch.name: read_object(data, path=built.name)}, options=options)
 
 
 def load_skeleton(
-    name: str, folder: Path, *, events: Mapping[str, str] | None = None, types: tuple[str, ...] = ()
+    name: str,
+    folder: Path,
+    *,
+    events: Mapping[str, str] | None = None,
+    types: tuple[str, ...] = (),
+    alternatives: Alternatives = NONE,
 ) -> ModuleType:
     """The skeleton of tests/bpf/NAME.bpf.c in this process, over the runtime in the repository."""
-    text = skeleton_text(BPF / f"{name}.bpf.c", folder, events=events, types=types, runtime="hatch_bpf.runtime")
+    text = skeleton_text(
+        BPF / f"{name}.bpf.c",
+        folder,
+        events=events,
+        types=types,
+        alternatives=alternatives,
+        runtime="hatch_bpf.runtime",
+    )
     (folder / "_bpf" / "kernels.json").write_text('{"format": 1, "kernels": {}}')
     return import_skeleton(f"{name}_skel", text, folder)
 

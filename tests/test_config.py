@@ -38,6 +38,8 @@ def test_an_empty_table_means_the_defaults() -> None:
         vmlinux_h={},
         link={},
         events={},
+        alternatives={},
+        optional=(),
         types=(),
         minimizer="builtin",
         on_unportable="error",
@@ -109,8 +111,8 @@ def test_all_faults_are_told_at_once_each_with_its_path() -> None:
 
 def test_an_unknown_key_gets_a_suggestion_where_one_is_near() -> None:
     options = (
-        "programs, archs, btf-archive, kernels, cflags, vmlinux-h, link, events, types, minimizer, on-unportable, "
-        "libbpf"
+        "programs, archs, btf-archive, kernels, cflags, vmlinux-h, link, events, alternatives, optional, types, "
+        "minimizer, on-unportable, libbpf"
     )
     assert faults(kernel=[]) == [
         f"tool.hatch-bpf.kernel is not an option, did you mean 'kernels'?; the options are {options}"
@@ -156,6 +158,24 @@ def test_libbpf_is_bundled_for_the_build_machine_alone() -> None:
         "tool.hatch-bpf.libbpf can be 'bundle' only where archs is the build machine's alone, whose libbpf.so it is "
         f"({machine.name}): leave archs out, and build a wheel on each architecture"
     ]
+
+
+def test_alternatives_are_groups_of_their_own() -> None:
+    assert parse(alternatives={"b": ["x", "y"], "a": ["v", "w"]}, optional=["z"]).alternatives == {
+        "a": ("v", "w"),
+        "b": ("x", "y"),
+    }
+    assert faults(
+        alternatives={"a b": ["x", "y"], "b": ["z"], "c": ["q", "q"], "d": ["x", "p"], "e": ["o", 3]}, optional=["o"]
+    ) == [
+        "tool.hatch-bpf.alternatives.a b is the name of a group: letters, digits and _",
+        "tool.hatch-bpf.alternatives.b must list two programs or buffers or more (got 1)",
+        "tool.hatch-bpf.alternatives.c[1] is in tool.hatch-bpf.alternatives.c already (got 'q')",
+        "tool.hatch-bpf.alternatives.d[0] is in tool.hatch-bpf.alternatives.a b already (got 'x')",
+        "tool.hatch-bpf.alternatives.e[1] must be a string that is not empty (got 3)",
+        "tool.hatch-bpf.alternatives.e[0] is in tool.hatch-bpf.optional already (got 'o')",
+    ]
+    assert faults(alternatives=["x"]) == ["tool.hatch-bpf.alternatives must be a table (got ['x'])"]
 
 
 def test_links_name_their_sources() -> None:

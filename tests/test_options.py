@@ -28,6 +28,8 @@ cflags = ["-DX"]
 vmlinux-h = "host"
 link = { both = ["a.bpf.c", "b.bpf.c"] }
 events = { ring = "event" }
+alternatives = { group = ["first", "second"] }
+optional = ["program"]
 types = ["point"]
 minimizer = "bpftool"
 on-unportable = "warn"
@@ -76,6 +78,9 @@ def test_every_option_is_in_the_good_table() -> None:
         'on-unportable = "maybe"',
         'libbpf = "none"',
         "kernel = []",
+        'alternatives = { one = ["a"] }',
+        "optional = [1]",
+        "optional = [[]]",
         'link = { one = ["a.bpf.c"] }',
     ],
 )

@@ -3,6 +3,7 @@
 It drives libbpf through ctypes. Generated code declares, what is here behaves. Start reading in `skeleton.py`.
 """
 
+from .alternatives import Choice, Refusal
 from .errors import (
     ArchitectureError,
     AttachError,
@@ -40,7 +41,7 @@ from .perfbuf import PerfBuffer
 from .programs import Program, Programs, TestRun
 from .ringbuf import EventSource, RingBuffer, wait
 from .skeleton import Loaded, Opened, OpenedMap, OpenedProgram, Skeleton
-from .spec import MapSpec, ObjectSpec, ProgramSpec, SectionSpec
+from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec, SectionSpec
 from .userringbuf import UserRingBuffer
 
 __all__ = [
@@ -50,9 +51,11 @@ __all__ = [
     "BloomFilter",
     "BpfError",
     "BtfChoice",
+    "Choice",
     "ClosedError",
     "DescriptorMap",
     "EventSource",
+    "GroupSpec",
     "HashMap",
     "KernelNotCoveredError",
     "LibbpfNotFoundError",
@@ -82,6 +85,7 @@ __all__ = [
     "ProgramSpec",
     "Programs",
     "Queue",
+    "Refusal",
     "RingBuffer",
     "SectionSpec",
     "Skeleton",

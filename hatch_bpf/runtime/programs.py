@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any, Optional, TypeVar, Union
 
+    from .errors import BpfError
     from .libbpf import Libbpf
     from .maps import Map
 
@@ -457,7 +458,7 @@ def _open_cpu_clock(frequency: int, *, cpu: int, pid: int) -> int:
     return int(syscall(number, byref(attributes), pid, cpu, -1, PERF_FLAG_FD_CLOEXEC))
 
 
-def says_no_target(error: AttachError, libbpf: Libbpf) -> bool:
+def says_no_target(error: BpfError, libbpf: Libbpf) -> bool:
     """Whether an `attach()` failed because the section name does not tell where to."""
     return error.errno == errno.EOPNOTSUPP or (libbpf.version < (0, 8) and error.errno == errno.ESRCH)
 

@@ -71,6 +71,9 @@ class EventSource(Map, _OneParameter["E"]):
     def _read_struct(self, record: Any) -> Any:
         return read_record(self._struct, record)
 
+    def open(self) -> None:
+        """Start receiving, before programs are attached: perf buffers lose what comes before; ring buffers nothing."""
+
     def fileno(self) -> int:
         """A descriptor that is readable when there are events, for select, poll, epoll and event loops."""
         raise NotImplementedError

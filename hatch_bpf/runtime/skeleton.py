@@ -13,6 +13,7 @@ import os
 import weakref
 from ctypes import byref
 
+from . import alternatives as _alternatives
 from . import globals as _globals
 from . import kernel as _kernel
 from . import libbpf as _libbpf
@@ -36,9 +37,11 @@ from .programs import Program, Programs, says_no_target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, ClassVar, Generic, Optional, TypeVar, Union
 
+    from .alternatives import Choice
     from .kernel import BtfChoice
     from .libbpf import Libbpf
     from .links import Link
@@ -79,6 +82,8 @@ class _Object:
         """Maps, programs and sections: told when the object goes, so that they never touch what is freed."""
         self.globals: dict[str, Any] = {}
         """Sections of global variables, by attribute: those of the phase that is on."""
+        self.changes: list[Callable[[_Object], object]] = []
+        """What the application has set, to be set on another object of the same bytes."""
         self.memfd = memfd
         """Where libbpf reads an embedded BTF from, until the load is over; else -1."""
         self._pid = os.getpid()
@@ -155,13 +160,22 @@ class Loaded:
     maps: Any
     programs: Any
 
-    def __init__(self, held: _Object, spec: ObjectSpec, btf: Optional[BtfChoice], autoattach: frozenset[str]) -> None:
+    def __init__(
+        self,
+        held: _Object,
+        spec: ObjectSpec,
+        btf: Optional[BtfChoice],
+        autoattach: frozenset[str],
+        choices: tuple[Choice, ...] = (),
+    ) -> None:
         self._held = held
         self._spec = spec
         self._autoattach = autoattach
         self._finalizer = weakref.finalize(self, _finalize, held)
         self.btf = btf
         """The BTF its accesses to kernel structs were relocated with; None where it has no such accesses."""
+        self.choices = choices
+        """What became of each group of alternatives and each optional program."""
         maps, programs = [], []
         for item in spec.maps:
             shape = loaded_shape(held.libbpf, held.find_map(item.name))
@@ -175,6 +189,10 @@ class Loaded:
             programs.append((program.attribute, program.name, ready))
         self.maps = Maps(maps)
         self.programs = Programs(programs)
+        chosen = {choice.name: choice.chosen for choice in choices}
+        for group in spec.groups:
+            of: Any = self.maps if group.of_maps else self.programs
+            setattr(of, group.attribute, of[chosen[group.name] or group.members[0]])
         for section in spec.sections:
             writable = not section.name.startswith(".rodata")
             pointer = held.find_map(section.name)
@@ -187,6 +205,11 @@ class Loaded:
     def links(self) -> tuple[Link, ...]:
         """What is attached now, in the order of attaching."""
         return tuple(self._held.links)
+
+    def explain(self) -> str:
+        """In words: which libbpf and which BTF, what was chosen of each group, what was left out, and why."""
+        btf = "no BTF is needed" if self.btf is None else str(self.btf)
+        return _alternatives.explain(self._spec.source, self.choices, btf=btf, libbpf=self._held.libbpf)
 
     def attach(self) -> None:
         """Attach every loaded program whose section name says where to. Others wait for their `attach_` method."""
@@ -287,6 +310,9 @@ class OpenedMap:
         """Use an existing map instead of creating one; `fd` stays the caller's."""
         if self._held.libbpf.bpf_map__reuse_fd(self._live(), fd):
             raise OpenError(f"map {self.name} can't be replaced by descriptor {fd}: {reason(ctypes.get_errno())}")
+        name, libbpf, own = self.name, self._held.libbpf, self._pointer
+        # the caller may have closed its own by then
+        self._held.changes.append(lambda o: libbpf.bpf_map__reuse_fd(o.find_map(name), libbpf.bpf_map__fd(own)))
 
     def _live(self) -> int:
         self._held.live()
@@ -298,8 +324,10 @@ class OpenedMap:
         return getattr(self._held.libbpf, f"bpf_map__{name}")(self._live())
 
     def _change(self, name: str, value: Any) -> None:
-        if getattr(self._held.libbpf, f"bpf_map__set_{name}")(self._live(), value):
+        change, own = getattr(self._held.libbpf, f"bpf_map__set_{name}"), self.name
+        if change(self._live(), value):
             raise OpenError(f"map {self.name}: {name} can't be {value!r}: {reason(ctypes.get_errno())}")
+        self._held.changes.append(lambda other: change(other.find_map(own), value))
 
     def _close(self) -> None:
         self._pointer = 0
@@ -331,8 +359,9 @@ class OpenedProgram:
 
     def set_attach_target(self, function: str, *, program_fd: int = 0) -> None:
         """What a fentry, fexit, LSM or freplace program attaches to: in the kernel, or in another BPF program."""
-        set_target = self._held.libbpf.bpf_program__set_attach_target
-        self._check(set_target(self._live(), program_fd, function.encode()), f"the attach target {function}")
+        set_target, own, target = self._held.libbpf.bpf_program__set_attach_target, self.name, function.encode()
+        self._check(set_target(self._live(), program_fd, target), f"the attach target {function}")
+        self._held.changes.append(lambda other: set_target(other.find_program(own), program_fd, target))
 
     def _check(self, result: int, what: str) -> None:
         if result:
@@ -363,7 +392,9 @@ class Opened(_Opened["LoadedT"]):
         bpf_dir = os.path.join(os.path.dirname(os.path.abspath(spec.file)), spec.bpf_dir)
         elf = _read_object(spec, bpf_dir)
         self._btf = self._choose_btf(bpf_dir, explicit=btf)
-        self._held = _open(spec, library, elf, btf=self._btf_to_hand_over(), kconfig=kconfig)
+        self._elf = elf
+        self._kconfig = kconfig
+        self._held = self._open(library)
         self._finalizer = weakref.finalize(self, _finalize, self._held)
         held = self._held
         maps = [(m.attribute, m.name, OpenedMap(held, held.find_map(m.name), m)) for m in spec.maps]
@@ -374,12 +405,16 @@ class Opened(_Opened["LoadedT"]):
         for section in spec.sections:
             value = _globals.initial_value(library, held.find_map(section.name), section)
             held.globals[section.attribute] = value
+        # SEC("?...") leaves these to the application, which has said in the project's options that it wants them
+        for name in (*spec.optional, *(name for group in spec.groups if not group.of_maps for name in group.members)):
+            self.programs[name].autoload = True
 
     def load(self) -> LoadedT:
         """Create the maps, verify and load the programs. Raises `LoadError` and others, and is closed then."""
         held, spec = self._held, self._spec
         self._check_open()
         try:
+            choices = self._choose()
             if self._uncovered is not None and any(p.core and self.programs[p.name].autoload for p in spec.programs):
                 raise self._uncovered
             for section in spec.sections:
@@ -391,6 +426,7 @@ class Opened(_Opened["LoadedT"]):
             if result:
                 raise _load_error(spec, code or -result, lines)
             held.close_memfd()
+            self._elf = b""
             autoattach = frozenset(program.name for program in self.programs if program.autoattach)
             self._is_loaded = True
             held.globals.clear()  # a value set in these from now on would change nothing
@@ -398,10 +434,26 @@ class Opened(_Opened["LoadedT"]):
                 part._close()
             held.parts.clear()
             self._finalizer.detach()
-            return self._loaded_(held, spec, self._btf, autoattach)  # type: ignore[no-any-return]
+            return self._loaded_(held, spec, self._btf, autoattach, choices)  # type: ignore[no-any-return]
         except BaseException:
             self.close()
             raise
+
+    def _choose(self) -> tuple[Choice, ...]:
+        """Decide the groups and optional programs, if there are any."""
+        if not self._spec.groups and not self._spec.optional:
+            return ()
+        attaching = {program.name for program in self.programs if program.autoattach}
+        return _alternatives.choose(
+            self._held,
+            self._spec,
+            reopen=lambda: self._open(self._held.libbpf),
+            attaching=attaching,
+            uncovered=self._uncovered,
+        )
+
+    def _open(self, libbpf: Libbpf) -> _Object:
+        return _open(self._spec, libbpf, self._elf, btf=self._btf_to_hand_over(), kconfig=self._kconfig)
 
     def close(self) -> None:
         """Release everything, also what `load()` made. Doing it twice is harmless."""

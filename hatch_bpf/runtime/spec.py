@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class MapSpec:
     """A map of the object."""
 
-    __slots__ = ("attribute", "cls", "key", "name", "value")
+    __slots__ = ("attribute", "cls", "key", "name", "users", "value")
 
     def __init__(
         self,
@@ -24,6 +24,7 @@ class MapSpec:
         attribute: str = "",
         key: Optional[Codec[Any]] = None,
         value: Optional[Codec[Any]] = None,
+        users: Sequence[str] = (),
     ) -> None:
         self.name = name
         """Its name in C."""
@@ -33,6 +34,8 @@ class MapSpec:
         self.key = key
         self.value = value
         """For ring and perf buffers: the codec of an event."""
+        self.users = users
+        """The programs that refer to it; said only where the object has groups or optional programs."""
 
 
 class ProgramSpec:
@@ -46,6 +49,19 @@ class ProgramSpec:
         self.section = section
         self.core = core
         """Whether it has CO-RE relocations, and so can't be loaded without a kernel's BTF."""
+
+
+class GroupSpec:
+    """Programs, or ring and perf buffers, of which the first that the kernel takes is used."""
+
+    __slots__ = ("attribute", "members", "name", "of_maps")
+
+    def __init__(self, name: str, members: Sequence[str], *, attribute: str = "", of_maps: bool = False) -> None:
+        self.name = name
+        self.members = members
+        """Names in C, the one to prefer first."""
+        self.attribute = attribute or name
+        self.of_maps = of_maps
 
 
 class SectionSpec:
@@ -64,7 +80,7 @@ class SectionSpec:
 class ObjectSpec:
     """Everything a skeleton knows of its object."""
 
-    __slots__ = ("bpf_dir", "file", "maps", "name", "objects", "programs", "sections", "source")
+    __slots__ = ("bpf_dir", "file", "groups", "maps", "name", "objects", "optional", "programs", "sections", "source")
 
     def __init__(
         self,
@@ -77,6 +93,8 @@ class ObjectSpec:
         maps: Sequence[MapSpec] = (),
         programs: Sequence[ProgramSpec] = (),
         sections: Sequence[SectionSpec] = (),
+        groups: Sequence[GroupSpec] = (),
+        optional: Sequence[str] = (),
     ) -> None:
         self.name = name
         """libbpf's name of the object."""
@@ -91,3 +109,6 @@ class ObjectSpec:
         self.maps = maps
         self.programs = programs
         self.sections = sections
+        self.groups = groups
+        self.optional = optional
+        """Programs that are left out where they can't be loaded."""

@@ -1,0 +1,321 @@
+"""Groups of programs or maps in which the first that this kernel takes wins, and programs that it may refuse.
+
+Input: an object that libbpf has read, as the application has set it up. Output: the same with what can't be loaded here
+left out, and a `Choice` for every group and optional program. What a kernel takes is tried out on a second copy of the
+object, never told from a version. Where nothing is in question, nothing is tried.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+
+from . import globals as _globals
+from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
+from .libbpf import Capture, verifier_logs
+from .programs import Program, says_no_target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+    from typing import Optional
+
+    from .errors import BpfError
+    from .libbpf import Libbpf
+    from .skeleton import _Object
+    from .spec import GroupSpec, ObjectSpec, ProgramSpec
+
+WATCHING = (
+    "fentry",
+    "fexit",
+    "fsession",
+    "kprobe",
+    "kprobe.multi",
+    "kprobe.session",
+    "kretprobe",
+    "kretprobe.multi",
+    "kretsyscall",
+    "ksyscall",
+    "raw_tp",
+    "raw_tracepoint",
+    "tp",
+    "tp_btf",
+    "tracepoint",
+)
+"""Sections of programs that only watch: a trial can attach them for a moment. To attach others would change what the
+kernel does."""
+LINKS_OF_INTERFACES = {"tcx/ingress": 46, "tcx/egress": 47, "netkit/primary": 54, "netkit/peer": 55}
+"""Section -> `enum bpf_attach_type`: kernels before these load the programs, and know no such links."""
+NO_INTERFACE = 0x7FFFFFFF
+BPF_MAP_TYPE_ARRAY = 2
+_NOISE = ("failed to load object", "-- BEGIN ", "-- END ", "processed ", "permission error while running as root")
+"""How lines begin that say no more than that something failed."""
+
+
+class Refusal:
+    """Why a member of a group, or an optional program, was not taken."""
+
+    __slots__ = ("errno", "name", "why")
+
+    def __init__(self, name: str, why: str, *, errno: int = 0) -> None:
+        self.name = name
+        self.why = why
+        """The error number's name and the last words of the verifier or libbpf."""
+        self.errno = errno
+
+    def __repr__(self) -> str:
+        return f"Refusal({self.name!r}, {self.why!r}, errno={self.errno})"
+
+
+class Choice:
+    """What became of a group, or of an optional program."""
+
+    __slots__ = ("chosen", "kind", "name", "refused")
+
+    def __init__(self, kind: str, name: str, chosen: Optional[str], refused: tuple[Refusal, ...] = ()) -> None:
+        self.kind = kind
+        """`programs` or `maps`, for groups; `optional` for an optional program."""
+        self.name = name
+        """Of the group, or of the optional program."""
+        self.chosen = chosen
+        """Name in C of the program or map that is used; None where there is none."""
+        self.refused = refused
+        """Those before it, in their order."""
+
+    def __repr__(self) -> str:
+        return f"Choice({self.kind!r}, {self.name!r}, chosen={self.chosen!r}, refused={self.refused!r})"
+
+
+def choose(
+    held: _Object,
+    spec: ObjectSpec,
+    *,
+    reopen: Callable[[], _Object],
+    attaching: Collection[str],
+    uncovered: Optional[BpfError],
+) -> tuple[Choice, ...]:
+    """Decide every group and optional program, and leave out of `held` what is not to be loaded.
+
+    `reopen` makes another object of the same bytes; programs named in `attaching` will be attached where their sections
+    say; `uncovered` is why programs with CO-RE relocations can't be loaded here, if so. Raises `LoadError` where no
+    member of a group can be used.
+    """
+    return _Chooser(held, spec, reopen, attaching, uncovered).choose()
+
+
+class _Chooser:
+    def __init__(
+        self,
+        held: _Object,
+        spec: ObjectSpec,
+        reopen: Callable[[], _Object],
+        attaching: Collection[str],
+        uncovered: Optional[BpfError],
+    ) -> None:
+        self._held = held
+        self._libbpf = held.libbpf
+        self._spec = spec
+        self._reopen = reopen
+        self._attaching = attaching
+        self._uncovered = uncovered
+        self._programs = {program.name: program for program in spec.programs}
+        self._unmade: set[str] = set()
+        """Maps that this kernel can't create, and another of their group stands in for."""
+
+    def choose(self) -> tuple[Choice, ...]:
+        map_refusals = {group.name: self._creatable(group) for group in self._spec.groups if group.of_maps}
+        decided = {group.name: self._choose_program(group) for group in self._spec.groups if not group.of_maps}
+        optional = [choice for name in self._spec.optional for choice in self._choose_optional(name)]
+        self._leave_out_maps()
+        for group in self._spec.groups:
+            if group.of_maps:
+                decided[group.name] = self._choose_map(group, map_refusals[group.name])
+        return (*(decided[group.name] for group in self._spec.groups), *optional)
+
+    # --- programs
+
+    def _choose_program(self, group: GroupSpec) -> Choice:
+        refused: list[Refusal] = []
+        chosen = None
+        for name in group.members:
+            if self._is_wanted(name):
+                refusal = self._try_program(self._programs[name])
+            else:
+                refusal = Refusal(name, "it is turned off (autoload is False)")
+            if refusal is None:
+                chosen = name
+                break
+            refused.append(refusal)
+        if chosen is None:
+            _check_turned_off(self._spec, group, refused)
+        for name in group.members:
+            if name != chosen:
+                self._turn_off(name)
+        return Choice("programs", group.name, chosen, tuple(refused))
+
+    def _choose_optional(self, name: str) -> Iterator[Choice]:
+        if self._is_wanted(name):
+            refusal = self._try_program(self._programs[name])
+            if refusal is not None:
+                self._turn_off(name)
+            yield Choice("optional", name, None if refusal else name, (refusal,) if refusal else ())
+
+    def _is_wanted(self, name: str) -> bool:
+        return bool(self._libbpf.bpf_program__autoload(self._held.find_program(name)))
+
+    def _turn_off(self, name: str) -> None:
+        self._libbpf.bpf_program__set_autoload(self._held.find_program(name), False)
+
+    def _try_program(self, program: ProgramSpec) -> Optional[Refusal]:
+        """Load a program alone with the maps it uses and, if that can be done without harm, attach it."""
+        if program.core and self._uncovered is not None:
+            return Refusal(program.name, str(self._uncovered).split("\n", 1)[0], errno=errno.ENOENT)
+        needed = [item.name for item in self._spec.maps if program.name in item.users or not item.users]
+        trial = self._reopen()
+        try:
+            refusal = self._try_load(trial, program.name, {program.name}, needed)
+            return refusal or self._try_attach(trial, program)
+        finally:
+            trial.close()
+
+    def _try_attach(self, trial: _Object, program: ProgramSpec) -> Optional[Refusal]:
+        pointer = trial.find_program(program.name)
+        section = program.section.lstrip("?")
+        if section in LINKS_OF_INTERFACES:
+            fd = self._libbpf.bpf_program__fd(pointer)
+            self._libbpf.bpf_link_create(fd, NO_INTERFACE, LINKS_OF_INTERFACES[section], None)
+            code = ctypes.get_errno()
+            if code != errno.ENODEV:  # who knows such links looks for the interface
+                return Refusal(program.name, f"it loads, but this kernel has no such links: {reason(code)}", errno=code)
+        elif section.split("/")[0].removesuffix(".s") in WATCHING and program.name in self._attaching:
+            ready = Program(self._libbpf, pointer, program.name, program.section, links=trial.links, lock=trial.lock)
+            try:
+                ready.attach()
+            except (AttachError, PermissionDeniedError) as error:
+                if not says_no_target(error, self._libbpf):
+                    words = str(error).rsplit("\n", 1)[1:] or [""]
+                    why = ": ".join(filter(None, (reason(error.errno), words[0].strip())))
+                    return Refusal(program.name, f"it loads, but can't be attached: {why}", errno=error.errno)
+        return None
+
+    # --- maps
+
+    def _creatable(self, group: GroupSpec) -> tuple[Refusal, ...]:
+        """Members before the first that this kernel can create, and why it can't create them."""
+        refused: list[Refusal] = []
+        for name in group.members:
+            refusal = self._try_map(name)
+            if refusal is None:
+                break
+            refused.append(refusal)
+        else:
+            _check_turned_off(self._spec, group, refused)
+        self._unmade.update(refusal.name for refusal in refused)
+        return tuple(refused)
+
+    def _try_map(self, name: str) -> Optional[Refusal]:
+        if self._is_left_out(name):
+            return Refusal(name, "it is turned off (autocreate is False)")
+        trial = self._reopen()
+        try:
+            return self._try_load(trial, name, (), [name])
+        finally:
+            trial.close()
+
+    def _is_left_out(self, name: str) -> bool:
+        has = self._libbpf.has("bpf_map__autocreate")
+        return has and not self._libbpf.bpf_map__autocreate(self._held.find_map(name))
+
+    def _choose_map(self, group: GroupSpec, refused: tuple[Refusal, ...]) -> Choice:
+        """The first member that can be created and that a program which will be loaded uses."""
+        users = {item.name: item.users for item in self._spec.maps}
+        left = [name for name in group.members if name not in {refusal.name for refusal in refused}]
+        used = [name for name in left if any(map(self._is_wanted, users[name]))]
+        chosen = next(iter(used or left), None)
+        before = left[: left.index(chosen)] if chosen else ()
+        unused = [Refusal(name, "no program that is loaded uses it") for name in before]
+        return Choice("maps", group.name, chosen, (*refused, *unused))
+
+    def _leave_out_maps(self) -> None:
+        """Those that only programs in question use, of which none is loaded; and those that can't be created."""
+        questionable = {name for group in self._spec.groups if not group.of_maps for name in group.members}
+        questionable.update(self._spec.optional)
+        for item in self._spec.maps:
+            is_unused = item.users and questionable.issuperset(item.users) and not any(map(self._is_wanted, item.users))
+            if is_unused or item.name in self._unmade:
+                _leave_out(self._libbpf, self._held.find_map(item.name))
+
+    # --- both
+
+    def _try_load(
+        self, trial: _Object, name: str, programs: Collection[str], maps: Collection[str]
+    ) -> Optional[Refusal]:
+        """Load some programs and maps alone, under the settings of the real object."""
+        for change in self._held.changes:
+            change(trial)
+        for program in self._spec.programs:
+            self._libbpf.bpf_program__set_autoload(trial.find_program(program.name), program.name in programs)
+        for item in self._spec.maps:
+            pointer = trial.find_map(item.name)
+            self._libbpf.bpf_map__set_pin_path(pointer, None)  # a trial leaves nothing behind
+            if item.name not in maps or item.name in self._unmade:
+                _leave_out(self._libbpf, pointer)
+        for section in self._spec.sections:
+            value = self._held.globals[section.attribute]
+            _globals.set_initial_value(self._libbpf, trial.find_map(section.name), value)
+        with Capture(self._libbpf) as lines:
+            result = self._libbpf.bpf_object__load(trial.live())
+            code = ctypes.get_errno()
+        if not result:
+            return None
+        code = code or -result
+        if code == errno.EPERM and unprivileged():  # whoever may do nothing can't find out what the kernel can do
+            raise permission_denied(f"{self._spec.source}: {name} can't be loaded", errno=code, lines=lines)
+        return Refusal(name, ": ".join(filter(None, (reason(code), _last_words(lines)))), errno=code)
+
+
+def _leave_out(libbpf: Libbpf, pointer: int) -> None:
+    """Have a map not created."""
+    if libbpf.has("bpf_map__set_autocreate"):
+        libbpf.bpf_map__set_autocreate(pointer, False)
+        return
+    # before libbpf 0.8 something has to be: what every kernel can create, and no program uses
+    libbpf.bpf_map__set_type(pointer, BPF_MAP_TYPE_ARRAY)
+    libbpf.bpf_map__set_map_flags(pointer, 0)
+    libbpf.bpf_map__set_key_size(pointer, 4)
+    libbpf.bpf_map__set_value_size(pointer, 4)
+    libbpf.bpf_map__set_max_entries(pointer, 1)
+
+
+def _last_words(lines: list[str]) -> str:
+    """The last line of the verifier's log, or else of libbpf's messages, that says something of its own."""
+    logs = [log.split("\n") for _, log in verifier_logs(lines)]
+    for line in reversed(logs[0] if logs else lines):
+        if line.strip() and not line.startswith(_NOISE) and ": failed to load: " not in line:
+            return line.strip()
+    return ""
+
+
+def _check_turned_off(spec: ObjectSpec, group: GroupSpec, refused: list[Refusal]) -> None:
+    """A group without a member left is as the application wants it only where that has turned all of them off."""
+    code = next((refusal.errno for refusal in reversed(refused) if refusal.errno), 0)
+    if code:
+        lines = "\n".join(f"  {refusal.name}: {refusal.why}" for refusal in refused)
+        kind = "maps" if group.of_maps else "programs"
+        message = f"{spec.source}: none of the {kind} of {group.name} can be used on this machine:\n{lines}"
+        raise LoadError(message, errno=code, log=lines)
+
+
+def explain(source: str, choices: Iterable[Choice], *, btf: str, libbpf: Libbpf) -> str:
+    """All that was decided at a load, a line each."""
+    lines = [
+        f"{source}: loaded by libbpf {'.'.join(map(str, libbpf.version))}, {libbpf.path}",
+        f"types: {btf}",
+    ]
+    for choice in choices:
+        if choice.kind == "optional":
+            lines.append(f"optional program {choice.name}: {'loaded' if choice.chosen else 'left out'}")
+        else:
+            lines.append(f"{choice.kind} {choice.name}: {choice.chosen or 'none'}")
+        lines += [f"  {'' if choice.kind == 'optional' else f'not {r.name}: '}{r.why}" for r in choice.refused]
+    return "\n".join(lines)
