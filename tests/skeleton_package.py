@@ -145,12 +145,17 @@ def import_skeleton(name: str, text: str, folder: Path) -> ModuleType:
 
 
 def make_package(
-    source: Path, root: Path, *, events: Mapping[str, str] | None = None, types: tuple[str, ...] = ()
+    source: Path,
+    root: Path,
+    *,
+    events: Mapping[str, str] | None = None,
+    types: tuple[str, ...] = (),
+    alternatives: Alternatives = NONE,
 ) -> Package:
     """A package holding one test program, as an installed wheel would have it."""
     stem = source.name.removesuffix(".bpf.c")
     bpf_dir = root / "demo" / "_bpf"
-    text = skeleton_text(source, root / "demo", events=events, types=types)
+    text = skeleton_text(source, root / "demo", events=events, types=types, alternatives=alternatives)
     (root / "demo" / "__init__.py").touch()
     (root / "demo" / f"{stem}_skel.py").write_text(text)
     (bpf_dir / "__init__.py").touch()

@@ -1,6 +1,11 @@
 /* Groups of which one member is enough, and programs that may be left out. */
 #include <linux/bpf.h>
+#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
+
+struct task_struct {
+	int tgid;
+} __attribute__((preserve_access_index));
 
 struct event {
 	__u32 pid;
@@ -29,7 +34,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
-	__uint(map_flags, 1 << 30);
+	__uint(map_flags, 1 << 28);
 	__type(key, __u32);
 	__type(value, __u32);
 } never SEC(".maps");
@@ -104,6 +109,14 @@ int extra_with_never(void *ctx)
 	__u32 key = 0;
 
 	return bpf_map_lookup_elem(&never, &key) != 0;
+}
+
+SEC("raw_tp/sys_exit")
+int extra_with_types(void *ctx)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, tgid) == 1;
 }
 
 SEC("tcx/ingress")
