@@ -82,9 +82,7 @@ def check(models: Sequence[ObjectModel], declared: Alternatives) -> None:
     for group, members in declared.groups.items():
         key = f"alternatives.{group}"
         unknown = [(i, name) for i, name in enumerate(members) if name not in known]
-        faults += [
-            _unknown(f"{key}[{i}]", name, known, "no program, ring buffer or perf buffer") for i, name in unknown
-        ]
+        faults += [_unknown(f"{key}[{i}]", name, known, "no program, ring or perf buffer") for i, name in unknown]
         if not unknown:
             faults += _faults_of_group(key, group, members, models)
     if faults:
