@@ -18,7 +18,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -276,19 +276,27 @@ def runqslower(checks: Checks, kind: str) -> None:
             skel.attach()
             cpu = min(os.sched_getaffinity(0))
             first, second = (stack.enter_context(busy_child(cpu)) for _ in range(2))
-            time.sleep(0.2)  # until both are at it
-            watched = {first, second}
-            waited_before = {pid: run_delay(pid) for pid in watched}
+            watched = (first, second)
+            # two accounts around the events, and two within, so that it does not matter how long all this takes
+            outer = [run_delays(watched)]
             skel.maps.wait_events.read_batch()
+            inner = [run_delays(watched)]
             events: list[Any] = []
-            while sum(e.pid in watched for e in events) < 40:
+            deadline = time.monotonic() + PATIENCE
+            while min(sum(e.pid == pid for e in events) for pid in watched) < 15:
                 events += skel.maps.wait_events.poll(1)
-            waited = {pid: run_delay(pid) - waited_before[pid] for pid in watched}
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the busy processes did not wait for each other")
+            inner.append(run_delays(watched))
+            events += skel.maps.wait_events.read_batch()
+            outer.append(run_delays(watched))
     for pid in watched:
         own = [event for event in events if event.pid == pid]
         told = sum(event.waited_ns for event in own)
-        # the account is read a little later than the events
-        checks.between(f"waiting of {pid} that is told of", waited[pid] / 3, told, waited[pid] * 1.5)
+        least, most = (after[pid] - before[pid] for before, after in (inner, outer))
+        # the scheduler's clock is not quite that of the program
+        checks.between(f"waiting of {pid} that is told of", least / 1.5, told, most * 1.5)
+        checks.between(f"waiting of {pid}", 1, least, most)
         checks.equal("names", {str(event.comm) for event in own}, {"seeds-busy"})
         checks.equal("a task that took over from itself", pid in {event.prev_pid for event in own}, False)
 
@@ -312,10 +320,13 @@ def busy_child(cpu: int) -> Iterator[int]:
         os.waitpid(pid, 0)
 
 
-def run_delay(pid: int) -> int:
-    """Nanoseconds that a process has waited for a CPU, by the kernel's account."""
-    with open(f"/proc/{pid}/schedstat") as file:
-        return int(file.read().split()[1])
+def run_delays(pids: Iterable[int]) -> dict[int, int]:
+    """Nanoseconds that processes have waited for a CPU, by the kernel's account."""
+    delays = {}
+    for pid in pids:
+        with open(f"/proc/{pid}/schedstat") as file:
+            delays[pid] = int(file.read().split()[1])
+    return delays
 
 
 def thread(checks: Checks) -> None:
