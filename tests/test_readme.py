@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from hatch_bpf import config, options
 from hatch_bpf.cli import main
 from hatch_bpf.config import parse_config
+from hatch_bpf.runtime.alternatives import Choice, Refusal, explain
+from hatch_bpf.runtime.kernel import BtfChoice
 from tests.projects import REPOSITORY
 
 if sys.version_info >= (3, 11):
@@ -38,6 +43,26 @@ def test_the_pyproject_shown_is_accepted(tmp_path: Path) -> None:
     document = tomllib.loads(code_block("toml"))
     parsed = parse_config(document["tool"]["hatch"]["build"]["hooks"]["bpf"], key="k", root=tmp_path, environ={})
     assert len(parsed.kernels) == 4
+
+
+def test_the_alternatives_shown_are_accepted(tmp_path: Path) -> None:
+    shown = re.findall(r"^    ((?:alternatives|optional) = .*)$", README, re.MULTILINE)
+    parsed = parse_config(tomllib.loads("\n".join(shown)), key="k", root=tmp_path, environ={})
+    assert parsed.alternatives["events"] == ("ring", "perf")
+    assert parsed.optional
+
+
+def test_what_explain_is_shown_to_tell_is_what_it_tells() -> None:
+    library = SimpleNamespace(version=(1, 1), path="/usr/lib/x86_64-linux-gnu/libbpf.so.1")
+    eperm = "EPERM: Operation not permitted: prog 'fentry_close': BPF program load failed: Operation not permitted"
+    choices = (
+        Choice("programs", "on_close", "kprobe_close", (Refusal("fentry_close", eperm),)),
+        Choice("maps", "events", "ring"),
+        Choice("optional", "count_retransmits", "count_retransmits"),
+    )
+    btf = BtfChoice(source="kernel", path="/sys/kernel/btf/vmlinux", kernel="", size=6117374)
+    told = explain("src/demo/demo.bpf.c", choices, btf=str(btf), libbpf=cast(Any, library))
+    assert textwrap.indent(told, "    ") in README
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"^    make ([a-z-]+)", README, re.MULTILINE))))

@@ -15,11 +15,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.arch import ARCHES
-from hatch_bpf.compile import compile_source
+from hatch_bpf.bpf_object import read_object
+from hatch_bpf.compile import CompiledPackage, compile_source
+from hatch_bpf.config import parse_config
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.archive import list_kernels
 from hatch_bpf.kernels.identity import Kernel, natural
 from hatch_bpf.kernels.sources import read_btf
+from hatch_bpf.layout import lay_out
+from hatch_bpf.project import Package, ProgramSource
 from hatch_bpf.toolchain import find_toolchain
 from tests.kernels import cpio
 from tests.kernels.guest import SUITES
@@ -28,6 +32,8 @@ from tests.kernels.lab import Lab, LabError
 HERE = Path(__file__).parent
 KERNELS = HERE.parents[1] / "example_project/kernels"
 PROGRAMS = ("smoke_tracepoint", "smoke_kprobe", "smoke_fentry")
+EITHER = "smoke_either"
+"""The program with alternatives, which goes through a skeleton."""
 
 
 def main(arguments: list[str]) -> int:
@@ -71,15 +77,17 @@ def _parser() -> argparse.ArgumentParser:
 def _smoke(lab: Lab, kernel: Kernel, hidden: bool, *, suite: str) -> list[str]:
     """Run every smoke program on a kernel; a line for each, and one that starts with WRONG behind what went wrong."""
     files = {f"{name}.bpf.o": cpio.file(data) for name, data in _objects(kernel.arch)}
+    files |= _either(kernel.arch)
     files["smoke.py"] = cpio.file((HERE / "smoke_in_guest.py").read_bytes())
     files["kernel.btf"] = cpio.file(read_btf(lab.package(kernel)))
     custom = " kernel.btf" if hidden else ""
     command = "\n".join(f"python3 smoke.py {name}.bpf.o{custom}" for name in PROGRAMS)
+    command += f"\npython3 either.py{custom}"
     outcome = lab.run(kernel, command, files=files, suite=suite, hide_btf=hidden)
     where = f"{kernel}, {'BTF hidden' if hidden else 'own BTF'}"
     lines = [f"{where}: up and done in {outcome.seconds:.1f} s"]
     results = {record.pop("object"): record for record in outcome.records()}
-    for name in PROGRAMS:
+    for name in (*PROGRAMS, EITHER):
         result = results.get(f"{name}.bpf.o", {"step": "nothing printed"})
         wanted = _wanted(name, kernel, hidden)
         lines.append(f"{where}, {name}: {result['step']}")
@@ -92,24 +100,42 @@ def _smoke(lab: Lab, kernel: Kernel, hidden: bool, *, suite: str) -> list[str]:
 
 def _wanted(program: str, kernel: Kernel, hidden: bool) -> str:
     """What must become of a program."""
+    # arm64 has no ftrace direct calls before Linux 6.4
+    is_attachable = kernel.arch != "arm64" or natural(kernel.release) >= natural("6.4")
     if program == "smoke_fentry":
         # libbpf and the kernel need the kernel's own BTF for it, whatever other BTF there is
-        if hidden:
-            return "fails to load"
-        # arm64 has no ftrace direct calls before Linux 6.4
-        if kernel.arch == "arm64" and natural(kernel.release) < natural("6.4"):
-            return "fails to attach"
+        return "fails to load" if hidden else "works" if is_attachable else "fails to attach"
+    if program == EITHER:
+        return "works, by_fentry" if is_attachable and not hidden else "works, by_kprobe"
     return "works"
 
 
 def _objects(arch: str) -> Iterable[tuple[str, bytes]]:
-    toolchain = find_toolchain()
     for name in PROGRAMS:
-        source = PurePosixPath(f"{name}.bpf.c")
-        made = compile_source(
-            source, root=HERE / "programs", arch=ARCHES[arch], toolchain=toolchain, cflags=(), environ=os.environ
-        )
-        yield name, made.data
+        yield name, _compiled(name, arch)
+
+
+def _compiled(name: str, arch: str) -> bytes:
+    return compile_source(
+        PurePosixPath(f"{name}.bpf.c"),
+        root=HERE / "programs",
+        arch=ARCHES[arch],
+        toolchain=find_toolchain(),
+        cflags=(),
+        environ=os.environ,
+    ).data
+
+
+def _either(arch: str) -> dict[str, cpio.Node]:
+    """The skeleton of the program with alternatives, what it needs, and what uses it."""
+    options = {"archs": [arch], "alternatives": {"either": ["by_fentry", "by_kprobe"]}}
+    config = parse_config(options, key="lab", root=HERE, environ={})
+    source = ProgramSource(PurePosixPath(f"{EITHER}.bpf.c"), PurePosixPath(EITHER), 0)
+    model = read_object(_compiled(EITHER, arch), path=source.object_name)
+    compiled = CompiledPackage({arch: (model,)}, inputs={}, compiler="")
+    laid_out = lay_out(Package((source,)), compiled, {}, config, None, programs=[model])
+    files = {str(file.wheel_path): cpio.file(file.data) for file in laid_out}
+    return {**files, "either.py": cpio.file((HERE / "either_in_guest.py").read_bytes())}
 
 
 if __name__ == "__main__":
