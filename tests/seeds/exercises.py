@@ -303,17 +303,22 @@ def runqslower(checks: Checks, kind: str) -> None:
 
 @contextmanager
 def busy_child(cpu: int) -> Iterator[int]:
-    """The pid of a process that keeps a CPU busy."""
+    """The pid of a process that keeps a CPU busy, under a name of its own."""
+    ready, tell = os.pipe()
     pid = os.fork()
     if not pid:
         with open("/proc/self/comm", "w") as file:
             file.write("seeds-busy")
         os.sched_setaffinity(0, {cpu})
+        os.write(tell, b"!")
         end = time.monotonic() + 2 * PATIENCE
         while time.monotonic() < end:
             pass
         os._exit(0)
     try:
+        os.read(ready, 1)
+        os.close(ready)
+        os.close(tell)
         yield pid
     finally:
         os.kill(pid, 9)
