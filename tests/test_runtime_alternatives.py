@@ -147,6 +147,8 @@ def test_else_a_perf_buffer(skel: Any) -> None:
             assert "'ring': failed to create" in why(loaded, "events")["ring"]
             assert why(loaded, "telling")["by_ring"].startswith("EINVAL")
             assert loaded.maps.events is loaded.maps.perf
+            with pytest.raises(errors.ClosedError, match="map ring was not created"):
+                loaded.maps.ring.poll(0)
             assert tell(loaded) == [(os.getpid(), 2)]
 
 
@@ -248,6 +250,29 @@ def test_types_that_are_missing_leave_out_who_needs_them(package: Package) -> No
     told = package.run(code, prefix=HIDE_BTF).stdout.splitlines()
     at = told.index("optional program extra_with_types: left out")
     assert "/sys/kernel/btf/vmlinux" in told[at + 1]
+
+
+@pytest.mark.parametrize("groups", [{"either": ("never", "jumping")}, {"either": ("never", "nesting")}])
+def test_maps_that_libbpf_fills_are_whole_in_trials(tmp_path: Path, groups: dict[str, tuple[str, ...]]) -> None:
+    tracefs.mounted()
+    _, chosen = groups["either"]
+    optional = tuple({"jumping", "nesting"} - {chosen})
+    tails = load_skeleton("tails", tmp_path, alternatives=Alternatives(groups, optional))
+    with tails.Tails.run() as loaded:
+        assert choice(loaded, "either").chosen == chosen
+        assert "invalid mem access" in why(loaded, "either")["never"]
+        assert choice(loaded, optional[0]).chosen == optional[0]
+        os.getppid()
+        assert loaded.bss.calls, "the array names the program"
+
+
+def test_an_array_of_programs_that_nobody_uses_any_more_is_left_out(tmp_path: Path) -> None:
+    tracefs.mounted()
+    tails = load_skeleton("tails", tmp_path, alternatives=Alternatives({}, ("jumping", "never", "tail")))
+    with tails.Tails.open() as bpf:
+        bpf.programs.jumping.autoload = bpf.programs.tail.autoload = False
+        with bpf.load() as loaded, pytest.raises(errors.ClosedError, match="jumps was not created"):
+            assert loaded.maps.jumps.fd
 
 
 # --- cost, leftovers, words -----------------------------------------------------------------------------------------

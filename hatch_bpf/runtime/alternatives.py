@@ -13,7 +13,9 @@ import errno
 from . import globals as _globals
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
 from .libbpf import Capture, verifier_logs
+from .maps import MapOfMaps, ProgramArray
 from .programs import Program, says_no_target
+from .ringbuf import EventSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from .errors import BpfError
     from .libbpf import Libbpf
     from .skeleton import _Object
-    from .spec import GroupSpec, ObjectSpec, ProgramSpec
+    from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec
 
 WATCHING = (
     "fentry",
@@ -48,6 +50,7 @@ LINKS_OF_INTERFACES = {"tcx/ingress": 46, "tcx/egress": 47, "netkit/primary": 54
 """Section -> `enum bpf_attach_type`: kernels before these load the programs, and know no such links."""
 NO_INTERFACE = 0x7FFFFFFF
 BPF_MAP_TYPE_ARRAY = 2
+BPF_MAP_TYPE_PROG_ARRAY = 3
 _NOISE = ("failed to load object", "-- BEGIN ", "-- END ", "processed ", "permission error while running as root")
 """How lines begin that say no more than that something failed."""
 
@@ -119,6 +122,9 @@ class _Chooser:
         self._attaching = attaching
         self._uncovered = uncovered
         self._programs = {program.name: program for program in spec.programs}
+        self._questionable = {name for group in spec.groups if not group.of_maps for name in group.members}
+        self._questionable.update(spec.optional)
+        self._has_maps_of_maps = any(item.cls is MapOfMaps for item in spec.maps)
         self._unmade: set[str] = set()
         """Maps that this kernel can't create, and another of their group stands in for."""
 
@@ -163,6 +169,9 @@ class _Chooser:
     def _is_wanted(self, name: str) -> bool:
         return bool(self._libbpf.bpf_program__autoload(self._held.find_program(name)))
 
+    def _may_go(self, name: str) -> bool:
+        return name in self._questionable
+
     def _turn_off(self, name: str) -> None:
         self._libbpf.bpf_program__set_autoload(self._held.find_program(name), False)
 
@@ -170,10 +179,14 @@ class _Chooser:
         """Load a program alone with the maps it uses and, if that can be done without harm, attach it."""
         if program.core and self._uncovered is not None:
             return Refusal(program.name, str(self._uncovered).split("\n", 1)[0], errno=errno.ENOENT)
-        needed = [item.name for item in self._spec.maps if program.name in item.users or not item.users]
+        together = {program.name}
+        if any(item.cls is ProgramArray and program.name in item.users for item in self._spec.maps):
+            # the array may name programs, which libbpf then wants loaded
+            together.update(p.name for p in self._spec.programs if self._is_wanted(p.name) and not self._may_go(p.name))
+        needed = [item.name for item in self._spec.maps if together.intersection(item.users) or self._has_to_be(item)]
         trial = self._reopen()
         try:
-            refusal = self._try_load(trial, program.name, {program.name}, needed)
+            refusal = self._try_load(trial, program.name, together, needed)
             return refusal or self._try_attach(trial, program)
         finally:
             trial.close()
@@ -238,12 +251,14 @@ class _Chooser:
 
     def _leave_out_maps(self) -> None:
         """Those that only programs in question use, of which none is loaded; and those that can't be created."""
-        questionable = {name for group in self._spec.groups if not group.of_maps for name in group.members}
-        questionable.update(self._spec.optional)
         for item in self._spec.maps:
-            is_unused = item.users and questionable.issuperset(item.users) and not any(map(self._is_wanted, item.users))
-            if is_unused or item.name in self._unmade:
+            is_unused = all(map(self._may_go, item.users)) and not any(map(self._is_wanted, item.users))
+            if (is_unused and not self._has_to_be(item)) or item.name in self._unmade:
                 _leave_out(self._libbpf, self._held.find_map(item.name))
+
+    def _has_to_be(self, item: MapSpec) -> bool:
+        """Whether a map is created in any case: no program uses it, or it may be one that a map of maps begins with."""
+        return not item.users or (self._has_maps_of_maps and not issubclass(item.cls, (EventSource, ProgramArray)))
 
     # --- both
 
@@ -276,6 +291,8 @@ class _Chooser:
 
 def _leave_out(libbpf: Libbpf, pointer: int) -> None:
     """Have a map not created."""
+    if libbpf.bpf_map__type(pointer) == BPF_MAP_TYPE_PROG_ARRAY:
+        libbpf.bpf_map__set_type(pointer, BPF_MAP_TYPE_ARRAY)  # libbpf puts programs even into one that isn't there
     if libbpf.has("bpf_map__set_autocreate"):
         libbpf.bpf_map__set_autocreate(pointer, False)
         return

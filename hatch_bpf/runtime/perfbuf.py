@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 
-from .errors import ClosedError, MapError, reason
+from .errors import MapError, reason
 from .libbpf import LOST_FN, SAMPLE_FN
 from .ringbuf import EventSource
 
@@ -53,8 +53,6 @@ class PerfBuffer(EventSource["E"]):
         return int(self._libbpf.perf_buffer__epoll_fd(self._pointer))
 
     def _ensure_open(self) -> None:
-        if self._fd < 0:
-            raise ClosedError(f"perf buffer {self.name}: the skeleton is closed")
         if not self._pointer:
             self.open()
 

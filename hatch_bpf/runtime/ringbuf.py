@@ -14,7 +14,7 @@ import select
 import time
 from collections import deque
 
-from .errors import ClosedError, MapError, reason
+from .errors import MapError, reason
 from .maps import Map
 from .types import Nested, numpy_fields, read_record
 
@@ -285,8 +285,6 @@ class RingBuffer(EventSource["E"]):
         return (records[: others[0]] if len(others) else records)["event"].copy()
 
     def _ensure_mapped(self) -> None:
-        if self._fd < 0:
-            raise ClosedError(f"ring buffer {self.name}: the skeleton is closed")
         if not self._mapped:
             self._map()
 
