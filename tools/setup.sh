@@ -110,8 +110,8 @@ fi
 stamp="$venv/installed-for-$purpose"
 if [ ! -e "$stamp" ] || [ -n "$(find pyproject.toml -newer "$stamp")" ]; then
 	echo "Installing hatch-bpf and what it needs into $venv"
-	extra="[cli]"
-	if [ "$purpose" != demo ]; then extra="[cli,test]"; fi
+	extra=""
+	if [ "$purpose" != demo ]; then extra="[test]"; fi
 	"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extra"
 	touch "$stamp"
 fi
