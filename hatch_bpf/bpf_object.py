@@ -158,10 +158,13 @@ class ObjectModel:
         return None
 
     def line_at(self, section: str, offset: int) -> LineInfo | None:
-        """The source line of the instruction at byte `offset` of a section: the last line_info at or before it."""
+        """The source line of the instruction at byte `offset` of a section: the last line_info at or before it.
+
+        Line 0 is clang's way to say that an instruction belongs to no line.
+        """
         best = None
         for line in self.ext.line_infos.get(section, ()):
-            if line.insn_off <= offset and (best is None or line.insn_off >= best.insn_off):
+            if line.line and line.insn_off <= offset and (best is None or line.insn_off >= best.insn_off):
                 best = line
         return best
 
@@ -245,25 +248,59 @@ def _functions(sections: list[Section], symbols: list[Symbol], path: str) -> lis
 def _data_sections(
     sections: list[Section], symbols: list[Symbol], btf: Btf, data_secs: Mapping[str, t.DataSec], path: str
 ) -> tuple[DataSection, ...]:
+    own = {index: section for index, section in enumerate(sections) if _is_data(section.name) and section["sh_size"]}
+    places: dict[str, dict[str, Symbol]] = {section.name: {} for section in own.values()}
+    for symbol in symbols:
+        if symbol.name and symbol["st_shndx"] in own:
+            places[own[symbol["st_shndx"]].name][symbol.name] = symbol
+    listed = _listed_variables(btf, data_secs, places, path)
     result = []
-    for index, section in enumerate(sections):
-        kind = section.name.split(".")[1] if section.name.startswith(".") else ""
-        if kind not in ("data", "bss", "rodata") or not section["sh_size"]:
-            continue
+    for section in own.values():
         size = section["sh_size"]
         if size > MAX_MAP_VALUE:
             raise ObjectError(f"{path}: {section.name} has {size} bytes; it becomes one map value, of 2 GiB at most")
         contents = bytes(size) if section["sh_type"] == "SHT_NOBITS" else section.data()
-        places = {symbol.name: symbol for symbol in symbols if symbol["st_shndx"] == index and symbol.name}
-        variables = []
-        for info in data_secs[section.name].variables if section.name in data_secs else ():
-            var = btf[info.type_id]
-            if isinstance(var, t.Var) and var.name in places:
-                offset = places[var.name]["st_value"]
-                variables.append(Variable(var.name, var.type_id, offset, info.size, var.linkage))
+        variables = [
+            Variable(var.name, var.type_id, places[section.name][var.name]["st_value"], size, var.linkage)
+            for home, var, size in listed
+            if home == section.name
+        ]
         variables.sort(key=lambda variable: variable.offset)
         result.append(DataSection(section.name, contents, tuple(variables)))
     return tuple(result)
+
+
+def _is_data(name: str) -> bool:
+    return name.startswith(".") and name.split(".")[1] in ("data", "bss", "rodata")
+
+
+def _listed_variables(
+    btf: Btf, data_secs: Mapping[str, t.DataSec], places: Mapping[str, Mapping[str, Symbol]], path: str
+) -> list[tuple[str, t.Var, int]]:
+    """Every variable of BTF's DATASECs, with the section its symbol is in and its size.
+
+    That is the section that the DATASEC is of, but for zeros with padding between them: clang lists those under .data,
+    and puts them into .bss.
+    """
+    found = []
+    for name, data_sec in data_secs.items():
+        if not _is_data(name):
+            continue
+        for info in data_sec.variables:
+            var = btf[info.type_id]
+            if not isinstance(var, t.Var):
+                continue
+            homes = [home for home in places if var.name in places[home]]
+            home = name if name in homes else homes[0] if homes else ""
+            if home and name not in places:
+                raise ObjectError(
+                    f"{path}: BTF says that {var.name} is in {name}, but the object has no such section, and libbpf "
+                    f"doesn't open it then; {var.name} is in {home}: declare it without an initializer, which only "
+                    f"says that it is zero"
+                )
+            if home:
+                found.append((home, var, info.size))
+    return found
 
 
 def _externs(btf: Btf, section: t.DataSec | None, symbols: list[Symbol]) -> tuple[Variable, ...]:

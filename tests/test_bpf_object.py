@@ -11,6 +11,7 @@ from hatch_bpf import arch
 from hatch_bpf.bpf_object import MapDef, ObjectModel, object_name, read_object
 from hatch_bpf.btf import types as t
 from hatch_bpf.errors import ObjectError
+from tests import needs
 from tests.test_compile import compile_text
 
 SOURCE = """\
@@ -84,6 +85,43 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ObjectModel:
     return read_object(compile_text(tmp_path_factory.mktemp("object"), SOURCE).data, path="a/whole-story.bpf.o")
+
+
+PADDED = """\
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+union padded { char first; long whole; };
+union padded zeros = {};
+long number %s;
+
+SEC("raw_tp/sys_enter") int count(void *ctx) { zeros.first++; return number++; }
+
+char LICENSE[] SEC("license") = "GPL";
+"""
+"""clang lists `zeros` under .data, and puts it into .bss."""
+
+
+def test_a_variable_is_where_its_symbol_is(tmp_path: Path) -> None:
+    model = read_object(compile_text(tmp_path, PADDED % "= 5").data, path="padded.bpf.o")
+    places = {section.name: [variable.name for variable in section.variables] for section in model.data_sections}
+    assert places == {".bss": ["zeros"], ".data": ["number"]}
+
+
+def test_an_object_that_libbpf_cannot_open_for_it_is_refused(tmp_path: Path) -> None:
+    data = compile_text(tmp_path, PADDED % "").data
+    try:
+        read_object(data, path="padded.bpf.o")
+    except ObjectError as error:
+        message = str(error)
+    else:
+        pytest.skip("this clang lists the variable where it is")
+    assert "BTF says that zeros is in .data, but the object has no such section" in message
+    assert "zeros is in .bss: declare it without an initializer" in message
+    with pytest.raises(AssertionError, match="libbpf cannot open the object"):
+        list(needs.libbpf().load_each(data))
+    without = PADDED.replace("zeros = {}", "zeros") % ""
+    read_object(compile_text(tmp_path / "without", without).data, path="padded.bpf.o")
 
 
 def test_programs_and_subprograms(model: ObjectModel) -> None:

@@ -16,7 +16,8 @@ import pytest
 from hatch_bpf.runtime import errors, kernel
 from hatch_bpf.runtime import libbpf as libbpf_module
 from tests import needs, tracefs
-from tests.skeleton_package import BPF, Package, load_skeleton, make_package
+from tests.skeleton_package import BPF, Package, import_skeleton, load_skeleton, make_package, skeleton_text
+from tests.test_bpf_object import PADDED
 
 HIDE_BTF = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh")
 
@@ -578,3 +579,14 @@ def test_threads_may_use_what_another_closes(attachments: Any) -> None:
             worker.join(30)
             assert not worker.is_alive()
         assert failures == []
+
+
+def test_zeros_that_clang_lists_in_the_wrong_place_are_live(tmp_path: Path) -> None:
+    tracefs.mounted()
+    (tmp_path / "padded.bpf.c").write_text(PADDED % "= 5")
+    text = skeleton_text(tmp_path / "padded.bpf.c", tmp_path, runtime="hatch_bpf.runtime")
+    (tmp_path / "_bpf" / "kernels.json").write_text('{"format": 1, "kernels": {}}')
+    with import_skeleton("padded_skel", text, tmp_path).Padded.run() as skel:
+        os.getppid()
+        assert skel.bss.zeros.first > 0
+        assert skel.data.number > 5
