@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from hatch_bpf import uapi_names
 from hatch_bpf.bpf_object import Function, MapDef, ObjectModel
-from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
+from hatch_bpf.btf.ext import CoreRelo, CoreReloKind, LineInfo
 from hatch_bpf.core_relo import ENUMVAL_KINDS, Resolution, Spec, parse_spec
 from hatch_bpf.errors import BtfError, RelocationError
 from hatch_bpf.kernel_features import KernelFeatures
@@ -29,7 +29,7 @@ MODULE_NOTE = "a module may define it, but no embedded BTF can serve that"
 def source_at(obj: ObjectModel, section: str, offset: int) -> str:
     """`file:line` of an instruction, or empty."""
     line = obj.line_at(section, offset)
-    return f"{line.file}:{line.line}" if line is not None else ""
+    return _place(line) if line is not None else ""
 
 
 def source_of(obj: ObjectModel, section: str, relo: CoreRelo) -> str:
@@ -49,8 +49,12 @@ def source_of(obj: ObjectModel, section: str, relo: CoreRelo) -> str:
         later = [line for line in obj.ext.line_infos[section] if relo.insn_off < line.insn_off < end]
         for line in (own, *later):
             if re.search(rf"\b{re.escape(name)}\b", line.text):
-                return f"{line.file}:{line.line}"
+                return _place(line)
     return source_at(obj, section, relo.insn_off)
+
+
+def _place(line: LineInfo) -> str:
+    return f"{line.file.removeprefix('./')}:{line.line}"
 
 
 def missing(spec: Spec, source: str, *, type_is_there: bool) -> Reason:

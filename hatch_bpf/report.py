@@ -237,7 +237,7 @@ def _places(sources: Iterable[str]) -> str:
         file, _, line = source.rpartition(":")
         if file and line not in lines.setdefault(file, []):
             lines[file].append(line)
-    return ", ".join(f"{file}:{', '.join(numbers)}" for file, numbers in lines.items())
+    return ", ".join(f"{file}:{', '.join(sorted(numbers, key=int))}" for file, numbers in lines.items())
 
 
 def _count(number: int, noun: str) -> str:

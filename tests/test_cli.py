@@ -44,6 +44,11 @@ def test_help_names_every_command_and_shows_examples() -> None:
     assert "examples:" in done.stdout
 
 
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "hatch_bpf", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == run("--version").stdout
+
+
 @pytest.mark.parametrize("arguments", [(), ("frobnicate",), ("check", "--nope")])
 def test_a_wrong_command_line_is_status_2(arguments: tuple[str, ...]) -> None:
     done = run(*arguments)

@@ -21,7 +21,7 @@ def test_everything_is_named_with_its_source_line(tmp_path: Path, capsys: pytest
     (program,) = document["programs"]
     line = 1 + next(i for i, text in enumerate(PROGRAM.splitlines()) if "BPF_CORE_READ(" in text)
     assert program["relocations"] == [
-        {"insn": 0, "kind": "byte_off", "access": "struct task_struct.pid", "source": f"./src/prog.bpf.c:{line}"}
+        {"insn": 0, "kind": "byte_off", "access": "struct task_struct.pid", "source": f"src/prog.bpf.c:{line}"}
     ]
     assert program["helpers"] == ["bpf_map_update_elem", "bpf_probe_read_kernel"]
     assert (program["name"], program["section"], program["type"]) == (

@@ -164,7 +164,7 @@ def test_an_unguarded_field_is_told_with_its_line_and_a_guard() -> None:
     (reason,) = found.reasons
     assert reason.kind is Kind.CO_RE_MISSING
     line = line_of("guards.bpf.c", "return BPF_CORE_READ", after="fails__no_guard")
-    assert reason.source == f"./guards.bpf.c:{line}"
+    assert reason.source == f"guards.bpf.c:{line}"
     assert reason.message_for(kernel) == (
         "struct task_struct___never.hatch_bpf_never is not in this kernel: guard it with "
         f"bpf_core_field_exists(struct task_struct___never, hatch_bpf_never), or drop {kernel} from kernels"
@@ -244,7 +244,7 @@ def test_a_ring_buffer_on_an_old_kernel_is_told_at_build_time() -> None:
         f"BPF_MAP_TYPE_PERF_EVENT_ARRAY map there, or drop {kernel} from kernels"
     )
     line = line_of("ringbuf.bpf.c", "bpf_ringbuf_output(")
-    assert [reason.source for reason in ring.reasons] == ["", f"./ringbuf.bpf.c:{line}"]
+    assert [reason.source for reason in ring.reasons] == ["", f"ringbuf.bpf.c:{line}"]
     assert perf.verdict is Verdict.LOADS
     assert report.exit_status == 1
 
@@ -298,7 +298,7 @@ def test_a_read_of_an_argument_that_the_target_lacks_names_both() -> None:
     (reason,) = [reason for reason in found.reasons if reason.kind is Kind.ARGUMENT_MISSING]
     assert reason.what == "argument 6 of vfs_fsync_range is read, which has 4 arguments on this kernel"
     line = line_of("arguments.bpf.c", "volatile __u64 value = ctx[argument]")
-    assert reason.source == f"./arguments.bpf.c:{line}"
+    assert reason.source == f"arguments.bpf.c:{line}"
 
 
 def test_an_optional_program_fails_no_build() -> None:
