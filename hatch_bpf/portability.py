@@ -135,8 +135,8 @@ class _ObjectChecker:
         by_name = {found.program: found.verdict for found in verdicts}
         loading = [name for name in group.members if by_name[name] is not Verdict.FAILS]
         stand_in = min(loading, key=lambda name: by_name[name] is not Verdict.LOADS, default="")
-        reasons = (*verdict.reasons, because.alternative(group.name, stand_in))
-        return replace(verdict, reasons=reasons, group=group.name, stand_in=stand_in)
+        told = (because.alternative(group.name, stand_in),) if stand_in else ()
+        return replace(verdict, reasons=(*verdict.reasons, *told), group=group.name, stand_in=stand_in)
 
     def _outcomes(self, matcher: Matcher, minimized: Matcher | None) -> list[_Outcome]:
         relos = [relo for _, relo in self.relos]

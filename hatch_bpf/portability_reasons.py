@@ -184,9 +184,7 @@ def optional(program: Function, *, is_declared: bool) -> Reason:
 
 
 def alternative(group: str, stand_in: str) -> Reason:
-    """Of a program that fails."""
-    what = f"{stand_in} of the group {group} stands in for it" if stand_in else f"no other of the group {group} loads"
-    return Reason(Kind.ALTERNATIVE, Weight.NOTE, what)
+    return Reason(Kind.ALTERNATIVE, Weight.NOTE, f"{stand_in} of the group {group} stands in for it")
 
 
 def reached(

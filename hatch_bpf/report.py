@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict
+from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict, needs_no_last_resort
 
 _COLOURS = {
     Verdict.LOADS: "32",
@@ -101,7 +101,11 @@ def _program_json(program: ProgramVerdict, kernel: Kernel) -> dict[str, object]:
         **({"group": program.group} if program.group else {}),
         **({"stand_in": program.stand_in} if program.stand_in else {}),
         "reasons": [
-            {"kind": reason.kind.value, "message": reason.message_for(str(kernel)), "source": reason.source}
+            {
+                "kind": reason.kind.value,
+                "message": _message(reason, program.reasons, str(kernel)),
+                "source": reason.source,
+            }
             for reason in program.reasons
         ],
     }
@@ -223,11 +227,15 @@ def _reason_lines(
     for reason in reasons:
         if heaviest_only and reason.weight < reasons[0].weight:
             break
-        message = reason.message_for(str(kernels[0]) if len(kernels) == 1 else "these kernels")
+        message = _message(reason, reasons, str(kernels[0]) if len(kernels) == 1 else "these kernels")
         sources.setdefault(message, []).append(reason.source)
     for message, places in sources.items():
         where = _places(places)
         yield f"{where}: {message}" if where else message
+
+
+def _message(reason: Reason, among: Sequence[Reason], kernels: str) -> str:
+    return reason.message if needs_no_last_resort(among) else reason.message_for(kernels)
 
 
 def _places(sources: Iterable[str]) -> str:

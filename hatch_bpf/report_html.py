@@ -21,7 +21,7 @@ import hatch_bpf
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel, natural
 from hatch_bpf.report import file_stem
 from hatch_bpf.templating import environment
-from hatch_bpf.verdicts import ProgramVerdict, Reason, Report, Verdict, Weight
+from hatch_bpf.verdicts import ProgramVerdict, Reason, Report, Verdict, Weight, needs_no_last_resort
 
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
 MANY_PROGRAMS = 8
@@ -329,9 +329,10 @@ def _headline(columns: Sequence[Column]) -> str:
     return f"No program fails on any kernel but optional ones{others}"
 
 
-def _told(reasons: Iterable[Reason]) -> Iterable[Told]:
+def _told(reasons: Sequence[Reason]) -> Iterable[Told]:
     """Each message once."""
     places: dict[Reason, dict[str, list[str]]] = {}
+    is_spared = needs_no_last_resort(reasons)
     for reason in reasons:
         without_source = Reason(reason.kind, reason.weight, reason.what, reason.remedy)
         files = places.setdefault(without_source, {})
@@ -339,7 +340,7 @@ def _told(reasons: Iterable[Reason]) -> Iterable[Told]:
         if file and line not in files.setdefault(file, []):
             files[file].append(line)
     for reason, files in places.items():
-        remedies = [reason.remedy, _LAST_RESORT if reason.weight is Weight.FAILS else ""]
+        remedies = [reason.remedy, _LAST_RESORT if reason.weight is Weight.FAILS and not is_spared else ""]
         yield Told(
             _WEIGHT_LETTERS[reason.weight],
             reason.kind.value,

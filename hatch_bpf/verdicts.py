@@ -5,6 +5,7 @@ Input: nothing. Output: the types that `portability.py` makes and `report.py` re
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -84,7 +85,7 @@ class Kind(Enum):
     OPTIONAL = "optional"
     """SEC("?...") or the option `optional`: it may be left out of the load, so it fails no build."""
     ALTERNATIVE = "alternative"
-    """It is one of a group of which the first that loads is used: what becomes of the others."""
+    """Another of its group of alternatives stands in for it."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ class Report:
     def exit_status(self) -> int:
         """1 if a program that isn't optional fails on some kernel, and nothing stands in for it."""
         return int(any(program.breaks_build for kernel in self.kernels for program in kernel.programs))
+
+
+def needs_no_last_resort(reasons: Sequence[Reason]) -> bool:
+    """Whether these are of a program that another stands in for: then no kernel has to go."""
+    return any(reason.kind is Kind.ALTERNATIVE for reason in reasons)
 
 
 def decide(reasons: list[Reason]) -> tuple[Verdict, tuple[Reason, ...]]:

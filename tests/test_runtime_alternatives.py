@@ -24,7 +24,7 @@ GROUPS = {
     "telling": ("by_ring", "by_perf"),
     "watch": ("watch_fentry", "watch_kprobe", "watch_raw"),
 }
-OPTIONAL = ("extra", "extra_with_never", "extra_with_types")
+OPTIONAL = ("extra", "extra_with_never", "extra_with_types", "more_with_types")
 DECLARED = Alternatives(GROUPS, OPTIONAL)
 NO_SUCH_FLAG = 1 << 30
 HIDE_BTF = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs none /sys/kernel/btf && exec "$@"', "sh")
@@ -273,6 +273,35 @@ def test_an_array_of_programs_that_nobody_uses_any_more_is_left_out(tmp_path: Pa
         bpf.programs.jumping.autoload = bpf.programs.tail.autoload = False
         with bpf.load() as loaded, pytest.raises(errors.ClosedError, match="jumps was not created"):
             assert loaded.maps.jumps.fd
+
+
+def test_a_kernel_that_is_not_covered_is_told_as_such(tmp_path: Path) -> None:
+    """Where a group hangs on nothing else, this is the error that it always is."""
+    tracefs.mounted()
+    declared = Alternatives({"types": ("extra_with_types", "more_with_types")}, ("extra_with_never",))
+    code = """
+        from demo.alternatives_skel import Alternatives, _bpf
+        try:
+            Alternatives.open().load()
+        except _bpf.KernelNotCoveredError as error:
+            print("not covered:", error)
+    """
+    package = make_package(BPF / "alternatives.bpf.c", tmp_path, alternatives=declared)
+    assert package.run(code, prefix=HIDE_BTF).stdout.startswith("not covered:")
+
+
+def test_who_may_load_nothing_is_told_that(package: Package) -> None:
+    code = """
+        import os
+        from demo.alternatives_skel import Alternatives, _bpf
+        with Alternatives.open() as bpf:
+            os.setgroups([]); os.setgid(65534); os.setuid(65534)
+            try:
+                bpf.load()
+            except _bpf.PermissionDeniedError as error:
+                print(error)
+    """
+    assert "neither root's rights nor CAP_BPF; run it as root" in package.run(code).stdout
 
 
 # --- cost, leftovers, words -----------------------------------------------------------------------------------------

@@ -153,6 +153,9 @@ class _Chooser:
                 break
             refused.append(refusal)
         if chosen is None:
+            wanted = [self._programs[name] for name in group.members if self._is_wanted(name)]
+            if self._uncovered is not None and wanted and all(program.core for program in wanted):
+                raise self._uncovered
             _check_turned_off(self._spec, group, refused)
         for name in group.members:
             if name != chosen:

@@ -119,6 +119,14 @@ int extra_with_types(void *ctx)
 	return BPF_CORE_READ(task, tgid) == 1;
 }
 
+SEC("raw_tp/sys_exit")
+int more_with_types(void *ctx)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, tgid) == 2;
+}
+
 SEC("tcx/ingress")
 int on_tcx(struct __sk_buff *skb)
 {
