@@ -15,7 +15,7 @@ from hatch_bpf.alternatives import Alternatives
 from hatch_bpf.runtime import alternatives, errors
 from hatch_bpf.runtime import skeleton as skeleton_module
 from hatch_bpf.runtime.libbpf import Libbpf
-from tests import tracefs
+from tests import needs, tracefs
 from tests.skeleton_package import BPF, Package, load_skeleton, make_package
 
 GROUPS = {
@@ -179,6 +179,25 @@ def test_a_map_that_was_put_in_place_is_there_in_the_trial_too(skel: Any, plain:
             with bpf.load() as loaded:
                 assert choice(loaded, "telling").chosen == "by_ring"
                 assert tell(loaded) == [(os.getpid(), 1)]
+
+
+def test_one_program_may_serve_both_buffers(tmp_path: Path) -> None:
+    """It asks BTF which there is; what it refers to and never reaches need not be there."""
+    tracefs.mounted()
+    declared = Alternatives({"flow_events": ("flow_ring", "flow_perf")})
+    either = load_skeleton("either", tmp_path, events={"flow_events": "flow_event"}, alternatives=declared)
+    without = tmp_path / "without-ring-buffers.btf"
+    names = (b"\0BPF_MAP_TYPE_RINGBUF\0", b"\0BPF_MAP_TYPE_NOTHERE\0")
+    without.write_bytes(needs.host_btf().read_bytes().replace(*names))
+    for btf, flags, chosen in ((None, 0, "flow_ring"), (str(without), NO_SUCH_FLAG, "flow_perf")):
+        with either.Either.open(btf=btf) as bpf:
+            bpf.programs.flat_ring.autoload = bpf.programs.flat_perf.autoload = False
+            bpf.maps.flow_ring.flags = flags
+            with bpf.load() as loaded:
+                assert choice(loaded, "flow_events").chosen == chosen
+                assert loaded.programs.flat_guarded.loaded
+                loaded.maps.flow_events.open()
+                assert loaded.maps.flow_events.poll(0) == []
 
 
 def test_where_none_can_be_used_every_reason_is_told(skel: Any) -> None:
