@@ -1,7 +1,7 @@
 """Debian's kernel packages, fetched through an apt of our own that leaves the machine's alone.
 
 Input: a kernel's release and architecture. Output: the path of the package that has its vmlinuz, in a cache folder.
-Needs apt and Debian's archive keyring; the machine's proxy and certificate settings for apt are taken over.
+Needs apt and Debian's archive keyring; the machine's mirror, proxy and certificate settings for apt are taken over.
 """
 
 from __future__ import annotations
@@ -131,10 +131,9 @@ class Apt:
         for part in ("lists/partial", "archives/partial", "preferences.d"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
+        mirrors = _mirrors()
         (folder / "sources.list").write_text(
-            "".join(
-                f"deb [signed-by={KEYRING}] http://deb.debian.org/{archive} {suite} main\n" for archive, suite in SUITES
-            )
+            "".join(f"deb [signed-by={KEYRING}] {mirrors[archive]} {suite} main\n" for archive, suite in SUITES)
         )
         settings = {
             "Dir::Etc": folder,
@@ -164,6 +163,17 @@ class Apt:
             _command(["apt-get", "update", "-q"], config=config, cwd=folder)
             stamp.touch()
         return config
+
+
+def _mirrors() -> dict[str, str]:
+    """Where this machine's apt has Debian's archives from, by their names; one that it doesn't use lies beside it."""
+    done = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True, check=False)
+    used = {base.rsplit("/", 1)[1]: base for base in re.findall(r"^'(\S+?)/+dists/", done.stdout, re.MULTILINE)}
+    wanted = {archive for archive, _ in SUITES}
+    known = sorted(base for name, base in used.items() if name in wanted)
+    if not known:
+        raise KernelError("this machine's apt names no mirror of Debian's archive, where the kernels are")
+    return {archive: used.get(archive) or f"{known[0].rsplit('/', 1)[0]}/{archive}" for archive in wanted}
 
 
 def _command(command: Sequence[str], *, config: Path, cwd: Path) -> str:
