@@ -21,8 +21,6 @@ class Arch:
     target_macro: str
     """X of `__TARGET_ARCH_X`, which libbpf's bpf_tracing.h selects registers by."""
     endian: Literal["little", "big"]
-    multiarch: str
-    """Debian's multiarch triplet: where `asm/types.h` lives under /usr/include."""
 
     @property
     def clang_target(self) -> str:
@@ -30,19 +28,19 @@ class Arch:
         return "bpfel" if self.endian == "little" else "bpfeb"
 
 
-X86_64 = Arch("x86_64", ("x86_64", "amd64"), "x86", "little", "x86_64-linux-gnu")
-ARM64 = Arch("arm64", ("aarch64", "arm64"), "arm64", "little", "aarch64-linux-gnu")
+X86_64 = Arch("x86_64", ("x86_64", "amd64"), "x86", "little")
+ARM64 = Arch("arm64", ("aarch64", "arm64"), "arm64", "little")
 ARCHES: dict[str, Arch] = {
     arch.name: arch
     for arch in (
         X86_64,
         ARM64,
-        Arch("arm", ("armv7l", "armv6l", "armhf"), "arm", "little", "arm-linux-gnueabihf"),
-        Arch("i386", ("i686", "i386"), "x86", "little", "i386-linux-gnu"),
-        Arch("ppc64le", ("ppc64le",), "powerpc", "little", "powerpc64le-linux-gnu"),
-        Arch("riscv64", ("riscv64",), "riscv", "little", "riscv64-linux-gnu"),
-        Arch("s390x", ("s390x",), "s390", "big", "s390x-linux-gnu"),
-        Arch("loongarch64", ("loongarch64",), "loongarch", "little", "loongarch64-linux-gnu"),
+        Arch("arm", ("armv7l", "armv6l", "armhf"), "arm", "little"),
+        Arch("i386", ("i686", "i386"), "x86", "little"),
+        Arch("ppc64le", ("ppc64le",), "powerpc", "little"),
+        Arch("riscv64", ("riscv64",), "riscv", "little"),
+        Arch("s390x", ("s390x",), "s390", "big"),
+        Arch("loongarch64", ("loongarch64",), "loongarch", "little"),
     )
 }
 """Every architecture hatch-bpf knows, by name."""

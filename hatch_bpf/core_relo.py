@@ -63,15 +63,6 @@ TYPE_KINDS = frozenset(
     }
 )
 FIELD_KINDS = frozenset(CoreReloKind) - ENUMVAL_KINDS - TYPE_KINDS
-EXISTENCE_KINDS = frozenset(
-    {
-        CoreReloKind.FIELD_EXISTS,
-        CoreReloKind.TYPE_EXISTS,
-        CoreReloKind.TYPE_MATCHES,
-        CoreReloKind.ENUMVAL_EXISTS,
-    }
-)
-"""Kinds whose value only says whether there was a match: 1 or 0."""
 
 _U32 = 0xFFFFFFFF
 _U64 = 0xFFFFFFFFFFFFFFFF

@@ -90,10 +90,6 @@ class KernelFeatures:
         """Whether it takes BPF_F_SLEEPABLE (Linux 5.10)."""
         return self.has_member("bpf_prog_aux", "sleepable") or self.has_member("bpf_prog", "sleepable")
 
-    def has_helper_name(self, name: str) -> bool | None:
-        """Whether `enum bpf_func_id` has this enumerator."""
-        return None if self.helpers is None else self._has_helper(name)
-
     def has_function(self, name: str) -> bool | None:
         """Whether a FUNC has this name; None where the BTF lists no functions."""
         if self._find(name, t.Kind.FUNC):

@@ -20,6 +20,7 @@ from hatch_bpf.alternatives import NONE, Alternatives
 from hatch_bpf.arch import build_machine
 from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.skeleton import SkeletonOptions, class_name, generate
+from hatch_bpf.toolchain import find_toolchain
 from tests import needs
 
 BPF = Path(__file__).parent / "bpf"
@@ -31,7 +32,8 @@ def compile_bpf(source: Path, folder: Path) -> Path:
     arch = build_machine()
     assert arch is not None
     output = folder / source.name.replace(".bpf.c", ".bpf.o")
-    command = [needs.tool("clang"), "-g", "-O2", "-Wall", "-target", "bpf", f"-I/usr/include/{arch.multiarch}"]
+    command = [needs.tool("clang"), "-g", "-O2", "-Wall", "-target", "bpf"]
+    command += [flag for include in find_toolchain().system_includes for flag in ("-idirafter", str(include))]
     command += [f"-D__TARGET_ARCH_{arch.target_macro}", "-c", os.fspath(source), "-o", os.fspath(output)]
     subprocess.run(command, check=True)
     return output

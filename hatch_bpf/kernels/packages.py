@@ -46,11 +46,6 @@ class PackagedImage:
     """The package's version, which need not be the kernel's release."""
 
 
-def vmlinuz_of_deb(file: BinaryIO, source: str) -> bytes:
-    """The vmlinuz of a Debian package, by itself."""
-    return image_of_deb(file, source).data
-
-
 def image_of_deb(file: BinaryIO, source: str) -> PackagedImage:
     """The vmlinuz of a Debian package. `source` names it in errors."""
     for member, read in deb_files(file, source):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.packages import vmlinuz_of_deb
+from hatch_bpf.kernels.packages import image_of_deb
 from tests.kernels import cpio, guest
 from tests.kernels.debian import Apt
 
@@ -142,7 +142,7 @@ class Lab:
         """The kernel's vmlinuz."""
         package = self.package(kernel)
         with package.open("rb") as file:
-            return vmlinuz_of_deb(file, str(package))
+            return image_of_deb(file, str(package)).data
 
     def _root(self, suite: str, arch: str) -> bytes:
         """The packed root file system."""
