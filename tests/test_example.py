@@ -221,6 +221,28 @@ def test_each_btf_is_what_bpftool_makes(wheel: Path) -> None:
         assert files[f"tcprtt/_bpf/btf/{digest[:16]}.btf"] == bpftool.minimize([model], Btf(data, source=kernel))
 
 
+def test_the_demo_without_root_says_what_it_could_not_show(tmp_path: Path) -> None:
+    """As root of nothing: in a user namespace where the same files are those of an ordinary user."""
+    needs.tool("clang")
+    needs.private_mounts()
+    if subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False).returncode:
+        needs.missing("there are no user namespaces")
+    done = subprocess.run(
+        ["unshare", "--user", "--map-user=1000", "--map-group=1000", sys.executable, EXAMPLE / "demo.py"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    if "Could not find a version that satisfies" in done.stdout:
+        needs.missing("PyPI cannot be reached, and the demo's isolated build needs it")
+    assert done.returncode == 0, done.stdout
+    assert "tcprtt/_bpf/x86_64/tcprtt.bpf.o" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert last == "Built and installed, but not loaded: loading BPF needs root; run `sudo make demo`."
+
+
 def test_the_repositorys_kernels_are_enough_and_small() -> None:
     kernels = [entry.kernel for entry in list_kernels(KERNELS)]
     x86 = {
