@@ -14,6 +14,7 @@ from ctypes import byref, c_uint8, c_uint32
 
 from .errors import ClosedError, MapError, permission_denied, reason
 from .libbpf import BatchOpts, opts
+from .members import Members
 from .types import U32, Bytes
 
 TYPE_CHECKING = False
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
     K = TypeVar("K")
     V = TypeVar("V")
 
-    class _OneParameter(Generic[V]):
+    class OneParameter(Generic[V]):
         pass
 
     class _Mapping(MutableMapping[K, V]):
         pass
 else:
 
-    class _OneParameter:
+    class OneParameter:
         def __class_getitem__(cls, item):
             return cls
 
@@ -426,7 +427,7 @@ class PerCpuHashMap(_PerCpuHash["K", "V"]):
         self._value = _per_cpu(self._libbpf, self._value)
 
 
-class ArrayMap(Map, _OneParameter["V"]):
+class ArrayMap(Map, OneParameter["V"]):
     """BPF_MAP_TYPE_ARRAY: a sequence of fixed length."""
 
     def __len__(self) -> int:
@@ -483,7 +484,7 @@ class PerCpuArrayMap(_PerCpuArray["V"]):
         self._value = _per_cpu(self._libbpf, self._value)
 
 
-class Queue(Map, _OneParameter["V"]):
+class Queue(Map, OneParameter["V"]):
     """BPF_MAP_TYPE_QUEUE and STACK."""
 
     def push(self, value: V, *, replace: bool = False) -> None:
@@ -518,7 +519,7 @@ class Queue(Map, _OneParameter["V"]):
         return self._value.decode(storage)  # type: ignore[no-any-return]
 
 
-class BloomFilter(Map, _OneParameter["V"]):
+class BloomFilter(Map, OneParameter["V"]):
     """BPF_MAP_TYPE_BLOOM_FILTER: values that were added are surely in it, others probably not."""
 
     def add(self, value: V) -> None:
@@ -553,7 +554,7 @@ class ProgramArray(Map):
         return not self._libbpf.bpf_map_lookup_elem(self.fd, byref(c_uint32(index)), byref(found))
 
 
-class MapOfMaps(Map, _OneParameter["K"]):
+class MapOfMaps(Map, OneParameter["K"]):
     """BPF_MAP_TYPE_HASH_OF_MAPS and ARRAY_OF_MAPS: inner maps by key; reading gives an inner map's id."""
 
     def __setitem__(self, key: K, inner: Map) -> None:
@@ -604,7 +605,7 @@ class StackTraces(Map):
         return (U32.decode(U32.ctype.from_buffer_copy(bytes(key))) for key in self._keys())
 
 
-class DescriptorMap(Map, _OneParameter["K"]):
+class DescriptorMap(Map, OneParameter["K"]):
     """BPF_MAP_TYPE_SOCKMAP, SOCKHASH, REUSEPORT_SOCKARRAY, XSKMAP, CGROUP_ARRAY: what descriptors stand for, by key.
 
     User space can put sockets or cgroups in and take them out, but not read them.
@@ -621,7 +622,7 @@ class DescriptorMap(Map, _OneParameter["K"]):
             raise KeyError(key)
 
 
-class LocalStorage(Map, _OneParameter["V"]):
+class LocalStorage(Map, OneParameter["V"]):
     """BPF_MAP_TYPE_SK_STORAGE, TASK_STORAGE, INODE_STORAGE, CGRP_STORAGE: a value per socket, task, file or cgroup.
 
     Keys are descriptors: of a socket, a pidfd, a file, a cgroup's folder; or anything with a `fileno()`.
@@ -652,24 +653,8 @@ def _descriptor(item: Any) -> int:
     return item if isinstance(item, int) else int(item.fileno())
 
 
-class Maps:
+class Maps(Members):
     """The maps of a skeleton, as attributes; also by their names in C: `maps["counts"]`."""
-
-    def __init__(self, maps: Iterable[tuple[str, str, Any]]) -> None:
-        """From triples of attribute, name in C and map."""
-        self._by_name: dict[str, Any] = {}
-        for attribute, name, item in maps:
-            self.__dict__[attribute] = item
-            self._by_name[name] = item
-
-    def __getitem__(self, name: str) -> Any:
-        return self._by_name[name]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._by_name.values())
-
-    def __len__(self) -> int:
-        return len(self._by_name)
 
     def __repr__(self) -> str:
         return f"<maps {', '.join(self._by_name)}>"

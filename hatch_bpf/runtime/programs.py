@@ -27,10 +27,11 @@ from .libbpf import (
     opts,
 )
 from .links import FdLink, LibbpfLink, Link, MapLink, TcLink, XdpLink
+from .members import Members
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
     from typing import Any, Optional, TypeVar, Union
 
@@ -463,24 +464,8 @@ def says_no_target(error: BpfError, libbpf: Libbpf) -> bool:
     return error.errno == errno.EOPNOTSUPP or (libbpf.version < (0, 8) and error.errno == errno.ESRCH)
 
 
-class Programs:
+class Programs(Members):
     """The programs of a skeleton, as attributes; also by their names in C: `programs["handle_exit"]`."""
-
-    def __init__(self, programs: Iterable[tuple[str, str, Any]]) -> None:
-        """From triples of attribute, name in C and program."""
-        self._by_name: dict[str, Any] = {}
-        for attribute, name, item in programs:
-            self.__dict__[attribute] = item
-            self._by_name[name] = item
-
-    def __getitem__(self, name: str) -> Any:
-        return self._by_name[name]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._by_name.values())
-
-    def __len__(self) -> int:
-        return len(self._by_name)
 
     def __repr__(self) -> str:
         return f"<programs {', '.join(self._by_name)}>"

@@ -15,23 +15,15 @@ import time
 from collections import deque
 
 from .errors import MapError, reason
-from .maps import Map
+from .maps import Map, OneParameter
 from .types import Nested, numpy_fields, read_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
-    from typing import Any, Generic, Optional, TypeVar
+    from typing import Any, Optional, TypeVar
 
     E = TypeVar("E")
-
-    class _OneParameter(Generic[E]):
-        pass
-else:
-
-    class _OneParameter:
-        def __class_getitem__(cls, item):
-            return cls
 
 
 BUSY = 1 << 31
@@ -46,7 +38,7 @@ MAX_BATCH = 1 << 18
 """Where `read_batch()` stops for producers that are faster than it."""
 
 
-class EventSource(Map, _OneParameter["E"]):
+class EventSource(Map, OneParameter["E"]):
     """What ring and perf buffers have in common: waiting, iterating, closing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -9,24 +9,16 @@ import ctypes
 import errno
 
 from .errors import MapError, reason
-from .maps import Map
+from .maps import Map, OneParameter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Generic, Optional, TypeVar
+    from typing import Any, Optional, TypeVar
 
     E = TypeVar("E")
 
-    class _OneParameter(Generic[E]):
-        pass
-else:
 
-    class _OneParameter:
-        def __class_getitem__(cls, item):
-            return cls
-
-
-class UserRingBuffer(Map, _OneParameter["E"]):
+class UserRingBuffer(Map, OneParameter["E"]):
     """A user ring buffer: `send()` records. One thread at a time."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
