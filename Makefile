@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test test-kernels clean
+.PHONY: help demo test test-kernels bench clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,6 +24,10 @@ test-kernels:  ## boot real kernels under qemu, and hold programs, the example a
 	$(PYTHON) -m tests.kernels.example $(KERNELS)
 	$(PYTHON) -m tests.kernels.seeds $(KERNELS)
 	$(PYTHON) -m tests.kernels.verdicts $(KERNELS)
+
+bench:  ## measure what hatch-bpf costs, against what does the same without it, and print the table
+	@tools/setup.sh bench $(VENV)
+	$(PYTHON) -m benchmarks $(BENCH)
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build dist
