@@ -1,24 +1,148 @@
-"""Where what can be had again is kept between builds.
+"""What can be had again is kept between builds: a folder, and in it a store of results.
 
-Input: the environment. Output: a folder, which need not exist yet and may be deleted at any time.
+Input: the environment; for the store a kind, a key and bytes. Output: the folder, which may be deleted at any time; the
+same bytes, or None. Nothing that goes wrong here stops a build: what can't be kept is made again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import sys
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 CACHE_VARIABLE = "HATCH_BPF_CACHE"
 """Environment variable that names the cache folder."""
+RESULTS = "results"
+"""The store's folder in the cache folder."""
+LIMIT = 1 << 30
+"""Bytes of results kept; `Store.prune()` removes those that were not used for longest."""
+_FRESH = 3600
+"""Seconds within which a result counts as just used, so that reading does not write each time."""
 
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """The cache folder: the one named, else the platform's usual place."""
+    """The cache folder: the one named, else the platform's usual place; without a home one that cannot be made."""
     if environ.get(CACHE_VARIABLE):
         return Path(environ[CACHE_VARIABLE]).absolute()
     if environ.get("XDG_CACHE_HOME"):
         return Path(environ["XDG_CACHE_HOME"]).absolute() / "hatch-bpf"
-    home = Path(environ.get("HOME") or "~").expanduser()
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "hatch-bpf"
+    home = environ.get("HOME") or os.path.expanduser("~")
+    if not os.path.isabs(home):
+        return Path(os.devnull, "hatch-bpf")
+    return Path(home) / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "hatch-bpf"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How much of one kind the cache folder holds."""
+
+    kind: str
+    entries: int
+    size: int
+    """Bytes."""
+
+
+class Store:
+    """Results by kind and key. Any number of processes may use it at once; each result is there whole or not at all.
+
+    A result carries its own sha256: one that was damaged is removed and counts as not there.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = cache_dir() / RESULTS if folder is None else folder
+
+    def get(self, kind: str, key: str) -> bytes | None:
+        """What was kept, or None."""
+        path = self._path(kind, key)
+        try:
+            with path.open("rb") as file:
+                content = file.read()
+                used = os.fstat(file.fileno()).st_mtime
+        except OSError:
+            return None
+        digest, data = content[:32], content[32:]
+        if hashlib.sha256(data).digest() != digest:
+            with suppress(OSError):
+                path.unlink()
+            return None
+        if abs(time.time() - used) > _FRESH:
+            with suppress(OSError):
+                os.utime(path)
+        return data
+
+    def put(self, kind: str, key: str, data: bytes) -> None:
+        """Keep something, if that is possible."""
+        path = self._path(kind, key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        except OSError:
+            return
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(data).digest() + data)
+            os.replace(name, path)
+        except BaseException as error:
+            with suppress(OSError):
+                os.unlink(name)
+            if not isinstance(error, OSError):
+                raise
+
+    def prune(self, limit: int = LIMIT) -> None:
+        """Remove what was not used for longest, and what interrupted writes left, until at most `limit` bytes stay."""
+        found = []
+        for path in self._files():
+            with suppress(OSError):
+                status = path.stat()
+                found.append((status.st_mtime, status.st_size, path))
+        abandoned = time.time() - 24 * _FRESH
+        kept = 0
+        for used, size, path in sorted(found, reverse=True):
+            kept += size
+            if kept > limit or (path.name.startswith(".") and used < abandoned):
+                with suppress(OSError):
+                    path.unlink()
+
+    def _path(self, kind: str, key: str) -> Path:
+        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+        return self.folder / kind / digest[:2] / digest[2:]
+
+    def _files(self) -> Iterator[Path]:
+        for folder, _, names in os.walk(self.folder):
+            for name in names:
+                yield Path(folder, name)
+
+
+def usage(folder: Path) -> tuple[Usage, ...]:
+    """How much the cache folder holds: each kind of result, and each other folder such as downloaded archives."""
+    places = {path.name: path for path in _folders(folder) if path.name != RESULTS}
+    places |= {f"{RESULTS}/{path.name}": path for path in _folders(folder / RESULTS)}
+    found = []
+    for name, place in sorted(places.items()):
+        sizes = [_size(Path(parent, file)) for parent, _, files in os.walk(place) for file in files]
+        found.append(Usage(name, len(sizes), sum(sizes)))
+    return tuple(found)
+
+
+def clear(folder: Path) -> None:
+    """Remove all that the cache folder holds. Raises `OSError` for what cannot be removed."""
+    for place in _folders(folder):
+        shutil.rmtree(place)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # another process has just removed it
+        return 0
