@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from hatch_bpf.runtime import errors
 from tests import needs, tracefs
+from tests.namespaces import own_cgroup, own_loopback
 from tests.skeleton_package import load_skeleton
 
 
@@ -32,34 +32,14 @@ def skel(skeleton: Any) -> Iterator[Any]:
 
 @pytest.fixture
 def loopback() -> Iterator[str]:
-    """The loopback interface of a network namespace of its own."""
-    clone_newnet = 0x40000000
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/self/ns/net") as before:
-        if libc.unshare(clone_newnet):
-            needs.missing("a network namespace needs root")
-        try:
-            subprocess.run([needs.tool("ip"), "link", "set", "lo", "up"], check=True)
-            yield "lo"
-        finally:
-            assert libc.setns(before.fileno(), clone_newnet) == 0
+    with own_loopback() as name:
+        yield name
 
 
 @pytest.fixture
 def cgroup() -> Iterator[Path]:
-    """A cgroup of its own, with this process in it."""
-    root = needs.cgroup2()
-    folder = root / f"hatch-bpf-test-{os.getpid()}"
-    folder.mkdir()
-    own = next(
-        line.split("::")[1].strip() for line in Path("/proc/self/cgroup").read_text().splitlines() if "::" in line
-    )
-    try:
-        (folder / "cgroup.procs").write_text(str(os.getpid()))
+    with own_cgroup() as folder:
         yield folder
-    finally:
-        (root / own.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
-        folder.rmdir()
 
 
 def send_a_packet() -> None:

@@ -1,0 +1,140 @@
+"""`python -m tests.cycles --count N`: open, load, attach, use and close objects over and over; what stays behind?
+
+Output: JSON, with what this process holds and what the kernel holds after the first cycles and after the last: open
+descriptors, threads, mappings, resident memory, Python objects, pinned files, and BPF programs, maps and links. Needs
+root; runs in a network namespace of its own, in a cgroup of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests import needs, tracefs
+from tests.namespaces import own_cgroup, own_loopback
+from tests.skeleton_package import load_skeleton
+
+WARM_UP = 20
+"""Cycles until Python's and libbpf's caches are full."""
+KINDS = ("prog", "map", "link")
+SLOW = 10
+"""Every so many cycles attach tracepoints and uprobes too: these wait a tenth of a second for the kernel to let go."""
+PATIENCE = 30
+"""Seconds for the kernel to free what was closed, which it does by and by."""
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.cycles", description=__doc__)
+    parser.add_argument("--count", type=int, default=10_000)
+    options = parser.parse_args(arguments)
+    tracefs.mounted()
+    with tempfile.TemporaryDirectory() as folder, own_loopback(), own_cgroup() as cgroup, bpf_fs(Path(folder)) as pins:
+        attachments = load_skeleton("attachments", Path(folder))
+        events = load_skeleton("events", Path(folder), events={"ring": "event", "perf": "event"})
+        for number in range(WARM_UP):
+            cycle(attachments, events, cgroup, pins, is_slow=number % SLOW == 0)
+        before = settled(pins)
+        start = os.times()
+        for number in range(options.count):
+            cycle(attachments, events, cgroup, pins, is_slow=number % SLOW == 0)
+        spent = os.times()
+        after = settled(pins, wanted=before)
+    cpu = spent.user - start.user + spent.system - start.system
+    print(json.dumps({"cycles": options.count, "before": before, "after": after, "cpu_seconds": round(cpu, 1)}))
+    return 0
+
+
+def cycle(attachments: Any, events: Any, cgroup: Path, pins: Path, *, is_slow: bool) -> None:
+    """One life of two objects: every kind of link, map and buffer that these have."""
+    with attachments.Attachments.open() as bpf:
+        bpf.rodata_tuned.scale = 1
+        bpf.programs.on_tracepoint.autoattach = is_slow
+        with bpf.load() as skel:
+            programs = skel.programs
+            skel.attach()
+            programs.on_xdp.attach_xdp("lo", mode="skb")
+            programs.on_tc.attach_tc("lo")
+            programs.on_cgroup.attach_cgroup(cgroup)
+            if is_slow:
+                programs.on_uprobe.attach_uprobe(sys.executable, offset=0)
+            programs.on_xdp.test_run(b"\x01" * 64)
+            os.getppid()
+            assert skel.bss.raw_tracepoints > 0
+    with events.Events.open() as bpf:
+        bpf.rodata.pid = os.getpid()
+        with bpf.load() as skel:
+            maps = skel.maps
+            maps.perf.open(pages=1)
+            maps.ring.pin(str(pins / "ring"))
+            (pins / "ring").unlink()
+            if is_slow:
+                skel.attach()
+            os.getppid()
+            assert [event.number for event in maps.ring.poll(0)] == [0] * is_slow
+            assert len(maps.perf.poll(0)) == is_slow
+            assert maps.orders.send(1)
+
+
+def settled(pins: Path, wanted: dict[str, int] | None = None) -> dict[str, int]:
+    """What is held, as soon as the kernel has freed what was closed: it is `wanted`, or changes no more."""
+    deadline = time.monotonic() + PATIENCE
+    last: dict[str, int] = {}
+    while True:
+        gc.collect()
+        now = held_by_kernel()
+        if now == (last if wanted is None else {name: wanted[name] for name in now}) or time.monotonic() > deadline:
+            return {**now, **held_by_process(), "pinned files": len(list(pins.iterdir()))}
+        last = now
+        time.sleep(0.5)
+
+
+def held_by_kernel() -> dict[str, int]:
+    """Programs, maps and links, by counting their ids."""
+    libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    counts = {}
+    for kind in KINDS:
+        number, following = ctypes.c_uint32(0), ctypes.c_uint32()
+        counts[f"{kind}s"] = 0
+        while not getattr(libbpf, f"bpf_{kind}_get_next_id")(number, ctypes.byref(following)):
+            number = ctypes.c_uint32(following.value)
+            counts[f"{kind}s"] += 1
+    return counts
+
+
+def held_by_process() -> dict[str, int]:
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return {
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "threads": len(os.listdir("/proc/self/task")),
+        "mappings": len(Path("/proc/self/maps").read_text().splitlines()),
+        "resident KB": resident // 1024,
+        "Python objects": len(gc.get_objects()),
+    }
+
+
+@contextmanager
+def bpf_fs(folder: Path) -> Iterator[Path]:
+    """A BPF file system of this process's own."""
+    place = folder / "bpf"
+    place.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"bpf", os.fsencode(place), b"bpf", 0, None):
+        needs.missing("a BPF file system can't be mounted")
+    try:
+        yield place
+    finally:
+        libc.umount2(os.fsencode(place), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,46 @@
+"""Open, load, attach, use and close, over and over: nothing stays behind, in this process or in the kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests import tracefs
+from tests.cycles import held_by_kernel
+from tests.projects import REPOSITORY
+from tests.skeleton_package import load_skeleton
+
+COUNT = 10_000 if os.environ.get("HATCH_BPF_FULL") else 100
+GROWTH = 1024
+"""KB that the allocator may take for itself. A copy of an object left behind in each of 100 cycles would be more."""
+
+
+def test_cycles_leave_nothing_behind() -> None:
+    tracefs.mounted()
+    command = [sys.executable, "-m", "tests.cycles", "--count", str(COUNT)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=6000)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    before, after = found["before"], found["after"]
+    grown = after.pop("resident KB") - before.pop("resident KB")
+    assert grown < GROWTH
+    # caches of types and code, which come and go
+    assert after.pop("Python objects") - before.pop("Python objects") < COUNT // 2
+    assert after == before
+    assert found["cycles"] == COUNT
+
+
+def test_what_the_kernel_holds_is_counted(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Without which the test above could not fail."""
+    tracefs.mounted()
+    attachments = load_skeleton("attachments", tmp_path_factory.mktemp("attachments"))
+    before = held_by_kernel()
+    with attachments.Attachments.run() as skel:
+        now = held_by_kernel()
+        assert now["progs"] - before["progs"] >= len([program for program in skel.programs if program.loaded])
+        assert now["links"] - before["links"] >= len(skel.links)
+        assert now["maps"] > before["maps"]
