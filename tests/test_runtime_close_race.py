@@ -176,7 +176,7 @@ def test_the_numbers_of_descriptors_are_used_again(skeleton: Any) -> None:
     """Without which the tests above could not fail."""
     needs.root_bpf()
     first = filled(skeleton, 1)
-    numbers = [item.fd for item in first.maps]
+    numbers = [int(item.fd) for item in first.maps]  # copies, which keep nothing open
     first.close()
     with filled(skeleton, 1) as second:
         assert [item.fd for item in second.maps] == numbers

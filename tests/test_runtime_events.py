@@ -171,17 +171,28 @@ def test_a_full_ring_loses_events_and_never_garbles_one(skel: Any) -> None:
     assert [event.number for event in skel.maps.ring.poll(0)] == [5000]
 
 
-def test_a_full_perf_buffer_counts_what_it_lost(skel: Any) -> None:
-    perf = skel.maps.perf
-    perf.open(pages=1)
-    with pytest.raises(errors.MapError, match="is open already"):
-        perf.open()
-    emit(1000)
-    got = len(perf.poll(0))
-    emit(1)  # the kernel reports a loss with the next event there is room for
-    got += len(perf.poll(1))
-    assert perf.lost > 0
-    assert got + perf.lost == 1001
+@pytest.mark.parametrize("name", ["ring", "perf"])
+def test_nothing_from_before_the_first_read_is_lost(skel: Any, name: str) -> None:
+    emit(3)
+    assert [event.number for event in skel.maps[name].poll(1)] == [0, 1, 2]
+
+
+def test_a_full_perf_buffer_counts_what_it_lost(skeleton: Any) -> None:
+    tracefs.mounted()
+    with skeleton.Events.open() as bpf:
+        bpf.rodata.pid = os.getpid()
+        skel = bpf.load()
+        perf = skel.maps.perf
+        perf.open(pages=1)
+        skel.attach()
+        with pytest.raises(errors.MapError, match=r"is open already; call open\(\) before anything is attached"):
+            perf.open()
+        emit(1000)
+        got = len(perf.poll(0))
+        emit(1)  # the kernel reports a loss with the next event there is room for
+        got += len(perf.poll(1))
+        assert perf.lost > 0
+        assert got + perf.lost == 1001
 
 
 def test_records_of_any_length(skeleton: Any, skel: Any) -> None:

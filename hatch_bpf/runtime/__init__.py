@@ -38,10 +38,12 @@ from .maps import (
     StackTraces,
 )
 from .perfbuf import PerfBuffer
-from .programs import Program, Programs, TestRun
+from .programs import Program, Programs
 from .ringbuf import EventSource, RingBuffer, wait
 from .skeleton import Loaded, Opened, OpenedMap, OpenedProgram, Skeleton
 from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec, SectionSpec
+from .structops import StructOps
+from .testrun import TestRun
 from .userringbuf import UserRingBuffer
 
 __all__ = [
@@ -90,6 +92,7 @@ __all__ = [
     "SectionSpec",
     "Skeleton",
     "StackTraces",
+    "StructOps",
     "TestRun",
     "UserRingBuffer",
     "VerifierError",

@@ -11,10 +11,11 @@ import ctypes
 import errno
 
 from . import globals as _globals
+from .attaching import says_no_target
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
 from .libbpf import Capture, verifier_logs
 from .maps import MapOfMaps, ProgramArray
-from .programs import Program, says_no_target
+from .programs import Program
 from .ringbuf import EventSource
 
 TYPE_CHECKING = False
@@ -204,7 +205,7 @@ class _Chooser:
             if code != errno.ENODEV:  # who knows such links looks for the interface
                 return Refusal(program.name, f"it loads, but this kernel has no such links: {reason(code)}", errno=code)
         elif section.split("/")[0].removesuffix(".s") in WATCHING and program.name in self._attaching:
-            ready = Program(self._libbpf, pointer, program.name, program.section, links=trial.links, lock=trial.lock)
+            ready = Program(self._libbpf, pointer, program.name, program.section, links=trial.links)
             try:
                 ready.attach()
             except (AttachError, PermissionDeniedError) as error:

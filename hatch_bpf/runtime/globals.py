@@ -11,6 +11,7 @@ import ctypes
 import mmap
 
 from .errors import ClosedError, OpenError, PackageError, reason
+from .maps import own_descriptor
 from .types import ArrayView, Struct, Union, size_of
 
 TYPE_CHECKING = False
@@ -52,7 +53,9 @@ def live(
             return cls.from_buffer(pages), None
         except OSError:
             pass  # a kernel that knows the flag but refuses the mapping
-    section = Section(libbpf, fd, cls, name=name, size=libbpf.bpf_map__value_size(map_pointer), writable=writable)
+    section = Section(
+        libbpf, own_descriptor(fd), cls, name=name, size=libbpf.bpf_map__value_size(map_pointer), writable=writable
+    )
     return Mirror(section, section.value), section
 
 
@@ -72,15 +75,19 @@ class Section:
 
     def refresh(self) -> None:
         """Read the section from the kernel."""
-        if self._fd < 0:
-            raise ClosedError(f"{self.name}: the skeleton is closed")
-        if self._libbpf.bpf_map_lookup_elem(self._fd, ctypes.byref(self._key), self._storage):
+        if self._libbpf.bpf_map_lookup_elem(self._live(), ctypes.byref(self._key), self._storage):
             raise ClosedError(f"{self.name} can't be read: {reason(ctypes.get_errno())}")
 
     def flush(self) -> None:
         """Write the section to the kernel."""
-        if self._libbpf.bpf_map_update_elem(self._fd, ctypes.byref(self._key), self._storage, 0):
+        if self._libbpf.bpf_map_update_elem(self._live(), ctypes.byref(self._key), self._storage, 0):
             raise ClosedError(f"{self.name} can't be written: {reason(ctypes.get_errno())}")
+
+    def _live(self) -> int:
+        fd = self._fd
+        if fd < 0:
+            raise ClosedError(f"{self.name}: the skeleton is closed")
+        return fd
 
     def _close(self) -> None:
         self._fd = -1

@@ -69,7 +69,7 @@ class KprobeOpts(ctypes.Structure):
 
 
 class KprobeMultiOpts(ctypes.Structure):
-    """`struct bpf_kprobe_multi_opts`, as of libbpf 0.8."""
+    """`struct bpf_kprobe_multi_opts`, as of libbpf 1.5 (0.8 lacks session)."""
 
     _fields_ = (
         ("sz", c_size_t),
@@ -78,6 +78,7 @@ class KprobeMultiOpts(ctypes.Structure):
         ("cookies", POINTER(c_uint64)),
         ("cnt", c_size_t),
         ("retprobe", c_bool),
+        ("session", c_bool),
     )
 
 
@@ -96,6 +97,20 @@ class UprobeOpts(ctypes.Structure):
         ("bpf_cookie", c_uint64),
         ("retprobe", c_bool),
         ("func_name", c_char_p),
+    )
+
+
+class UprobeMultiOpts(ctypes.Structure):
+    """`struct bpf_uprobe_multi_opts`, as of libbpf 1.3."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("syms", POINTER(c_char_p)),
+        ("offsets", c_void_p),
+        ("ref_ctr_offsets", c_void_p),
+        ("cookies", POINTER(c_uint64)),
+        ("cnt", c_size_t),
+        ("retprobe", c_bool),
     )
 
 
@@ -248,6 +263,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_program__set_attach_target": ("0.0.8", c_int, (_P, c_int, _S)),
     "bpf_program__attach": ("0.0.7", _P, (_P,)),
     "bpf_program__attach_cgroup": ("0.0.8", _P, (_P, c_int)),
+    "bpf_program__attach_freplace": ("0.2", _P, (_P, c_int, _S)),
     "bpf_program__attach_iter": ("0.0.9", _P, (_P, _P)),
     "bpf_program__attach_kprobe_opts": ("0.5", _P, (_P, _S, POINTER(KprobeOpts))),
     "bpf_program__attach_kprobe_multi_opts": ("0.8", _P, (_P, _S, POINTER(KprobeMultiOpts))),
@@ -261,6 +277,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_program__attach_trace": ("0.0.6", _P, (_P,)),
     "bpf_program__attach_tracepoint_opts": ("0.5", _P, (_P, _S, _S, POINTER(CookieOpts))),
     "bpf_program__attach_uprobe_opts": ("0.5", _P, (_P, c_int, _S, c_size_t, POINTER(UprobeOpts))),
+    "bpf_program__attach_uprobe_multi": ("1.3", _P, (_P, c_int, _S, _S, POINTER(UprobeMultiOpts))),
     "bpf_program__attach_usdt": ("0.8", _P, (_P, c_int, _S, _S, _S, POINTER(CookieOpts))),
     "bpf_program__attach_xdp": ("0.1", _P, (_P, c_int)),
     "bpf_link__fd": ("0.0.8", c_int, (_P,)),
@@ -268,6 +285,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_link__disconnect": ("0.0.7", None, (_P,)),
     "bpf_link__pin": ("0.0.8", c_int, (_P, _S)),
     "bpf_link__unpin": ("0.0.8", c_int, (_P,)),
+    "bpf_link__update_map": ("1.3", c_int, (_P, _P)),
     "bpf_link__update_program": ("0.0.8", c_int, (_P, _P)),
     "bpf_link_create": ("0.0.8", c_int, (c_int, c_int, c_int, POINTER(LinkCreateOpts))),
     "bpf_link_update": ("0.0.8", c_int, (c_int, c_int, _P)),
@@ -355,6 +373,12 @@ class Libbpf:
     def has(self, name: str) -> bool:
         """Whether this libbpf has a function."""
         return hasattr(self._dll, name)
+
+    def require(self, version: tuple[int, int], what: str) -> None:
+        """Raise `LibbpfTooOldError` where this libbpf is older than what is asked of it."""
+        if self.version < version:
+            have, wanted = (".".join(map(str, v)) for v in (self.version, version))
+            raise LibbpfTooOldError(f"{what} needs libbpf {wanted} or later; {self.path} is libbpf {have}; {_PACKAGES}")
 
     def pointer(self, value: Optional[int]) -> int:
         """A returned pointer, or 0 and `ctypes.get_errno()` set, whichever way this libbpf reports errors."""

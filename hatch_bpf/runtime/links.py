@@ -9,24 +9,30 @@ import ctypes
 import os
 from ctypes import byref
 
+from .descriptor import Descriptor
 from .errors import AttachError, ClosedError, reason
 from .libbpf import TcHook, TcOpts, XdpAttachOpts, opts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, Optional
+    from typing import Optional
 
+    from .attaching import Attachable
     from .libbpf import Libbpf
     from .maps import Map
     from .programs import Program
+
+BPF_TC_F_REPLACE = 1 << 0
 
 
 class Link:
     """An attached program. `detach()`, leaving its `with` block or closing the skeleton detaches it."""
 
-    def __init__(self, program: Program, target: str) -> None:
+    def __init__(self, program: Attachable, target: str) -> None:
         self.program = program
+        """The program, or the struct_ops map, that is attached."""
         self.target = target
         """What it is attached to, in words."""
         self.attached = True
@@ -34,12 +40,13 @@ class Link:
 
     def detach(self) -> None:
         """Detach the program. Doing it twice is harmless."""
-        if not self.attached:
-            return
-        self.attached = False
-        self.program._forget(self)
-        if os.getpid() == self._pid:  # what a forked child got is the parent's to detach
-            self._release()
+        with self.program._links.lock:
+            if not self.attached:
+                return
+            self.attached = False
+            self.program._links.forget(self)
+            if os.getpid() == self._pid:  # what a forked child got is the parent's to detach
+                self._release()
 
     def __enter__(self) -> Link:
         return self
@@ -60,15 +67,24 @@ class Link:
 
     def pin(self, path: str) -> None:
         """Pin the link to a path in a BPF file system: the program stays attached until the file is removed."""
-        self._check_attached()
-        if self._libbpf.bpf_obj_pin(self.fd, path.encode()):
-            raise AttachError(f"{self!r} can't be pinned to {path}: {reason(ctypes.get_errno())}")
+        self._call("be pinned to " + path, lambda: self._libbpf.bpf_obj_pin(self.fd, path.encode()))
 
-    def update(self, program: Program) -> None:
-        """Put another program of the same kind in this one's place, atomically."""
-        self._check_attached()
-        if self._libbpf.bpf_link_update(self.fd, program.fd, None):
-            raise AttachError(f"{self!r} can't change to {program.name}: {reason(ctypes.get_errno())}")
+    def update(self, program: Attachable) -> None:
+        """Put another program, or struct_ops map, of the same kind in this one's place, in one step."""
+        self._call(f"change to {program.name}", lambda: self._update(program))
+
+    def _update(self, program: Attachable) -> int:
+        """Change the program; a negative number and `ctypes.get_errno()` set where that fails."""
+        raise AttachError(f"{self!r} is no kernel link, and can't change to {program.name}")
+
+    def _call(self, what: str, function: Callable[[], int]) -> None:
+        """Do something with the link while no other thread detaches it."""
+        with self.program._links.lock:
+            if not self.attached:
+                raise ClosedError(f"{self!r} is detached already")
+            if function() < 0:
+                code = ctypes.get_errno()
+                raise AttachError(f"{self!r} can't {what}: {reason(code)}", errno=code)
 
     @property
     def _libbpf(self) -> Libbpf:
@@ -78,6 +94,11 @@ class Link:
         if not self.attached:
             raise ClosedError(f"{self!r} is detached already")
 
+    def _check_detached(self, result: int) -> None:
+        if result < 0:
+            code = ctypes.get_errno()
+            raise AttachError(f"{self!r} could not be detached cleanly: {reason(code)}", errno=code)
+
     def _release(self) -> None:
         raise NotImplementedError
 
@@ -85,19 +106,22 @@ class Link:
 class LibbpfLink(Link):
     """A `struct bpf_link` of libbpf."""
 
-    def __init__(self, program: Program, target: str, pointer: int) -> None:
+    def __init__(self, program: Attachable, target: str, pointer: int) -> None:
         super().__init__(program, target)
         self._pointer = pointer
 
     @property
     def fd(self) -> int:
-        self._check_attached()
-        return int(self._libbpf.bpf_link__fd(self._pointer))
+        with self.program._links.lock:
+            self._check_attached()
+            return int(self._libbpf.bpf_link__fd(self._pointer))
+
+    def _update(self, program: Attachable) -> int:
+        return program._put_into(self._pointer)
 
     def _release(self) -> None:
         pointer, self._pointer = self._pointer, 0
-        if self._libbpf.bpf_link__destroy(pointer) < 0:
-            raise AttachError(f"{self!r} could not be detached cleanly: {reason(ctypes.get_errno())}")
+        self._check_detached(self._libbpf.bpf_link__destroy(pointer))
 
 
 class FdLink(Link):
@@ -105,15 +129,20 @@ class FdLink(Link):
 
     def __init__(self, program: Program, target: str, fd: int) -> None:
         super().__init__(program, target)
-        self._fd = fd
+        self._fd: int = Descriptor(fd)
 
     @property
     def fd(self) -> int:
+        fd = self._fd
         self._check_attached()
-        return self._fd
+        return fd
+
+    def _update(self, program: Attachable) -> int:
+        fd = program.fd
+        return int(self._libbpf.bpf_link_update(self._fd, fd, None))
 
     def _release(self) -> None:
-        os.close(self._fd)
+        self._fd = -1
 
 
 class MapLink(Link):
@@ -121,12 +150,11 @@ class MapLink(Link):
 
     def __init__(self, program: Program, target: str, sockets: Map, attach_type: int) -> None:
         super().__init__(program, target)
-        self._sockets = sockets
+        self._program_fd, self._map_fd = program.fd, sockets.fd
         self._attach_type = attach_type
 
     def _release(self) -> None:
-        if self._libbpf.bpf_prog_detach2(self.program.fd, self._sockets.fd, self._attach_type):
-            raise AttachError(f"{self!r} could not be detached cleanly: {reason(ctypes.get_errno())}")
+        self._check_detached(self._libbpf.bpf_prog_detach2(self._program_fd, self._map_fd, self._attach_type))
 
 
 class TcLink(Link):
@@ -138,21 +166,33 @@ class TcLink(Link):
         self.handle = handle
         self.priority = priority
 
+    def _update(self, program: Attachable) -> int:
+        fd = program.fd
+        options = opts(TcOpts, prog_fd=fd, flags=BPF_TC_F_REPLACE, handle=self.handle, priority=self.priority)
+        return int(self._libbpf.bpf_tc_attach(byref(self._hook), byref(options)))
+
     def _release(self) -> None:
         options = opts(TcOpts, handle=self.handle, priority=self.priority)
-        if self._libbpf.bpf_tc_detach(byref(self._hook), byref(options)) < 0:
-            raise AttachError(f"{self!r} could not be detached cleanly: {reason(ctypes.get_errno())}")
+        self._check_detached(self._libbpf.bpf_tc_detach(byref(self._hook), byref(options)))
 
 
 class XdpLink(Link):
-    """XDP attached through netlink, before the kernel had links for it (5.9)."""
+    """XDP attached through netlink: before the kernel had links for it (5.9), or in the place of such a program."""
 
     def __init__(self, program: Program, target: str, *, ifindex: int, flags: int) -> None:
         super().__init__(program, target)
         self._ifindex = ifindex
         self._flags = flags
+        self._program_fd = program.fd
+        """Of the program that is there now; nobody else's is touched."""
+
+    def _update(self, program: Attachable) -> int:
+        fd, options = program.fd, opts(XdpAttachOpts, old_prog_fd=self._program_fd)
+        result = int(self._libbpf.bpf_xdp_attach(self._ifindex, fd, self._flags, byref(options)))
+        if result >= 0:
+            self._program_fd = fd
+        return result
 
     def _release(self) -> None:
-        options: Any = opts(XdpAttachOpts, old_prog_fd=self.program.fd)
-        if self._libbpf.bpf_xdp_detach(self._ifindex, self._flags, byref(options)) < 0:
-            raise AttachError(f"{self!r} could not be detached cleanly: {reason(ctypes.get_errno())}")
+        options = opts(XdpAttachOpts, old_prog_fd=self._program_fd)
+        self._check_detached(self._libbpf.bpf_xdp_detach(self._ifindex, self._flags, byref(options)))

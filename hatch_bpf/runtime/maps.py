@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import os
 from collections.abc import MutableMapping as _MutableMapping
 from ctypes import byref, c_uint8, c_uint32
 
+from .descriptor import Descriptor, duplicate
 from .errors import ClosedError, MapError, permission_denied, reason
 from .libbpf import BatchOpts, opts
 from .members import Members
@@ -91,9 +91,9 @@ class MapShape:
 
 
 def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
-    """Of a map of a loaded object."""
+    """Of a map of a loaded object. Raises `MapError` where this process may have no more descriptors."""
     return MapShape(
-        fd=libbpf.bpf_map__fd(pointer),
+        fd=own_descriptor(libbpf.bpf_map__fd(pointer)),
         type=libbpf.bpf_map__type(pointer),
         key_size=libbpf.bpf_map__key_size(pointer),
         value_size=libbpf.bpf_map__value_size(pointer),
@@ -101,16 +101,27 @@ def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
     )
 
 
+def own_descriptor(fd: int) -> int:
+    """A descriptor of our own for a map of libbpf's, or -1 for one that was not created."""
+    if fd < 0:
+        return -1
+    try:
+        return duplicate(fd)
+    except OSError as error:
+        code = error.errno or 0
+        raise MapError(f"a map can't have a descriptor of its own: {reason(code)}", errno=code) from error
+
+
 def pinned_shape(libbpf: Libbpf, path: str) -> MapShape:
-    """Of a map pinned in a BPF file system; the descriptor is new, and the caller's to close. Raises `MapError`."""
+    """Of a map pinned in a BPF file system. Raises `MapError`."""
     fd = libbpf.bpf_obj_get(path.encode())
     if fd < 0:
         code = ctypes.get_errno()
         raise MapError(f"no map can be opened at {path}: {reason(code)}", errno=code)
+    fd = Descriptor(fd)
     raw, length = _RawMapInfo(), c_uint32(ctypes.sizeof(_RawMapInfo))
     if libbpf.bpf_obj_get_info_by_fd(fd, byref(raw), byref(length)):
         code = ctypes.get_errno()
-        os.close(fd)
         raise MapError(f"what is pinned at {path} is no map: {reason(code)}", errno=code)
     return MapShape(fd=fd, type=raw.type, key_size=raw.key_size, value_size=raw.value_size, max_entries=raw.max_entries)
 
@@ -145,12 +156,13 @@ class Map:
 
     @property
     def fd(self) -> int:
-        """The map's file descriptor, which stays libbpf's. Raises `ClosedError` after the skeleton was closed."""
-        if self._fd < 0 and not self._is_closed:
-            raise ClosedError(f"map {self.name} was not created (autocreate is off)")
-        if self._fd < 0:
+        """The map's file descriptor, which stays the map's. Raises `ClosedError` after the skeleton was closed."""
+        fd = self._fd
+        if fd >= 0:
+            return fd
+        if self._is_closed:
             raise ClosedError(f"map {self.name}: the skeleton is closed")
-        return self._fd
+        raise ClosedError(f"map {self.name} was not created (autocreate is off)")
 
     def info(self) -> MapInfo:
         """What the kernel says of the map."""
@@ -540,7 +552,8 @@ class ProgramArray(Map):
     """BPF_MAP_TYPE_PROG_ARRAY: programs to tail-call, by index."""
 
     def __setitem__(self, index: int, program: Program) -> None:
-        self._update(c_uint32(index), c_uint32(program.fd), BPF_ANY)
+        fd = program.fd  # stays open as long as it has a name
+        self._update(c_uint32(index), c_uint32(fd), BPF_ANY)
 
     def __delitem__(self, index: int) -> None:
         if not self._delete(c_uint32(index)):
@@ -558,7 +571,8 @@ class MapOfMaps(Map, OneParameter["K"]):
     """BPF_MAP_TYPE_HASH_OF_MAPS and ARRAY_OF_MAPS: inner maps by key; reading gives an inner map's id."""
 
     def __setitem__(self, key: K, inner: Map) -> None:
-        self._update(self._key.encode(key), c_uint32(inner.fd), BPF_ANY)
+        fd = inner.fd  # stays open as long as it has a name
+        self._update(self._key.encode(key), c_uint32(fd), BPF_ANY)
 
     def __delitem__(self, key: K) -> None:
         if not self._delete(self._key.encode(key)):

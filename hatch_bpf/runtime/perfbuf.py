@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     E = TypeVar("E")
 
 PAGES = 64
-"""Pages of each CPU's buffer unless `configure()` says otherwise."""
+"""Pages of each CPU's buffer unless `open()` says otherwise."""
 
 
 class PerfBuffer(EventSource["E"]):
@@ -37,28 +37,36 @@ class PerfBuffer(EventSource["E"]):
         self._lost_fn = LOST_FN(self._count_lost)
 
     def open(self, *, pages: int = PAGES) -> None:
-        """Start receiving, with so many pages (a power of two) for each CPU. Reading does it too, with 64."""
-        if self._pointer:
-            raise MapError(f"perf buffer {self.name} is open already")
-        new = self._libbpf.perf_buffer__new
-        pointer = self._libbpf.pointer(new(self.fd, pages, self._sample_fn, self._lost_fn, None, None))
-        if not pointer:
-            code = ctypes.get_errno()
-            hint = "; pages must be a power of two" if code == errno.EINVAL else ""
-            raise MapError(f"perf buffer {self.name} can't be opened: {reason(code)}{hint}", errno=code)
-        self._pointer = pointer
+        """Start receiving, with so many pages (a power of two) for each CPU.
+
+        Attaching the first program does it too, with 64, where the option `events` says what the buffer carries, and so
+        does reading: to have another number of pages, call this before.
+        """
+        with self._reading:
+            fd = self.fd
+            if self._pointer:
+                raise MapError(f"perf buffer {self.name} is open already; call open() before anything is attached")
+            new = self._libbpf.perf_buffer__new
+            pointer = self._libbpf.pointer(new(fd, pages, self._sample_fn, self._lost_fn, None, None))
+            if not pointer:
+                code = ctypes.get_errno()
+                hint = "; pages must be a power of two" if code == errno.EINVAL else ""
+                raise MapError(f"perf buffer {self.name} can't be opened: {reason(code)}{hint}", errno=code)
+            self._pointer = pointer
+
+    def get_ready(self) -> None:
+        with self._reading:
+            if not self._pointer:
+                self.open()
 
     def fileno(self) -> int:
-        self._ensure_open()
-        return int(self._libbpf.perf_buffer__epoll_fd(self._pointer))
-
-    def _ensure_open(self) -> None:
-        if not self._pointer:
-            self.open()
+        with self._reading:
+            self.get_ready()
+            return int(self._libbpf.perf_buffer__epoll_fd(self._pointer))
 
     def _read(self) -> bool:
         with self._reading:
-            self._ensure_open()
+            self.get_ready()
             result = self._libbpf.perf_buffer__consume(self._pointer)
         if self._error_in_callback is not None:
             error, self._error_in_callback = self._error_in_callback, None

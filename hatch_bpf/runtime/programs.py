@@ -10,7 +10,10 @@ import errno
 import os
 from ctypes import byref
 
-from .errors import AttachError, ClosedError, permission_denied, reason, tail
+from . import testrun
+from .attaching import Attachable
+from .descriptor import duplicate
+from .errors import AttachError, ClosedError, MapError, reason
 from .libbpf import (
     Capture,
     CookieOpts,
@@ -22,24 +25,23 @@ from .libbpf import (
     TcHook,
     TcOpts,
     TcxOpts,
-    TestRunOpts,
+    UprobeMultiOpts,
     UprobeOpts,
     opts,
 )
-from .links import FdLink, LibbpfLink, Link, MapLink, TcLink, XdpLink
+from .links import FdLink, Link, MapLink, TcLink, XdpLink
 from .members import Members
+from .sampling import online_cpus, open_cpu_clock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
-    from typing import Any, Optional, TypeVar, Union
+    from collections.abc import Sequence
+    from typing import Any, Optional, Union
 
-    from .errors import BpfError
+    from .attaching import Links
     from .libbpf import Libbpf
     from .maps import Map
-
-    LinkT = TypeVar("LinkT", bound=Link)
+    from .testrun import TestRun
 
 BPF_XDP = 37
 """`enum bpf_attach_type`."""
@@ -57,47 +59,14 @@ SOCKMAP_ATTACH_TYPES = {
 TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
 """`enum bpf_tc_attach_point`."""
 
-TRACEFS = ("/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events")
-LOG_LINES = 8
-"""Lines of libbpf's that an attach error's message holds."""
 
-
-class TestRun:
-    """What a program did with a test input."""
-
-    __slots__ = ("context", "data", "duration", "result")
-
-    def __init__(self, *, result: int, data: bytes, context: bytes, duration: int) -> None:
-        self.result = result
-        """The program's return value, as an unsigned 32-bit number."""
-        self.data = data
-        """The packet as the program left it."""
-        self.context = context
-        """The context as the program left it."""
-        self.duration = duration
-        """Average time of a run, in nanoseconds."""
-
-    def __repr__(self) -> str:
-        return f"TestRun(result={self.result}, duration={self.duration})"
-
-
-class Program:
+class Program(Attachable):
     """A program of a loaded object."""
 
-    def __init__(
-        self,
-        libbpf: Libbpf,
-        pointer: int,
-        name: str,
-        section: str,
-        *,
-        links: list[Link],
-        lock: AbstractContextManager[Any],
-    ) -> None:
+    def __init__(self, libbpf: Libbpf, pointer: int, name: str, section: str, *, links: Links) -> None:
         self._libbpf = libbpf
         self._pointer = pointer
-        self._lock = lock
-        """Held while libbpf works on the program, so that no other thread closes the object meanwhile."""
+        self._fd = -1
         self._links = links
         self.name = name
         self.section = section
@@ -107,16 +76,27 @@ class Program:
 
     @property
     def fd(self) -> int:
-        """The program's file descriptor, which stays libbpf's."""
-        with self._lock:
-            return int(self._libbpf.bpf_program__fd(self._live()))
+        """Its file descriptor, which stays the program's. Raises `ClosedError` after the skeleton was closed."""
+        with self._links.lock:
+            pointer = self._live()
+            if self._fd < 0:
+                try:
+                    self._fd = duplicate(self._libbpf.bpf_program__fd(pointer))
+                except OSError as error:
+                    code = error.errno or 0
+                    raise MapError(
+                        f"program {self.name} can't have a descriptor: {reason(code)}", errno=code
+                    ) from error
+            return self._fd
 
     def __repr__(self) -> str:
         return f"<program {self.name}, SEC({self.section!r})>"
 
     def attach(self) -> Link:
         """Attach where the section name says."""
-        return self._attach(f"what SEC({self.section!r}) says", lambda: self._libbpf.bpf_program__attach(self._live()))
+        return self._attach(
+            f"what SEC({self.section!r}) says", lambda program: self._libbpf.bpf_program__attach(program)
+        )
 
     def attach_cgroup(self, path: Union[str, os.PathLike[str]]) -> Link:
         """Attach to a cgroup (version 2), by its folder."""
@@ -128,7 +108,7 @@ class Program:
                 f"program {self.name} can't be attached to cgroup {where}: {error.strerror}", errno=error.errno or 0
             ) from error
         try:
-            return self._attach(f"cgroup {where}", lambda: self._libbpf.bpf_program__attach_cgroup(self._live(), fd))
+            return self._attach(f"cgroup {where}", lambda program: self._libbpf.bpf_program__attach_cgroup(program, fd))
         finally:
             os.close(fd)
 
@@ -138,13 +118,13 @@ class Program:
         options = opts(CookieOpts, cookie=cookie)
         return self._attach(
             f"tracepoint {category}:{name}",
-            lambda: attach(self._live(), category.encode(), name.encode(), byref(options)),
+            lambda program: attach(program, category.encode(), name.encode(), byref(options)),
         )
 
     def attach_raw_tracepoint(self, name: str) -> Link:
         """Attach to a raw tracepoint, `attach_raw_tracepoint("sched_switch")`."""
         attach = self._libbpf.bpf_program__attach_raw_tracepoint
-        return self._attach(f"raw tracepoint {name}", lambda: attach(self._live(), name.encode()))
+        return self._attach(f"raw tracepoint {name}", lambda program: attach(program, name.encode()))
 
     def attach_kprobe(self, function: str, *, offset: int = 0, retprobe: bool = False, cookie: int = 0) -> Link:
         """Attach to a kernel function, at its entry or `offset` bytes in; with `retprobe` where it returns."""
@@ -152,14 +132,14 @@ class Program:
         options = opts(KprobeOpts, bpf_cookie=cookie, offset=offset, retprobe=retprobe)
         kind = "kretprobe" if retprobe else "kprobe"
         return self._attach(
-            f"{kind} {function}+{offset:#x}", lambda: attach(self._live(), function.encode(), byref(options))
+            f"{kind} {function}+{offset:#x}", lambda program: attach(program, function.encode(), byref(options))
         )
 
     def attach_ksyscall(self, syscall: str, *, retprobe: bool = False, cookie: int = 0) -> Link:
         """Attach to a system call's handler, whatever this architecture names it."""
         attach = self._libbpf.bpf_program__attach_ksyscall
         options = opts(KsyscallOpts, bpf_cookie=cookie, retprobe=retprobe)
-        return self._attach(f"system call {syscall}", lambda: attach(self._live(), syscall.encode(), byref(options)))
+        return self._attach(f"system call {syscall}", lambda program: attach(program, syscall.encode(), byref(options)))
 
     def attach_uprobe(
         self,
@@ -173,11 +153,37 @@ class Program:
     ) -> Link:
         """Attach to a function of a program or library in user space; `pid` limits it to a process (0: this one)."""
         attach = self._libbpf.bpf_program__attach_uprobe_opts
+        if function:
+            self._libbpf.require((0, 8), "finding a function by its name")
         path = os.fspath(binary)
         options = opts(UprobeOpts, bpf_cookie=cookie, retprobe=retprobe, func_name=function.encode() or None)
         return self._attach(
             f"{'uretprobe' if retprobe else 'uprobe'} {path}:{function}+{offset:#x}",
-            lambda: attach(self._live(), pid, path.encode(), offset, byref(options)),
+            lambda program: attach(program, pid, path.encode(), offset, byref(options)),
+        )
+
+    def attach_uprobe_multi(
+        self,
+        binary: Union[str, os.PathLike[str]],
+        pattern: str = "",
+        *,
+        functions: Sequence[str] = (),
+        retprobe: bool = False,
+        pid: int = -1,
+    ) -> Link:
+        """Attach to many functions of a program or library at once (Linux 6.6, libbpf 1.3).
+
+        They are those that a pattern with `*` and `?` fits, or those named; `pid` limits it to a process (0: this one).
+        The program's section is `uprobe.multi`.
+        """
+        attach = self._libbpf.bpf_program__attach_uprobe_multi
+        path = os.fspath(binary)
+        options = opts(UprobeMultiOpts, retprobe=retprobe)
+        if functions:
+            options.syms, options.cnt = c_strings(functions), len(functions)
+        return self._attach(
+            f"{'uretprobes' if retprobe else 'uprobes'} {path}:{pattern or ', '.join(functions)}",
+            lambda program: attach(program, pid, path.encode(), pattern.encode() or None, byref(options)),
         )
 
     def attach_usdt(
@@ -189,25 +195,40 @@ class Program:
         options = opts(CookieOpts, cookie=cookie)
         return self._attach(
             f"USDT {path}:{provider}:{name}",
-            lambda: attach(self._live(), pid, path.encode(), provider.encode(), name.encode(), byref(options)),
+            lambda program: attach(program, pid, path.encode(), provider.encode(), name.encode(), byref(options)),
+        )
+
+    def attach_freplace(self, program: Program, function: str) -> Link:
+        """Put this freplace program in the place of a global function of another BPF program, which must have the same
+        arguments. `set_attach_target()`, before the load, has named a first one; `attach()` takes that one."""
+        attach, fd = self._libbpf.bpf_program__attach_freplace, program.fd
+        return self._attach(
+            f"function {function} of program {program.name}", lambda own: attach(own, fd, function.encode())
         )
 
     def attach_perf_event(self, fd: int, *, cookie: int = 0) -> Link:
         """Attach to a perf event, by its descriptor, which the link then owns."""
         attach = self._libbpf.bpf_program__attach_perf_event_opts
         options = opts(CookieOpts, cookie=cookie)
-        return self._attach(f"perf event {fd}", lambda: attach(self._live(), fd, byref(options)))
+        return self._attach(f"perf event {fd}", lambda program: attach(program, fd, byref(options)))
 
-    def attach_kprobe_multi(self, pattern: str = "", *, functions: Sequence[str] = (), retprobe: bool = False) -> Link:
-        """Attach to many kernel functions at once: those a pattern with `*` and `?` fits, or those named."""
+    def attach_kprobe_multi(
+        self, pattern: str = "", *, functions: Sequence[str] = (), retprobe: bool = False, session: bool = False
+    ) -> Link:
+        """Attach to many kernel functions at once: those a pattern with `*` and `?` fits, or those named.
+
+        The section is `kprobe.multi`. With `session` it is `kprobe.session`, and the program runs at the entry
+        and, if it returned 0 there, where the function returns (Linux 6.10, libbpf 1.5).
+        """
         attach = self._libbpf.bpf_program__attach_kprobe_multi_opts
-        options = opts(KprobeMultiOpts, retprobe=retprobe)
+        if session:
+            self._libbpf.require((1, 5), "a session of entry and return")
+        options = opts(KprobeMultiOpts, retprobe=retprobe, session=session)
         if functions:
-            options.syms = (ctypes.c_char_p * len(functions))(*(name.encode() for name in functions))
-            options.cnt = len(functions)
+            options.syms, options.cnt = c_strings(functions), len(functions)
         return self._attach(
             f"kernel functions {pattern or ', '.join(functions)}",
-            lambda: attach(self._live(), pattern.encode() or None, byref(options)),
+            lambda program: attach(program, pattern.encode() or None, byref(options)),
         )
 
     def attach_sampling(self, frequency: int, *, cpus: Optional[Sequence[int]] = None, pid: int = -1) -> list[Link]:
@@ -215,7 +236,7 @@ class Program:
         links: list[Link] = []
         try:
             for cpu in cpus if cpus is not None else online_cpus():
-                fd = _open_cpu_clock(frequency, cpu=cpu, pid=pid)
+                fd = open_cpu_clock(frequency, cpu=cpu, pid=pid)
                 if fd < 0:
                     raise self._failed(f"the clock of CPU {cpu}", ctypes.get_errno(), [])
                 try:
@@ -234,13 +255,13 @@ class Program:
         attach = self._libbpf.bpf_program__attach_tcx
         index, target = self._interface(interface)
         options = opts(TcxOpts)
-        return self._attach(f"{target} (tcx)", lambda: attach(self._live(), index, byref(options)))
+        return self._attach(f"{target} (tcx)", lambda program: attach(program, index, byref(options)))
 
     def attach_netfilter(self, *, family: int, hook: int, priority: int) -> Link:
         """Attach to a netfilter hook (Linux 6.4, libbpf 1.3): `NFPROTO_*`, `NF_INET_*` and a priority."""
         attach = self._libbpf.bpf_program__attach_netfilter
         options = opts(NetfilterOpts, pf=family, hooknum=hook, priority=priority)
-        return self._attach(f"netfilter hook {hook}", lambda: attach(self._live(), byref(options)))
+        return self._attach(f"netfilter hook {hook}", lambda program: attach(program, byref(options)))
 
     def attach_sockmap(self, sockets: Map) -> Link:
         """Attach an sk_skb or sk_msg program to a sockmap or sockhash; what it is for, its section says."""
@@ -248,9 +269,12 @@ class Program:
         if kind not in SOCKMAP_ATTACH_TYPES:
             raise ValueError(f"SEC({self.section!r}) is none of {', '.join(SOCKMAP_ATTACH_TYPES)}")
         attach_type = SOCKMAP_ATTACH_TYPES[kind]
-        if self._libbpf.bpf_prog_attach(self.fd, sockets.fd, attach_type, 0):
-            raise self._failed(f"map {sockets.name}", ctypes.get_errno(), [])
-        return self._add(MapLink(self, f"map {sockets.name}", sockets, attach_type))
+        with self._links.lock:
+            program_fd, map_fd = self.fd, sockets.fd
+            self._links.get_ready()
+            if self._libbpf.bpf_prog_attach(program_fd, map_fd, attach_type, 0):
+                raise self._failed(f"map {sockets.name}", ctypes.get_errno(), [])
+            return self._links.add(MapLink(self, f"map {sockets.name}", sockets, attach_type))
 
     def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
         """Attach to a network namespace (sk_lookup, flow_dissector), by its file; this process's own by default."""
@@ -263,29 +287,39 @@ class Program:
             ) from error
         try:
             return self._attach(
-                f"network namespace {where}", lambda: self._libbpf.bpf_program__attach_netns(self._live(), fd)
+                f"network namespace {where}", lambda program: self._libbpf.bpf_program__attach_netns(program, fd)
             )
         finally:
             os.close(fd)
 
-    def attach_xdp(self, interface: Union[str, int], *, mode: str = "auto") -> Link:
-        """Attach to a network interface, by name or index. `mode`: auto, skb (generic), driver or hardware."""
+    def attach_xdp(self, interface: Union[str, int], *, mode: str = "auto", replace: bool = False) -> Link:
+        """Attach to a network interface, by name or index. `mode`: auto, skb (generic), driver or hardware.
+
+        `replace` puts the program, in one step, in the place of one that was attached without a link, as `ip link set
+        xdp` does; this program is then attached without one as well.
+        """
         if mode not in XDP_MODES:
             raise ValueError(f"mode must be one of {', '.join(XDP_MODES)} (got {mode!r})")
-        index, target = self._interface(interface)
-        options = opts(LinkCreateOpts, flags=XDP_MODES[mode])
-        fd = self._libbpf.bpf_link_create(self.fd, index, BPF_XDP, byref(options))
-        if fd >= 0:
-            return self._add(FdLink(self, f"{target} (XDP)", fd))
-        code = ctypes.get_errno()
-        if code == errno.EINVAL and self._libbpf.has("bpf_xdp_attach"):
+        index, where = self._interface(interface)
+        target, flags = f"{where} (XDP)", XDP_MODES[mode]
+        with self._links.lock:
+            fd = self.fd
+            self._links.get_ready()
+            if not replace:
+                link = self._libbpf.bpf_link_create(fd, index, BPF_XDP, byref(opts(LinkCreateOpts, flags=flags)))
+                if link >= 0:
+                    return self._links.add(FdLink(self, target, link))
+            code = 0 if replace else ctypes.get_errno()
             # kernels before 5.9 know no links for XDP
-            flags = XDP_MODES[mode] | XDP_FLAGS_UPDATE_IF_NOEXIST
-            if self._libbpf.bpf_xdp_attach(index, self.fd, flags, None) >= 0:
-                return self._add(XdpLink(self, f"{target} (XDP)", ifindex=index, flags=XDP_MODES[mode]))
-            code = ctypes.get_errno()
+            if replace or (code == errno.EINVAL and self._libbpf.has("bpf_xdp_attach")):
+                if (
+                    self._libbpf.bpf_xdp_attach(index, fd, flags | (not replace and XDP_FLAGS_UPDATE_IF_NOEXIST), None)
+                    >= 0
+                ):
+                    return self._links.add(XdpLink(self, target, ifindex=index, flags=flags))
+                code = ctypes.get_errno()
         hint = "another XDP program is attached there" if code in (errno.EBUSY, errno.EEXIST) else ""
-        raise self._failed(f"{target} (XDP)", code, [hint] if hint else [])
+        raise self._failed(target, code, [hint] if hint else [])
 
     def attach_tc(
         self, interface: Union[str, int], direction: str = "ingress", *, handle: int = 0, priority: int = 0
@@ -296,18 +330,19 @@ class Program:
         index, target = self._interface(interface)
         target = f"{target} (tc {direction})"
         hook = opts(TcHook, ifindex=index, attach_point=TC_POINTS[direction])
-        options = opts(TcOpts, prog_fd=self.fd, handle=handle, priority=priority)
-        with Capture(self._libbpf) as lines:
+        with self._links.lock, Capture(self._libbpf) as lines:
+            options = opts(TcOpts, prog_fd=self.fd, handle=handle, priority=priority)
+            self._links.get_ready()
             created = self._libbpf.bpf_tc_hook_create(byref(hook))
             if created < 0 and ctypes.get_errno() != errno.EEXIST:
                 raise self._failed(target, ctypes.get_errno(), lines)
             if self._libbpf.bpf_tc_attach(byref(hook), byref(options)) < 0:
                 raise self._failed(target, ctypes.get_errno(), lines)
-        return self._add(TcLink(self, target, hook, handle=options.handle, priority=options.priority))
+            return self._links.add(TcLink(self, target, hook, handle=options.handle, priority=options.priority))
 
     def attach_iter(self) -> Link:
         """Attach an iterator; `read_iter()` then runs it."""
-        return self._attach("iterator", lambda: self._libbpf.bpf_program__attach_iter(self._live(), None))
+        return self._attach("iterator", lambda program: self._libbpf.bpf_program__attach_iter(program, None))
 
     def read_iter(self) -> str:
         """Run an iterator program once, and return the text it wrote."""
@@ -320,62 +355,7 @@ class Program:
 
     def test_run(self, data: bytes = b"", *, context: bytes = b"", repeat: int = 1, flags: int = 0) -> TestRun:
         """Run the program on a packet or a context, without attaching it (BPF_PROG_TEST_RUN)."""
-        room = len(data) + 256  # the program may grow the packet
-        data_out, context_out = ctypes.create_string_buffer(room), ctypes.create_string_buffer(max(len(context), 1))
-        options: Any = opts(
-            TestRunOpts,
-            data_in=ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p) if data else None,
-            data_out=ctypes.addressof(data_out) if data else None,
-            data_size_in=len(data),
-            data_size_out=room if data else 0,
-            ctx_in=ctypes.cast(ctypes.c_char_p(context), ctypes.c_void_p) if context else None,
-            ctx_out=ctypes.addressof(context_out) if context else None,
-            ctx_size_in=len(context),
-            ctx_size_out=len(context),
-            repeat=repeat,
-            flags=flags,
-        )
-        if self._libbpf.bpf_prog_test_run_opts(self.fd, byref(options)) < 0:
-            code = ctypes.get_errno()
-            raise AttachError(f"program {self.name} can't be test-run: {reason(code)}", errno=code)
-        return TestRun(
-            result=options.retval,
-            data=data_out.raw[: options.data_size_out],
-            context=context_out.raw[: options.ctx_size_out],
-            duration=options.duration,
-        )
-
-    def _attach(self, target: str, attach: Callable[[], Optional[int]]) -> Link:
-        with self._lock, Capture(self._libbpf) as lines:
-            pointer = self._libbpf.pointer(attach())
-            code = ctypes.get_errno()
-            if not pointer:
-                raise self._failed(target, code, lines)
-            return self._add(LibbpfLink(self, target, pointer))
-
-    def _add(self, link: LinkT) -> LinkT:
-        self._links.append(link)
-        return link
-
-    def _forget(self, link: Link) -> None:
-        with self._lock:
-            if link in self._links:
-                self._links.remove(link)
-
-    def _failed(self, target: str, code: int, lines: list[str]) -> Exception:
-        what = f"program {self.name} can't be attached to {target}"
-        if code == errno.EPERM:
-            return permission_denied(what, errno=code, lines=lines)
-        message = f"{what}: {reason(code)}"
-        if code == errno.EOPNOTSUPP and not lines:
-            message += "; use the attach_ method for its kind and say where to"
-        if lines:
-            message += "\n" + tail(lines, LOG_LINES)
-        if code == errno.ENOENT and not any(map(os.path.isdir, TRACEFS)):
-            message += (
-                "\n  tracefs is not mounted, which names tracepoints: mount -t tracefs tracefs /sys/kernel/tracing"
-            )
-        return AttachError(message, errno=code)
+        return testrun.run(self._libbpf, self.fd, self.name, data=data, context=context, repeat=repeat, flags=flags)
 
     def _interface(self, interface: Union[str, int]) -> tuple[int, str]:
         import socket
@@ -399,69 +379,12 @@ class Program:
 
     def _close(self) -> None:
         self._pointer = 0
+        self._fd = -1
 
 
-def online_cpus() -> list[int]:
-    """Numbers of the CPUs that are on."""
-    with open("/sys/devices/system/cpu/online", "rb") as file:
-        ranges = [part.split("-") for part in file.read().decode().strip().split(",")]
-    return [cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1)]
-
-
-class _PerfEventAttr(ctypes.Structure):
-    """The first 64 bytes of `struct perf_event_attr`, as PERF_ATTR_SIZE_VER0 has them."""
-
-    _fields_ = (
-        ("type", ctypes.c_uint32),
-        ("size", ctypes.c_uint32),
-        ("config", ctypes.c_uint64),
-        ("sample_freq", ctypes.c_uint64),
-        ("sample_type", ctypes.c_uint64),
-        ("read_format", ctypes.c_uint64),
-        ("flags", ctypes.c_uint64),
-        ("wakeup_events", ctypes.c_uint32),
-        ("bp_type", ctypes.c_uint32),
-        ("config1", ctypes.c_uint64),
-    )
-
-
-PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK = 1, 0
-_FREQ = 1 << 10
-"""Bit `freq` of the attribute's flags."""
-PERF_FLAG_FD_CLOEXEC = 1 << 3
-PERF_EVENT_OPEN = {
-    "x86_64": 298,
-    "amd64": 298,
-    "aarch64": 241,
-    "arm64": 241,
-    "riscv64": 241,
-    "loongarch64": 241,
-    "s390x": 331,
-    "ppc64le": 319,
-    "i686": 336,
-    "i386": 336,
-    "armv7l": 364,
-    "armv6l": 364,
-    "armhf": 364,
-}
-"""Number of the system call perf_event_open, by `uname -m`: libc has no function for it."""
-
-
-def _open_cpu_clock(frequency: int, *, cpu: int, pid: int) -> int:
-    attributes = _PerfEventAttr(
-        type=PERF_TYPE_SOFTWARE, config=PERF_COUNT_SW_CPU_CLOCK, sample_freq=frequency, flags=_FREQ
-    )
-    attributes.size = ctypes.sizeof(attributes)
-    syscall = ctypes.CDLL(None, use_errno=True).syscall
-    syscall.restype = ctypes.c_long
-    syscall.argtypes = (ctypes.c_long, ctypes.c_void_p, *[ctypes.c_int] * 3, ctypes.c_ulong)
-    number = PERF_EVENT_OPEN[os.uname().machine]
-    return int(syscall(number, byref(attributes), pid, cpu, -1, PERF_FLAG_FD_CLOEXEC))
-
-
-def says_no_target(error: BpfError, libbpf: Libbpf) -> bool:
-    """Whether an `attach()` failed because the section name does not tell where to."""
-    return error.errno == errno.EOPNOTSUPP or (libbpf.version < (0, 8) and error.errno == errno.ESRCH)
+def c_strings(texts: Sequence[str]) -> Any:
+    """An array of C strings."""
+    return (ctypes.c_char_p * len(texts))(*(text.encode() for text in texts))
 
 
 class Programs(Members):

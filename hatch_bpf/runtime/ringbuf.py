@@ -66,6 +66,9 @@ class EventSource(Map, OneParameter["E"]):
     def open(self) -> None:
         """Start receiving, before programs are attached: perf buffers lose what comes before; ring buffers nothing."""
 
+    def get_ready(self) -> None:
+        """`open()` unless it was done. Attaching the first program does this to buffers whose events are declared."""
+
     def fileno(self) -> int:
         """A descriptor that is readable when there are events, for select, poll, epoll and event loops."""
         raise NotImplementedError

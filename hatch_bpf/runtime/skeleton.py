@@ -6,7 +6,6 @@ maps, programs and globals are attributes. Everything is released in the reverse
 
 from __future__ import annotations
 
-import _thread  # threading costs more to import than all of this module
 import ctypes
 import errno
 import os
@@ -17,6 +16,7 @@ from . import alternatives as _alternatives
 from . import globals as _globals
 from . import kernel as _kernel
 from . import libbpf as _libbpf
+from .attaching import Links, says_no_target
 from .errors import (
     ArchitectureError,
     AttachError,
@@ -33,7 +33,9 @@ from .errors import (
 )
 from .libbpf import Capture, OpenOpts, opts
 from .maps import Maps, loaded_shape, pinned_shape
-from .programs import Program, Programs, says_no_target
+from .programs import Program, Programs
+from .ringbuf import EventSource
+from .structops import StructOps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from .kernel import BtfChoice
     from .libbpf import Libbpf
     from .links import Link
+    from .maps import Map
     from .spec import MapSpec, ObjectSpec, ProgramSpec
 
     OpenedT = TypeVar("OpenedT", bound="Opened[Any]")
@@ -76,8 +79,7 @@ class _Object:
         self.libbpf = libbpf
         self.pointer = pointer
         self.name = name
-        self.links: list[Link] = []
-        self.lock = _thread.RLock()
+        self.links = Links()
         self.parts: list[Any] = []
         """Maps, programs and sections: told when the object goes, so that they never touch what is freed."""
         self.globals: dict[str, Any] = {}
@@ -124,17 +126,13 @@ class _Object:
         """Detach, last first; then let go of the object. The first error is raised after all is done."""
         if os.getpid() != self._pid:
             return
-        with self.lock:
+        with self.links.lock:
             if self.pointer:
                 self._close()
 
     def _close(self) -> None:
-        errors: list[BpfError] = []
-        while self.links:
-            try:
-                self.links.pop().detach()
-            except BpfError as error:
-                errors.append(error)
+        errors = self.links.detach_all()
+        self.links.before_first.clear()
         for part in reversed(self.parts):
             part._close()
         self.parts.clear()
@@ -178,13 +176,12 @@ class Loaded:
         """What became of each group of alternatives and each optional program."""
         maps, programs = [], []
         for item in spec.maps:
-            shape = loaded_shape(held.libbpf, held.find_map(item.name))
-            loaded = item.cls(held.libbpf, shape, item.name, key=item.key, value=item.value)
+            loaded = _loaded_map(held, item)
             held.parts.append(loaded)
             maps.append((item.attribute, item.name, loaded))
         for program in spec.programs:
             found = held.find_program(program.name)
-            ready = Program(held.libbpf, found, program.name, program.section, links=held.links, lock=held.lock)
+            ready = Program(held.libbpf, found, program.name, program.section, links=held.links)
             held.parts.append(ready)
             programs.append((program.attribute, program.name, ready))
         self.maps = Maps(maps)
@@ -212,7 +209,10 @@ class Loaded:
         return _alternatives.explain(self._spec.source, self.choices, btf=btf, libbpf=self._held.libbpf)
 
     def attach(self) -> None:
-        """Attach every loaded program whose section name says where to. Others wait for their `attach_` method."""
+        """Attach every loaded program whose section name says where to, and struct_ops maps behind them.
+
+        Other programs wait for their `attach_` method.
+        """
         self._held.live()
         attached = {link.program.name for link in self.links}
         for program in self.programs:
@@ -222,6 +222,9 @@ class Loaded:
                 except AttachError as error:
                     if not says_no_target(error, self._held.libbpf):
                         raise
+        for item in self.maps:
+            if isinstance(item, StructOps) and item.name in self._autoattach and item.name not in attached:
+                item.attach()
 
     def close(self) -> None:
         """Detach all, last first, and release everything. Doing it twice is harmless."""
@@ -252,6 +255,17 @@ class Loaded:
         return f"<{type(self).__name__}: {state}>"
 
 
+def _loaded_map(held: _Object, item: MapSpec) -> Map:
+    pointer = held.find_map(item.name)
+    shape = loaded_shape(held.libbpf, pointer)
+    if item.cls is StructOps:
+        return StructOps(held.libbpf, shape, item.name, pointer=pointer, links=held.links)
+    loaded = item.cls(held.libbpf, shape, item.name, key=item.key, value=item.value)
+    if item.value is not None and isinstance(loaded, EventSource) and shape.fd >= 0:
+        held.links.before_first.append(loaded.get_ready)
+    return loaded
+
+
 class OpenedMap:
     """A map that is not created yet: its size and the like can still be changed."""
 
@@ -259,6 +273,8 @@ class OpenedMap:
         self._held = held
         self._pointer = pointer
         self.name = spec.name
+        self.autoattach = spec.cls is StructOps
+        """Whether `attach()` of the loaded skeleton, and `run()`, attach it: struct_ops maps only."""
 
     @property
     def max_entries(self) -> int:
@@ -427,7 +443,7 @@ class Opened(_Opened["LoadedT"]):
                 raise _load_error(spec, code or -result, lines)
             held.close_memfd()
             self._elf = b""
-            autoattach = frozenset(program.name for program in self.programs if program.autoattach)
+            autoattach = frozenset(item.name for item in (*self.programs, *self.maps) if item.autoattach)
             self._is_loaded = True
             held.globals.clear()  # a value set in these from now on would change nothing
             for part in held.parts:
@@ -549,16 +565,11 @@ class PinnedMap:
 
     def __init__(self, item: MapSpec, path: str) -> None:
         library = _libbpf.load()
-        shape = pinned_shape(library, path)
-        self._fd = shape.fd
-        self.map = item.cls(library, shape, item.name, key=item.key, value=item.value)
+        self.map = item.cls(library, pinned_shape(library, path), item.name, key=item.key, value=item.value)
 
     def close(self) -> None:
         """Close the map; it stays pinned. Doing it twice is harmless."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            self.map._close()
-            os.close(fd)
+        self.map._close()
 
     def __enter__(self) -> Any:
         return self.map

@@ -1,0 +1,122 @@
+"""What programs and struct_ops maps have in common: being attached. Input: libbpf's attach functions. Output: `Link`s.
+
+An object's `Links` has all that is attached of it, and the lock that keeps other threads from closing it meanwhile.
+"""
+
+from __future__ import annotations
+
+import _thread  # threading costs more to import than all of this module
+import ctypes
+import errno
+import os
+
+from .errors import AttachError, permission_denied, reason, tail
+from .libbpf import Capture
+from .links import LibbpfLink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Optional, TypeVar
+
+    from .errors import BpfError
+    from .libbpf import Libbpf
+    from .links import Link
+
+    LinkT = TypeVar("LinkT", bound="Link")
+
+TRACEFS = ("/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events")
+LOG_LINES = 8
+"""Lines of libbpf's that an attach error's message holds."""
+
+
+class Links:
+    """What is attached of an object, in the order of attaching."""
+
+    def __init__(self) -> None:
+        self.lock = _thread.RLock()
+        """Held while libbpf works on the object, so that no other thread closes it meanwhile."""
+        self.before_first: list[Callable[[], None]] = []
+        """What is to be done before anything is attached: perf buffers lose the events from before they are open."""
+        self._links: list[Link] = []
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(tuple(self._links))
+
+    def add(self, link: LinkT) -> LinkT:
+        self._links.append(link)
+        return link
+
+    def forget(self, link: Link) -> None:
+        if link in self._links:
+            self._links.remove(link)
+
+    def get_ready(self) -> None:
+        """Do what has to be done before anything is attached; once, unless it fails."""
+        while self.before_first:
+            self.before_first[0]()
+            del self.before_first[0]
+
+    def detach_all(self) -> list[BpfError]:
+        """Detach the last first, and all of them, whatever happens. What went wrong."""
+        errors: list[BpfError] = []
+        for link in reversed(self._links.copy()):
+            try:
+                link.detach()
+            except AttachError as error:
+                errors.append(error)
+        return errors
+
+
+class Attachable:
+    """Something of a loaded object that can be attached."""
+
+    name: str
+    _libbpf: Libbpf
+    _links: Links
+    _kind = "program"
+
+    def _live(self) -> int:
+        """libbpf's pointer. Raises `ClosedError`."""
+        raise NotImplementedError
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor. Raises `ClosedError`."""
+        raise NotImplementedError
+
+    def _put_into(self, link: int) -> int:
+        """Have a link of libbpf's attach this from now on; a negative number where that fails."""
+        with self._links.lock:
+            return int(self._libbpf.bpf_link__update_program(link, self._live()))
+
+    def _attach(self, target: str, attach: Callable[[int], Optional[int]]) -> Link:
+        """Have libbpf attach it, and keep the link that comes out. `attach` is given libbpf's pointer."""
+        with self._links.lock, Capture(self._libbpf) as lines:
+            own = self._live()
+            self._links.get_ready()
+            pointer = self._libbpf.pointer(attach(own))
+            code = ctypes.get_errno()
+            if not pointer:
+                raise self._failed(target, code, lines)
+            return self._links.add(LibbpfLink(self, target, pointer))
+
+    def _failed(self, target: str, code: int, lines: list[str]) -> Exception:
+        what = f"{self._kind} {self.name} can't be attached to {target}"
+        if code == errno.EPERM:
+            return permission_denied(what, errno=code, lines=lines)
+        message = f"{what}: {reason(code)}"
+        if code == errno.EOPNOTSUPP and not lines:
+            message += "; use the attach_ method for its kind and say where to"
+        if lines:
+            message += "\n" + tail(lines, LOG_LINES)
+        if code == errno.ENOENT and not any(map(os.path.isdir, TRACEFS)):
+            message += (
+                "\n  tracefs is not mounted, which names tracepoints: mount -t tracefs tracefs /sys/kernel/tracing"
+            )
+        return AttachError(message, errno=code)
+
+
+def says_no_target(error: BpfError, libbpf: Libbpf) -> bool:
+    """Whether an `attach()` failed because the section name does not tell where to."""
+    return error.errno == errno.EOPNOTSUPP or (libbpf.version < (0, 8) and error.errno == errno.ESRCH)

@@ -1,0 +1,70 @@
+"""CPU clocks that run perf_event programs so often a second. Input: frequency, CPU, process. Output: descriptors."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import byref
+
+from .errors import AttachError
+
+
+def online_cpus() -> list[int]:
+    """Numbers of the CPUs that are on."""
+    with open("/sys/devices/system/cpu/online", "rb") as file:
+        ranges = [part.split("-") for part in file.read().decode().strip().split(",")]
+    return [cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1)]
+
+
+class _PerfEventAttr(ctypes.Structure):
+    """The first 64 bytes of `struct perf_event_attr`, as PERF_ATTR_SIZE_VER0 has them."""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("config", ctypes.c_uint64),
+        ("sample_freq", ctypes.c_uint64),
+        ("sample_type", ctypes.c_uint64),
+        ("read_format", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+        ("wakeup_events", ctypes.c_uint32),
+        ("bp_type", ctypes.c_uint32),
+        ("config1", ctypes.c_uint64),
+    )
+
+
+PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK = 1, 0
+_FREQ = 1 << 10
+"""Bit `freq` of the attribute's flags."""
+PERF_FLAG_FD_CLOEXEC = 1 << 3
+PERF_EVENT_OPEN = {
+    "x86_64": 298,
+    "amd64": 298,
+    "aarch64": 241,
+    "arm64": 241,
+    "riscv64": 241,
+    "loongarch64": 241,
+    "s390x": 331,
+    "ppc64le": 319,
+    "i686": 336,
+    "i386": 336,
+    "armv7l": 364,
+    "armv6l": 364,
+    "armhf": 364,
+}
+"""Number of the system call perf_event_open, by `uname -m`: libc has no function for it."""
+
+
+def open_cpu_clock(frequency: int, *, cpu: int, pid: int) -> int:
+    """The descriptor of a clock, or a negative number and `ctypes.get_errno()` set."""
+    machine = os.uname().machine
+    if machine not in PERF_EVENT_OPEN:
+        raise AttachError(f"the number of the system call perf_event_open on {machine} is not known here")
+    attributes = _PerfEventAttr(
+        type=PERF_TYPE_SOFTWARE, config=PERF_COUNT_SW_CPU_CLOCK, sample_freq=frequency, flags=_FREQ
+    )
+    attributes.size = ctypes.sizeof(attributes)
+    syscall = ctypes.CDLL(None, use_errno=True).syscall
+    syscall.restype = ctypes.c_long
+    syscall.argtypes = (ctypes.c_long, ctypes.c_void_p, *[ctypes.c_int] * 3, ctypes.c_ulong)
+    return int(syscall(PERF_EVENT_OPEN[machine], byref(attributes), pid, cpu, -1, PERF_FLAG_FD_CLOEXEC))

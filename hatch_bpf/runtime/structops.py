@@ -1,0 +1,45 @@
+"""struct_ops maps: programs that together implement an interface of the kernel's, a TCP congestion control for example.
+
+Input: a map that libbpf made of a variable in `.struct_ops` or `.struct_ops.link`. Output: a `Link` when attached.
+"""
+
+from __future__ import annotations
+
+from .attaching import Attachable
+from .errors import ClosedError
+from .maps import Map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .attaching import Links
+    from .libbpf import Libbpf
+    from .links import Link
+    from .maps import MapShape
+
+
+class StructOps(Map, Attachable):
+    """An implementation of an interface of the kernel's, which the kernel knows of while it is attached."""
+
+    _kind = "struct_ops map"
+
+    def __init__(self, libbpf: Libbpf, shape: MapShape, name: str, *, pointer: int, links: Links) -> None:
+        super().__init__(libbpf, shape, name)
+        self._pointer = pointer
+        self._links = links
+
+    def attach(self) -> Link:
+        """Make it known to the kernel. Its link can be updated and pinned if it stands in `.struct_ops.link`."""
+        return self._attach("the kernel", lambda own: self._libbpf.bpf_map__attach_struct_ops(own))
+
+    def _put_into(self, link: int) -> int:
+        with self._links.lock:
+            return int(self._libbpf.bpf_link__update_map(link, self._live()))
+
+    def _live(self) -> int:
+        if not self._pointer:
+            raise ClosedError(f"map {self.name}: the skeleton is closed")
+        return self._pointer
+
+    def _close(self) -> None:
+        super()._close()
+        self._pointer = 0

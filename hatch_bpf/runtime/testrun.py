@@ -1,0 +1,65 @@
+"""BPF_PROG_TEST_RUN: run a program on a packet or a context, not attached. Output: a `TestRun`, or `AttachError`."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import byref
+
+from .errors import AttachError, reason
+from .libbpf import TestRunOpts, opts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .libbpf import Libbpf
+
+ROOM = 256
+"""Bytes by which a program may make the packet longer."""
+
+
+class TestRun:
+    """What a program did with a test input."""
+
+    __slots__ = ("context", "data", "duration", "result")
+
+    def __init__(self, *, result: int, data: bytes, context: bytes, duration: int) -> None:
+        self.result = result
+        """The program's return value, as an unsigned 32-bit number."""
+        self.data = data
+        """The packet as the program left it."""
+        self.context = context
+        """The context as the program left it."""
+        self.duration = duration
+        """Average time of a run, in nanoseconds."""
+
+    def __repr__(self) -> str:
+        return f"TestRun(result={self.result}, duration={self.duration})"
+
+
+def run(libbpf: Libbpf, fd: int, name: str, *, data: bytes, context: bytes, repeat: int, flags: int) -> TestRun:
+    """Run the program of a descriptor."""
+    room = len(data) + ROOM
+    data_out, context_out = ctypes.create_string_buffer(room), ctypes.create_string_buffer(max(len(context), 1))
+    options: Any = opts(
+        TestRunOpts,
+        data_in=ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p) if data else None,
+        data_out=ctypes.addressof(data_out) if data else None,
+        data_size_in=len(data),
+        data_size_out=room if data else 0,
+        ctx_in=ctypes.cast(ctypes.c_char_p(context), ctypes.c_void_p) if context else None,
+        ctx_out=ctypes.addressof(context_out) if context else None,
+        ctx_size_in=len(context),
+        ctx_size_out=len(context),
+        repeat=repeat,
+        flags=flags,
+    )
+    if libbpf.bpf_prog_test_run_opts(fd, byref(options)) < 0:
+        code = ctypes.get_errno()
+        raise AttachError(f"program {name} can't be test-run: {reason(code)}", errno=code)
+    return TestRun(
+        result=options.retval,
+        data=data_out.raw[: options.data_size_out],
+        context=context_out.raw[: options.ctx_size_out],
+        duration=options.duration,
+    )
