@@ -32,6 +32,8 @@ class PerfBuffer(EventSource["E"]):
         """Events lost so far because the buffer was full."""
         self._pages = PAGES
         self._pointer = 0
+        self._found: list[Any] = []
+        """What the callback was given while the kernel's pages are read."""
         self._error_in_callback: Optional[BaseException] = None
         self._sample_fn = SAMPLE_FN(self._sample)
         self._lost_fn = LOST_FN(self._count_lost)
@@ -68,16 +70,18 @@ class PerfBuffer(EventSource["E"]):
         with self._reading:
             self.get_ready()
             result = self._libbpf.perf_buffer__consume(self._pointer)
+            found, self._found = self._found, []
+            self._add(found)
         if self._error_in_callback is not None:
             error, self._error_in_callback = self._error_in_callback, None
             raise error
         if result < 0:
             raise self._error("be read")
-        return False
+        return bool(found)
 
     def _sample(self, _context: int, _cpu: int, data: int, size: int) -> None:
         try:
-            self._pending.append(self._decode(ctypes.string_at(data, size)))
+            self._found.append(self._decode(ctypes.string_at(data, size)))
         except BaseException as error:  # Ctrl-C may land here; it is raised again outside of C
             self._error_in_callback = error
 

@@ -12,7 +12,7 @@ import mmap
 import os
 import select
 import time
-from collections import deque
+from itertools import chain, repeat
 
 from .errors import MapError, reason
 from .maps import Map, OneParameter
@@ -44,7 +44,8 @@ class EventSource(Map, OneParameter["E"]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._event = kwargs.pop("value", None)
         super().__init__(*args, **kwargs)
-        self._pending: deque[E] = deque()
+        self._pending: Iterator[E] = iter(())
+        """Events that were taken from the kernel's pages, and not yet given to anybody."""
         self._reading = _thread.RLock()
         """Held while the kernel's pages are read, so that they don't go away meanwhile."""
         self._wakers: Optional[tuple[Any, Any]] = None
@@ -74,8 +75,12 @@ class EventSource(Map, OneParameter["E"]):
         raise NotImplementedError
 
     def _read(self) -> bool:
-        """Move some of what the kernel has into `_pending`, without waiting; whether there may be more."""
+        """Move some of what the kernel has into `_pending`, without waiting; whether there was anything."""
         raise NotImplementedError
+
+    def _add(self, events: Iterable[E]) -> None:
+        """Let events be pending, behind those that are. Needs `_reading`."""
+        self._pending = chain(self._pending, events)
 
     def poll(self, timeout: Optional[float] = None) -> list[E]:
         """The events there are; if there are none, wait for some, for `timeout` seconds at most, forever if None."""
@@ -91,20 +96,16 @@ class EventSource(Map, OneParameter["E"]):
 
     def read_batch(self) -> list[E]:
         """The events there are, without waiting."""
-        while self._read() and len(self._pending) < MAX_BATCH:
-            pass
         batch = list(self._pending)
-        self._pending.clear()
+        while len(batch) < MAX_BATCH and self._read():
+            batch.extend(self._pending)
         return batch
 
     def __iter__(self) -> Iterator[E]:
         """Events as they come, forever. Leaving the loop loses none: the next one goes on where it left off."""
-        pending = self._pending
         while True:
-            while pending:
-                yield pending.popleft()
-            self._read()
-            if not pending:
+            yield from self._pending
+            if not self._read():
                 self._wait(None)
 
     async def __aiter__(self) -> AsyncIterator[E]:
@@ -113,13 +114,11 @@ class EventSource(Map, OneParameter["E"]):
 
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
-        pending = self._pending
         fd = self.fileno()
         while True:
-            while pending:
-                yield pending.popleft()
-            self._read()
-            if not pending:
+            for event in self._pending:
+                yield event
+            if not self._read():
                 ready.clear()
                 loop.add_reader(fd, ready.set)
                 try:
@@ -164,6 +163,8 @@ class RingBuffer(EventSource["E"]):
         super().__init__(*args, **kwargs)
         self._fence = _thread.allocate_lock()
         self._mapped = False
+        self._dtype: Any = None
+        """NumPy's type of the events, once it was asked for."""
 
     def _map(self) -> None:
         """Map the ring's pages."""
@@ -222,17 +223,16 @@ class RingBuffer(EventSource["E"]):
         if headers.count(size) != count:
             count = next(i for i, header in enumerate(headers) if header != size)
         self._order_memory()
-        data, copy = self._data, self._struct.from_buffer_copy
-        places = range(first + HEADER, first + HEADER + count * stride, stride)
-        self._pending.extend([copy(data, place) for place in places])
+        # one copy of all of them; the structs are made as they are asked for, by loops in C
+        records = bytes(self._data[first : first + count * stride])
+        self._add(map(self._struct.from_buffer_copy, repeat(records), range(HEADER, len(records), stride)))
         return start + count * stride
 
     def _read_any(self, start: int) -> int:
         """Move finished records of any length, from `start` on; where they end."""
         end, found = self._scan(start)
-        data, decode, add = self._data, self._decode, self._pending.append
-        for offset, length in found:
-            add(decode(data[offset : offset + length]))
+        data, decode = self._data, self._decode
+        self._add([decode(data[offset : offset + length]) for offset, length in found])
         return end
 
     def read_array(self) -> Any:
@@ -242,22 +242,20 @@ class RingBuffer(EventSource["E"]):
         """
         import importlib
 
-        if self._struct is None:
-            raise TypeError(f"ring buffer {self.name}: its events have no struct type; declare one under `events`")
         numpy: Any = importlib.import_module("numpy")
-        dtype = numpy.dtype(numpy_fields(self._struct))
-        size = dtype.itemsize
+        if self._dtype is None:
+            if self._struct is None:
+                raise TypeError(f"ring buffer {self.name}: its events have no struct type; declare one under `events`")
+            self._dtype = numpy.dtype(numpy_fields(self._struct))
+        size = self._struct_size
         stride = (size + HEADER + 7) & ~7
-        record = numpy.dtype(
-            {"names": ["header", "event"], "formats": ["=u4", dtype], "offsets": [0, HEADER], "itemsize": stride}
-        )
         parts: list[Any] = []
         with self._reading:
             self._ensure_mapped()
             position, produced = self._consumer[0], self._producer[0]
             self._order_memory()
             while position < produced:
-                events = self._run_of_events(numpy, record, position, (produced - position) // stride)
+                events = self._copy_run(numpy, position, (produced - position) // stride)
                 if len(events):
                     parts.append(events)
                     position += len(events) * stride
@@ -270,14 +268,18 @@ class RingBuffer(EventSource["E"]):
                 position += ((header & ~DISCARDED) + HEADER + 7) & ~7
             self._order_memory()
             self._consumer[0] = position
-        return numpy.concatenate(parts) if parts else numpy.empty(0, dtype)
+        return parts[0] if len(parts) == 1 else numpy.concatenate(parts or [numpy.empty(0, self._dtype)])
 
-    def _run_of_events(self, numpy: Any, record: Any, position: int, count: int) -> Any:
+    def _copy_run(self, numpy: Any, position: int, count: int) -> Any:
         """A copy of the events from `position` on, up to the first record that is not a finished one of their size."""
-        records = numpy.frombuffer(self._data, record, count, position & self._mask)
-        others = (records["header"] != record["event"].itemsize).nonzero()[0]
+        size, first = self._struct_size, position & self._mask
+        strides = ((size + HEADER + 7) & ~7,)
+        headers = numpy.ndarray((count,), "=u4", self._data, first, strides)
+        others = (headers != size).nonzero()[0]
         self._order_memory()
-        return (records[: others[0]] if len(others) else records)["event"].copy()
+        count = others[0] if len(others) else count
+        # as so many bytes each, since NumPy copies structs member by member
+        return numpy.ndarray((count,), f"V{size}", self._data, first + HEADER, strides).copy().view(self._dtype)
 
     def _ensure_mapped(self) -> None:
         if not self._mapped:
