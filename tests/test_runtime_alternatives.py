@@ -320,7 +320,7 @@ def test_who_may_load_nothing_is_told_that(package: Package) -> None:
             except _bpf.PermissionDeniedError as error:
                 print(error)
     """
-    assert "neither root's rights nor CAP_BPF; run it as root" in package.run(code).stdout
+    assert "this process lacks CAP_BPF" in package.run(code).stdout
 
 
 # --- cost, leftovers, words -----------------------------------------------------------------------------------------

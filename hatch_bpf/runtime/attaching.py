@@ -72,6 +72,8 @@ class Attachable:
     """Something of a loaded object that can be attached."""
 
     name: str
+    section = "struct_ops"
+    """The ELF section's name, by which the kind of a program is known."""
     _libbpf: Libbpf
     _links: Links
     _kind = "program"
@@ -101,15 +103,26 @@ class Attachable:
                 raise self._failed(target, code, lines)
             return self._links.add(LibbpfLink(self, target, pointer))
 
-    def _failed(self, target: str, code: int, lines: list[str]) -> Exception:
+    def _failed(self, target: str, code: int, lines: list[str], *, also: tuple[str, ...] = ()) -> Exception:
+        """The error for an attach that failed. `also` are capabilities that it takes besides the program's own."""
         what = f"{self._kind} {self.name} can't be attached to {target}"
-        if code == errno.EPERM:
-            return permission_denied(what, errno=code, lines=lines)
+        if code in (errno.EPERM, errno.EACCES):
+            from . import privileges
+
+            if code == errno.EACCES and privileges.is_user_probe(self.section):
+                also = ("CAP_SYS_ADMIN",)
+            if code == errno.EPERM or privileges.lacking([self.section], also=also):
+                return permission_denied(what, errno=code, lines=lines, sections=[self.section], also=also)
         message = f"{what}: {reason(code)}"
         if code == errno.EOPNOTSUPP and not lines:
             message += "; use the attach_ method for its kind and say where to"
         if lines:
             message += "\n" + tail(lines, LOG_LINES)
+        if code == errno.EACCES and not any(os.access(path, os.R_OK | os.X_OK) for path in TRACEFS):
+            message += (
+                "\n  tracefs, which names tracepoints, is root's alone: give the process CAP_DAC_READ_SEARCH, or its "
+                "group the right to read it: mount -o remount,mode=750,gid=GROUP /sys/kernel/tracing"
+            )
         if code == errno.ENOENT and not any(map(os.path.isdir, TRACEFS)):
             message += (
                 "\n  tracefs is not mounted, which names tracepoints: mount -t tracefs tracefs /sys/kernel/tracing"

@@ -11,7 +11,6 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Optional
 
 
 class BpfError(Exception):
@@ -105,40 +104,21 @@ def tail(lines: Sequence[str], count: int) -> str:
     return "\n".join(shown)
 
 
-_CAP_SYS_ADMIN = 21
-_CAP_BPF = 39
-
-
 def unprivileged() -> bool:
     """Whether this process lacks both CAP_BPF and CAP_SYS_ADMIN."""
-    capabilities = _effective_capabilities()
-    if capabilities is None:
-        return os.geteuid() != 0
-    return not capabilities & (1 << _CAP_SYS_ADMIN | 1 << _CAP_BPF)
+    from . import privileges
+
+    return bool(privileges.lacking(()))
 
 
-def _effective_capabilities() -> Optional[int]:
-    try:
-        with open("/proc/self/status", "rb") as status:
-            for line in status:
-                if line.startswith(b"CapEff:"):
-                    return int(line.split()[1], 16)
-    except OSError:
-        pass
-    return None
+def permission_denied(
+    action: str, *, errno: int, lines: Sequence[str] = (), sections: Sequence[str] = (), also: Sequence[str] = ()
+) -> PermissionDeniedError:
+    """The error for EPERM or EACCES that no verifier log explains.
 
+    `sections` are those of the programs that it is about, `also` capabilities that are wanted besides what these need.
+    """
+    from . import privileges  # what nearly never is needed costs nothing to import
 
-def permission_denied(action: str, *, errno: int, lines: Sequence[str] = ()) -> PermissionDeniedError:
-    """The error for EPERM or EACCES that no verifier log explains."""
-    if unprivileged():
-        remedy = (
-            "this process has neither root's rights nor CAP_BPF; run it as root, or give it CAP_BPF "
-            "(with CAP_PERFMON for tracing programs, CAP_NET_ADMIN for networking ones)"
-        )
-    else:
-        remedy = (
-            "this process has the rights, so the kernel's settings forbid it: a container's seccomp profile, "
-            "kernel lockdown, an LSM, or RLIMIT_MEMLOCK before Linux 5.11"
-        )
-    message = f"{action}: the kernel says {reason(errno)}; {remedy}"
+    message = f"{action}: the kernel says {reason(errno)}; {privileges.why(sections, also=also)}"
     return PermissionDeniedError(f"{message}\n{tail(lines, 4)}" if lines else message, errno=errno)

@@ -335,9 +335,9 @@ class Program(Attachable):
             self._links.get_ready()
             created = self._libbpf.bpf_tc_hook_create(byref(hook))
             if created < 0 and ctypes.get_errno() != errno.EEXIST:
-                raise self._failed(target, ctypes.get_errno(), lines)
+                raise self._failed(target, ctypes.get_errno(), lines, also=("CAP_NET_ADMIN",))
             if self._libbpf.bpf_tc_attach(byref(hook), byref(options)) < 0:
-                raise self._failed(target, ctypes.get_errno(), lines)
+                raise self._failed(target, ctypes.get_errno(), lines, also=("CAP_NET_ADMIN",))
             return self._links.add(TcLink(self, target, hook, handle=options.handle, priority=options.priority))
 
     def attach_iter(self) -> Link:

@@ -1,0 +1,164 @@
+"""Why the kernel refuses BPF to this process, and what to do about it: capabilities, and what else may forbid it.
+
+Input: section names of programs. Output: a sentence for an error. What each kind of program needs is measured by
+tests/test_privileges.py and told in SECURITY.md. Only errors import this.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Optional
+
+BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24, "CAP_PERFMON": 38, "CAP_BPF": 39}
+"""Numbers of linux/capability.h."""
+
+_TRACING = (
+    *("fentry", "fexit", "fmod_ret", "fsession", "freplace", "iter", "lsm", "lsm_cgroup", "perf_event", "struct_ops"),
+    *("kprobe", "kretprobe", "ksyscall", "kretsyscall", "raw_tp", "raw_tracepoint", "tp", "tp_btf", "tracepoint"),
+)
+_USER_PROBES = ("uprobe", "uretprobe", "usdt")
+_NETWORKING = (
+    *("action", "classifier", "flow_dissector", "freplace", "lwt_in", "lwt_out", "lwt_seg6local", "lwt_xmit"),
+    *("netfilter", "netkit", "sk_msg", "sk_skb", "sockops", "struct_ops", "tc", "tcx", "xdp"),
+)
+_CGROUP = "cgroup"
+
+
+def needed(section: str) -> tuple[str, ...]:
+    """The capabilities that loading and attaching a program takes, Linux 5.8 or later."""
+    kind = section.lstrip("?").split("/")[0].split(".")[0]
+    found = ["CAP_BPF"]
+    if kind in _TRACING or kind in _USER_PROBES:
+        found.append("CAP_PERFMON")
+    if kind in _NETWORKING or kind.startswith(_CGROUP):
+        found.append("CAP_NET_ADMIN")
+    return tuple(found)
+
+
+def is_user_probe(section: str) -> bool:
+    """Whether a program probes user space: since Linux 6.13 that takes CAP_SYS_ADMIN to attach."""
+    return section.lstrip("?").split("/")[0].split(".")[0] in _USER_PROBES
+
+
+def lacking(sections: Iterable[str], *, also: Iterable[str] = ()) -> list[str]:
+    """The capabilities that programs of these sections need, and `also` those, which this process has not."""
+    effective = effective_capabilities()
+    strictly = _of_this_kernel(also)
+    wanted = _of_this_kernel({"CAP_BPF", *(name for section in sections for name in needed(section))})
+    if effective is None:
+        return sorted({*wanted, *strictly}) if os.geteuid() else []
+    missing = {name for name in strictly if not _has(effective, name)}
+    # bpf() itself takes CAP_SYS_ADMIN for all of them
+    missing.update(name for name in wanted if not _has(effective, name) and not _has(effective, "CAP_SYS_ADMIN"))
+    return sorted(missing)
+
+
+def why(sections: Iterable[str], *, also: Iterable[str] = ()) -> str:
+    """Why programs of these sections may be refused here, and the remedy. `also` are capabilities wanted besides."""
+    missing = lacking(sections, also=also)
+    if not missing:
+        return _forbidden()
+    given = _of_this_kernel({"CAP_BPF", *also, *(name for section in sections for name in needed(section))})
+    return (
+        f"this process lacks {_listed(missing)}: run it as root, or give it {_listed(given)} "
+        f"(in a systemd unit AmbientCapabilities={' '.join(given)}, "
+        f"for a container {' '.join(f'--cap-add {name[4:]}' for name in given)})"
+    )
+
+
+def effective_capabilities() -> Optional[int]:
+    """The bits of this thread's effective capabilities; None where /proc doesn't tell."""
+    text = _field("CapEff")
+    return int(text, 16) if text else None
+
+
+def _has(effective: int, name: str) -> bool:
+    return bool(effective >> BITS[name] & 1)
+
+
+def _of_this_kernel(names: Iterable[str]) -> list[str]:
+    """Before Linux 5.8 CAP_SYS_ADMIN stands for those that there were not yet."""
+    try:
+        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+            last = int(file.read())
+    except (OSError, ValueError):
+        return sorted(names)
+    return sorted({name if BITS[name] <= last else "CAP_SYS_ADMIN" for name in names})
+
+
+def _forbidden() -> str:
+    """What else than a missing capability may forbid it: what is known to, or else all that might."""
+    if _in_user_namespace():
+        return (
+            "this process has its rights only inside a user namespace (a rootless container, for example), and BPF "
+            "wants them outside: run it as root of the machine itself"
+        )
+    locked_down = lockdown()
+    if locked_down:
+        return (
+            f"the kernel is locked down ({locked_down}), which keeps even root from probing it or reading its memory: "
+            "boot with lockdown=none (where Secure Boot sets it, without that), or leave out the programs that do so"
+        )
+    memory = memory_limit()
+    if memory is not None:
+        return (
+            f"before Linux 5.11 BPF memory counts against RLIMIT_MEMLOCK, here {memory // 1024} KB: raise it "
+            "(ulimit -l unlimited, in a systemd unit LimitMEMLOCK=infinity), or give the process CAP_SYS_RESOURCE, "
+            "with which it raises the limit by itself"
+        )
+    if _field("Seccomp") == "2":
+        return (
+            "this process has the capabilities, but runs under a seccomp filter, as in most containers: allow bpf() "
+            "and perf_event_open() in its profile, or run it without one (--security-opt seccomp=unconfined)"
+        )
+    return (
+        "this process has the capabilities, so something else forbids it: kernel lockdown, or a security module "
+        "(SELinux, AppArmor), whose log says more"
+    )
+
+
+def lockdown() -> str:
+    """How far the kernel is locked down: `integrity`, `confidentiality`, or empty where not or not known."""
+    try:
+        with open("/sys/kernel/security/lockdown", encoding="ascii") as file:
+            mode = file.read().partition("[")[2].partition("]")[0]
+    except OSError:
+        return ""
+    return "" if mode == "none" else mode
+
+
+def memory_limit() -> Optional[int]:
+    """RLIMIT_MEMLOCK where it limits BPF: before Linux 5.11, unless it is unlimited."""
+    import resource
+
+    major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in os.uname().release.split(".")[:2])
+    soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    return soft if (major, minor) < (5, 11) and soft != resource.RLIM_INFINITY else None
+
+
+def _in_user_namespace() -> bool:
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() != ["0", "0", "4294967295"]
+    except OSError:
+        return False
+
+
+def _field(name: str) -> str:
+    """A field of this thread's status."""
+    try:
+        with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith(name + ":"):
+                    return line.split(":")[1].strip()
+    except OSError:
+        pass
+    return ""
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
