@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from elftools.common.exceptions import ELFError
@@ -19,6 +19,7 @@ from elftools.elf.sections import Section, Symbol, SymbolTableSection
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import BtfExt, CoreRelo, LineInfo, read_btf_ext
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.elf_sections import check_sizes, contents
 from hatch_bpf.errors import BtfError, ObjectError
 
 EM_BPF = 247
@@ -81,7 +82,7 @@ class Variable:
     name: str
     type_id: int
     offset: int
-    """From the section's start, in bytes; 0 for externs."""
+    """From the section's start, in bytes; of externs in .kconfig, in the map that libbpf makes of them; else 0."""
     size: int
     """Bytes; 0 for functions."""
     linkage: int
@@ -193,11 +194,12 @@ def _read(data: bytes, path: str) -> ObjectModel:
     if elf.elfclass != 64:
         raise ObjectError(f"{path}: a BPF object is a 64-bit ELF file; this one is {elf.elfclass}-bit")
     sections = list(elf.iter_sections())
-    contents = {section.name: section for section in sections}
-    if ".BTF" not in contents:
+    check_sizes(sections, len(data))
+    by_name = {section.name: section for section in sections}
+    if ".BTF" not in by_name:
         raise ObjectError(f"{path}: has no .BTF section; compile it with clang -g")
-    btf = Btf(contents[".BTF"].data(), source=f"{path}: .BTF")
-    ext = read_btf_ext(contents[".BTF.ext"].data(), btf) if ".BTF.ext" in contents else BtfExt()
+    btf = Btf(contents(by_name[".BTF"]), source=f"{path}: .BTF")
+    ext = read_btf_ext(contents(by_name[".BTF.ext"]), btf) if ".BTF.ext" in by_name else BtfExt()
     symbols = _symbols(sections)
     functions = _functions(sections, symbols, path)
     data_secs = {sec.name: sec for sec in btf if isinstance(sec, t.DataSec)}
@@ -206,14 +208,14 @@ def _read(data: bytes, path: str) -> ObjectModel:
         path=path,
         elf=data,
         endian="little" if elf.little_endian else "big",
-        license=_license(contents.get("license")),
+        license=_license(by_name.get("license")),
         btf=btf,
         ext=ext,
         programs=tuple(function for function in functions if function.section != ".text"),
         subprograms=tuple(function for function in functions if function.section == ".text"),
         maps=_maps(btf, data_secs.get(".maps"), path),
         data_sections=_data_sections(sections, symbols, btf, data_secs, path),
-        kconfig=_externs(btf, data_secs.get(".kconfig"), symbols),
+        kconfig=_kconfig(btf, _externs(btf, data_secs.get(".kconfig"), symbols)),
         ksyms=_externs(btf, data_secs.get(".ksyms"), symbols),
         relocations=tuple(_relocations(sections, path)),
     )
@@ -224,11 +226,12 @@ def _symbols(sections: list[Section]) -> list[Symbol]:
 
 
 def _license(section: Section | None) -> str:
-    return section.data().split(b"\0", 1)[0].decode("utf-8", "replace") if section else ""
+    return contents(section).split(b"\0", 1)[0].decode("utf-8", "replace") if section else ""
 
 
 def _functions(sections: list[Section], symbols: list[Symbol], path: str) -> list[Function]:
     found = []
+    code: dict[int, bytes] = {}
     for symbol in symbols:
         index = symbol["st_shndx"]
         if symbol["st_info"]["type"] != "STT_FUNC" or not isinstance(index, int):
@@ -238,7 +241,9 @@ def _functions(sections: list[Section], symbols: list[Symbol], path: str) -> lis
         section, offset, size = sections[index], symbol["st_value"], symbol["st_size"]
         if not size or size % INSN_SIZE or offset % INSN_SIZE or offset + size > section["sh_size"]:
             raise ObjectError(f"{path}: function {symbol.name} does not fit its section {section.name}")
-        insns = section.data()[offset : offset + size]
+        if index not in code:
+            code[index] = contents(section)
+        insns = code[index][offset : offset + size]
         is_global = symbol["st_info"]["bind"] != "STB_LOCAL" and symbol["st_other"]["visibility"] == "STV_DEFAULT"
         function = Function(name=symbol.name, section=section.name, offset=offset, insns=insns, is_global=is_global)
         found.append((index, function))
@@ -259,14 +264,14 @@ def _data_sections(
         size = section["sh_size"]
         if size > MAX_MAP_VALUE:
             raise ObjectError(f"{path}: {section.name} has {size} bytes; it becomes one map value, of 2 GiB at most")
-        contents = bytes(size) if section["sh_type"] == "SHT_NOBITS" else section.data()
+        initial = bytes(size) if section["sh_type"] == "SHT_NOBITS" else contents(section)
         variables = [
             Variable(var.name, var.type_id, places[section.name][var.name]["st_value"], size, var.linkage)
             for home, var, size in listed
             if home == section.name
         ]
         variables.sort(key=lambda variable: variable.offset)
-        result.append(DataSection(section.name, contents, tuple(variables)))
+        result.append(DataSection(section.name, initial, tuple(variables)))
     return tuple(result)
 
 
@@ -313,6 +318,21 @@ def _externs(btf: Btf, section: t.DataSec | None, symbols: list[Symbol]) -> tupl
         elif isinstance(extern, t.Func):
             result.append(Variable(extern.name, info.type_id, 0, 0, extern.linkage, extern.name in weak))
     return tuple(result)
+
+
+def _kconfig(btf: Btf, externs: tuple[Variable, ...]) -> tuple[Variable, ...]:
+    """Externs of .kconfig in their places in libbpf's map: bpf_object__collect_externs() sorts them."""
+
+    def alignment(extern: Variable) -> int:
+        # they are integers, enums, and strings
+        return 1 if isinstance(btf.resolve(extern.type_id)[1], t.Array) else max(min(extern.size, 8), 1)
+
+    placed, end = [], 0
+    for extern in sorted(externs, key=lambda extern: (-alignment(extern), extern.size, extern.name.encode())):
+        at = -(-end // alignment(extern)) * alignment(extern)
+        placed.append(replace(extern, offset=at))
+        end = at + extern.size
+    return tuple(placed)
 
 
 def _relocations(sections: list[Section], path: str) -> list[SymbolRelocation]:

@@ -127,7 +127,7 @@ class TypeDecls:
         self._codecs: dict[int, Codec] = {}
         self._by_shape: dict[tuple[object, ...], Codec] = {}
         self._open: list[int] = []
-        """Structs being declared: one that comes up again contains itself."""
+        """Types whose codecs are being made: one that comes up again contains itself."""
 
     def declared(self) -> tuple[StructDecl | EnumDecl, ...]:
         """All declarations so far, each after those it needs."""
@@ -137,7 +137,14 @@ class TypeDecls:
         """How to store and see a value of a type. `hint` names it if it is anonymous. Raises `SkeletonError`."""
         name, resolved_id, resolved = self._named(type_id)
         if resolved_id not in self._codecs:
-            self._codecs[resolved_id] = self._make(resolved_id, resolved, name, hint)
+            if resolved_id in self._open or len(self._open) >= MAX_DEPTH:
+                what = f"{type(resolved).__name__.lower()} {name or hint}".strip()
+                raise SkeletonError(f"{self._where}: {what} contains itself, or nests deeper than {MAX_DEPTH}")
+            self._open.append(resolved_id)
+            try:
+                self._codecs[resolved_id] = self._make(resolved, name, hint)
+            finally:
+                self._open.pop()
         return self._codecs[resolved_id]
 
     def section(self, name: str, *, c_name: str, size: int, variables: Sequence[Variable]) -> StructDecl:
@@ -157,7 +164,7 @@ class TypeDecls:
             type_id = found.type_id
         return name, resolved_id, resolved
 
-    def _make(self, type_id: int, found: t.Type, name: str, hint: str) -> Codec:
+    def _make(self, found: t.Type, name: str, hint: str) -> Codec:
         match found:
             case t.Int():
                 return self._int(found)
@@ -170,7 +177,7 @@ class TypeDecls:
             case t.Enum() | t.Enum64():
                 return self._enum(found, name or hint)
             case t.Struct() | t.Union():
-                return self._nested(type_id, found, name or hint)
+                return self._nested(found, name or hint)
             case _:
                 what = f"{type(found).__name__.lower()} {name}".strip()
                 raise SkeletonError(f"{self._where}: {hint or 'a type'} is a {what}, of which there can be no value")
@@ -231,19 +238,12 @@ class TypeDecls:
 
     # --- structs and unions -----------------------------------------------------------------------------------------
 
-    def _nested(self, type_id: int, found: t.Struct | t.Union, name: str) -> Codec:
+    def _nested(self, found: t.Struct | t.Union, name: str) -> Codec:
         keyword = "union" if isinstance(found, t.Union) else "struct"
-        if type_id in self._open or len(self._open) >= MAX_DEPTH:
-            raise SkeletonError(f"{self._where}: {keyword} {name} contains itself, or nests deeper than {MAX_DEPTH}")
-        self._open.append(type_id)
-        try:
-            class_name = self._names.take(name or keyword)
-            codec_name = self._names.take(f"_{class_name}")
-            c_name = f"{keyword} {found.name}" if found.name else name or keyword
-            declared = self._struct(class_name, c_name, found, codec=codec_name)
-        finally:
-            self._open.pop()
-        self._declared.append(declared)
+        class_name = self._names.take(name or keyword)
+        codec_name = self._names.take(f"_{class_name}")
+        c_name = f"{keyword} {found.name}" if found.name else name or keyword
+        self._declared.append(self._struct(class_name, c_name, found, codec=codec_name))
         return Codec(codec_name, class_name, class_name)
 
     def _struct(self, class_name: str, c_name: str, found: t.Struct | t.Union, *, codec: str) -> StructDecl:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from hatch_bpf import arch
 from hatch_bpf.bpf_object import MapDef, ObjectModel, object_name, read_object
 from hatch_bpf.btf import types as t
 from hatch_bpf.errors import ObjectError
 from tests import needs
+from tests.btf_builder import EXIT, RawBtf, btf_ext, elf_object
 from tests.test_compile import compile_text
 
 SOURCE = """\
@@ -216,6 +219,40 @@ def test_what_is_no_object_is_refused(tmp_path: Path, change, message: str) -> N
     with pytest.raises(ObjectError, match=message) as caught:
         read_object(change(data), path="bad.bpf.o")
     assert str(caught.value).startswith("bad.bpf.o: ")
+
+
+def with_section(data: bytes, name: str, **fields: int) -> bytes:
+    """An object with fields of a section's header changed."""
+    at = {"sh_type": ("I", 4), "sh_flags": ("Q", 8), "sh_offset": ("Q", 24), "sh_size": ("Q", 32)}
+    index = ELFFile(io.BytesIO(data)).get_section_index(name)
+    assert index is not None
+    changed = bytearray(data)
+    for field, value in fields.items():
+        form, offset = at[field]
+        (headers,) = struct.unpack_from("<Q", data, 0x28)
+        struct.pack_into(f"<{form}", changed, headers + 64 * index + offset, value)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "message"),
+    [
+        (".BTF", {"sh_flags": 0x800}, "section .BTF is compressed"),
+        (".BTF", {"sh_type": 8, "sh_size": 1 << 40}, "section .BTF is not in the file"),
+        ("license", {"sh_type": 8, "sh_size": 1 << 40}, "section license is not in the file"),
+        ("xdp", {"sh_type": 8}, "section xdp is not in the file"),
+        (".symtab", {"sh_size": 24 << 30}, "its sections claim to have"),
+        (".BTF.ext", {"sh_offset": 0, "sh_size": 1 << 62}, "its sections claim to have"),
+    ],
+)
+def test_a_file_is_not_larger_than_it_is(section: str, fields: dict[str, int], message: str) -> None:
+    """Neither time nor memory is spent on what a section only claims to hold."""
+    btf = RawBtf()
+    btf.integer()
+    data = elf_object(btf.build(), btf_ext(btf, {}), {"xdp": EXIT})
+    assert read_object(data, path="good.bpf.o").programs
+    with pytest.raises(ObjectError, match=message):
+        read_object(with_section(data, section, **fields), path="bad.bpf.o")
 
 
 def test_every_cut_is_refused_or_read(tmp_path: Path) -> None:

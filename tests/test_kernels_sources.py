@@ -6,6 +6,7 @@ import bz2
 import contextlib
 import gzip
 import lzma
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,13 @@ def xz_bz(content: bytes) -> bytes:
     return kernel_images.bz_image(lzma.compress(content))
 
 
+def packed_elf(*, kind: int = 1, flags: int = 0) -> bytes:
+    """An ELF whose .BTF, of a few bytes, says that it has 1 TiB."""
+    elf = bytearray(kernel_images.elf(struct.pack("<IIQQ", 1, 0, 1 << 40, 1) + BTF))
+    struct.pack_into("<IQQQQ", elf, len(elf) - 60, kind, flags, 0, 64 + 16, 1 << 40 if kind == 8 else 24 + len(BTF))
+    return bytes(elf)
+
+
 BAD = {
     "empty": (b"", "no BTF in it"),
     "text": (b"<html>404 Not Found</html>", "no BTF in it"),
@@ -114,6 +122,10 @@ BAD = {
     "a BPF object": (kernel_images.elf(BTF, machine=247), "a BPF object, not a kernel"),
     "ELF cut off": (kernel_images.elf(BTF)[:40], "broken ELF"),
     "ELF cut off later": (kernel_images.elf(BTF)[:-70], "broken ELF|no .BTF section"),
+    "ELF with a compressed BTF": (packed_elf(flags=0x800), "section .BTF is compressed"),
+    "ELF with a BTF that is not in it": (packed_elf(kind=8), "section .BTF is not in the file"),
+    "EFI zboot cut off in its header": (b"MZ\0\0zimg\0\0\0\0\0\0", "no BTF in it"),
+    "compressed three times": (gzip.compress(gzip.compress(gzip.compress(BTF))), "no BTF in it"),
     "two members": (lzma.compress(tar(member("a", BTF), member("b", BTF))), "holds 2 members"),
     "deb without a kernel": (kernel_images.deb(member("./usr/a", b"a")), "no kernel image"),
     "deb with a kernel without BTF": (kernel_images.deb(member("vmlinuz-6", xz_bz(b"\x90" * 99))), "no BTF in it"),

@@ -104,3 +104,11 @@ def test_types_of_absurd_size_are_refused() -> None:
     wanted = raw.array(raw.array(raw.integer(), 1 << 31), 1 << 31)
     with pytest.raises(SkeletonError, match="is the most that is declared"):
         decls(raw).codec(wanted)
+
+
+def test_an_array_that_contains_itself_is_refused() -> None:
+    raw = RawBtf()
+    raw.integer()
+    loop = raw.array(2, 3)
+    with pytest.raises(SkeletonError, match=r"x.bpf.o: array contains itself, or nests deeper than"):
+        decls(raw).codec(loop)

@@ -39,15 +39,15 @@ def check_btf(data: bytes, source: str) -> bytes:
 
 def find_btf(image: bytes) -> bytes | None:
     """The largest sane BTF inside a kernel image, or None."""
-    best = b""
+    start, length = 0, 0
     for magic in MAGICS:
         at = image.find(magic + bytes([VERSION, 0]))
         while at >= 0:
             size = btf_size(image, at)
-            if size is not None and size > len(best):
-                best = image[at : at + size]
+            if size is not None and size > length:
+                start, length = at, size
             at = image.find(magic + bytes([VERSION, 0]), at + 1)
-    return best or None
+    return image[start : start + length] or None
 
 
 def btf_size(data: bytes, at: int) -> int | None:

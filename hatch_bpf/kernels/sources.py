@@ -15,6 +15,7 @@ from typing import BinaryIO
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
+from hatch_bpf.elf_sections import contents
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import compression, packages
 from hatch_bpf.kernels.archive import MAX_TAR, only_member
@@ -101,7 +102,7 @@ def _btf_of_elf(file: BinaryIO, source: str) -> bytes:
         if elf.header["e_machine"] in (_BPF_MACHINE, "EM_BPF"):
             raise KernelError(f"{source}: a BPF object, not a kernel; name {_FORMS}")
         section = elf.get_section_by_name(".BTF")
-        data = section.data() if section else None
+        data = contents(section) if section else None
     except KernelError:
         raise
     # pyelftools lets construct's, struct's and the standard errors out of broken files, besides its own
@@ -119,9 +120,8 @@ def _from_image(image: bytes, source: str) -> KernelFile:
     """The BTF in a bootable kernel image, which is compressed as a whole, carries its payload, or is plain."""
     fmt = compression.detect(image)
     if fmt:
-        return _from_image(
-            compression.decompress(io.BytesIO(image), fmt, limit=packages.MAX_IMAGE, source=source), source
-        )
+        # once: there are files that unpack to themselves
+        image = compression.decompress(io.BytesIO(image), fmt, limit=packages.MAX_IMAGE, source=source)
     payload = _payload(image)
     if payload is None:
         return KernelFile(_found(find_btf(image), source), (image,))
@@ -137,7 +137,7 @@ def _from_image(image: bytes, source: str) -> KernelFile:
 
 def _payload(image: bytes) -> bytes | None:
     """The compressed kernel inside a vmlinuz, by the boot protocol of x86 or the header of an EFI zboot image."""
-    if image[:2] == b"MZ" and image[4:8] == b"zimg":
+    if image[:2] == b"MZ" and image[4:8] == b"zimg" and len(image) >= 16:
         offset, size = struct.unpack_from("<II", image, 8)
         return image[offset : offset + size]
     if image[0x202:0x206] == b"HdrS" and len(image) > 0x250:
