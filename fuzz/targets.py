@@ -1,0 +1,158 @@
+"""What is fuzzed: `TARGETS`, by name.
+
+A target takes bytes that anyone may have made, and goes on with what was read as a build does. It lets `HatchBpfError`
+and `BpfError` pass, which is how bad input is to be refused; whatever else gets out is a fault.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fuzz import seeds
+from hatch_bpf.bpf_object import ObjectModel, read_object
+from hatch_bpf.btf.c_dump import dump_c
+from hatch_bpf.btf.ext import read_btf_ext
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.config import parse_config
+from hatch_bpf.errors import HatchBpfError
+from hatch_bpf.kernels.archive import only_member, read_archived
+from hatch_bpf.kernels.identify import identify
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.lock import read_lock, tomllib
+from hatch_bpf.kernels.remote import parse_index
+from hatch_bpf.kernels.sources import read_kernel
+from hatch_bpf.min_core_btf import minimize
+from hatch_bpf.portability import KernelTypes, check
+from hatch_bpf.report import render_failures
+from hatch_bpf.runtime.errors import BpfError
+from hatch_bpf.skeleton import SkeletonOptions, generate
+
+REFUSALS = (HatchBpfError, BpfError)
+"""How bad input is to be refused."""
+
+KERNEL = Kernel.parse("debian/12/x86_64/6.1.0-1-amd64")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One reader, and what comes behind it."""
+
+    run: Callable[[bytes], None]
+    """Raises one of `REFUSALS`, or nothing."""
+    seeds: Callable[[], Mapping[str, bytes]]
+    """Inputs to start from, by a name that says what they are."""
+    max_length: int
+    """Longest input, in bytes: long enough for every idea, short enough for speed."""
+
+
+@cache
+def _object() -> ObjectModel:
+    return read_object(seeds.an_object(), path="seed.bpf.o")
+
+
+@cache
+def _kernel() -> Btf:
+    return Btf(seeds.a_kernel(), source="seed")
+
+
+def _fit(model: ObjectModel, kernel: Btf) -> None:
+    """What a build does with an object and a kernel."""
+    small = Btf(minimize([model], kernel), source="minimized")
+    render_failures(check([model], [KernelTypes(KERNEL, kernel, small)]))
+
+
+def read_btf(data: bytes) -> None:
+    """A kernel's BTF: every type of it, vmlinux.h, and an object's relocations against it."""
+    btf = Btf(data)
+    try:
+        for found in btf:
+            btf.find(getattr(found, "name", ""))
+    except REFUSALS:
+        pass
+    try:
+        dump_c(btf)
+    except REFUSALS:
+        pass
+    _fit(_object(), btf)
+
+
+def read_ext(data: bytes) -> None:
+    """A .BTF.ext section beside an object's BTF."""
+    read_btf_ext(data, _object().btf)
+
+
+def read_program(data: bytes) -> None:
+    """A BPF object: its skeleton, and its relocations against a kernel."""
+    model = read_object(data, path="fuzzed.bpf.o")
+    try:
+        generate({"x86_64": model}, options=SkeletonOptions(source="fuzzed.bpf.c", class_name="Fuzzed"))
+    except REFUSALS:
+        pass
+    _fit(model, _kernel())
+
+
+def read_archive(data: bytes) -> None:
+    """A file of an archive; what does not start as one that is compressed is taken for the tar in it."""
+    if data.startswith(seeds.XZ):
+        with _file(data, "6.1.0-1-amd64.btf.tar.xz") as path:
+            read_archived(path)
+    else:
+        only_member(data, "fuzzed")
+
+
+def read_index(data: bytes) -> None:
+    """The list of an archive at a URL."""
+    parse_index(data, source="fuzzed")
+
+
+def read_config(data: bytes) -> None:
+    """The table of a pyproject.toml. TOML itself is read by the build's front end before hatch-bpf sees it."""
+    try:
+        table = tomllib.loads(data.decode())
+    except (ValueError, RecursionError):
+        return
+    parse_config(table, key="tool.hatch-bpf", root=Path("/nowhere"), environ={})
+
+
+def read_locked(data: bytes) -> None:
+    """A bpf-kernels.lock."""
+    with _file(data, "bpf-kernels.lock") as path:
+        read_lock(path)
+
+
+def read_package(data: bytes) -> None:
+    """A kernel in any form: .deb, .rpm, vmlinuz, vmlinux."""
+    with _file(data, "package") as path:
+        identify(path, read_kernel(path)).kernel("fuzzed")
+
+
+@contextmanager
+def _file(data: bytes, name: str) -> Iterator[Path]:
+    path = _folder() / name
+    path.write_bytes(data)
+    yield path
+
+
+@cache
+def _folder() -> Path:
+    """In memory where there is a file system for that: millions of inputs pass through it."""
+    memory = "/dev/shm"
+    return Path(tempfile.mkdtemp(prefix="hatch-bpf-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
+
+
+TARGETS = {
+    "btf": Target(read_btf, seeds.btfs, 4096),
+    "ext": Target(read_ext, seeds.exts, 2048),
+    "object": Target(read_program, seeds.objects, 8192),
+    "archive": Target(read_archive, seeds.archives, 8192),
+    "index": Target(read_index, seeds.indexes, 1024),
+    "config": Target(read_config, seeds.configs, 2048),
+    "lock": Target(read_locked, seeds.locks, 1024),
+    "package": Target(read_package, seeds.packages, 8192),
+}
