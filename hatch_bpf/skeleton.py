@@ -31,6 +31,8 @@ from hatch_bpf.skeleton_types import RESERVED_TYPES, Codec, EnumDecl, Member, St
 
 TEMPLATE = "skeleton.py.j2"
 LINE_LENGTH = 120
+KCONFIG = ".kconfig"
+"""The section of externs that libbpf fills in at load."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +207,7 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
                 ),
             )
             for section in sections
-        )
+        ) + _kconfig(model, names, types, options.class_name)
     except BtfError as error:
         raise SkeletonError(f"{model.path}: {error}") from error
     program_names = Names()
@@ -248,8 +250,17 @@ def _groups(
 
 
 _LOADED_ATTRIBUTES = frozenset(
-    {"maps", "programs", "btf", "links", "attach", "close", "load", "open", "run", "choices", "explain"}
+    {"maps", "programs", "btf", "links", "kconfig", "attach", "close", "load", "open", "run", "choices", "explain"}
 )
+
+
+def _kconfig(model: ObjectModel, names: Names, types: TypeDecls, class_name: str) -> tuple[SectionDecl, ...]:
+    """What libbpf tells the program of the kernel's configuration, as a section that can only be read."""
+    if not model.kconfig:
+        return ()
+    size = model.kconfig[-1].offset + model.kconfig[-1].size
+    name = names.take(f"{class_name}Kconfig")
+    return (SectionDecl(KCONFIG, "kconfig", types.section(name, c_name=KCONFIG, size=size, variables=model.kconfig)),)
 
 
 def _is_public(variable: Any) -> bool:

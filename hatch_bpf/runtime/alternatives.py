@@ -279,7 +279,7 @@ class _Chooser:
             self._libbpf.bpf_map__set_pin_path(pointer, None)  # a trial leaves nothing behind
             if item.name not in maps or item.name in self._unmade:
                 _leave_out(self._libbpf, pointer)
-        for section in self._spec.sections:
+        for section in filter(lambda section: section.is_settable, self._spec.sections):
             value = self._held.globals[section.attribute]
             _globals.set_initial_value(self._libbpf, trial.find_map(section.name), value)
         with Capture(self._libbpf) as lines:

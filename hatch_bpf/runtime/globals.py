@@ -53,9 +53,10 @@ def live(
             return cls.from_buffer(pages), None
         except OSError:
             pass  # a kernel that knows the flag but refuses the mapping
-    section = Section(
-        libbpf, own_descriptor(fd), cls, name=name, size=libbpf.bpf_map__value_size(map_pointer), writable=writable
-    )
+    size = libbpf.bpf_map__value_size(map_pointer)
+    if size < size_of(cls):
+        raise PackageError(f"section {name} of the object is not the one of this skeleton")
+    section = Section(libbpf, own_descriptor(fd), cls, name=name, size=size, writable=writable)
     return Mirror(section, section.value), section
 
 

@@ -114,6 +114,8 @@ class _Object:
         if name in self.globals:
             return self.globals[name]
         if any(name == section.attribute for section in spec.sections):
+            if self.pointer:
+                raise AttributeError(f"{name} of {self.name} is known once the object is loaded")
             raise ClosedError(f"{name} of {self.name}: the skeleton is closed")
         raise AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}")
 
@@ -191,7 +193,7 @@ class Loaded:
             of: Any = self.maps if group.of_maps else self.programs
             setattr(of, group.attribute, of[chosen[group.name] or group.members[0]])
         for section in spec.sections:
-            writable = not section.name.startswith(".rodata")
+            writable = section.is_settable and not section.name.startswith(".rodata")
             pointer = held.find_map(section.name)
             value, part = _globals.live(held.libbpf, pointer, section.cls, name=section.name, writable=writable)
             held.globals[section.attribute] = value
@@ -418,7 +420,7 @@ class Opened(_Opened["LoadedT"]):
         held.parts += [part for _, _, part in (*maps, *programs)]
         self.maps = Maps(maps)
         self.programs = Programs(programs)
-        for section in spec.sections:
+        for section in filter(lambda section: section.is_settable, spec.sections):
             value = _globals.initial_value(library, held.find_map(section.name), section)
             held.globals[section.attribute] = value
         # SEC("?...") leaves these to the application, which has said in the project's options that it wants them
@@ -433,7 +435,7 @@ class Opened(_Opened["LoadedT"]):
             choices = self._choose()
             if self._uncovered is not None and any(p.core and self.programs[p.name].autoload for p in spec.programs):
                 raise self._uncovered
-            for section in spec.sections:
+            for section in filter(lambda section: section.is_settable, spec.sections):
                 value = held.globals[section.attribute]
                 _globals.set_initial_value(held.libbpf, held.find_map(section.name), value)
             with Capture(held.libbpf) as lines:

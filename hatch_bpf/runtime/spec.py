@@ -76,6 +76,11 @@ class SectionSpec:
         self.cls = cls
         """A struct class with a member for each variable."""
 
+    @property
+    def is_settable(self) -> bool:
+        """Whether the application may set it before the load: the kernel's configuration is libbpf's to fill in."""
+        return self.name != ".kconfig"
+
 
 class ObjectSpec:
     """Everything a skeleton knows of its object."""
