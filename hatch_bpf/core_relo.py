@@ -19,6 +19,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
@@ -171,12 +172,35 @@ class AmbiguityError(RelocationError):
         super().__init__(message)
 
 
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """What a record comes to on one side."""
+
+    value: int
+    validate: bool = True
+    size: int = 0
+    """Bytes of the field at a byte_off relocation."""
+    type_id: int = 0
+    """Its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What local types that look alike come to on the target."""
+
+    target: Spec | None
+    value: _Value
+    matching: tuple[int, ...]
+    """The candidates that led to it."""
+
+
 class Matcher:
-    """Resolves relocations against one target BTF; what it learns of the target's names serves every object."""
+    """Resolves relocations against one target BTF; what it learns of the target serves every object."""
 
     def __init__(self, target: Btf) -> None:
         self.target = target
         self._by_name: dict[str, tuple[int, ...]] = {}
+        self._decisions: dict[tuple[object, ...], _Decision] = {}
 
     def candidates(self, local: Btf, type_id: int) -> tuple[int, ...]:
         """Ids of the target's types that may stand for a local type: its name, flavors aside, and its kind.
@@ -216,56 +240,67 @@ class Matcher:
                 raise RelocationError(f"{spec} is of an anonymous type, for which libbpf looks for no candidates")
             if relo.type_id not in narrowed:
                 narrowed[relo.type_id] = self.candidates(local, relo.type_id)
-            resolution, matching = self._match(relo, spec, narrowed[relo.type_id])
+            decision = self._decide(spec, narrowed[relo.type_id])
+            resolution = _resolution(relo, spec, decision)
         except (BtfError, RelocationError) as error:
             message = f"{local.source}: CO-RE relocation at byte {relo.insn_off} against {self.target.source}: {error}"
             if isinstance(error, AmbiguityError):
                 raise AmbiguityError(message, error.targets) from error
             raise RelocationError(message) from error
-        if matching:
-            narrowed[relo.type_id] = matching
+        if decision.matching:
+            narrowed[relo.type_id] = decision.matching
         return resolution
 
-    def _match(self, relo: CoreRelo, spec: Spec, candidates: Sequence[int]) -> tuple[Resolution, tuple[int, ...]]:
-        """The resolution, and the candidates that led to it."""
-        first: Resolution | None = None
+    def _decide(self, spec: Spec, candidates: tuple[int, ...]) -> _Decision:
+        """Which candidates match; worked out once for all local paths that look alike, of whatever object."""
+        key = (*_likeness(spec), candidates)
+        if key not in self._decisions:
+            self._decisions[key] = self._match(spec, candidates)
+        return self._decisions[key]
+
+    def _match(self, spec: Spec, candidates: Sequence[int]) -> _Decision:
+        first: Spec | None = None
+        value = _Value(0)
         matching = []
         for candidate in candidates:
             target = _Comparison(spec.btf, self.target).match_spec(spec, candidate)
             if target is None:
                 continue
-            resolution = _calculate(relo, spec, target)
+            found = _value(target)
             if first is None:
-                first = resolution
-            assert first.target is not None
-            if target.bit_offset != first.target.bit_offset:
-                raise AmbiguityError(f"field offset ambiguity: {first.target} or {target}", (first.target, target))
-            if resolution.target_value != first.target_value:
-                values = f"{first.target} gives {first.target_value}, {target} gives {resolution.target_value}"
-                raise AmbiguityError(f"relocation decision ambiguity: {values}", (first.target, target))
+                first, value = target, found
+            if target.bit_offset != first.bit_offset:
+                raise AmbiguityError(f"field offset ambiguity: {first} or {target}", (first, target))
+            if found.value != value.value:
+                values = f"{first} gives {value.value}, {target} gives {found.value}"
+                raise AmbiguityError(f"relocation decision ambiguity: {values}", (first, target))
             matching.append(candidate)
-        return first or _calculate(relo, spec, None), tuple(matching)
+        return _Decision(first, value, tuple(matching))
 
 
 def parse_spec(local: Btf, relo: CoreRelo) -> Spec:
     """A record's access string, followed through the object's own types (bpf_core_parse_spec())."""
-    text = relo.access_str
-    if relo.kind in TYPE_KINDS:
+    return _parse_spec(local, relo.kind, relo.type_id, relo.access_str)
+
+
+@lru_cache(maxsize=1 << 14)  # the same for every kernel
+def _parse_spec(local: Btf, kind: CoreReloKind, root_type_id: int, text: str) -> Spec:
+    if kind in TYPE_KINDS:
         if text != "0":
             raise RelocationError(f"access string {text!r} is malformed; a type relocation has '0'")
-        local.kind(relo.type_id)  # it has to be there
-        return Spec(local, relo.kind, relo.type_id)
+        local.kind(root_type_id)  # it has to be there
+        return Spec(local, kind, root_type_id)
     if not _ACCESS.fullmatch(text):
         raise RelocationError(f"access string {text!r} is malformed")
     raw = tuple(int(step) for step in text.split(":"))
     if len(raw) > MAX_SPEC:
         raise RelocationError(f"access string of {len(raw)} steps is too long; libbpf takes {MAX_SPEC}")
-    type_id, root = local.resolve(relo.type_id)
-    if relo.kind in ENUMVAL_KINDS:
+    type_id, root = local.resolve(root_type_id)
+    if kind in ENUMVAL_KINDS:
         if not isinstance(root, (t.Enum, t.Enum64)) or len(raw) > 1 or raw[0] >= len(root.values):
-            raise RelocationError(f"access string {text!r} names no enumerator of type {relo.type_id}, {root.name!r}")
+            raise RelocationError(f"access string {text!r} names no enumerator of type {root_type_id}, {root.name!r}")
         accessor = Accessor(type_id, raw[0], root.values[raw[0]].name)
-        return Spec(local, relo.kind, relo.type_id, (accessor,), raw)
+        return Spec(local, kind, root_type_id, (accessor,), raw)
     accessors = [Accessor(type_id, raw[0], None)]
     bit_offset = raw[0] * local.size_of(type_id) * 8
     for index in raw[1:]:
@@ -287,7 +322,7 @@ def parse_spec(local: Btf, relo: CoreRelo) -> Spec:
                 bit_offset += index * local.size_of(type_id) * 8
             case _:
                 raise RelocationError(f"access string {text!r} goes into a {_kind_name(found)}, which has no members")
-    return Spec(local, relo.kind, relo.type_id, tuple(accessors), raw, bit_offset & _U32)
+    return Spec(local, kind, root_type_id, tuple(accessors), raw, bit_offset & _U32)
 
 
 def patch_insn(insns: bytes, insn_off: int, resolution: Resolution) -> bytes:
@@ -363,56 +398,96 @@ _BYTES_OF_SIZE = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
 _SIZE_OF_BYTES = {count: bits for bits, count in _BYTES_OF_SIZE.items()}
 
 
-def _calculate(relo: CoreRelo, local: Spec, target: Spec | None) -> Resolution:
+def _resolution(relo: CoreRelo, local: Spec, decision: _Decision) -> Resolution:
     """The values of a record (bpf_core_calc_relo())."""
-    resolution = Resolution(relo, local, target)
-    if relo.kind in TYPE_KINDS:
-        return replace(
-            resolution,
-            local_value=_type_value(relo.kind, local),
-            target_value=_type_value(relo.kind, target) if target else 0,
-            validate=relo.kind is not CoreReloKind.TYPE_ID_TARGET,
-        )
-    if relo.kind in (CoreReloKind.FIELD_EXISTS, CoreReloKind.ENUMVAL_EXISTS):
-        return replace(resolution, local_value=1, target_value=1 if target else 0)
-    if relo.kind is CoreReloKind.ENUMVAL_VALUE:
-        value = _enumerator_value(local)
-        if target is None:
-            return replace(resolution, local_value=value, poisoned=True)
-        return replace(resolution, local_value=value, target_value=_enumerator_value(target))
-    own = _field_value(relo.kind, local)
-    resolution = replace(
-        resolution, local_value=own.value, local_size=own.size, local_type_id=own.type_id, validate=own.validate
-    )
-    if target is None:
-        return replace(resolution, poisoned=True)
-    other = _field_value(relo.kind, target)
-    return replace(
-        resolution,
+    own, other, target = _local_value(local), decision.value, decision.target
+    is_field = relo.kind in FIELD_KINDS and relo.kind is not CoreReloKind.FIELD_EXISTS
+    return Resolution(
+        relo,
+        local,
+        target,
+        poisoned=target is None and (is_field or relo.kind is CoreReloKind.ENUMVAL_VALUE),
+        local_value=own.value,
         target_value=other.value,
+        validate=own.validate,
+        local_size=own.size,
         target_size=other.size,
+        local_type_id=own.type_id,
         target_type_id=other.type_id,
-        fail_memsz_adjust=own.size != other.size and not _can_adjust(local.btf[own.type_id], target.btf[other.type_id]),
+        fail_memsz_adjust=target is not None
+        and own.size != other.size
+        and not _can_adjust(local.btf[own.type_id], target.btf[other.type_id]),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _FieldValue:
-    value: int
-    validate: bool
-    size: int = 0
-    type_id: int = 0
+def _value(spec: Spec) -> _Value:
+    """What a record's value is on the side of `spec`."""
+    match spec.kind:
+        case CoreReloKind.FIELD_EXISTS | CoreReloKind.ENUMVAL_EXISTS | CoreReloKind.TYPE_EXISTS:
+            return _Value(1)
+        case CoreReloKind.TYPE_MATCHES:
+            return _Value(1)
+        case CoreReloKind.TYPE_ID_TARGET:
+            # the compiler puts the local id there, by which nobody can tell whether it is the right instruction
+            return _Value(spec.root_type_id, validate=False)
+        case CoreReloKind.TYPE_SIZE:
+            return _Value(spec.btf.size_of(spec.root_type_id))
+        case CoreReloKind.ENUMVAL_VALUE:
+            return _Value(_enumerator_value(spec))
+        case _:
+            return _field_value(spec)
 
 
-def _field_value(kind: CoreReloKind, spec: Spec) -> _FieldValue:
+_local_value = lru_cache(maxsize=1 << 14)(_value)
+"""`_value()` of an object's own side, which is the same for every kernel."""
+
+
+@lru_cache(maxsize=1 << 14)
+def _likeness(spec: Spec) -> tuple[object, ...]:
+    """What of a local path decides which candidates match it: paths that are alike in this match the same."""
+    if spec.kind in ENUMVAL_KINDS:
+        return spec.kind, essential_name(spec.accessors[0].name or "")
+    if spec.kind in TYPE_KINDS:
+        return spec.kind, spec.btf, spec.root_type_id
+    steps: list[object] = [spec.kind]
+    for accessor in spec.accessors:
+        if accessor.name is None:
+            steps.append(accessor.index)
+        else:
+            owner = spec.btf[accessor.type_id]
+            assert isinstance(owner, (t.Struct, t.Union))
+            steps.append((accessor.name, *_field_likeness(spec.btf, owner.members[accessor.index].type_id)))
+    return tuple(steps)
+
+
+def _field_likeness(btf: Btf, type_id: int) -> Iterator[object]:
+    """What `fields_are_compatible()` looks at of a local type."""
+    for _ in range(MAX_DEPTH):
+        type_id, found = btf.resolve(type_id)
+        yield t.Kind.ENUM if isinstance(found, t.Enum64) else t.KIND_OF[type(found)]
+        match found:
+            case t.Array():
+                type_id = found.type_id
+            case t.Enum() | t.Enum64() | t.Fwd():
+                yield essential_name(found.name)
+                return
+            case t.Int():
+                yield found.bit_offset
+                return
+            case _:
+                return
+    yield from (btf, type_id)  # deeper than C goes: like nothing else
+
+
+def _field_value(spec: Spec) -> _Value:
     """The value of a field relocation on one side (bpf_core_calc_field_relo())."""
-    btf, last = spec.btf, spec.accessors[-1]
+    kind, btf, last = spec.kind, spec.btf, spec.accessors[-1]
     if last.name is None:
         size = btf.size_of(last.type_id)
         if kind is CoreReloKind.FIELD_BYTE_OFFSET:
-            return _FieldValue(spec.bit_offset // 8, True, size, last.type_id)
+            return _Value(spec.bit_offset // 8, True, size, last.type_id)
         if kind is CoreReloKind.FIELD_BYTE_SIZE:
-            return _FieldValue(size, True)
+            return _Value(size, True)
         raise RelocationError(f"{spec}: an array element has no {KIND_NAMES[kind]}")
     owner = btf[last.type_id]
     assert isinstance(owner, (t.Struct, t.Union))
@@ -426,19 +501,19 @@ def _field_value(kind: CoreReloKind, spec: Spec) -> _FieldValue:
         bits = size * 8
     match kind:
         case CoreReloKind.FIELD_BYTE_OFFSET if member.bits:
-            return _FieldValue(offset, False)
+            return _Value(offset, False)
         case CoreReloKind.FIELD_BYTE_OFFSET:
-            return _FieldValue(offset, True, size, type_id)
+            return _Value(offset, True, size, type_id)
         case CoreReloKind.FIELD_BYTE_SIZE:
-            return _FieldValue(size, not member.bits)
+            return _Value(size, not member.bits)
         case CoreReloKind.FIELD_SIGNED:
-            return _FieldValue(int(_is_signed(of_type)), True)
+            return _Value(int(_is_signed(of_type)), True)
         case CoreReloKind.FIELD_LSHIFT_U64 if btf.endian == "little":
-            return _FieldValue(64 - (spec.bit_offset + bits - offset * 8) & _U32, not member.bits)
+            return _Value(64 - (spec.bit_offset + bits - offset * 8) & _U32, not member.bits)
         case CoreReloKind.FIELD_LSHIFT_U64:
-            return _FieldValue((8 - size) * 8 + (spec.bit_offset - offset * 8) & _U32, not member.bits)
+            return _Value((8 - size) * 8 + (spec.bit_offset - offset * 8) & _U32, not member.bits)
         case _:  # FIELD_RSHIFT_U64
-            return _FieldValue(64 - bits & _U32, True)
+            return _Value(64 - bits & _U32, True)
 
 
 def _bitfield_window(spec: Spec, of_type: t.Type, bits: int) -> tuple[int, int]:
@@ -464,12 +539,6 @@ def _can_adjust(local: t.Type, target: t.Type) -> bool:
             return t.IntEncoding.SIGNED not in (local.encoding, target.encoding)
         case _:
             return False
-
-
-def _type_value(kind: CoreReloKind, spec: Spec) -> int:
-    if kind is CoreReloKind.TYPE_ID_TARGET:
-        return spec.root_type_id
-    return spec.btf.size_of(spec.root_type_id) if kind is CoreReloKind.TYPE_SIZE else 1
 
 
 def _enumerator(spec: Spec) -> t.Enumerator:

@@ -103,6 +103,19 @@ STACK_REGISTER = 10
 STACK_SIZE = 512
 
 
+# an analysis asks what an instruction is a hundred thousand times, so the answers are worked out here
+_CLASSES = tuple(Class)
+_CALL = int(Class.JMP | JmpOp.CALL)
+_EXIT = int(Class.JMP | JmpOp.EXIT)
+_LONG_GOTO = int(Class.JMP32 | JmpOp.JA)
+_GOTOS = frozenset({int(Class.JMP | JmpOp.JA), _LONG_GOTO})
+_BRANCHES = frozenset(
+    code
+    for code in range(0x100)
+    if code & 7 in (Class.JMP, Class.JMP32) and code & 0xF0 not in (JmpOp.JA, JmpOp.CALL, JmpOp.EXIT)
+)
+
+
 class Insn(NamedTuple):
     """One slot of eight bytes, as encoded (`struct bpf_insn`)."""
 
@@ -116,7 +129,7 @@ class Insn(NamedTuple):
 
     @property
     def cls(self) -> Class:
-        return Class(self.code & 7)
+        return _CLASSES[self.code & 7]
 
     @property
     def op(self) -> int:
@@ -145,35 +158,35 @@ class Insn(NamedTuple):
 
     @property
     def is_call(self) -> bool:
-        return self.code == Class.JMP | JmpOp.CALL
+        return self.code == _CALL
 
     @property
     def is_helper_call(self) -> bool:
         """A call of a helper; `imm` is its number in `enum bpf_func_id`."""
-        return self.is_call and self.src == 0
+        return self.code == _CALL and self.src == 0
 
     @property
     def is_subprogram_call(self) -> bool:
-        return self.is_call and self.src == PseudoSrc.CALL
+        return self.code == _CALL and self.src == PseudoSrc.CALL
 
     @property
     def is_exit(self) -> bool:
-        return self.code == Class.JMP | JmpOp.EXIT
+        return self.code == _EXIT
 
     @property
     def is_goto(self) -> bool:
         """An unconditional jump: `goto`, or the long `gotol` (-mcpu=v4)."""
-        return self.code in (Class.JMP | JmpOp.JA, Class.JMP32 | JmpOp.JA)
+        return self.code in _GOTOS
 
     @property
     def is_branch(self) -> bool:
         """A jump that may be taken or not."""
-        return self.cls in (Class.JMP, Class.JMP32) and self.op not in (JmpOp.JA, JmpOp.CALL, JmpOp.EXIT)
+        return self.code in _BRANCHES
 
     @property
     def jump(self) -> int:
         """Slots from the next one to where a jump goes."""
-        return self.imm if self.code == Class.JMP32 | JmpOp.JA else self.off
+        return self.imm if self.code == _LONG_GOTO else self.off
 
 
 def decode(insns: bytes, *, endian: Literal["little", "big"] = "little") -> tuple[Insn, ...]:

@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
+from operator import itemgetter
 from typing import Literal
 
 from hatch_bpf.btf import types as t
@@ -84,7 +86,7 @@ class Btf:
         if self.strings and (self.strings[-1] != 0 or (not base and self.strings[0] != 0)):
             raise BtfError(f"{source}: the string section does not start and end with a NUL byte")
         words = array("I")
-        words.frombytes(data[header.type_start : header.type_end])
+        words.frombytes(memoryview(data)[header.type_start : header.type_end])
         if self.endian != sys.byteorder:
             words.byteswap()
         self._words = words
@@ -92,6 +94,7 @@ class Btf:
         self._starts = _index_types(words, source)
         """Word index of each type of this blob, in id order."""
         self._decoded: dict[int, t.Type] = {}
+        self._searches = 0
 
     def __len__(self) -> int:
         """Number of types, void and the base's among them; valid ids are below it."""
@@ -146,7 +149,11 @@ class Btf:
     def find(self, name: str, *kinds: t.Kind) -> list[int]:
         """Ids of the types with exactly this name, of the given kinds (of any kind, if none is given), rising."""
         found = self.base.find(name, *kinds) if self.base else []
-        own = sorted(type_id for offset in self._offsets(name) for type_id in self._named(offset))
+        self._searches += 1
+        if self._searches > MAX_SEARCHES:
+            own = self._look_up(name)
+        else:
+            own = sorted(type_id for offset in self._offsets(name) for type_id in self._named(offset))
         return found + [type_id for type_id in own if not kinds or self.kind(type_id) in kinds]
 
     def flavors(self, name: str) -> list[str]:
@@ -170,7 +177,7 @@ class Btf:
         For work on a whole kernel, where decoding each type would take seconds.
         """
         if self.base is None:
-            return self._words[:], self._starts[:]
+            return self._words[:], array("I", self._starts)
         words, starts = self.base.tables()
         starts.extend(len(words) + start for start in self._starts)
         return words + self._words, starts
@@ -226,17 +233,27 @@ class Btf:
         return 8
 
     @cached_property
-    def _name_offsets(self) -> array[int]:
-        """Name offset of each of this blob's own types."""
-        return array("I", map(self._words.__getitem__, self._starts))
+    def _name_offsets(self) -> tuple[int, ...]:
+        """Name offset of each of this blob's own types, after that of void."""
+        return (0, *itemgetter(0, *self._starts)(self._words)[1:]) if self._starts else (0,)
 
     @cached_property
     def _name_offset_bytes(self) -> bytes:
-        return self._name_offsets.tobytes()
+        """The same, 4 bytes each, big-endian."""
+        offsets = array("I", self._name_offsets)
+        if sys.byteorder == "little":
+            offsets.byteswap()
+        return offsets.tobytes()
 
     @cached_property
-    def _distinct_name_offsets(self) -> frozenset[int]:
-        return frozenset(self._name_offsets)
+    def _has_tails(self) -> bool:
+        """Whether some type's name is the tail of a longer string. No compiler does so, but nothing forbids it."""
+        if self.base is not None:
+            return True
+        try:
+            return any(itemgetter(0, *self._name_offsets)(b"\0" + self.strings))
+        except IndexError:  # a name beyond the strings, which whoever decodes it will tell
+            return True
 
     @cached_property
     def _flavored(self) -> list[str]:
@@ -249,23 +266,50 @@ class Btf:
         return found
 
     def _offsets(self, name: str) -> Iterator[int]:
-        """Where a name of this blob's own types stands in the strings; it may be the tail of a longer one."""
-        needle = name.encode("utf-8", "surrogateescape") + b"\0"
+        """Where a name of this blob's own types stands in the strings."""
+        end = name.encode("utf-8", "surrogateescape") + b"\0"
+        needle, skip = (end, 0) if self._has_tails else (b"\0" + end, 1)
         at = self.strings.find(needle) if name else -1
         while at >= 0:
-            if self._base_strings + at in self._distinct_name_offsets:
-                yield self._base_strings + at
+            yield self._base_strings + at + skip
             at = self.strings.find(needle, at + 1)
 
     def _named(self, offset: int) -> Iterator[int]:
         """Ids of this blob's own types whose name is at `offset`."""
-        # bytes.find() over the offsets is a hundred times faster than a loop, and no index has to be built first
-        needle = offset.to_bytes(4, sys.byteorder)
-        at = self._name_offset_bytes.find(needle)
+        # bytes.find() is a hundred times faster than a loop, and no index has to be built first; it looks for the last
+        # byte of the needle first, which had better not be the one that is 0 in every offset
+        needle = offset.to_bytes(4, "big")
+        at = self._name_offset_bytes.find(needle, 4)
         while at >= 0:
             if at % 4 == 0:
-                yield self._first_id + at // 4
+                yield self._first_id + at // 4 - 1
             at = self._name_offset_bytes.find(needle, at + 1)
+
+    def _look_up(self, name: str) -> list[int]:
+        """Ids of this blob's own types of a name, rising."""
+        wanted = name.encode("utf-8", "surrogateescape")
+        ids, (first, last) = [], self._named_first_and_last
+        at = first.get(wanted) if wanted else None
+        while at is not None:
+            ids.append(self._first_id + at)
+            at = self._type_names.index(wanted, at + 1) if at < last[wanted] else None
+        return ids
+
+    @cached_property
+    def _type_names(self) -> list[bytes | None]:
+        """The name of each of this blob's own types."""
+        if self._has_tails:
+            return [self.name(self._first_id + at).encode("utf-8", "surrogateescape") for at in range(len(self._starts))]
+        strings = self.strings.split(b"\0")
+        string_at = dict(zip(accumulate(map((1).__add__, map(len, strings)), initial=0), strings, strict=False))
+        return list(map(string_at.get, self._name_offsets[1:]))
+
+    @cached_property
+    def _named_first_and_last(self) -> tuple[dict[bytes | None, int], dict[bytes | None, int]]:
+        """By name, which of this blob's own types is the first of that name, and which the last."""
+        names, places = self._type_names, range(len(self._type_names))
+        first = dict(zip(reversed(names), reversed(places), strict=True))
+        return first, dict(zip(names, places, strict=True))
 
     def _start(self, type_id: int) -> int:
         index = type_id - self._first_id
@@ -341,6 +385,8 @@ class Btf:
             yield t.Enumerator(self.string(words[i]), _signed(value, 64) if signed else value)
 
 
+MAX_SEARCHES = 32
+"""Names searched for before an index of all names is the cheaper way."""
 MAX_CHAIN = 64
 """Longest chain of typedefs, qualifiers or arrays followed before it is a loop (the kernel: MAX_RESOLVE_DEPTH, 32)."""
 
@@ -381,14 +427,14 @@ class _Lengths(dict[int, int]):
         return length
 
 
-def _index_types(words: array[int], source: str) -> array[int]:
-    starts = array("I")
-    add, lengths = starts.append, _Lengths()
+def _index_types(words: array[int], source: str) -> list[int]:
+    starts: list[int] = []
+    add, lengths, infos = starts.append, _Lengths(), words[1:]
     at, end = 0, len(words)
     try:
         while at < end - 1:
             add(at)
-            at += lengths[words[at + 1]]
+            at += lengths[infos[at]]
     except ValueError as error:
         kind = words[at + 1] >> 24 & KIND_MASK
         raise BtfError(f"{source}: type {len(starts)} has kind {kind}, which is not known") from error

@@ -60,14 +60,15 @@ def detect(start: bytes) -> Format | None:
 
 def decompress(file: BinaryIO, fmt: Format, *, limit: int, source: str) -> bytes:
     """All of the plain bytes. `source` names the data in errors. Raises `KernelError` beyond `limit` bytes."""
-    plain = bytearray()
+    chunks, size = [], 0
     for chunk in read_chunks(file, fmt, source=source):
-        plain += chunk
-        if len(plain) > limit:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
             raise KernelError(
                 f"{source}: unpacks to more than {limit >> 20} MiB, which no kernel's BTF needs; get the file anew"
             )
-    return bytes(plain)
+    return b"".join(chunks)
 
 
 def read_chunks(file: BinaryIO, fmt: Format, *, source: str) -> Iterator[bytes]:
