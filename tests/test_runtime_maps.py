@@ -118,6 +118,9 @@ def test_many_at_once(skeleton: Any, skel: Any, monkeypatch: pytest.MonkeyPatch,
     container = skel.maps[name]
     container.update_many(items)
     assert dict(container.items()) == items
+    assert list(container.values()) == [value for _, value in container.items()]
+    assert len(container.values()) == len(items)
+    assert next(iter(items.values())) in container.values()
     gone = list(items)[: len(items) // 2]
     container.delete_many(gone)
     assert dict(container.items()) == {key: value for key, value in items.items() if key not in gone}

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
-from collections.abc import MutableMapping as _MutableMapping
+from _collections_abc import MutableMapping as _MutableMapping  # what collections.abc is, without all of collections
 from ctypes import byref, c_uint8, c_uint32
+from itertools import chain
 
 from .descriptor import Descriptor, duplicate
 from .errors import ClosedError, MapError, permission_denied, reason
@@ -286,6 +287,10 @@ class HashMap(Map, _Mapping["K", "V"]):
         """Pairs of key and value. A pair that vanishes meanwhile is left out."""
         return _Items(self)
 
+    def values(self) -> Any:
+        """The values of `items()`."""
+        return _Values(self)
+
     def update_many(self, items: Union[Mapping[K, V], Iterable[tuple[K, V]]]) -> None:
         """Store many values, with few system calls where the kernel can (5.6 and later)."""
         pairs = list(items.items() if hasattr(items, "items") else items)
@@ -316,8 +321,11 @@ class HashMap(Map, _Mapping["K", "V"]):
     def clear(self) -> None:
         self.delete_many(list(self))
 
-    def _pairs(self) -> Iterator[tuple[K, V]]:
-        """Every pair; in batches, which the kernel makes bucket by bucket, so that none comes twice."""
+    def _batches(self) -> Iterator[tuple[Iterable[K], Iterable[V]]]:
+        """Every pair, many at a time: their keys, and their values.
+
+        The kernel makes batches bucket by bucket, so that none comes twice.
+        """
         place: Any = None
         size = min(self.max_entries, BATCH)
         while True:
@@ -329,15 +337,15 @@ class HashMap(Map, _Mapping["K", "V"]):
                 size *= 2  # a bucket holds more pairs than there was room for
                 continue
             place = following
-            yield from zip(keys, values)
+            yield self._key.read_many(keys), self._value.read_many(values)
             if is_last:
                 return
         for key in self._keys():  # this kernel, or this type of map, has no batches
             value = self._lookup(key)
             if value is not None:
-                yield self._key.decode(key), value
+                yield (self._key.decode(key),), (value,)
 
-    def _lookup_batch(self, place: Any, size: int) -> Optional[tuple[Any, list[K], list[V], bool]]:
+    def _lookup_batch(self, place: Any, size: int) -> Optional[tuple[Any, bytes, bytes, bool]]:
         """The next pairs from a place on: the place after them, keys, values, and whether these are the last.
 
         None where the kernel has no batches; no place where it wants more room.
@@ -349,14 +357,15 @@ class HashMap(Map, _Mapping["K", "V"]):
         if self._libbpf.bpf_map_lookup_batch(self.fd, place, following, keys, values, byref(count), byref(_BATCH_OPTS)):
             code = ctypes.get_errno()
             if code == errno.ENOSPC:
-                return None, [], [], False
+                return None, b"", b"", False
             if code in _NO_BATCHES and place is None:
                 return None
             if code != errno.ENOENT:
                 raise self._error("be read")
             is_last = True
         number = count.value
-        return following, self._key.read_many(keys, number), self._value.read_many(values, number), is_last
+        found_keys, found_values = (bytes(memoryview(part)[: number * len(part) // size]) for part in (keys, values))
+        return following, found_keys, found_values, is_last
 
     def _encode(self, value: Any) -> Any:
         return self._value.encode(value)
@@ -371,7 +380,7 @@ class _Items:
         self._map = mapping
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return self._map._pairs()
+        return chain.from_iterable(zip(keys, values) for keys, values in self._map._batches())
 
     def __len__(self) -> int:
         return len(self._map)
@@ -381,6 +390,24 @@ class _Items:
             return False
         found = self._map._lookup(self._map._key.encode(pair[0]))
         return bool(found is not None and found == pair[1])
+
+
+class _Values:
+    """`HashMap.values()`: iterable, sized, and tests membership."""
+
+    __slots__ = ("_map",)
+
+    def __init__(self, mapping: HashMap[Any, Any]) -> None:
+        self._map = mapping
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(values for _, values in self._map._batches())
+
+    def __len__(self) -> int:
+        return len(self._map)
+
+    def __contains__(self, value: object) -> bool:
+        return any(value == found for found in self)
 
 
 class LpmTrie(HashMap["K", "V"]):
@@ -403,8 +430,8 @@ class _PerCpuValue:
     def decode(self, storage: Any) -> list[Any]:
         return [self.value.read(storage, cpu * self.stride) for cpu in range(self.cpus)]
 
-    def read_many(self, buffer: Any, count: int) -> list[list[Any]]:
-        return [self.decode(self.ctype.from_buffer_copy(buffer, at)) for at in range(0, count * self.size, self.size)]
+    def read_many(self, buffer: bytes) -> Iterable[list[Any]]:
+        return (self.decode(self.ctype.from_buffer_copy(buffer, at)) for at in range(0, len(buffer), self.size))
 
     def write_many(self, values: Any) -> Any:
         return b"".join([bytes(self.encode(value)) for value in values])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Sequence as _Sequence
+from _collections_abc import Sequence as _Sequence  # what collections.abc is, without importing all of collections
 from ctypes import (
     c_bool as c_bool,
 )
@@ -42,10 +42,11 @@ from ctypes import (
 from ctypes import (
     c_uint64 as c_uint64,
 )
+from itertools import repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any, ClassVar, Generic, Optional, TypeVar, overload
     from typing import Union as _Union
 
@@ -136,9 +137,9 @@ class Codec(_Typed["T"]):
         """The Python value at an offset of a bytes-like object, copied."""
         return self.decode(self.ctype.from_buffer_copy(buffer, offset))
 
-    def read_many(self, buffer: Any, count: int) -> list[T]:
-        """The values that lie one after the other in a bytes-like object, copied."""
-        return [self.read(buffer, offset) for offset in range(0, count * self.size, self.size)]
+    def read_many(self, buffer: bytes) -> Iterable[T]:
+        """The values that lie one after the other, made as they are asked for."""
+        return map(self.read, repeat(buffer), range(0, len(buffer), self.size))
 
     def write_many(self, values: Sequence[T]) -> Any:
         """Storage holding values one after the other."""
@@ -173,8 +174,9 @@ class Scalar(Codec["T"]):
     def encode(self, value: T) -> Any:
         return self.ctype(self.put(value))
 
-    def read_many(self, buffer: Any, count: int) -> list[T]:
-        return list((self.ctype * count).from_buffer_copy(buffer))
+    def read_many(self, buffer: bytes) -> Iterable[T]:
+        values: list[T] = (self.ctype * (len(buffer) // self.size)).from_buffer_copy(buffer)[:]
+        return values
 
     def write_many(self, values: Sequence[T]) -> Any:
         return bytes((self.ctype * len(values))(*map(self.put, values)))
@@ -259,6 +261,9 @@ class EnumOf(Codec["T"]):
     def decode(self, storage: Any) -> T:
         return self.cls(storage.value)  # type: ignore[no-any-return]
 
+    def read_many(self, buffer: bytes) -> Iterable[T]:
+        return map(self.cls, self._base.read_many(buffer))
+
     def encode(self, value: T) -> Any:
         return self.ctype(self.put(value))
 
@@ -282,9 +287,8 @@ class Nested(Codec["StructT"]):
     def read(self, buffer: Any, offset: int = 0) -> StructT:
         return self.cls.from_buffer_copy(buffer, offset)
 
-    def read_many(self, buffer: Any, count: int) -> list[StructT]:
-        copy = self.cls.from_buffer_copy
-        return [copy(buffer, offset) for offset in range(0, count * self.size, self.size)]
+    def read_many(self, buffer: bytes) -> Iterable[StructT]:
+        return map(self.cls.from_buffer_copy, repeat(buffer), range(0, len(buffer), self.size))
 
 
 class ArrayOf(Codec["ArrayView[T]"]):
