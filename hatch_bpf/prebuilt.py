@@ -18,8 +18,10 @@ from hatch_bpf.bpf_object import read_object
 from hatch_bpf.compile import CompiledPackage
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.layout import INDEX_NAME, RECORD_FORMAT, RECORD_NAME, btf_name
+from hatch_bpf.layout import KERNELS_NAME, RECORD_FORMAT, RECORD_NAME
 from hatch_bpf.project import Package, Project
+from hatch_bpf.runtime.embedded import Embedded
+from hatch_bpf.runtime.errors import PackageError
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,17 @@ def _load(folder: Path, package: Package, project: Project) -> Prebuilt:
             )
             for arch in project.config.archs
         }
-        index = json.loads(outputs[INDEX_NAME])["kernels"]
-        minimized = {Kernel.parse(key): outputs[btf_name(digest)] for key, digest in index.items()}
-    except (KeyError, ValueError, HatchBpfError) as error:
+        minimized = _embedded(outputs[KERNELS_NAME])
+    except (KeyError, ValueError, HatchBpfError, PackageError) as error:
         raise _MisfitError(f"the record does not name all of it ({error})") from error
     return Prebuilt(CompiledPackage(objects, record["inputs"], record["compiler"]), minimized)
+
+
+def _embedded(data: bytes) -> dict[Kernel, bytes]:
+    embedded = Embedded(data, KERNELS_NAME)
+    kernels = embedded.kernels()
+    btfs = {number: embedded.btf(number) for number in sorted(set(kernels.values()))}
+    return {Kernel.parse(kernel): btfs[number] for kernel, number in kernels.items()}
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class SkeletonOptions:
     """The `_bpf` folder, relative to the skeleton's folder."""
     objects: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Architecture -> the object's file name relative to `bpf_dir`, and its sha256."""
+    kernels: tuple[str, str] = ("", "")
+    """The same of the file of embedded BTFs."""
     events: Mapping[str, str] = field(default_factory=dict)
     """Ring or perf buffer, or group of them -> name of its events' type."""
     alternatives: Alternatives = NONE
@@ -364,6 +366,7 @@ def _render(declarations: Declarations, options: SkeletonOptions, name: str, *, 
         runtime_module=module,
         bpf_dir=options.bpf_dir,
         objects=[(arch, *options.objects[arch]) for arch in ARCHES if arch in options.objects],
+        kernels=options.kernels,
         types=[*declarations.types, *sections],
         has_enums=any(isinstance(item, EnumDecl) for item in declarations.types),
         aliases={},

@@ -26,6 +26,7 @@ def golden_skeleton() -> str:
         class_name="Ctypes",
         runtime="hatch_bpf.runtime",
         objects={X86_64.name: ("x86_64/ctypes.bpf.o", "0" * 64)},  # the object's bytes depend on clang's version
+        kernels=("kernels.btfs", "0" * 64),
         events={"point": "point"},
         types=("flexible",),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -19,6 +18,9 @@ import hatch_bpf.runtime
 from hatch_bpf.alternatives import NONE, Alternatives
 from hatch_bpf.arch import build_machine
 from hatch_bpf.bpf_object import ObjectModel, read_object
+from hatch_bpf.embed import pack
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.layout import KERNELS_NAME
 from hatch_bpf.skeleton import SkeletonOptions, class_name, generate
 from hatch_bpf.toolchain import find_toolchain
 from tests import needs
@@ -73,15 +75,19 @@ class Package:
         return result
 
     def embed(self, kernels: Mapping[str, bytes]) -> None:
-        """Put minimized BTFs in, by kernel."""
-        folder = self.bpf_dir / "btf"
-        folder.mkdir(exist_ok=True)
-        index = {}
-        for kernel, btf in kernels.items():
-            digest = hashlib.sha256(btf).hexdigest()
-            (folder / f"{digest[:16]}.btf").write_bytes(btf)
-            index[kernel] = digest
-        (self.bpf_dir / "kernels.json").write_text(json.dumps({"format": 1, "kernels": index}))
+        """Put minimized BTFs in, by kernel, instead of those that are there."""
+        skeleton = self.root.joinpath(*self.module.split(".")).with_suffix(".py")
+        text = skeleton.read_text()
+        earlier = hashlib.sha256((self.bpf_dir / KERNELS_NAME).read_bytes()).hexdigest()
+        assert earlier in text
+        skeleton.write_text(text.replace(earlier, embed(self.bpf_dir, kernels)))
+
+
+def embed(bpf_dir: Path, kernels: Mapping[str, bytes]) -> str:
+    """Write the file of embedded BTFs; its sha256."""
+    data = pack({Kernel.parse(kernel): btf for kernel, btf in kernels.items()})
+    (bpf_dir / KERNELS_NAME).write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def skeleton_text(
@@ -94,7 +100,7 @@ def skeleton_text(
     runtime: str = "._bpf.runtime",
     bpf_dir: str = "_bpf",
 ) -> str:
-    """Compile a test program into a package's folder, and generate its skeleton."""
+    """Compile a test program into a package's folder, where there are no kernels yet, and generate its skeleton."""
     arch = build_machine()
     assert arch is not None
     (folder / "_bpf" / arch.name).mkdir(parents=True, exist_ok=True)
@@ -106,6 +112,7 @@ def skeleton_text(
         runtime=runtime,
         bpf_dir=bpf_dir,
         objects={arch.name: (f"{arch.name}/{built.name}", hashlib.sha256(data).hexdigest())},
+        kernels=(KERNELS_NAME, embed(folder / "_bpf", {})),
         events=events or {},
         types=types,
         alternatives=alternatives,
@@ -130,7 +137,6 @@ def load_skeleton(
         alternatives=alternatives,
         runtime="hatch_bpf.runtime",
     )
-    (folder / "_bpf" / "kernels.json").write_text('{"format": 1, "kernels": {}}')
     return import_skeleton(f"{name}_skel", text, folder)
 
 
@@ -162,6 +168,4 @@ def make_package(
     (root / "demo" / f"{stem}_skel.py").write_text(text)
     (bpf_dir / "__init__.py").touch()
     shutil.copytree(RUNTIME, bpf_dir / "runtime", ignore=shutil.ignore_patterns("__pycache__"))
-    package = Package(root, f"demo.{stem}_skel")
-    package.embed({})
-    return package
+    return Package(root, f"demo.{stem}_skel")

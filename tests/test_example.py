@@ -19,6 +19,7 @@ from hatch_bpf.bpf_object import read_object
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.sources import HOST_BTF
+from hatch_bpf.runtime.embedded import Embedded
 from tests import needs
 from tests.projects import KERNELS, REPOSITORY, build_wheel, wheel_files
 from tests.test_readme import code_block
@@ -212,13 +213,14 @@ def test_the_wheel_is_the_same_from_two_folders(wheel: Path, tmp_path: Path) -> 
 def test_each_btf_is_what_bpftool_makes(wheel: Path) -> None:
     needs.tool("bpftool")
     files = wheel_files(wheel)
-    index = json.loads(files["tcprtt/_bpf/kernels.json"])["kernels"]
+    embedded = Embedded(files["tcprtt/_bpf/kernels.btfs"], "kernels.btfs")
+    index = embedded.kernels()
     archived = {str(entry.kernel): entry.path for entry in list_kernels(KERNELS)}
     assert set(archived) <= set(index)
-    for kernel, digest in index.items():
+    for kernel, number in index.items():
         data = read_archived(archived[kernel]) if kernel in archived else HOST_BTF.read_bytes()
         model = read_object(files[f"tcprtt/_bpf/{kernel.split('/')[2]}/tcprtt.bpf.o"], path="tcprtt.bpf.o")
-        assert files[f"tcprtt/_bpf/btf/{digest[:16]}.btf"] == bpftool.minimize([model], Btf(data, source=kernel))
+        assert embedded.btf(number) == bpftool.minimize([model], Btf(data, source=kernel))
 
 
 def test_the_demo_without_root_says_what_it_could_not_show(tmp_path: Path) -> None:

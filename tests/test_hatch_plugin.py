@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from hatch_bpf import arch, bpftool
 from hatch_bpf.bpf_object import read_object
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.archive import list_kernels, read_archived
+from hatch_bpf.runtime.embedded import Embedded
 from tests import needs
 from tests.projects import KERNELS, PROGRAM, REPOSITORY, build_wheel, make_project, pip_wheel, tree_of, wheel_files
 
@@ -54,19 +54,17 @@ def hatchling(project: Path, code: str) -> subprocess.CompletedProcess[str]:
 
 def test_what_lands_in_the_wheel(wheel: dict[str, bytes]) -> None:
     names = {name for name in wheel if not name.startswith("demo-1.dist-info/")}
-    btfs = {name for name in names if name.startswith("demo/_bpf/btf/")}
     runtime = {f"demo/_bpf/runtime/{path.name}" for path in (REPOSITORY / "hatch_bpf/runtime").glob("*.py")}
-    assert names - btfs == runtime | {
+    assert names == runtime | {
         "demo/__init__.py",
         "demo/prog.bpf.c",
         "demo/prog_skel.py",
         "demo/_bpf/__init__.py",
         "demo/_bpf/build.json",
-        "demo/_bpf/kernels.json",
+        "demo/_bpf/kernels.btfs",
         "demo/_bpf/x86_64/prog.bpf.o",
         "demo/_bpf/arm64/prog.bpf.o",
     }
-    assert len(btfs) >= 2
 
 
 def test_the_tag_is_set_on_purpose(wheel: dict[str, bytes]) -> None:
@@ -80,33 +78,36 @@ def test_the_runtime_is_copied_byte_for_byte(wheel: dict[str, bytes]) -> None:
         assert wheel[f"demo/_bpf/runtime/{path.name}"] == path.read_bytes()
 
 
-def test_every_kernel_is_in_the_index_and_each_btf_there_once(wheel: dict[str, bytes]) -> None:
-    table = json.loads(wheel["demo/_bpf/kernels.json"])
-    assert table["format"] == 1
-    assert set(table["kernels"]) == {str(entry.kernel) for entry in list_kernels(KERNELS)}
-    stored = {name: data for name, data in wheel.items() if name.startswith("demo/_bpf/btf/")}
-    assert {hashlib.sha256(data).hexdigest() for data in stored.values()} == set(table["kernels"].values())
-    assert len(set(stored.values())) == len(stored)
+def embedded(files: dict[str, bytes]) -> Embedded:
+    return Embedded(files["demo/_bpf/kernels.btfs"], "kernels.btfs")
+
+
+def test_every_kernel_is_there_and_each_btf_once(wheel: dict[str, bytes]) -> None:
+    kernels = embedded(wheel).kernels()
+    assert set(kernels) == {str(entry.kernel) for entry in list_kernels(KERNELS)}
+    btfs = [embedded(wheel).btf(number) for number in sorted(set(kernels.values()))]
+    assert len(set(btfs)) == len(btfs) >= 2
+
+
+def test_the_skeleton_knows_the_file_of_kernels_by_its_sha256(wheel: dict[str, bytes]) -> None:
+    digest = hashlib.sha256(wheel["demo/_bpf/kernels.btfs"]).hexdigest()
+    assert f'kernels=(\n            "kernels.btfs",\n            "{digest}",\n' in wheel["demo/prog_skel.py"].decode()
 
 
 def test_each_minimized_btf_is_what_bpftool_makes(wheel: dict[str, bytes]) -> None:
     needs.tool("bpftool")
-    index = json.loads(wheel["demo/_bpf/kernels.json"])["kernels"]
+    kernels = embedded(wheel).kernels()
     for entry in list_kernels(KERNELS):
         model = read_object(wheel[f"demo/_bpf/{entry.kernel.arch}/prog.bpf.o"], path="prog.bpf.o")
         whole = Btf(read_archived(entry.path), source=str(entry.kernel))
-        stored = wheel[f"demo/_bpf/btf/{index[str(entry.kernel)][:16]}.btf"]
-        assert stored == bpftool.minimize([model], whole)
+        assert embedded(wheel).btf(kernels[str(entry.kernel)]) == bpftool.minimize([model], whole)
 
 
 def test_bpftool_as_the_minimizer_makes_the_same_wheel(tmp_path: Path, wheel: dict[str, bytes]) -> None:
     needs.tool("bpftool")
     project = make_project(tmp_path / "p", options=OPTIONS + 'minimizer = "bpftool"\n')
     other = wheel_files(build_wheel(project, tmp_path / "out"))
-    assert other["demo/_bpf/kernels.json"] == wheel["demo/_bpf/kernels.json"]
-    assert {n: data for n, data in other.items() if "/btf/" in n} == {
-        n: data for n, data in wheel.items() if "/btf/" in n
-    }
+    assert other["demo/_bpf/kernels.btfs"] == wheel["demo/_bpf/kernels.btfs"]
 
 
 def test_the_same_bytes_from_two_folders(tmp_path: Path) -> None:
@@ -122,15 +123,14 @@ def test_host_is_embedded_under_its_own_name(tmp_path: Path) -> None:
     machine = arch.build_machine()
     assert machine is not None
     project = make_project(tmp_path / "p", options=f'archs = ["{machine.name}"]\nkernels = ["host"]')
-    index = json.loads(wheel_files(build_wheel(project, tmp_path / "out"))["demo/_bpf/kernels.json"])["kernels"]
-    (kernel,) = index
+    (kernel,) = embedded(wheel_files(build_wheel(project, tmp_path / "out"))).kernels()
     assert kernel.split("/")[2:] == [machine.name, os.uname().release]
 
 
 def test_a_package_without_a_matrix_relies_on_the_kernels_own_btf(tmp_path: Path) -> None:
     needs.tool("clang")
     files = wheel_files(build_wheel(make_project(tmp_path / "p"), tmp_path / "out"))
-    assert json.loads(files["demo/_bpf/kernels.json"])["kernels"] == {}
+    assert embedded(files).kernels() == {}
     assert "demo/_bpf/x86_64/prog.bpf.o" in files
 
 
@@ -151,7 +151,7 @@ def test_an_editable_build_writes_beside_the_sources(tmp_path: Path) -> None:
     ran = subprocess.run([sys.executable, "-c", code], cwd=project / "src", capture_output=True, text=True, check=False)
     assert (ran.stdout, ran.stderr) == ("Prog\n", "")
 
-    stale = package / "_bpf" / "btf" / "0000.btf"
+    stale = package / "_bpf" / "stale.btf"
     stale.write_bytes(b"left by an earlier build")
     assert hatchling(project, f"b.build_editable({str(tmp_path / 'out')!r})").returncode == 0
     assert not stale.exists()
@@ -161,15 +161,14 @@ def test_leftovers_of_an_editable_build_do_not_slip_into_a_wheel(tmp_path: Path)
     needs.tool("clang")
     project = make_project(tmp_path / "p")
     assert hatchling(project, f"b.build_editable({str(tmp_path)!r})").returncode == 0
-    (project / "src/demo/_bpf/btf").mkdir(exist_ok=True)
-    (project / "src/demo/_bpf/btf/0000.btf").write_bytes(b"left by an earlier build")
+    (project / "src/demo/_bpf/stale.btf").write_bytes(b"left by an earlier build")
     done = hatchling(project, f"b.build_wheel({str(tmp_path / 'out')!r})")
     assert done.returncode == 1
-    assert "src/demo/_bpf/btf/0000.btf is left from an editable build and would go into the wheel" in done.stdout
+    assert "src/demo/_bpf/stale.btf is left from an editable build and would go into the wheel" in done.stdout
     (project / ".gitignore").write_text("_bpf/\n*_skel.py\n")
     assert hatchling(project, f"b.build_wheel({str(tmp_path / 'out')!r})").returncode == 0
     (wheel,) = (tmp_path / "out").glob("*.whl")
-    assert "demo/_bpf/btf/0000.btf" not in wheel_files(wheel)
+    assert "demo/_bpf/stale.btf" not in wheel_files(wheel)
     assert "demo/_bpf/x86_64/prog.bpf.o" in wheel_files(wheel)
 
 
@@ -217,8 +216,8 @@ def copy(sdist: Path, to: Path) -> Path:
 def test_an_sdist_carries_what_was_built_but_nothing_of_the_host(sdist: Path) -> None:
     assert (sdist / "src/demo/_bpf/arm64/prog.bpf.o").exists()
     assert (sdist / "src/demo/prog_skel.py").exists()
-    index = json.loads((sdist / "src/demo/_bpf/kernels.json").read_bytes())["kernels"]
-    assert set(index) == IN_SDIST
+    data = (sdist / "src/demo/_bpf/kernels.btfs").read_bytes()
+    assert set(Embedded(data, "kernels.btfs").kernels()) == IN_SDIST
 
 
 def test_an_sdist_installs_without_clang_and_without_the_archive(tmp_path: Path, sdist: Path) -> None:
@@ -231,7 +230,7 @@ def test_an_sdist_installs_without_clang_and_without_the_archive(tmp_path: Path,
     (wheel,) = (tmp_path / "out").glob("*.whl")
     files = wheel_files(wheel)
     assert files["demo/_bpf/x86_64/prog.bpf.o"] == (project / "src/demo/_bpf/x86_64/prog.bpf.o").read_bytes()
-    kernels = set(json.loads(files["demo/_bpf/kernels.json"])["kernels"])
+    kernels = set(embedded(files).kernels())
     assert kernels >= IN_SDIST
     if needs.HOST_BTF.exists() and arch.build_machine() in (arch.X86_64, arch.ARM64):
         assert any(key.endswith(os.uname().release) for key in kernels), "the host is minimized where it is installed"
@@ -252,7 +251,7 @@ def test_the_wheel_is_the_same_built_or_prebuilt(tmp_path: Path, sdist: Path) ->
         (lambda p: append(p / "src/demo/prog.bpf.c", "/* changed */\n"), "src/demo/prog.bpf.c has changed"),
         (lambda p: append(p / "pyproject.toml", 'cflags = ["-DX"]\n'), "the options have changed"),
         (lambda p: append(p / "src/demo/_bpf/x86_64/prog.bpf.o", "x"), "x86_64/prog.bpf.o has changed"),
-        (lambda p: (p / "src/demo/_bpf/kernels.json").unlink(), "kernels.json is missing"),
+        (lambda p: (p / "src/demo/_bpf/kernels.btfs").unlink(), "kernels.btfs is missing"),
         (lambda p: (p / "src/demo/_bpf/build.json").write_text("{}"), "build.json is not a record of a build"),
         (lambda p: (p / "src/demo/more.bpf.c").write_text(PROGRAM), "src/demo/more.bpf.c is new"),
     ],

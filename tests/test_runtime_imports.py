@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def test_what_is_heavy_is_not_imported_with_a_skeleton(package: Package) -> None
     assert result.stdout == "[]\n"
 
 
+@cache
 def pythons() -> dict[str, str]:
     """The other Pythons of this machine, by version."""
     found = {}

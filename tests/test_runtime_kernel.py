@@ -1,17 +1,23 @@
-"""Which BTF is chosen: the rules, the index, os-release as distributions write it, files that are not in order."""
+"""Which BTF is chosen: the rules, os-release as distributions write it, files that are not in order."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from hatch_bpf import arch
+from hatch_bpf.embed import as_libbpf_writes, pack
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.layout import KERNELS_NAME
 from hatch_bpf.runtime import kernel
+from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import BpfError, KernelNotCoveredError, PackageError
+from hatch_bpf.runtime.kernel import BtfChoice
+from tests.btf_builder import RawBtf
+from tests.skeleton_package import embed
 
 RELEASE = "5.4.0-42-generic"
 
@@ -24,7 +30,6 @@ def host(
 
 @pytest.fixture
 def bpf_dir(tmp_path: Path) -> Path:
-    (tmp_path / "btf").mkdir()
     return tmp_path
 
 
@@ -33,11 +38,18 @@ def no_kernel_btf(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(kernel, "KERNEL_BTF", str(tmp_path / "no-such-btf"))
 
 
-def embed(bpf_dir: Path, kernels: dict[str, bytes]) -> None:
-    index = {name: hashlib.sha256(data).hexdigest() for name, data in kernels.items()}
-    for name, data in kernels.items():
-        (bpf_dir / "btf" / f"{index[name][:16]}.btf").write_bytes(data)
-    (bpf_dir / "kernels.json").write_text(json.dumps({"format": 1, "kernels": index}))
+def a_btf(name: str) -> bytes:
+    """A BTF unlike those of other names."""
+    btf = RawBtf()
+    btf.struct(name, 8, ("member", btf.integer(), 0))
+    return as_libbpf_writes(btf.build())
+
+
+def choose(bpf_dir: Path, kernels: Mapping[str, bytes], *, damage: Callable[[Path], object] = Path.stat) -> BtfChoice:
+    """Choose from these kernels, after something has happened to the file they are in."""
+    digest = embed(bpf_dir, kernels)
+    damage(bpf_dir / KERNELS_NAME)
+    return kernel.choose_btf(str(bpf_dir), (KERNELS_NAME, digest))
 
 
 def test_machines_are_the_architectures_the_build_knows() -> None:
@@ -65,7 +77,7 @@ def test_os_release_as_distributions_write_it(text: str, distro: str, version: s
 
 
 @pytest.mark.parametrize(
-    ("index", "machine", "expected"),
+    ("kernels", "machine", "expected"),
     [
         pytest.param({f"ubuntu/20.04/x86_64/{RELEASE}": "a"}, host(), f"ubuntu/20.04/x86_64/{RELEASE}", id="exact"),
         pytest.param(
@@ -105,44 +117,45 @@ def test_os_release_as_distributions_write_it(text: str, distro: str, version: s
         pytest.param({}, host(), None, id="nothing embedded"),
     ],
 )
-def test_match(index: dict[str, str], machine: kernel.Host, expected: str | None) -> None:
-    assert kernel.match(index, machine) == expected
+def test_match(kernels: dict[str, str], machine: kernel.Host, expected: str | None) -> None:
+    packed = pack({Kernel.parse(name): a_btf(of) for name, of in kernels.items()})
+    namesakes = Embedded(packed, "kernels.btfs").namesakes(arch=machine.arch, release=machine.release)
+    assert kernel.match(namesakes, machine) == expected
 
 
 def test_an_explicit_file_comes_first(bpf_dir: Path) -> None:
     path = bpf_dir / "mine.btf"
     path.write_bytes(b"x" * 10)
-    choice = kernel.choose_btf(str(bpf_dir), explicit=str(path))
+    choice = kernel.choose_btf(str(bpf_dir), ("", ""), explicit=str(path))
     assert (choice.source, choice.path, choice.size) == ("explicit", str(path), 10)
     assert str(path) in str(choice)
 
 
 def test_an_explicit_file_that_is_not_there(bpf_dir: Path) -> None:
     with pytest.raises(BpfError, match=r"the BTF file that was asked for, .*/no\.btf, can't be read: No such file"):
-        kernel.choose_btf(str(bpf_dir), explicit=str(bpf_dir / "no.btf"))
+        kernel.choose_btf(str(bpf_dir), ("", ""), explicit=str(bpf_dir / "no.btf"))
 
 
 def test_the_kernels_own_comes_second(bpf_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "vmlinux").write_bytes(b"y" * 20)
     monkeypatch.setattr(kernel, "KERNEL_BTF", str(tmp_path / "vmlinux"))
-    embed(bpf_dir, {kernel.host().kernel: b"embedded"})
-    choice = kernel.choose_btf(str(bpf_dir))
+    choice = choose(bpf_dir, {kernel.host().kernel: a_btf("embedded")})
     assert (choice.source, choice.size, choice.data) == ("kernel", 20, None)
 
 
 @pytest.mark.usefixtures("no_kernel_btf")
 def test_the_embedded_one_comes_last(bpf_dir: Path) -> None:
-    embed(bpf_dir, {kernel.host().kernel: b"embedded", "debian/12/x86_64/other": b"another"})
-    choice = kernel.choose_btf(str(bpf_dir))
-    assert (choice.source, choice.kernel, choice.data) == ("embedded", kernel.host().kernel, b"embedded")
+    wanted = a_btf("embedded")
+    choice = choose(bpf_dir, {kernel.host().kernel: wanted, "debian/12/x86_64/other": a_btf("another")})
+    assert (choice.source, choice.kernel, choice.data) == ("embedded", kernel.host().kernel, wanted)
+    assert choice.path == str(bpf_dir / KERNELS_NAME)
     assert choice.kernel in str(choice)
 
 
 @pytest.mark.usefixtures("no_kernel_btf")
 def test_a_kernel_that_is_not_covered(bpf_dir: Path) -> None:
-    embed(bpf_dir, {f"debian/12/x86_64/6.1.0-{i}-amd64": b"%d" % i for i in range(20)})
     with pytest.raises(KernelNotCoveredError) as caught:
-        kernel.choose_btf(str(bpf_dir))
+        choose(bpf_dir, {f"debian/12/x86_64/6.1.0-{number}-amd64": a_btf(f"of_{number}") for number in range(20)})
     message = str(caught.value)
     assert f"looked for {kernel.host().kernel}" in message
     assert "it embeds 20: debian/12/x86_64/6.1.0-0-amd64, " in message
@@ -154,34 +167,34 @@ def test_a_kernel_that_is_not_covered(bpf_dir: Path) -> None:
 @pytest.mark.usefixtures("no_kernel_btf")
 def test_namesakes_that_cannot_be_told_apart(bpf_dir: Path) -> None:
     name = kernel.host().kernel.split("/", 2)[2]
-    embed(bpf_dir, {f"ubuntu/18.04/{name}": b"a", f"ubuntu/20.04/{name}": b"b"})
     with pytest.raises(KernelNotCoveredError, match="several different kernels of that release"):
-        kernel.choose_btf(str(bpf_dir))
+        choose(bpf_dir, {f"ubuntu/18.04/{name}": a_btf("a"), f"ubuntu/20.04/{name}": a_btf("b")})
 
 
-@pytest.mark.usefixtures("no_kernel_btf")
-@pytest.mark.parametrize("damage", [b"", b"swapped!", None], ids=["truncated", "swapped", "gone"])
-def test_a_damaged_btf_never_reaches_libbpf(bpf_dir: Path, damage: bytes | None) -> None:
-    embed(bpf_dir, {kernel.host().kernel: b"embedded"})
-    (path,) = (bpf_dir / "btf").iterdir()
-    if damage is None:
-        path.unlink()
-    else:
-        path.write_bytes(damage)
-    with pytest.raises(PackageError, match=r"reinstall the package"):
-        kernel.choose_btf(str(bpf_dir))
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
 
 
 @pytest.mark.usefixtures("no_kernel_btf")
 @pytest.mark.parametrize(
-    "index",
-    [None, "", "[]", "{}", '{"format": 1}', '{"format": 2, "kernels": {}}', '{"format": 1, "kernels": []}', "\x00"],
+    ("damage", "message"),
+    [
+        pytest.param(lambda path: path.write_bytes(b""), "is not the file that was built", id="empty"),
+        pytest.param(lambda path: os.truncate(path, 100), "is not the file that was built", id="truncated"),
+        pytest.param(flip_a_bit, "is not the file that was built", id="a bit flipped"),
+        pytest.param(
+            lambda path: embed(path.parent, {kernel.host().kernel: a_btf("swapped")}),
+            "is not the file that was built",
+            id="swapped for one of another build",
+        ),
+        pytest.param(Path.unlink, "can't be read: No such file", id="gone"),
+    ],
 )
-def test_a_damaged_index(bpf_dir: Path, index: str | None) -> None:
-    if index is not None:
-        (bpf_dir / "kernels.json").write_text(index)
-    with pytest.raises(PackageError, match=r"kernels\.json"):
-        kernel.choose_btf(str(bpf_dir))
+def test_damaged_btfs_never_reach_libbpf(bpf_dir: Path, damage: Callable[[Path], object], message: str) -> None:
+    with pytest.raises(PackageError, match=rf"kernels\.btfs {message}.*; reinstall the package"):
+        choose(bpf_dir, {kernel.host().kernel: a_btf("embedded")}, damage=damage)
 
 
 def test_a_sealed_memfd_cannot_be_changed() -> None:

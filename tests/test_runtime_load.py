@@ -232,7 +232,7 @@ def test_the_kernels_own_btf(sockrtt: Package) -> None:
 def test_the_embedded_btf_where_the_kernel_has_none(sockrtt: Package, minimized: bytes) -> None:
     needs.root_bpf()
     name = kernel.host().kernel
-    sockrtt.embed({name: minimized, "debian/12/arm64/6.1.0-1-arm64": b"another"})
+    sockrtt.embed({name: minimized, "debian/12/arm64/6.1.0-1-arm64": kernel.EMPTY_BTF})
     first, second = sockrtt.run(OPEN_AND_TELL, prefix=HIDE_BTF).stdout.splitlines()
     assert first == f"embedded {name} {len(minimized)}"
     assert second.startswith(f"the BTF embedded in the package for {name}, ")
@@ -585,7 +585,6 @@ def test_zeros_that_clang_lists_in_the_wrong_place_are_live(tmp_path: Path) -> N
     tracefs.mounted()
     (tmp_path / "padded.bpf.c").write_text(PADDED % "= 5")
     text = skeleton_text(tmp_path / "padded.bpf.c", tmp_path, runtime="hatch_bpf.runtime")
-    (tmp_path / "_bpf" / "kernels.json").write_text('{"format": 1, "kernels": {}}')
     with import_skeleton("padded_skel", text, tmp_path).Padded.run() as skel:
         os.getppid()
         assert skel.bss.zeros.first > 0

@@ -1,6 +1,6 @@
 """Which BTF to give libbpf here: an explicit file, the kernel's own, or the embedded one for exactly this kernel.
 
-Input: the running machine and the package's `_bpf` folder (`kernels.json` and `btf/`). Output: a `BtfChoice`.
+Input: the running machine and the package's `_bpf` folder. Output: a `BtfChoice`.
 libbpf believes any BTF it is given, so a near match is never taken: wrong offsets would read garbage, silently.
 """
 
@@ -9,19 +9,18 @@ from __future__ import annotations
 import os
 import struct
 
+from .digest import sha256
 from .errors import BpfError, KernelNotCoveredError, PackageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Optional
 
 KERNEL_BTF = "/sys/kernel/btf/vmlinux"
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 EMPTY_BTF = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, 0, 0, 1) + b"\0"
 """BTF without types."""
-INDEX = "kernels.json"
-INDEX_FORMAT = 1
 
 ARCH_OF_MACHINE = {
     "x86_64": "x86_64",
@@ -135,8 +134,11 @@ class BtfChoice:
         return f"BtfChoice(source={self.source!r}, path={self.path!r}, kernel={self.kernel!r}, size={self.size})"
 
 
-def choose_btf(bpf_dir: str, *, explicit: Optional[str] = None) -> BtfChoice:
-    """The BTF for this machine. Raises `KernelNotCoveredError`, or another `BpfError` for a bad file."""
+def choose_btf(bpf_dir: str, kernels: tuple[str, str], *, explicit: Optional[str] = None) -> BtfChoice:
+    """The BTF for this machine; `kernels` is the file of the embedded ones, and its sha256.
+
+    Raises `KernelNotCoveredError`, or another `BpfError` for a bad file.
+    """
     machine = host()
     if explicit is not None:
         try:
@@ -147,45 +149,32 @@ def choose_btf(bpf_dir: str, *, explicit: Optional[str] = None) -> BtfChoice:
     if os.path.exists(KERNEL_BTF):
         size = os.stat(KERNEL_BTF).st_size
         return BtfChoice(source="kernel", path=KERNEL_BTF, kernel=machine.kernel, size=size)
-    index = read_index(bpf_dir)
-    kernel = match(index, machine)
+    from .embedded import Embedded  # most machines never need it
+
+    name, digest = kernels
+    path = os.path.join(bpf_dir, name)
+    embedded = Embedded(read_verified(path, digest), path)
+    namesakes = embedded.namesakes(arch=machine.arch, release=machine.release)
+    kernel = match(namesakes, machine)
     if kernel is None:
-        raise not_covered(index, machine)
-    path, data = _read_btf(bpf_dir, index[kernel])
+        raise not_covered(embedded.kernels(), machine)
+    data = embedded.btf(namesakes[kernel])
     return BtfChoice(source="embedded", path=path, kernel=kernel, size=len(data), data=data)
 
 
-def read_index(bpf_dir: str) -> dict[str, str]:
-    """Kernel -> sha256 of its minimized BTF, from `kernels.json`. Raises `PackageError`."""
-    import json
+def match(namesakes: Mapping[str, int], machine: Host) -> Optional[str]:
+    """Of the embedded kernels with this machine's architecture and release the one that it is, or None.
 
-    path = os.path.join(bpf_dir, INDEX)
-    try:
-        with open(path, encoding="utf-8") as file:
-            index = json.load(file)
-        kernels = index["kernels"]
-        if index["format"] != INDEX_FORMAT:
-            raise PackageError(f"{path} has format {index['format']}; this runtime reads {INDEX_FORMAT}")
-        return {str(kernel): str(digest) for kernel, digest in kernels.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise PackageError(f"{path} can't be read ({error}); reinstall the package") from error
-
-
-def match(index: Mapping[str, str], machine: Host) -> Optional[str]:
-    """The embedded kernel that is exactly this one, or None.
-
-    Architecture and release must be the same. A release that stands for one BTF only is enough: in a container
-    os-release is not the host's. The distribution decides between namesakes.
+    If all have one BTF, any will do: in a container os-release is not the host's. Else the distribution decides.
     """
-    namesakes = sorted(kernel for kernel in index if kernel.split("/")[2:] == [machine.arch, machine.release])
     if machine.kernel in namesakes:
         return machine.kernel
-    if namesakes and len({index[kernel] for kernel in namesakes}) == 1:
-        return namesakes[0]
+    if len(set(namesakes.values())) == 1:
+        return min(namesakes)
     return None
 
 
-def not_covered(index: Mapping[str, str], machine: Host) -> KernelNotCoveredError:
+def not_covered(index: Collection[str], machine: Host) -> KernelNotCoveredError:
     """The error that says what was looked for and what is there."""
     shown = 12
     same = sorted(kernel for kernel in index if kernel.split("/")[2:] == [machine.arch, machine.release])
@@ -209,11 +198,6 @@ def not_covered(index: Mapping[str, str], machine: Host) -> KernelNotCoveredErro
     )
 
 
-def _read_btf(bpf_dir: str, digest: str) -> tuple[str, bytes]:
-    path = os.path.join(bpf_dir, "btf", f"{digest[:16]}.btf")
-    return path, read_verified(path, digest)
-
-
 def read_verified(path: str, digest: str) -> bytes:
     """A file of the package, after checking that it is the one that was built. Raises `PackageError`."""
     try:
@@ -221,24 +205,12 @@ def read_verified(path: str, digest: str) -> bytes:
             data = file.read()
     except OSError as error:
         raise PackageError(f"{path} can't be read: {error.strerror}; reinstall the package") from error
-    found = _sha256(data)
+    found = sha256(data)
     if found != digest:
         raise PackageError(
             f"{path} is not the file that was built: its sha256 is {found}, not {digest}; reinstall the package"
         )
     return data
-
-
-def _sha256(data: bytes) -> str:
-    """SHA-256, without OpenSSL where CPython has its own: to import that takes as long as to open an object."""
-    import importlib
-
-    for module in ("_sha2", "_sha256", "hashlib"):  # Python 3.12 and later; earlier; anywhere else
-        try:
-            return str(importlib.import_module(module).sha256(data).hexdigest())
-        except (ImportError, AttributeError):
-            continue
-    raise PackageError("this Python has no SHA-256, so that the package's files can't be verified")
 
 
 def sealed_memfd(name: str, data: bytes) -> int:

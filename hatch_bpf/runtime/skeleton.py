@@ -512,7 +512,7 @@ class Opened(_Opened["LoadedT"]):
         if not any(program.core for program in self._spec.programs):
             return None
         try:
-            return _kernel.choose_btf(bpf_dir, explicit=explicit)
+            return _kernel.choose_btf(bpf_dir, self._spec.kernels, explicit=explicit)
         except KernelNotCoveredError as error:
             self._uncovered = error  # for load() to raise, if a program that needs it is still in then
             return None

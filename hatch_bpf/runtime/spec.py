@@ -85,7 +85,19 @@ class SectionSpec:
 class ObjectSpec:
     """Everything a skeleton knows of its object."""
 
-    __slots__ = ("bpf_dir", "file", "groups", "maps", "name", "objects", "optional", "programs", "sections", "source")
+    __slots__ = (
+        "bpf_dir",
+        "file",
+        "groups",
+        "kernels",
+        "maps",
+        "name",
+        "objects",
+        "optional",
+        "programs",
+        "sections",
+        "source",
+    )
 
     def __init__(
         self,
@@ -95,6 +107,7 @@ class ObjectSpec:
         file: str,
         bpf_dir: str,
         objects: Mapping[str, tuple[str, str]],
+        kernels: tuple[str, str],
         maps: Sequence[MapSpec] = (),
         programs: Sequence[ProgramSpec] = (),
         sections: Sequence[SectionSpec] = (),
@@ -111,6 +124,8 @@ class ObjectSpec:
         """The package's `_bpf` folder, relative to the skeleton's."""
         self.objects = objects
         """Architecture -> file name relative to `bpf_dir`, and its sha256."""
+        self.kernels = kernels
+        """The file of the embedded BTFs, as those of `objects`."""
         self.maps = maps
         self.programs = programs
         self.sections = sections

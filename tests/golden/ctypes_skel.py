@@ -465,6 +465,10 @@ class Ctypes(_bpf.Skeleton[CtypesOpened, CtypesLoaded]):
                 "0000000000000000000000000000000000000000000000000000000000000000",
             ),
         },
+        kernels=(
+            "kernels.btfs",
+            "0000000000000000000000000000000000000000000000000000000000000000",
+        ),
         maps=[
             _bpf.MapSpec(
                 "event",

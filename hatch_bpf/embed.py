@@ -1,0 +1,154 @@
+"""Kernels and their minimized BTFs -> the file `kernels.btfs`, in which each distinct type is stored once.
+
+Input: a minimized BTF for each kernel. Output: bytes, the same on any machine. `runtime/embedded.py` says what they
+are, and reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import sys
+from array import array
+from collections.abc import Iterable, Mapping
+
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.btf.writer import BtfBuilder
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.runtime.embedded import DIGEST_BYTES, HEADER, MAGIC, ORDERS, Embedded, kind_of, roles
+
+_Key = tuple[object, ...]
+_DEPTH = 8
+"""How far the key of a type without a name looks: `const char *[4]` is an array, a pointer, a const and a name deep."""
+
+
+def pack(minimized: Mapping[Kernel, bytes]) -> bytes:
+    """The file for these kernels.
+
+    What comes out of it again has its strings in the order of their first use, as libbpf writes them; a BTF that is
+    laid out otherwise says the same.
+    """
+    store = _Store()
+    numbers: dict[bytes, int] = {}
+    chosen = []
+    groups: list[str] = []
+    in_order = sorted(minimized)
+    for group, kernels in itertools.groupby(in_order, _group):
+        groups.append("\n".join((group, *(kernel.release for kernel in kernels))))
+    for kernel in in_order:
+        btf = minimized[kernel]
+        if btf not in numbers:
+            numbers[btf] = store.add(as_libbpf_writes(btf))
+        chosen.append(numbers[btf])
+    sections = (
+        "\n\n".join(groups).encode(),
+        bytes(store.strings),
+        b"".join(hashlib.sha256(btf).digest()[:DIGEST_BYTES] for btf in store.btfs),
+        *(_little_endian(words) for words in (chosen, store.classes, store.types, store.lists)),
+    )
+    data = HEADER.pack(MAGIC, *map(len, sections)) + b"".join(sections)
+    embedded = Embedded(data, "what was just packed")
+    for number in range(len(store.btfs)):
+        embedded.btf(number)  # raises unless it is the one that went in
+    return data
+
+
+def _group(kernel: Kernel) -> str:
+    """What is not known of a kernel is empty: the runtime compares with os-release's own words."""
+    return f"{kernel.distro}/{kernel.version}/{kernel.arch}"
+
+
+def as_libbpf_writes(btf: bytes) -> bytes:
+    """The same BTF with each string once, in the order of first use."""
+    read = Btf(btf, source="minimized BTF")
+    builder = BtfBuilder(endian=read.endian)
+    for type_id in range(1, len(read)):
+        builder.add(read[type_id])
+    return builder.build()
+
+
+class _Store:
+    """The sections, as they grow BTF by BTF."""
+
+    def __init__(self) -> None:
+        self.btfs: dict[bytes, int] = {}
+        self.strings = bytearray(1)
+        self.classes: list[int] = []
+        self.types: list[int] = []
+        self.lists: list[int] = []
+        self._offsets = {"": 0}
+        self._class_of: dict[_Key, int] = {}
+        self._numbers: dict[tuple[int, ...], int] = {}
+
+    def add(self, data: bytes) -> int:
+        """Store a BTF, unless it is there; its number."""
+        if data not in self.btfs:
+            self.btfs[data] = len(self.btfs)
+            btf = Btf(data, source="minimized BTF")
+            types = _types_of(btf)
+            classes = self._classes(btf, types)
+            self.lists += (ORDERS.index("<" if btf.endian == "little" else ">"), len(types))
+            self.lists += (self._number(btf, words, classes, of) for words, of in zip(types, classes[1:], strict=True))
+        return self.btfs[data]
+
+    def _classes(self, btf: Btf, types: list[array[int]]) -> list[int]:
+        """The class of each type, void first. The second type of a key in one BTF is another class than the first."""
+        classes = [0]
+        seen: dict[_Key, int] = {}
+        for type_id in range(1, len(types) + 1):
+            key = _key(btf, types, type_id, _DEPTH)
+            seen[key] = seen.get(key, 0) + 1
+            classes.append(self._class_of.setdefault((key, seen[key]), len(self._class_of) + 1))
+        return classes
+
+    def _number(self, btf: Btf, words: array[int], classes: list[int], of_type: int) -> int:
+        """The number of a type, which is stored unless it is there."""
+        stored = tuple(
+            self._offset(btf.string(word)) if role == "s" else classes[word] if role == "r" else word
+            for word, role in zip(words, roles(words[1]), strict=True)
+        )
+        number = self._numbers.setdefault((of_type, *stored), len(self._numbers))
+        if number == len(self.classes):
+            self.classes.append(of_type)
+            self.types += stored
+        return number
+
+    def _offset(self, text: str) -> int:
+        offset = self._offsets.setdefault(text, len(self.strings))
+        if offset == len(self.strings):
+            self.strings += text.encode("utf-8", "surrogateescape") + b"\0"
+        return offset
+
+
+def _types_of(btf: Btf) -> list[array[int]]:
+    """The words of each type."""
+    words = array("I", btf.data[btf.header.type_start : btf.header.type_end])
+    if btf.endian != sys.byteorder:
+        words.byteswap()
+    types = []
+    start = 0
+    while start < len(words):
+        end = start + len(roles(words[start + 1]))
+        types.append(words[start:end])
+        start = end
+    return types
+
+
+def _key(btf: Btf, types: list[array[int]], type_id: int, depth: int) -> _Key:
+    """What makes types of different kernels the same thing: kind and name; without a name, what it is made of."""
+    if type_id == 0 or depth == 0:
+        return ()
+    words = types[type_id - 1]
+    kind, described = kind_of(words[1]), list(zip(words, roles(words[1]), strict=True))
+    if words[0]:
+        return (kind, btf.string(words[0]))
+    if names := tuple(btf.string(word) for word, role in described[3:] if role == "s"):
+        return (kind, names)
+    return (kind, *(_key(btf, types, word, depth - 1) if role == "r" else word for word, role in described[2:]))
+
+
+def _little_endian(words: Iterable[int]) -> bytes:
+    encoded = array("I", words)
+    if sys.byteorder == "big":
+        encoded.byteswap()
+    return encoded.tobytes()
