@@ -21,6 +21,8 @@ CACHE_VARIABLE = "HATCH_BPF_CACHE"
 """Environment variable that names the cache folder."""
 RESULTS = "results"
 """The store's folder in the cache folder."""
+DOWNLOADS = "archives"
+"""The folder of what was downloaded from archives."""
 LIMIT = 1 << 30
 """Bytes of results kept; `Store.prune()` removes those that were not used for longest."""
 _FRESH = 3600
@@ -121,8 +123,8 @@ class Store:
 
 
 def usage(folder: Path) -> tuple[Usage, ...]:
-    """How much the cache folder holds: each kind of result, and each other folder such as downloaded archives."""
-    places = {path.name: path for path in _folders(folder) if path.name != RESULTS}
+    """How much the cache folder holds: what was downloaded, and each kind of result."""
+    places = {DOWNLOADS: folder / DOWNLOADS} if (folder / DOWNLOADS).is_dir() else {}
     places |= {f"{RESULTS}/{path.name}": path for path in _folders(folder / RESULTS)}
     found = []
     for name, place in sorted(places.items()):
@@ -132,9 +134,13 @@ def usage(folder: Path) -> tuple[Usage, ...]:
 
 
 def clear(folder: Path) -> None:
-    """Remove all that the cache folder holds. Raises `OSError` for what cannot be removed."""
-    for place in _folders(folder):
-        shutil.rmtree(place)
+    """Remove all that is kept in the cache folder. Raises `OSError` for what cannot be removed.
+
+    Only what is our own: the folder may be one that somebody named by mistake, and hold other things.
+    """
+    for name in (DOWNLOADS, RESULTS):
+        with suppress(FileNotFoundError):
+            shutil.rmtree(folder / name)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_bpf import __version__, cli_kernels
-from hatch_bpf.cli_common import load_project, named_archive, progress, say
+from hatch_bpf import __version__, cli_cache, cli_kernels
+from hatch_bpf.cli_common import load_project, named_archive, say
+from hatch_bpf.cli_terminal import Meter, colours, console, meter
 from hatch_bpf.errors import HatchBpfError, ObjectError
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
@@ -45,7 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except HatchBpfError as error:
-        progress("")
         print(f"hatch-bpf: {error}", file=sys.stderr)
         return int(options.error_status)
     except KeyboardInterrupt:
@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("project", nargs="?", type=Path, default=Path(), help="folder of pyproject.toml (default: .)")
     command.set_defaults(command=_build)
+
+    cli_cache.add_parser(commands)
 
     command = commands.add_parser(
         "check",
@@ -176,8 +178,9 @@ def _build(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from hatch_bpf.report import render_json, render_text
 
-    report = _check_objects(options) if options.objects else _check_project(options)
-    progress("")
+    with meter() as shown:
+        report = _check_objects(options, shown) if options.objects else _check_project(options, shown)
+    here = console(sys.stdout)
     if options.html:
         from hatch_bpf.files import write_whole
         from hatch_bpf.report_html import render_html
@@ -185,13 +188,17 @@ def _check(options: argparse.Namespace) -> int:
         write_whole(options.html, render_html(report).encode())
     if options.json:
         print(render_json(report), end="")
+    elif here is not None:
+        from hatch_bpf.cli_tables import show_report
+
+        show_report(here, report)
     else:
         width = shutil.get_terminal_size((100, 24)).columns
-        print(render_text(report, width=width, colour=sys.stdout.isatty()), end="")
+        print(render_text(report, width=width, colour=colours(sys.stdout)), end="")
     return report.exit_status
 
 
-def _check_project(options: argparse.Namespace) -> Report:
+def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
     from dataclasses import replace
 
     from hatch_bpf import alternatives
@@ -207,18 +214,19 @@ def _check_project(options: argparse.Namespace) -> Report:
         config = replace(config, kernels=_entries(options.match))
     # the lock is about the project's own kernels
     lock = None if options.kernels or options.match else project.lock
-    matrix = find_kernels(config, say, lock=lock, progress=progress)
+    matrix = find_kernels(config, say, lock=lock, download=False)
+    matrix.download(_quiet, shown.downloads)
     either = alternatives.Alternatives(config.alternatives, config.optional)
     packages = [compile_package(package, project, os.environ).objects for package in project.packages]
     alternatives.check([model for objects in packages for models in objects.values() for model in models], either)
     kernels: list[KernelReport] = []
     for objects in packages:
-        fitted = fit(objects, matrix, minimizer=config.minimizer, notify=progress, alternatives=either)
+        fitted = fit(objects, matrix, minimizer=config.minimizer, notify=_quiet, alternatives=either)
         kernels += fitted.report.kernels
     return Report(tuple(kernels))
 
 
-def _check_objects(options: argparse.Namespace) -> Report:
+def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
     from hatch_bpf.arch import ARCHES
     from hatch_bpf.fit import fit
     from hatch_bpf.kernels.matrix import resolve
@@ -228,8 +236,12 @@ def _check_objects(options: argparse.Namespace) -> Report:
     matrix = resolve(_entries(options.match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
     for warning in matrix.warnings:
         say(f"warning: {warning}")
-    matrix.download(progress)
-    return fit(dict.fromkeys(ARCHES, objects), matrix, minimizer="builtin", notify=progress).report
+    matrix.download(_quiet, shown.downloads)
+    return fit(dict.fromkeys(ARCHES, objects), matrix, minimizer="builtin", notify=_quiet).report
+
+
+def _quiet(_text: str) -> None:
+    """What a bar shows needs no line."""
 
 
 def _entries(patterns: Sequence[str]) -> tuple[Entry, ...]:
@@ -271,7 +283,13 @@ def _inspect(options: argparse.Namespace) -> int:
     from hatch_bpf.inspection import inspect, render, render_json
 
     document = inspect(_read_object(options.object))
-    print(render_json(document) if options.json else render(document), end="")
+    here = console(sys.stdout)
+    if here is not None and not options.json:
+        from hatch_bpf.cli_tables import show_inspection
+
+        show_inspection(here, document)
+    else:
+        print(render_json(document) if options.json else render(document), end="")
     return 0
 
 

@@ -43,12 +43,6 @@ def named_archive(option: str | None) -> Archive | None:
     return parse_archive(text, root=Path()) if text else None
 
 
-def progress(text: str) -> None:
-    """One line that changes, on a terminal; nothing elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
 def say(text: str) -> None:
     """A line for the user, beside what the command puts out."""
     print(f"hatch-bpf: {text}", file=sys.stderr, flush=True)

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_bpf.cli_common import load_project, named_archive, progress, say
+from hatch_bpf.cli_common import load_project, named_archive, say
+from hatch_bpf.cli_terminal import Meter, console, meter
 from hatch_bpf.errors import HatchBpfError, KernelError
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.kernels.identify import Clues
     from hatch_bpf.kernels.identity import Kernel
-    from hatch_bpf.kernels.matrix import Entry, KernelSource, Matrix
+    from hatch_bpf.kernels.matrix import Entry, Matrix
     from hatch_bpf.kernels.remote import Archive
     from hatch_bpf.project import Project
 
@@ -86,6 +89,7 @@ def add_parser(commands: Any) -> None:
         epilog="exit status: 0 when all is well, 1 otherwise",
     )
     action.add_argument("archive", metavar="ARCHIVE", nargs="?", help="folder or URL (default: this project's matrix)")
+    action.add_argument("--json", action="store_true", help="print JSON")
     action.set_defaults(command=_verify)
 
 
@@ -96,6 +100,10 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         kernels = [{"kernel": str(source.kernel), **_parts(source.kernel), "btf": source.origin} for source in sources]
         print(json.dumps({"kernels": kernels}, indent=2))
+    elif (here := console(sys.stdout)) is not None:
+        from hatch_bpf.cli_tables import show_kernels
+
+        show_kernels(here, sources)
     else:
         for source in sources:
             print(source.kernel)
@@ -224,9 +232,15 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
     except KernelError as error:
         say(f"making anew what cannot be read: {error}")
         old = None
-    matrix = find_kernels(config, say, progress=progress)
-    lock = make_lock(config.kernels, [arch.name for arch in config.archs], matrix, progress)
-    progress("")
+    matrix = find_kernels(config, say, download=False)
+    with meter() as shown:
+        matrix.download(lambda _: None, shown.downloads)
+        lock = make_lock(
+            config.kernels,
+            [arch.name for arch in config.archs],
+            matrix,
+            lambda number, kernel: shown.step("reading", number, len(matrix.sources), kernel),
+        )
     write_whole(project.lock, render_lock(lock).encode())
     before = old.digests if old else {}
     new, gone = lock.digests.keys() - before.keys(), before.keys() - lock.digests.keys()
@@ -240,27 +254,33 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
 
 def _verify(options: argparse.Namespace) -> int:
     matrix = _matrix(options.archive)
-    faults = list(_faults(matrix.sources))
+    with meter() as shown:
+        faults = list(_faults(matrix, shown))
     project = None if options.archive or not Path("pyproject.toml").exists() else load_project(Path.cwd())
     if project is None:
         faults += _index_faults(named_archive(options.archive))
-    progress("")
-    for fault in faults:
-        print(fault)
+    if options.json:
+        print(json.dumps({"kernels": len(matrix.sources), "faults": faults}, indent=2))
+    else:
+        print("".join(f"{fault}\n" for fault in faults), end="")
     say(f"{len(matrix.sources)} kernels read, {len(faults)} faults{_locked(project)}")
     return 1 if faults else 0
 
 
-def _faults(sources: tuple[KernelSource, ...]) -> Iterator[str]:
+def _faults(matrix: Matrix, shown: Meter) -> Iterator[str]:
     """What is wrong with each kernel's BTF, down to its last type."""
     from hatch_bpf.btf.reader import Btf
+    from hatch_bpf.kernels.download import NotThereError
 
-    for number, source in enumerate(sources, 1):
-        progress(f"reading {source.kernel} ({number} of {len(sources)})")
+    # what the server has not is told below, with the other faults
+    with suppress(NotThereError):
+        matrix.download(lambda _: None, shown.downloads)
+    for number, source in enumerate(matrix.sources, 1):
         try:
             Btf(source.read(), source=source.origin)
         except HatchBpfError as error:
             yield str(error)
+        shown.step("reading", number, len(matrix.sources), source.kernel)
 
 
 def _index_faults(archive: Archive | None) -> Iterator[str]:

@@ -41,32 +41,39 @@ def inspect(obj: ObjectModel) -> dict[str, Any]:
     }
 
 
-def render(document: dict[str, Any]) -> str:
-    """The document as text, a table for each kind of thing."""
-    parts = [f"{document['object']}: license {document['license'] or 'none'}, {document['endian']}-endian"]
+def headline(document: dict[str, Any]) -> str:
+    """What is true of the object as a whole."""
+    return f"{document['object']}: license {document['license'] or 'none'}, {document['endian']}-endian"
+
+
+def tables(document: dict[str, Any]) -> list[tuple[str, Sequence[str], Sequence[Sequence[object]]]]:
+    """The document as tables, one for each kind of thing: title, header, rows."""
     programs = document["programs"]
-    parts += _table(
-        "programs",
-        ("name", "section", "type", "insns"),
-        [(p["name"], p["section"], p["type"], p["instructions"]) for p in programs],
-    )
-    parts += _table(
-        "maps",
-        ("name", "type", "key", "value", "entries"),
-        [(m["name"], m["type"], m["key"], m["value"], m["max_entries"]) for m in document["maps"]],
-    )
-    parts += _table(
-        "globals",
-        ("section", "name", "type", "bytes"),
-        [(v["section"], v["name"], v["type"], v["size"]) for v in document["globals"]],
-    )
-    parts += _table("externs", ("name",), [(name,) for name in document["externs"]])
-    parts += _table("helpers", ("program", "called"), [(p["name"], ", ".join(p["helpers"])) for p in programs])
     relocations = [
         (p["name"], r["insn"], r["kind"], r["access"], r["source"]) for p in programs for r in p["relocations"]
     ]
-    parts += _table("CO-RE relocations", ("program", "insn", "kind", "access", "source"), relocations)
-    return "\n".join(parts) + "\n"
+    maps = [(m["name"], m["type"], m["key"], m["value"], m["max_entries"]) for m in document["maps"]]
+    variables = [(v["section"], v["name"], v["type"], v["size"]) for v in document["globals"]]
+    return [
+        (
+            "programs",
+            ("name", "section", "type", "insns"),
+            [(p["name"], p["section"], p["type"], p["instructions"]) for p in programs],
+        ),
+        ("maps", ("name", "type", "key", "value", "entries"), maps),
+        ("globals", ("section", "name", "type", "bytes"), variables),
+        ("externs", ("name",), [(name,) for name in document["externs"]]),
+        ("helpers", ("program", "called"), [(p["name"], ", ".join(p["helpers"])) for p in programs]),
+        ("CO-RE relocations", ("program", "insn", "kind", "access", "source"), relocations),
+    ]
+
+
+def render(document: dict[str, Any]) -> str:
+    """The document as plain text."""
+    lines = [headline(document)]
+    for title, header, rows in tables(document):
+        lines += _table(title, header, rows)
+    return "\n".join(lines) + "\n"
 
 
 def render_json(document: dict[str, Any]) -> str:

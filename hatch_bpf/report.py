@@ -20,7 +20,7 @@ _COLOURS = {
     Verdict.CONDITIONAL: "33",
     Verdict.FAILS: "31",
 }
-_SHORT = {
+SHORT = {
     Verdict.LOADS: "ok",
     Verdict.NEEDS_KERNEL_BTF: "btf",
     Verdict.CONDITIONAL: "cond",
@@ -32,7 +32,7 @@ _KERNELS_NAMED = 3
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """Kernels on which every program has the same verdict for the same reasons."""
 
     label: str
@@ -56,11 +56,11 @@ def render_json(report: Report) -> str:
 
 def render_text(report: Report, *, width: int = 100, colour: bool = False) -> str:
     """A table of programs and groups of kernels, the groups' kernels, and the reasons behind every verdict."""
-    groups = _groups(report.kernels)
+    groups = group_kernels(report.kernels)
     if not groups or not any(group.programs for group in groups):
         return "There is nothing to check: no kernel, or no program.\n"
     parts = []
-    for sharing in _by_programs(groups):
+    for sharing in by_programs(groups):
         parts += [_table(sharing, width=width, colour=colour), _legend(sharing, width=width)]
     parts += [_details(groups, colour=colour), render_summary(report)]
     return "\n".join(part for part in parts if part)
@@ -72,8 +72,8 @@ def render_summary(report: Report) -> str:
     counts = {verdict: sum(program.verdict is verdict for program in pairs) for verdict in Verdict}
     optional = sum(program.verdict is Verdict.FAILS and program.is_optional for program in pairs)
     told = [f"{count} {verdict.value}" for verdict, count in counts.items() if count]
-    kernels = _count(len(report.kernels), "kernel")
-    line = f"{_count(len(pairs), 'pair')} of a program and one of {kernels}: {', '.join(told) or 'none'}"
+    kernels = counted(len(report.kernels), "kernel")
+    line = f"{counted(len(pairs), 'pair')} of a program and one of {kernels}: {', '.join(told) or 'none'}"
     spared = sum(bool(program.stand_in) for program in pairs)
     needless = [f"{optional} of them optional"] * bool(optional) + [f"{spared} with an alternative"] * bool(spared)
     return f"{line} ({', '.join(needless)})\n" if needless else f"{line}\n"
@@ -82,12 +82,12 @@ def render_summary(report: Report) -> str:
 def render_failures(report: Report) -> str:
     """What stops a build: for every program that fails and has to load, where, why, and what to do."""
     lines = []
-    for group in _groups(report.kernels):
+    for group in group_kernels(report.kernels):
         for program in group.programs:
             if not program.breaks_build:
                 continue
             others = f", like the others of {program.group}," if program.group else ""
-            lines.append(f"{_name(program)}{others} fails on {', '.join(map(str, group.kernels))}:")
+            lines.append(f"{label(program)}{others} fails on {', '.join(map(str, group.kernels))}:")
             lines += [f"  {line}" for line in _reason_lines(program.reasons, group.kernels, heaviest_only=True)]
     return "\n".join(lines) + "\n" if lines else ""
 
@@ -111,22 +111,22 @@ def _program_json(program: ProgramVerdict, kernel: Kernel) -> dict[str, object]:
     }
 
 
-def _groups(kernels: Iterable[KernelReport]) -> list[_Group]:
-    """In the order of their first kernels."""
+def group_kernels(kernels: Iterable[KernelReport]) -> list[Group]:
+    """Kernels with the same outcome together, in the order of their first ones."""
     by_outcome: dict[tuple[ProgramVerdict, ...], list[Kernel]] = {}
     for kernel in kernels:
         by_outcome.setdefault(kernel.programs, []).append(kernel.kernel)
     return [
-        _Group(_letter(index), tuple(sorted(members)), programs)
+        Group(_letter(index), tuple(sorted(members)), programs)
         for index, (programs, members) in enumerate(by_outcome.items())
     ]
 
 
-def _by_programs(groups: Sequence[_Group]) -> list[list[_Group]]:
+def by_programs(groups: Sequence[Group]) -> list[list[Group]]:
     """Groups that can share a table: objects of another architecture may hold other programs."""
-    sharing: dict[tuple[str, ...], list[_Group]] = {}
+    sharing: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
-        sharing.setdefault(tuple(map(_name, group.programs)), []).append(group)
+        sharing.setdefault(tuple(map(label, group.programs)), []).append(group)
     return list(sharing.values())
 
 
@@ -145,23 +145,24 @@ def file_stem(path: str) -> str:
     return path.rsplit("/", 1)[-1].removesuffix(".o").removesuffix(".bpf")
 
 
-def _name(program: ProgramVerdict) -> str:
+def label(program: ProgramVerdict) -> str:
     """`tcprtt.bpf_sockops_cb`: the object's short name, and the program's."""
     return f"{file_stem(program.object)}.{program.program}"
 
 
-def _role(program: ProgramVerdict) -> str:
+def role(program: ProgramVerdict) -> str:
+    """What an optional program or one of several is marked with."""
     return " (optional)" if program.is_optional else f" (one of {program.group})" if program.group else ""
 
 
-def _table(groups: Sequence[_Group], *, width: int, colour: bool) -> str:
+def _table(groups: Sequence[Group], *, width: int, colour: bool) -> str:
     """Programs down, groups across; in pieces if there are more groups than fit."""
-    names = [_name(program) + _role(program) for program in groups[0].programs]
+    names = [label(program) + role(program) for program in groups[0].programs]
     left = max(len("program"), *map(len, names))
     words = {verdict: verdict.value for verdict in Verdict}
     column = max(len(words[program.verdict]) for group in groups for program in group.programs)
     if left + (column + 2) * len(groups) > width:
-        words, column = _SHORT, max(map(len, [*_SHORT.values(), *(group.label for group in groups)]))
+        words, column = SHORT, max(map(len, [*SHORT.values(), *(group.label for group in groups)]))
     per_piece = max(1, (width - left) // (column + 2))
     pieces = []
     for start in range(0, len(groups), per_piece):
@@ -183,33 +184,55 @@ def _paint(text: str, verdict: Verdict, colour: bool) -> str:
     return f"\x1b[{_COLOURS[verdict]}m{text}\x1b[0m" if colour else text
 
 
-def _legend(groups: Sequence[_Group], *, width: int) -> str:
+def _legend(groups: Sequence[Group], *, width: int) -> str:
     """Which kernels each letter stands for."""
     lines = []
     for group in groups:
-        lines.append(f"{group.label}: {_count(len(group.kernels), 'kernel')}")
-        for folder, members in groupby(group.kernels, lambda k: str(k).rsplit("/", 1)[0]):
-            releases = [kernel.release for kernel in members]
-            named = ", ".join(releases)
-            if len(releases) > _KERNELS_NAMED or len(folder) + len(named) + 4 > width:
-                named = f"{releases[0]} to {releases[-1]} ({len(releases)})" if len(releases) > 1 else releases[0]
-            lines.append(f"  {folder}/ {named}")
+        lines.append(f"{group.label}: {counted(len(group.kernels), 'kernel')}")
+        lines += [f"  {line}" for line in kernel_lines(group, width=width)]
     return "\n".join(lines) + "\n"
 
 
-def _details(groups: Sequence[_Group], *, colour: bool) -> str:
-    """Each program's reasons, once for all the groups that share them."""
-    blocks: dict[tuple[str, Verdict, tuple[Reason, ...]], list[_Group]] = {}
+def kernel_lines(group: Group, *, width: int) -> Iterable[str]:
+    """The kernels of a group, a line for each folder of the archive."""
+    for folder, members in groupby(group.kernels, lambda k: str(k).rsplit("/", 1)[0]):
+        releases = [kernel.release for kernel in members]
+        named = ", ".join(releases)
+        if len(releases) > _KERNELS_NAMED or len(folder) + len(named) + 4 > width:
+            named = f"{releases[0]} to {releases[-1]} ({len(releases)})" if len(releases) > 1 else releases[0]
+        yield f"{folder}/ {named}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The reasons of a program's verdict, and the groups of kernels that share them."""
+
+    program: str
+    verdict: Verdict
+    groups: tuple[Group, ...]
+    lines: tuple[str, ...]
+
+
+def findings(groups: Sequence[Group]) -> list[Finding]:
+    """Each program's reasons, once for all the groups that share them; what fails first."""
+    blocks: dict[tuple[str, Verdict, tuple[Reason, ...]], list[Group]] = {}
     for group in groups:
         for program in group.programs:
             if program.reasons:
-                blocks.setdefault((_name(program), program.verdict, program.reasons), []).append(group)
-    lines = []
+                blocks.setdefault((label(program), program.verdict, program.reasons), []).append(group)
+    found = []
     for (name, verdict, reasons), sharing in sorted(blocks.items(), key=lambda item: _block_order(item[0])):
-        letters = ", ".join(group.label for group in sharing)
-        lines.append(f"{name} on {letters}: {_paint(verdict.value, verdict, colour)}")
         kernels = [kernel for group in sharing for kernel in group.kernels]
-        lines += [f"  {line}" for line in _reason_lines(reasons, kernels)]
+        found.append(Finding(name, verdict, tuple(sharing), tuple(_reason_lines(reasons, kernels))))
+    return found
+
+
+def _details(groups: Sequence[Group], *, colour: bool) -> str:
+    lines = []
+    for finding in findings(groups):
+        letters = ", ".join(group.label for group in finding.groups)
+        lines.append(f"{finding.program} on {letters}: {_paint(finding.verdict.value, finding.verdict, colour)}")
+        lines += [f"  {line}" for line in finding.lines]
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -248,5 +271,6 @@ def _places(sources: Iterable[str]) -> str:
     return ", ".join(f"{file}:{', '.join(sorted(numbers, key=int))}" for file, numbers in lines.items())
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """`1 kernel`, `2 kernels`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from functools import partial
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from urllib.parse import unquote, urlsplit
 
 
@@ -22,6 +24,7 @@ class Served:
     path: str
     range: str
     status: int
+    authorization: str = ""
 
 
 @dataclass
@@ -35,6 +38,8 @@ class Server:
     """Bytes after which the n-th answer about a path breaks off; None for a whole one."""
     answer: Callable[[str, int], tuple[int, dict[str, str]] | None] = lambda *_: None
     """Status and headers of the n-th answer about a path, when it is not the file."""
+    body: Callable[[str, str], bytes | None] = lambda *_: None
+    """What a path, with a query, has instead of a file's bytes."""
     etags: bool = True
     ranges: bool = True
 
@@ -54,14 +59,14 @@ class _Handler(BaseHTTPRequestHandler):
         server, path = self._server, unquote(urlsplit(self.path).path)
         number = server.paths().count(path)
         file = server.folder / path.lstrip("/")
-        other = server.answer(path, number)
-        if other is None and not file.is_file():
+        other, body = server.answer(path, number), server.body(path, urlsplit(self.path).query)
+        if other is None and body is None and not file.is_file():
             other = (404, {})
         if other is not None:
             self._note(path, other[0])
             self._head(other[0], {"Content-Length": "0", **other[1]})
             return
-        data = file.read_bytes()
+        data = file.read_bytes() if body is None else body
         etag = f'"{sha256(data).hexdigest()}"' if server.etags else ""
         headers = {"Content-Length": str(len(data)), **({"ETag": etag} if etag else {})}
         status, start = 200, 0
@@ -81,7 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _note(self, path: str, status: int) -> None:
-        self._server.requests.append(Served(path, self.headers.get("Range", ""), status))
+        asked = (self.headers.get("Range", ""), status, self.headers.get("Authorization", ""))
+        self._server.requests.append(Served(path, *asked))
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -110,4 +116,58 @@ def serve(folder: Path, *, certificate: tuple[Path, Path] | None = None) -> Iter
             yield server
         finally:
             http.shutdown()
+            thread.join()
+
+
+@dataclass
+class Proxy:
+    """A proxy that runs: whatever it is asked to connect to, it connects to one server of this machine."""
+
+    url: str
+    hosts: list[str] = field(default_factory=list)
+    """What it was asked for."""
+
+
+class _ProxyHandler(StreamRequestHandler):
+    def __init__(self, proxy: Proxy, port: int, *arguments: object) -> None:
+        self._proxy, self._port = proxy, port
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def handle(self) -> None:
+        method, target, _ = self.rfile.readline().decode().split()
+        while self.rfile.readline().strip():
+            pass
+        assert method == "CONNECT"
+        self._proxy.hosts.append(target)
+        with socket.create_connection(("127.0.0.1", self._port)) as there:
+            self.connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=_pump, args=(there, self.connection), daemon=True)
+            back.start()
+            _pump(self.connection, there)
+            back.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+@contextmanager
+def proxy_to(server: Server) -> Iterator[Proxy]:
+    """A proxy for https, behind which every host is this server."""
+    proxy = Proxy("")
+    ThreadingTCPServer.daemon_threads = True
+    port = urlsplit(server.url).port
+    with ThreadingTCPServer(("127.0.0.1", 0), partial(_ProxyHandler, proxy, port)) as listening:
+        proxy.url = f"http://127.0.0.1:{listening.server_address[1]}"
+        thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        try:
+            yield proxy
+        finally:
+            listening.shutdown()
             thread.join()

@@ -27,3 +27,15 @@ def zig_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if done.returncode:
         needs.missing(f"PyPI cannot be reached: {done.stderr.strip().splitlines()[-1]}")
     return python
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for this machine and for GitHub's that nobody else trusts, and its key."""
+    folder = tmp_path_factory.mktemp("certificate")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = [needs.tool("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    names = "IP:127.0.0.1,DNS:api.github.com,DNS:raw.githubusercontent.com"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", f"subjectAltName={names}"]
+    subprocess.run([*command, *subject, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return cert, key

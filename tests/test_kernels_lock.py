@@ -44,7 +44,7 @@ def archive(tmp_path: Path) -> Path:
 
 def lock_of(entries: tuple[Entry, ...], archive: Path | ArchiveUrl | None) -> Lock:
     matrix = resolve(entries, archs=["x86_64"], archive=archive)
-    return make_lock(entries, ["x86_64"], matrix, lambda _: None)
+    return make_lock(entries, ["x86_64"], matrix, lambda *_: None)
 
 
 def locked(entries: tuple[Entry, ...], archive: Path | ArchiveUrl | None, lock: Lock) -> Matrix:

@@ -3,30 +3,36 @@
 Input: an https URL, or an http one of this very machine. Output: the file at the path given, or `KernelError`. What has
 come before the connection broke is kept beside it as `NAME.part`, and the next attempt asks only for the rest.
 The environment names proxies (`https_proxy`, `no_proxy`) and certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR`,
-`REQUESTS_CA_BUNDLE`).
+`REQUESTS_CA_BUNDLE`); ~/.netrc has the users and passwords of hosts that ask for them.
 """
 
 from __future__ import annotations
 
 import fcntl
 import http.client
-import ipaddress
 import os
 import re
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from typing import cast
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from hatch_bpf import __version__
 from hatch_bpf.cache import CACHE_VARIABLE
 from hatch_bpf.errors import KernelError
+from hatch_bpf.kernels.urls import authorization, check_url, shown
+
+Tell = Callable[[int, int | None], None]
+"""Told how many bytes of a file have come, and how many it has if the server said so."""
 
 ATTEMPTS = 4
 """How often a download is tried before it is given up."""
@@ -50,6 +56,18 @@ class UnreachableError(KernelError):
     """The server cannot be asked at all."""
 
 
+class RefusedError(KernelError):
+    """The server has an answer, but not for us; `status` is its own."""
+
+    def __init__(self, message: str, status: int) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class StoppedError(KernelError):
+    """Another part of the program said that the download is not wanted any more."""
+
+
 class _BrokenOffError(Exception):
     """A fault that another attempt may not meet; never leaves this module."""
 
@@ -58,54 +76,54 @@ class _WrongRangeError(_BrokenOffError):
     """What has come so far is not the beginning of what the server has now."""
 
 
-def check_url(text: str) -> None:
-    """Refuse every URL but https, and http of this machine. Raises `KernelError`."""
-    parts = _split(text)
-    if not parts.hostname or parts.scheme not in ("http", "https"):
-        raise KernelError(f'"{text}" is not a URL that is downloaded from: write https://HOST/PATH')
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise KernelError(f'"{text}" can be changed by anyone on the way here: write https:// instead of http://')
-    if parts.username is not None:
-        raise KernelError(
-            f'"{parts.scheme}://...@{parts.hostname}" has a user in it, which is not supported: leave it out'
-        )
+@dataclass(frozen=True)
+class _Request:
+    """One download, and who has an interest in it."""
+
+    url: str
+    limit: int
+    tell: Tell
+    stop: threading.Event | None
+
+    def check(self) -> None:
+        """Raise `StoppedError` if nobody has any more."""
+        if self.stop is not None and self.stop.is_set():
+            raise StoppedError(f"{shown(self.url)}: the download was stopped")
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, unless the download is stopped meanwhile."""
+        if self.stop is None:
+            time.sleep(seconds)
+        else:
+            self.stop.wait(seconds)
 
 
-def download(url: str, path: Path, *, limit: int) -> None:
-    """Put what a URL serves, `limit` bytes at the most, at a path. Raises `KernelError`."""
+def download(
+    url: str,
+    path: Path,
+    *,
+    limit: int,
+    tell: Tell = lambda _have, _total: None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Put what a URL serves, `limit` bytes at the most, at a path. Raises `KernelError`.
+
+    Once `stop` is set, it is given up with `StoppedError`; what has come is kept for the next time.
+    """
     check_url(url)
+    request = _Request(url, limit, tell, stop)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _part_file(path) as part:
             if not _is_named(part):  # another process has just finished this very download
                 return
-            _download_part(url, part, limit=limit)
+            _download_part(request, part)
             os.replace(part.name, path)
     except OSError as error:
         raise KernelError(
             f"{error.filename or path} cannot be written: {error.strerror}; "
             f"let the environment's {CACHE_VARIABLE} name a folder with room for downloads"
         ) from error
-
-
-def _split(text: str) -> SplitResult:
-    try:
-        if not text.isascii() or not text.isprintable() or " " in text:
-            raise ValueError("it has characters that must be written as %XX")
-        parts = urlsplit(text)
-        parts.port  # noqa: B018  # is checked when it is asked for
-    except ValueError as error:
-        raise KernelError(f'"{text}" is not a URL ({error}): write https://HOST/PATH') from error
-    return parts
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @contextmanager
@@ -129,57 +147,67 @@ def _is_named(part: FileIO) -> bool:
         return False
 
 
-def _download_part(url: str, part: FileIO, *, limit: int) -> None:
+def _download_part(request: _Request, part: FileIO) -> None:
     for attempt in range(1, ATTEMPTS + 1):
+        request.check()
         try:
-            _continue(url, part, limit=limit)
+            _continue(request, part)
             return
         except _BrokenOffError as fault:
             if isinstance(fault, _WrongRangeError):
                 part.truncate(0)
             if attempt == ATTEMPTS:
                 raise UnreachableError(
-                    f"{url} cannot be downloaded: {fault} (tried {ATTEMPTS} times); look at the connection, the proxy "
-                    f"(https_proxy) and the server, and start again: the download goes on where it stopped"
+                    f"{shown(request.url)} cannot be downloaded: {fault} (tried {ATTEMPTS} times); look at the "
+                    f"connection, the proxy (https_proxy) and the server, and start again: the download goes on where "
+                    f"it stopped"
                 ) from fault
-        time.sleep(BACKOFF * 2 ** (attempt - 1))
+        request.wait(BACKOFF * 2 ** (attempt - 1))
 
 
-def _continue(url: str, part: FileIO, *, limit: int) -> None:
+def _continue(request: _Request, part: FileIO) -> None:
     """One attempt: ask for what is missing, and append it."""
     validator = Path(f"{part.name}.etag")
     have = os.fstat(part.fileno()).st_size
     # without something that tells versions apart, the rest could be of another file than the beginning
     known = validator.read_text() if have and validator.exists() else ""
     headers = {"Range": f"bytes={have}-", "If-Range": known} if known else {}
-    with _open(url, headers) as response:
+    with _open(request.url, headers) as response:
         start, total = _extent(response, have)
-        if total is not None and total > limit:
-            raise KernelError(f"{url} has {total >> 20} MiB, more than a kernel's BTF can have; name another archive")
+        if total is not None and total > request.limit:
+            raise _too_large(request, total)
         if start != have:
             part.truncate(start)
         # a weak ETag may stand for other bytes
         etag = response.headers.get("ETag", "")
         validator.write_text(response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag)
-        end = _append(response, part, start=start, limit=limit, url=url)
+        end = _append(response, part, request, start=start, total=total)
     if total is not None and end != total:
         raise _BrokenOffError(f"cut off after {end:,} of {total:,} bytes")
     validator.unlink()
 
 
-def _append(response: http.client.HTTPResponse, part: FileIO, *, start: int, limit: int, url: str) -> int:
+def _append(
+    response: http.client.HTTPResponse, part: FileIO, request: _Request, *, start: int, total: int | None
+) -> int:
     """Append the body to the part; returns the part's size."""
     size = start
+    request.tell(size, total)
     while chunk := _read(response):
+        request.check()
         size += len(chunk)
-        if size > limit:
-            raise KernelError(
-                f"{url} has more than {limit >> 20} MiB, more than a kernel's BTF can have; name another archive"
-            )
+        if size > request.limit:
+            raise _too_large(request, None)
         rest = memoryview(chunk)
         while rest:
             rest = rest[part.write(rest) :]
+        request.tell(size, total)
     return size
+
+
+def _too_large(request: _Request, size: int | None) -> KernelError:
+    has = f"{size >> 20} MiB" if size is not None else f"more than {request.limit >> 20} MiB"
+    return KernelError(f"{shown(request.url)} has {has}, more than such a file can have; name another archive")
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -205,6 +233,10 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     opener = _opener()
     for _ in range(MAX_REDIRECTS + 1):
         request = urllib.request.Request(url, headers={"User-Agent": f"hatch-bpf/{__version__}", **headers})
+        # asked for anew at each step: what is meant for one host must not come to another
+        known = authorization(url)
+        if known:
+            request.add_unredirected_header("Authorization", known)
         try:
             return cast(http.client.HTTPResponse, opener.open(request, timeout=TIMEOUT))
         except urllib.error.HTTPError as error:
@@ -215,13 +247,13 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise UnreachableError(
-                    f"{url}: the server's certificate is not trusted ({error.reason.verify_message}); "
+                    f"{shown(url)}: the server's certificate is not trusted ({error.reason.verify_message}); "
                     f"let SSL_CERT_FILE or REQUESTS_CA_BUNDLE name the certificates of your organization"
                 ) from error
             raise _BrokenOffError(str(error.reason)) from error
         except (OSError, http.client.HTTPException) as error:
             raise _BrokenOffError(str(error) or type(error).__name__) from error
-    raise KernelError(f"{url}: redirected more than {MAX_REDIRECTS} times; name the archive's final address")
+    raise KernelError(f"{shown(url)}: redirected more than {MAX_REDIRECTS} times; name the archive's final address")
 
 
 def _redirected(url: str, location: str) -> str:
@@ -229,31 +261,38 @@ def _redirected(url: str, location: str) -> str:
         target = urljoin(url, location)
         check_url(target)
     except (ValueError, KernelError) as error:
-        raise KernelError(f"{url} redirects to {location}, where no BTF is taken from: {error}") from error
+        raise KernelError(
+            f"{shown(url)} redirects to {shown(location)}, where no BTF is taken from: {error}"
+        ) from error
     if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
-        raise KernelError(f"{url} redirects to {target}, which is not https; name the archive's final address")
+        raise KernelError(
+            f"{shown(url)} redirects to {shown(target)}, which is not https; name the archive's final address"
+        )
     return target
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
+    said = f"{error.code} {error.reason}"
     if error.code in (404, 410):
-        return NotThereError(f"{url} is not there ({error.code} {error.reason})")
+        return NotThereError(f"{shown(url)} is not there ({said})")
     if error.code == 416:
-        return _WrongRangeError(f"the server says {error.code} {error.reason}")
+        return _WrongRangeError(f"the server says {said}")
     if error.code in _PASSING:
-        return _BrokenOffError(f"the server says {error.code} {error.reason}")
-    return KernelError(f"{url} is refused ({error.code} {error.reason}); look whether btf-archive is right and public")
+        return _BrokenOffError(f"the server says {said}")
+    if error.code in (401, 403):
+        host = urlsplit(url).hostname
+        return RefusedError(
+            f"{shown(url)} is refused ({said}); look whether btf-archive is right and public, or let a line "
+            f"`machine {host} login ... password ...` in ~/.netrc say who asks",
+            error.code,
+        )
+    return RefusedError(f"{shown(url)} is refused ({said}); look whether btf-archive is right and public", error.code)
 
 
 def _opener() -> urllib.request.OpenerDirector:
     """urllib without its handlers for files, FTP, data URLs and redirects."""
-    context = ssl.create_default_context()
-    bundle = os.environ.get("REQUESTS_CA_BUNDLE")
-    if bundle:
-        try:
-            context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
-        except (OSError, ssl.SSLError) as error:
-            raise KernelError(f"REQUESTS_CA_BUNDLE names {bundle}, which cannot be read: {error}") from error
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
+    context = _context(*(os.environ.get(name, "") for name in names))
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -264,3 +303,15 @@ def _opener() -> urllib.request.OpenerDirector:
     ):
         opener.add_handler(handler)
     return opener
+
+
+@lru_cache(maxsize=4)
+def _context(_file: str, _folder: str, bundle: str) -> ssl.SSLContext:
+    """Which certificates are trusted: OpenSSL looks at the first two itself. Dear to make, so one for all downloads."""
+    context = ssl.create_default_context()
+    if bundle:
+        try:
+            context.load_verify_locations(**{"capath" if os.path.isdir(bundle) else "cafile": bundle})
+        except (OSError, ssl.SSLError) as error:
+            raise KernelError(f"REQUESTS_CA_BUNDLE names {bundle}, which cannot be read: {error}") from error
+    return context

@@ -71,9 +71,14 @@ class Kernel:
         )
 
 
-def natural(text: str) -> tuple[tuple[str, int], ...]:
-    """A sort key that takes runs of digits as numbers."""
-    return tuple((word, int(digits or 0)) for word, digits in re.findall(r"(\D*)([0-9]*)", text))
+_CANDIDATE = ("~", "-rc")
+"""How a version begins that comes before the one without: 7.3~rc4 before 7.3, as dpkg has it; and 7.3-rc4."""
+
+
+def natural(text: str) -> tuple[tuple[bool, str, int], ...]:
+    """A sort key that takes runs of digits as numbers, and release candidates as older than what they become."""
+    found = re.findall(r"((?:~|-rc)?\D*?)([0-9]+|$)", text)
+    return tuple((not word.startswith(_CANDIDATE), word, int(digits or 0)) for word, digits in found)
 
 
 def host() -> Kernel:

@@ -65,12 +65,14 @@ def read_lock(path: Path) -> Lock | None:
     return lock
 
 
-def make_lock(entries: Sequence[Entry], archs: Iterable[str], matrix: Matrix, notify: Callable[[str], None]) -> Lock:
-    """The lock of a matrix without the host, of which every BTF is read. Raises `KernelError`."""
+def make_lock(
+    entries: Sequence[Entry], archs: Iterable[str], matrix: Matrix, read: Callable[[int, Kernel], None]
+) -> Lock:
+    """The lock of a matrix without the host. `read` is told of every BTF that was read. Raises `KernelError`."""
     digests = {}
     for number, source in enumerate(matrix.sources, 1):
-        notify(f"reading {source.kernel} ({number} of {len(matrix.sources)})")
         digests[source.kernel] = hashlib.sha256(source.read()).hexdigest()
+        read(number, source.kernel)
     return Lock(_patterns(entries), tuple(sorted(archs)), digests)
 
 

@@ -20,9 +20,9 @@ from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import identity
 from hatch_bpf.kernels.archive import ArchivedKernel, list_kernels, read_archived
-from hatch_bpf.kernels.download import NotThereError
+from hatch_bpf.kernels.fetch import Progress, fetch, fetch_all
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.remote import Archive, ArchiveUrl, entry_of, fetch, list_archive
+from hatch_bpf.kernels.remote import Archive, ArchiveUrl, entry_of, list_archive
 from hatch_bpf.kernels.sources import HOST_BTF, read_btf
 
 PATTERN_FORM = "distro/version/arch/release"
@@ -103,9 +103,14 @@ class KernelSource:
         """Whether it has to be downloaded first."""
         return bool(self.url) and not self.path.exists()
 
+    @property
+    def entry(self) -> ArchivedKernel:
+        """What the archive has of it."""
+        return ArchivedKernel(self.kernel, self.path, self.url)
+
     def fetch(self) -> None:
         """Download it. Raises `KernelError`."""
-        fetch(ArchivedKernel(self.kernel, self.path, self.url))
+        fetch(self.entry)
 
     def read(self) -> bytes:
         """The kernel's BTF, downloaded if it has to be. Raises `KernelError`."""
@@ -149,18 +154,9 @@ class Matrix:
     warnings: tuple[str, ...]
     """What was left out, in sentences for the user."""
 
-    def download(self, notify: Callable[[str], None]) -> None:
+    def download(self, notify: Callable[[str], None], progress: Callable[[Progress], None] = lambda _: None) -> None:
         """Get what is at a URL and not in the cache. Raises `KernelError` with everything that the server has not."""
-        missing = [source for source in self.sources if source.is_missing]
-        faults = []
-        for number, source in enumerate(missing, 1):
-            notify(f"downloading {source.kernel} ({number} of {len(missing)})")
-            try:
-                source.fetch()
-            except NotThereError as error:
-                faults.append(str(error))
-        if faults:
-            raise KernelError("\n".join(faults))
+        fetch_all([source.entry for source in self.sources if source.is_missing], notify, progress)
 
 
 def resolve(

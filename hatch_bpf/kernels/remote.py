@@ -1,29 +1,36 @@
-"""A BTF archive at a URL: BTFHub's layout, and the file that lists it.
+"""A BTF archive at a URL: BTFHub's layout, and the list of what is in it.
 
-Input: the archive's URL. Output: its kernels, each with where to download it from and where to in the cache; and the
-downloads. Raises `KernelError`. A web server cannot be asked what files it has, so patterns with wildcards need a file
-`index.txt` at the archive's root: one kernel a line, `distro/version/arch/release`.
+Input: the archive's URL. Output: its kernels, each with where to download it from and where to in the cache. Raises
+`KernelError`. A web server cannot be asked what files it has, so patterns with wildcards need a file `index.txt` at the
+archive's root: one kernel a line, `distro/version/arch/release`. GitHub can be asked.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from hatch_bpf import arch as arches
-from hatch_bpf.cache import cache_dir
+from hatch_bpf.cache import CACHE_VARIABLE, DOWNLOADS, cache_dir
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.archive import MAX_TAR, SUFFIX, ArchivedKernel, list_kernels, path_of
-from hatch_bpf.kernels.download import NotThereError, UnreachableError, check_url, download
+from hatch_bpf.files import write_whole
+from hatch_bpf.kernels.archive import SUFFIX, ArchivedKernel, list_kernels, path_of
+from hatch_bpf.kernels.download import NotThereError, RefusedError, UnreachableError, download
+from hatch_bpf.kernels.github import Repository, list_repository, parse_repository
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.urls import check_url, shown
 
 INDEX = "index.txt"
 """The list of an archive's kernels, at its root."""
 MAX_INDEX = 64 << 20
 """Largest list taken, in bytes; a million kernels."""
+LISTED_FOR = 3600
+"""Seconds for which GitHub is not asked again for a repository's files: it answers so many times an hour."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,10 @@ class ArchiveUrl:
     def __post_init__(self) -> None:
         check_url(self.text)
         if "?" in self.text or "#" in self.text:
-            raise KernelError(f'"{self.text}" cannot have paths added to it: leave out what begins with "?" or "#"')
+            raise KernelError(
+                f'"{shown(self.text)}" cannot have paths added to it: leave out what begins with "?" or "#"'
+            )
+        self.repository  # noqa: B018  # is checked when it is asked for
 
     def __str__(self) -> str:
         return self.text
@@ -45,11 +55,21 @@ class ArchiveUrl:
         """The URL without a slash at its end."""
         return self.text.rstrip("/")
 
+    @cached_property
+    def repository(self) -> Repository | None:
+        """The repository on GitHub that it is, if it is one. Raises `KernelError`."""
+        return parse_repository(self.root)
+
+    @property
+    def files(self) -> str:
+        """The URL that the paths of its files are added to."""
+        return self.repository.files if self.repository else self.root
+
     @property
     def cache(self) -> Path:
         """Where the archive's files are kept, in the archive's own layout."""
         digest = hashlib.sha256(self.root.encode()).hexdigest()[:16]
-        return cache_dir() / "archives" / f"{urlsplit(self.root).hostname}-{digest}"
+        return cache_dir() / DOWNLOADS / f"{urlsplit(self.root).hostname}-{digest}"
 
 
 Archive = Path | ArchiveUrl
@@ -64,22 +84,17 @@ def parse_archive(text: str, *, root: Path) -> Archive:
 def entry_of(archive: ArchiveUrl, kernel: Kernel) -> ArchivedKernel:
     """Where an archive has a kernel, if it has it."""
     path = path_of(kernel)
-    return ArchivedKernel(kernel, archive.cache / path, f"{archive.root}/{quote(path.as_posix())}")
+    return ArchivedKernel(kernel, archive.cache / path, f"{archive.files}/{quote(path.as_posix())}")
 
 
 def list_archive(archive: Archive, notify: Callable[[str], None]) -> tuple[ArchivedKernel, ...]:
     """Every kernel of an archive, sorted. Raises `KernelError`."""
     if isinstance(archive, Path):
         return list_kernels(archive)
-    url, path = f"{archive.root}/{INDEX}", archive.cache / INDEX
+    path = archive.cache / INDEX
     try:
-        download(url, path, limit=MAX_INDEX)
-    except NotThereError as error:
-        raise KernelError(
-            f"{error}: without that list only kernels named in full can be taken from {archive}, no patterns; "
-            f"who serves the archive can make it with `hatch-bpf kernels list FOLDER --write-index`"
-        ) from error
-    except UnreachableError as error:
+        _renew_list(archive, path)
+    except (UnreachableError, RefusedError) as error:
         if not path.exists():
             raise
         notify(f"warning: {error}; taking the list of kernels downloaded earlier, {path}")
@@ -87,7 +102,38 @@ def list_archive(archive: Archive, notify: Callable[[str], None]) -> tuple[Archi
         text = path.read_bytes()
     except OSError as error:
         raise KernelError(f"{path} cannot be read: {error.strerror}; delete it") from error
-    return tuple(entry_of(archive, kernel) for kernel in parse_index(text, source=url))
+    return tuple(entry_of(archive, kernel) for kernel in parse_index(text, source=f"{archive.root}/{INDEX}"))
+
+
+def _renew_list(archive: ArchiveUrl, path: Path) -> None:
+    """Let a file of the cache have the list as it is now."""
+    if archive.repository:
+        if _is_young(path) or (archive.repository.is_fixed and path.exists()):
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kernels = list_repository(archive.repository, path.parent)
+        except OSError as error:
+            raise KernelError(
+                f"{error.filename or path.parent} cannot be written: {error.strerror}; "
+                f"let the environment's {CACHE_VARIABLE} name a folder with room for downloads"
+            ) from error
+        write_whole(path, render_index(kernels).encode())
+        return
+    try:
+        download(f"{archive.root}/{INDEX}", path, limit=MAX_INDEX)
+    except NotThereError as error:
+        raise KernelError(
+            f"{error}: without that list only kernels named in full can be taken from {archive}, no patterns; "
+            f"who serves the archive can make it with `hatch-bpf kernels list FOLDER --write-index`"
+        ) from error
+
+
+def _is_young(path: Path) -> bool:
+    try:
+        return 0 <= time.time() - path.stat().st_mtime < LISTED_FOR
+    except OSError:
+        return False
 
 
 def parse_index(data: bytes, *, source: str) -> list[Kernel]:
@@ -120,16 +166,6 @@ def render_index(kernels: Iterable[Kernel]) -> str:
 def index_of(folder: Path) -> str:
     """The list for an archive in a folder that is to be served: of the files whose place follows from the kernel."""
     return render_index(entry.kernel for entry in list_kernels(folder) if entry.path == folder / path_of(entry.kernel))
-
-
-def fetch(entry: ArchivedKernel) -> None:
-    """Download one kernel. Raises `KernelError`."""
-    try:
-        download(entry.url, entry.path, limit=MAX_TAR)
-    except NotThereError as error:
-        raise NotThereError(
-            f"{error}: the archive has no {entry.kernel}; take it out of kernels, or let btf-archive name another"
-        ) from error
 
 
 def _is_name(text: str) -> bool:

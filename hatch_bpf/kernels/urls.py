@@ -1,0 +1,90 @@
+"""Which URLs are downloaded from, how they are shown, and who is asked as whom.
+
+Input: a URL as somebody wrote it, or as a server redirects to it. Output: nothing, or `KernelError`; a text for
+messages, without secrets; and the `Authorization` that the user's netrc file has for its host.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import netrc
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from hatch_bpf.errors import KernelError
+
+NETRC_VARIABLE = "NETRC"
+"""Environment variable that names another file than ~/.netrc, as curl and requests know it."""
+
+
+def check_url(text: str) -> None:
+    """Refuse every URL but https, and http of this machine. Raises `KernelError`."""
+    parts = _split(text)
+    if parts.username is not None:
+        raise KernelError(
+            f'"{shown(text)}" has a user in it, which everyone can read who reads the file it stands in: leave it out, '
+            f"and write a line `machine {parts.hostname} login ... password ...` into ~/.netrc"
+        )
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        raise KernelError(f'"{shown(text)}" is not a URL that is downloaded from: write https://HOST/PATH')
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise KernelError(
+            f'"{shown(text)}" can be changed by anyone on the way here: write https:// instead of http://'
+        )
+
+
+def shown(url: str) -> str:
+    """A URL for messages: without a user and password, and without what stands behind `?`, where tokens are passed."""
+    without_user = re.sub(r"//[^/?#]*@", "//...@", url)
+    path, mark, query = without_user.partition("?")
+    return f"{path}?..." if mark and query else without_user
+
+
+def authorization(url: str, environ: Mapping[str, str] = os.environ) -> str:
+    """What ~/.netrc, or the file that NETRC names, has for the URL's host by name; empty for none.
+
+    Raises `KernelError`, which says nothing of what is in the file.
+    """
+    named = environ.get(NETRC_VARIABLE)
+    path = Path(named or Path(environ.get("HOME") or "~").expanduser() / ".netrc")
+    try:
+        known = netrc.netrc(str(path)).hosts.get(urlsplit(url).hostname or "")
+    except OSError as error:
+        if named:
+            raise KernelError(f"{NETRC_VARIABLE} names {path}, which cannot be read: {error.strerror}") from error
+        return ""
+    except netrc.NetrcParseError:
+        # its own message has words of the file in it
+        raise KernelError(
+            f"{path} is not a netrc file: a line of it is `machine HOST login USER password PASSWORD`"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise KernelError(f"{path} is not a netrc file: it is no text") from error
+    if known is None:
+        return ""
+    login, _, password = known
+    return "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("it has characters that must be written as %XX")
+        parts = urlsplit(text)
+        parts.port  # noqa: B018  # is checked when it is asked for
+    except ValueError as error:
+        raise KernelError(f'"{shown(text)}" is not a URL ({error}): write https://HOST/PATH') from error
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
