@@ -177,8 +177,13 @@ def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolcha
         *REQUIRED_FLAGS,
         # behind all others, so that they only fill gaps such as asm/types.h
         *(flag for folder in toolchain.system_includes for flag in ("-idirafter", str(folder))),
-        str(source),
+        _operand(source),
     ]
+
+
+def _operand(source: PurePosixPath) -> str:
+    """A source's path, for clang to take it as that whatever it is called: as an option it could load a plugin."""
+    return f"./{source}" if str(source).startswith("-") else str(source)
 
 
 def compile_source(
@@ -196,6 +201,8 @@ def compile_source(
     Raises `CompileError` with clang's own lines; `ToolchainError` where headers miss.
     """
     argv = command(source, root=root, arch=arch, toolchain=toolchain, cflags=cflags)
+    if source.name.startswith("@"):  # wherever it stands in a path: clang hands the bare name to itself
+        raise CompileError(str(source), argv, "clang takes a name that starts with @ for a list of options: rename it")
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder:
         made, rule, include = Path(folder, "object"), Path(folder, "dependencies"), Path(folder, "include")
         include.mkdir()
@@ -204,7 +211,7 @@ def compile_source(
 
         def run() -> subprocess.CompletedProcess[bytes]:
             return subprocess.run(
-                [*argv, *inclusion, "-MD", "-MF", str(rule), "-o", str(made)],
+                [*argv, *inclusion, "-MD", "-MT", "object", "-MF", str(rule), "-o", str(made)],
                 cwd=root,
                 capture_output=True,
                 check=False,
@@ -222,7 +229,10 @@ def compile_source(
         if done.returncode:
             raise _refusal(source, argv, stderr)
         data, dependencies = made.read_bytes(), rule.read_text(errors="surrogateescape")
-    read = (path for path in _files_of_rule(root, dependencies) if not path.is_relative_to(folder))
+    read = [path for path in _files_of_rule(root, dependencies) if not path.is_relative_to(folder)]
+    for path in read:
+        if not path.is_file():
+            raise CompileError(str(source), argv, f"includes {path}, whose real name clang does not tell: rename it")
     return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(_inside(root, read)))
 
 
@@ -239,9 +249,9 @@ def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> Compile
 
 
 def _files_of_rule(root: Path, rule: str) -> Iterator[Path]:
-    """The files that a make rule depends on."""
+    """The files that a make rule depends on. clang makes slashes of backslashes in names."""
     words = re.split(r"(?<!\\)\s+", rule.replace("\\\n", " ").split(":", 1)[1].strip())
-    return (root / word.replace("\\ ", " ") for word in words)
+    return (root / word.replace("\\ ", " ").replace("\\#", "#").replace("$$", "$") for word in words)
 
 
 def _inside(root: Path, paths: Iterable[Path]) -> list[PurePosixPath]:

@@ -108,3 +108,48 @@ def test_variables_that_steer_clang_do_not_reach_it(tmp_path: Path, monkeypatch:
     (tmp_path / "evil" / "linux" / "bpf.h").write_text("#error taken from CPATH\n")
     monkeypatch.setenv("CPATH", str(tmp_path / "evil"))
     assert compile_text(tmp_path, PROGRAM).data
+
+
+@pytest.mark.parametrize("name", ["-fplugin=evil.bpf.c", "-.bpf.c", "--version.bpf.c"])
+def test_the_name_of_a_source_is_never_an_option(tmp_path: Path, name: str) -> None:
+    """One could load a plugin into clang."""
+    needs.tool("clang")
+    (tmp_path / name).write_text(PROGRAM)
+    made = compile_source(
+        PurePosixPath(name), root=tmp_path, arch=arch.X86_64, toolchain=find_toolchain(), cflags=(), environ=os.environ
+    )
+    assert made.dependencies == (PurePosixPath(name),)
+    assert read_object(made.data, path="x.bpf.o").programs
+
+
+@pytest.mark.parametrize("name", ["@evil.bpf.c", "src/@evil.bpf.c"])
+def test_the_name_of_a_source_is_never_a_list_of_options(tmp_path: Path, name: str) -> None:
+    needs.tool("clang")
+    (tmp_path / "src").mkdir()
+    (tmp_path / name).write_text(PROGRAM)
+    (tmp_path / "evil.bpf.c").write_text("-include /etc/passwd")
+    with pytest.raises(CompileError, match="clang takes a name that starts with @ for a list of options: rename it"):
+        compile_source(
+            PurePosixPath(name),
+            root=tmp_path,
+            arch=arch.X86_64,
+            toolchain=find_toolchain(),
+            cflags=(),
+            environ=os.environ,
+        )
+
+
+@pytest.mark.parametrize("name", ["with space.h", "a$b.h", "a#b.h", "ünï.h", "a'b.h", "a:b.h", "-x.h", "@x.h"])
+def test_headers_of_any_name_are_recorded(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "src" / "prog.bpf.c"
+    source.parent.mkdir()
+    (source.parent / name).write_text("")
+    made = compile_text(tmp_path, f'#include "{name}"\n{PROGRAM}')
+    assert set(made.dependencies) == {PurePosixPath("src/prog.bpf.c"), PurePosixPath("src", name)}
+
+
+def test_a_header_whose_name_clang_does_not_tell_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a\\b.h").write_text("")
+    with pytest.raises(CompileError, match="whose real name clang does not tell: rename it"):
+        compile_text(tmp_path, f'#include "a\\b.h"\n{PROGRAM}')
