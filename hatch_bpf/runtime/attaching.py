@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 
+from . import privileges
 from .errors import AttachError, permission_denied, reason, tail
 from .libbpf import Capture
 from .links import LibbpfLink
@@ -107,8 +108,6 @@ class Attachable:
         """The error for an attach that failed. `also` are capabilities that it takes besides the program's own."""
         what = f"{self._kind} {self.name} can't be attached to {target}"
         if code in (errno.EPERM, errno.EACCES):
-            from . import privileges
-
             if code == errno.EACCES and privileges.is_user_probe(self.section):
                 also = ("CAP_SYS_ADMIN",)
             if code == errno.EPERM or privileges.lacking([self.section], also=also):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno as _errno
 import os
 
+from . import privileges  # at once: a process that has given up its rights may not read this folder any more
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,8 +108,6 @@ def tail(lines: Sequence[str], count: int) -> str:
 
 def unprivileged() -> bool:
     """Whether this process lacks both CAP_BPF and CAP_SYS_ADMIN."""
-    from . import privileges
-
     return bool(privileges.lacking(()))
 
 
@@ -118,7 +118,5 @@ def permission_denied(
 
     `sections` are those of the programs that it is about, `also` capabilities that are wanted besides what these need.
     """
-    from . import privileges  # what nearly never is needed costs nothing to import
-
     message = f"{action}: the kernel says {reason(errno)}; {privileges.why(sections, also=also)}"
     return PermissionDeniedError(f"{message}\n{tail(lines, 4)}" if lines else message, errno=errno)

@@ -474,22 +474,21 @@ def _message(fmt: bytes, args: int) -> str:
     length = _vsnprintf(None, 0, fmt, ctypes.addressof(first) if first is not None else args)
     buffer = ctypes.create_string_buffer(max(length, 0) + 1)
     _vsnprintf(buffer, len(buffer), fmt, args)
-    return buffer.value.decode("utf-8", "backslashreplace")
+    return buffer.value.decode("utf-8", "backslashreplace").removeprefix("libbpf: ").rstrip("\n")
 
 
 def _print(level: int, fmt: bytes, args: int) -> int:
     if level == _DEBUG and "logging" not in sys.modules:
         return 0  # nobody can be listening, and there are hundreds of these
     try:
-        logger = _logger(level)
+        text = ""
         lines = _capturing.get(get_ident())
-        if logger is None and (lines is None or level == _DEBUG):
-            return 0
-        text = _message(fmt, args).removeprefix("libbpf: ").rstrip("\n")
         if lines is not None and level != _DEBUG:
+            text = _message(fmt, args)
             lines.extend(text.split("\n"))
+        logger = _logger(level)  # after the lines: a handler may raise, and a process without rights may fail to import
         if logger is not None:
-            logger.log(_LEVELS.get(level, 10), "%s", text)
+            logger.log(_LEVELS.get(level, 10), "%s", text or _message(fmt, args))
     except Exception:  # there is no caller to tell; a lost message must not lose the operation
         return 0
     return 0

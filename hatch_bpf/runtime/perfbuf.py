@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 
-from .errors import MapError, reason
+from .errors import MapError, permission_denied, reason
 from .libbpf import LOST_FN, SAMPLE_FN
 from .ringbuf import EventSource
 
@@ -52,6 +52,9 @@ class PerfBuffer(EventSource["E"]):
             pointer = self._libbpf.pointer(new(fd, pages, self._sample_fn, self._lost_fn, None, None))
             if not pointer:
                 code = ctypes.get_errno()
+                if code in (errno.EPERM, errno.EACCES):
+                    what = f"perf buffer {self.name} can't be opened"
+                    raise permission_denied(what, errno=code, also=("CAP_PERFMON",))
                 hint = "; pages must be a power of two" if code == errno.EINVAL else ""
                 raise MapError(f"perf buffer {self.name} can't be opened: {reason(code)}{hint}", errno=code)
             self._pointer = pointer

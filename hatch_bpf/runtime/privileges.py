@@ -1,7 +1,8 @@
 """Why the kernel refuses BPF to this process, and what to do about it: capabilities, and what else may forbid it.
 
 Input: section names of programs. Output: a sentence for an error. What each kind of program needs is measured by
-tests/test_privileges.py and told in SECURITY.md. Only errors import this.
+tests/test_privileges.py and told in SECURITY.md. Files are read as bytes: a process that has given up its rights may
+not be able to import codecs any more.
 """
 
 from __future__ import annotations
@@ -47,13 +48,14 @@ def is_user_probe(section: str) -> bool:
 def lacking(sections: Iterable[str], *, also: Iterable[str] = ()) -> list[str]:
     """The capabilities that programs of these sections need, and `also` those, which this process has not."""
     effective = effective_capabilities()
-    strictly = _of_this_kernel(also)
+    extra = _of_this_kernel(also)
     wanted = _of_this_kernel({"CAP_BPF", *(name for section in sections for name in needed(section))})
     if effective is None:
-        return sorted({*wanted, *strictly}) if os.geteuid() else []
-    missing = {name for name in strictly if not _has(effective, name)}
-    # bpf() itself takes CAP_SYS_ADMIN for all of them
-    missing.update(name for name in wanted if not _has(effective, name) and not _has(effective, "CAP_SYS_ADMIN"))
+        return sorted({*wanted, *extra}) if os.geteuid() else []
+    missing = {name for name in (*wanted, *extra) if not _has(effective, name)}
+    if _has(effective, "CAP_SYS_ADMIN"):
+        # it stands in for the others that bpf() asks for, but not where other parts of the kernel want CAP_NET_ADMIN
+        missing &= {"CAP_NET_ADMIN"} & set(extra)
     return sorted(missing)
 
 
@@ -70,6 +72,21 @@ def why(sections: Iterable[str], *, also: Iterable[str] = ()) -> str:
     )
 
 
+def narrows_verifier() -> str:
+    """Why the verifier may refuse this process what others may do, and the remedy; empty if nothing is known."""
+    if lacking((), also=("CAP_PERFMON",)):
+        return (
+            "this process lacks CAP_PERFMON, without which the verifier lets no program read the kernel's memory or "
+            "compare pointers: if that is it, run it as root, or give it CAP_PERFMON too"
+        )
+    if lockdown() == "confidentiality":
+        return (
+            "the kernel is locked down (confidentiality), so that no program may read its memory: if that is it, boot "
+            "with lockdown=integrity or none"
+        )
+    return ""
+
+
 def effective_capabilities() -> Optional[int]:
     """The bits of this thread's effective capabilities; None where /proc doesn't tell."""
     text = _field("CapEff")
@@ -83,7 +100,7 @@ def _has(effective: int, name: str) -> bool:
 def _of_this_kernel(names: Iterable[str]) -> list[str]:
     """Before Linux 5.8 CAP_SYS_ADMIN stands for those that there were not yet."""
     try:
-        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+        with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
             last = int(file.read())
     except (OSError, ValueError):
         return sorted(names)
@@ -124,8 +141,8 @@ def _forbidden() -> str:
 def lockdown() -> str:
     """How far the kernel is locked down: `integrity`, `confidentiality`, or empty where not or not known."""
     try:
-        with open("/sys/kernel/security/lockdown", encoding="ascii") as file:
-            mode = file.read().partition("[")[2].partition("]")[0]
+        with open("/sys/kernel/security/lockdown", "rb") as file:
+            mode = file.read().decode().partition("[")[2].partition("]")[0]
     except OSError:
         return ""
     return "" if mode == "none" else mode
@@ -133,8 +150,10 @@ def lockdown() -> str:
 
 def memory_limit() -> Optional[int]:
     """RLIMIT_MEMLOCK where it limits BPF: before Linux 5.11, unless it is unlimited."""
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # which is a file of its own, and this process may not be able to read it any more
+        return None
     major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in os.uname().release.split(".")[:2])
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     return soft if (major, minor) < (5, 11) and soft != resource.RLIM_INFINITY else None
@@ -142,8 +161,8 @@ def memory_limit() -> Optional[int]:
 
 def _in_user_namespace() -> bool:
     try:
-        with open("/proc/self/uid_map", encoding="ascii") as file:
-            return file.read().split() != ["0", "0", "4294967295"]
+        with open("/proc/self/uid_map", "rb") as file:
+            return file.read().split() != [b"0", b"0", b"4294967295"]
     except OSError:
         return False
 
@@ -151,10 +170,10 @@ def _in_user_namespace() -> bool:
 def _field(name: str) -> str:
     """A field of this thread's status."""
     try:
-        with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
+        with open("/proc/thread-self/status", "rb") as file:
             for line in file:
-                if line.startswith(name + ":"):
-                    return line.split(":")[1].strip()
+                if line.startswith(name.encode() + b":"):
+                    return line.decode().split(":")[1].strip()
     except OSError:
         pass
     return ""

@@ -16,6 +16,7 @@ from . import alternatives as _alternatives
 from . import globals as _globals
 from . import kernel as _kernel
 from . import libbpf as _libbpf
+from . import privileges
 from .attaching import Links, says_no_target
 from .errors import (
     ArchitectureError,
@@ -442,7 +443,8 @@ class Opened(_Opened["LoadedT"]):
                 result = held.libbpf.bpf_object__load(held.live())
                 code = ctypes.get_errno()
             if result:
-                raise _load_error(spec, code or -result, lines)
+                loading = [program.section for program in self.programs if program.autoload]
+                raise _load_error(spec, code or -result, lines, sections=loading)
             held.close_memfd()
             self._elf = b""
             autoattach = frozenset(item.name for item in (*self.programs, *self.maps) if item.autoattach)
@@ -632,21 +634,22 @@ _NEEDS_KERNEL_BTF = (
 )
 
 
-def _load_error(spec: ObjectSpec, code: int, lines: list[str]) -> BpfError:
-    """What went wrong in bpf_object__load(), from libbpf's messages."""
+def _load_error(spec: ObjectSpec, code: int, lines: list[str], *, sections: list[str]) -> BpfError:
+    """What went wrong in bpf_object__load(), from libbpf's messages. `sections` are those of the programs."""
     log = "\n".join(lines)
     for program, verifier_log in _libbpf.verifier_logs(lines):
         shown = [line for line in verifier_log.split("\n") if line.strip()]
+        hint = privileges.narrows_verifier()
         return VerifierError(
             f"{spec.source}: the kernel rejects program {program}: {reason(code)}; the end of the verifier's log:\n"
-            f"{tail(shown, VERIFIER_LINES)}",
+            f"{tail(shown, VERIFIER_LINES)}" + (f"\n{hint}" if hint else ""),
             errno=code,
             log=log,
             program=program,
             verifier_log=verifier_log,
         )
     if code in (errno.EPERM, errno.EACCES):
-        return permission_denied(f"{spec.source} can't be loaded", errno=code, lines=lines)
+        return permission_denied(f"{spec.source} can't be loaded", errno=code, lines=lines, sections=sections)
     message = f"{spec.source} can't be loaded: {reason(code)}\n{tail(lines, LOG_LINES)}"
     if not os.path.exists(_kernel.KERNEL_BTF):
         typed = [

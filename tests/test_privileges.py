@@ -1,0 +1,94 @@
+"""The table of privileges in SECURITY.md: with what it says a program works, and without any one of it does not.
+
+What is missing is told by the error. Each try is a process of an unprivileged user, given a few capabilities.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_bpf.runtime import privileges
+from tests import needs, tracefs
+from tests.privileges_exercises import AFTERWARDS, KINDS
+from tests.projects import REPOSITORY
+from tests.skeleton_package import BPF, make_package
+
+EXERCISES = Path(__file__).with_name("privileges_exercises.py")
+ALL = ("CAP_BPF", "CAP_DAC_READ_SEARCH", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_SYS_ADMIN")
+NOT_A_SECTION = ("reads kernel memory", "perf buffer", AFTERWARDS)
+
+
+def table() -> dict[str, tuple[str, ...]]:
+    """Kind -> capabilities, as SECURITY.md has them."""
+    text = (REPOSITORY / "SECURITY.md").read_text().partition("## Privileges at run time")[2].partition("\n## ")[0]
+    rows = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 3 and cells[1].startswith(("CAP_", "none")):
+            for kind in re.findall(r"`([^`]+)`", cells[0]) or [cells[0]]:
+                rows[kind] = tuple(re.findall(r"CAP_\w+", cells[1]))
+    return rows
+
+
+TABLE = table()
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, tuple[str, ...]], dict[str, Any]]:
+    """What became of each kind with each set of capabilities."""
+    tracefs.mounted()
+    needs.cgroup2()
+    package = make_package(BPF / "privileges.bpf.c", tmp_path_factory.mktemp("privileges"))
+    sets = {kind: tries(capabilities) for kind, capabilities in TABLE.items()}
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(package.root), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, EXERCISES, json.dumps(sets)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    return {(record["kind"], tuple(record["capabilities"])): record for record in records}
+
+
+def tries(capabilities: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """All there are, the given ones, and these without each of them."""
+    return [ALL, capabilities, *(without(capabilities, name) for name in capabilities)]
+
+
+def without(capabilities: tuple[str, ...], name: str) -> tuple[str, ...]:
+    if name == "CAP_SYS_ADMIN":  # it stands in for others, which must not be missing as well
+        return ("CAP_BPF", "CAP_PERFMON")
+    return tuple(other for other in capabilities if other != name)
+
+
+def test_every_kind_that_is_tried_is_in_the_table() -> None:
+    assert set(TABLE) == {*KINDS, AFTERWARDS}
+
+
+@pytest.mark.parametrize("kind", TABLE)
+def test_the_capabilities_of_the_table_are_enough_and_none_too_many(kind: str, told: Any) -> None:
+    capabilities = TABLE[kind]
+    if told[kind, ALL]["step"] != "works":
+        pytest.skip(f"this kernel takes none, even from root: {told[kind, ALL]['error'].splitlines()[0]}")
+    assert told[kind, capabilities] == {"kind": kind, "capabilities": [*capabilities], "step": "works", "error": ""}
+    for name in capabilities:
+        record = told[kind, without(capabilities, name)]
+        assert record["step"] in ("load", "attach"), f"it works without {name}"
+        assert re.search(rf"lacks [\w ,]*{name}\b|give the process {name}\b", record["error"]), record["error"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TABLE if kind not in NOT_A_SECTION])
+def test_the_runtime_knows_what_each_kind_needs(kind: str) -> None:
+    section = f"{kind}connect4" if kind.endswith("/") else kind
+    wanted = set(TABLE[kind]) - {"CAP_DAC_READ_SEARCH"}
+    if privileges.is_user_probe(section):  # which CAP_SYS_ADMIN alone may attach where these were enough before
+        assert wanted == {"CAP_SYS_ADMIN"}
+        wanted = {"CAP_BPF", "CAP_PERFMON"}
+    assert set(privileges.needed(section)) == wanted
