@@ -160,9 +160,8 @@ def as_text(rows: Sequence[Row | Skipped]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         if number == 0:
             yield "  ".join("-" * width for width in widths)
-    for row in rows:
-        if isinstance(row, Row) and row.note:
-            yield f"{row.what}: {row.note}"
+    for note in dict.fromkeys(f"{row.what}: {row.note}" for row in rows if isinstance(row, Row) and row.note):
+        yield note
     for row in rows:
         if isinstance(row, Skipped):
             yield f"{row.what}: skipped: {row.reason}"

@@ -1,0 +1,1 @@
+"""A BPF program whose maps the benchmarks read."""
