@@ -1,4 +1,4 @@
-"""Rows about the runtime: importing a skeleton, loading, reading ring buffers and maps. And the command line's start."""
+"""Rows about the runtime: importing a skeleton, loading, reading ring buffers and maps. Also the start of the CLI."""
 
 from __future__ import annotations
 

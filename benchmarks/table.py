@@ -160,8 +160,7 @@ def as_text(rows: Sequence[Row | Skipped]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         if number == 0:
             yield "  ".join("-" * width for width in widths)
-    for note in dict.fromkeys(f"{row.what}: {row.note}" for row in rows if isinstance(row, Row) and row.note):
-        yield note
+    yield from dict.fromkeys(f"{row.what}: {row.note}" for row in rows if isinstance(row, Row) and row.note)
     for row in rows:
         if isinstance(row, Skipped):
             yield f"{row.what}: skipped: {row.reason}"
