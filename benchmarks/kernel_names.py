@@ -1,4 +1,4 @@
-"""Names of thousands of kernels, like those of BTFHub's archive. Input: how many. Output: `distro/version/arch/release`.
+"""Names of thousands of kernels, like those of BTFHub's archive. Input: how many. Output: names.
 
 They are made up, but as hard to compress as real ones. Alone and deflated, 100 of ubuntu/18.04 in BTFHub's archive take
 2.5 bytes each and 100 of these 2.7; 99 of ol/7 3.1 and 3.2; 60 of amzn/2 6.3 and 6.6. Equal calls give equal names.
@@ -97,7 +97,8 @@ def _debian(chance: random.Random) -> Iterator[str]:
 
 def _fedora(chance: random.Random) -> Iterator[str]:
     for version in range(24, 35):
+        base = f"{4 + version // 28}.{version * 3 % 18}"
         for patch in _rising(chance, 5, 12, (1, 2, 3)):
             for arch, machine, _ in ARCHS:
                 build = chance.choice((100, 200, 300))
-                yield f"fedora/{version}/{arch}/{4 + version // 28}.{version * 3 % 18}.{patch}-{build}.fc{version}.{machine}"
+                yield f"fedora/{version}/{arch}/{base}.{patch}-{build}.fc{version}.{machine}"

@@ -1,9 +1,9 @@
 """What kernels add to a wheel's size. Input: the example, and a BTF archive. Output: rows.
 
 The archive is that of BTFHUB_ARCHIVE, else the example's own. Every wheel is built by hatchling from a copy of the
-example. The reference's has no kernels of ours, but for each kernel a file that `bpftool gen min_core_btf` made of its BTF
-for the example's object, under the kernel's name. Thousands of kernels are those of the archive under other names, each
-with a BTF drawn at random: no real matrix has as little order.
+example. The reference's has no kernels of ours, but for each kernel a file that `bpftool gen min_core_btf` made of its
+BTF for the example's object, under the kernel's name. Thousands of kernels are those of the archive under other names,
+each with a BTF drawn at random: no real matrix has as little order.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ def wheel_of(
     prebuilt: Mapping[str, bytes] | None = None,
     files: Mapping[str, bytes] | None = None,
 ) -> Path:
-    """Build the example: for all kernels of an archive; or for kernels as an sdist brings them; or with files of BTF."""
+    """Build the example: for the kernels of an archive, or those an sdist would bring, or with files of BTF."""
     project = folder / "example"
-    shutil.copytree(
-        EXAMPLE, project, ignore=shutil.ignore_patterns("kernels", "_bpf", "*_skel.py", "dist", "__pycache__")
-    )
+    made = shutil.ignore_patterns("kernels", "_bpf", "*_skel.py", "dist", "__pycache__")
+    shutil.copytree(EXAMPLE, project, ignore=made)
     options = project / "pyproject.toml"
-    wanted = 'kernels = ["*/*/*/*"]' if archive else "kernels = []"
-    options.write_text(re.sub(r"(?m)^kernels = .*$", wanted, options.read_text()))
+    wanted = f"kernels = {['*/*/*/*'] if archive else []}"
+    text = re.sub(r"(?m)^kernels = .*$", f'{wanted}\non-unportable = "ignore"', options.read_text())
+    options.write_text(text)
     for kernel, btf in (files or {}).items():
         path = project / PACKAGE / "btf" / f"{kernel}.btf"
         path.parent.mkdir(parents=True, exist_ok=True)
