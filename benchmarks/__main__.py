@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import json
 import os
 import platform
@@ -14,14 +13,12 @@ from pathlib import Path
 
 from .table import Row, Skipped, as_json, as_text
 
-MODULES = ("engine", "wheel_bytes", "vmlinux", "runtime")
+MODULES = ("wheel_bytes", "runtime")
 """Modules of rows, in the order of the table."""
 
 
 def measure(names: list[str], *, quick: bool) -> Iterator[Row | Skipped]:
     for name in names:
-        if importlib.util.find_spec(f"benchmarks.{name}") is None:
-            continue
         yield from importlib.import_module(f"benchmarks.{name}").rows(quick)
 
 

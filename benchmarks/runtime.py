@@ -225,13 +225,13 @@ def of_ring_buffer(libbpf: ctypes.CDLL, skel: Any, rounds: int) -> Iterator[Row 
     viewing, copying = (libbpf.ring_buffer__new(ring.fd, callback, None, None) for callback in callbacks)
     try:
         measured: list[tuple[str, Callable[[], int], str, int, float]] = [
-            ("ring buffer, typed iteration", iterate, "struct over the record", viewing, 1.5),
-            ("ring buffer, typed iteration", iterate, "copy of the record", copying, 1.5),
+            ("ring buffer, typed iteration", iterate, "struct over it", viewing, 1.5),
+            ("ring buffer, typed iteration", iterate, "struct from a copy", copying, 1.5),
         ]
         if importlib.util.find_spec("numpy") is None:
             yield Skipped(what="ring buffer, NumPy batches", reason="NumPy is not installed")
         else:
-            measured.append(("ring buffer, NumPy batches", read_arrays, "struct over the record", viewing, 15))
+            measured.append(("ring buffer, NumPy batches", read_arrays, "struct over it", viewing, 15))
         for what, read, reference, buffer, target in measured:
             ours, theirs = interleaved(
                 lambda read=read: seconds(read),  # type: ignore[misc]
@@ -286,8 +286,8 @@ def of_hash_map(libbpf: ctypes.CDLL, flows: Any, rounds: int) -> Iterator[Row]:
         return taken
 
     for reference, read in (
-        ("one bpf_map_lookup_elem() each through ctypes", by_known_keys),
-        ("one bpf_map_get_next_key() and one bpf_map_lookup_elem() each through ctypes", by_found_keys),
+        ("one ctypes lookup each", by_known_keys),
+        ("one ctypes get_next_key and lookup each", by_found_keys),
     ):
         ours, theirs = interleaved(
             lambda: seconds(by_batch),

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Set up what the targets of the Makefile need: system packages by the system's own package manager, then a virtual
-# environment. Usage: tools/setup.sh demo|test|lab VENV. Says what it is about to do before it does it.
+# environment. Usage: tools/setup.sh demo|test|bench|lab VENV. Says what it is about to do before it does it.
 set -eu
 
 purpose=$1
@@ -36,6 +36,13 @@ if [ "$purpose" = test ]; then
 	need xz has xz
 	need ip has ip
 fi
+if [ "$purpose" = bench ]; then
+	need compiler has cc
+	need bpftool has bpftool
+	need libbpf-tools test -e /usr/sbin/runqslower
+	need tar has tar
+	need xz has xz
+fi
 if [ "$purpose" = lab ]; then
 	need qemu has qemu-system-x86_64
 	need bpftool has bpftool
@@ -47,6 +54,7 @@ fi
 package() { # package MANAGER WHAT: the package that WHAT is in
 	case $1:$2 in
 	apt:libbpf-headers) echo libbpf-dev linux-libc-dev ;;
+	apt:compiler) echo gcc libc6-dev ;;
 	apt:libbpf) apt-cache pkgnames libbpf | grep -x 'libbpf[01]' | tail -n 1 ;;
 	apt:venv) echo python3 python3-venv ;;
 	apt:unshare) echo util-linux ;;
@@ -54,12 +62,14 @@ package() { # package MANAGER WHAT: the package that WHAT is in
 	apt:xz) echo xz-utils ;;
 	apt:ip) echo iproute2 ;;
 	dnf:libbpf-headers) echo libbpf-devel kernel-headers ;;
+	dnf:compiler) echo gcc ;;
 	dnf:venv) echo python3 python3-pip ;;
 	dnf:unshare) echo util-linux ;;
 	dnf:qemu) echo qemu-system-x86-core ;;
 	dnf:ip) echo iproute ;;
 	dnf:libbpf-tools | apk:libbpf-tools) ;; # the objects of Debian's package are a test's corpus; others have none
 	apk:libbpf-headers) echo libbpf-dev linux-headers ;;
+	apk:compiler) echo gcc musl-dev ;;
 	apk:venv) echo python3 py3-pip ;;
 	apk:unshare) echo util-linux-misc ;;
 	apk:qemu) echo qemu-system-x86_64 ;;
