@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import collections
 import contextlib
 import gzip
 import io
@@ -102,6 +103,18 @@ def test_more_than_the_limit(name: str, route: str, only: Callable[[str], None])
     only(route)
     with pytest.raises(KernelError, match="FILE: unpacks to more than 1 MiB"):
         unpack(data, limit=1 << 20)
+
+
+@pytest.mark.parametrize(("name", "route"), ROUTES)
+def test_a_bomb_is_told_by_its_ratio(name: str, route: str, only: Callable[[str], None]) -> None:
+    """Where nothing limits the whole, as in the middle of a package, whose other files are passed over."""
+    data = COMPRESS[name](bytes(64 << 20))
+    only(route)
+    fmt = compression.detect(data)
+    assert fmt is not None
+    chunks = compression.read_chunks(io.BytesIO(data), fmt, source="FILE")
+    with pytest.raises(KernelError, match="FILE: unpacks to more than 200 times its size"):
+        collections.deque(chunks, maxlen=0)
 
 
 def test_a_bomb_is_not_unpacked_to_its_end() -> None:

@@ -118,6 +118,21 @@ def test_broken_debs(content: bytes, message: str) -> None:
         of_deb(content)
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_header_of_gigabytes_is_not_read(kind: bytes) -> None:
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = kind, 4 << 30
+    promised = name.tobuf(tarfile.GNU_FORMAT) + bytes(1 << 20)
+    with pytest.raises(KernelError, match=r"data.tar is corrupt or cut off .a name or header of 4294967296 bytes"):
+        of_deb(kernel_images.deb(suffix="", pack=lambda _: promised))
+
+
+def test_a_name_of_gigabytes_is_not_read() -> None:
+    whole = kernel_images.rpm({"vmlinuz": IMAGE}, pack=lambda data: lzma.compress(data[:94] + b"f" * 8 + data[102:]))
+    with pytest.raises(KernelError, match="FILE: a file name of 4294967295 bytes in this RPM's payload"):
+        of_rpm(whole)
+
+
 def test_broken_rpms() -> None:
     whole = kernel_images.rpm({"vmlinuz": IMAGE}, bytes)
     cases = {

@@ -17,7 +17,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from hatch_bpf.errors import KernelError
 
@@ -25,6 +25,10 @@ CHUNK = 1 << 20
 """Bytes read at a time, and the most that one step puts out, so that a bomb is noticed while it is small."""
 MAX_DICTIONARY = 256 << 20
 """Memory a decompressor may ask for: above any real kernel's (128 MiB), far below what a forged header can demand."""
+MAX_RATIO = 200
+"""Most that data may unpack to, as a multiple of its size. Kernels, their BTF and their packages come to 4 to 10."""
+FREE_OF_RATIO = 16 << 20
+"""Plain bytes up to which the ratio does not matter."""
 LZ4_LEGACY_BLOCK = 8 << 20
 """Plain size of every block but the last in the legacy lz4 format, which is what the kernel's build writes."""
 
@@ -73,14 +77,32 @@ def decompress(file: BinaryIO, fmt: Format, *, limit: int, source: str) -> bytes
 
 def read_chunks(file: BinaryIO, fmt: Format, *, source: str) -> Iterator[bytes]:
     """The plain bytes, chunk by chunk. Every fault of the data is a `KernelError` that names `source`."""
+    packed, plain = _Counted(file), 0
     try:
-        yield from fmt.chunks(file)
+        for chunk in fmt.chunks(cast(BinaryIO, packed)):
+            plain += len(chunk)
+            if plain > max(FREE_OF_RATIO, MAX_RATIO * packed.count):
+                raise KernelError(f"unpacks to more than {MAX_RATIO} times its size, as no kernel does")
+            yield chunk
     except EOFError:
         raise KernelError(f"{source}: cut off in the middle of its {fmt.name} data; get the file anew") from None
     except KernelError as error:
         raise KernelError(f"{source}: {error}") from None
     except Exception as error:  # each decompressor has exception classes of its own, optional modules too
         raise KernelError(f"{source}: its {fmt.name} data is corrupt ({error}); get the file anew") from error
+
+
+class _Counted:
+    """A file that knows how much of it was read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.count += len(data)
+        return data
 
 
 class PlainStream(io.RawIOBase):

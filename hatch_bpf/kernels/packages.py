@@ -21,6 +21,8 @@ DEB_MAGIC = b"!<arch>\n"
 RPM_MAGIC = b"\xed\xab\xee\xdb"
 MAX_IMAGE = 512 << 20
 """Largest kernel image taken, in bytes, packed or not; a vmlinux without debug information has 40 to 80 MB."""
+MAX_NAME = 1 << 16
+"""Longest name of a file in a package taken, and largest header that only says more of the next, in bytes."""
 _AR_HEADER = 60
 _RPM_LEAD = 96
 _MAX_RPM_HEADER = 256 << 20
@@ -99,7 +101,7 @@ def _tar_files(file: BinaryIO, name: str, source: str) -> Iterator[tuple[tarfile
         # RawIOBase is what tarfile reads from; its annotation asks for more
         plain = compression.PlainStream(compression.read_chunks(file, fmt, source=source))  # type: ignore[assignment]
     try:
-        with tarfile.open(fileobj=plain, mode="r|", bufsize=compression.CHUNK) as tar:
+        with tarfile.open(fileobj=plain, mode="r|", bufsize=compression.CHUNK, tarinfo=_TarInfo) as tar:
             for member in tar:
                 yield member, partial(_content, tar, member, f"{source}: its {name}")
     except KernelError:
@@ -107,6 +109,22 @@ def _tar_files(file: BinaryIO, name: str, source: str) -> Iterator[tuple[tarfile
     # tarfile lets more than its own errors out of hostile headers
     except Exception as error:
         raise _corrupt_tar(f"{source}: its {name}", error) from error
+
+
+class _TarInfo(tarfile.TarInfo):
+    """A header that does not have tarfile read gigabytes of names and attributes into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _TarInfo:
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _MORE_OF_THE_NEXT and info.size > MAX_NAME:
+            raise tarfile.TarError(f"a name or header of {info.size} bytes")
+        return info
+
+
+_MORE_OF_THE_NEXT = (
+    tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
+)  # fmt: skip
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> bytes:
@@ -140,6 +158,8 @@ def image_of_rpm(file: BinaryIO, source: str) -> PackagedImage:
         if header[:6] not in (b"070701", b"070702"):
             raise KernelError(f"{source}: the payload of this RPM is not the cpio archive it should be")
         mode, size, name_size = (_hexadecimal(header[at : at + 8], source) for at in (14, 54, 94))
+        if name_size > MAX_NAME:
+            raise KernelError(f"{source}: a file name of {name_size} bytes in this RPM's payload; get the file anew")
         # header and name together, and the content, are padded to 4 bytes each
         name = stream.read(name_size + -(_CPIO_HEADER + name_size) % 4)[:name_size].rstrip(b"\0").decode("latin-1")
         if name == "TRAILER!!!":
