@@ -61,8 +61,9 @@ def _kernel() -> Btf:
     return Btf(seeds.a_kernel(), source="seed")
 
 
-def _fit(model: ObjectModel, kernel: Btf) -> None:
-    """What a build does with an object and a kernel."""
+def fit(kernel: Btf, model: ObjectModel | None = None) -> None:
+    """What a build does with a kernel and an object: the seed, unless told."""
+    model = model or _object()
     small = Btf(minimize([model], kernel), source="minimized")
     render_failures(check([model], [KernelTypes(KERNEL, kernel, small)]))
 
@@ -79,7 +80,7 @@ def read_btf(data: bytes) -> None:
         dump_c(btf)
     except REFUSALS:
         pass
-    _fit(_object(), btf)
+    fit(btf)
 
 
 def read_ext(data: bytes) -> None:
@@ -94,7 +95,7 @@ def read_program(data: bytes) -> None:
         generate({"x86_64": model}, options=SkeletonOptions(source="fuzzed.bpf.c", class_name="Fuzzed"))
     except REFUSALS:
         pass
-    _fit(model, _kernel())
+    fit(_kernel(), model)
 
 
 def read_archive(data: bytes) -> None:
