@@ -11,8 +11,8 @@ import ctypes
 import importlib
 import json
 import os
-import resource  # noqa: F401  # at once, as the next: this Python's own folder may be one that nobody can't read
-import socket  # noqa: F401
+import resource
+import socket  # noqa: F401  # at once: this Python's own folder may be one that nobody can't read
 import sys
 import tempfile
 import traceback
@@ -39,6 +39,7 @@ def library() -> str:
         return next(line.split()[-1] for line in file if "/libc.so" in line or "/libc-" in line)
 
 
+LOW_MEMORY_LIMIT = "xdp, RLIMIT_MEMLOCK of 4 KB"
 KINDS: dict[str, tuple[str, Callable[[Any, Any, str], Any]]] = {
     "socket": ("on_socket", lambda p, _maps, _cgroup: p.test_run(b"\1" * 64)),
     "xdp": ("on_xdp", lambda p, _maps, _cgroup: p.attach_xdp("lo", mode="skb")),
@@ -105,7 +106,7 @@ def in_child(kind: str, capabilities: list[str], cgroup: str) -> dict[str, Any]:
 def attempt(kind: str, capabilities: list[str], cgroup: str) -> dict[str, Any]:
     skeleton = importlib.import_module("demo.privileges_skel")
     error_class = importlib.import_module("demo._bpf.runtime").BpfError
-    name, attach = KINDS.get(kind, ("on_socket", None))
+    name, attach = KINDS["xdp"] if kind == LOW_MEMORY_LIMIT else KINDS.get(kind, ("on_socket", None))
     step = "open"
     try:
         bpf = skeleton.Privileges.open()  # it reads files, which nobody may not
@@ -114,6 +115,8 @@ def attempt(kind: str, capabilities: list[str], cgroup: str) -> dict[str, Any]:
         for map_name, kinds in MAPS.items():
             bpf.maps[map_name].autocreate = kind in kinds
         step = "load"
+        if kind == LOW_MEMORY_LIMIT:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096))
         if attach is not None:
             keep(capabilities)
         loaded = bpf.load()

@@ -18,7 +18,7 @@ import pytest
 
 from hatch_bpf.runtime import privileges
 from tests import needs, tracefs
-from tests.privileges_exercises import AFTERWARDS, KINDS
+from tests.privileges_exercises import AFTERWARDS, KINDS, LOW_MEMORY_LIMIT
 from tests.projects import REPOSITORY
 from tests.skeleton_package import BPF, make_package
 
@@ -49,6 +49,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, tuple[s
     needs.cgroup2()
     package = make_package(BPF / "privileges.bpf.c", tmp_path_factory.mktemp("privileges"))
     sets = {kind: tries(capabilities) for kind, capabilities in TABLE.items()}
+    sets[LOW_MEMORY_LIMIT] = [("CAP_BPF", "CAP_NET_ADMIN")]
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(package.root), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, EXERCISES, json.dumps(sets)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300, check=False)
@@ -81,14 +82,26 @@ def test_the_capabilities_of_the_table_are_enough_and_none_too_many(kind: str, t
     for name in capabilities:
         record = told[kind, without(capabilities, name)]
         assert record["step"] in ("load", "attach"), f"it works without {name}"
-        assert re.search(rf"lacks [\w ,]*{name}\b|give the process {name}\b", record["error"]), record["error"]
+        assert names_it(record["error"], name), record["error"]
+
+
+def names_it(message: str, name: str) -> bool:
+    """Whether an error says that a capability is missing."""
+    return bool(re.search(rf"lacks [\w ,]*{name}\b|give the process {name}\b", message))
+
+
+def test_a_low_memory_limit_is_no_limit_any_more(told: Any) -> None:
+    """Since Linux 5.11, and since libbpf knows of it; tests.kernels.privileges has kernels before."""
+    if privileges.memory_limit() is not None:
+        pytest.skip("this kernel counts BPF memory against RLIMIT_MEMLOCK")
+    assert told[LOW_MEMORY_LIMIT, ("CAP_BPF", "CAP_NET_ADMIN")]["step"] == "works"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in TABLE if kind not in NOT_A_SECTION])
 def test_the_runtime_knows_what_each_kind_needs(kind: str) -> None:
     section = f"{kind}connect4" if kind.endswith("/") else kind
     wanted = set(TABLE[kind]) - {"CAP_DAC_READ_SEARCH"}
-    if privileges.is_user_probe(section):  # which CAP_SYS_ADMIN alone may attach where these were enough before
-        assert wanted == {"CAP_SYS_ADMIN"}
+    if kind == "uprobe":  # which CAP_SYS_ADMIN alone may attach where these were enough before
+        assert wanted == {"CAP_SYS_ADMIN"} == {*privileges.for_perf_event(section)}
         wanted = {"CAP_BPF", "CAP_PERFMON"}
     assert set(privileges.needed(section)) == wanted

@@ -108,8 +108,8 @@ class Attachable:
         """The error for an attach that failed. `also` are capabilities that it takes besides the program's own."""
         what = f"{self._kind} {self.name} can't be attached to {target}"
         if code in (errno.EPERM, errno.EACCES):
-            if code == errno.EACCES and privileges.is_user_probe(self.section):
-                also = ("CAP_SYS_ADMIN",)
+            if code == errno.EACCES:
+                also = (*also, *privileges.for_perf_event(self.section))
             if code == errno.EPERM or privileges.lacking([self.section], also=also):
                 return permission_denied(what, errno=code, lines=lines, sections=[self.section], also=also)
         message = f"{what}: {reason(code)}"
@@ -117,7 +117,7 @@ class Attachable:
             message += "; use the attach_ method for its kind and say where to"
         if lines:
             message += "\n" + tail(lines, LOG_LINES)
-        if code == errno.EACCES and not any(os.access(path, os.R_OK | os.X_OK) for path in TRACEFS):
+        if code == errno.EACCES and any("perf event ID" in line for line in lines):
             message += (
                 "\n  tracefs, which names tracepoints, is root's alone: give the process CAP_DAC_READ_SEARCH, or its "
                 "group the right to read it: mount -o remount,mode=750,gid=GROUP /sys/kernel/tracing"

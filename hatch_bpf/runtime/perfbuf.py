@@ -11,6 +11,7 @@ import errno
 
 from .errors import MapError, permission_denied, reason
 from .libbpf import LOST_FN, SAMPLE_FN
+from .privileges import for_perf_event
 from .ringbuf import EventSource
 
 TYPE_CHECKING = False
@@ -54,7 +55,7 @@ class PerfBuffer(EventSource["E"]):
                 code = ctypes.get_errno()
                 if code in (errno.EPERM, errno.EACCES):
                     what = f"perf buffer {self.name} can't be opened"
-                    raise permission_denied(what, errno=code, also=("CAP_PERFMON",))
+                    raise permission_denied(what, errno=code, also=("CAP_PERFMON", *for_perf_event("perf_event")))
                 hint = "; pages must be a power of two" if code == errno.EINVAL else ""
                 raise MapError(f"perf buffer {self.name} can't be opened: {reason(code)}{hint}", errno=code)
             self._pointer = pointer

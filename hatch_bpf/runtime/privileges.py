@@ -22,6 +22,8 @@ _TRACING = (
     *("kprobe", "kretprobe", "ksyscall", "kretsyscall", "raw_tp", "raw_tracepoint", "tp", "tp_btf", "tracepoint"),
 )
 _USER_PROBES = ("uprobe", "uretprobe", "usdt")
+_PERF_EVENTS = ("kprobe", "kretprobe", "ksyscall", "kretsyscall", "perf_event", "tp", "tracepoint", *_USER_PROBES)
+"""Programs that hang on perf events."""
 _NETWORKING = (
     *("action", "classifier", "flow_dissector", "freplace", "lwt_in", "lwt_out", "lwt_seg6local", "lwt_xmit"),
     *("netfilter", "netkit", "sk_msg", "sk_skb", "sockops", "struct_ops", "tc", "tcx", "xdp"),
@@ -40,9 +42,21 @@ def needed(section: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def is_user_probe(section: str) -> bool:
-    """Whether a program probes user space: since Linux 6.13 that takes CAP_SYS_ADMIN to attach."""
-    return section.lstrip("?").split("/")[0].split(".")[0] in _USER_PROBES
+def for_perf_event(section: str) -> tuple[str, ...]:
+    """What else it takes where the kernel refuses the perf event that a program of this section hangs on."""
+    kind = section.lstrip("?").split("/")[0].split(".")[0]
+    if kind in _USER_PROBES or (kind in _PERF_EVENTS and _paranoid() > 2):
+        return ("CAP_SYS_ADMIN",)
+    return ()
+
+
+def _paranoid() -> int:
+    """kernel.perf_event_paranoid. Above 2, which only some distributions' kernels know, CAP_PERFMON is not enough."""
+    try:
+        with open("/proc/sys/kernel/perf_event_paranoid", "rb") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
 
 
 def lacking(sections: Iterable[str], *, also: Iterable[str] = ()) -> list[str]:
@@ -65,11 +79,14 @@ def why(sections: Iterable[str], *, also: Iterable[str] = ()) -> str:
     if not missing:
         return _forbidden()
     given = _of_this_kernel({"CAP_BPF", *also, *(name for section in sections for name in needed(section))})
-    return (
+    text = (
         f"this process lacks {_listed(missing)}: run it as root, or give it {_listed(given)} "
         f"(in a systemd unit AmbientCapabilities={' '.join(given)}, "
         f"for a container {' '.join(f'--cap-add {name[4:]}' for name in given)})"
     )
+    if "CAP_SYS_ADMIN" in missing and _paranoid() > 2:
+        text += f"; or set kernel.perf_event_paranoid, which is {_paranoid()}, to 2, where CAP_PERFMON is enough"
+    return text
 
 
 def narrows_verifier() -> str:
