@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import random
 import re
 import subprocess
@@ -553,3 +554,23 @@ def test_the_page_runs_its_own_script_and_nothing_in_names(tmp_path: Path) -> No
     dumped = dump(path)
     assert "<title>1 program fails on at least one kernel" in dumped
     assert 'id="filter" autocomplete' in dumped, "the page's own script should have shown the filters"
+
+
+@pytest.mark.skipif(not os.environ.get("HATCH_BPF_FULL"), reason="40,000 cells: only with HATCH_BPF_FULL=1")
+def test_two_thousand_kernels_and_twenty_programs_stay_usable_in_a_browser(tmp_path: Path) -> None:
+    """All of it unfolded, filtered down, cleared, and a cell clicked: 40,000 cells, and each step shows what it should."""
+    report = make_report(programs=20, kernels=2000)
+    said = browse(
+        render_html(report),
+        tmp_path,
+        SHOWN
+        + """
+        const said = [seen()];
+        document.getElementById("fold").click(); said.push(seen());
+        await set("program", "prog17"); said.push(seen()); await set("program", "");
+        await set("kernel", "debian/12 x86 6.1.0-4"); said.push(seen()); await set("kernel", ""); said.push(seen());
+        const cell = matrix.querySelector("tbody tr:not(.g) td.f a"); cell.click();
+        said.push(document.getElementById("why").open);
+        return said.join(" ");""",
+    )
+    assert said == "0x20 2000x20 2000x1 21x20 2000x20 true"
