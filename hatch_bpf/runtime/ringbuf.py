@@ -103,8 +103,12 @@ class EventSource(Map, OneParameter["E"]):
 
     def __iter__(self) -> Iterator[E]:
         """Events as they come, forever. Leaving the loop loses none: the next one goes on where it left off."""
+        return chain.from_iterable(self._runs())
+
+    def _runs(self) -> Iterator[Iterator[E]]:
+        """What is pending, again and again; waiting for it where there is nothing."""
         while True:
-            yield from self._pending
+            yield self._pending
             if not self._read():
                 self._wait(None)
 
