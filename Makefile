@@ -2,7 +2,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: help demo test test-kernels bench clean
+.PHONY: help demo test test-kernels bench soak clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,6 +28,10 @@ test-kernels:  ## boot real kernels under qemu, and hold programs, the example a
 bench:  ## measure what hatch-bpf costs, against what does the same without it, and print the table
 	@tools/setup.sh bench $(VENV)
 	$(PYTHON) -m benchmarks $(BENCH)
+
+soak:  ## run the example for ten minutes under load, as root: is all told of, and does its memory stay as it is?
+	@tools/setup.sh test $(VENV)
+	$(PYTHON) -m tests.soak
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) build dist

@@ -20,7 +20,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.sources import HOST_BTF
 from hatch_bpf.runtime.embedded import Embedded
-from tests import needs
+from tests import needs, soak
 from tests.projects import KERNELS, REPOSITORY, build_wheel, wheel_files
 from tests.test_readme import code_block
 
@@ -145,6 +145,11 @@ def test_nothing_stays_attached(installed: Path, cgroup: Path) -> None:
     events(run(installed, "--cgroup", cgroup, "--count", 1))
     shown = subprocess.run([bpftool_path, "cgroup", "show", cgroup], capture_output=True, text=True, check=True)
     assert "sock_ops" not in shown.stdout
+
+
+def test_under_load_all_is_told_or_counted_as_lost(installed: Path) -> None:
+    figures = soak.run(installed / "tcprtt", seconds=20)
+    assert figures.faults() == [], figures
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:

@@ -39,10 +39,12 @@ def run(cgroup: str, min_rtt_us: int, count: int | None, btf: str | None) -> Non
         skel.programs.bpf_sockops_cb.attach_cgroup(cgroup)
         print(f"Types: {skel.btf}", file=sys.stderr)
         print(f"{'Src addr':<22} {'Port':<6} -> {'Dest addr':<22} {'Port':<6} RTT (ms)", flush=True)
-        for event in islice(skel.maps.rtt_events, count):
-            print(line(event), flush=True)
-        if skel.bss.lost_events:
-            print(f"{skel.bss.lost_events} events were lost: the ring buffer was full", file=sys.stderr)
+        try:
+            for event in islice(skel.maps.rtt_events, count):
+                print(line(event), flush=True)
+        finally:
+            if skel.bss.lost_events:
+                print(f"{skel.bss.lost_events} events were lost: the ring buffer was full", file=sys.stderr)
 
 
 def line(event: rtt_event) -> str:
