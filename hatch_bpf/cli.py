@@ -12,13 +12,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatch_bpf import __version__, cli_cache, cli_kernels
 from hatch_bpf.cli_common import load_project, named_archive, say
 from hatch_bpf.cli_terminal import Meter, colours, console, meter
 from hatch_bpf.errors import HatchBpfError, ObjectError
+from hatch_bpf.files import disk_errors
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.bpf_object import ObjectModel
@@ -33,6 +35,9 @@ EXAMPLES = """examples:
   hatch-bpf kernels lock                                  accept no other BTF than today's from now on
   hatch-bpf min-core-btf host minimized.btf prog.bpf.o    what `bpftool gen min_core_btf` makes
   hatch-bpf vmlinux-h host --prune prog.bpf.c -o vmlinux.h
+
+exit status:
+  0 success; 1 failure; 2 a command line that cannot be used, and with check input that cannot be read; 130 interrupted
 """
 
 
@@ -44,13 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return command(options)
+        with disk_errors():
+            return command(options)
     except HatchBpfError as error:
         print(f"hatch-bpf: {error}", file=sys.stderr)
         return int(options.error_status)
     except KeyboardInterrupt:
         print("hatch-bpf: interrupted", file=sys.stderr)
         return 130
+
+
+def _examples(*lines: str, status: str = "") -> dict[str, Any]:
+    """What an argument parser shows below its options."""
+    text = "examples:\n" + "".join(f"  hatch-bpf {line}\n" for line in lines)
+    text += f"\nexit status: {status}\n" * bool(status)
+    return {"epilog": text, "formatter_class": argparse.RawDescriptionHelpFormatter}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     command = commands.add_parser(
-        "build", help="compile a project's programs and write skeletons, objects and BTFs beside their sources"
+        "build",
+        help="compile a project's programs and write skeletons, objects and BTFs beside their sources",
+        **_examples(
+            "build                          what is written is what the wheel would carry, to commit or to run from",
+            "build ../my-tool               of the project in another folder",
+        ),
     )
     command.add_argument("project", nargs="?", type=Path, default=Path(), help="folder of pyproject.toml (default: .)")
     command.set_defaults(command=_build)
@@ -77,7 +95,13 @@ def _parser() -> argparse.ArgumentParser:
         help="tell for every program and kernel whether it loads there, and why not",
         description="Tell whether BPF programs will load on kernels, from the kernels' BTF alone. "
         "Without OBJECT, the project in the current folder is compiled and checked on its own kernel matrix.",
-        epilog="exit status: 0 when every program loads, 1 when some fail, 2 when something cannot be read or written",
+        **_examples(
+            "check                          this project, on its kernel matrix",
+            "check --match 'debian/12/*/*'  this project, on other kernels of its archive",
+            "check prog.bpf.o --kernels ARCHIVE --json",
+            "check --html report.html       and a page to look at",
+            status="0 when every program loads, 1 when some fail, 2 when something cannot be read or written",
+        ),
     )
     command.add_argument("objects", metavar="OBJECT", type=Path, nargs="*", help="BPF object")
     command.add_argument("--kernels", metavar="ARCHIVE", help="BTF archive, a folder or URL (default: BTFHUB_ARCHIVE)")
@@ -92,12 +116,19 @@ def _parser() -> argparse.ArgumentParser:
         "compile-commands",
         help="write compile_commands.json, from which editors learn how programs are compiled",
         description="Write how clang compiles a project's programs, for clangd and other tools.",
+        **_examples("compile-commands"),
     )
     command.add_argument("project", nargs="?", type=Path, default=Path(), help="folder of pyproject.toml (default: .)")
     command.set_defaults(command=_compile_commands)
 
     command = commands.add_parser(
-        "completion", help="print a script that completes this command's words, for a shell to read"
+        "completion",
+        help="print a script that completes this command's words, for a shell to read",
+        **_examples(
+            "completion bash > ~/.local/share/bash-completion/completions/hatch-bpf",
+            "completion zsh >> ~/.zshrc",
+            "completion fish > ~/.config/fish/completions/hatch-bpf.fish",
+        ),
     )
     command.add_argument("shell", choices=("bash", "zsh", "fish"))
     command.set_defaults(command=_completion)
@@ -106,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "init",
         help="make a new package with a BPF program in it",
         description="Make a new package that builds, runs and passes its own test, to start from.",
+        **_examples("init my-tool", "init my-tool tools/my-tool --backend setuptools"),
     )
     command.add_argument("name", metavar="NAME", help="name of the project")
     command.add_argument("folder", metavar="FOLDER", nargs="?", type=Path, help="where to make it (default: NAME)")
@@ -115,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "inspect",
         help="show an object's programs, maps, globals, helpers, and CO-RE relocations with their source lines",
+        **_examples("inspect src/my_tool/_bpf/x86_64/prog.bpf.o", "inspect prog.bpf.o --json"),
     )
     command.add_argument("object", metavar="OBJECT", type=Path, help="BPF object")
     command.add_argument("--json", action="store_true", help="print JSON")
@@ -127,6 +160,10 @@ def _parser() -> argparse.ArgumentParser:
         help="minimize a kernel's BTF for BPF objects",
         description="Write the part of a kernel's BTF that the CO-RE relocations of BPF objects need. "
         "The arguments are in the order of `bpftool gen min_core_btf`.",
+        **_examples(
+            "min-core-btf host minimized.btf prog.bpf.o",
+            "min-core-btf kernels/debian/12/x86_64/6.1.0-50-amd64.btf.tar.xz minimized.btf a.bpf.o b.bpf.o",
+        ),
     )
     command.add_argument("kernel", metavar="KERNEL", help="raw BTF, vmlinux, vmlinuz, .btf.tar.xz, or host")
     command.add_argument("out", metavar="OUT", type=Path, help="file to write")
@@ -137,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         "skeleton",
         help="generate a skeleton, with the runtime it needs, for an object that is built already",
         description="Write NAME_skel.py and a folder _bpf with the object and the runtime, ready to be imported.",
+        **_examples("skeleton prog.bpf.o --out src/my_tool --event events=event"),
     )
     command.add_argument("object", metavar="OBJECT", type=Path, help="BPF object")
     command.add_argument("--out", metavar="FOLDER", type=Path, default=Path(), help="package to write to (default: .)")
@@ -151,6 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         "vmlinux-h",
         help="write a kernel's types as a C header",
         description="Write vmlinux.h, a kernel's types as a C header, to standard output or a file.",
+        **_examples("vmlinux-h host -o vmlinux.h", "vmlinux-h linux-image-6.1.deb --prune prog.bpf.c -o vmlinux.h"),
     )
     command.add_argument(
         "source", metavar="SOURCE", help="raw BTF, vmlinux, vmlinuz, kernel package, kernel of BTFHUB_ARCHIVE, or host"
@@ -220,8 +259,9 @@ def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
     packages = [compile_package(package, project, os.environ).objects for package in project.packages]
     alternatives.check([model for objects in packages for models in objects.values() for model in models], either)
     kernels: list[KernelReport] = []
+    watch = partial(shown.step, "checking")
     for objects in packages:
-        fitted = fit(objects, matrix, minimizer=config.minimizer, notify=_quiet, alternatives=either)
+        fitted = fit(objects, matrix, minimizer=config.minimizer, watch=watch, alternatives=either)
         kernels += fitted.report.kernels
     return Report(tuple(kernels))
 
@@ -237,7 +277,9 @@ def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
     for warning in matrix.warnings:
         say(f"warning: {warning}")
     matrix.download(_quiet, shown.downloads)
-    return fit(dict.fromkeys(ARCHES, objects), matrix, minimizer="builtin", notify=_quiet).report
+    return fit(
+        dict.fromkeys(ARCHES, objects), matrix, minimizer="builtin", watch=partial(shown.step, "checking")
+    ).report
 
 
 def _quiet(_text: str) -> None:

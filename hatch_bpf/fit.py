@@ -1,7 +1,8 @@
 """Objects x kernel matrix -> for each kernel a minimized BTF and a verdict for every program.
 
-Input: a package's objects by architecture, and the kernels. Output: a `Fitted`. Each kernel's BTF is read once, and
-only one is held at a time.
+Input: a package's objects by architecture, and the kernels. Output: a `Fitted`. A kernel that was met before is not
+read again: its excerpt answers, once for all kernels that share it. The others' BTF is read by several processes, each
+of which holds one at a time.
 """
 
 from __future__ import annotations
@@ -13,17 +14,24 @@ from pathlib import Path
 from hatch_bpf import bpftool, min_core_btf
 from hatch_bpf.alternatives import NONE, Alternatives
 from hatch_bpf.bpf_object import ObjectModel
+from hatch_bpf.btf.excerpt import Excerpt, NotInExcerptError, RecordedBtf
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.cache import Store
 from hatch_bpf.config import Config, Minimizer
+from hatch_bpf.core_relo import Matcher
+from hatch_bpf.kernel_version import version_bounds
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.lock import read_lock, resolve_locked
-from hatch_bpf.kernels.matrix import Host, Matrix, resolve
-from hatch_bpf.portability import Checker, KernelTypes
-from hatch_bpf.verdicts import Report
+from hatch_bpf.kernels.matrix import Host, KernelSource, Matrix, resolve
+from hatch_bpf.known_kernels import KnownKernels
+from hatch_bpf.portability import Checker
+from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Report
+from hatch_bpf.workers import run_all
 
-MINIMIZERS = {"builtin": min_core_btf.minimize, "bpftool": bpftool.minimize}
 Notify = Callable[[str], None]
 """Told of progress and warnings, a line each."""
+Watch = Callable[[int, int, Kernel], None]
+"""Told after each kernel, or several: how many are done, of how many, and the last one."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +77,107 @@ def fit(
     matrix: Matrix,
     *,
     minimizer: Minimizer,
-    notify: Notify,
+    watch: Watch,
     alternatives: Alternatives = NONE,
+    store: Store | None = None,
 ) -> Fitted:
     """Minimize every kernel's BTF for the objects of its architecture together, and check every program on it."""
-    minimize = MINIMIZERS[minimizer]
-    checkers = {arch: Checker(of_arch, alternatives) for arch, of_arch in objects.items()}
-    minimized: dict[Kernel, bytes] = {}
-    reports = []
-    for number, source in enumerate(matrix.sources, 1):
-        kernel = source.kernel
-        whole = Btf(source.read(), source=source.origin)
-        made = minimized[kernel] = minimize(objects[kernel.arch], whole)
+    store = store or Store()
+    fitter = _Fitter(objects, alternatives, minimizer, KnownKernels(store))
+    found: dict[Kernel, _Outcome] = {}
+    distinct: dict[_Outcome, _Outcome] = {}
+
+    def note(sources: Sequence[KernelSource], outcome: _Outcome) -> None:
+        for source in sources:
+            # thousands of kernels come to a few outcomes
+            found[source.kernel] = distinct.setdefault(outcome, outcome)
+        watch(len(found), len(matrix.sources), sources[-1].kernel)
+
+    known, new = fitter.group(matrix.sources)
+    for (_, sources), outcome in zip(known, run_all(fitter.recall, known), strict=True):
+        if outcome is None:
+            new += sources
+        else:
+            note(sources, outcome)
+    for source, outcome in zip(new, run_all(fitter.read, new), strict=True):
+        note([source], outcome)
+    if new:
+        store.prune()
+    in_order = sorted(found)
+    reports = tuple(KernelReport(kernel, found[kernel].programs) for kernel in in_order)
+    return Fitted({kernel: found[kernel].minimized for kernel in in_order}, Report(reports))
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What one kernel comes to."""
+
+    minimized: bytes
+    programs: tuple[ProgramVerdict, ...]
+
+
+_Group = tuple[str, list[KernelSource]]
+"""An excerpt by name, and the kernels it stands for."""
+
+
+class _Fitter:
+    """Looks at one kernel after another; what it works out of the objects serves for all."""
+
+    def __init__(
+        self,
+        objects: Mapping[str, Sequence[ObjectModel]],
+        alternatives: Alternatives,
+        minimizer: Minimizer,
+        known: KnownKernels,
+    ) -> None:
+        self._objects = objects
+        self._checkers = {arch: Checker(of_arch, alternatives) for arch, of_arch in objects.items()}
+        self._minimizer = minimizer
+        self._known = known
+        externs = {e.name for of_arch in objects.values() for model in of_arch for e in model.kconfig}
+        self._reads_version = "LINUX_KERNEL_VERSION" in externs
+
+    def group(self, sources: Sequence[KernelSource]) -> tuple[list[_Group], list[KernelSource]]:
+        """Kernels that come to the same, since they have one excerpt; and those of which none is known."""
+        groups: dict[tuple[object, ...], _Group] = {}
+        new = []
+        for source in sources:
+            # bpftool reads whole BTF itself
+            excerpt = self._known.recall(source) if self._minimizer == "builtin" else None
+            if excerpt is None:
+                new.append(source)
+            else:
+                version = version_bounds(source.kernel) if self._reads_version else None
+                group = groups.setdefault((excerpt, source.kernel.arch, version), (excerpt, []))
+                group[1].append(source)
+        return list(groups.values()), new
+
+    def recall(self, group: _Group) -> _Outcome | None:
+        """What a group of kernels comes to; None if that takes more than their excerpt knows."""
+        name, (source, *_) = group
+        packed = self._known.excerpt(name)
+        if packed is None:
+            return None
+        try:
+            return self._look(source.kernel, Excerpt(packed, source=source.origin))
+        except NotInExcerptError:
+            return None
+
+    def read(self, source: KernelSource) -> _Outcome:
+        """What a kernel comes to whose BTF has to be read."""
+        whole = RecordedBtf(source.read(), source=source.origin)
+        if self._minimizer == "bpftool":
+            made = bpftool.minimize(self._objects[source.kernel.arch], whole)
+            return self._check(source.kernel, Matcher(whole), made)
+        outcome = self._look(source.kernel, whole)
+        self._known.keep(source, whole)
+        return outcome
+
+    def _look(self, kernel: Kernel, btf: Btf) -> _Outcome:
+        matcher = Matcher(btf)
+        made = min_core_btf.extract(btf, min_core_btf.collect(self._objects[kernel.arch], matcher))
+        return self._check(kernel, matcher, made)
+
+    def _check(self, kernel: Kernel, matcher: Matcher, made: bytes) -> _Outcome:
         small = Btf(made, source=f"minimized BTF of {kernel}")
-        reports.append(checkers[kernel.arch].check(KernelTypes(kernel, whole, small)))
-        sizes = f"{len(whole.data):,} -> {len(made):,} bytes of BTF"
-        notify(f"{kernel}: {sizes} ({number} of {len(matrix.sources)})")
-    return Fitted(minimized, Report(tuple(reports)))
+        return _Outcome(made, self._checkers[kernel.arch].verdicts(kernel, matcher, Matcher(small)))

@@ -21,6 +21,7 @@ from hatch_bpf.errors import PortabilityError
 from hatch_bpf.fit import Notify, find_kernels, fit
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.layout import Artifact, lay_out
+from hatch_bpf.progress import PacedLines
 from hatch_bpf.project import Package, Project
 from hatch_bpf.report import render_failures, render_summary
 from hatch_bpf.verdicts import Report
@@ -61,7 +62,8 @@ def build(
     alternatives.check(programs, either)
     for package, compiled, earlier in compiled_packages:
         matrix = find_kernels(config, notify, lock=project.lock, only_host=earlier is not None)
-        fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, notify=notify, alternatives=either)
+        watch = PacedLines(notify, "kernels")
+        fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, watch=watch, alternatives=either)
         minimized = {**(earlier.minimized if earlier else {}), **fitted.minimized}
         built.append((package, compiled, minimized))
         reports.append(fitted.report)

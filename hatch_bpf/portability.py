@@ -66,13 +66,13 @@ class Checker:
         self._objects = [_ObjectChecker(obj, alternatives) for obj in objects]
 
     def check(self, kernel: KernelTypes) -> KernelReport:
-        features = KernelFeatures(kernel.btf)
-        matcher = Matcher(kernel.btf)
         minimized = None if kernel.minimized is None else Matcher(kernel.minimized)
-        verdicts: list[ProgramVerdict] = []
-        for obj in self._objects:
-            verdicts += obj.check(kernel.kernel, features, matcher, minimized)
-        return KernelReport(kernel.kernel, tuple(verdicts))
+        return KernelReport(kernel.kernel, self.verdicts(kernel.kernel, Matcher(kernel.btf), minimized))
+
+    def verdicts(self, kernel: Kernel, matcher: Matcher, minimized: Matcher | None) -> tuple[ProgramVerdict, ...]:
+        """The same, for one that has matched the objects to the kernel before."""
+        features = KernelFeatures(matcher.target)
+        return tuple(verdict for obj in self._objects for verdict in obj.check(kernel, features, matcher, minimized))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from hatch_bpf import uapi_names
 from hatch_bpf.bpf_object import Function, MapDef, ObjectModel
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind, LineInfo
-from hatch_bpf.core_relo import ENUMVAL_KINDS, Resolution, Spec, parse_spec
+from hatch_bpf.core_relo import ENUMVAL_KINDS, AmbiguityError, Resolution, Spec, parse_spec
 from hatch_bpf.errors import BtfError, RelocationError
 from hatch_bpf.kernel_features import KernelFeatures
 from hatch_bpf.reachability import Exposure
@@ -80,8 +80,16 @@ def size_differs(resolution: Resolution, source: str) -> Reason:
 
 
 def refused_relocation(error: RelocationError, source: str) -> Reason:
+    if isinstance(error, AmbiguityError):
+        one, other = error.targets
+        places = f"at bits {one.bit_offset} and {other.bit_offset}"
+        differ = places if one.bit_offset != other.bit_offset else "with different values"
+        what = f"this kernel has more than one {one.access}, {differ}"
+    else:
+        # without the places and ids that are another on each kernel
+        what = str(error.__cause__ or error)
     remedy = "declare what the program reads of the type as the kernel has it"
-    return Reason(Kind.CO_RE_REFUSED, Weight.FAILS, f"libbpf refuses the object: {error}", remedy, source)
+    return Reason(Kind.CO_RE_REFUSED, Weight.FAILS, f"libbpf refuses the object: {what}", remedy, source)
 
 
 def minimized_differs(resolution: Resolution, source: str) -> Reason:

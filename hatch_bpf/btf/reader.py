@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from operator import itemgetter
 from typing import Literal
 
@@ -29,11 +29,11 @@ KIND_MASK = 0x7F
 VLEN_MASK = 0xFFFFFF
 """Linux 7.1 widened kind from 5 to 7 bits and vlen from 16 to 24; until then the bits had to be 0."""
 
-_FIXED_WORDS = 3
+FIXED_WORDS = 3
 """32-bit words that every type starts with: name_off, info, size or type."""
-_EXTRA_WORDS = {t.Kind.INT: 1, t.Kind.ARRAY: 3, t.Kind.VAR: 1, t.Kind.DECL_TAG: 1}
+EXTRA_WORDS = {t.Kind.INT: 1, t.Kind.ARRAY: 3, t.Kind.VAR: 1, t.Kind.DECL_TAG: 1}
 """Words behind the fixed part, by kind."""
-_WORDS_PER_ENTRY = {
+WORDS_PER_ENTRY = {
     t.Kind.STRUCT: 3, t.Kind.UNION: 3, t.Kind.ENUM: 2, t.Kind.FUNC_PROTO: 2, t.Kind.DATASEC: 3, t.Kind.ENUM64: 3,
 }  # fmt: skip
 """Words behind the fixed part for each of the vlen entries, by kind."""
@@ -149,12 +149,7 @@ class Btf:
     def find(self, name: str, *kinds: t.Kind) -> list[int]:
         """Ids of the types with exactly this name, of the given kinds (of any kind, if none is given), rising."""
         found = self.base.find(name, *kinds) if self.base else []
-        self._searches += 1
-        if self._searches > MAX_SEARCHES:
-            own = self._look_up(name)
-        else:
-            own = sorted(type_id for offset in self._offsets(name) for type_id in self._named(offset))
-        return found + [type_id for type_id in own if not kinds or self.kind(type_id) in kinds]
+        return found + [type_id for type_id in self._find(name) if not kinds or self.kind(type_id) in kinds]
 
     def flavors(self, name: str) -> list[str]:
         """Strings that begin with `name___`: names that CO-RE may take for flavors of `name`. Few kernels have any."""
@@ -170,6 +165,14 @@ class Btf:
         if start < 0 or end < 0:
             raise BtfError(f"{self.source}: string offset {offset} is beyond the string section")
         return self.strings[start:end].decode("utf-8", "surrogateescape")
+
+    def record(self, type_id: int) -> tuple[t.Kind, array[int]]:
+        """A type of this blob's own as it is on disk: its kind, and a copy of its 32-bit words."""
+        start = self._start(type_id)
+        info = self._words[start + 1]
+        kind = _KINDS[info >> 24 & KIND_MASK]
+        extra = EXTRA_WORDS.get(kind) or WORDS_PER_ENTRY.get(kind, 0) * (info & VLEN_MASK)
+        return kind, self._words[start : start + FIXED_WORDS + extra]
 
     def tables(self) -> tuple[array[int], array[int]]:
         """A copy of the type section's words, the base's first, and where in them each type begins, void left out.
@@ -224,13 +227,21 @@ class Btf:
         """4 or 8, guessed from the size of `long` as libbpf's determine_ptr_size() does; 8 when it isn't there."""
         if self.base is not None:
             return self.base.pointer_size
-        words = self._words
-        for start in self._starts:  # it is among the first few
-            name, info, size = words[start : start + _FIXED_WORDS]
-            is_int = info >> 24 & KIND_MASK == t.Kind.INT
-            if is_int and size in (4, 8) and self.string(name) in _LONG_NAMES:
-                return size
-        return 8
+        return self._words[self._start(self.long_id) + 2] if self.long_id else 8
+
+    @cached_property
+    def long_id(self) -> int:
+        """The first type that is a `long` of 4 or 8 bytes; 0 when there is none."""
+        early = range(self._first_id, min(len(self), self._first_id + 64))
+        found = next(filter(self._is_long, early), 0)
+        if not found and len(self) > early.stop:  # from Linux 7.0 on types are sorted by name
+            found = min(filter(self._is_long, chain.from_iterable(map(self._find, _LONG_NAMES))), default=0)
+        return found
+
+    def _is_long(self, type_id: int) -> bool:
+        start = self._start(type_id)
+        _, info, size = self._words[start : start + FIXED_WORDS]
+        return info >> 24 & KIND_MASK == t.Kind.INT and size in (4, 8) and self.name(type_id) in _LONG_NAMES
 
     @cached_property
     def _name_offsets(self) -> tuple[int, ...]:
@@ -285,8 +296,15 @@ class Btf:
                 yield self._first_id + at // 4 - 1
             at = self._name_offset_bytes.find(needle, at + 1)
 
-    def _look_up(self, name: str) -> list[int]:
+    def _find(self, name: str) -> list[int]:
         """Ids of this blob's own types of a name, rising."""
+        self._searches += 1
+        if self._searches > MAX_SEARCHES:
+            return self._look_up(name)
+        return sorted(type_id for offset in self._offsets(name) for type_id in self._named(offset))
+
+    def _look_up(self, name: str) -> list[int]:
+        """The same, from the index of all names."""
         wanted = name.encode("utf-8", "surrogateescape")
         ids, (first, last) = [], self._named_first_and_last
         at = first.get(wanted) if wanted else None
@@ -299,7 +317,9 @@ class Btf:
     def _type_names(self) -> list[bytes | None]:
         """The name of each of this blob's own types."""
         if self._has_tails:
-            return [self.name(self._first_id + at).encode("utf-8", "surrogateescape") for at in range(len(self._starts))]
+            return [
+                self.name(self._first_id + at).encode("utf-8", "surrogateescape") for at in range(len(self._starts))
+            ]
         strings = self.strings.split(b"\0")
         string_at = dict(zip(accumulate(map((1).__add__, map(len, strings)), initial=0), strings, strict=False))
         return list(map(string_at.get, self._name_offsets[1:]))
@@ -321,7 +341,7 @@ class Btf:
         words, start = self._words, self._start(type_id)
         info, size = words[start + 1], words[start + 2]
         kind, vlen, flag = _KINDS[info >> 24 & KIND_MASK], info & VLEN_MASK, bool(info >> 31)
-        name, at = self.string(words[start]), start + _FIXED_WORDS
+        name, at = self.string(words[start]), start + FIXED_WORDS
         match kind:
             case t.Kind.INT:
                 encoding = words[at]
@@ -422,7 +442,7 @@ class _Lengths(dict[int, int]):
         kind = t.Kind(info >> 24 & KIND_MASK)
         if kind is t.Kind.VOID:
             raise ValueError(info)
-        length = _FIXED_WORDS + _EXTRA_WORDS.get(kind, 0) + _WORDS_PER_ENTRY.get(kind, 0) * (info & VLEN_MASK)
+        length = FIXED_WORDS + EXTRA_WORDS.get(kind, 0) + WORDS_PER_ENTRY.get(kind, 0) * (info & VLEN_MASK)
         self[info] = length
         return length
 

@@ -1,0 +1,153 @@
+"""A kernel's BTF that notes which names it is asked for, and the excerpt of it that can answer the same again.
+
+Input: raw BTF; for an excerpt, what `pack()` made of one. Output: `Btf`s. Resolving, minimizing and checking only ever
+get into a kernel's BTF by a name. So an excerpt with all types of the names that were asked for, and with what these
+are made of, answers for the whole BTF; for any other name it raises `NotInExcerptError`, and the whole BTF is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from array import array
+from collections.abc import Iterable
+
+from hatch_bpf.btf import types as t
+from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, MAGIC, MIN_HEADER, VERSION, VLEN_MASK, Btf
+from hatch_bpf.btf.reader import WORDS_PER_ENTRY as ENTRY
+
+
+class NotInExcerptError(Exception):
+    """Only the whole BTF can tell; never leaves the build."""
+
+
+class RecordedBtf(Btf):
+    """A whole BTF; `asked` are the names that were looked for, each with what was found."""
+
+    def __init__(self, data: bytes, *, source: str) -> None:
+        super().__init__(data, source=source)
+        self.asked: dict[str, list[int]] = {}
+
+    def find(self, name: str, *kinds: t.Kind) -> list[int]:
+        if name not in self.asked:
+            self.asked[name] = super().find(name)
+        return [type_id for type_id in self.asked[name] if not kinds or self.kind(type_id) in kinds]
+
+    def flavors(self, name: str) -> list[str]:
+        self.find(name)
+        return super().flavors(name)
+
+    def pack(self, also: Iterable[str] = ()) -> bytes:
+        """The excerpt that knows every name asked for, and some more."""
+        for name in also:
+            self.find(name)
+        seeds = {type_id for ids in self.asked.values() for type_id in ids}
+        # by this one pointers get their size
+        seeds.add(self.long_id)
+        return json.dumps(sorted(self.asked)).encode() + b"\n" + _cut(self, seeds)
+
+
+class Excerpt(Btf):
+    """As the whole BTF, for the names it knows. Ids count anew, in the same order."""
+
+    def __init__(self, packed: bytes, *, source: str) -> None:
+        """Unpack what `RecordedBtf.pack()` made; that it was not damaged must be sure."""
+        head, _, data = packed.partition(b"\n")
+        self.names = frozenset(json.loads(head))
+        super().__init__(data, source=source)
+
+    def find(self, name: str, *kinds: t.Kind) -> list[int]:
+        self._check(name)
+        return super().find(name, *kinds)
+
+    def flavors(self, name: str) -> list[str]:
+        self._check(name)
+        return super().flavors(name)
+
+    def _check(self, name: str) -> None:
+        if name not in self.names:
+            raise NotInExcerptError(name)
+
+
+_REFERENCES = {
+    t.Kind.ARRAY: (0, 1),
+    t.Kind.FUNC_PROTO: (1,),
+    t.Kind.STRUCT: (1,),
+    t.Kind.UNION: (1,),
+}
+"""Behind the fixed part: which words of it, or of each entry, are type ids."""
+_NAMED_ENTRIES = frozenset({t.Kind.STRUCT, t.Kind.UNION, t.Kind.ENUM, t.Kind.ENUM64, t.Kind.FUNC_PROTO})
+_REFERRING = frozenset({
+    t.Kind.PTR, t.Kind.TYPEDEF, t.Kind.VOLATILE, t.Kind.CONST, t.Kind.RESTRICT, t.Kind.TYPE_TAG, t.Kind.VAR,
+    t.Kind.FUNC, t.Kind.FUNC_PROTO,
+})  # fmt: skip
+"""Kinds whose third word is the id of a type they are made of. DECL_TAG's is of what it is about."""
+_COMPOSITES = (t.Kind.STRUCT, t.Kind.UNION)
+
+
+def _cut(kernel: Btf, seeds: set[int]) -> bytes:
+    """Raw BTF of types and all that they are made of; of structs and unions behind pointers without the members."""
+    whole, bare = _reach(kernel, seeds)
+    kept = sorted(whole | bare)
+    ids = dict(zip(kept, range(1, len(kept) + 1), strict=True))
+    ids[0] = 0
+    out = array("I")
+    strings, offsets = bytearray(1), {0: 0}
+
+    def moved(offset: int) -> int:
+        if offset not in offsets:
+            offsets[offset] = len(strings)
+            strings.extend(kernel.string(offset).encode("utf-8", "surrogateescape") + b"\0")
+        return offsets[offset]
+
+    for type_id in kept:
+        kind, record = kernel.record(type_id)
+        record[0] = moved(record[0])
+        if kind in _REFERRING or kind is t.Kind.DECL_TAG:
+            record[2] = ids.get(record[2], 0)
+        if type_id not in whole or kind is t.Kind.DATASEC:
+            record[1] &= ~VLEN_MASK
+            del record[FIXED_WORDS:]
+        width = ENTRY.get(kind) or EXTRA_WORDS.get(kind, 1)
+        for at in range(FIXED_WORDS, len(record), width):
+            if kind in _NAMED_ENTRIES:
+                record[at] = moved(record[at])
+            for word in _REFERENCES.get(kind, ()):
+                record[at + word] = ids.get(record[at + word], 0)
+        out.extend(record)
+    if kernel.endian != sys.byteorder:
+        out.byteswap()
+    size = 4 * len(out)
+    order = "<" if kernel.endian == "little" else ">"
+    header = struct.pack(order + "HBBIIIII", MAGIC, VERSION, 0, MIN_HEADER, 0, size, size, len(strings))
+    return header + out.tobytes() + strings
+
+
+def _reach(kernel: Btf, seeds: set[int]) -> tuple[set[int], set[int]]:
+    """The types that are needed whole, and those of which the name will do.
+
+    These are all that a relocation can come to from the seeds: matching looks behind pointers for no more than names,
+    but starts afresh in the elements of arrays and in the parameters of functions.
+    """
+    whole: set[int] = set()
+    bare: set[int] = set()
+    walked: set[tuple[int, bool]] = {(0, False), (0, True)}
+    pending = [(type_id, False) for type_id in seeds]
+    while pending:
+        step = pending.pop()
+        if step in walked:
+            continue
+        walked.add(step)
+        type_id, is_behind = step
+        kind, record = kernel.record(type_id)
+        if is_behind and kind in _COMPOSITES:
+            bare.add(type_id)
+            continue
+        whole.add(type_id)
+        if kind in _REFERRING:
+            pending.append((record[2], kind is t.Kind.PTR or (is_behind and kind is not t.Kind.FUNC_PROTO)))
+        width = ENTRY.get(kind) or EXTRA_WORDS.get(kind, 0)
+        for word in _REFERENCES.get(kind, ()):
+            pending += [(found, False) for found in record[FIXED_WORDS + word :: width]]
+    return whole, bare - whole

@@ -1,0 +1,90 @@
+"""What earlier builds learned of kernels: for the file that holds a kernel's BTF, the excerpt that stands for it.
+
+Input: a `KernelSource`, and later what was made of its BTF. Output: excerpts as `RecordedBtf.pack()` makes them. Many
+kernels have one excerpt: whoever groups them by its name works it out once. All is lost, and nothing else, with the
+cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from hatch_bpf.btf.excerpt import Excerpt, RecordedBtf
+from hatch_bpf.cache import Store
+from hatch_bpf.kernels.matrix import KernelSource
+
+NOTES = Path("/sys/kernel/notes")
+"""Holds the running kernel's build id."""
+_SETTLED = 2.0
+"""Seconds after which a file that was written to again would have another time stamp."""
+
+
+class KnownKernels:
+    """Looks excerpts up, and keeps them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def recall(self, source: KernelSource) -> str | None:
+        """The name of the excerpt that stands for a kernel; None for a kernel that was not met yet, or has changed."""
+        for identity in _identities(source):
+            note = self._store.get("kernels", identity)
+            if note is not None:
+                excerpt, sha256 = json.loads(note)
+                return None if source.sha256 and source.sha256 != sha256 else str(excerpt)
+        return None
+
+    def excerpt(self, name: str) -> bytes | None:
+        """An excerpt by name, unless it is gone."""
+        packed = self._store.get("excerpts", name)
+        return None if packed is None else zlib.decompress(packed)
+
+    def keep(self, source: KernelSource, whole: RecordedBtf) -> None:
+        """Keep the excerpt of a kernel that was just read: of what was asked now, and by builds before."""
+        former = self.recall(source)
+        packed = self.excerpt(former) if former else None
+        packed = whole.pack(Excerpt(packed, source=source.origin).names if packed else ())
+        name = hashlib.sha256(packed).hexdigest()
+        if self._store.get("excerpts", name) is None:
+            self._store.put("excerpts", name, zlib.compress(packed))
+        # that the BTF is the one that was locked was seen to when it was read
+        note = json.dumps([name, source.sha256]).encode()
+        for identity in _identities(source):
+            self._store.put("kernels", identity, note)
+
+
+def identity_of(source: KernelSource) -> str | None:
+    """A text that is another when the file of a kernel is another; None where nobody can tell."""
+    return next(_identities(source), None)
+
+
+def _identities(source: KernelSource) -> Iterator[str]:
+    """The cheapest first: what the file system says of the file, then its contents, which may have been copied."""
+    try:
+        if source.is_host:
+            yield f"{engine_digest()} host {hashlib.sha256(NOTES.read_bytes()).hexdigest()}"
+            return
+        status = source.path.stat()
+        if status.st_mtime < time.time() - _SETTLED:
+            inode = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            yield f"{engine_digest()} {source.path} {inode}"
+        # an archive's file has to hold what its name says
+        contents = hashlib.sha256(source.path.read_bytes()).hexdigest()
+        yield f"{engine_digest()} {source.path.name} {contents}"
+    except OSError:
+        return
+
+
+@lru_cache(maxsize=1)
+def engine_digest() -> str:
+    """Another for another version of hatch-bpf, which may read the same kernel in another way."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

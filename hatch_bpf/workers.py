@@ -1,0 +1,51 @@
+"""A function and its jobs -> its results, in the jobs' order, worked out by as many processes as there are processors.
+
+Input: a function of one job, and the jobs. Output: an iterator over the results; an error of the function comes out of
+it. Interrupting it ends the processes at once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_function: Callable[[object], object] | None = None
+"""What a process is to do: inherited, so that neither it nor what it knows has to be sent."""
+
+
+def run_all(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+    """Do the jobs. The first is done here, so that what it learns is known to all."""
+    if jobs:
+        yield function(jobs[0])
+    processes = min(_processors(), len(jobs) - 1)
+    # elsewhere a process starts afresh, or may not be forked from
+    if processes < 2 or not sys.platform.startswith("linux"):
+        yield from map(function, jobs[1:])
+        return
+    global _function
+    _function = function  # type: ignore[assignment]
+    # few at a time while there are few, so that the last processor is not left alone with many
+    chunk = max(1, min(16, len(jobs) // (processes * 8)))
+    with multiprocessing.get_context("fork").Pool(processes, _ignore_interrupts) as pool:
+        yield from pool.imap(_call, jobs[1:], chunk)
+
+
+def _call(job: Job) -> object:
+    assert _function is not None
+    return _function(job)
+
+
+def _ignore_interrupts() -> None:
+    """The process that started these ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
