@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hatch_bpf.bpftool import find_bpftool
@@ -56,7 +56,7 @@ def rows(quick: bool) -> Iterator[Row | Skipped]:
         minimized = with_bpftool(bpftool, archive, objects=none, folder=folder)
         if embedded_in(all_of_archive) != minimized:
             raise RuntimeError("what is embedded is not what bpftool makes")
-        renamed = rename(minimized)
+        renamed = rename(minimized, MANY)
         ours = [
             growth(all_of_archive, none, minimized),
             growth(wheel_of(folder / "m", prebuilt=renamed), none, renamed),
@@ -69,6 +69,19 @@ def rows(quick: bool) -> Iterator[Row | Skipped]:
     yield Row(what=first, reference=REFERENCE, ours=ours[0], theirs=theirs[0], unit="bytes", target=ratio_at_most(0.1))
     yield Row(what=first, reference=REFERENCE, ours=ours[0], theirs=theirs[0], unit="bytes", target=ours_at_most(64))
     yield Row(what=many, reference=REFERENCE, ours=ours[1], theirs=theirs[1], unit="bytes", target=ours_at_most(16))
+
+
+def growths(archive: Path, counts: Sequence[int]) -> list[float]:
+    """Bytes a wheel grows per kernel, for each count of kernels that the archive's are renamed to."""
+    with tempfile.TemporaryDirectory(prefix="hatch-bpf-bench-") as scratch:
+        folder = Path(scratch)
+        none = wheel_of(folder / "none")
+        minimized = embedded_in(wheel_of(folder / "archive", archive=archive))
+        matrices = [rename(minimized, count) for count in counts]
+        return [
+            growth(wheel_of(folder / str(number), prebuilt=matrix), none, matrix)
+            for number, matrix in enumerate(matrices)
+        ]
 
 
 def wheel_of(
@@ -125,15 +138,15 @@ def with_bpftool(bpftool: Path, archive: Path, *, objects: Path, folder: Path) -
     return made
 
 
-def rename(kernels: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Many more kernels with these BTFs, each with one of its architecture."""
-    chance = random.Random(MANY)
+def rename(kernels: Mapping[str, bytes], count: int) -> dict[str, bytes]:
+    """`count` kernels with these BTFs, each with one of its architecture."""
+    chance = random.Random(count)
     of_arch: dict[str, list[bytes]] = {}
     for kernel, btf in kernels.items():
         known = of_arch.setdefault(Kernel.parse(kernel).arch, [])
         if btf not in known:
             known.append(btf)
-    return {kernel: chance.choice(of_arch[Kernel.parse(kernel).arch]) for kernel in kernel_names(MANY)}
+    return {kernel: chance.choice(of_arch[Kernel.parse(kernel).arch]) for kernel in kernel_names(count)}
 
 
 def embedded_in(wheel: Path) -> dict[str, bytes]:
