@@ -26,6 +26,7 @@ EM_BPF = 247
 INSN_SIZE = 8
 """Bytes of `struct bpf_insn`; a 64-bit immediate load takes two."""
 MAX_MAP_VALUE = 1 << 31
+STRUCT_OPS_SECTIONS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,8 @@ class ObjectModel:
     """The functions of .text."""
     maps: tuple[MapDef, ...]
     """In the order of the `.maps` DATASEC."""
+    struct_ops: tuple[str, ...]
+    """Names of the variables in `.struct_ops` and `.struct_ops.link`: libbpf makes a map of each."""
     data_sections: tuple[DataSection, ...]
     kconfig: tuple[Variable, ...]
     """Externs of .kconfig: `LINUX_KERNEL_VERSION`, `CONFIG_HZ`."""
@@ -214,6 +217,7 @@ def _read(data: bytes, path: str) -> ObjectModel:
         programs=tuple(function for function in functions if function.section != ".text"),
         subprograms=tuple(function for function in functions if function.section == ".text"),
         maps=_maps(btf, data_secs.get(".maps"), path),
+        struct_ops=_struct_ops(btf, data_secs),
         data_sections=_data_sections(sections, symbols, btf, data_secs, path),
         kconfig=_kconfig(btf, _externs(btf, data_secs.get(".kconfig"), symbols)),
         ksyms=_externs(btf, data_secs.get(".ksyms"), symbols),
@@ -372,6 +376,11 @@ def _maps(btf: Btf, section: t.DataSec | None, path: str) -> tuple[MapDef, ...]:
             raise ObjectError(f"{path}: map {var.name} is not declared as a struct")
         result.append(_map(btf, var.name, definition, path))
     return tuple(result)
+
+
+def _struct_ops(btf: Btf, data_secs: Mapping[str, t.DataSec]) -> tuple[str, ...]:
+    sections = [data_secs[name] for name in STRUCT_OPS_SECTIONS if name in data_secs]
+    return tuple(btf.name(info.type_id) for section in sections for info in section.variables)
 
 
 def _map(btf: Btf, name: str, definition: t.Struct, path: str, *, is_inner: bool = False) -> MapDef:

@@ -196,6 +196,9 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
         maps = tuple(
             _map(definition, map_names, types, events, users.get(definition.name, ())) for definition in model.maps
         )
+        maps += tuple(
+            MapDecl(name, map_names.take(name), "StructOps", "_bpf.StructOps", "", "", ()) for name in model.struct_ops
+        )
         section_attributes = Names(reserved=_LOADED_ATTRIBUTES)
         declared = tuple(
             SectionDecl(

@@ -17,6 +17,7 @@ from .libbpf import Capture, verifier_logs
 from .maps import MapOfMaps, ProgramArray
 from .programs import Program
 from .ringbuf import EventSource
+from .structops import StructOps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -187,7 +188,8 @@ class _Chooser:
         if any(item.cls is ProgramArray and program.name in item.users for item in self._spec.maps):
             # the array may name programs, which libbpf then wants loaded
             together.update(p.name for p in self._spec.programs if self._is_wanted(p.name) and not self._may_go(p.name))
-        needed = [item.name for item in self._spec.maps if together.intersection(item.users) or self._has_to_be(item)]
+        maps = [item for item in self._spec.maps if item.cls is not StructOps]  # of these libbpf wants all programs
+        needed = [item.name for item in maps if together.intersection(item.users) or self._has_to_be(item)]
         trial = self._reopen()
         try:
             refusal = self._try_load(trial, program.name, together, needed)

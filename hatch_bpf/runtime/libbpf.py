@@ -106,7 +106,7 @@ class UprobeMultiOpts(ctypes.Structure):
     _fields_ = (
         ("sz", c_size_t),
         ("syms", POINTER(c_char_p)),
-        ("offsets", c_void_p),
+        ("offsets", POINTER(ctypes.c_ulong)),
         ("ref_ctr_offsets", c_void_p),
         ("cookies", POINTER(c_uint64)),
         ("cnt", c_size_t),
@@ -285,7 +285,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_link__disconnect": ("0.0.7", None, (_P,)),
     "bpf_link__pin": ("0.0.8", c_int, (_P, _S)),
     "bpf_link__unpin": ("0.0.8", c_int, (_P,)),
-    "bpf_link__update_map": ("1.3", c_int, (_P, _P)),
+    "bpf_link__update_map": ("1.2", c_int, (_P, _P)),
     "bpf_link__update_program": ("0.0.8", c_int, (_P, _P)),
     "bpf_link_create": ("0.0.8", c_int, (c_int, c_int, c_int, POINTER(LinkCreateOpts))),
     "bpf_link_update": ("0.0.8", c_int, (c_int, c_int, _P)),
@@ -330,6 +330,25 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "user_ring_buffer__discard": ("1.1", None, (_P, _P)),
     "user_ring_buffer__free": ("1.1", None, (_P,)),
 }
+
+SECTIONS_SINCE = {
+    "usdt": (0, 8),
+    "kprobe.multi": (0, 8),
+    "kretprobe.multi": (0, 8),
+    "ksyscall": (1, 0),
+    "kretsyscall": (1, 0),
+    "lsm_cgroup": (1, 0),
+    "struct_ops.s": (1, 1),
+    "netfilter": (1, 3),
+    "netkit": (1, 3),
+    "tcx": (1, 3),
+    "uprobe.multi": (1, 3),
+    "uretprobe.multi": (1, 3),
+    "kprobe.session": (1, 5),
+    "uprobe.session": (1, 6),
+    "fsession": (1, 7),
+}
+"""How section names begin that libbpf learned late -> the version that did."""
 
 _MAX_ERRNO = 4095
 _POINTER_LIMIT = 1 << (8 * ctypes.sizeof(c_void_p))

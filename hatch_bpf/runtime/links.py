@@ -6,6 +6,7 @@ Whatever way a program is attached, its `Link` undoes it; a skeleton that is clo
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from ctypes import byref
 
@@ -195,4 +196,7 @@ class XdpLink(Link):
 
     def _release(self) -> None:
         options = opts(XdpAttachOpts, old_prog_fd=self._program_fd)
-        self._check_detached(self._libbpf.bpf_xdp_detach(self._ifindex, self._flags, byref(options)))
+        result = self._libbpf.bpf_xdp_detach(self._ifindex, self._flags, byref(options))
+        if result < 0 and ctypes.get_errno() == errno.EEXIST:
+            return  # somebody has put another program in this one's place, or none
+        self._check_detached(result)

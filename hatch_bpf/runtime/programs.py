@@ -13,6 +13,7 @@ from ctypes import byref
 from . import testrun
 from .attaching import Attachable
 from .descriptor import duplicate
+from .elfsyms import function_offsets
 from .errors import AttachError, ClosedError, MapError, reason
 from .libbpf import (
     Capture,
@@ -178,11 +179,19 @@ class Program(Attachable):
         """
         attach = self._libbpf.bpf_program__attach_uprobe_multi
         path = os.fspath(binary)
+        target = f"{'uretprobes' if retprobe else 'uprobes'} {path}:{pattern or ', '.join(functions)}"
         options = opts(UprobeMultiOpts, retprobe=retprobe)
         if functions:
-            options.syms, options.cnt = c_strings(functions), len(functions)
+            try:
+                offsets = function_offsets(path, functions)
+            except KeyError as error:
+                what = error.args[0].decode()
+                raise AttachError(f"program {self.name} can't be attached to {target}: there is no {what}") from error
+            except (OSError, ValueError) as error:
+                raise AttachError(f"program {self.name} can't be attached to {target}: {error}") from error
+            options.offsets, options.cnt = (ctypes.c_ulong * len(offsets))(*offsets), len(offsets)
         return self._attach(
-            f"{'uretprobes' if retprobe else 'uprobes'} {path}:{pattern or ', '.join(functions)}",
+            target,
             lambda program: attach(program, pid, path.encode(), pattern.encode() or None, byref(options)),
         )
 

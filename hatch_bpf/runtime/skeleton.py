@@ -416,6 +416,8 @@ class Opened(_Opened["LoadedT"]):
         self._held = self._open(library)
         self._finalizer = weakref.finalize(self, _finalize, self._held)
         held = self._held
+        if any(item.cls is StructOps for item in spec.maps):
+            _check_struct_ops_are_known(spec, held)
         maps = [(m.attribute, m.name, OpenedMap(held, held.find_map(m.name), m)) for m in spec.maps]
         programs = [(p.attribute, p.name, OpenedProgram(held, held.find_program(p.name), p)) for p in spec.programs]
         held.parts += [part for _, _, part in (*maps, *programs)]
@@ -444,6 +446,7 @@ class Opened(_Opened["LoadedT"]):
                 code = ctypes.get_errno()
             if result:
                 loading = [program.section for program in self.programs if program.autoload]
+                _check_sections_are_known(spec, held.libbpf, lines)
                 raise _load_error(spec, code or -result, lines, sections=loading)
             held.close_memfd()
             self._elf = b""
@@ -632,6 +635,21 @@ _NEEDS_KERNEL_BTF = (
     "struct_ops",
     "syscall",
 )
+
+
+def _check_struct_ops_are_known(spec: ObjectSpec, held: _Object) -> None:
+    """Raise `LibbpfTooOldError` where libbpf has passed `.struct_ops.link` over."""
+    for item in spec.maps:
+        if item.cls is StructOps and not held.libbpf.bpf_object__find_map_by_name(held.pointer, item.name.encode()):
+            held.libbpf.require((1, 2), f"{spec.source}: {item.name} in SEC('.struct_ops.link')")
+
+
+def _check_sections_are_known(spec: ObjectSpec, libbpf: Libbpf, lines: list[str]) -> None:
+    """Raise `LibbpfTooOldError` where the load failed over a section name that a later libbpf knows."""
+    for name in (line.split("'")[-2] for line in lines if "missing BPF prog type" in line and line.count("'") > 1):
+        since = _libbpf.SECTIONS_SINCE.get(name.lstrip("?").split("/")[0])
+        if since is not None:
+            libbpf.require(since, f"{spec.source}: SEC({name!r})")
 
 
 def _load_error(spec: ObjectSpec, code: int, lines: list[str], *, sections: list[str]) -> BpfError:

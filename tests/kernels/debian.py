@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from hatch_bpf.errors import KernelError
@@ -33,6 +33,7 @@ SUITES = (
     ("debian", "trixie"),
     ("debian-security", "trixie-security"),
     ("debian", "trixie-backports"),
+    ("debian", "forky"),
 )
 """Archive and suite: together they carry kernels from 5.10 to the newest."""
 DEBIAN_ARCH = {"x86_64": "amd64", "arm64": "arm64"}
@@ -91,6 +92,9 @@ class Apt:
     def fetch_all(self, names: Sequence[str], *, suite: str, arch: str) -> list[Path]:
         """Packages of a suite with all that they depend on, from the folder or downloaded."""
         options = ["-o", f"APT::Architecture={DEBIAN_ARCH[arch]}", "-t", suite, "-q", "-y", "--no-install-recommends"]
+        # what the suite itself lacks comes from its own release, and not from the newest there is
+        release = suite.split("-")[0]
+        options += ["-o", f"Dir::Etc::sourcelist={self._write_sources(release)}"]
         simulated = self._run("apt-get", *options, "install", "--simulate", *names, cwd=self.folder)
         packages = [
             Package(name, package_arch, version, suite)
@@ -100,6 +104,14 @@ class Apt:
         if not all(path.exists() for path in paths):
             self._run("apt-get", *options, "install", "--download-only", *names, cwd=self.folder)
         return paths
+
+    def _write_sources(self, release: str) -> Path:
+        """The file that names the suites of a release, or all of them."""
+        path = self.folder.resolve() / f"{release or 'all'}.list"
+        mirrors = _mirrors()
+        lines = [f"deb [signed-by={KEYRING}] {mirrors[a]} {s} main\n" for a, s in SUITES if s.startswith(release)]
+        path.write_text("".join(lines))
+        return path
 
     def find(self, kernel: Kernel) -> Package:
         """The package that has the kernel's image, in the newest version. Raises `KernelError` when Debian has none."""
@@ -131,13 +143,10 @@ class Apt:
         for part in ("lists/partial", "archives/partial", "preferences.d"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         (folder / "status").touch()
-        mirrors = _mirrors()
-        (folder / "sources.list").write_text(
-            "".join(f"deb [signed-by={KEYRING}] {mirrors[archive]} {suite} main\n" for archive, suite in SUITES)
-        )
+        sources = self._write_sources("")
         settings = {
             "Dir::Etc": folder,
-            "Dir::Etc::sourcelist": folder / "sources.list",
+            "Dir::Etc::sourcelist": sources,
             "Dir::Etc::sourceparts": "-",
             "Dir::Etc::parts": "-",
             "Dir::Etc::main": "-",
@@ -165,6 +174,7 @@ class Apt:
         return config
 
 
+@cache
 def _mirrors() -> dict[str, str]:
     """Where this machine's apt has Debian's archives from, by their names; one that it doesn't use lies beside it."""
     done = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True, check=False)

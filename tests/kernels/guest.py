@@ -32,9 +32,11 @@ SUITES = {
         Suite("bookworm", (*_COMMON, "libbpf1")),
         Suite("bookworm-backports", (*_COMMON, "libbpf1")),
         Suite("trixie", (*_COMMON, "libbpf1")),
+        Suite("forky", (*_COMMON, "libbpf1")),
     )
 }
-"""Python 3.9 with libbpf 0.3; Python 3.11 with libbpf 1.1, and with 1.4; Python 3.13 with libbpf 1.5."""
+"""Python 3.9 with libbpf 0.3; Python 3.11 with libbpf 1.1, and with 1.4; Python 3.13 with libbpf 1.5; Python 3.14 with
+libbpf 1.7."""
 
 KEPT = ("usr/bin/busybox", "usr/bin/python3", "usr/lib", "usr/lib64", "etc/ssl", "etc/os-release", "etc/debian_version")
 """What of the packages goes in, by the start of its path."""

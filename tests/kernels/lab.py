@@ -92,11 +92,13 @@ class Lab:
         files: Mapping[str, cpio.Node],
         suite: str = "bookworm",
         hide_btf: bool = False,
+        parameters: Sequence[str] = (),
         timeout: float = TIMEOUT,
     ) -> Outcome:
         """Boot the kernel and run a shell command among `files` (paths relative to the command's folder).
 
         `suite` chooses Python and libbpf. `hide_btf` makes /sys/kernel/btf empty, as on a kernel without BTF.
+        `parameters` are further ones of the kernel's command line.
         """
         begin, end = f"begin-{secrets.token_hex(8)}", f"end-{secrets.token_hex(8)}"
         added = {f"{HOME}/{name}": node for name, node in files.items()}
@@ -104,7 +106,8 @@ class Lab:
             added[f"{HOME}/{name}"] = cpio.file(content + "\n")
         machine = MACHINES[kernel.arch]
         # a kernel that stumbles panics, and then reboots at once, which -no-reboot makes an exit
-        line = f"console={machine.console} quiet oops=panic panic=-1" + (" lab.hide-btf" if hide_btf else "")
+        hidden = ("lab.hide-btf",) if hide_btf else ()
+        line = " ".join((f"console={machine.console}", "quiet", "oops=panic", "panic=-1", *hidden, *parameters))
         with tempfile.TemporaryDirectory(prefix="hatch-bpf-lab-") as folder:
             image, initrd, console = (Path(folder, name) for name in ("vmlinuz", "initrd", "console"))
             image.write_bytes(self._image(kernel))

@@ -99,7 +99,7 @@ def _build(folder: Path) -> Built:
 
 def _run(lab: Lab, kernel: Kernel, hidden: bool, *, built: Built, suite: str) -> list[str]:
     """Do all exercises on a kernel; a line for each, with WRONG in it where something is not as it must be."""
-    own = {name: node for package in lab.beside(kernel) for name, node in _of_package(package, kernel)}
+    own = {name: node for package in lab.beside(kernel) for name, node in of_package(package, kernel)}
     files = {**own, **cpio.tree(built.site, "site"), "exercises.py": cpio.file(project.EXERCISES.read_bytes())}
     command = COMMAND.format(modules=" ".join(MODULES))
     outcome = lab.run(kernel, command, files=files, suite=suite, hide_btf=hidden, timeout=MINUTES)
@@ -129,7 +129,7 @@ def _run(lab: Lab, kernel: Kernel, hidden: bool, *, built: Built, suite: str) ->
     return lines
 
 
-def _of_package(package: Path, kernel: Kernel) -> Iterator[tuple[str, cpio.Node]]:
+def of_package(package: Path, kernel: Kernel) -> Iterator[tuple[str, cpio.Node]]:
     """The kernel's configuration and modules."""
     with package.open("rb") as opened:
         for member, read in deb_files(opened, str(package)):

@@ -1,0 +1,109 @@
+"""A program of every kind is attached on this machine, runs, and no longer does once its link is gone.
+
+What this machine's kernel refuses runs in the kernel lab: `python -m tests.kernels.kinds`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_bpf.arch import build_machine
+from hatch_bpf.runtime import libbpf
+from hatch_bpf.runtime.elfsyms import function_offsets
+from tests import needs
+from tests.kernels.kinds import NEEDS
+from tests.kinds import exercises, project
+from tests.seeds.project import install
+
+PROBES = ("kprobe", "kprobe_offset", "kretprobe", "ksyscall", "kretsyscall", "kprobe_multi", "kprobe_session")
+TRAMPOLINES = ("fentry", "fexit", "fmod_ret", "lsm", "lsm_cgroup", "freplace")
+NAMESPACES = """\
+set -e
+mount -t tracefs tracefs /sys/kernel/tracing
+mount -t bpf bpf /sys/fs/bpf
+ip link set lo up
+exec "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What became of each exercise."""
+    needs.root_bpf()
+    needs.cgroup2()
+    needs.tool("ip")
+    folder = tmp_path_factory.mktemp("kinds")
+    machine = build_machine()
+    assert machine is not None
+    site = install(project.make_wheel(folder, archs=[machine.name]), folder / "site")
+    script = Path(shutil.copy(project.EXERCISES, folder))
+    project.compile_probe(folder / "libprobe.so")
+    command = ["unshare", "-m", "-n", "sh", "-c", NAMESPACES, "sh", sys.executable, str(script)]
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(site)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    _, *records = map(json.loads, done.stdout.splitlines())
+    return {record["exercise"]: record for record in records}
+
+
+@pytest.mark.parametrize("name", exercises.EXERCISES)
+def test_it_is_attached_and_runs(outcomes: dict[str, dict[str, Any]], name: str) -> None:
+    record = outcomes[name]
+    if record["step"] == "old libbpf":
+        assert name in NEEDS
+        assert libbpf.load().version < NEEDS[name].libbpf
+        pytest.skip(record["error"].split("; install")[0])
+    if name in PROBES and record["step"] == "attach":
+        pytest.skip("this kernel has no kprobes; the kernel lab has")
+    if name in TRAMPOLINES and record["step"] == "load" and "EPERM" in record["error"]:
+        pytest.skip("this kernel refuses root such programs; those of the kernel lab don't")
+    assert record["step"] == "works", record["error"]
+
+
+def test_functions_lie_where_nm_says(tmp_path: Path) -> None:
+    source = "int one(void) { return 1; } static int two(void) { return 2; } int three(void) { return one() + two(); }"
+    library = tmp_path / "lib.so"
+    compile_ = [needs.tool("clang"), "-O0", "-shared", "-fPIC", "-nostdlib", "-x", "c", "-", "-o", str(library)]
+    subprocess.run(compile_, input=source, text=True, check=True)
+    listed = subprocess.run([needs.tool("readelf"), "-lsW", library], capture_output=True, text=True, check=True).stdout
+    segments = [line.split() for line in listed.splitlines() if line.split()[:1] == ["LOAD"]]
+
+    def offset_of(address: int) -> int:
+        for _, offset, start, _, size, *_ in segments:
+            if int(start, 16) <= address < int(start, 16) + int(size, 16):
+                return address - int(start, 16) + int(offset, 16)
+        raise AssertionError
+
+    wanted = {
+        fields[7]: offset_of(int(fields[1], 16))
+        for fields in map(str.split, listed.splitlines())
+        if len(fields) == 8 and fields[3] == "FUNC"
+    }
+    names = ["three", "one", "two"]
+    assert function_offsets(str(library), names) == [wanted[name] for name in names]
+    subprocess.run([needs.tool("llvm-strip"), library], check=True)
+    assert function_offsets(str(library), ["one"]) == [wanted["one"]]
+    with pytest.raises(KeyError):
+        function_offsets(str(library), ["two"])
+    library.write_bytes(library.read_bytes()[:500])
+    with pytest.raises(ValueError, match="is not a whole ELF file"):
+        function_offsets(str(library), ["one"])
+    library.write_bytes(b"\x7fELF\x01 of 32 bits")
+    with pytest.raises(ValueError, match="is no 64-bit ELF file"):
+        function_offsets(str(library), ["one"])
+
+
+def test_sections_that_this_libbpf_does_not_know_are_named(outcomes: dict[str, dict[str, Any]]) -> None:
+    if libbpf.load().version >= (1, 5):
+        pytest.skip("this libbpf knows all of them")
+    record = outcomes["kprobe_session"]
+    assert record["step"] == "old libbpf"
+    assert "SEC('kprobe.session') needs libbpf 1.5 or later; " in record["error"]
