@@ -23,7 +23,7 @@ from tests.kernels import cpio
 from tests.kernels.__main__ import _chosen
 from tests.kernels.lab import Lab, LabError
 from tests.kernels.seeds import MODULES, of_package
-from tests.privileges_exercises import LOW_MEMORY_LIMIT
+from tests.privileges_exercises import AFTERWARDS, LOW_MEMORY_LIMIT
 from tests.skeleton_package import BPF, make_package
 from tests.test_privileges import ALL, EXERCISES, TABLE, names_it, tries
 
@@ -37,6 +37,11 @@ python3 privileges_exercises.py '{sets}'
 """
 NETWORKING = ("CAP_BPF", "CAP_NET_ADMIN")
 LOW_MEMORY = {LOW_MEMORY_LIMIT: [NETWORKING, (*NETWORKING, "CAP_SYS_RESOURCE")]}
+BEFORE = {
+    AFTERWARDS: ("5.19", ("CAP_BPF",)),
+    "uprobe": ("6.1", ("CAP_BPF", "CAP_PERFMON")),  # stable kernels got the other rule at different times
+}
+"""Kinds for which kernels before a version want others than the table says."""
 LOCKED_DOWN = ("xdp", "raw_tp", "kprobe", "reads kernel memory")
 """Kinds to try from root where the kernel is locked down; the first two read nothing of the kernel's."""
 
@@ -62,7 +67,7 @@ def main(arguments: list[str]) -> int:
 
 def _run(lab: Lab, kernel: Kernel, files: Mapping[str, cpio.Node], *, lockdown: bool) -> list[str]:
     own = {name: node for package in lab.beside(kernel) for name, node in of_package(package, kernel)}
-    sets = {kind: [ALL] for kind in LOCKED_DOWN} if lockdown else {kind: tries(TABLE[kind]) for kind in TABLE}
+    sets = {kind: [ALL] for kind in LOCKED_DOWN} if lockdown else {kind: tries(_wanted(kind, kernel)) for kind in TABLE}
     if not lockdown:
         sets = {**sets, **LOW_MEMORY}
     command = COMMAND.format(modules=" ".join(MODULES), sets=json.dumps(sets))
@@ -81,11 +86,17 @@ def _run(lab: Lab, kernel: Kernel, files: Mapping[str, cpio.Node], *, lockdown: 
     return lines
 
 
+def _wanted(kind: str, kernel: Kernel) -> tuple[str, ...]:
+    """The capabilities that a kind needs on a kernel."""
+    version, capabilities = BEFORE.get(kind, ("0", ()))
+    return capabilities if natural(kernel.release) < natural(version) else TABLE[kind]
+
+
 def _faults(kind: str, kernel: Kernel, told: Told) -> list[str]:
     """What is not as the table has it."""
     if kind == LOW_MEMORY_LIMIT:
         return _faults_low_memory(kernel, told)
-    capabilities, *fewer = tries(TABLE[kind])[1:]
+    capabilities, *fewer = tries(_wanted(kind, kernel))[1:]
     if told[kind, ALL]["step"] != "works":
         return [f"it fails with all capabilities: {told[kind, ALL]}"]
     faults = []
