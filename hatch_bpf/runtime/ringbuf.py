@@ -59,7 +59,11 @@ class EventSource(Map, OneParameter["E"]):
             self._struct_size = self._event.size
             self._decode = self._read_struct
         elif self._event is not None:
-            self._decode = self._event.read
+            self._decode = self._read_value
+
+    def _read_value(self, record: Any) -> Any:
+        missing = self._event.size - len(record)
+        return self._event.read(bytes(record) + bytes(missing) if missing > 0 else record)
 
     def _read_struct(self, record: Any) -> Any:
         return read_record(self._struct, record)
