@@ -6,10 +6,12 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
 import termios
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fcntl import ioctl
@@ -51,6 +53,16 @@ def on_a_terminal(
     width: int = 120,
 ) -> Shown:
     """Run the command with a terminal for its output and its errors."""
+    process, terminal = started(*arguments, cwd=cwd, env=env, rich=rich, width=width)
+    text = read_all(terminal)
+    os.close(terminal)
+    return Shown(process.wait(), text.decode())
+
+
+def started(
+    *arguments: object, cwd: Path | None, env: Mapping[str, str] | None, rich: bool = True, width: int = 120
+) -> tuple[subprocess.Popen[bytes], int]:
+    """The command, running, and its terminal."""
     script = ("" if rich else NO_RICH) + "import sys; from hatch_bpf.cli import main; sys.exit(main())"
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
@@ -60,9 +72,7 @@ def on_a_terminal(
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "TERM": "xterm-256color", **(env or {})},
     )  # fmt: skip
     os.close(theirs)
-    text = read_all(ours)
-    os.close(ours)
-    return Shown(process.wait(), text.decode())
+    return process, ours
 
 
 def read_all(terminal: int) -> bytes:
@@ -108,7 +118,8 @@ def test_check_shows_tables_that_say_what_the_plain_text_says(programs: Sequence
 def test_check_on_a_narrow_terminal(programs: Sequence[Path]) -> None:
     shown = on_a_terminal(*check(programs), width=40)
     assert shown.status == 1
-    assert all(len(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip("\r")) <= 40 for line in shown.text.split("\n"))
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.text)
+    assert max(map(len, re.split(r"[\r\n]+", plain))) <= 40
     assert "no_such_field" in shown.words.replace(" ", "")
 
 
@@ -177,6 +188,34 @@ def test_progress_of_downloads_and_of_reading(tmp_path: Path, rich: bool) -> Non
             assert shown.text.count("\x1b[?25l") == shown.text.count("\x1b[?25h") == 1, "the cursor is back"
         plain = run(*command, server.url, env=environment, cwd=tmp_path)
         assert plain.stderr == "hatch-bpf: 12 kernels read, 0 faults\n"
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_an_interruption_leaves_the_terminal_as_it_was(tmp_path: Path, rich: bool) -> None:
+    name = "debian/12/x86_64/6.1.0-1"
+    archive = kernel_images.archive(tmp_path / "served", [name])
+    (archive / "index.txt").write_text(name)
+    release = threading.Event()
+    with serve(archive) as server:
+        server.cut = lambda path, _: release.wait(60) if path.endswith(".xz") else None  # type: ignore[func-returns-value]
+        environment = {"HATCH_BPF_CACHE": str(tmp_path / "cache")}
+        process, terminal = started("kernels", "verify", server.url, cwd=tmp_path, env=environment, rich=rich)
+        try:
+            text = b""
+            while b"downloading" not in text:
+                assert select.select([terminal], [], [], 60)[0]
+                text += os.read(terminal, 1 << 16)
+            process.send_signal(signal.SIGINT)
+            text += read_all(terminal)
+            assert process.wait(20) == 130
+        finally:
+            release.set()
+            process.kill()
+            os.close(terminal)
+    shown = Shown(130, text.decode())
+    assert "Traceback" not in shown.text
+    assert shown.words.endswith("hatch-bpf: interrupted")
+    assert shown.text.count("\x1b[?25l") == shown.text.count("\x1b[?25h") == int(rich)
 
 
 def test_the_line_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

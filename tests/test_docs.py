@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hatch_bpf import runtime
+from hatch_bpf import cli, runtime
 from hatch_bpf.config import parse_config
 from tests.projects import REPOSITORY
 
@@ -37,8 +40,8 @@ def test_options_shown_are_accepted(page: Path, tmp_path: Path) -> None:
 
 def test_the_messages_explained_are_the_codes() -> None:
     text = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
-    messages = re.findall(r"^\*\*`([^`]+)`", text, re.MULTILINE)
-    assert len(messages) > 8
+    messages = re.findall(r"\*\*`([^`]+)`\*\*", text)
+    assert len(messages) > 30
     joined = re.sub(r'"\s*\n\s*f?"', "", CODE)  # literals that go on in the next line
     for message in messages:
         assert message in joined, message
@@ -56,3 +59,51 @@ def test_methods_shown_exist() -> None:
     ):
         assert f"{method}(" in text
         assert hasattr(cls, method)
+
+
+REFERENCE = (REPOSITORY / "docs" / "reference.md").read_text()
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parser of every command that is run, rather than one that only has others below it."""
+    inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not inner:
+        yield parser
+    for action in inner:
+        for child in action.choices.values():
+            yield from parsers(child)
+
+
+def test_the_commands_in_the_reference_are_the_commands() -> None:
+    rows = re.findall(r"^\| `(hatch-bpf [a-z -]+)` \| .* \| (yes|) ?\|$", REFERENCE, re.MULTILINE)
+    there = {parser.prog: "yes" if "--json" in parser.format_help() else "" for parser in parsers(cli._parser())}
+    assert dict(rows) == there
+
+
+def test_the_variables_in_the_reference_are_those_that_are_read() -> None:
+    section = REFERENCE.split("## Environment")[1].split("## ")[0]
+    told = set(re.findall(r"`([A-Z_]{4,})`", section))
+    read = set(re.findall(r"""(?:environ(?:\.get\(|\[)|_VARIABLE = )"([A-Z_]+)\"""", CODE)) - {"HOME", "PATH"}
+    assert {"HATCH_BPF_CACHE", "BTFHUB_ARCHIVE", "CLANG", "NETRC", "XDG_CACHE_HOME", "NO_COLOR"} <= read
+    assert read <= told
+    assert all(name in CODE or name in ("COLUMNS",) for name in told)
+
+
+@pytest.mark.parametrize("parser", list(parsers(cli._parser())), ids=lambda parser: parser.prog)
+def test_examples_in_the_help_can_be_run(parser: argparse.ArgumentParser) -> None:
+    """Each command's help, or that of the command above it, has examples of it, and they are command lines."""
+    above = cli._parser()
+    for word in parser.prog.split()[1:-1]:
+        (inner,) = [action for action in above._actions if isinstance(action, argparse._SubParsersAction)]
+        above = inner.choices[word]
+    shown = parser.format_help() + (above.format_help() if parser.prog.count(" ") > 1 else "")
+    lines = re.findall(rf"^  (?:[A-Z_]+=\S+ )?({parser.prog}(?: .*)?)$", shown, re.MULTILINE)
+    assert lines
+    for line in lines:
+        command = re.split(r"  +| > | >> ", line)[0]
+        assert cli._parser().parse_args(shlex.split(command)[1:])
+
+
+def test_exit_statuses_are_told() -> None:
+    assert "exit status:" in cli._parser().format_help()
+    assert set(re.findall(r"^\| (\d+) \|", REFERENCE, re.MULTILINE)) == {"0", "1", "2", "130"}

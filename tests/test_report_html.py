@@ -558,7 +558,7 @@ def test_the_page_runs_its_own_script_and_nothing_in_names(tmp_path: Path) -> No
 
 @pytest.mark.skipif(not os.environ.get("HATCH_BPF_FULL"), reason="40,000 cells: only with HATCH_BPF_FULL=1")
 def test_two_thousand_kernels_and_twenty_programs_stay_usable_in_a_browser(tmp_path: Path) -> None:
-    """All of it unfolded, filtered down, cleared, and a cell clicked: 40,000 cells, and each step shows what it should."""
+    """40,000 cells unfolded, filtered down, cleared, and one clicked: each step shows what it should."""
     report = make_report(programs=20, kernels=2000)
     said = browse(
         render_html(report),

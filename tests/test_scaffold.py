@@ -8,11 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.metadata import Metadata
 
 from hatch_bpf.cli import main
 from hatch_bpf.scaffold import BACKENDS
 from tests import needs, tracefs
-from tests.projects import build_wheel, tree_of
+from tests.projects import build_wheel, tree_of, wheel_files
+
+
+def check_metadata(wheel: Path, *, name: str) -> None:
+    """What PyPI checks when a wheel is uploaded: metadata that is valid, and a description in Markdown."""
+    (raw,) = (data for path, data in wheel_files(wheel).items() if path.endswith(".dist-info/METADATA"))
+    metadata = Metadata.from_email(raw, validate=True)
+    assert (metadata.name, metadata.description_content_type) == (name, "text/markdown")
+    assert metadata.description is not None
+    assert name in metadata.description
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -23,6 +33,7 @@ def test_the_package_works(tmp_path: Path, backend: str, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert main(["init", "Exec-Watch", "--backend", backend]) == 0
     wheel = build_wheel(tmp_path / "Exec-Watch", tmp_path / "out")
+    check_metadata(wheel, name="Exec-Watch")
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
     subprocess.run(pip, check=True)
