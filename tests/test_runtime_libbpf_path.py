@@ -13,6 +13,7 @@ import pytest
 
 from hatch_bpf.arch import build_machine
 from hatch_bpf.bundle import bundle
+from hatch_bpf.runtime import errors, libbpf
 from tests import needs
 from tests.skeleton_package import BPF, Package, make_package
 from tests.test_example import HIDE_LIBBPF
@@ -144,3 +145,35 @@ def test_what_a_bundled_libbpf_needs_is_the_wheels_too(tmp_path: Path, trap: Tra
     told = which(package, folder, LD_LIBRARY_PATH=str(folder))
     assert told.startswith(str(package.bpf_dir / "lib"))
     assert not trap.mark.exists()
+
+
+@pytest.mark.parametrize(
+    "who", ["file of another user", "file that all may write", "folder that all may write", "group"]
+)
+def test_root_takes_none_that_others_could_change(
+    trap: Trap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """A system folder with lax rights, as /usr/local/lib may be."""
+    needs.root_bpf()
+    tmp_path.chmod(0o755)
+    folder = trap.lay(tmp_path / "local")
+    path = folder / "libbpf.so.1"
+    folder.chmod(0o755)
+    for name in NAMES:
+        (folder / name).chmod(0o755)
+    (folder / "libbpf.so.0").unlink()
+    monkeypatch.setattr(libbpf, "library_folders", lambda: [str(folder)])
+    assert libbpf.find() == str(path)
+    if who == "file of another user":
+        os.chown(path, 65534, 0)
+    elif who == "group":
+        os.chown(folder, 0, 65534)
+        folder.chmod(0o775)
+    else:
+        (path if who.startswith("file") else folder).chmod(0o777)
+    with pytest.raises(
+        errors.LibbpfNotFoundError, match="can be changed by others than root, and so is not loaded as root"
+    ):
+        libbpf.find()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert libbpf.find() == str(path), "a user's own process takes what the system has"

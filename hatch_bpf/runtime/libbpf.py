@@ -24,6 +24,7 @@ from ctypes import (
 
 from . import bundled
 from .errors import LibbpfNotFoundError, LibbpfTooOldError
+from .privileges import in_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -442,17 +443,37 @@ def load(path: Optional[str] = None) -> Libbpf:
 
 
 def find() -> str:
-    """Absolute path of libbpf in the system's own folders.
+    """The path of the machine's libbpf.so. Raises `LibbpfNotFoundError`.
 
-    Neither the current folder nor LD_LIBRARY_PATH is looked at: this usually runs as root.
+    Neither the current folder nor LD_LIBRARY_PATH is looked at, for this usually runs as root; who takes none that
+    others could have put there.
     """
     folders = library_folders()
+    is_root = os.geteuid() == 0 and not in_user_namespace()
+    passed_over = []
     for soname in SONAMES:
         for folder in folders:
             path = os.path.join(folder, soname)
             if os.path.exists(path):
-                return path
+                if not is_root or _is_roots_alone(path):
+                    return path
+                passed_over.append(path)
+    if passed_over:
+        raise LibbpfNotFoundError(
+            f"{', '.join(passed_over)} can be changed by others than root, and so is not loaded as root: take that right "
+            f"from them (the file and its folder), or name the file with libbpf="
+        )
     raise LibbpfNotFoundError(f"{' or '.join(SONAMES)} is in none of {', '.join(folders)}; {_PACKAGES}")
+
+
+def _is_roots_alone(path: str) -> bool:
+    """Whether nobody but root can change a file, or put another in its place."""
+    real = os.path.realpath(path)
+    for name in {os.path.dirname(path), os.path.dirname(real), real}:
+        status = os.stat(name)
+        if status.st_uid or status.st_mode & 0o002 or (status.st_gid and status.st_mode & 0o020):
+            return False
+    return True
 
 
 def library_folders() -> list[str]:

@@ -126,7 +126,7 @@ def _of_this_kernel(names: Iterable[str]) -> list[str]:
 
 def _forbidden() -> str:
     """What else than a missing capability may forbid it: what is known to, or else all that might."""
-    if _in_user_namespace():
+    if in_user_namespace():
         return (
             "this process has its rights only inside a user namespace (a rootless container, for example), and BPF "
             "wants them outside: run it as root of the machine itself"
@@ -176,7 +176,8 @@ def memory_limit() -> Optional[int]:
     return soft if (major, minor) < (5, 11) and soft != resource.RLIM_INFINITY else None
 
 
-def _in_user_namespace() -> bool:
+def in_user_namespace() -> bool:
+    """Whether this process's rights, and the owners of files as it sees them, are those of a user namespace only."""
     try:
         with open("/proc/self/uid_map", "rb") as file:
             return file.read().split() != [b"0", b"0", b"4294967295"]
