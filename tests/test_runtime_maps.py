@@ -131,6 +131,30 @@ def test_many_at_once(skeleton: Any, skel: Any, monkeypatch: pytest.MonkeyPatch,
     assert len(container) == 0
 
 
+@pytest.mark.parametrize("has_batches", [True, False], ids=["batches", "one by one"])
+def test_numpy_reads_whole_maps(skeleton: Any, skel: Any, monkeypatch: pytest.MonkeyPatch, has_batches: bool) -> None:
+    pytest.importorskip("numpy")
+    if not has_batches:
+        monkeypatch.setattr(skel.maps.flows._libbpf, "bpf_map_lookup_batch", lambda *_: ctypes.set_errno(22) or -1)
+    assert [len(part) for part in skel.maps.flows.read_arrays()] == [0, 0]
+    skel.maps.flows.update_many({skeleton.flow(addr=i, port=80): skeleton.counter(packets=i) for i in range(900)})
+    keys, values = skel.maps.flows.read_arrays()
+    assert sorted(keys["addr"].tolist()) == list(range(900))
+    assert (values["packets"] == keys["addr"]).all()
+    assert set(keys["port"].tolist()) == {80}
+    values["packets"] += 1  # a copy, to work on
+    assert skel.maps.flows[skeleton.flow(addr=7, port=80)].packets == 7
+    cpus = len(skel.maps.cpu_numbers[0])
+    skel.maps.cpu_counters["some"] = [skeleton.counter(bytes=cpu) for cpu in range(cpus)]
+    names, counters = skel.maps.cpu_counters.read_arrays()
+    assert names.tolist() == [b"some"]
+    assert counters["bytes"].tolist() == [list(range(cpus))]
+    skel.maps.untyped[b"abc"] = b"12345"
+    assert [bytes(part[0]) for part in skel.maps.untyped.read_arrays()] == [b"abc", b"12345"]
+    skel.maps.recent[5] = -7
+    assert [part.tolist() for part in skel.maps.recent.read_arrays()] == [[5], [-7]]
+
+
 def test_items_survives_concurrent_change(skeleton: Any, skel: Any) -> None:
     flows = skel.maps.flows
     kept = {skeleton.flow(addr=i) for i in range(300)}

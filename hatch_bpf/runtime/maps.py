@@ -16,7 +16,7 @@ from .descriptor import Descriptor, duplicate
 from .errors import ClosedError, MapError, permission_denied, reason
 from .libbpf import BatchOpts, opts
 from .members import Members
-from .types import U32, Bytes
+from .types import U32, Bytes, numpy_format
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,12 +198,16 @@ class Map:
 
     def _lookup(self, key: Any) -> Any:
         """A value by encoded key, or None."""
+        storage = self._lookup_storage(key)
+        return None if storage is None else self._value.decode(storage)
+
+    def _lookup_storage(self, key: Any) -> Any:
         storage = self._value.new()
         if self._libbpf.bpf_map_lookup_elem(self.fd, byref(key), byref(storage)):
             if ctypes.get_errno() == errno.ENOENT:
                 return None
             raise self._error("be read")
-        return self._value.decode(storage)
+        return storage
 
     def _update(self, key: Any, value: Any, flags: int) -> bool:
         """Store an encoded value; False if `flags` forbid it (it's there already, or isn't)."""
@@ -321,8 +325,28 @@ class HashMap(Map, _Mapping["K", "V"]):
     def clear(self) -> None:
         self.delete_many(list(self))
 
-    def _batches(self) -> Iterator[tuple[Iterable[K], Iterable[V]]]:
-        """Every pair, many at a time: their keys, and their values.
+    def read_arrays(self) -> tuple[Any, Any]:
+        """All keys, and the value of each, as two NumPy arrays of equal length: no Python object for each.
+
+        Of structs bitfields are left out. Per-CPU values have a column for each possible CPU. NumPy must be installed.
+        """
+        import importlib
+
+        numpy: Any = importlib.import_module("numpy")
+        batches = list(self._batches())
+        keys, values = bytearray().join(keys for keys, _ in batches), bytearray().join(values for _, values in batches)
+        length = len(keys) // self.key_size
+        return numpy.ndarray((length,), numpy_format(self._key), keys), self._value_array(numpy, values, length)
+
+    def _value_array(self, numpy: Any, values: bytearray, length: int) -> Any:
+        return numpy.ndarray((length,), numpy_format(self._value), values)
+
+    def _decoded(self) -> Iterator[tuple[Iterable[K], Iterable[V]]]:
+        """Every pair, many at a time: their keys, and their values."""
+        return ((self._key.read_many(keys), self._value.read_many(values)) for keys, values in self._batches())
+
+    def _batches(self) -> Iterator[tuple[bytes, bytes]]:
+        """Every pair, many at a time: their keys one after the other, and their values.
 
         The kernel makes batches bucket by bucket, so that none comes twice.
         """
@@ -337,13 +361,13 @@ class HashMap(Map, _Mapping["K", "V"]):
                 size *= 2  # a bucket holds more pairs than there was room for
                 continue
             place = following
-            yield self._key.read_many(keys), self._value.read_many(values)
+            yield keys, values
             if is_last:
                 return
         for key in self._keys():  # this kernel, or this type of map, has no batches
-            value = self._lookup(key)
+            value = self._lookup_storage(key)
             if value is not None:
-                yield (self._key.decode(key),), (value,)
+                yield bytes(key), bytes(value)
 
     def _lookup_batch(self, place: Any, size: int) -> Optional[tuple[Any, bytes, bytes, bool]]:
         """The next pairs from a place on: the place after them, keys, values, and whether these are the last.
@@ -380,7 +404,7 @@ class _Items:
         self._map = mapping
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return chain.from_iterable(zip(keys, values) for keys, values in self._map._batches())
+        return chain.from_iterable(zip(keys, values) for keys, values in self._map._decoded())
 
     def __len__(self) -> int:
         return len(self._map)
@@ -401,7 +425,7 @@ class _Values:
         self._map = mapping
 
     def __iter__(self) -> Iterator[Any]:
-        return chain.from_iterable(values for _, values in self._map._batches())
+        return chain.from_iterable(values for _, values in self._map._decoded())
 
     def __len__(self) -> int:
         return len(self._map)
@@ -464,6 +488,11 @@ class PerCpuHashMap(_PerCpuHash["K", "V"]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._value = _per_cpu(self._libbpf, self._value)
+
+    def _value_array(self, numpy: Any, values: bytearray, length: int) -> Any:
+        codec: Any = self._value
+        slot = {"names": ["value"], "formats": [numpy_format(codec.value)], "itemsize": codec.stride}
+        return numpy.ndarray((length, codec.cpus), slot, values)["value"]
 
 
 class ArrayMap(Map, OneParameter["V"]):

@@ -622,6 +622,11 @@ def rest_of(instance: Any, offset: int) -> bytes:
     return b""
 
 
+def numpy_format(codec: Any) -> Any:
+    """A type by its codec, as numpy.dtype() takes it."""
+    return _numpy_format(codec.ctype, codec)
+
+
 def numpy_fields(cls: Any) -> dict[str, Any]:
     """A struct's members as numpy.dtype() takes them, but for bitfields and flexible arrays."""
     names, formats, offsets = [], [], []
@@ -651,7 +656,7 @@ def _numpy_format(ctype: Any, codec: Any) -> Any:
     if isinstance(codec, Text):
         return f"S{codec.size}"
     if isinstance(codec, ArrayOf):
-        return (_numpy_format(codec.element.ctype, codec.element), (codec.length,))
+        return (numpy_format(codec.element), (codec.length,))
     if isinstance(codec, Nested):
         return numpy_fields(codec.cls)
     if isinstance(codec, (Bytes, Wide)):
