@@ -74,6 +74,8 @@ class MapDef:
     value_type_id: int = 0
     inner: MapDef | None = None
     """The template of a map-in-map's inner maps."""
+    holds: tuple[str, ...] = ()
+    """Names of the maps or programs that libbpf puts in when it makes the map."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,7 @@ def _read(data: bytes, path: str) -> ObjectModel:
         ext=ext,
         programs=tuple(function for function in functions if function.section != ".text"),
         subprograms=tuple(function for function in functions if function.section == ".text"),
-        maps=_maps(btf, data_secs.get(".maps"), path),
+        maps=_maps(btf, data_secs.get(".maps"), symbols, sections, path),
         struct_ops=_struct_ops(btf, data_secs),
         data_sections=_data_sections(sections, symbols, btf, data_secs, path),
         kconfig=_kconfig(btf, _externs(btf, data_secs.get(".kconfig"), symbols)),
@@ -365,7 +367,10 @@ def _relocations(sections: list[Section], path: str) -> list[SymbolRelocation]:
     return sorted(result, key=lambda relocation: (relocation.section, relocation.offset))
 
 
-def _maps(btf: Btf, section: t.DataSec | None, path: str) -> tuple[MapDef, ...]:
+def _maps(
+    btf: Btf, section: t.DataSec | None, symbols: list[Symbol], sections: list[Section], path: str
+) -> tuple[MapDef, ...]:
+    held = _held_by_maps(symbols, sections)
     result = []
     for info in section.variables if section else ():
         var = btf[info.type_id]
@@ -374,8 +379,24 @@ def _maps(btf: Btf, section: t.DataSec | None, path: str) -> tuple[MapDef, ...]:
         _, definition = btf.resolve(var.type_id)
         if not isinstance(definition, t.Struct):
             raise ObjectError(f"{path}: map {var.name} is not declared as a struct")
-        result.append(_map(btf, var.name, definition, path))
+        result.append(replace(_map(btf, var.name, definition, path), holds=held.get(var.name, ())))
     return tuple(result)
+
+
+def _held_by_maps(symbols: list[Symbol], sections: list[Section]) -> dict[str, tuple[str, ...]]:
+    """What the maps with initial values begin with: their relocations say, each of which lies within a map."""
+    tables = [table for table in sections if isinstance(table, RelocationSection) and table["sh_info"] < len(sections)]
+    held: dict[str, tuple[str, ...]] = {}
+    for table in tables:
+        names = sections[table["sh_link"]] if table["sh_link"] < len(sections) else None
+        if sections[table["sh_info"]].name != ".maps" or not isinstance(names, SymbolTableSection):
+            continue
+        own = [symbol for symbol in symbols if symbol["st_shndx"] == table["sh_info"] and symbol["st_size"]]
+        for entry in table.iter_relocations():
+            for symbol in own:
+                if 0 <= entry["r_offset"] - symbol["st_value"] < symbol["st_size"]:
+                    held[symbol.name] = (*held.get(symbol.name, ()), names.get_symbol(entry["r_info_sym"]).name)
+    return {name: tuple(dict.fromkeys(targets)) for name, targets in held.items()}
 
 
 def _struct_ops(btf: Btf, data_secs: Mapping[str, t.DataSec]) -> tuple[str, ...]:
@@ -404,7 +425,7 @@ def _map(btf: Btf, name: str, definition: t.Struct, path: str, *, is_inner: bool
             case _:
                 raise ObjectError(f"{path}: map {name} has an attribute {member.name!r} that libbpf does not know")
     zero = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0}
-    return MapDef(name=name, inner=inner, **{**zero, **numbers})
+    return MapDef(name=name, inner=inner, holds=(), **{**zero, **numbers})
 
 
 def _inner_map(btf: Btf, name: str, member: t.Member, path: str) -> MapDef | None:

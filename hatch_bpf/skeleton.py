@@ -33,6 +33,8 @@ TEMPLATE = "skeleton.py.j2"
 LINE_LENGTH = 120
 KCONFIG = ".kconfig"
 """The section of externs that libbpf fills in at load."""
+MAPS_OF_MAPS = (12, 13)
+"""`enum bpf_map_type`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,8 @@ class MapDecl:
     value: str
     users: tuple[str, ...]
     """Programs that refer to it, where some may be left out."""
+    holds: tuple[str, ...]
+    """Maps that libbpf puts into it, where some may be left out."""
 
 
 @dataclass(frozen=True)
@@ -193,11 +197,10 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
         extra = [types.codec(_find_type(model, name, "types")) for name in options.types]
         del extra  # declaring them is what asking for their codecs does
         map_names = Names()
-        maps = tuple(
-            _map(definition, map_names, types, events, users.get(definition.name, ())) for definition in model.maps
-        )
+        maps = tuple(_map(definition, map_names, types, events, users) for definition in model.maps)
         maps += tuple(
-            MapDecl(name, map_names.take(name), "StructOps", "_bpf.StructOps", "", "", ()) for name in model.struct_ops
+            MapDecl(name, map_names.take(name), "StructOps", "_bpf.StructOps", "", "", (), ())
+            for name in model.struct_ops
         )
         section_attributes = Names(reserved=_LOADED_ATTRIBUTES)
         declared = tuple(
@@ -285,7 +288,11 @@ def _has_core_relos(model: ObjectModel, program: Function) -> bool:
 
 
 def _map(
-    definition: MapDef, names: Names, types: TypeDecls, events: Mapping[str, Codec], users: tuple[str, ...]
+    definition: MapDef,
+    names: Names,
+    types: TypeDecls,
+    events: Mapping[str, Codec],
+    users: Mapping[str, tuple[str, ...]],
 ) -> MapDecl:
     cls, parameters = _MAP_CLASSES.get(definition.type, ("Map", ""))
     key = _sized(types, definition.key_type_id, definition.key_size)
@@ -302,7 +309,8 @@ def _map(
         annotation=annotation,
         key=key.expression if "k" in parameters else "",
         value=event.expression if event else value.expression if "v" in parameters else "",
-        users=users,
+        users=users.get(definition.name, ()),
+        holds=definition.holds if users and definition.type in MAPS_OF_MAPS else (),
     )
 
 

@@ -15,6 +15,7 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.errors import ObjectError
 from tests import needs
 from tests.btf_builder import EXIT, RawBtf, btf_ext, elf_object
+from tests.skeleton_package import BPF, compile_bpf
 from tests.test_compile import compile_text
 
 SOURCE = """\
@@ -265,3 +266,14 @@ def test_every_cut_is_refused_or_read(tmp_path: Path) -> None:
         except ObjectError:
             refused += 1
     assert refused == len(range(0, len(data), 97))
+
+
+def test_what_maps_begin_with(tmp_path: Path) -> None:
+    model = read_object(compile_bpf(BPF / "tails.bpf.c", tmp_path).read_bytes(), path="tails.bpf.o")
+    held = {item.name: item.holds for item in model.maps if item.holds}
+    assert held == {"outer": ("inner",), "rings": ("ring",), "jumps": ("tail",)}
+
+
+def test_struct_ops_maps_are_named(tmp_path: Path) -> None:
+    model = read_object(compile_bpf(BPF / "struct_ops_link.bpf.c", tmp_path).read_bytes(), path="struct_ops_link.bpf.o")
+    assert model.struct_ops == ("counting", "counting_too")

@@ -271,18 +271,30 @@ def test_types_that_are_missing_leave_out_who_needs_them(package: Package) -> No
     assert "/sys/kernel/btf/vmlinux" in told[at + 1]
 
 
-@pytest.mark.parametrize("groups", [{"either": ("never", "jumping")}, {"either": ("never", "nesting")}])
-def test_maps_that_libbpf_fills_are_whole_in_trials(tmp_path: Path, groups: dict[str, tuple[str, ...]]) -> None:
+@pytest.mark.parametrize("chosen", ["jumping", "nesting", "ringing"])
+def test_maps_that_libbpf_fills_are_whole_in_trials(tmp_path: Path, chosen: str) -> None:
     tracefs.mounted()
-    _, chosen = groups["either"]
-    optional = tuple({"jumping", "nesting"} - {chosen})
-    tails = load_skeleton("tails", tmp_path, alternatives=Alternatives(groups, optional))
+    optional = tuple(name for name in ("jumping", "nesting", "ringing") if name != chosen)
+    tails = load_skeleton("tails", tmp_path, alternatives=Alternatives({"either": ("never", chosen)}, optional))
     with tails.Tails.run() as loaded:
         assert choice(loaded, "either").chosen == chosen
         assert "invalid mem access" in why(loaded, "either")["never"]
-        assert choice(loaded, optional[0]).chosen == optional[0]
+        assert [choice(loaded, name).chosen for name in optional] == list(optional)
         os.getppid()
         assert loaded.bss.calls, "the array names the program"
+        assert loaded.maps.ring.poll(5), "the map of maps holds the ring"
+
+
+def test_a_map_of_maps_goes_with_what_only_it_holds(tmp_path: Path) -> None:
+    tracefs.mounted()
+    tails = load_skeleton("tails", tmp_path, alternatives=Alternatives({}, ("ringing",)))
+    with tails.Tails.open() as bpf:
+        bpf.programs.ringing.autoload = bpf.programs.never.autoload = False
+        with bpf.load() as loaded:
+            for item in (loaded.maps.rings, loaded.maps.ring):
+                with pytest.raises(errors.ClosedError, match="was not created"):
+                    item.fd  # noqa: B018
+            assert loaded.maps.inner.fd >= 0
 
 
 def test_an_array_of_programs_that_nobody_uses_any_more_is_left_out(tmp_path: Path) -> None:

@@ -14,9 +14,8 @@ from . import globals as _globals
 from .attaching import says_no_target
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
 from .libbpf import Capture, verifier_logs
-from .maps import MapOfMaps, ProgramArray
+from .maps import ProgramArray
 from .programs import Program
-from .ringbuf import EventSource
 from .structops import StructOps
 
 TYPE_CHECKING = False
@@ -126,7 +125,6 @@ class _Chooser:
         self._programs = {program.name: program for program in spec.programs}
         self._questionable = {name for group in spec.groups if not group.of_maps for name in group.members}
         self._questionable.update(spec.optional)
-        self._has_maps_of_maps = any(item.cls is MapOfMaps for item in spec.maps)
         self._unmade: set[str] = set()
         """Maps that this kernel can't create, and another of their group stands in for."""
 
@@ -188,8 +186,12 @@ class _Chooser:
         if any(item.cls is ProgramArray and program.name in item.users for item in self._spec.maps):
             # the array may name programs, which libbpf then wants loaded
             together.update(p.name for p in self._spec.programs if self._is_wanted(p.name) and not self._may_go(p.name))
-        maps = [item for item in self._spec.maps if item.cls is not StructOps]  # of these libbpf wants all programs
-        needed = [item.name for item in maps if together.intersection(item.users) or self._has_to_be(item)]
+        # of struct_ops maps libbpf wants all programs
+        needed = self._with_held(
+            item.name
+            for item in self._spec.maps
+            if item.cls is not StructOps and (together.intersection(item.users) or self._is_nobodys(item))
+        )
         trial = self._reopen()
         try:
             refusal = self._try_load(trial, program.name, together, needed)
@@ -257,14 +259,22 @@ class _Chooser:
 
     def _leave_out_maps(self) -> None:
         """Those that only programs in question use, of which none is loaded; and those that can't be created."""
+        stay = self._with_held(item.name for item in self._spec.maps if self._is_used(item) or self._is_nobodys(item))
         for item in self._spec.maps:
-            is_unused = all(map(self._may_go, item.users)) and not any(map(self._is_wanted, item.users))
-            if (is_unused and not self._has_to_be(item)) or item.name in self._unmade:
+            if item.name not in stay or item.name in self._unmade:
                 _leave_out(self._libbpf, self._held.find_map(item.name))
 
-    def _has_to_be(self, item: MapSpec) -> bool:
-        """Whether a map is created in any case: no program uses it, or it may be one that a map of maps begins with."""
-        return not item.users or (self._has_maps_of_maps and not issubclass(item.cls, (EventSource, ProgramArray)))
+    def _is_used(self, item: MapSpec) -> bool:
+        return any(self._is_wanted(name) or not self._may_go(name) for name in item.users)
+
+    def _is_nobodys(self, item: MapSpec) -> bool:
+        """Whether no program uses a map, and no map holds it, so that the application must want it for itself."""
+        return not item.users and not any(item.name in other.holds for other in self._spec.maps)
+
+    def _with_held(self, names: Iterable[str]) -> set[str]:
+        """Maps together with those that libbpf puts into them. A map holds no map that holds others."""
+        found = set(names)
+        return found.union(*(item.holds for item in self._spec.maps if item.name in found))
 
     # --- both
 

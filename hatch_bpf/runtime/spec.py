@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class MapSpec:
     """A map of the object."""
 
-    __slots__ = ("attribute", "cls", "key", "name", "users", "value")
+    __slots__ = ("attribute", "cls", "holds", "key", "name", "users", "value")
 
     def __init__(
         self,
@@ -25,6 +25,7 @@ class MapSpec:
         key: Optional[Codec[Any]] = None,
         value: Optional[Codec[Any]] = None,
         users: Sequence[str] = (),
+        holds: Sequence[str] = (),
     ) -> None:
         self.name = name
         """Its name in C."""
@@ -36,6 +37,8 @@ class MapSpec:
         """For ring and perf buffers: the codec of an event."""
         self.users = users
         """The programs that refer to it; said only where the object has groups or optional programs."""
+        self.holds = holds
+        """The maps that libbpf puts into it; said only there, too."""
 
 
 class ProgramSpec:

@@ -25,6 +25,23 @@ struct {
 	.values = { &inner },
 };
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct {
+		__uint(type, BPF_MAP_TYPE_RINGBUF);
+		__uint(max_entries, 4096);
+	});
+} rings SEC(".maps") = {
+	.values = { &ring },
+};
+
 SEC("raw_tp")
 int tail(void *ctx)
 {
@@ -54,6 +71,17 @@ int nesting(void *ctx)
 	__u32 key = 0;
 
 	return bpf_map_lookup_elem(&outer, &key) != 0;
+}
+
+SEC("raw_tp/sys_enter")
+int ringing(void *ctx)
+{
+	__u32 key = 0;
+	void *inner = bpf_map_lookup_elem(&rings, &key);
+
+	if (inner)
+		bpf_ringbuf_output(inner, &key, sizeof(key), 0);
+	return 0;
 }
 
 /* The kernel refuses it. */

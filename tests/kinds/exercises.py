@@ -193,7 +193,11 @@ def usdt() -> None:
     library = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libprobe.so")
     with skeleton("usdt").open().load() as skel:
         attach = skel.programs.on_usdt.attach_usdt
-        runs(skel, lambda: attach(library, "hatch_bpf", "probe"), lambda: ctypes.CDLL(library).probe(4242))
+        runs(
+            skel,
+            lambda: attach(library, "hatch_bpf", "probe", pid=os.getpid()),
+            lambda: ctypes.CDLL(library).probe(4242),
+        )
         check(skel.bss.argument == 4242, f"it was handed {skel.bss.argument}")
 
 
