@@ -460,8 +460,8 @@ def find() -> str:
                 passed_over.append(path)
     if passed_over:
         raise LibbpfNotFoundError(
-            f"{', '.join(passed_over)} can be changed by others than root, and so is not loaded as root: take that right "
-            f"from them (the file and its folder), or name the file with libbpf="
+            f"{', '.join(passed_over)} can be changed by others than root, and so is not loaded as root: take that "
+            f"right from them (the file and its folder), or name the file with libbpf="
         )
     raise LibbpfNotFoundError(f"{' or '.join(SONAMES)} is in none of {', '.join(folders)}; {_PACKAGES}")
 
