@@ -5,6 +5,7 @@ What is missing is told by the error. Each try is a process of an unprivileged u
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from hatch_bpf.runtime import privileges
 from tests import needs, tracefs
 from tests.privileges_exercises import AFTERWARDS, KINDS, LOW_MEMORY_LIMIT
 from tests.projects import REPOSITORY
-from tests.skeleton_package import BPF, make_package
+from tests.skeleton_package import BPF, Package, make_package
 
 EXERCISES = Path(__file__).with_name("privileges_exercises.py")
 ALL = ("CAP_BPF", "CAP_DAC_READ_SEARCH", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_SYS_ADMIN")
@@ -105,3 +106,92 @@ def test_the_runtime_knows_what_each_kind_needs(kind: str) -> None:
         assert wanted == {"CAP_SYS_ADMIN"} == {*privileges.for_perf_event(section)}
         wanted = {"CAP_BPF", "CAP_PERFMON"}
     assert set(privileges.needed(section)) == wanted
+
+
+# --- what else than capabilities --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return make_package(BPF / "privileges.bpf.c", tmp_path_factory.mktemp("refused"))
+
+
+LOAD = """
+from demo.privileges_skel import Privileges, _bpf
+with Privileges.open() as bpf:
+    for program in bpf.programs:
+        program.autoload = program.name == "on_socket"
+    {before}
+    try:
+        bpf.load()
+    except _bpf.PermissionDeniedError as error:
+        print(error)
+"""
+SECCOMP = """
+    import ctypes, errno, struct
+    # let the system call bpf() return EPERM, as container runtimes do, and allow all others
+    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, {number}), (0x06, 0, 0, 0x00050000 | errno.EPERM), (0x06, 0, 0, 0x7FFF0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    class Program(ctypes.Structure):
+        _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+    filter = Program(len(steps), ctypes.addressof(code))
+    assert ctypes.CDLL(None).prctl(22, 2, ctypes.byref(filter), 0, 0) == 0
+"""
+BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
+
+
+def test_root_of_a_user_namespace_is_told_that_it_is_not_enough(package: Package) -> None:
+    needs.root_bpf()
+    subprocess.run(["chmod", "-R", "a+rX", package.root], check=True)
+    if subprocess.run(["unshare", "-Ur", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this kernel makes no user namespaces")
+    told = package.run(LOAD.format(before="pass"), prefix=("unshare", "-Ur")).stdout
+    assert "this process has its rights only inside a user namespace (a rootless container, for example)" in told
+
+
+def test_a_seccomp_filter_is_named(package: Package) -> None:
+    needs.root_bpf()
+    number = BPF_SYSCALL.get(os.uname().machine)
+    if number is None:
+        pytest.skip("the number of bpf() is not known here")
+    told = package.run(LOAD.format(before=SECCOMP.format(number=number).strip())).stdout
+    assert "runs under a seccomp filter, as in most containers: allow bpf()" in told
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"/sys/kernel/security/lockdown": b"none integrity [confidentiality]\n"}, "locked down (confidentiality)"),
+        ({"/sys/kernel/security/lockdown": b"none [integrity] confidentiality\n"}, "locked down (integrity)"),
+        ({"/sys/kernel/security/lockdown": b"[none] integrity confidentiality\n"}, "something else forbids it"),
+        ({"/proc/thread-self/status": b"CapEff:\t0000000000000000\n"}, "this process lacks CAP_BPF and CAP_PERFMON"),
+        (
+            {"/proc/thread-self/status": b"CapEff:\t0000008000000000\n"},
+            "lacks CAP_PERFMON: run it as root, or give it CAP",
+        ),
+        ({"/proc/thread-self/status": b"CapEff:\t0000000000200000\n"}, "something else forbids it"),
+        (
+            {"/proc/thread-self/status": b"CapEff:\t0000000000000000\n", "/proc/sys/kernel/cap_last_cap": b"37\n"},
+            "lacks CAP_SYS_ADMIN: run it as root",
+        ),
+        ({"/proc/thread-self/status": None}, "something else forbids it"),
+    ],
+)
+def test_what_else_forbids_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, bytes | None], words: str
+) -> None:
+    """On kernels as they may be, by what their files say."""
+    told = {"/proc/thread-self/status": b"CapEff:\t000001ffffffffff\n", "/sys/kernel/security/lockdown": None, **files}
+
+    def opened(path: str, mode: str) -> Any:
+        if path not in told:
+            return open(path, mode)
+        content = told[path]
+        if content is None:
+            raise FileNotFoundError(path)
+        return io.BytesIO(content)
+
+    monkeypatch.setattr(privileges, "open", opened, raising=False)
+    monkeypatch.setattr(privileges, "memory_limit", lambda: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert words in privileges.why(["tp/sched/sched_switch"])
