@@ -327,8 +327,9 @@ class OpenedMap:
 
     def reuse(self, fd: int) -> None:
         """Use an existing map instead of creating one; `fd` stays the caller's."""
-        if self._held.libbpf.bpf_map__reuse_fd(self._live(), fd):
-            raise OpenError(f"map {self.name} can't be replaced by descriptor {fd}: {reason(ctypes.get_errno())}")
+        with self._held.links.lock:
+            if self._held.libbpf.bpf_map__reuse_fd(self._live(), fd):
+                raise OpenError(f"map {self.name} can't be replaced by descriptor {fd}: {reason(ctypes.get_errno())}")
         name, libbpf, own = self.name, self._held.libbpf, self._pointer
         # the caller may have closed its own by then
         self._held.changes.append(lambda o: libbpf.bpf_map__reuse_fd(o.find_map(name), libbpf.bpf_map__fd(own)))
@@ -340,12 +341,14 @@ class OpenedMap:
         return self._pointer
 
     def _call(self, name: str) -> Any:
-        return getattr(self._held.libbpf, f"bpf_map__{name}")(self._live())
+        with self._held.links.lock:
+            return getattr(self._held.libbpf, f"bpf_map__{name}")(self._live())
 
     def _change(self, name: str, value: Any) -> None:
         change, own = getattr(self._held.libbpf, f"bpf_map__set_{name}"), self.name
-        if change(self._live(), value):
-            raise OpenError(f"map {self.name}: {name} can't be {value!r}: {reason(ctypes.get_errno())}")
+        with self._held.links.lock:
+            if change(self._live(), value):
+                raise OpenError(f"map {self.name}: {name} can't be {value!r}: {reason(ctypes.get_errno())}")
         self._held.changes.append(lambda other: change(other.find_map(own), value))
 
     def _close(self) -> None:
@@ -366,25 +369,27 @@ class OpenedProgram:
     @property
     def autoload(self) -> bool:
         """Whether `load()` loads it."""
-        return bool(self._held.libbpf.bpf_program__autoload(self._live()))
+        with self._held.links.lock:
+            return bool(self._held.libbpf.bpf_program__autoload(self._live()))
 
     @autoload.setter
     def autoload(self, value: bool) -> None:
-        self._check(self._held.libbpf.bpf_program__set_autoload(self._live(), value), "autoload")
+        self._set("autoload", self._held.libbpf.bpf_program__set_autoload, value)
 
     def set_log_level(self, level: int) -> None:
         """Have the verifier write its log even if it accepts the program: 1, or 2 for more. It goes to logging."""
-        self._check(self._held.libbpf.bpf_program__set_log_level(self._live(), level), "the log level")
+        self._set("the log level", self._held.libbpf.bpf_program__set_log_level, level)
 
     def set_attach_target(self, function: str, *, program_fd: int = 0) -> None:
         """What a fentry, fexit, LSM or freplace program attaches to: in the kernel, or in another BPF program."""
         set_target, own, target = self._held.libbpf.bpf_program__set_attach_target, self.name, function.encode()
-        self._check(set_target(self._live(), program_fd, target), f"the attach target {function}")
+        self._set(f"the attach target {function}", set_target, program_fd, target)
         self._held.changes.append(lambda other: set_target(other.find_program(own), program_fd, target))
 
-    def _check(self, result: int, what: str) -> None:
-        if result:
-            raise OpenError(f"program {self.name}: {what} can't be set: {reason(ctypes.get_errno())}")
+    def _set(self, what: str, function: Callable[..., int], *values: object) -> None:
+        with self._held.links.lock:
+            if function(self._live(), *values):
+                raise OpenError(f"program {self.name}: {what} can't be set: {reason(ctypes.get_errno())}")
 
     def _live(self) -> int:
         self._held.live()
@@ -432,6 +437,10 @@ class Opened(_Opened["LoadedT"]):
 
     def load(self) -> LoadedT:
         """Create the maps, verify and load the programs. Raises `LoadError` and others, and is closed then."""
+        with self._held.links.lock:  # a thread that closes it meanwhile waits
+            return self._load()
+
+    def _load(self) -> LoadedT:
         held, spec = self._held, self._spec
         self._check_open()
         try:
