@@ -1,13 +1,25 @@
-"""Bytes -> a file, whole or not at all."""
+"""Bytes -> a file, whole or not at all; and what the file system refuses -> an error that says what to do."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hatch_bpf.errors import OutputError
+
+_REMEDIES = {
+    errno.ENOSPC: "; make room there",
+    errno.EDQUOT: "; make room there",
+    errno.EROFS: "; let it be written, or build from a copy",
+    errno.EACCES: "; let it be written, or build from a copy",
+    errno.EPERM: "; let it be written, or build from a copy",
+}
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -18,8 +30,7 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         _replace(path, data)
     except OSError as error:
-        remedy = "; make room there" if error.errno == errno.ENOSPC else ""
-        raise OutputError(f"{path} cannot be written: {error.strerror}{remedy}") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror}{_REMEDIES.get(error.errno or 0, '')}") from error
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -30,5 +41,42 @@ def _replace(path: Path, data: bytes) -> None:
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
-        os.unlink(name)
+        with suppress(FileNotFoundError):
+            os.unlink(name)
         raise
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what `write_whole()` leaves beside a file when it is killed. Nobody else may be writing that file."""
+    leftover = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    for sibling in path.parent.iterdir():
+        if leftover.fullmatch(sibling.name):
+            sibling.unlink()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other builds out of a folder: they wait. Where locks are not to be had, go on without."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """What the file system refuses anywhere in here, as an `OutputError`."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever read the output has gone
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise OutputError(f"{where}{error.strerror or error}{_REMEDIES.get(error.errno or 0, '')}") from error

@@ -21,7 +21,7 @@ from hatchling.plugin import hookimpl
 from hatch_bpf import tree
 from hatch_bpf.config import parse_config
 from hatch_bpf.errors import HatchBpfError
-from hatch_bpf.files import write_whole
+from hatch_bpf.files import disk_errors, write_whole
 from hatch_bpf.pipeline import build
 from hatch_bpf.project import Project, find_project
 
@@ -82,7 +82,8 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
     def _user_errors(self) -> Iterator[None]:
         """Let hatchling say what a user can mend, and leave nothing behind."""
         try:
-            yield
+            with disk_errors():
+                yield
         except HatchBpfError as error:
             self._unstage()
             self.app.abort(f"hatch-bpf: {error}")

@@ -21,7 +21,7 @@ from setuptools.errors import BaseError
 from hatch_bpf import pipeline, tree
 from hatch_bpf.config import parse_config
 from hatch_bpf.errors import ConfigError, Fault, HatchBpfError
-from hatch_bpf.files import write_whole
+from hatch_bpf.files import disk_errors, write_whole
 from hatch_bpf.project import Project, find_project, source_files
 
 if sys.version_info >= (3, 11):
@@ -51,18 +51,22 @@ class BuildBpf(Command):
     def run(self) -> None:
         """Build. Raises setuptools' own kind of error, which it prints without a traceback."""
         try:
-            project = _project(self, Path.cwd(), os.environ)
-            artifacts = pipeline.build(project, notify=_notify)
-            if self.editable_mode:
-                tree.write(artifacts.files, root=project.root)
-                return
-            self.platform = artifacts.platform
-            for file in artifacts.files:
-                path = Path(self.build_lib, file.wheel_path)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, file.data)
+            with disk_errors():
+                self._build()
         except HatchBpfError as error:
             raise BaseError(f"hatch-bpf: {error}") from error
+
+    def _build(self) -> None:
+        project = _project(self, Path.cwd(), os.environ)
+        artifacts = pipeline.build(project, notify=_notify)
+        if self.editable_mode:
+            tree.write(artifacts.files, root=project.root)
+            return
+        self.platform = artifacts.platform
+        for file in artifacts.files:
+            path = Path(self.build_lib, file.wheel_path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, file.data)
 
     def get_source_files(self) -> list[str]:
         """What an sdist must carry: program sources, their headers, and the kernels that the project keeps itself."""
@@ -88,8 +92,9 @@ class Sdist(sdist_command):
         """setuptools' own, and then the artifacts. Raises setuptools' own kind of error."""
         super().make_release_tree(base_dir, files)
         try:
-            project = _project(self, Path.cwd(), os.environ)
-            tree.write(pipeline.build(project.without_host(), notify=_notify).files, root=Path(base_dir))
+            with disk_errors():
+                project = _project(self, Path.cwd(), os.environ)
+                tree.write(pipeline.build(project.without_host(), notify=_notify).files, root=Path(base_dir))
         except HatchBpfError as error:
             raise BaseError(f"hatch-bpf: {error}") from error
 

@@ -5,41 +5,65 @@ Input: `Artifacts`. Output: files beside the program sources. Only what hatch-bp
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.errors import OutputError
-from hatch_bpf.files import write_whole
+from hatch_bpf.files import alone_in, disk_errors, remove_leftovers, write_whole
 from hatch_bpf.layout import GENERATED, Artifact
 from hatch_bpf.pipeline import Artifacts
 from hatch_bpf.project import Project
 
 
 def write(files: Iterable[Artifact], *, root: Path) -> None:
-    """Write every artifact, each whole or not at all, and remove what earlier builds left in the `_bpf` folders."""
+    """Write every artifact, each whole or not at all, and remove what earlier builds left. Raises `OutputError`.
+
+    Builds in the same tree wait for each other, since each removes what it takes for another's leftovers.
+    """
     targets = {root / file.tree_path: file.data for file in files}
     folders = sorted({path.parent for path in targets if path.name == "__init__.py"})
-    for path in targets:
-        _refuse_foreign(path)
-    for path, data in targets.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path not in targets:
-                path.unlink()
+    with disk_errors(), alone_in(root):
+        for path in targets:
+            _refuse_foreign(path)
+        for path, data in targets.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data)
+            if path.name.endswith("_skel.py"):
+                remove_leftovers(path)
+        for folder in folders:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file() and path not in targets:
+                    path.unlink()
 
 
 def remove(project: Project) -> None:
-    """Remove what `write()` wrote."""
-    for source in project.sources:
-        skeleton = project.root / source.path.parent / f"{source.name}_skel.py"
-        if _is_generated(skeleton):
-            skeleton.unlink()
-        folder = project.root / source.tree_bpf_dir
-        if _is_generated(folder / "__init__.py"):
-            shutil.rmtree(folder)
+    """Remove what `write()` wrote, or began to. Raises `OutputError`."""
+    with disk_errors(), alone_in(project.root):
+        for source in project.sources:
+            skeleton = project.root / source.path.parent / f"{source.name}_skel.py"
+            if _is_generated(skeleton):
+                skeleton.unlink()
+            if skeleton.parent.is_dir():
+                remove_leftovers(skeleton)
+            folder = project.root / source.tree_bpf_dir
+            if folder.is_dir():
+                remove_leftovers(folder / "__init__.py")
+                if _is_generated(folder / "__init__.py"):
+                    _remove_folder(folder)
+                elif not any(folder.iterdir()):
+                    folder.rmdir()
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a `_bpf` folder; what tells that it is ours goes last, so that another attempt can finish."""
+    mark = folder / "__init__.py"
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        elif path != mark:
+            path.unlink()
+    mark.unlink()
+    folder.rmdir()
 
 
 def reject_leftovers(artifacts: Artifacts, *, project: Project, goes_in: Callable[[str], bool]) -> None:
@@ -48,14 +72,15 @@ def reject_leftovers(artifacts: Artifacts, *, project: Project, goes_in: Callabl
     `goes_in` says whether the build system takes a file, given relative to the project. Raises `OutputError`.
     """
     made = {file.tree_path for file in artifacts.files}
-    for folder in sorted({source.tree_bpf_dir for source in project.sources}):
-        for path in sorted((project.root / folder).rglob("*")):
-            name = PurePosixPath(path.relative_to(project.root).as_posix())
-            if path.is_file() and "__pycache__" not in name.parts and name not in made and goes_in(str(name)):
-                raise OutputError(
-                    f"{name} is left from an editable build and would go into the wheel: "
-                    f"remove the folder {folder}, and let .gitignore name it so that this cannot happen"
-                )
+    with alone_in(project.root):
+        for folder in sorted({source.tree_bpf_dir for source in project.sources}):
+            for path in sorted((project.root / folder).rglob("*")):
+                name = PurePosixPath(path.relative_to(project.root).as_posix())
+                if path.is_file() and "__pycache__" not in name.parts and name not in made and goes_in(str(name)):
+                    raise OutputError(
+                        f"{name} is left from an editable build and would go into the wheel: "
+                        f"remove the folder {folder}, and let .gitignore name it so that this cannot happen"
+                    )
 
 
 def _refuse_foreign(path: Path) -> None:
