@@ -7,12 +7,13 @@ which versions of it will do is what the tag says. `runtime/libbpf.py` loads the
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
@@ -33,6 +34,8 @@ SBOM_NAME = "sbom.cdx.json"
 
 _C_LIBRARY = re.compile(r"^(ld-(linux|musl)[\w.-]*|lib(c|m|dl|rt|pthread)\.so\.\d+|libc\.musl-[\w.-]+)$")
 _MUSL = re.compile(r"^(ld-musl|libc\.musl)-")
+_CHANGED = "entries DT_NEEDED about the other bundled libraries are left out"
+"""What the SBOM says of a library that is not byte for byte the distribution's."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Library:
     """sonames of what it needs, the C library among them."""
     glibc: tuple[int, int]
     """Newest version of glibc's symbols that it uses; (0, 0) for none."""
+    is_changed: bool = False
+    """Whether `data` is no more what is at `path`."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ def bundle(arch: Arch) -> Bundle:
             f'libbpf = "bundle" takes the libbpf of this machine, and there is none: {error}'
         ) from error
     libraries = list(_collect(first))
+    if _is_musl(libraries):
+        libraries = _without_needs(libraries)
     files = {f"{folder}/{library.soname}": library.data for library in libraries}
     packages = {library.soname: _owner(library.path) for library in libraries}
     for package in sorted({p for p in packages.values() if p}, key=lambda p: p.name):
@@ -152,11 +159,42 @@ def _newest_glibc(elf: ELFFile) -> tuple[int, int]:
     return max(versions)
 
 
+def _is_musl(libraries: list[Library]) -> bool:
+    """Whether their C library is musl."""
+    return any(_MUSL.match(soname) for library in libraries for soname in library.needed)
+
+
+def _without_needs(libraries: list[Library]) -> list[Library]:
+    """The same, but that none says any more that it needs another of them.
+
+    glibc takes a library that is loaded already for one that is needed, by its soname. musl searches its folders all
+    the same, and fails. The runtime loads them in order, and each finds the symbols of those before it.
+    """
+    bundled = {library.soname for library in libraries}
+    dropped = [_drop_needed(library, bundled) for library in libraries]
+    return [
+        replace(library, data=data, is_changed=data != library.data)
+        for library, data in zip(libraries, dropped, strict=True)
+    ]
+
+
+def _drop_needed(library: Library, names: Collection[str]) -> bytes:
+    """A library's bytes, with what its dynamic section says of needing these left out, and the rest moved up."""
+    elf = ELFFile(io.BytesIO(library.data))
+    dynamic = elf.get_section_by_name(".dynamic")
+    assert isinstance(dynamic, DynamicSection)  # it was read from there
+    start, size, each = dynamic["sh_offset"], dynamic["sh_size"], dynamic["sh_entsize"]
+    kept = b""
+    for number, tag in enumerate(dynamic.iter_tags()):
+        if tag.entry.d_tag != "DT_NEEDED" or tag.needed not in names:  # type: ignore[attr-defined]
+            kept += library.data[start + number * each : start + (number + 1) * each]
+    return library.data[:start] + kept.ljust(size, b"\0") + library.data[start + size :]
+
+
 def _platform(libraries: list[Library], arch: Arch) -> str:
     """PEP 600: manylinux_X_Y means that it runs where glibc is X.Y or newer. PEP 656 says the same for musl."""
     machine = arch.machines[0]
-    musl = [soname for library in libraries for soname in library.needed if _MUSL.match(soname)]
-    if musl:
+    if _is_musl(libraries):
         return f"musllinux_{'_'.join(map(str, _musl_version(machine)))}_{machine}"
     major, minor = max(library.glibc for library in libraries)
     # manylinux starts with glibc 2.5, and for other architectures than x86 with 2.17
@@ -223,7 +261,10 @@ def _sbom(libraries: list[Library], packages: Mapping[str, SystemPackage | None]
             "name": package.name if package else library.soname,
             **({"version": package.version} if package else {}),
             "hashes": [{"alg": "SHA-256", "content": hashlib.sha256(library.data).hexdigest()}],
-            "properties": [{"name": "hatch-bpf:file", "value": library.soname}],
+            "properties": [
+                {"name": "hatch-bpf:file", "value": library.soname},
+                *([{"name": "hatch-bpf:changed", "value": _CHANGED}] * library.is_changed),
+            ],
         }
         components.append(component)
     tool = {"type": "application", "name": "hatch-bpf", "version": __version__}

@@ -6,12 +6,14 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from packaging._musllinux import _parse_musl_version
 from packaging.tags import sys_tags
 
-from hatch_bpf import arch
+from hatch_bpf import arch, bundle
 from tests import needs
 from tests.projects import SETUPTOOLS_PYPROJECT, build_wheel, make_project, wheel_files
 from tests.test_example import HIDE_LIBBPF
@@ -127,6 +129,79 @@ def test_setuptools_makes_the_same(tmp_path: Path, wheel: Path) -> None:
     assert folder_of(wheel_files(other)) == folder_of(wheel_files(wheel))
     assert b"Root-Is-Purelib: false" in wheel_files(other)["demo-1.dist-info/WHEEL"]
     assert b"Root-Is-Purelib: false" in wheel_files(wheel)["demo-1.dist-info/WHEEL"]
+
+
+OPENS = """\
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int count, char **paths)
+{
+	void *last = NULL;
+	for (int i = 1; i < count; i++)
+		if (!(last = dlopen(paths[i], RTLD_NOW | RTLD_GLOBAL)))
+			return puts(dlerror()), 1;
+	return ((int (*)(void))dlsym(last, "bpf"))();
+}
+"""
+
+
+@dataclass(frozen=True)
+class Musl:
+    """Libraries that need each other, as Alpine's do, and a program that loads them by their paths."""
+
+    opens: Path
+    libbpf: Path
+
+
+@pytest.fixture
+def musl(tmp_path: Path) -> Musl:
+    compiler = needs.tool("musl-gcc")
+    assert MACHINE is not None
+
+    def make(name: str, text: str, *arguments: object) -> Path:
+        (tmp_path / f"{name}.c").write_text(text)
+        subprocess.run([compiler, tmp_path / f"{name}.c", "-o", tmp_path / name, *map(str, arguments)], check=True)
+        return tmp_path / name
+
+    def library(name: str, text: str, *needed: Path) -> Path:
+        return make(name, text, "-shared", "-fPIC", "-nostdlib", f"-Wl,-soname,{name}", "-Wl,--no-as-needed", *needed)
+
+    libc = library(f"libc.musl-{MACHINE.machines[0]}.so.1", "")
+    libz = library("libz.so.1", "int z(void) { return 3; }", libc)
+    libelf = library("libelf.so.1", "int z(void); int elf(void) { return z() + 4; }", libz, libc)
+    text = "int z(void); int elf(void); int bpf(void) { return elf() * 10 + z(); }"
+    libbpf = library("libbpf.so.1", text, libelf, libz, libc)
+    return Musl(make("opens", OPENS), libbpf)
+
+
+def test_a_bundle_for_musl(musl: Musl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each library is loaded by its path after those it needs; what musl makes of that, its own dynamic linker says."""
+    assert MACHINE is not None
+    monkeypatch.setattr(bundle, "find", lambda: str(musl.libbpf))
+    made = bundle.bundle(MACHINE)
+    loader = subprocess.run([f"/lib/ld-musl-{MACHINE.machines[0]}.so.1"], capture_output=True, text=True, check=False)
+    version = _parse_musl_version(loader.stderr)
+    assert version is not None
+    assert made.platform == f"musllinux_{version.major}_{version.minor}_{MACHINE.machines[0]}"
+    folder = f"lib/{MACHINE.name}"
+    order = list(json.loads(made.files[f"{folder}/libraries.json"]))
+    assert order == ["libz.so.1", "libelf.so.1", "libbpf.so.1"]
+    for name in order:
+        (tmp_path / "bundled").mkdir(exist_ok=True)
+        (tmp_path / "bundled" / name).write_bytes(made.files[f"{folder}/{name}"])
+
+    def load(source: Path) -> subprocess.CompletedProcess[str]:
+        paths = [source / name for name in order]
+        return subprocess.run([musl.opens, *paths], capture_output=True, text=True, check=False, cwd="/")
+
+    assert "libz.so.1: No such file or directory (needed by" in load(tmp_path).stdout, (
+        "as they are they can't be loaded"
+    )
+    done = load(tmp_path / "bundled")
+    assert (done.returncode, done.stdout) == (73, "")
+    sbom = json.loads(made.files[f"{folder}/sbom.cdx.json"])
+    changed = [component["name"] for component in sbom["components"] if len(component["properties"]) > 1]
+    assert changed == ["libelf.so.1", "libbpf.so.1"]
 
 
 def run(site: Path, load: str, *, before: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:

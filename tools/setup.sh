@@ -35,6 +35,7 @@ if [ "$purpose" = test ]; then
 	need lz4 has lz4
 	need xz has xz
 	need ip has ip
+	need musl has musl-gcc
 fi
 if [ "$purpose" = bench ]; then
 	need compiler has cc
@@ -61,12 +62,14 @@ package() { # package MANAGER WHAT: the package that WHAT is in
 	apt:qemu) echo qemu-system-x86 ;;
 	apt:xz) echo xz-utils ;;
 	apt:ip) echo iproute2 ;;
+	apt:musl) echo musl-tools ;;
 	dnf:libbpf-headers) echo libbpf-devel kernel-headers ;;
 	dnf:compiler) echo gcc ;;
 	dnf:venv) echo python3 python3-pip ;;
 	dnf:unshare) echo util-linux ;;
 	dnf:qemu) echo qemu-system-x86-core ;;
 	dnf:ip) echo iproute ;;
+	dnf:musl) echo musl-gcc ;;
 	dnf:libbpf-tools | apk:libbpf-tools) ;; # the objects of Debian's package are a test's corpus; others have none
 	apk:libbpf-headers) echo libbpf-dev linux-headers ;;
 	apk:compiler) echo gcc musl-dev ;;
@@ -74,6 +77,7 @@ package() { # package MANAGER WHAT: the package that WHAT is in
 	apk:unshare) echo util-linux-misc ;;
 	apk:qemu) echo qemu-system-x86_64 ;;
 	apk:ip) echo iproute2 ;;
+	apk:musl) ;; # there musl is the C library, and the test that asks for musl-gcc skips
 	*) echo "$2" ;;
 	esac
 }

@@ -32,13 +32,16 @@ def load(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
     except FileNotFoundError:
         return None
     loaded = None
+    # musl does not know a library by its soname that it was told to load by a path. In wheels for it the libraries do
+    # not name each other, and are found by their symbols.
+    scope = ctypes.DEFAULT_MODE if hasattr(ctypes.CDLL(None), "gnu_get_libc_version") else ctypes.RTLD_GLOBAL
     for soname, digest in index.items():
         path = os.path.join(folder, soname)
         # Loaded from memory, so that what is loaded is what was checked. The descriptor stays open: the dynamic linker
         # knows a library by the name it was opened under, and a number used again would give the old one.
         fd = sealed_memfd(soname, read_verified(path, digest))
         try:
-            loaded = path, ctypes.CDLL(f"/proc/self/fd/{fd}", use_errno=True)
+            loaded = path, ctypes.CDLL(f"/proc/self/fd/{fd}", mode=scope, use_errno=True)
         except OSError as error:
             os.close(fd)
             raise LibbpfNotFoundError(
