@@ -149,3 +149,45 @@ def test_a_link_that_two_threads_detach_is_detached_once(skeleton: Any, monkeypa
         os.getppid()
         assert skel.bss.number == 0
     assert watch.misused == []
+
+
+def test_closing_ends_the_wait_for_room(skeleton: Any) -> None:
+    tracefs.mounted()
+    skel = skeleton.Events.open().load()
+    orders = skel.maps.orders
+    while orders.send(1):
+        pass
+    assert not orders.send(1, timeout=0.05)
+    ended: list[type[BaseException]] = []
+
+    def send() -> None:
+        try:
+            orders.send(1, timeout=None)
+        except errors.ClosedError as error:
+            ended.append(type(error))
+
+    worker = threading.Thread(target=send, daemon=True)
+    worker.start()
+    worker.join(0.05)
+    assert worker.is_alive()
+    skel.close()
+    worker.join(30)
+    assert ended == [errors.ClosedError]
+
+
+def test_room_that_is_made_ends_the_wait_for_it(skeleton: Any) -> None:
+    tracefs.mounted()
+    with skeleton.Events.open() as bpf:
+        bpf.rodata.pid = os.getpid()
+        with bpf.load() as skel:
+            skel.attach()
+            while skel.maps.orders.send(1):
+                pass
+            sent: list[bool] = []
+            worker = threading.Thread(target=lambda: sent.append(skel.maps.orders.send(1, timeout=30)), daemon=True)
+            worker.start()
+            worker.join(0.05)
+            assert worker.is_alive()
+            os.getppid()
+            worker.join(30)
+            assert sent == [True]

@@ -5,8 +5,11 @@ Input: values and their codec. Output: records that bpf_user_ringbuf_drain() tak
 
 from __future__ import annotations
 
+import _thread  # threading costs more to import than all of this module
 import ctypes
 import errno
+import select
+import time
 
 from .errors import MapError, reason
 from .maps import Map, OneParameter
@@ -17,36 +20,55 @@ if TYPE_CHECKING:
 
     E = TypeVar("E")
 
+PATIENCE = 0.1
+"""Seconds after which a thread that waits for room looks whether the buffer was closed meanwhile."""
+
 
 class UserRingBuffer(Map, OneParameter["E"]):
-    """A user ring buffer: `send()` records. One thread at a time."""
+    """A user ring buffer: `send()` records."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._event = kwargs.pop("value", None)
         super().__init__(*args, **kwargs)
         self._pointer = 0
+        self._sending = _thread.RLock()
+        """Held while libbpf works on the buffer, so that no other thread closes it meanwhile."""
 
     def send(self, value: E, *, timeout: Optional[float] = 0) -> bool:
         """Send a record; False if there was no room for it within `timeout` seconds (None: wait forever)."""
         data = bytes(self._event.encode(value)) if self._event is not None else bytes(value)  # type: ignore[call-overload]
-        if not self._pointer:
-            self._pointer = self._libbpf.pointer(self._libbpf.user_ring_buffer__new(self.fd, None))
-            if not self._pointer:
-                raise self._error("be opened")
-        milliseconds = -1 if timeout is None else int(timeout * 1000)
-        reserve = self._libbpf.user_ring_buffer__reserve_blocking
-        place = self._libbpf.pointer(reserve(self._pointer, len(data), milliseconds))
-        if not place:
-            code = ctypes.get_errno()
-            if code == errno.ENOSPC:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._send(data):
+            left = PATIENCE if deadline is None else min(PATIENCE, deadline - time.monotonic())
+            if left <= 0:
                 return False
-            raise MapError(f"user ring buffer {self.name} can't take {len(data)} bytes: {reason(code)}", errno=code)
-        ctypes.memmove(place, data, len(data))
-        self._libbpf.user_ring_buffer__submit(self._pointer, place)
+            poller = select.poll()
+            fd = self.fd  # stays open as long as it has a name
+            poller.register(fd, select.POLLOUT)
+            poller.poll(left * 1000)
         return True
 
+    def _send(self, data: bytes) -> bool:
+        """Send a record if there is room for it; whether there was."""
+        with self._sending:
+            fd = self.fd
+            if not self._pointer:
+                self._pointer = self._libbpf.pointer(self._libbpf.user_ring_buffer__new(fd, None))
+                if not self._pointer:
+                    raise self._error("be opened")
+            place = self._libbpf.pointer(self._libbpf.user_ring_buffer__reserve(self._pointer, len(data)))
+            if not place:
+                code = ctypes.get_errno()
+                if code == errno.ENOSPC:
+                    return False
+                raise MapError(f"user ring buffer {self.name} can't take {len(data)} bytes: {reason(code)}", errno=code)
+            ctypes.memmove(place, data, len(data))
+            self._libbpf.user_ring_buffer__submit(self._pointer, place)
+            return True
+
     def _close(self) -> None:
-        super()._close()
-        if self._pointer:
-            self._libbpf.user_ring_buffer__free(self._pointer)
-            self._pointer = 0
+        with self._sending:
+            super()._close()
+            if self._pointer:
+                self._libbpf.user_ring_buffer__free(self._pointer)
+                self._pointer = 0
