@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_bpf import __version__, cli_cache, cli_kernels
 from hatch_bpf.cli_common import load_project, named_archive, say
-from hatch_bpf.cli_terminal import Meter, colours, console, meter
+from hatch_bpf.cli_terminal import Meter, colours, console, meter, shows_progress
 from hatch_bpf.errors import HatchBpfError, ObjectError
 from hatch_bpf.files import disk_errors
 
@@ -207,7 +207,9 @@ def _build(options: argparse.Namespace) -> int:
     from hatch_bpf.pipeline import build
 
     project = load_project(options.project.absolute())
-    artifacts = build(project, notify=say, reuse=False)
+    with meter() as shown:
+        watch = partial(shown.step, "checking") if shows_progress() else None
+        artifacts = build(project, notify=say, reuse=False, downloads=shown.downloads, watch=watch)
     tree.write(artifacts.files, root=project.root)
     for file in artifacts.files:
         print(file.tree_path)

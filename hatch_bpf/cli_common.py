@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatch_bpf.cli_terminal import make_room
 from hatch_bpf.errors import ConfigError, Fault
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
@@ -45,4 +46,5 @@ def named_archive(option: str | None) -> Archive | None:
 
 def say(text: str) -> None:
     """A line for the user, beside what the command puts out."""
+    make_room()
     print(f"hatch-bpf: {text}", file=sys.stderr, flush=True)

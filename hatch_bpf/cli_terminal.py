@@ -77,6 +77,10 @@ def _left(pace: tuple[float, float] | None) -> str:
     return f", {minutes}:{seconds:02} left"
 
 
+_line: _Line | None = None
+"""The one on the terminal now: there is no second terminal for another."""
+
+
 class _Bars(Meter):
     """Bars, by rich: one for the downloads, one for each thing that is done."""
 
@@ -109,11 +113,19 @@ def meter() -> Iterator[Meter]:
         with progress:
             yield _Bars(progress)
         return
-    line = _Line(sys.stderr)
+    global _line
+    _line = line = _Line(sys.stderr)
     try:
         yield line
     finally:
         line.clear()
+        _line = None
+
+
+def make_room() -> None:
+    """Before anything else is written to standard error: take away the line that is there, if one is."""
+    if _line is not None:
+        _line.clear()
 
 
 def shows_progress() -> bool:

@@ -11,14 +11,15 @@ archive and writes nothing: the front ends put the artifacts where their build s
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from hatch_bpf import alternatives, prebuilt
 from hatch_bpf.bundle import bundle
 from hatch_bpf.compile import CompiledPackage, compile_package
 from hatch_bpf.errors import PortabilityError
-from hatch_bpf.fit import Notify, find_kernels, fit
+from hatch_bpf.fit import Notify, Watch, find_kernels, fit
+from hatch_bpf.kernels.fetch import Progress
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.layout import Artifact, lay_out
 from hatch_bpf.progress import PacedLines
@@ -40,11 +41,18 @@ class Artifacts:
 
 
 def build(
-    project: Project, *, notify: Notify, environ: Mapping[str, str] = os.environ, reuse: bool = True
+    project: Project,
+    *,
+    notify: Notify,
+    environ: Mapping[str, str] = os.environ,
+    reuse: bool = True,
+    downloads: Callable[[Progress], None] = lambda _: None,
+    watch: Watch | None = None,
 ) -> Artifacts:
     """Make everything that the BPF programs of a project need. Raises the `HatchBpfError` of the stage that fails.
 
     With `reuse`, objects and minimized BTFs that an earlier build left in the source tree serve if they still fit.
+    `downloads` and `watch` are for who can show how far it has come; without `watch` there is a line now and then.
     """
     config = project.config
     bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
@@ -61,9 +69,10 @@ def build(
     ]
     alternatives.check(programs, either)
     for package, compiled, earlier in compiled_packages:
-        matrix = find_kernels(config, notify, lock=project.lock, only_host=earlier is not None)
-        watch = PacedLines(notify, "kernels")
-        fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, watch=watch, alternatives=either)
+        matrix = find_kernels(config, notify, lock=project.lock, only_host=earlier is not None, download=False)
+        matrix.download(notify, downloads)
+        told = watch or PacedLines(notify, "kernels")
+        fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, watch=told, alternatives=either)
         minimized = {**(earlier.minimized if earlier else {}), **fitted.minimized}
         built.append((package, compiled, minimized))
         reports.append(fitted.report)

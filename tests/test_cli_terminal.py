@@ -23,9 +23,9 @@ from hatch_bpf import cli_terminal
 from hatch_bpf.kernels.archive import pack, path_of
 from hatch_bpf.kernels.fetch import Progress
 from hatch_bpf.kernels.identity import Kernel
-from tests import kernel_images
+from tests import kernel_images, needs
 from tests.archive_server import serve
-from tests.projects import KERNELS, PROGRAM, REPOSITORY
+from tests.projects import KERNELS, PROGRAM, REPOSITORY, make_project
 from tests.test_cli import MISSING_FIELD, run
 from tests.test_compile import compile_text
 
@@ -188,6 +188,24 @@ def test_progress_of_downloads_and_of_reading(tmp_path: Path, rich: bool) -> Non
             assert shown.text.count("\x1b[?25l") == shown.text.count("\x1b[?25h") == 1, "the cursor is back"
         plain = run(*command, server.url, env=environment, cwd=tmp_path)
         assert plain.stderr == "hatch-bpf: 12 kernels read, 0 faults\n"
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_a_build_shows_progress_around_its_lines(tmp_path: Path, rich: bool) -> None:
+    needs.tool("clang")
+    release = "6.1.0-50-cloud-amd64"
+    (tmp_path / "served").symlink_to(KERNELS)
+    with serve(tmp_path / "served") as server:
+        options = f'archs = ["x86_64"]\nbtf-archive = "{server.url}"\nkernels = ["debian/12/x86_64/{release}"]'
+        project = make_project(tmp_path / "p", options=options)
+        shown = on_a_terminal("build", cwd=project, env={"HATCH_BPF_CACHE": str(tmp_path / "cache")}, rich=rich)
+    assert shown.status == 0, shown.text
+    assert "1 of 1" in shown.words
+    assert "downloading" in shown.words
+    lines = re.split(r"[\r\n]+|\x1b\[\??[0-9;]*[A-Za-z]", shown.text)
+    assert "hatch-bpf: downloading 1 kernel" in lines
+    assert [line for line in lines if line.startswith(f"hatch-bpf: downloaded debian/12/x86_64/{release} (1 of 1, ")]
+    assert "src/demo/prog_skel.py" in lines
 
 
 @pytest.mark.parametrize("rich", [True, False])
