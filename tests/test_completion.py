@@ -52,6 +52,25 @@ def test_the_shell_itself_reads_its_script(shell: str, tmp_path: Path, capsys: p
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_fish_offers_commands_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fish = needs.optional_tool("fish")
+    path = tmp_path / "script"
+    path.write_text(script("fish", capsys))
+
+    def offered(line: str) -> set[str]:
+        command = f"source {path}; complete --do-complete '{line}'"
+        done = subprocess.run(
+            [fish, "--no-config", "-c", command], capture_output=True, text=True, check=True, cwd=tmp_path
+        )
+        return {row.split("\t")[0] for row in done.stdout.splitlines()}
+
+    assert {"build", "cache", "check", "init", "kernels"} <= offered("hatch-bpf ")
+    assert offered("hatch-bpf ch") == {"check"}
+    assert offered("hatch-bpf check --js") == {"--json"}
+    assert {"list", "add", "lock", "verify"} <= offered("hatch-bpf kernels ")
+    assert {"info", "clear"} <= offered("hatch-bpf cache ")
+
+
 def test_editors_learn_the_command_that_builds(tmp_path: Path) -> None:
     needs.tool("clang")
     project = make_project(tmp_path / "p")

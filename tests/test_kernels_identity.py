@@ -6,6 +6,7 @@ import os
 import platform
 import random
 import subprocess
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from hatch_bpf.arch import ARCHES
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import identity
-from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.identity import Kernel, natural
+from tests import needs
 
 OS_RELEASES = {
     # as the distributions ship them, the lines that matter and the ones that could be taken for them
@@ -157,3 +159,31 @@ def test_kernels_sort_as_people_count() -> None:
 def test_order_is_total(first: str, second: str) -> None:
     a, b = Kernel("", "", "x86_64", first), Kernel("", "", "x86_64", second)
     assert [a < b, a == b, a > b].count(True) == 1
+
+
+def test_release_candidates_come_before_what_they_become() -> None:
+    """As dpkg has it for `~`; and for mainline's `-rc` alike."""
+    in_order = [
+        "5.15.0-rc7", "5.15.0-rc10", "5.15.0", "5.15.0-9-generic", "5.15.0-10-generic",
+        "6.12~rc6-amd64", "6.12-amd64", "6.12.3-amd64", "6.12.10+deb13-amd64",
+    ]  # fmt: skip
+    kernels = [Kernel("debian", "13", "x86_64", release) for release in in_order]
+    assert sorted(kernels[::-1]) == kernels
+
+
+def test_versions_sort_as_dpkg_sorts_them() -> None:
+    compare = [needs.optional_tool("dpkg"), "--compare-versions"]
+    versions = [
+        "5.10.0-9",
+        "5.10.0-32",
+        "6.1.0-50",
+        "6.12.95+deb12",
+        "6.18~rc4",
+        "6.18",
+        "6.18.15+deb13",
+        "7.3~rc1",
+        "7.3.1",
+    ]
+    for one, other in combinations(versions, 2):
+        is_before = subprocess.run([*compare, one, "lt", other], check=False).returncode == 0
+        assert (natural(one) < natural(other)) == is_before, (one, other)
