@@ -47,7 +47,9 @@ else:
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
 
 BATCH = 4096
-"""Pairs a system call moves at most."""
+"""Pairs a system call stores or deletes at most."""
+BATCH_BYTES = 1 << 18
+"""Bytes of pairs that a system call reads at most: what a processor's cache holds."""
 _NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, 524)
 """How kernels say that a map has no batch operations; 524 is ENOTSUPP, which is not for user space, but comes there."""
 _BATCH_OPTS = opts(BatchOpts)
@@ -351,7 +353,7 @@ class HashMap(Map, _Mapping["K", "V"]):
         The kernel makes batches bucket by bucket, so that none comes twice.
         """
         place: Any = None
-        size = min(self.max_entries, BATCH)
+        size = min(self.max_entries, max(1, BATCH_BYTES // (self.key_size + self._value.size)))
         while True:
             batch = self._lookup_batch(place, size)
             if batch is None:
