@@ -24,6 +24,7 @@ test-kernels:  ## boot real kernels under qemu, and hold programs, the example a
 	$(PYTHON) -m tests.kernels.example $(KERNELS)
 	$(PYTHON) -m tests.kernels.seeds $(KERNELS)
 	$(PYTHON) -m tests.kernels.verdicts $(KERNELS)
+	$(PYTHON) -m tests.kernels.privileges $(KERNELS)
 
 bench:  ## measure what hatch-bpf costs, against what does the same without it, and print the table
 	@tools/setup.sh bench $(VENV)
