@@ -122,11 +122,19 @@ class Attachable:
                 "\n  tracefs, which names tracepoints, is root's alone: give the process CAP_DAC_READ_SEARCH, or its "
                 "group the right to read it: mount -o remount,mode=750,gid=GROUP /sys/kernel/tracing"
             )
-        if code == errno.ENOENT and not any(map(os.path.isdir, TRACEFS)):
-            message += (
-                "\n  tracefs is not mounted, which names tracepoints: mount -t tracefs tracefs /sys/kernel/tracing"
-            )
+        if code == errno.ENOENT:
+            message += self._tracefs_hint()
         return AttachError(message, errno=code)
+
+    def _tracefs_hint(self) -> str:
+        """What to mount so that libbpf finds tracepoints and probes, if something is to be mounted."""
+        if self._libbpf.version < (1, 0):
+            if os.path.isdir(TRACEFS[1]):
+                return ""
+            return "\n  libbpf before 1.0 finds tracepoints in debugfs only: mount -t debugfs debugfs /sys/kernel/debug"
+        if any(map(os.path.isdir, TRACEFS)):
+            return ""
+        return "\n  tracefs is not mounted, which names tracepoints: mount -t tracefs tracefs /sys/kernel/tracing"
 
 
 def says_no_target(error: BpfError, libbpf: Libbpf) -> bool:

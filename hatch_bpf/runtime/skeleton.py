@@ -455,7 +455,7 @@ class Opened(_Opened["LoadedT"]):
                 code = ctypes.get_errno()
             if result:
                 loading = [program.section for program in self.programs if program.autoload]
-                _check_sections_are_known(spec, held.libbpf, lines)
+                _check_libbpf_is_new_enough(spec, held.libbpf, lines)
                 raise _load_error(spec, code or -result, lines, sections=loading)
             held.close_memfd()
             self._elf = b""
@@ -653,8 +653,11 @@ def _check_struct_ops_are_known(spec: ObjectSpec, held: _Object) -> None:
             held.libbpf.require((1, 2), f"{spec.source}: {item.name} in SEC('.struct_ops.link')")
 
 
-def _check_sections_are_known(spec: ObjectSpec, libbpf: Libbpf, lines: list[str]) -> None:
-    """Raise `LibbpfTooOldError` where the load failed over a section name that a later libbpf knows."""
+def _check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[str]) -> None:
+    """Raise `LibbpfTooOldError` where the load failed over what a later libbpf knows: a section, or kinds of BTF."""
+    if os.path.exists(_kernel.KERNEL_BTF) and any("Error loading vmlinux BTF" in line for line in lines):
+        # 64-bit enums came with Linux 6.0 and libbpf 1.0
+        libbpf.require((1, 0), f"{spec.source}: reading the BTF of a kernel from 6.0 on")
     for name in (line.split("'")[-2] for line in lines if "missing BPF prog type" in line and line.count("'") > 1):
         since = _libbpf.SECTIONS_SINCE.get(name.lstrip("?").split("/")[0])
         if since is not None:

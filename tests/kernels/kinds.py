@@ -31,7 +31,12 @@ from tests.kernels.seeds import MINUTES, MODULES, of_package
 from tests.kinds import exercises, project
 from tests.seeds.project import install
 
+LIBBPF = "libbpf-under-test.so"
 COMMAND = """\
+if [ -e libbpf-under-test.so ]; then
+    rm /usr/lib/*-linux-gnu/libbpf.so.*
+    mv libbpf-under-test.so $(dirname /usr/lib/*-linux-gnu/libc.so.6)/libbpf.so.1
+fi
 for module in {modules}; do insmod $module.ko; done
 PYTHONPATH=site python3 exercises.py
 """
@@ -78,6 +83,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kernels.kinds", description=__doc__)
     parser.add_argument("kernels", nargs="*", default=["*/x86_64/*"])
     parser.add_argument("--suite", choices=SUITES, default="trixie", help="Debian release of Python and libbpf")
+    parser.add_argument("--libbpf", type=Path, help="a libbpf.so for x86_64 to use instead of the suite's")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="virtual machines at a time")
     options = parser.parse_args(arguments)
     lab = Lab()
@@ -87,19 +93,22 @@ def main(arguments: list[str]) -> int:
         archs = sorted({kernel.arch for kernel in kernels})
         site = install(project.make_wheel(Path(folder), archs=archs), Path(folder, "site"))
         probe = project.compile_probe(Path(folder, "libprobe.so")).read_bytes()
-        for lines in pool.map(lambda kernel: _run(lab, kernel, site=site, probe=probe, suite=options.suite), kernels):
+        added = {"libprobe.so": cpio.file(probe)}
+        if options.libbpf:
+            added[LIBBPF] = cpio.file(options.libbpf.read_bytes())
+        for lines in pool.map(lambda kernel: _run(lab, kernel, site=site, added=added, suite=options.suite), kernels):
             wrong += sum("WRONG" in line for line in lines)
             print("\n".join(lines), flush=True)
     return int(wrong > 0)
 
 
-def _run(lab: Lab, kernel: Kernel, *, site: Path, probe: bytes, suite: str) -> list[str]:
+def _run(lab: Lab, kernel: Kernel, *, site: Path, added: Mapping[str, cpio.Node], suite: str) -> list[str]:
     """Do all exercises on a kernel; a line for each, with WRONG behind it where it is not as it must be."""
     own = {name: node for package in lab.beside(kernel) for name, node in of_package(package, kernel)}
     machine = build_machine()
     can_probe = machine is not None and machine.name == kernel.arch  # the library with the probe is of this machine
     files = {**own, **cpio.tree(site, "site"), "exercises.py": cpio.file(project.EXERCISES.read_bytes())}
-    files["libprobe.so"] = cpio.file(probe)
+    files |= added
     command = COMMAND.format(modules=" ".join(MODULES))
     outcome = lab.run(kernel, command, files=files, suite=suite, parameters=[LSM], timeout=MINUTES)
     guest, *records = outcome.records() or [{}]
