@@ -122,6 +122,8 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
     "structs whose names are tails": _structs_with_tails,
     "strings of one name": _strings,
     "flavors": _flavors,
+    "strings of a letter": lambda size: _blob(_INT, _STRINGS + b"a\0" * (size // 2)),
+    "empty strings": lambda size: _blob(_INT * (size // 32), _STRINGS + bytes(size // 2)),
     "underscores": lambda size: _blob(_INT, _STRINGS + b"_" * size + b"\0"),
     "flavored strings": lambda size: _blob(_INT, _STRINGS + b"task_struct___a\0" * (size // 16)),
     "anonymous structs in pairs": _doubled,

@@ -30,8 +30,10 @@ MAX_SPEC = 64
 """Longest access path, anonymous members counted (BPF_CORE_SPEC_MAX_LEN)."""
 MAX_DEPTH = 32
 """Deepest nesting of types that a comparison follows."""
-MAX_STEPS = 1 << 20
+MAX_STEPS = 1 << 17
 """Types and members looked at for one record before it is given up: only a forged BTF needs more."""
+MAX_CANDIDATES = 1 << 10
+"""Types that one local type is compared with."""
 
 INSN_SIZE = 8
 POISON_IMM = 0xBAD2310
@@ -201,6 +203,7 @@ class Matcher:
         self.target = target
         self._by_name: dict[str, tuple[int, ...]] = {}
         self._decisions: dict[tuple[object, ...], _Decision] = {}
+        self._resolved: dict[tuple[Btf, tuple[CoreRelo, ...]], tuple[Resolution | RelocationError, ...]] = {}
 
     def candidates(self, local: Btf, type_id: int) -> tuple[int, ...]:
         """Ids of the target's types that may stand for a local type: its name, flavors aside, and its kind.
@@ -215,6 +218,8 @@ class Matcher:
             self._by_name[name] = tuple(sorted(named))
         kind = local.kind(type_id)
         ids = tuple(found for found in self._by_name[name] if _kinds_compatible(kind, self.target.kind(found)))
+        if len(ids) > MAX_CANDIDATES:
+            raise RelocationError(f"{len(ids)} types are called {name}: no kernel has so many")
         in_base = tuple(found for found in ids if found < self.target.first_id)
         return in_base or ids
 
@@ -224,6 +229,12 @@ class Matcher:
 
     def resolve_all(self, local: Btf, relos: Iterable[CoreRelo]) -> Iterator[Resolution | RelocationError]:
         """Resolve an object's records in order, with libbpf's narrowing of candidates; an error doesn't end it."""
+        key = (local, tuple(relos))
+        if key not in self._resolved:
+            self._resolved[key] = tuple(self._in_order(*key))
+        return iter(self._resolved[key])
+
+    def _in_order(self, local: Btf, relos: Iterable[CoreRelo]) -> Iterator[Resolution | RelocationError]:
         candidates: dict[int, tuple[int, ...]] = {}
         for relo in relos:
             try:
@@ -262,8 +273,9 @@ class Matcher:
         first: Spec | None = None
         value = _Value(0)
         matching = []
+        comparison = _Comparison(spec.btf, self.target)
         for candidate in candidates:
-            target = _Comparison(spec.btf, self.target).match_spec(spec, candidate)
+            target = comparison.match_spec(spec, candidate)
             if target is None:
                 continue
             found = _value(target)

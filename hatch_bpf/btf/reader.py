@@ -9,10 +9,10 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from operator import itemgetter
 from typing import Literal
 
@@ -95,6 +95,7 @@ class Btf:
         """Word index of each type of this blob, in id order."""
         self._decoded: dict[int, t.Type] = {}
         self._searches = 0
+        self._long_strings = 0
 
     def __len__(self) -> int:
         """Number of types, void and the base's among them; valid ids are below it."""
@@ -154,7 +155,10 @@ class Btf:
     def flavors(self, name: str) -> list[str]:
         """Strings that begin with `name___`: names that CO-RE may take for flavors of `name`. Few kernels have any."""
         found = self.base.flavors(name) if self.base else []
-        return found + [flavor for flavor in self._flavored if flavor.startswith(f"{name}___")]
+        own = [flavor for flavor in self._flavored if flavor.startswith(f"{name}___")]
+        if len(own) > MAX_FLAVORS:
+            raise BtfError(f"{self.source}: {name!r} has {len(own)} flavors; no kernel has so many")
+        return found + own
 
     def string(self, offset: int) -> str:
         """The string at an offset of the string section. Bytes that are not UTF-8 come back as surrogates."""
@@ -164,6 +168,10 @@ class Btf:
         end = self.strings.find(b"\0", start)
         if start < 0 or end < 0:
             raise BtfError(f"{self.source}: string offset {offset} is beyond the string section")
+        if end - start > LONG_STRING:
+            self._long_strings += end - start
+            if self._long_strings > MAX_LONG_STRINGS:
+                raise BtfError(f"{self.source}: its names have more than {MAX_LONG_STRINGS >> 20} MB")
         return self.strings[start:end].decode("utf-8", "surrogateescape")
 
     def record(self, type_id: int) -> tuple[t.Kind, array[int]]:
@@ -257,6 +265,10 @@ class Btf:
         return offsets.tobytes()
 
     @cached_property
+    def _used_offsets(self) -> frozenset[int]:
+        return frozenset(self._name_offsets)
+
+    @cached_property
     def _has_tails(self) -> bool:
         """Whether some type's name is the tail of a longer string. No compiler does so, but nothing forbids it."""
         if self.base is not None:
@@ -281,8 +293,14 @@ class Btf:
         end = name.encode("utf-8", "surrogateescape") + b"\0"
         needle, skip = (end, 0) if self._has_tails else (b"\0" + end, 1)
         at = self.strings.find(needle) if name else -1
+        copies = 0
         while at >= 0:
-            yield self._base_strings + at + skip
+            offset = self._base_strings + at + skip
+            if not self._has_tails or offset in self._used_offsets:
+                copies += 1
+                if copies > MAX_COPIES:
+                    raise BtfError(f"{self.source}: the name {name!r} stands in its strings again and again")
+                yield offset
             at = self.strings.find(needle, at + 1)
 
     def _named(self, offset: int) -> Iterator[int]:
@@ -296,12 +314,19 @@ class Btf:
                 yield self._first_id + at // 4 - 1
             at = self._name_offset_bytes.find(needle, at + 1)
 
+    def _limited(self, named: Iterable[int], name: str) -> list[int]:
+        found = list(islice(named, MAX_NAMESAKES + 1))
+        if len(found) > MAX_NAMESAKES:
+            raise BtfError(f"{self.source}: more than {MAX_NAMESAKES} types have the name {name!r}; no kernel is so")
+        return found
+
     def _find(self, name: str) -> list[int]:
         """Ids of this blob's own types of a name, rising."""
         self._searches += 1
         if self._searches > MAX_SEARCHES:
             return self._look_up(name)
-        return sorted(type_id for offset in self._offsets(name) for type_id in self._named(offset))
+        named = (type_id for offset in self._offsets(name) for type_id in self._named(offset))
+        return sorted(self._limited(named, name))
 
     def _look_up(self, name: str) -> list[int]:
         """The same, from the index of all names."""
@@ -311,12 +336,12 @@ class Btf:
         while at is not None:
             ids.append(self._first_id + at)
             at = self._type_names.index(wanted, at + 1) if at < last[wanted] else None
-        return ids
+        return self._limited(ids, name)
 
     @cached_property
     def _type_names(self) -> list[bytes | None]:
         """The name of each of this blob's own types."""
-        if self._has_tails:
+        if self._has_tails or self.strings.count(0) > MAX_STRINGS:
             return [
                 self.name(self._first_id + at).encode("utf-8", "surrogateescape") for at in range(len(self._starts))
             ]
@@ -407,6 +432,18 @@ class Btf:
 
 MAX_SEARCHES = 32
 """Names searched for before an index of all names is the cheaper way."""
+MAX_NAMESAKES = 1 << 14
+"""Most types of one name: kernels have some hundred, all of them tags of functions."""
+MAX_COPIES = 64
+"""Most places in the strings that types have one name from: who writes BTF writes each string once."""
+MAX_STRINGS = 1 << 19
+"""Most strings that are indexed all at once; kernels have 200,000."""
+MAX_FLAVORS = 256
+"""Most flavors of one name; kernels have some ten."""
+LONG_STRING = 128
+"""Characters that no name in a kernel has."""
+MAX_LONG_STRINGS = 64 << 20
+"""Most characters of longer strings that are read: types may all have tails of a very long one for names."""
 MAX_CHAIN = 64
 """Longest chain of typedefs, qualifiers or arrays followed before it is a loop (the kernel: MAX_RESOLVE_DEPTH, 32)."""
 
