@@ -131,7 +131,9 @@ class _Fitter:
         known: KnownKernels,
     ) -> None:
         self._objects = objects
-        self._checkers = {arch: Checker(of_arch, alternatives) for arch, of_arch in objects.items()}
+        # objects may be said to be of every architecture: they are looked at once
+        checkers = {id(of_arch): Checker(of_arch, alternatives) for of_arch in objects.values()}
+        self._checkers = {arch: checkers[id(of_arch)] for arch, of_arch in objects.items()}
         self._minimizer = minimizer
         self._known = known
         externs = {e.name for of_arch in objects.values() for model in of_arch for e in model.kconfig}

@@ -11,13 +11,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_function: Callable[[object], object] | None = None
-"""What a process is to do: inherited, so that neither it nor what it knows has to be sent."""
+_work: tuple[Callable[[Any], object], Sequence[object]] | None = None
+"""What the processes are to do: inherited, so that neither it nor what it knows has to be sent."""
 
 
 def run_all(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
@@ -29,17 +29,21 @@ def run_all(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[
     if processes < 2 or not sys.platform.startswith("linux"):
         yield from map(function, jobs[1:])
         return
-    global _function
-    _function = function  # type: ignore[assignment]
+    global _work
+    _work = (function, jobs)
     # few at a time while there are few, so that the last processor is not left alone with many
     chunk = max(1, min(16, len(jobs) // (processes * 8)))
-    with multiprocessing.get_context("fork").Pool(processes, _ignore_interrupts) as pool:
-        yield from pool.imap(_call, jobs[1:], chunk)
+    try:
+        with multiprocessing.get_context("fork").Pool(processes, _ignore_interrupts) as pool:
+            yield from pool.imap(_do, range(1, len(jobs)), chunk)
+    finally:
+        _work = None
 
 
-def _call(job: Job) -> object:
-    assert _function is not None
-    return _function(job)
+def _do(number: int) -> Any:
+    assert _work is not None
+    function, jobs = _work
+    return function(jobs[number])
 
 
 def _ignore_interrupts() -> None:

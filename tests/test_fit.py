@@ -1,0 +1,140 @@
+"""Kernels that were met before: the same results without reading them, and never those of another kernel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_bpf.bpf_object import ObjectModel
+from hatch_bpf.cache import Store
+from hatch_bpf.errors import KernelError
+from hatch_bpf.fit import Fitted, fit
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.matrix import KernelSource, Matrix, Pattern, resolve
+from hatch_bpf.known_kernels import identity_of
+from tests import kernel_btfs, objects
+
+AGO = time.time() - 1000
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """The example's kernels of x86_64, in files that were not written just now."""
+    folder = tmp_path / "archive"
+    shutil.copytree(kernel_btfs._EXAMPLE, folder)
+    for path in folder.rglob("*.btf.tar.xz"):
+        os.utime(path, (AGO, AGO))
+    return folder
+
+
+def matrix_of(archive: Path) -> Matrix:
+    return resolve([Pattern("*/*/x86_64/*")], archs=["x86_64"], archive=archive)
+
+
+def models(*names: str) -> list[ObjectModel]:
+    return [objects.models()[name] for name in names]
+
+
+def run(matrix: Matrix, of: Sequence[ObjectModel], store: Store) -> tuple[Fitted, list[int]]:
+    seen = []
+    fitted = fit({"x86_64": of}, matrix, minimizer="builtin", watch=lambda done, *_: seen.append(done), store=store)
+    return fitted, seen
+
+
+def unreadable(matrix: Matrix) -> Matrix:
+    def refuse(path: Path) -> bytes:
+        raise KernelError(f"{path} was read")
+
+    return replace(matrix, sources=tuple(replace(source, reader=refuse) for source in matrix.sources))
+
+
+def test_a_kernel_is_read_once(archive: Path, tmp_path: Path) -> None:
+    store, of = Store(tmp_path / "store"), models("tcprtt", "opensnoop")
+    first, seen = run(matrix_of(archive), of, store)
+    assert seen == list(range(1, len(matrix_of(archive).sources) + 1))
+    again, seen = run(unreadable(matrix_of(archive)), of, store)
+    assert again == first
+    assert seen[-1] == len(matrix_of(archive).sources)
+    # fewer programs ask for less
+    fewer, _ = run(unreadable(matrix_of(archive)), models("tcprtt"), store)
+    assert fewer == run(matrix_of(archive), models("tcprtt"), Store(tmp_path / "other store"))[0]
+
+
+def test_a_program_that_needs_more_reads_it_again_and_keeps_what_was_known(archive: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    run(matrix_of(archive), models("tcprtt"), store)
+    with pytest.raises(KernelError, match="was read"):
+        run(unreadable(matrix_of(archive)), models("runqslower"), store)
+    run(matrix_of(archive), models("runqslower"), store)
+    for name in ("tcprtt", "runqslower"):
+        run(unreadable(matrix_of(archive)), models(name), store)
+
+
+def test_a_file_that_was_replaced_is_read_again(archive: Path, tmp_path: Path) -> None:
+    store, of = Store(tmp_path / "store"), models("tcprtt")
+    matrix = matrix_of(archive)
+    first, _ = run(matrix, of, store)
+    one, other = matrix.sources[0].path, matrix.sources[-1].path
+    other.write_bytes(b"something else")
+    os.utime(other, (AGO, AGO))
+    with pytest.raises(KernelError, match="not xz data"):
+        run(matrix, of, store)
+    # the right contents under the wrong name are not taken either
+    shutil.copy2(one, other)
+    with pytest.raises(KernelError, match="its own name promises"):
+        run(matrix, of, store)
+    assert first.minimized
+
+
+def test_a_copy_elsewhere_is_known_by_its_contents(archive: Path, tmp_path: Path) -> None:
+    store, of = Store(tmp_path / "store"), models("tcprtt")
+    first, _ = run(matrix_of(archive), of, store)
+    shutil.copytree(archive, tmp_path / "copy", copy_function=shutil.copyfile)  # with time stamps of now
+    assert run(unreadable(matrix_of(tmp_path / "copy")), of, store)[0] == first
+
+
+def test_a_lock_is_not_satisfied_by_memory(archive: Path, tmp_path: Path) -> None:
+    store, of = Store(tmp_path / "store"), models("tcprtt")
+    matrix = matrix_of(archive)
+    run(matrix, of, store)
+    locked = replace(matrix, sources=tuple(replace(source, sha256="0" * 64) for source in matrix.sources))
+    with pytest.raises(KernelError, match="is not the one"):
+        run(locked, of, store)
+
+
+def test_damage_and_loss_of_the_cache_change_nothing(archive: Path, tmp_path: Path) -> None:
+    store, of = Store(tmp_path / "store"), models("tcprtt")
+    first, _ = run(matrix_of(archive), of, store)
+    for path in (tmp_path / "store" / "excerpts").rglob("*"):
+        if path.is_file():
+            damaged = bytearray(path.read_bytes())
+            damaged[-1] ^= 1
+            path.write_bytes(damaged)
+    assert run(matrix_of(archive), of, store)[0] == first
+    shutil.rmtree(tmp_path / "store")
+    assert run(matrix_of(archive), of, store)[0] == first
+
+
+def test_the_first_kernel_that_cannot_be_read_is_told(archive: Path, tmp_path: Path) -> None:
+    matrix = matrix_of(archive)
+    for source in matrix.sources[1:]:
+        source.path.write_bytes(b"nothing")
+    with pytest.raises(KernelError, match=str(matrix.sources[1].path)):
+        run(matrix, models("tcprtt"), Store(tmp_path / "store"))
+
+
+def test_a_file_written_just_now_is_known_by_its_contents_alone(tmp_path: Path) -> None:
+    path = tmp_path / "k.btf"
+    path.write_bytes(b"one")
+    source = KernelSource(Kernel("", "", "x86_64", "6.1"), path, Path.read_bytes)
+    before = identity_of(source)
+    path.write_bytes(b"two")
+    assert identity_of(source) != before
+    path.unlink()
+    assert identity_of(source) is None
