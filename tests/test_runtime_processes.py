@@ -7,13 +7,15 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests import tracefs
+from tests import needs, tracefs
 from tests.libbpf_load import LIBRARY
+from tests.namespaces import own_loopback
 from tests.skeleton_package import BPF, Package, make_package
 
 PATIENCE = 20
@@ -168,3 +170,23 @@ def test_a_process_that_was_killed_leaves_pins_and_nothing_else(package: Package
         assert [path.name for path in place.iterdir() if not path.name.endswith(".debug")] == ["link"]
     finally:
         libc.umount2(os.fsencode(place), 0)
+
+
+@pytest.mark.parametrize(("end", "stays"), [("sys.exit()", False), ("os.kill(os.getpid(), signal.SIGKILL)", True)])
+def test_a_tc_filter_outlives_a_process_only_if_that_is_killed(package: Package, end: str, stays: bool) -> None:
+    """It is no link, and so nobody's: SECURITY.md says so."""
+    needs.root_bpf()
+    tc = needs.tool("tc")
+    code = f"""
+        import os, signal, sys
+        from demo.attachments_skel import Attachments
+        skel = Attachments.open().load()
+        skel.programs.on_tc.attach_tc("lo")
+        {end}
+    """
+    with own_loopback():
+        package.run(code, check=False)
+        shown = subprocess.run(
+            [tc, "filter", "show", "dev", "lo", "ingress"], capture_output=True, text=True, check=True
+        )
+        assert ("on_tc" in shown.stdout) == stays
