@@ -127,6 +127,7 @@ def attempt(kind: str, capabilities: list[str], cgroup: str) -> dict[str, Any]:
             step = "use a map"
             loaded.maps.counts[0] = 1
             loaded.maps.counts[0] += 1
+            loaded.maps.ring.poll(0)
         else:
             attach(loaded.programs[name], loaded.maps, cgroup)
     except error_class as error:
