@@ -47,23 +47,23 @@ def shown(url: str) -> str:
 def authorization(url: str, environ: Mapping[str, str] = os.environ) -> str:
     """What ~/.netrc, or the file that NETRC names, has for the URL's host by name; empty for none.
 
-    Raises `KernelError`, which says nothing of what is in the file.
+    Raises `KernelError`, which says nothing of what is in the file, for one that NETRC names and that cannot be read.
+    ~/.netrc is there for other programs too, and may be none of our business.
     """
     named = environ.get(NETRC_VARIABLE)
     path = Path(named or Path(environ.get("HOME") or "~").expanduser() / ".netrc")
     try:
         known = netrc.netrc(str(path)).hosts.get(urlsplit(url).hostname or "")
-    except OSError as error:
-        if named:
-            raise KernelError(f"{NETRC_VARIABLE} names {path}, which cannot be read: {error.strerror}") from error
-        return ""
-    except netrc.NetrcParseError:
-        # its own message has words of the file in it
-        raise KernelError(
-            f"{path} is not a netrc file: a line of it is `machine HOST login USER password PASSWORD`"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise KernelError(f"{path} is not a netrc file: it is no text") from error
+    except (OSError, netrc.NetrcParseError, UnicodeDecodeError) as error:
+        if not named:
+            return ""
+        # a parser's own message has words of the file in it
+        why = (
+            error.strerror
+            if isinstance(error, OSError)
+            else "it is not lines `machine HOST login USER password SECRET`"
+        )
+        raise KernelError(f"{NETRC_VARIABLE} names {path}, which cannot be read: {why}") from None
     if known is None:
         return ""
     login, _, password = known
