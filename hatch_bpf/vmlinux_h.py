@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 
 from hatch_bpf.btf.c_dump import dump_c, write_c
@@ -77,11 +78,11 @@ class KernelHeader:
 
     @cached_property
     def _types(self) -> CTypes:
-        return CTypes(self.btf, whole=False)
+        return CTypes(self.btf)
 
     def _roots(self, names: Set[str]) -> set[int] | None:
         types = self._types
-        named = _named(types, self.btf.all_strings(), {name.encode() for name in names})
+        named = _named(types, names)
         meanings: dict[tuple[bool, str], set[object]] = defaultdict(set)
         for type_id in named:
             if types.kinds[type_id] != FWD:
@@ -123,23 +124,20 @@ def find_header(source: str, *, root: Path, archive: Archive | None) -> Header:
     )
 
 
-def _named(types: CTypes, strings: bytes, names: Set[bytes]) -> set[int]:
+def _named(types: CTypes, names: Set[str]) -> set[int]:
     """The types whose tag, name or enumerator is among the names."""
-    words, starts, kinds = types.words, types.starts, types.kinds
-    find = strings.find
-
-    def is_named(offset: int) -> bool:
-        return strings[offset : find(b"\0", offset)] in names
-
-    found = {type_id for type_id in _ids(kinds, _TAGS_AND_TYPEDEFS) if is_named(words[starts[type_id]])}
+    words, starts = types.words, types.starts
+    ids = types.ids(_TAGS_AND_TYPEDEFS)
+    is_named = map(names.__contains__, types.names.each([words[starts[type_id]] for type_id in ids]))
+    found = set(compress(ids, is_named))
     for kind, width in ((ENUM, 2), (ENUM64, 3)):
-        for type_id in _ids(kinds, re.compile(re.escape(bytes([kind])))):
-            if type_id not in found and any(map(is_named, types.column(type_id, 0, width=width))):
+        for type_id in types.ids({kind}):
+            if not names.isdisjoint(types.names.each(types.column(type_id, 0, width=width))):
                 found.add(type_id)
     return found
 
 
-_TAGS_AND_TYPEDEFS = re.compile(b"[" + re.escape(bytes([FWD, TYPEDEF, *COMPOSITES, *ENUMS])) + b"]")
+_TAGS_AND_TYPEDEFS = frozenset((FWD, TYPEDEF)) | COMPOSITES | ENUMS
 
 
 def _meaning(types: CTypes, type_id: int) -> object:
@@ -148,10 +146,6 @@ def _meaning(types: CTypes, type_id: int) -> object:
     if types.kinds[behind] != INT:
         return behind
     return types.size(behind), types.words[types.starts[behind] + 3]
-
-
-def _ids(kinds: bytes, wanted: re.Pattern[bytes]) -> Iterator[int]:
-    return (found.start() for found in wanted.finditer(kinds))
 
 
 def _reached(types: CTypes, named: Set[int], names: Set[str]) -> set[int]:

@@ -368,7 +368,7 @@ def prototypes_without_pointers(raw: RawBtf) -> None:
     raw.struct("s", 8)
     for number in range(1, 60):
         raw.func_proto(number, ("a", number), ("b", number))
-    raw.ptr(60)
+    raw.typedef("t", raw.ptr(60))
 
 
 def doubling_structs(raw: RawBtf) -> None:

@@ -7,21 +7,22 @@ forward declarations and the `___2` of a name met twice follow libbpf's btf_dump
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice, repeat
 
 from hatch_bpf.btf.c_order import order
 from hatch_bpf.btf.c_types import (
     ARRAY,
     BASES,
     COMPOSITES,
+    CONST,
     DERIVED,
     ENUM,
     ENUM64,
     ENUMS,
-    FLOAT,
     FUNC_PROTO,
     FWD,
-    INT,
     MAX_CHAIN,
     MODIFIERS,
     PTR,
@@ -32,7 +33,8 @@ from hatch_bpf.btf.c_types import (
     CTypes,
     Layouts,
 )  # fmt: skip
-from hatch_bpf.btf.reader import Btf
+from hatch_bpf.btf.reader import VLEN_MASK, Btf
+from hatch_bpf.errors import BtfError
 
 GUARD = "__VMLINUX_H__"
 """The header's include guard, which libbpf's own headers look for."""
@@ -81,14 +83,14 @@ _SHORT = 128
 
 def dump_c(btf: Btf, roots: Iterable[int] | None = None) -> str:
     """The header. `roots` are ids of types that must be complete; what they need comes along. Raises `BtfError`."""
-    types = CTypes(btf, whole=roots is None)
-    return write_c(types, range(1, len(types)) if roots is None else roots)
+    types = CTypes(btf)
+    return write_c(types, types.of_c() if roots is None else roots)
 
 
 def write_c(types: CTypes, roots: Iterable[int]) -> str:
     """The same, where the tables are there already."""
     with types.checked_ids():
-        return _Writer(types, limit=(1 << 20) + 8 * len(types.words) * 4).write(order(types, sorted(set(roots))))
+        return _Writer(types, limit=(1 << 20) + 8 * len(types.words) * 4).write(order(types, sorted(roots)))
 
 
 class _Writer:
@@ -96,6 +98,7 @@ class _Writer:
 
     def __init__(self, types: CTypes, *, limit: int) -> None:
         self._types = types
+        self._kinds, self._words, self._starts = types.kinds, types.words, types.starts
         self._layouts = Layouts(types)
         self._left = limit
         """Characters that may still be written: types inside types can double the text with each step."""
@@ -112,42 +115,80 @@ class _Writer:
         """How often the tag of a struct, union or enum was used."""
         self._identifiers: dict[str, int] = {}
         """The same of typedefs and enumerators, which have a name space of their own."""
-        self._given: dict[int, str] = {}
-        """Tag or name that a type was given, by id."""
+        self._given = {0: "void"}
+        """How a type is called, by id: `struct tag`, with the tag that it was given, or the name of a typedef."""
         self._named: dict[int, tuple[str, str]] = {}
         """What stands before and behind the name where something of a type is declared, by id."""
         self._unnamed: dict[int, tuple[str, str]] = {}
         """The same without a name."""
+        self._known: dict[int, tuple[str, str, int, int]] = {}
+        """That, and size and alignment, of the types of members."""
         self._inlined = 0
         """Anonymous types written so far: declarations with one inside differ from place to place."""
         self._has_type_tags = False
 
-    def write(self, queue: Iterable[int]) -> str:
+    def write(self, queue: Sequence[int]) -> str:
         """The header with these definitions."""
-        types, out = self._types, self._out
+        out, kinds, words, starts, known = self._out, self._kinds, self._words, self._starts, self._known
+        self._types.names.load([words[starts[type_id]] for type_id in queue])
         for type_id in queue:
             if self._defined[type_id]:
                 continue
-            kind = types.kinds[type_id]
+            kind = kinds[type_id]
             if kind in COMPOSITES:
-                self._declare_all(type_id, type_id, 0)
+                at = starts[type_id]
+                members = words[at + 4 : at + 3 + 3 * (words[at + 1] & VLEN_MASK) : 3]
+                for member in members:
+                    # what other members had before is declared
+                    if member not in known:
+                        self._meet(members, type_id)
+                        break
                 out.append(f"{self._composite(type_id, 0, 0)};\n\n")
             elif kind in ENUMS:
                 # `enum;` declares nothing
-                if types.count(type_id) or types.name(type_id):
+                if self._types.count(type_id) or self._types.name(type_id):
                     out.append(f"{self._enum(type_id, 0)};\n\n")
             else:
                 self._declare(type_id, 0, 0)
             self._defined[type_id] = self._declared[type_id] = 1
-        return "".join((_HEAD, _NO_TYPE_TAGS if self._has_type_tags else "", *out, _TAIL))
+        text = "".join((_HEAD, _NO_TYPE_TAGS if self._has_type_tags else "", *out, _TAIL))
+        self._types.names.check(text)
+        return text
+
+    def _meet(self, members: Iterable[int], holder: int) -> None:
+        """Declare what a struct's members mention. Of pointers to what has a name, as most are, all is known then."""
+        declared, kinds, words, starts, given = self._declared, self._kinds, self._words, self._starts, self._given
+        width = 8 * self._types.pointer_size
+        for member in members:
+            if member in self._known:
+                continue
+            if kinds[member] == PTR:
+                target, prefix = words[starts[member] + 2], ""
+                if kinds[target] == CONST:
+                    target, prefix = words[starts[target] + 2], "const "
+                if not declared[target]:
+                    self._declare(target, holder, 1)
+                if declared[target]:
+                    declared[member] = 1
+                    name = given.get(target)
+                    if name and len(name) < _SHORT:
+                        self._known[member] = f"{prefix}{name} *", "", width, width
+                        continue
+            if not declared[member]:
+                self._declare(member, holder, 1)
 
     def _declare_all(self, type_id: int, holder: int, depth: int) -> bool:
         """Declare what a composite's members or a prototype's parameters mention. Is all of it declared now?"""
-        declared, all_declared = self._declared, True
+        declared, kinds, words, starts = self._declared, self._kinds, self._words, self._starts
+        all_declared = True
         for member in self._types.referred(type_id):
             if not declared[member]:
-                self._declare(member, holder, depth + 1)
-                all_declared &= declared[member] == 1
+                # most are pointers to what is declared already
+                if kinds[member] == PTR and declared[words[starts[member] + 2]] == 1:
+                    declared[member] = 1
+                else:
+                    self._declare(member, holder, depth + 1)
+                    all_declared &= declared[member] == 1
         return all_declared
 
     def _declare(self, type_id: int, holder: int, depth: int) -> None:
@@ -168,12 +209,12 @@ class _Writer:
         elif kind == FWD:
             self._out.append(f"{self._reference(type_id)};\n\n")
             self._declared[type_id] = 1
-        elif kind == INT:
-            name = types.base_name(type_id)
+        elif kind in BASES:
+            name = self._given[type_id] = types.base_name(type_id)
             if name in _ALIASES:
                 self._out.append(f"typedef {_ALIASES[name]} {name};\n\n")
             self._declared[type_id] = 1
-        elif kind in ENUMS or kind == FLOAT:
+        elif kind in ENUMS:
             self._declared[type_id] = 1
         elif self._seen_for.get(type_id) != holder:
             self._declare_inside(type_id, holder, depth)
@@ -218,58 +259,75 @@ class _Writer:
             self._seen_for[type_id] = holder
 
     def _composite(self, type_id: int, level: int, depth: int) -> str:
-        """`struct name {...}` with its padding made explicit where C would have another."""
-        layouts = self._layouts
-        indent = "\n" + "\t" * (level + 1)
-        reference = self._keyword(type_id) if level else self._reference(type_id)
-        # sorts it into the sets asked next
-        layouts[type_id]
-        if type_id in layouts.plain:
-            lines = self._plain_members(type_id, indent, level, depth)
+        """`struct name {...}` with its padding made explicit where C would have another.
+
+        The loop is half of the time that a whole header takes: hence one look-up for all that it needs of a type, and a
+        layout that is checked on the way. Only where C would have another does `Layouts` look closer.
+        """
+        known, words, strings = self._known, self._words, self._types.names.all
+        find = strings.index
+        reference = self._keyword(type_id) if level else self._given.get(type_id) or self._reference(type_id)
+        at = self._starts[type_id]
+        stop = at + 3 + 3 * (words[at + 1] & VLEN_MASK)
+        texts, align, end = [], 8, 0
+        plain = not words[at + 1] >> 31 and not self._types.narrow_integers
+        for name_at, member, offset in zip(
+            words[at + 3 : stop : 3], words[at + 4 : stop : 3], words[at + 5 : stop : 3], strict=True
+        ):
+            name = strings[name_at : find("\0", name_at)]
+            if name and member in known:
+                left, right, its_size, its_align = known[member]
+            else:
+                left, right, its_size, its_align = self._member(member, name != "", level + 1, depth)
+            texts.append(f"{left}{name}{right}")
+            if offset % its_align or offset - end >= its_align:
+                plain = False
+            elif its_align > align:
+                align = its_align
+            end = offset + its_size
+        indent, size, attribute = "\n" + "\t" * (level + 1), 8 * words[at + 2], ""
+        if plain and not size % align and (self._kinds[type_id] != STRUCT or 0 <= size - end < align):
+            self._layouts[type_id] = size, align
+            body = f"{indent}{f';{indent}'.join(texts)};" if texts else ""
         else:
-            lines = self._padded_members(type_id, indent, level, depth)
-        attribute = " __attribute__((packed))" if type_id in layouts.packed else ""
-        text = f"{reference} {{{''.join(lines)}{indent[:-1] if lines else ''}}}{attribute}"
-        self._spend(type_id, len(text))
+            body = self._padded(type_id, texts, indent)
+            if type_id in self._layouts.packed:
+                attribute = " __attribute__((packed))"
+        text = f"{reference} {{{body}{indent[:-1] if body else ''}}}{attribute}"
+        self._left -= len(text)
+        if self._left < 0:
+            raise self._too_long(type_id)
         return text
 
-    def _plain_members(self, type_id: int, indent: str, level: int, depth: int) -> list[str]:
-        """Members that C lays out as they are. This is half of a whole header, so what the loop uses is local."""
-        lines, names, known = [], self._types.names, self._named
-        for name_offset, member, _, _ in self._types.members(type_id):
-            name = names[name_offset]
-            if name and member in known:
-                left, right = known[member]
-                lines.append(f"{indent}{left}{name}{right};")
-            else:
-                lines.append(f"{indent}{self._member(name, member, level + 1, depth)};")
-        return lines
+    def _member(self, type_id: int, named: bool, level: int, depth: int) -> tuple[str, str, int, int]:
+        """What stands before and behind a member's name, and the size and alignment of its type."""
+        if not named:
+            return self._anonymous_member(type_id, level, depth), "", *self._layouts[type_id]
+        found = *self._declaration(type_id, True, level, depth), *self._layouts[type_id]
+        if type_id in self._named:
+            self._known[type_id] = found
+        return found
 
-    def _padded_members(self, type_id: int, indent: str, level: int, depth: int) -> list[str]:
+    def _padded(self, type_id: int, texts: Iterable[str], indent: str) -> str:
+        """The members, the texts of which are given, with what it takes to have them in their places."""
         types, layouts = self._types, self._layouts
-        is_struct, packed = types.kinds[type_id] == STRUCT, type_id in layouts.packed
         size, align = layouts[type_id]
+        is_struct, packed = types.kinds[type_id] == STRUCT, type_id in layouts.packed
         lines = []
         end = was_bits = 0
-        for name_offset, member, offset, bits in types.members(type_id):
+        for (_, member, offset, bits), text in zip(types.members(type_id), texts, strict=True):
             its_size, its_align = layouts[member]
             if offset > end and is_struct:
                 natural = _natural_offset(end, 8 if packed else its_align, its_size, 0 if packed else bits)
                 if offset != natural or (bits and was_bits):
                     lines.append(self._padding(end, offset, 8 if packed else its_align, bits != 0, indent))
             width = f": {bits}" if bits else ""
-            lines.append(f"{indent}{self._member(types.names[name_offset], member, level + 1, depth)}{width};")
+            lines.append(f"{indent}{text}{width};")
             end = offset + (bits or its_size)
             was_bits = bits
         if is_struct and -(-end // align) * align != size:
             lines.append(self._padding(end, size, align, False, indent))
-        return lines
-
-    def _member(self, name: str, type_id: int, level: int, depth: int) -> str:
-        if not name:
-            return self._anonymous_member(type_id, level, depth)
-        left, right = self._declaration(type_id, True, level, depth)
-        return left + name + right
+        return "".join(lines)
 
     def _anonymous_member(self, type_id: int, level: int, depth: int) -> str:
         """A member without a name, its type in full: C takes `struct tag;` for one only with -fms-extensions, which
@@ -314,46 +372,63 @@ class _Writer:
 
     def _enum(self, type_id: int, level: int) -> str:
         """`enum name {...}`, or without enumerators only the name."""
-        types, names, used = self._types, self._types.names, self._identifiers
-        if not types.count(type_id):
+        words, at = self._words, self._starts[type_id]
+        count, width = words[at + 1] & VLEN_MASK, 2 if self._kinds[type_id] == ENUM else 3
+        if not count:
             return self._reference(type_id)
+        stop = at + 3 + width * count
+        names = self._distinct(self._types.names.each(words[at + 3 : stop : width]))
+        values: Iterable[object] = words[at + 4 : stop : width]
+        if width == 3:
+            values = self._wide(type_id)
+        elif words[at + 1] >> 31:
+            values = [value - (value >> 31 << 32) for value in words[at + 4 : stop : width]]
         indent = "\n" + "\t" * (level + 1)
-        offsets, values = self._enumerators(type_id)
-        texts = [names[offset] for offset in offsets]
-        if len(set(texts)) == len(texts) and used.keys().isdisjoint(texts):
-            used.update(dict.fromkeys(texts, 1))
-        else:
-            texts = [self._enumerator(name) for name in texts]
-        lines = [f"{indent}{name} = {value}," for name, value in zip(texts, values, strict=True)]
-        text = f"{self._reference(type_id)} {{{''.join(lines)}{indent[:-1]}}}{self._enum_mode(type_id)}"
-        self._spend(type_id, len(text))
+        lines = [f"{indent}{name} = {value}," for name, value in zip(names, values, strict=True)]
+        reference = self._given.get(type_id) or self._reference(type_id)
+        text = f"{reference} {{{''.join(lines)}{indent[:-1]}}}{self._enum_mode(type_id)}"
+        self._left -= len(text)
+        if self._left < 0:
+            raise self._too_long(type_id)
         return text
 
-    def _enumerator(self, name: str) -> str:
-        count = self._identifiers[name] = self._identifiers.get(name, 0) + 1
-        return f"{name}___{count}" if count > 1 else name
+    def _distinct(self, names: list[str]) -> list[str]:
+        """Enumerators under names that no others have."""
+        used = self._identifiers
+        before = len(used)
+        deque(map(used.setdefault, names, repeat(1)), maxlen=0)
+        added = len(used) - before
+        if added == len(names):
+            return names
+        new = set(islice(reversed(used), added))
+        texts = []
+        for name in names:
+            # of two in one enum, the first has the name
+            if name in new:
+                new.remove(name)
+                texts.append(name)
+            else:
+                texts.append(self._free(name, used))
+        return texts
 
-    def _enumerators(self, type_id: int) -> tuple[Iterable[int], Iterable[object]]:
-        """Name offsets and values, as C writes them."""
-        types, signed = self._types, self._types.flag(type_id)
-        if types.kinds[type_id] == ENUM:
-            values = types.column(type_id, 1, width=2)
-            names = types.column(type_id, 0, width=2)
-            return names, [value - (value >> 31 << 32) for value in values] if signed else values
-        low, high = types.column(type_id, 1, width=3), types.column(type_id, 2, width=3)
-        wide = [low | high << 32 for low, high in zip(low, high, strict=True)]
-        return types.column(type_id, 0, width=3), [
-            f"{value - (value >> 63 << 64)}LL" if signed else f"{value}ULL" for value in wide
-        ]
+    def _wide(self, type_id: int) -> list[str]:
+        """The values of 64-bit enumerators."""
+        low, high = self._types.column(type_id, 1, width=3), self._types.column(type_id, 2, width=3)
+        values = [low | high << 32 for low, high in zip(low, high, strict=True)]
+        if self._types.flag(type_id):
+            return [f"{value - (value >> 63 << 64)}LL" for value in values]
+        return [f"{value}ULL" for value in values]
 
     def _enum_mode(self, type_id: int) -> str:
         """The attribute that gives an enum its size where its values don't."""
-        types, size = self._types, self._types.size(type_id)
+        size = self._words[self._starts[type_id] + 2]
+        if size == 4:
+            return ""
         if size == 1:
             return " __attribute__((mode(byte)))"
         if size == 2:
             return " __attribute__((mode(HI)))"
-        if size == 8 and not (types.kinds[type_id] == ENUM64 and any(types.column(type_id, 2, width=3))):
+        if size == 8 and not (self._kinds[type_id] == ENUM64 and any(self._types.column(type_id, 2, width=3))):
             return " __attribute__((mode(word)))"
         return ""
 
@@ -365,12 +440,32 @@ class _Writer:
         if depth > _MAX_NESTING:
             raise self._types.fail(type_id, f"is inside {_MAX_NESTING} others")
         inlined = self._inlined
-        found = self._unwind(self._chain(type_id), named, level, depth)
+        found = self._simple(type_id, named, level, depth) or self._unwind(self._chain(type_id), named, level, depth)
         size = len(found[0]) + len(found[1])
         self._spend(type_id, size)
         if inlined == self._inlined and size < _SHORT:
             cache[type_id] = found
         return found
+
+    def _simple(self, type_id: int, named: bool, level: int, depth: int) -> tuple[str, str] | None:
+        """What `_unwind()` gives, at a fraction of its cost: for a type with a name, perhaps constant, for a pointer to
+        it, for an array of such, and for a pointer to a function that returns one. Nearly all types are such."""
+        kinds, words, starts = self._kinds, self._words, self._starts
+        space, prefix, kind = " " if named else "", "", kinds[type_id]
+        if kind == ARRAY and named:
+            element = words[starts[type_id] + 3]
+            known = self._named.get(element) or (kinds[element] != ARRAY and self._simple(element, True, level, depth))
+            return (known[0], f"[{words[starts[type_id] + 5]}]{known[1]}") if known else None
+        if kind == PTR:
+            space, type_id = " *", words[starts[type_id] + 2]
+            kind = kinds[type_id]
+            if kind == FUNC_PROTO:
+                name = self._given.get(words[starts[type_id] + 2])
+                return (f"{name} (*", f")({self._parameters(type_id, level, depth)})") if name else None
+        if kind == CONST:
+            prefix, type_id = "const ", words[starts[type_id] + 2]
+        name = self._given.get(type_id)
+        return (f"{prefix}{name}{space}", "") if name else None
 
     def _chain(self, type_id: int) -> list[int]:
         """From a type down to the one with a name (or braces): what C's declarations wind around a name."""
@@ -428,65 +523,70 @@ class _Writer:
 
     def _base(self, type_id: int, level: int, depth: int) -> str:
         """The type that a declaration starts with, by its name or, if it has none, in full."""
-        types = self._types
-        kind = types.kinds[type_id]
-        if type_id == 0:
-            return "void"
+        given = self._given.get(type_id)
+        if given:
+            return given
+        kind = self._kinds[type_id]
         if kind in BASES:
-            return types.base_name(type_id)
+            return self._types.base_name(type_id)
         if kind == TYPEDEF:
             return self._identifier(type_id)
-        if kind == FWD or types.name(type_id):
+        if kind == FWD or self._types.name(type_id):
             return self._reference(type_id)
         self._inlined += 1
         return self._enum(type_id, level) if kind in ENUMS else self._composite(type_id, level, depth + 1)
 
     def _parameters(self, type_id: int, level: int, depth: int) -> str:
-        types = self._types
-        offsets, parameters = types.column(type_id, 0, width=2), types.column(type_id, 1, width=2)
+        words, at = self._words, self._starts[type_id]
+        stop = at + 3 + 2 * (words[at + 1] & VLEN_MASK)
+        parameters = words[at + 4 : stop : 2]
         if not parameters or (len(parameters) == 1 and not parameters[0]):
             return "void"
         texts = []
-        for number, (offset, parameter) in enumerate(zip(offsets, parameters, strict=True), 1):
-            if number == len(parameters) and not parameter:
-                texts.append("...")
-            else:
-                name = types.names[offset]
-                left, right = self._declaration(parameter, name != "", level, depth + 1)
-                texts.append(left + name + right)
+        for name, parameter in zip(self._types.names.each(words[at + 3 : stop : 2]), parameters, strict=True):
+            found = (self._named if name else self._unnamed).get(parameter)
+            left, right = found or self._declaration(parameter, name != "", level, depth + 1)
+            texts.append(f"{left}{name}{right}")
+        if not parameters[-1]:
+            texts[-1] = "..."
         return ", ".join(texts)
 
     def _reference(self, type_id: int) -> str:
         """`struct tag`; only the keyword for an anonymous type."""
-        types, keyword = self._types, self._keyword(type_id)
-        kind, name = types.kinds[type_id], types.name(type_id)
+        if type_id in self._given:
+            return self._given[type_id]
+        kind, keyword, name = self._kinds[type_id], self._keyword(type_id), self._types.name(type_id)
         if not name:
             return keyword
-        if kind == FWD or (kind in ENUMS and not types.count(type_id)):
+        if kind == FWD or (kind in ENUMS and not self._types.count(type_id)):
             return f"{keyword} {name}"
-        return f"{keyword} {self._distinct(type_id, name, self._tags)}"
+        reference = self._given[type_id] = f"{keyword} {self._free(name, self._tags)}"
+        return reference
 
     def _keyword(self, type_id: int) -> str:
-        kind = self._types.kinds[type_id]
+        kind = self._kinds[type_id]
         if kind in ENUMS:
             return "enum"
         return "struct" if kind == STRUCT or (kind == FWD and not self._types.flag(type_id)) else "union"
 
     def _identifier(self, type_id: int) -> str:
-        return self._distinct(type_id, self._types.name(type_id), self._identifiers)
+        """The name of a typedef."""
+        if type_id not in self._given:
+            self._given[type_id] = self._free(self._types.name(type_id), self._identifiers)
+        return self._given[type_id]
 
-    def _distinct(self, type_id: int, name: str, used: dict[str, int]) -> str:
-        """The name of a type, with `___2` and so on, as CO-RE's flavors, if others have it already."""
-        given = self._given.get(type_id)
-        if given is None:
-            count = used[name] = used.get(name, 0) + 1
-            given = self._given[type_id] = f"{name}___{count}" if count > 1 else name
-        return given
+    def _free(self, name: str, used: dict[str, int]) -> str:
+        """A name, with `___2` and so on, as CO-RE's flavors, if others have it already."""
+        count = used[name] = used.get(name, 0) + 1
+        return f"{name}___{count}" if count > 1 else name
 
     def _spend(self, type_id: int, characters: int) -> None:
         self._left -= characters
         if self._left < 0:
-            raise self._types.fail(type_id, "makes the header many times longer than its BTF")
+            raise self._too_long(type_id)
+
+    def _too_long(self, type_id: int) -> BtfError:
+        return self._types.fail(type_id, "makes the header many times longer than its BTF")
 
 
 def _natural_offset(end: int, align: int, size: int, bits: int) -> int:

@@ -23,6 +23,7 @@ from hatch_bpf.btf.c_types import (
     TYPEDEF,
     CTypes,
 )  # fmt: skip
+from hatch_bpf.btf.reader import VLEN_MASK
 
 _NEW, _OPEN, _DONE = 0, 1, 2
 
@@ -35,11 +36,14 @@ def order(types: CTypes, wanted: Iterable[int]) -> list[int]:
 class _Order:
     """A type held by value must be complete before its holder; one that is only pointed to may come later, if it has a
     name to declare it by. An anonymous type is written inside what mentions it, so what it holds counts as held there.
+
+    A kernel has some 70,000 types that matter here, so what most of them are, pointers, is seen to where it is met.
     """
 
     def __init__(self, types: CTypes) -> None:
         self._types = types
         self._state = bytearray(len(types))
+        """`_DONE` says that a visit would queue nothing and return True."""
         self._state[0] = _DONE
         self._queue: list[int] = []
         self._holders = 0
@@ -51,17 +55,26 @@ class _Order:
         """Prototypes are walked each time they are met, which is a few times for those of a real kernel."""
 
     def sort(self, wanted: Iterable[int]) -> list[int]:
-        types, kinds, state = self._types, self._types.kinds, self._state
+        kinds, state, words, starts = self._types.kinds, self._state, self._types.words, self._types.starts
         for type_id in wanted:
+            if state[type_id] == _DONE:
+                continue
             kind = kinds[type_id]
             if kind == FUNC_PROTO:
                 # a quarter of a kernel's types, which need nothing but what they mention
-                if state[types.target(type_id)] != _DONE:
-                    self._visit(types.target(type_id), False, 1)
-                for parameter in types.referred(type_id):
+                at = starts[type_id]
+                if state[words[at + 2]] != _DONE:
+                    self._visit(words[at + 2], False, 1)
+                for parameter in words[at + 4 : at + 3 + 2 * (words[at + 1] & VLEN_MASK) : 2]:
                     if state[parameter] != _DONE:
                         self._visit(parameter, False, 1)
-            elif kind not in NOT_C and state[type_id] != _DONE:
+            elif kind == PTR:
+                target = words[starts[type_id] + 2]
+                if state[target] == _DONE or (kinds[target] in COMPOSITES and words[starts[target]]):
+                    state[type_id] = _DONE
+                else:
+                    self._visit_pointer(type_id, 0)
+            elif kind not in NOT_C:
                 self._visit(type_id, False, 0)
         return [type_id for type_id in self._queue if type_id not in self._inlined]
 
@@ -70,7 +83,8 @@ class _Order:
         types, state = self._types, self._state
         if state[type_id] == _DONE:
             return True
-        kind, named = types.kinds[type_id], types.words[types.starts[type_id]] != 0
+        kind, at = types.kinds[type_id], types.starts[type_id]
+        named = types.words[at] != 0
         if state[type_id] == _OPEN:
             if through_ptr and named:
                 return False
@@ -80,23 +94,13 @@ class _Order:
         if kind in COMPOSITES:
             if through_ptr and named:
                 return False
-            state[type_id] = _OPEN
-            self._holders += 1
-            for member in types.referred(type_id):
-                if state[member] != _DONE:
-                    self._visit(member, False, depth + 1)
-            self._holders -= 1
+            self._visit_members(type_id, depth)
             if named:
                 self._queue.append(type_id)
         elif kind == PTR:
-            target = types.target(type_id)
-            self._holders += 1
-            strong = state[target] == _DONE or self._visit(target, True, depth + 1)
-            self._holders -= 1
-            state[type_id] = _DONE
-            return strong
+            return self._visit_pointer(type_id, depth)
         elif kind == TYPEDEF:
-            target = types.target(type_id)
+            target = types.words[at + 2]
             self._holders += 1
             strong = state[target] == _DONE or self._visit(target, through_ptr, depth + 1)
             self._holders -= 1
@@ -104,7 +108,11 @@ class _Order:
                 return False
             self._queue.append(type_id)
         elif kind == ARRAY or kind in MODIFIERS:
-            return self._visit(types.target(type_id), through_ptr and kind != ARRAY, depth + 1)
+            target = types.target(type_id)
+            strong = state[target] == _DONE or self._visit(target, through_ptr and kind != ARRAY, depth + 1)
+            if state[target] == _DONE:
+                state[type_id] = _DONE
+            return strong
         elif kind == FUNC_PROTO:
             return self._visit_prototype(type_id, through_ptr, depth)
         elif kind in ENUMS and not named:
@@ -124,14 +132,44 @@ class _Order:
         state[type_id] = _DONE
         return True
 
+    def _visit_pointer(self, type_id: int, depth: int) -> bool:
+        types, state = self._types, self._state
+        target = types.words[types.starts[type_id] + 2]
+        strong = state[target] == _DONE
+        if not strong and not (types.kinds[target] in COMPOSITES and types.words[types.starts[target]]):
+            self._holders += 1
+            strong = self._visit(target, True, depth + 1)
+            self._holders -= 1
+        state[type_id] = _DONE
+        return strong
+
+    def _visit_members(self, type_id: int, depth: int) -> None:
+        state, kinds, words, starts = self._state, self._types.kinds, self._types.words, self._types.starts
+        state[type_id] = _OPEN
+        self._holders += 1
+        at = starts[type_id]
+        for member in words[at + 4 : at + 3 + 3 * (words[at + 1] & VLEN_MASK) : 3]:
+            if state[member] != _DONE:
+                if kinds[member] == PTR:
+                    self._visit_pointer(member, depth + 1)
+                else:
+                    self._visit(member, False, depth + 1)
+        self._holders -= 1
+
     def _visit_prototype(self, type_id: int, through_ptr: bool, depth: int) -> bool:
         types, state = self._types, self._state
         self._prototypes_left -= 1
         if self._prototypes_left < 0:
             raise types.fail(type_id, "is a prototype among too many inside each other")
-        strong = self._visit(types.target(type_id), through_ptr, depth + 1)
+        returned = types.target(type_id)
+        strong, done = self._visit(returned, through_ptr, depth + 1), state[returned] == _DONE
         for parameter in types.referred(type_id):
             # most parameters are: a call less for each
-            if state[parameter] == _DONE or self._visit(parameter, through_ptr, depth + 1):
+            if state[parameter] == _DONE:
                 strong = True
+            else:
+                strong |= self._visit(parameter, through_ptr, depth + 1)
+                done &= state[parameter] == _DONE
+        if done:
+            state[type_id] = _DONE
         return strong

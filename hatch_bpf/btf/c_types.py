@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import accumulate, compress, count, repeat
-from operator import add
+from itertools import compress, repeat
+from operator import itemgetter
+from string import ascii_letters, digits
 
 from hatch_bpf.btf.reader import KIND_MASK, VLEN_MASK, Btf
 from hatch_bpf.btf.types import Kind
@@ -27,16 +28,20 @@ STRUCT, VAR, ENUM, ENUM64 = int(Kind.STRUCT), int(Kind.VAR), int(Kind.ENUM), int
 COMPOSITES = frozenset((STRUCT, int(Kind.UNION)))
 ENUMS = frozenset((ENUM, ENUM64))
 BASES = frozenset((INT, FLOAT))
+CONST = int(Kind.CONST)
 DERIVED = frozenset((PTR, ARRAY, FUNC_PROTO))
 QUALIFIERS = {int(Kind.VOLATILE): "volatile", int(Kind.CONST): "const", int(Kind.RESTRICT): "restrict"}
 MODIFIERS = frozenset((TYPE_TAG, *QUALIFIERS))
 NOT_C = frozenset(map(int, (Kind.FUNC, Kind.VAR, Kind.DATASEC, Kind.DECL_TAG)))
 """Kinds that are no types of C."""
+_OF_C = frozenset(map(int, Kind)) - NOT_C - {int(Kind.VOID)}
 
 MAX_CHAIN = 200
 """Longest chain of types by declaration or by value; kernels have some tens."""
 
 _LONGEST_ALIGNMENT = 16
+_NO_NAME = "\1"
+_IDENTIFIERS = bytes(byte if chr(byte) in f"\0{ascii_letters}{digits}_" else ord(_NO_NAME) for byte in range(256))
 _MASKED = bytes(value & KIND_MASK for value in range(256))
 _ATTRIBUTE_TEXT = re.compile(r"[\w .:/-]*", re.ASCII)
 _ATTRIBUTE = re.compile(r"\w+(?:\(\w*\))?", re.ASCII)
@@ -46,27 +51,38 @@ _BASE_NAME = re.compile(r"[A-Za-z_]\w*(?: \w+)*", re.ASCII)
 class CTypes:
     """The types of one BTF, base and all, by id."""
 
-    def __init__(self, btf: Btf, *, whole: bool) -> None:
-        """`whole` says that most of the types will be asked for."""
+    def __init__(self, btf: Btf) -> None:
         self.source = btf.source
         self.words, starts = btf.tables()
         # void is three words of zeros behind all others
-        self.starts = array("I", [len(self.words)]) + starts
+        self.starts = [len(self.words), *starts]
         self.words.extend((0, 0, 0))
         tops = self.words.tobytes()[7::4] if sys.byteorder == "little" else self.words.tobytes()[4::4]
-        self.kinds = bytes(map(tops.translate(_MASKED).__getitem__, self.starts))
+        # two, so that the getter gives a tuple even where void is the only type
+        self.kinds = bytes(itemgetter(0, *self.starts)(tops.translate(_MASKED)))[1:]
         """The kind of each type."""
-        self.pointer_size = self._pointer_size(btf)
-        self.names = Names(btf, whole=whole)
+        self.names = Names(btf)
+        self.pointer_size = self._pointer_size()
 
     def __len__(self) -> int:
         return len(self.kinds)
 
+    def of_c(self) -> list[int]:
+        """Every type that is one of C."""
+        return self.ids(_OF_C)
+
+    def ids(self, kinds: Set[int]) -> list[int]:
+        """Every type of these kinds, rising."""
+        return list(compress(range(len(self.kinds)), self.kinds.translate(bytes(map(kinds.__contains__, range(256))))))
+
     @contextmanager
     def checked_ids(self) -> Iterator[None]:
-        """For code that follows ids: they are indices of the tables, so too high a one is an IndexError."""
+        """For code that follows ids and offsets of names: too high an id is an IndexError, too high an offset a
+        ValueError."""
         try:
             yield
+        except ValueError as error:
+            raise BtfError(f"{self.source}: the name of a type is beyond the string section") from error
         except IndexError as error:
             raise BtfError(f"{self.source}: a type refers to one beyond the last, {len(self) - 1}") from error
 
@@ -111,8 +127,8 @@ class CTypes:
         if words[at + 1] >> 31:
             widths = [offset >> 24 for offset in offsets]
             return zip(names, types, [offset & 0xFFFFFF for offset in offsets], widths, strict=True)
-        if self._narrow_ints:
-            narrow = [self._narrow_ints.get(self.unqualified(member), (0, 0)) for member in types]
+        if self.narrow_integers:
+            narrow = [self.narrow_integers.get(self.unqualified(member), (0, 0)) for member in types]
             moved = [offset + by for offset, (by, _) in zip(offsets, narrow, strict=True)]
             return zip(names, types, moved, [width for _, width in narrow], strict=True)
         return zip(names, types, offsets, repeat(0))
@@ -131,10 +147,10 @@ class CTypes:
     def fail(self, type_id: int, what: str) -> BtfError:
         return BtfError(f"{self.source}: type {type_id} {what}, as no type of a C program is")
 
-    def _pointer_size(self, btf: Btf) -> int:
+    def _pointer_size(self) -> int:
         """What `Btf.pointer_size` says, found faster where nothing else has asked for types by name."""
         for type_id in self._integers():
-            words = btf.name(type_id).split()
+            words = self.names.text(self.words[self.starts[type_id]]).split()
             if (
                 words.count("long") == 1
                 and {"unsigned", "int", "long"}.issuperset(words)
@@ -150,7 +166,7 @@ class CTypes:
             at = self.kinds.find(INT, at + 1)
 
     @cached_property
-    def _narrow_ints(self) -> dict[int, tuple[int, int]]:
+    def narrow_integers(self) -> dict[int, tuple[int, int]]:
         """Bit offset and width of the integers that are bitfields by themselves, as old compilers made them."""
         found = {}
         for type_id in self._integers():
@@ -171,31 +187,50 @@ class CTypes:
 class Names(dict[int, str]):
     """Identifiers by their offset in the string section.
 
-    A string that is none raises `BtfError`: only declarations may come out, whatever the BTF holds.
+    Only declarations may come out, whatever the BTF holds. So a character that no identifier has reads as `_NO_NAME`,
+    and who has written a text with names in it gives it to `check()`.
     """
 
-    def __init__(self, btf: Btf, *, whole: bool) -> None:
+    def __init__(self, btf: Btf) -> None:
         super().__init__({0: ""})
-        self._btf = btf
-        text = btf.all_strings() if whole else b""
-        if text.isascii():
-            # all at once takes a third of the time that one by one does
-            names = text.decode("ascii").split("\0")[:-1]
-            offsets = map(add, accumulate(map(len, names), initial=0), count())
-            self.update(compress(zip(offsets, names, strict=False), map(str.isidentifier, names)))
+        self._source = btf.source
+        self._strings = btf.all_strings()
+        self.all = self._strings.translate(_IDENTIFIERS).decode("ascii")
+        """All of them, each with a NUL behind it, for who has no time to call."""
 
     def __missing__(self, offset: int) -> str:
-        name = self._btf.string(offset)
-        if name and not (name.isascii() and name.isidentifier()):
-            raise BtfError(f"{self._btf.source}: {name[:80]!r} cannot be a name in C")
-        self[offset] = name
+        name = self[offset] = self.all[offset : self.all.index("\0", offset)]
         return name
+
+    def load(self, offsets: Sequence[int]) -> None:
+        """Look up what will be asked for one by one."""
+        self.update(zip(offsets, self.each(offsets), strict=True))
+
+    def each(self, offsets: Sequence[int]) -> list[str]:
+        """Names at some offsets, in less time than one by one."""
+        strings = self.all
+        return [strings[at : strings.index("\0", at)] for at in offsets]
+
+    def check(self, text: str) -> None:
+        """Raises `BtfError` if a name in a text is none."""
+        found = (
+            re.search(f"\\w*{_NO_NAME}(?:[\\w{_NO_NAME}]*{_NO_NAME})?", text, re.ASCII) if _NO_NAME in text else None
+        )
+        if found:
+            raise BtfError(f"{self._source}: {self.text(self.all.index(found[0]))[:80]!r} cannot be a name in C")
+
+    def text(self, offset: int) -> str:
+        """Any string. Bytes that are not UTF-8 come back as surrogates."""
+        end = self._strings.find(b"\0", offset)
+        if end < 0:
+            raise BtfError(f"{self._source}: string offset {offset} is beyond the string section")
+        return self._strings[offset:end].decode("utf-8", "surrogateescape")
 
     def spelled(self, offset: int, form: re.Pattern[str]) -> str:
         """A string that may be more than one identifier."""
-        text = self._btf.string(offset)
+        text = self.text(offset)
         if not form.fullmatch(text):
-            raise BtfError(f"{self._btf.source}: {text[:80]!r} cannot be written in C")
+            raise BtfError(f"{self._source}: {text[:80]!r} cannot be written in C")
         return text
 
 
@@ -207,10 +242,25 @@ class Layouts(dict[int, tuple[int, int]]):
         self._types = types
         self.packed: set[int] = set()
         """Composites that have their layout only with `__attribute__((packed))`."""
-        self.plain: set[int] = set()
-        """Composites that have it without padding or attribute, as most of a kernel's."""
 
     def __missing__(self, type_id: int) -> tuple[int, int]:
+        types, kind = self._types, self._types.kinds[type_id]
+        if kind == PTR:
+            found = 8 * types.pointer_size, 8 * types.pointer_size
+        elif kind in COMPOSITES:
+            found = 8 * types.size(type_id), self._alignment(type_id)
+        elif kind in BASES or kind in ENUMS:
+            size = types.size(type_id)
+            # __int128 is aligned to its size for BPF as for the kernel, where pointers have 8 bytes
+            longest = _LONGEST_ALIGNMENT if types.pointer_size == 8 else types.pointer_size
+            found = 8 * size, 8 * max(1, min(size, longest))
+        else:
+            found = self._of_elements(type_id)
+        self[type_id] = found
+        return found
+
+    def _of_elements(self, type_id: int) -> tuple[int, int]:
+        """For an array, a typedef or a modifier."""
         types, at, count = self._types, type_id, 1
         for _ in range(MAX_CHAIN):
             kind = types.kinds[at]
@@ -221,46 +271,23 @@ class Layouts(dict[int, tuple[int, int]]):
             at = types.target(at)
         else:
             raise types.fail(type_id, "is a loop of typedefs, qualifiers or arrays")
-        if at != type_id:
-            size, align = self[at]
-            found = count * size, align
-        elif kind == PTR:
-            found = 8 * types.pointer_size, 8 * types.pointer_size
-        elif kind in COMPOSITES:
-            found = 8 * types.size(at), self._alignment(at)
-        elif kind in BASES or kind in ENUMS:
-            size = types.size(at)
-            # __int128 is aligned to its size for BPF as for the kernel, where pointers have 8 bytes
-            longest = _LONGEST_ALIGNMENT if types.pointer_size == 8 else types.pointer_size
-            found = 8 * size, 8 * max(1, min(size, longest))
-        else:
+        if at == type_id:
             raise types.fail(type_id, "has no size but is held by value")
-        self[type_id] = found
-        return found
+        size, align = self[at]
+        return count * size, align
 
     def _alignment(self, type_id: int) -> int:
         """The alignment of a composite, which is a byte's if its members lie as only those of a packed one can."""
         size, align, packed = 8 * self._types.size(type_id), 8, False
-        plain, end, is_struct = True, 0, self._types.kinds[type_id] == STRUCT
         for _, member, offset, width in self._types.members(type_id):
             unit, its_align = self[member]
-            if its_align > align:
-                align = its_align
+            align = max(align, its_align)
             if width:
-                plain = False
                 # a bitfield does not straddle two units of its type
-                if unit and offset // unit != (offset + width - 1) // unit:
-                    packed = True
+                packed |= unit > 0 and offset // unit != (offset + width - 1) // unit
             else:
-                if offset % its_align:
-                    packed = True
-                if is_struct:
-                    if offset - end >= its_align:
-                        plain = False
-                    end = offset + unit
+                packed |= offset % its_align != 0
         if packed or size % align:
             self.packed.add(type_id)
             return 8
-        if plain and (not is_struct or 0 <= size - end < align):
-            self.plain.add(type_id)
         return align
