@@ -43,7 +43,13 @@ SAMPLE_FN = CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_uint32)
 LOST_FN = CFUNCTYPE(None, c_void_p, c_int, c_uint64)
 
 
-class OpenOpts(ctypes.Structure):
+class Options:
+    """A struct of libbpf's, of which `opts()` makes a ctypes class when one is needed: those take long to make."""
+
+    _fields_: tuple[tuple[str, Any], ...]
+
+
+class OpenOpts(Options):
     """`struct bpf_object_open_opts`, as far as libbpf 0.6 knows it."""
 
     _fields_ = (
@@ -57,19 +63,19 @@ class OpenOpts(ctypes.Structure):
     )
 
 
-class CookieOpts(ctypes.Structure):
+class CookieOpts(Options):
     """`bpf_tracepoint_opts`, `bpf_perf_event_opts`, `bpf_trace_opts`, `bpf_usdt_opts`: a size and a cookie."""
 
     _fields_ = (("sz", c_size_t), ("cookie", c_uint64))
 
 
-class KprobeOpts(ctypes.Structure):
+class KprobeOpts(Options):
     """`struct bpf_kprobe_opts`, as of libbpf 0.6."""
 
     _fields_ = (("sz", c_size_t), ("bpf_cookie", c_uint64), ("offset", c_size_t), ("retprobe", c_bool))
 
 
-class KprobeMultiOpts(ctypes.Structure):
+class KprobeMultiOpts(Options):
     """`struct bpf_kprobe_multi_opts`, as of libbpf 1.5 (0.8 lacks session)."""
 
     _fields_ = (
@@ -83,13 +89,13 @@ class KprobeMultiOpts(ctypes.Structure):
     )
 
 
-class KsyscallOpts(ctypes.Structure):
+class KsyscallOpts(Options):
     """`struct bpf_ksyscall_opts`, as of libbpf 1.0."""
 
     _fields_ = (("sz", c_size_t), ("bpf_cookie", c_uint64), ("retprobe", c_bool))
 
 
-class UprobeOpts(ctypes.Structure):
+class UprobeOpts(Options):
     """`struct bpf_uprobe_opts`, as of libbpf 0.8 (0.6 lacks func_name)."""
 
     _fields_ = (
@@ -101,7 +107,7 @@ class UprobeOpts(ctypes.Structure):
     )
 
 
-class UprobeMultiOpts(ctypes.Structure):
+class UprobeMultiOpts(Options):
     """`struct bpf_uprobe_multi_opts`, as of libbpf 1.3."""
 
     _fields_ = (
@@ -115,19 +121,19 @@ class UprobeMultiOpts(ctypes.Structure):
     )
 
 
-class LinkCreateOpts(ctypes.Structure):
+class LinkCreateOpts(Options):
     """`struct bpf_link_create_opts`, its first field only."""
 
     _fields_ = (("sz", c_size_t), ("flags", c_uint32))
 
 
-class TcHook(ctypes.Structure):
+class TcHook(Options):
     """`struct bpf_tc_hook`."""
 
     _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
 
 
-class TcOpts(ctypes.Structure):
+class TcOpts(Options):
     """`struct bpf_tc_opts`."""
 
     _fields_ = (
@@ -140,7 +146,7 @@ class TcOpts(ctypes.Structure):
     )
 
 
-class TcxOpts(ctypes.Structure):
+class TcxOpts(Options):
     """`struct bpf_tcx_opts`, as of libbpf 1.3."""
 
     _fields_ = (
@@ -152,7 +158,7 @@ class TcxOpts(ctypes.Structure):
     )
 
 
-class NetfilterOpts(ctypes.Structure):
+class NetfilterOpts(Options):
     """`struct bpf_netfilter_opts`, as of libbpf 1.3."""
 
     _fields_ = (
@@ -164,13 +170,13 @@ class NetfilterOpts(ctypes.Structure):
     )
 
 
-class XdpAttachOpts(ctypes.Structure):
+class XdpAttachOpts(Options):
     """`struct bpf_xdp_attach_opts`."""
 
     _fields_ = (("sz", c_size_t), ("old_prog_fd", c_int))
 
 
-class TestRunOpts(ctypes.Structure):
+class TestRunOpts(Options):
     """`struct bpf_test_run_opts`, as of libbpf 0.6."""
 
     _fields_ = (
@@ -192,13 +198,7 @@ class TestRunOpts(ctypes.Structure):
     )
 
 
-class BatchOpts(ctypes.Structure):
-    """`struct bpf_map_batch_opts`."""
-
-    _fields_ = (("sz", c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64))
-
-
-class MapCreateOpts(ctypes.Structure):
+class MapCreateOpts(Options):
     """`struct bpf_map_create_opts`."""
 
     _fields_ = (
@@ -215,9 +215,15 @@ class MapCreateOpts(ctypes.Structure):
     )
 
 
-def opts(cls: type[Any], **values: Any) -> Any:
+_structures: dict[type[Options], Any] = {}
+
+
+def opts(cls: type[Options], **values: Any) -> Any:
     """An options struct with its own size filled in."""
-    return cls(sz=ctypes.sizeof(cls), **values)
+    structure = _structures.get(cls)
+    if structure is None:
+        structure = _structures[cls] = type(cls.__name__, (ctypes.Structure,), {"_fields_": cls._fields_})
+    return structure(sz=ctypes.sizeof(structure), **values)
 
 
 _P, _S = c_void_p, c_char_p

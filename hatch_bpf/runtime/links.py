@@ -12,13 +12,13 @@ from ctypes import byref
 
 from .descriptor import Descriptor
 from .errors import AttachError, ClosedError, reason
-from .libbpf import TcHook, TcOpts, XdpAttachOpts, opts
+from .libbpf import TcOpts, XdpAttachOpts, opts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Optional
+    from typing import Any, Optional
 
     from .attaching import Attachable
     from .libbpf import Libbpf
@@ -161,7 +161,7 @@ class MapLink(Link):
 class TcLink(Link):
     """A tc filter. The clsact qdisc it hangs on stays: others may have put filters there since."""
 
-    def __init__(self, program: Program, target: str, hook: TcHook, *, handle: int, priority: int) -> None:
+    def __init__(self, program: Program, target: str, hook: Any, *, handle: int, priority: int) -> None:
         super().__init__(program, target)
         self._hook = hook
         self.handle = handle

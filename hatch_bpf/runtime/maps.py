@@ -14,7 +14,6 @@ from itertools import chain
 
 from .descriptor import Descriptor, duplicate
 from .errors import ClosedError, MapError, permission_denied, reason
-from .libbpf import BatchOpts, opts
 from .members import Members
 from .types import U32, Bytes, numpy_format
 
@@ -52,7 +51,6 @@ BATCH_BYTES = 1 << 18
 """Bytes of pairs that a system call reads at most: what a processor's cache holds."""
 _NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, 524)
 """How kernels say that a map has no batch operations; 524 is ENOTSUPP, which is not for user space, but comes there."""
-_BATCH_OPTS = opts(BatchOpts)
 
 
 class MapInfo:
@@ -305,7 +303,7 @@ class HashMap(Map, _Mapping["K", "V"]):
             keys = self._key.write_many([key for key, _ in some])
             values = self._value.write_many([value for _, value in some])
             count = c_uint32(len(some))
-            if self._libbpf.bpf_map_update_batch(self.fd, keys, values, byref(count), byref(_BATCH_OPTS)):
+            if self._libbpf.bpf_map_update_batch(self.fd, keys, values, byref(count), None):
                 if ctypes.get_errno() not in _NO_BATCHES:
                     raise self._error("be written")
                 for key, value in some:
@@ -318,7 +316,7 @@ class HashMap(Map, _Mapping["K", "V"]):
             some = every[at : at + BATCH]
             count = c_uint32(len(some))
             data = self._key.write_many(some)
-            if self._libbpf.bpf_map_delete_batch(self.fd, data, byref(count), byref(_BATCH_OPTS)):
+            if self._libbpf.bpf_map_delete_batch(self.fd, data, byref(count), None):
                 if ctypes.get_errno() not in (*_NO_BATCHES, errno.ENOENT):
                     raise self._error("be deleted from")
                 for key in some:
@@ -380,7 +378,7 @@ class HashMap(Map, _Mapping["K", "V"]):
         keys, values = (c_uint8 * (self.key_size * size))(), (c_uint8 * (self._value.size * size))()
         count = c_uint32(size)
         is_last = False
-        if self._libbpf.bpf_map_lookup_batch(self.fd, place, following, keys, values, byref(count), byref(_BATCH_OPTS)):
+        if self._libbpf.bpf_map_lookup_batch(self.fd, place, following, keys, values, byref(count), None):
             code = ctypes.get_errno()
             if code == errno.ENOSPC:
                 return None, b"", b"", False
