@@ -58,9 +58,16 @@ def trap(tmp_path: Path) -> Trap:
     return Trap(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return make_package(BPF / "rejected.bpf.c", tmp_path_factory.mktemp("package"))
+
+
 @pytest.fixture
-def package(tmp_path: Path) -> Package:
-    return make_package(BPF / "rejected.bpf.c", tmp_path / "root")
+def package(made: Package, tmp_path: Path) -> Package:
+    """One to put things into."""
+    shutil.copytree(made.root, tmp_path / "root")
+    return Package(tmp_path / "root", made.module)
 
 
 def which(package: Package, cwd: Path, *, argument: str = "", before: str = "", **variables: str) -> str:
@@ -132,11 +139,10 @@ def test_a_library_is_not_looked_for_by_a_bare_name(package: Package, trap: Trap
     assert not trap.mark.exists()
 
 
-def test_what_a_bundled_libbpf_needs_is_the_wheels_too(tmp_path: Path, trap: Trap) -> None:
+def test_what_a_bundled_libbpf_needs_is_the_wheels_too(package: Package, tmp_path: Path, trap: Trap) -> None:
     """Bundled libraries are loaded from the wheel one by one, so that LD_LIBRARY_PATH cannot put another in between."""
     arch = build_machine()
     assert arch is not None
-    package = make_package(BPF / "rejected.bpf.c", tmp_path / "root")
     for name, data in bundle(arch).files.items():
         (package.bpf_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (package.bpf_dir / name).write_bytes(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -24,7 +25,7 @@ SWAP_AFTER_EACH_CHECK = """
 import os, sys
 from demo._bpf.runtime import kernel
 
-opened, swapped, digest_of = [], [], kernel._sha256
+opened, swapped, digest_of = [], [], kernel.sha256
 
 def note(event, arguments):
     if event == "open" and isinstance(arguments[0], str) and "/_bpf/" in arguments[0] and ".py" not in arguments[0]:
@@ -39,7 +40,7 @@ def digest(data):
     return found
 
 sys.addaudithook(note)
-kernel._sha256 = digest
+kernel.sha256 = digest
 from demo.sockrtt_skel import Sockrtt
 with Sockrtt.open() as bpf, bpf.load() as skel:
     print(skel.btf.source)
@@ -47,16 +48,24 @@ print(*[os.path.basename(path) for path in swapped])
 """
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Package:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Package:
     """One that needs BTF, with what bpftool makes of the running kernel's."""
-    made = make_package(BPF / "sockrtt.bpf.c", tmp_path / "root")
+    folder = tmp_path_factory.mktemp("package")
+    made = make_package(BPF / "sockrtt.bpf.c", folder / "root")
     (built,) = made.bpf_dir.glob("*/sockrtt.bpf.o")
-    output = tmp_path / "min.btf"
+    output = folder / "min.btf"
     command = [needs.tool("bpftool"), "gen", "min_core_btf", str(needs.host_btf()), str(output), str(built)]
     subprocess.run(command, check=True)
     made.embed({kernel.host().kernel: output.read_bytes()})
     return made
+
+
+@pytest.fixture
+def package(made: Package, tmp_path: Path) -> Package:
+    """One to spoil."""
+    shutil.copytree(made.root, tmp_path / "root")
+    return Package(tmp_path / "root", made.module)
 
 
 @pytest.mark.parametrize("name", SWAPS)
