@@ -16,6 +16,7 @@ from hatch_bpf.runtime import alternatives, errors
 from hatch_bpf.runtime import skeleton as skeleton_module
 from hatch_bpf.runtime.libbpf import Libbpf
 from tests import needs, tracefs
+from tests.projects import REPOSITORY
 from tests.skeleton_package import BPF, Package, load_skeleton, make_package
 
 GROUPS = {
@@ -333,6 +334,24 @@ def test_who_may_load_nothing_is_told_that(package: Package) -> None:
                 print(error)
     """
     assert "this process lacks CAP_BPF" in package.run(code).stdout
+
+
+def test_a_group_that_fails_for_want_of_a_capability_says_so(package: Package) -> None:
+    code = f"""
+        import sys
+        sys.path.append({str(REPOSITORY)!r})
+        from tests.privileges_exercises import keep
+        from demo.alternatives_skel import Alternatives, _bpf
+        with Alternatives.open() as bpf:
+            keep(["CAP_BPF", "CAP_NET_ADMIN"])
+            try:
+                bpf.load()
+            except _bpf.LoadError as error:
+                print(error)
+    """
+    told = package.run(code).stdout
+    assert "this process lacks CAP_PERFMON\n" in told
+    assert "this process lacks CAP_PERFMON: run it as root, or give it CAP_BPF and CAP_PERFMON" in told
 
 
 # --- cost, leftovers, words -----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import ctypes
 import errno
 
 from . import globals as _globals
+from . import privileges
 from .attaching import says_no_target
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
 from .libbpf import Capture, verifier_logs
@@ -214,8 +215,8 @@ class _Chooser:
                 ready.attach()
             except (AttachError, PermissionDeniedError) as error:
                 if not says_no_target(error, self._libbpf):
-                    words = str(error).rsplit("\n", 1)[1:] or [""]
-                    why = ": ".join(filter(None, (reason(error.errno), words[0].strip())))
+                    words = _lacks(error.errno, program.section) or "".join(str(error).rsplit("\n", 1)[1:]).strip()
+                    why = ": ".join(filter(None, (reason(error.errno), words)))
                     return Refusal(program.name, f"it loads, but can't be attached: {why}", errno=error.errno)
         return None
 
@@ -302,7 +303,14 @@ class _Chooser:
         code = code or -result
         if code == errno.EPERM and unprivileged():  # whoever may do nothing can't find out what the kernel can do
             raise permission_denied(f"{self._spec.source}: {name} can't be loaded", errno=code, lines=lines)
-        return Refusal(name, ": ".join(filter(None, (reason(code), _last_words(lines)))), errno=code)
+        words = _lacks(code, *(self._programs[name].section for name in programs)) or _last_words(lines)
+        return Refusal(name, ": ".join(filter(None, (reason(code), words))), errno=code)
+
+
+def _lacks(code: int, *sections: str) -> str:
+    """Which capabilities an error number is about, in words; empty if it is not about any that is known."""
+    missing = privileges.lacking(sections) if code in (errno.EPERM, errno.EACCES) else []
+    return f"this process lacks {', '.join(missing)}" if missing else ""
 
 
 def _leave_out(libbpf: Libbpf, pointer: int) -> None:
@@ -336,6 +344,9 @@ def _check_turned_off(spec: ObjectSpec, group: GroupSpec, refused: list[Refusal]
         lines = "\n".join(f"  {refusal.name}: {refusal.why}" for refusal in refused)
         kind = "maps" if group.of_maps else "programs"
         message = f"{spec.source}: none of the {kind} of {group.name} can be used on this machine:\n{lines}"
+        sections = [program.section for program in spec.programs if program.name in group.members]
+        if privileges.lacking(sections):
+            message += f"\n{privileges.why(sections)}"
         raise LoadError(message, errno=code, log=lines)
 
 
