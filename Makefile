@@ -23,6 +23,7 @@ test-kernels:  ## boot real kernels under qemu, and hold programs, the example a
 	$(PYTHON) -m tests.kernels $(KERNELS)
 	$(PYTHON) -m tests.kernels.example $(KERNELS)
 	$(PYTHON) -m tests.kernels.seeds $(KERNELS)
+	$(PYTHON) -m tests.kernels.kinds $(KERNELS)
 	$(PYTHON) -m tests.kernels.verdicts $(KERNELS)
 	$(PYTHON) -m tests.kernels.privileges $(KERNELS)
 

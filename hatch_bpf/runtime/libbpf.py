@@ -356,6 +356,11 @@ SECTIONS_SINCE = {
     "fsession": (1, 7),
 }
 """How section names begin that libbpf learned late -> the version that did."""
+BARE_SECTIONS = (
+    *("fentry", "fexit", "fmod_ret", "freplace", "iter", "kprobe", "kretprobe", "lsm", "raw_tp", "raw_tracepoint"),
+    *("tp", "tp_btf", "tracepoint", "uprobe", "uretprobe"),
+)
+"""Section names that say no target: libbpf 1.0 was the first to take them so."""
 
 _MAX_ERRNO = 4095
 _POINTER_LIMIT = 1 << (8 * ctypes.sizeof(c_void_p))

@@ -93,8 +93,10 @@ class MapShape:
 
 def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
     """Of a map of a loaded object. Raises `MapError` where this process may have no more descriptors."""
+    # from 1.4 on libbpf has a descriptor for maps that it was told not to create: it stands for nothing
+    is_created = not libbpf.has("bpf_map__autocreate") or libbpf.bpf_map__autocreate(pointer)
     return MapShape(
-        fd=own_descriptor(libbpf.bpf_map__fd(pointer)),
+        fd=own_descriptor(libbpf.bpf_map__fd(pointer)) if is_created else -1,
         type=libbpf.bpf_map__type(pointer),
         key_size=libbpf.bpf_map__key_size(pointer),
         value_size=libbpf.bpf_map__value_size(pointer),

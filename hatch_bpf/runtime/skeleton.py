@@ -659,9 +659,9 @@ def _check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[st
         # 64-bit enums came with Linux 6.0 and libbpf 1.0
         libbpf.require((1, 0), f"{spec.source}: reading the BTF of a kernel from 6.0 on")
     for name in (line.split("'")[-2] for line in lines if "missing BPF prog type" in line and line.count("'") > 1):
-        since = _libbpf.SECTIONS_SINCE.get(name.lstrip("?").split("/")[0])
-        if since is not None:
-            libbpf.require(since, f"{spec.source}: SEC({name!r})")
+        bare = name.lstrip("?")
+        since = (1, 0) if bare in _libbpf.BARE_SECTIONS else _libbpf.SECTIONS_SINCE.get(bare.split("/")[0])
+        libbpf.require(since or ((0, 8) if name != bare else (0, 0)), f"{spec.source}: SEC({name!r})")
 
 
 def _load_error(spec: ObjectSpec, code: int, lines: list[str], *, sections: list[str]) -> BpfError:

@@ -191,12 +191,13 @@ def uprobe_multi() -> None:
 
 def usdt() -> None:
     library = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libprobe.so")
+    opened = ctypes.CDLL(library)  # kernels before 5.15 find probes of a process in what it has open
     with skeleton("usdt").open().load() as skel:
         attach = skel.programs.on_usdt.attach_usdt
         runs(
             skel,
             lambda: attach(library, "hatch_bpf", "probe", pid=os.getpid()),
-            lambda: ctypes.CDLL(library).probe(4242),
+            lambda: opened.probe(4242),
         )
         # how libbpf hands arguments to usdt.bpf.h changed with 1.7, and the header is the build machine's
         if importlib.import_module("demo._bpf.runtime.libbpf").load().version < (1, 7):
