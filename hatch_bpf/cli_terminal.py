@@ -18,6 +18,10 @@ if TYPE_CHECKING:  # each command imports what it needs, so that --help stays qu
     from hatch_bpf.kernels.fetch import Progress
 
 
+_EVERY = 0.1
+"""Seconds between drawings of the bars."""
+
+
 class Meter:
     """Takes what the stages tell. This one shows nothing."""
 
@@ -87,6 +91,7 @@ class _Bars(Meter):
     def __init__(self, progress: Any) -> None:
         self._progress = progress
         self._tasks: dict[str, Any] = {}
+        self._drawn = 0.0
 
     def downloads(self, progress: Progress) -> None:
         count = f"{progress.files} of {progress.of_files}"
@@ -100,6 +105,10 @@ class _Bars(Meter):
         if doing not in self._tasks:
             self._tasks[doing] = self._progress.add_task(doing, total=total, text="", unit=unit, scale=scale)
         self._progress.update(self._tasks[doing], completed=done, total=total, text=text)
+        now = time.monotonic()
+        if now - self._drawn > _EVERY or done == total:
+            self._drawn = now
+            self._progress.refresh()
 
 
 @contextmanager
@@ -172,5 +181,6 @@ def _rich_progress() -> Any:
         TextColumn("{task.fields[text]}", markup=False),
         console=here,
         transient=True,
-        refresh_per_second=5,
+        # drawn as things happen, and not by a thread: kernels are looked at by forked processes
+        auto_refresh=False,
     )
