@@ -21,6 +21,7 @@ from hatch_bpf.btf.ext import BtfExt, CoreRelo, LineInfo, read_btf_ext
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.elf_sections import check_sizes, contents
 from hatch_bpf.errors import BtfError, ObjectError
+from hatch_bpf.names import object_name
 
 EM_BPF = 247
 INSN_SIZE = 8
@@ -173,12 +174,6 @@ class ObjectModel:
             if line.line and line.insn_off <= offset and (best is None or line.insn_off >= best.insn_off):
                 best = line
         return best
-
-
-def object_name(file_name: str) -> str:
-    """libbpf's name for an object file: `a-b.bpf.o` is `a_b`."""
-    stem = file_name.rsplit("/", 1)[-1].split(".", 1)[0]
-    return "".join(char if char.isascii() and char.isalnum() else "_" for char in stem)
 
 
 def read_object(data: bytes, *, path: str) -> ObjectModel:

@@ -204,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build(options: argparse.Namespace) -> int:
     from hatch_bpf import tree
-    from hatch_bpf.pipeline import build
+    from hatch_bpf.remembered import build
 
     project = load_project(options.project.absolute())
     with meter() as shown:
@@ -244,7 +244,8 @@ def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
 
     from hatch_bpf import alternatives
     from hatch_bpf.compile import compile_package
-    from hatch_bpf.fit import find_kernels, fit
+    from hatch_bpf.declared import find_kernels
+    from hatch_bpf.fit import fit
     from hatch_bpf.verdicts import Report
 
     project = load_project(Path.cwd())

@@ -133,7 +133,7 @@ def _matrix(archive: str | None, match: list[str] | None = None) -> Matrix:
     """The kernels of an archive, else those that the project in this folder is built for, less what does not match."""
     from dataclasses import replace
 
-    from hatch_bpf.fit import find_kernels
+    from hatch_bpf.declared import find_kernels
     from hatch_bpf.kernels.matrix import matching
 
     if archive:
@@ -219,8 +219,8 @@ def _renew_index(archive: Path) -> None:
 
 
 def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
+    from hatch_bpf.declared import find_kernels
     from hatch_bpf.files import write_whole
-    from hatch_bpf.fit import find_kernels
     from hatch_bpf.kernels.lock import make_lock, read_lock, render_lock
 
     project = load_project(Path.cwd()).without_host()

@@ -62,6 +62,8 @@ class CompiledObject:
     """clang's output, if it said anything."""
     dependencies: tuple[PurePosixPath, ...]
     """The files of the project that the object was made of, relative to it, sorted; the source is one."""
+    read: tuple[Path, ...]
+    """All the files that the object was made of."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class CompiledPackage:
     """sha256 of the sources, the project's own headers and the lock of its kernels, by path relative to the project."""
     compiler: str
     """What made them: the first line of `clang --version`."""
+    read: tuple[Path, ...] = ()
+    """All the files that the objects were made of, those of the system among them; none where they are taken as is."""
 
 
 def compile_package(package: Package, project: Project, environ: Mapping[str, str]) -> CompiledPackage:
@@ -111,6 +115,7 @@ def compile_package(package: Package, project: Project, environ: Mapping[str, st
         },
         inputs={str(path): sha256((project.root / path).read_bytes()).hexdigest() for path in sorted(dependencies)},
         compiler=toolchain.version_text,
+        read=(*headers.made_of, *(path for compiled in made.values() for path in compiled.read)),
     )
 
 
@@ -233,7 +238,7 @@ def compile_source(
     for path in read:
         if not path.is_file():
             raise CompileError(str(source), argv, f"includes {path}, whose real name clang does not tell: rename it")
-    return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(_inside(root, read)))
+    return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(_inside(root, read)), tuple(read))
 
 
 def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> CompileError | ToolchainError:

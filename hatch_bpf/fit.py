@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from hatch_bpf import bpftool, min_core_btf
 from hatch_bpf.alternatives import NONE, Alternatives
@@ -17,19 +16,16 @@ from hatch_bpf.bpf_object import ObjectModel
 from hatch_bpf.btf.excerpt import Excerpt, NotInExcerptError, RecordedBtf
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.cache import Store
-from hatch_bpf.config import Config, Minimizer
+from hatch_bpf.config import Minimizer
 from hatch_bpf.core_relo import Matcher
 from hatch_bpf.kernel_version import version_bounds
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.lock import read_lock, resolve_locked
-from hatch_bpf.kernels.matrix import Host, KernelSource, Matrix, resolve
+from hatch_bpf.kernels.matrix import KernelSource, Matrix
 from hatch_bpf.known_kernels import KnownKernels
 from hatch_bpf.portability import Checker
 from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Report
 from hatch_bpf.workers import run_all
 
-Notify = Callable[[str], None]
-"""Told of progress and warnings, a line each."""
 Watch = Callable[[int, int, Kernel], None]
 """Told after each kernel, or several: how many are done, of how many, and the last one."""
 
@@ -40,36 +36,6 @@ class Fitted:
 
     minimized: Mapping[Kernel, bytes]
     report: Report
-
-
-def find_kernels(
-    config: Config,
-    notify: Notify,
-    *,
-    lock: Path | None = None,
-    only_host: bool = False,
-    download: bool = True,
-    progress: Notify | None = None,
-) -> Matrix:
-    """The kernel matrix; if there is a file `lock`, exactly what that says.
-
-    With `download`, what an archive at a URL has is fetched now, and told to `progress`, else to `notify`. A package
-    may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
-    """
-    entries = [entry for entry in config.kernels if isinstance(entry, Host) or not only_host]
-    if not entries:
-        return Matrix((), ())
-    archs = [arch.name for arch in config.archs]
-    locked = read_lock(lock) if lock and not only_host else None
-    if lock and locked:
-        matrix = resolve_locked(entries, archs=archs, archive=config.btf_archive, lock=locked, path=lock)
-    else:
-        matrix = resolve(entries, archs=archs, archive=config.btf_archive)
-    for warning in matrix.warnings:
-        notify(f"warning: {warning}")
-    if download:
-        matrix.download(progress or notify)
-    return matrix
 
 
 def fit(

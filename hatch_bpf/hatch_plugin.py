@@ -22,8 +22,8 @@ from hatch_bpf import tree
 from hatch_bpf.config import parse_config
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.files import disk_errors, write_whole
-from hatch_bpf.pipeline import build
 from hatch_bpf.project import Project, find_project
+from hatch_bpf.remembered import build
 
 KEY = "tool.hatch.build.hooks.bpf"
 RESERVED_HOOK_KEYS = frozenset(

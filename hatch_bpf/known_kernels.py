@@ -9,20 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 import zlib
-from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path
 
 from hatch_bpf.btf.excerpt import Excerpt, RecordedBtf
 from hatch_bpf.cache import Store
 from hatch_bpf.kernels.matrix import KernelSource
-
-NOTES = Path("/sys/kernel/notes")
-"""Holds the running kernel's build id."""
-_SETTLED = 2.0
-"""Seconds after which a file that was written to again would have another time stamp."""
+from hatch_bpf.source_identity import identities
 
 
 class KnownKernels:
@@ -33,7 +25,7 @@ class KnownKernels:
 
     def recall(self, source: KernelSource) -> str | None:
         """The name of the excerpt that stands for a kernel; None for a kernel that was not met yet, or has changed."""
-        for identity in _identities(source):
+        for identity in identities(source):
             note = self._store.get("kernels", identity)
             if note is not None:
                 excerpt, sha256 = json.loads(note)
@@ -55,36 +47,5 @@ class KnownKernels:
             self._store.put("excerpts", name, zlib.compress(packed))
         # that the BTF is the one that was locked was seen to when it was read
         note = json.dumps([name, source.sha256]).encode()
-        for identity in _identities(source):
+        for identity in identities(source):
             self._store.put("kernels", identity, note)
-
-
-def identity_of(source: KernelSource) -> str | None:
-    """A text that is another when the file of a kernel is another; None where nobody can tell."""
-    return next(_identities(source), None)
-
-
-def _identities(source: KernelSource) -> Iterator[str]:
-    """The cheapest first: what the file system says of the file, then its contents, which may have been copied."""
-    try:
-        if source.is_host:
-            yield f"{engine_digest()} host {hashlib.sha256(NOTES.read_bytes()).hexdigest()}"
-            return
-        status = source.path.stat()
-        if status.st_mtime < time.time() - _SETTLED:
-            inode = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            yield f"{engine_digest()} {source.path} {inode}"
-        # an archive's file has to hold what its name says
-        contents = hashlib.sha256(source.path.read_bytes()).hexdigest()
-        yield f"{engine_digest()} {source.path.name} {contents}"
-    except OSError:
-        return
-
-
-@lru_cache(maxsize=1)
-def engine_digest() -> str:
-    """Another for another version of hatch-bpf, which may read the same kernel in another way."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

@@ -22,6 +22,12 @@ def identifier(name: str) -> str:
     return f"{plain}_" if plain in KEYWORDS else plain
 
 
+def object_name(file_name: str) -> str:
+    """libbpf's name for an object file: `a-b.bpf.o` is `a_b`."""
+    stem = file_name.rsplit("/", 1)[-1].split(".", 1)[0]
+    return "".join(char if char.isascii() and char.isalnum() else "_" for char in stem)
+
+
 class Names:
     """A scope: gives out identifiers, never one twice, never a reserved one."""
 

@@ -12,32 +12,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from hatch_bpf import alternatives, prebuilt
+from hatch_bpf.artifacts import Artifacts
 from hatch_bpf.bundle import bundle
 from hatch_bpf.compile import CompiledPackage, compile_package
+from hatch_bpf.declared import Notify, find_kernels
 from hatch_bpf.errors import PortabilityError
-from hatch_bpf.fit import Notify, Watch, find_kernels, fit
+from hatch_bpf.fit import Watch, fit
 from hatch_bpf.kernels.fetch import Progress
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.layout import Artifact, lay_out
+from hatch_bpf.layout import lay_out
 from hatch_bpf.progress import PacedLines
 from hatch_bpf.project import Package, Project
 from hatch_bpf.report import render_failures, render_summary
 from hatch_bpf.verdicts import Report
-
-
-@dataclass(frozen=True)
-class Artifacts:
-    """What a build makes."""
-
-    files: tuple[Artifact, ...]
-    """Sorted by their place in the wheel."""
-    platform: str
-    """Platform tag of the wheel: `any`, or where the bundled libraries run."""
-    report: Report
-    """Of the kernels that were looked at now; what was built before is not looked at again."""
 
 
 def build(
@@ -54,7 +43,7 @@ def build(
     With `reuse`, objects and minimized BTFs that an earlier build left in the source tree serve if they still fit.
     `downloads` and `watch` are for who can show how far it has come; without `watch` there is a line now and then.
     """
-    config = project.config
+    config, told = project.config, Told(notify)
     bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
     either = alternatives.Alternatives(config.alternatives, config.optional)
     built: list[tuple[Package, CompiledPackage, Mapping[Kernel, bytes]]] = []
@@ -69,18 +58,33 @@ def build(
     ]
     alternatives.check(programs, either)
     for package, compiled, earlier in compiled_packages:
-        matrix = find_kernels(config, notify, lock=project.lock, only_host=earlier is not None, download=False)
+        matrix = find_kernels(config, told, lock=project.lock, only_host=earlier is not None, download=False)
         matrix.download(notify, downloads)
-        told = watch or PacedLines(notify, "kernels")
-        fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, watch=told, alternatives=either)
+        shown = watch or PacedLines(notify, "kernels")
+        fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, watch=shown, alternatives=either)
         minimized = {**(earlier.minimized if earlier else {}), **fitted.minimized}
         built.append((package, compiled, minimized))
         reports.append(fitted.report)
     report = Report(tuple(kernel for part in reports for kernel in part.kernels))
-    judge(report, project, notify)
+    judge(report, project, told)
     files = [file for of_package in built for file in lay_out(*of_package, config, bundled, programs=programs)]
     in_order = tuple(sorted(files, key=lambda file: file.wheel_path))
-    return Artifacts(in_order, bundled.platform if bundled else "any", report)
+    read = {path for _, compiled, _ in compiled_packages for path in compiled.read}
+    whole = not bundled and not any(earlier for _, _, earlier in compiled_packages)
+    platform = bundled.platform if bundled else "any"
+    return Artifacts(in_order, platform, report, tuple(told.lines), tuple(sorted(read)) if whole else None)
+
+
+class Told:
+    """Passes lines on, and keeps them."""
+
+    def __init__(self, notify: Notify) -> None:
+        self.lines: list[str] = []
+        self._notify = notify
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+        self._notify(line)
 
 
 def judge(report: Report, project: Project, notify: Notify) -> None:

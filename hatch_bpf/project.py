@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from hatch_bpf.bpf_object import object_name
 from hatch_bpf.config import Config, suggestion
 from hatch_bpf.errors import ConfigError, Fault
 from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
+from hatch_bpf.names import object_name
 
 SUFFIX = ".bpf.c"
 BPF_DIR = "_bpf"

@@ -18,7 +18,7 @@ from setuptools.command.build import build as build_command
 from setuptools.command.sdist import sdist as sdist_command
 from setuptools.errors import BaseError
 
-from hatch_bpf import pipeline, tree
+from hatch_bpf import remembered, tree
 from hatch_bpf.config import parse_config
 from hatch_bpf.errors import ConfigError, Fault, HatchBpfError
 from hatch_bpf.files import disk_errors, write_whole
@@ -58,7 +58,7 @@ class BuildBpf(Command):
 
     def _build(self) -> None:
         project = _project(self, Path.cwd(), os.environ)
-        artifacts = pipeline.build(project, notify=_notify)
+        artifacts = remembered.build(project, notify=_notify)
         if self.editable_mode:
             tree.write(artifacts.files, root=project.root)
             return
@@ -94,7 +94,7 @@ class Sdist(sdist_command):
         try:
             with disk_errors():
                 project = _project(self, Path.cwd(), os.environ)
-                tree.write(pipeline.build(project.without_host(), notify=_notify).files, root=Path(base_dir))
+                tree.write(remembered.build(project.without_host(), notify=_notify).files, root=Path(base_dir))
         except HatchBpfError as error:
             raise BaseError(f"hatch-bpf: {error}") from error
 

@@ -79,6 +79,18 @@ def find_toolchain(environ: Mapping[str, str] = os.environ) -> Toolchain:
     raise ToolchainError(f"clang is not on PATH; it compiles the BPF programs. {INSTALL_CLANG}")
 
 
+def clang_identity(environ: Mapping[str, str] = os.environ) -> str | None:
+    """A text that is another when `find_toolchain()` would run another clang; None where only running it can tell."""
+    named = environ.get(CLANG_VARIABLE)
+    path = shutil.which(named, path=environ.get("PATH")) if named else next(_candidates(environ), None)
+    if path is None:
+        return None
+    status = os.stat(path)
+    inode = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    # PATH has been followed; with pip it names another folder for each build
+    return f"{named} {os.path.realpath(path)} {inode} {environ.get('HOME')} {environ.get('LD_LIBRARY_PATH')}"
+
+
 def tool_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The whole environment that clang and bpftool are run with."""
     return {"LC_ALL": "C.UTF-8", **{name: environ[name] for name in _PASSED_ON if name in environ}}

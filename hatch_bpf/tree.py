@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
+from hatch_bpf.artifacts import GENERATED, Artifact, Artifacts
 from hatch_bpf.errors import OutputError
 from hatch_bpf.files import alone_in, disk_errors, remove_leftovers, write_whole
-from hatch_bpf.layout import GENERATED, Artifact
-from hatch_bpf.pipeline import Artifacts
 from hatch_bpf.project import Project
 
 

@@ -10,9 +10,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from hatch_bpf import arch
-from hatch_bpf.bpf_object import MapDef, ObjectModel, object_name, read_object
+from hatch_bpf.bpf_object import MapDef, ObjectModel, read_object
 from hatch_bpf.btf import types as t
 from hatch_bpf.errors import ObjectError
+from hatch_bpf.names import object_name
 from tests import needs
 from tests.btf_builder import EXIT, RawBtf, btf_ext, elf_object
 from tests.skeleton_package import BPF, compile_bpf

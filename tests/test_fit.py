@@ -17,7 +17,7 @@ from hatch_bpf.errors import KernelError
 from hatch_bpf.fit import Fitted, fit
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import KernelSource, Matrix, Pattern, resolve
-from hatch_bpf.known_kernels import identity_of
+from hatch_bpf.source_identity import identity_of
 from tests import kernel_btfs, objects
 
 AGO = time.time() - 1000

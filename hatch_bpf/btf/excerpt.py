@@ -14,7 +14,8 @@ from array import array
 from collections.abc import Iterable
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, MAGIC, MIN_HEADER, VERSION, VLEN_MASK, Btf
+from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION
+from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, VLEN_MASK, Btf
 from hatch_bpf.btf.reader import WORDS_PER_ENTRY as ENTRY
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TypeVar
 
-from hatch_bpf.btf.reader import MAGIC, VERSION, Btf
+from hatch_bpf.btf.header import MAGIC, VERSION
+from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError
 
 _HEADER_WITHOUT_RELOS = 24

@@ -17,12 +17,9 @@ from operator import itemgetter
 from typing import Literal
 
 from hatch_bpf.btf import types as t
+from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION
 from hatch_bpf.errors import BtfError
 
-MAGIC = 0xEB9F
-VERSION = 1
-MIN_HEADER = 24
-"""Bytes of the header that every version has."""
 LAYOUT_HEADER = 32
 """Bytes of a header that also says where the layout section is (Linux 7.1): the sizes of each kind, for old readers."""
 KIND_MASK = 0x7F

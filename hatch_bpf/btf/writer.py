@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Literal
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.reader import MAGIC, MIN_HEADER, VERSION, VLEN_MASK, Btf
+from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION
+from hatch_bpf.btf.reader import VLEN_MASK, Btf
 from hatch_bpf.errors import BtfError
 
 if sys.version_info >= (3, 11):

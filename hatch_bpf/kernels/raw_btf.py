@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from hatch_bpf.btf.reader import MIN_HEADER, VERSION
+from hatch_bpf.btf.header import MIN_HEADER, VERSION
 from hatch_bpf.errors import KernelError
 
 MAX_BTF = 128 << 20

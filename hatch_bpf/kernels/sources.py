@@ -12,10 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
-from hatch_bpf.elf_sections import contents
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import compression, packages
 from hatch_bpf.kernels.archive import MAX_TAR, only_member
@@ -97,6 +93,11 @@ def _from_unpacked(plain: bytes, source: str) -> KernelFile:
 
 
 def _btf_of_elf(file: BinaryIO, source: str) -> bytes:
+    # few builds meet one, and all would wait for the import
+    from elftools.elf.elffile import ELFFile
+
+    from hatch_bpf.elf_sections import contents
+
     try:
         elf = ELFFile(file)
         if elf.header["e_machine"] in (_BPF_MACHINE, "EM_BPF"):
@@ -106,7 +107,7 @@ def _btf_of_elf(file: BinaryIO, source: str) -> bytes:
     except KernelError:
         raise
     # pyelftools lets construct's, struct's and the standard errors out of broken files, besides its own
-    except (ELFError, Exception) as error:
+    except Exception as error:
         raise KernelError(f"{source}: a broken ELF file ({error}); get it anew") from error
     if data is None:
         raise KernelError(

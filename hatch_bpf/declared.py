@@ -1,0 +1,46 @@
+"""The kernels that a project declares -> its matrix, as the lock file has it if there is one.
+
+Input: a `Config`, and where the lock would be. Output: a `Matrix`. Raises `KernelError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hatch_bpf.config import Config
+from hatch_bpf.kernels.lock import read_lock, resolve_locked
+from hatch_bpf.kernels.matrix import Host, Matrix, resolve
+
+Notify = Callable[[str], None]
+"""Told of progress and warnings, a line each."""
+
+
+def find_kernels(
+    config: Config,
+    notify: Notify,
+    *,
+    lock: Path | None = None,
+    only_host: bool = False,
+    download: bool = True,
+    progress: Notify | None = None,
+) -> Matrix:
+    """The kernel matrix; if there is a file `lock`, exactly what that says.
+
+    With `download`, what an archive at a URL has is fetched now, and told to `progress`, else to `notify`. A package
+    may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
+    """
+    entries = [entry for entry in config.kernels if isinstance(entry, Host) or not only_host]
+    if not entries:
+        return Matrix((), ())
+    archs = [arch.name for arch in config.archs]
+    locked = read_lock(lock) if lock and not only_host else None
+    if lock and locked:
+        matrix = resolve_locked(entries, archs=archs, archive=config.btf_archive, lock=locked, path=lock)
+    else:
+        matrix = resolve(entries, archs=archs, archive=config.btf_archive)
+    for warning in matrix.warnings:
+        notify(f"warning: {warning}")
+    if download:
+        matrix.download(progress or notify)
+    return matrix

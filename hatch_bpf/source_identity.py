@@ -1,0 +1,50 @@
+"""A file that holds a kernel's BTF -> texts that are others when the file is another.
+
+Input: a `KernelSource`. Output: texts to remember it by, without unpacking it. Raises nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from hatch_bpf.kernels.matrix import KernelSource
+
+NOTES = Path("/sys/kernel/notes")
+"""Holds the running kernel's build id."""
+_SETTLED = 2.0
+"""Seconds after which a file that was written to again would have another time stamp."""
+
+
+def identity_of(source: KernelSource) -> str | None:
+    """A text that is another when the file of a kernel is another; None where nobody can tell."""
+    return next(identities(source), None)
+
+
+def identities(source: KernelSource) -> Iterator[str]:
+    """The cheapest first: what the file system says of the file, then its contents, which may have been copied."""
+    try:
+        if source.is_host:
+            yield f"{engine_digest()} host {hashlib.sha256(NOTES.read_bytes()).hexdigest()}"
+            return
+        status = source.path.stat()
+        if status.st_mtime < time.time() - _SETTLED:
+            inode = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            yield f"{engine_digest()} {source.path} {inode}"
+        # an archive's file has to hold what its name says
+        contents = hashlib.sha256(source.path.read_bytes()).hexdigest()
+        yield f"{engine_digest()} {source.path.name} {contents}"
+    except OSError:
+        return
+
+
+@lru_cache(maxsize=1)
+def engine_digest() -> str:
+    """Another for another version of hatch-bpf, which may read the same kernel in another way."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
