@@ -9,6 +9,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import tarfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -127,10 +128,21 @@ def objects() -> dict[str, bytes]:
     return {"little": _object("<")[2], "big": _object(">")[2]}
 
 
+def _without_padding(tar: bytes) -> bytes:
+    """A tar without the zeros that fill it to 10 KB, but for the two blocks that end it."""
+    content = tar.rstrip(b"\0")
+    return content + bytes(-len(content) % 512 + 1024)
+
+
+def tar(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """A tar of those members, as short as it can be."""
+    return _without_padding(kernel_images.tar(*members))
+
+
 def archives() -> dict[str, bytes]:
     """A good tar, hostile ones, and the same compressed."""
     btf = kernel_images.btf("int")
-    member, tar = kernel_images.member, kernel_images.tar
+    member = kernel_images.member
     tars = {
         "good": tar(member("6.1.0-1-amd64.btf", btf)),
         "outside": tar(member("../../etc/passwd", btf)),
@@ -167,7 +179,7 @@ optional = ["count"]
 types = ["flow"]
 minimizer = "bpftool"
 on-unportable = "warn"
-libbpf = "bundle"
+libbpf = "system"
 """,
         "wrong": b'archs = ["x86-64"]\nkernels = [1, {newest = 0}, {btf = ""}]\nlink = 7\nbtf-archive = "http://x/"\n',
     }
@@ -187,7 +199,7 @@ def packages() -> dict[str, bytes]:
     banner = b"Linux version 6.1.0-1-amd64 (debian-kernel@lists.debian.org) (gcc) #1 SMP\n\0"
     image = banner + b"\x90" * 64 + btf + b"\xcc" * 32
     vmlinuz = kernel_images.bz_image(gzip.compress(image, mtime=0))
-    tar, member = kernel_images.tar, kernel_images.member
+    member = kernel_images.member
     return {
         "btf": btf,
         "elf": kernel_images.elf(btf),
@@ -197,7 +209,7 @@ def packages() -> dict[str, bytes]:
         "zboot": kernel_images.zboot_image(gzip.compress(image, mtime=0), b"gzip"),
         "tar-bz2": bz2.compress(tar(member("6.1.0-1-amd64.btf", btf))),
         "deb-plain": kernel_images.deb(
-            member("./boot/vmlinuz-6.1.0-1-amd64", vmlinuz), suffix="", pack=lambda data: data
+            member("./boot/vmlinuz-6.1.0-1-amd64", vmlinuz), suffix="", pack=_without_padding
         ),
         "deb-xz": kernel_images.deb(member("./boot/vmlinuz-6.1.0-1-amd64", vmlinuz)),
         "rpm": kernel_images.rpm(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,11 +62,17 @@ def _kernel() -> Btf:
     return Btf(seeds.a_kernel(), source="seed")
 
 
-def fit(kernel: Btf, model: ObjectModel | None = None) -> None:
+def fit(kernel: Btf, model: ObjectModel | None = None, *, checked: bool = True) -> None:
     """What a build does with a kernel and an object: the seed, unless told."""
     model = model or _object()
     small = Btf(minimize([model], kernel), source="minimized")
-    render_failures(check([model], [KernelTypes(KERNEL, kernel, small)]))
+    if checked:
+        render_failures(check([model], [KernelTypes(KERNEL, kernel, small)]))
+
+
+def _every_fourth(data: bytes) -> bool:
+    """Whether an input is one of those that are taken further than is cheap."""
+    return zlib.crc32(data) % 4 == 0
 
 
 def read_btf(data: bytes) -> None:
@@ -80,7 +87,7 @@ def read_btf(data: bytes) -> None:
         dump_c(btf)
     except REFUSALS:
         pass
-    fit(btf)
+    fit(btf, checked=_every_fourth(data))
 
 
 def read_ext(data: bytes) -> None:
@@ -91,11 +98,13 @@ def read_ext(data: bytes) -> None:
 def read_program(data: bytes) -> None:
     """A BPF object: its skeleton, and its relocations against a kernel."""
     model = read_object(data, path="fuzzed.bpf.o")
+    is_fourth = _every_fourth(data)
     try:
-        generate({"x86_64": model}, options=SkeletonOptions(source="fuzzed.bpf.c", class_name="Fuzzed"))
+        if is_fourth:
+            generate({"x86_64": model}, options=SkeletonOptions(source="fuzzed.bpf.c", class_name="Fuzzed"))
     except REFUSALS:
         pass
-    fit(_kernel(), model)
+    fit(_kernel(), model, checked=is_fourth)
 
 
 def read_archive(data: bytes) -> None:
@@ -130,7 +139,9 @@ def read_locked(data: bytes) -> None:
 def read_package(data: bytes) -> None:
     """A kernel in any form: .deb, .rpm, vmlinuz, vmlinux."""
     with _file(data, "package") as path:
-        identify(path, read_kernel(path)).kernel("fuzzed")
+        clues = identify(path, read_kernel(path))
+    if clues.distro and clues.version and clues.arch and clues.release:
+        clues.kernel("fuzzed")
 
 
 @contextmanager

