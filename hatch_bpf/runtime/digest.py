@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 from .errors import PackageError
+
+MODULES = ("_sha2" if sys.version_info >= (3, 12) else "_sha256", "hashlib")
+"""CPython's own SHA-256 before OpenSSL's: to import that takes as long as to open an object."""
 
 
 def sha256(data: bytes) -> str:
-    """SHA-256, without OpenSSL where CPython has its own: to import that takes as long as to open an object."""
-    for module in ("_sha2", "_sha256", "hashlib"):  # Python 3.12 and later; earlier; anywhere else
+    """The digest, by the first module of `MODULES` that there is."""
+    for module in MODULES:
         try:
             return str(__import__(module).sha256(data).hexdigest())
         except (ImportError, AttributeError):
