@@ -1,7 +1,7 @@
 """`python -m tests.cycles --count N`: open, load, attach, use and close objects over and over; what stays behind?
 
 Output: JSON, with what this process holds and what the kernel holds after the first cycles and after the last: open
-descriptors, threads, mappings, resident memory, Python objects, pinned files, and BPF programs, maps and links. Needs
+descriptors, threads, mappings, resident memory, Python objects, pinned files, and their programs, maps and links. Needs
 root; runs in a network namespace of its own, in a cgroup of its own.
 """
 
@@ -15,18 +15,20 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hatch_bpf.runtime import BpfError, ObjectSpec
 from tests import needs, tracefs
 from tests.namespaces import own_cgroup, own_loopback
 from tests.skeleton_package import load_skeleton
 
 WARM_UP = 20
 """Cycles until Python's and libbpf's caches are full."""
-KINDS = ("prog", "map", "link")
+NAME = 15
+"""Characters of a name that the kernel keeps."""
 SLOW = 10
 """Every so many cycles attach tracepoints and uprobes too: these wait a tenth of a second for the kernel to let go."""
 PATIENCE = 30
@@ -41,14 +43,21 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder, own_loopback(), own_cgroup() as cgroup, bpf_fs(Path(folder)) as pins:
         attachments = load_skeleton("attachments", Path(folder))
         events = load_skeleton("events", Path(folder), events={"ring": "event", "perf": "event"})
+        others = (load_skeleton("rejected", Path(folder)), load_skeleton("more_attachments", Path(folder)))
         for number in range(WARM_UP):
             cycle(attachments, events, cgroup, pins, is_slow=number % SLOW == 0)
-        before = settled(pins)
+            if number % SLOW == 0:
+                goes_wrong(*others)
+        classes = (attachments.Attachments, events.Events, others[0].Rejected, others[1].MoreAttachments)
+        specs = [cls._spec_ for cls in classes]
+        before = settled(pins, specs)
         start = os.times()
         for number in range(options.count):
             cycle(attachments, events, cgroup, pins, is_slow=number % SLOW == 0)
+            if number % SLOW == 0:
+                goes_wrong(*others)
         spent = os.times()
-        after = settled(pins, wanted=before)
+        after = settled(pins, specs, wanted=before)
     cpu = spent.user - start.user + spent.system - start.system
     print(json.dumps({"cycles": options.count, "before": before, "after": after, "cpu_seconds": round(cpu, 1)}))
     return 0
@@ -85,30 +94,80 @@ def cycle(attachments: Any, events: Any, cgroup: Path, pins: Path, *, is_slow: b
             assert maps.orders.send(1)
 
 
-def settled(pins: Path, wanted: dict[str, int] | None = None) -> dict[str, int]:
+def goes_wrong(rejected: Any, more: Any) -> None:
+    """Loads and attaches that fail, what nobody closes, and links that come in numbers."""
+    try:
+        rejected.Rejected.open().load()
+    except BpfError:
+        pass
+    more.MoreAttachments.open()
+    skel = more.MoreAttachments.open().load()
+    try:
+        skel.programs.on_sample.attach_perf_event(-1)
+    except BpfError:
+        pass
+    skel.programs.on_sample.attach_sampling(10)
+    skel.programs.list_tasks.read_iter()
+    skel.programs.on_verdict.attach_sockmap(skel.maps.sockets)
+
+
+def settled(pins: Path, specs: Sequence[ObjectSpec], wanted: dict[str, int] | None = None) -> dict[str, int]:
     """What is held, as soon as the kernel has freed what was closed: it is `wanted`, or changes no more."""
     deadline = time.monotonic() + PATIENCE
     last: dict[str, int] = {}
     while True:
         gc.collect()
-        now = held_by_kernel()
+        now = held_by_kernel(specs)
         if now == (last if wanted is None else {name: wanted[name] for name in now}) or time.monotonic() > deadline:
             return {**now, **held_by_process(), "pinned files": len(list(pins.iterdir()))}
         last = now
         time.sleep(0.5)
 
 
-def held_by_kernel() -> dict[str, int]:
-    """Programs, maps and links, by counting their ids."""
+def held_by_kernel(specs: Sequence[ObjectSpec]) -> dict[str, int]:
+    """How many programs, maps and links there are of some objects: by their names, for others may load things too."""
+    programs = {program.name[:NAME] for spec in specs for program in spec.programs}
+    maps = {item.name[:NAME] for spec in specs for item in spec.maps}
+    sections = tuple(f"{spec.name[:8]}." for spec in specs)  # .bss of attachments is attachme.bss
+    own = {told.id for told in every("prog") if told.prog_name.decode() in programs}
+    names = [told.map_name.decode() for told in every("map")]
+    return {
+        "progs": len(own),
+        "maps": sum(name in maps or name.startswith(sections) for name in names),
+        "links": sum(told.prog_id in own for told in every("link")),
+    }
+
+
+class Info(ctypes.Union):
+    """The start of `struct bpf_prog_info`, `bpf_map_info` and `bpf_link_info`."""
+
+    class _Prog(ctypes.Structure):
+        _fields_ = (("skipped", ctypes.c_uint8 * 64), ("prog_name", ctypes.c_char * 16))
+
+    class _Map(ctypes.Structure):
+        _fields_ = (("skipped_too", ctypes.c_uint8 * 24), ("map_name", ctypes.c_char * 16))
+
+    class _Ids(ctypes.Structure):
+        _fields_ = (("type", ctypes.c_uint32), ("id", ctypes.c_uint32), ("prog_id", ctypes.c_uint32))
+
+    _anonymous_ = ("prog", "map", "ids")
+    _fields_ = (("prog", _Prog), ("map", _Map), ("ids", _Ids))
+
+
+def every(kind: str) -> Iterator[Any]:
+    """What the kernel says of every program, map or link."""
     libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
-    counts = {}
-    for kind in KINDS:
-        number, following = ctypes.c_uint32(0), ctypes.c_uint32()
-        counts[f"{kind}s"] = 0
-        while not getattr(libbpf, f"bpf_{kind}_get_next_id")(number, ctypes.byref(following)):
-            number = ctypes.c_uint32(following.value)
-            counts[f"{kind}s"] += 1
-    return counts
+    number, following = ctypes.c_uint32(0), ctypes.c_uint32()
+    while not getattr(libbpf, f"bpf_{kind}_get_next_id")(number, ctypes.byref(following)):
+        number = ctypes.c_uint32(following.value)
+        fd = getattr(libbpf, f"bpf_{kind}_get_fd_by_id")(number)
+        if fd < 0:
+            continue  # it has gone meanwhile
+        told, length = Info(), ctypes.c_uint32(ctypes.sizeof(Info))
+        if not libbpf.bpf_obj_get_info_by_fd(fd, ctypes.byref(told), ctypes.byref(length)):
+            told.ids.id = number.value
+            yield told
+        os.close(fd)
 
 
 def held_by_process() -> dict[str, int]:

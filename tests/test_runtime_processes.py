@@ -46,14 +46,17 @@ ENDS = {
 }
 ATTACH_AND_END = """
 import ctypes, os, select, signal, sys, threading, time
-from demo.attachments_skel import Attachments
+from demo.attachments_skel import Attachments, _bpf
 
 skel = Attachments.run()
 
 def work():
-    while True:
-        with skel.programs.nowhere.attach_raw_tracepoint("sys_exit"):
-            skel.bss.tracepoints = 1
+    try:
+        while True:
+            with skel.programs.nowhere.attach_raw_tracepoint("sys_exit"):
+                skel.bss.tracepoints = 1
+    except _bpf.ClosedError:
+        pass  # at its end Python closes what is open
 
 def id_of(fd):
     told, length = (ctypes.c_uint32 * 20)(), ctypes.c_uint32(80)
