@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,8 +21,10 @@ from pathlib import Path, PurePosixPath
 from hatch_bpf.arch import Arch
 from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.c_names import HEADER, names_in
+from hatch_bpf.cache import RESULTS, Store, cache_dir
 from hatch_bpf.elf_strip import strip_debug
 from hatch_bpf.errors import CompileError, ToolchainError
+from hatch_bpf.files import disk_errors, write_whole
 from hatch_bpf.project import Package, ProgramSource, Project
 from hatch_bpf.static_link import link_objects
 from hatch_bpf.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, find_toolchain, tool_environment
@@ -85,7 +87,7 @@ def compile_package(package: Package, project: Project, environ: Mapping[str, st
     config, toolchain = project.config, find_toolchain(environ)
     parts = [part for source in package.sources for part in source.parts]
     jobs = list(product(config.archs, parts))
-    headers = _headers(jobs, project, toolchain)
+    headers = _headers(jobs, project, toolchain, environ)
 
     def make(job: tuple[Arch, PurePosixPath]) -> CompiledObject:
         arch, part = job
@@ -120,20 +122,40 @@ def compile_package(package: Package, project: Project, environ: Mapping[str, st
 
 
 def compile_commands(project: Project, environ: Mapping[str, str]) -> bytes:
-    """How each translation unit is compiled for the first architecture, as a JSON compilation database."""
+    """How each translation unit is compiled for the first architecture, as a JSON compilation database.
+
+    A vmlinux.h that a build would make for it is written to the cache folder: the whole one, for a program may name
+    more as it is edited. Raises `OutputError` where it cannot be.
+    """
     config, toolchain = project.config, find_toolchain(environ)
+    parts = [part for source in project.sources for part in source.parts]
+    jobs = list(product(config.archs[:1], parts))
+    folders = {
+        part: _write_header(header.whole(), environ)
+        for (_, part), header, _ in _who_includes(jobs, project, toolchain, environ)
+    }
     entries = [
         {
             "directory": str(project.root),
             "file": str(part),
-            "arguments": command(
-                part, root=project.root, arch=config.archs[0], toolchain=toolchain, cflags=config.cflags
-            ),
+            "arguments": [
+                *command(part, root=project.root, arch=arch, toolchain=toolchain, cflags=config.cflags),
+                *(("-isystem", str(folders[part])) if part in folders else ()),
+            ],
         }
-        for source in project.sources
-        for part in source.parts
+        for arch, part in jobs
     ]
     return json.dumps(entries, indent=2).encode() + b"\n"
+
+
+def _write_header(text: str, environ: Mapping[str, str]) -> Path:
+    """The folder of a vmlinux.h with this text, the same folder for the same text."""
+    data = text.encode()
+    folder = cache_dir(environ) / "include" / sha256(data).hexdigest()[:16]
+    with disk_errors():
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / HEADER, data)
+    return folder
 
 
 def _linked(source: ProgramSource, parts: Sequence[CompiledObject]) -> bytes:
@@ -142,18 +164,36 @@ def _linked(source: ProgramSource, parts: Sequence[CompiledObject]) -> bytes:
     return link_objects([(str(part.source), part.data) for part in parts], name=source.object_name)
 
 
+_Job = tuple[Arch, PurePosixPath]
+"""An architecture, and a source to compile for it."""
+
+
 @dataclass(frozen=True)
 class _Headers:
     """The vmlinux.h of those programs that include one."""
 
-    texts: Mapping[tuple[Arch, PurePosixPath], Iterable[str]]
+    texts: Mapping[_Job, Iterable[str]]
     """The versions to try, by architecture and source."""
     made_of: Sequence[Path]
 
 
-def _headers(jobs: Sequence[tuple[Arch, PurePosixPath]], project: Project, toolchain: Toolchain) -> _Headers:
-    """Headers as `vmlinux-h` says; no kernel's BTF is read for programs that do without."""
-    config, found, texts = project.config, dict[str, Header](), dict[tuple[Arch, PurePosixPath], Iterable[str]]()
+def _headers(jobs: Sequence[_Job], project: Project, toolchain: Toolchain, environ: Mapping[str, str]) -> _Headers:
+    """Headers as `vmlinux-h` says, no more than each program needs."""
+    texts, made_of = dict[_Job, Iterable[str]](), dict[Path, None]()
+    for job, header, names in _who_includes(jobs, project, toolchain, environ):
+        texts[job] = versions(header, names)
+        made_of[header.path] = None
+    return _Headers(texts, list(made_of))
+
+
+def _who_includes(
+    jobs: Sequence[_Job], project: Project, toolchain: Toolchain, environ: Mapping[str, str]
+) -> Iterator[tuple[_Job, Header, Set[str]]]:
+    """Those that include a vmlinux.h which `vmlinux-h` gives, that header, and what they name.
+
+    No kernel's BTF is read for programs that do without.
+    """
+    config, found, store = project.config, dict[str, Header](), Store(cache_dir(environ) / RESULTS)
     for arch, part in jobs if config.vmlinux_h else ():
         names = names_in(
             project.root / part,
@@ -164,9 +204,8 @@ def _headers(jobs: Sequence[tuple[Arch, PurePosixPath]], project: Project, toolc
         if names.includes_header:
             kernel = config.vmlinux_h[arch.name]
             if kernel not in found:
-                found[kernel] = find_header(kernel, root=project.root, archive=config.btf_archive)
-            texts[arch, part] = versions(found[kernel], names.names)
-    return _Headers(texts, [header.path for header in found.values()])
+                found[kernel] = find_header(kernel, root=project.root, archive=config.btf_archive, store=store)
+            yield (arch, part), found[kernel], names.names
 
 
 def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolchain, cflags: Sequence[str]) -> list[str]:
@@ -238,7 +277,9 @@ def compile_source(
     for path in read:
         if not path.is_file():
             raise CompileError(str(source), argv, f"includes {path}, whose real name clang does not tell: rename it")
-    return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(_inside(root, read)), tuple(read))
+    return CompiledObject(
+        source, arch, strip_debug(data, path=str(source)), stderr, tuple(_inside(root, read)), tuple(read)
+    )
 
 
 def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> CompileError | ToolchainError:

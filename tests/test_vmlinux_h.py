@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -14,7 +16,9 @@ from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.btf.c_dump import dump_c
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.c_names import names_in
-from hatch_bpf.compile import compile_source
+from hatch_bpf.cache import CACHE_VARIABLE, Store
+from hatch_bpf.cli_common import load_project
+from hatch_bpf.compile import compile_package, compile_source
 from hatch_bpf.core_relo import parse_spec
 from hatch_bpf.errors import CompileError, HatchBpfError, KernelError
 from hatch_bpf.toolchain import find_toolchain
@@ -25,11 +29,12 @@ from tests.projects import KERNELS, build_wheel, make_project, pip_wheel, wheel_
 
 PROGRAMS = Path(__file__).parent / "bpf" / "vmlinux"
 KERNEL = "debian/12/x86_64/6.1.0-50-cloud-amd64"
+EVERY = ("opens.bpf.c", "slowrun.bpf.c", "tcpstate.bpf.c")
 ARM = "debian/12/arm64/6.1.0-50-cloud-arm64"
 
 
 def header(raw: RawBtf) -> KernelHeader:
-    return KernelHeader(Path("kernel.btf"), Btf(raw.build()))
+    return KernelHeader(Path("kernel.btf"), raw.build(), "kernel.btf")
 
 
 def defined(text: str) -> set[str]:
@@ -66,7 +71,7 @@ def relocations(model: ObjectModel) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("program", sorted(path.name for path in PROGRAMS.glob("*.bpf.c")))
 def test_pruning_changes_no_program(program: str, kernel: str) -> None:
     needs.tool("clang")
-    made_of = KernelHeader(Path(kernel), Btf(kernel_btfs.read(kernel)))
+    made_of = KernelHeader(Path(kernel), kernel_btfs.read(kernel), kernel)
     target = arch.ARCHES[kernel.split("/")[2]]
     includes = find_toolchain().system_includes
     names = names_in(PROGRAMS / program, root=PROGRAMS, cflags=(), system_includes=includes)
@@ -168,7 +173,7 @@ def test_every_form_of_source(tmp_path: Path) -> None:
     for source in ("kernel.btf", str(tmp_path / "kernel.btf"), str(archived), KERNEL):
         found = find_header(source, root=tmp_path, archive=KERNELS)
         assert isinstance(found, KernelHeader)
-        assert found.btf.data == raw
+        assert found.data == raw
     assert find_header("own.h", root=tmp_path, archive=None) == HeaderFile(tmp_path / "own.h")
     host = find_header("host", root=tmp_path, archive=None) if needs.host_btf() else None
     assert host is not None
@@ -243,13 +248,13 @@ def test_wheels_have_the_same_bytes_wherever_they_are_built(tmp_path: Path) -> N
 
 def test_a_program_that_pastes_names_gets_the_whole_header(tmp_path: Path) -> None:
     needs.tool("clang")
-    made_of = KernelHeader(Path(KERNEL), Btf(kernel_btfs.read(KERNEL)))
+    made_of = KernelHeader(Path(KERNEL), kernel_btfs.read(KERNEL), KERNEL)
     (tmp_path / "p.bpf.c").write_text(PASTED)
     names = names_in(tmp_path / "p.bpf.c", root=tmp_path, cflags=(), system_includes=find_toolchain().system_includes)
     texts = list(versions(made_of, names.names))
     with pytest.raises(CompileError, match="incomplete definition of type 'struct task_struct'"):
         compiled("p.bpf.c", texts[0], tmp_path, arch.X86_64)
-    assert texts[1] == dump_c(made_of.btf)
+    assert texts[1] == dump_c(Btf(made_of.data))
     folder = make_project(tmp_path / "p", options=options('["x86_64"]', f'"{KERNEL}"'), sources={"p.bpf.c": PASTED})
     shutil.copytree(KERNELS, folder / "kernels")
     assert "demo/_bpf/x86_64/p.bpf.o" in wheel_files(build_wheel(folder, tmp_path / "out"))
@@ -297,3 +302,85 @@ def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> N
     assert errors.startswith('hatch-bpf: vmlinux.h cannot be made of "nothing.btf"')
     assert cli.main(["vmlinux-h", str(next(KERNELS.glob(KERNEL + "*"))), "--prune", "nothing.c"]) == 1
     assert capsys.readouterr().err == "hatch-bpf: nothing.c is not a file: let --prune name program sources\n"
+
+
+# --- kept between builds
+
+
+def test_what_was_made_once_is_read_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, names, store = kernel_btfs.read(KERNEL), {"task_struct", "mm", "BPF_ANY"}, Store(tmp_path)
+
+    def texts(names: set[str], kept: Store | None) -> tuple[str, str]:
+        made = KernelHeader(Path(KERNEL), data, KERNEL, kept)
+        return made.pruned(names), made.whole()
+
+    first = texts(names, store)
+    assert first == texts(names, None)
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes() + b"damaged")
+    assert first == texts(names, store)
+    with monkeypatch.context() as patch:
+        patch.setattr(Btf, "__init__", no_btf)
+        assert first == texts(names, store)
+        for others in (names | {"sk_buff"}, {"whole"}, set[str]()):
+            with pytest.raises(AssertionError, match="read again"):
+                texts(others, store)
+    assert texts({"whole"}, store) == texts({"whole"}, None)
+
+
+def no_btf(*_: object, **__: object) -> None:
+    raise AssertionError("the kernel's BTF is read again")
+
+
+def test_another_kernel_gives_another_header(tmp_path: Path) -> None:
+    store, texts = Store(tmp_path), []
+    for members in (("a",), ("a", "b")):
+        raw = RawBtf()
+        number = raw.integer()
+        raw.struct("s", 4 * len(members), *((name, number, 32 * at) for at, name in enumerate(members)))
+        texts.append(KernelHeader(Path("kernel.btf"), raw.build(), "kernel.btf", store).whole())
+    assert ["int b;" in text for text in texts] == [False, True]
+
+
+def test_a_build_keeps_its_header(tmp_path: Path) -> None:
+    made, cache = project(tmp_path / "p", '["x86_64"]', f'"{KERNEL}"'), tmp_path / "cache"
+    environ = {**os.environ, CACHE_VARIABLE: str(cache)}
+    loaded = load_project(made)
+    objects = [compile_package(loaded.packages[0], loaded, environ).objects]
+    (kept,) = [path for path in (cache / "results" / "vmlinux-h").rglob("*") if path.is_file()]
+    objects.append(compile_package(loaded.packages[0], loaded, environ).objects)
+    kept.unlink()
+    objects.append(compile_package(loaded.packages[0], loaded, environ).objects)
+    assert len({of["x86_64"][0].elf for of in objects}) == 1
+    assert kept.is_file()
+
+
+# --- for editors
+
+
+@pytest.mark.parametrize("source", ["kernel", "header"])
+def test_editors_find_the_header_that_a_build_makes(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    made = project(tmp_path / "p", '["x86_64", "arm64"]', f'"{KERNEL if source == "kernel" else "types/own.h"}"', EVERY)
+    shutil.copy(PROGRAMS / "tcpstate.h", made / "src" / "demo")
+    (made / "types").mkdir()
+    (made / "types" / "own.h").write_text(KernelHeader(Path(), kernel_btfs.read(KERNEL), KERNEL).whole())
+    assert cli.main(["compile-commands", str(made)]) == 0
+    entries = json.loads((made / "compile_commands.json").read_text())
+    assert [entry["file"] for entry in entries] == sorted(f"src/demo/{name}" for name in EVERY)
+    for entry in entries:
+        subprocess.run([*entry["arguments"], "-fsyntax-only"], cwd=entry["directory"], check=True)
+    # nothing but the file that was asked for is written to the project
+    assert list(made.rglob("vmlinux.h")) == []
+
+
+def test_editors_find_a_header_of_the_programs_own_where_it_is(tmp_path: Path) -> None:
+    made = project(tmp_path / "p", '["x86_64"]', f'"{KERNEL}"')
+    (made / "src" / "demo" / "vmlinux.h").write_text(KernelHeader(Path(), kernel_btfs.read(KERNEL), KERNEL).whole())
+    assert cli.main(["compile-commands", str(made)]) == 0
+    (entry,) = json.loads((made / "compile_commands.json").read_text())
+    assert "-isystem" not in entry["arguments"]
+    subprocess.run([*entry["arguments"], "-fsyntax-only"], cwd=entry["directory"], check=True)

@@ -1,0 +1,93 @@
+"""A kernel's BTF and the names in a program -> the header that has no more than the program can use.
+
+Input: the tables of a BTF, and names. Output: C, or None where only all types together tell how one of them is called;
+or `BtfError`. What a program can reach from the types that it names is declared with the same definitions as in the
+whole header, so that it compiles to the same code and relocations in a fraction of the time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Set
+from itertools import compress
+
+from hatch_bpf.btf.c_dump import write_c
+from hatch_bpf.btf.c_types import (
+    ARRAY,
+    COMPOSITES,
+    ENUM,
+    ENUM64,
+    ENUMS,
+    FWD,
+    INT,
+    MAX_CHAIN,
+    MODIFIERS,
+    PTR,
+    TYPEDEF,
+    CTypes,
+)
+
+_TAGS_AND_TYPEDEFS = frozenset((FWD, TYPEDEF)) | COMPOSITES | ENUMS
+
+
+def write_pruned(types: CTypes, names: Set[str]) -> str | None:
+    """The header. None where one of the names stands for two things. Raises `BtfError`."""
+    with types.checked_ids():
+        named = _named(types, names)
+        meanings: dict[tuple[bool, str], set[object]] = defaultdict(set)
+        for type_id in named:
+            if types.kinds[type_id] != FWD:
+                meanings[types.kinds[type_id] == TYPEDEF, types.name(type_id)].add(_meaning(types, type_id))
+        if any(name and len(meant) > 1 for (_, name), meant in meanings.items()):
+            return None
+        roots = named | _reached(types, named, names)
+    return write_c(types, roots)
+
+
+def _named(types: CTypes, names: Set[str]) -> set[int]:
+    """The types whose tag, name or enumerator is among the names."""
+    words, starts = types.words, types.starts
+    ids = types.ids(_TAGS_AND_TYPEDEFS)
+    is_named = map(names.__contains__, types.names.each([words[starts[type_id]] for type_id in ids]))
+    found = set(compress(ids, is_named))
+    for kind, width in ((ENUM, 2), (ENUM64, 3)):
+        for type_id in types.ids({kind}):
+            if not names.isdisjoint(types.names.each(types.column(type_id, 0, width=width))):
+                found.add(type_id)
+    return found
+
+
+def _meaning(types: CTypes, type_id: int) -> object:
+    """The same for all typedefs of one integer; kernels have two or three of `u8`."""
+    behind = types.unqualified(type_id)
+    if types.kinds[behind] != INT:
+        return behind
+    return types.size(behind), types.words[types.starts[behind] + 3]
+
+
+def _reached(types: CTypes, named: Set[int], names: Set[str]) -> set[int]:
+    """The composites that a program can get at from the types it names, by members that it names too.
+
+    In `task->mm->owner` no more than `mm` says that struct mm_struct must be complete.
+    """
+    reached: set[int] = set()
+    waiting = list(named)
+    while waiting:
+        type_id = _behind(types, waiting.pop())
+        if type_id in reached or types.kinds[type_id] not in COMPOSITES:
+            continue
+        reached.add(type_id)
+        for offset, member in zip(types.column(type_id, 0, width=3), types.referred(type_id), strict=True):
+            if types.names[offset] in names or not offset:
+                waiting.append(member)
+    return {type_id for type_id in reached if types.name(type_id)}
+
+
+def _behind(types: CTypes, type_id: int) -> int:
+    """The type behind pointers, arrays, typedefs and qualifiers."""
+    for _ in range(MAX_CHAIN):
+        kind = types.kinds[type_id]
+        if kind != PTR and kind != ARRAY and kind != TYPEDEF and kind not in MODIFIERS:
+            return type_id
+        type_id = types.target(type_id)
+    raise types.fail(type_id, f"is at the end of more than {MAX_CHAIN} pointers, arrays and typedefs")
