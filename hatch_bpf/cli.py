@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
             "check                          this project, on its kernel matrix",
             "check --match 'debian/12/*/*'  this project, on other kernels of its archive",
             "check prog.bpf.o --kernels ARCHIVE --json",
+            "check prog.bpf.o --match host --alternatives on_close=fentry_close,kprobe_close",
             "check --html report.html       and a page to look at",
             status="0 when every program loads, 1 when some fail, 2 when something cannot be read or written",
         ),
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--html", metavar="FILE", type=Path, help="write a page to look at, besides what is printed")
+    _add_alternatives(command)
     command.set_defaults(command=_check, error_status=2)
 
     command = commands.add_parser(
@@ -183,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
         "--event", metavar="MAP=STRUCT", action="append", default=[], help="what a ring or perf buffer carries"
     )
     command.add_argument("--type", metavar="TYPE", action="append", default=[], help="declare this type, too")
+    _add_alternatives(command)
     command.set_defaults(command=_skeleton)
 
     command = commands.add_parser(
@@ -200,6 +203,29 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("-o", "--output", metavar="OUT", type=Path, help="file to write")
     command.set_defaults(command=_vmlinux_h)
     return parser
+
+
+def _add_alternatives(command: argparse.ArgumentParser) -> None:
+    """What a project says under `alternatives` and `optional`, for objects that belong to none."""
+    command.add_argument(
+        "--alternatives",
+        metavar="NAME=A,B",
+        action="append",
+        default=[],
+        help="programs, or ring and perf buffers, of an OBJECT, of which the first that the machine takes is used",
+    )
+    command.add_argument(
+        "--optional", metavar="PROGRAM", action="append", default=[], help="an OBJECT's program that may be left out"
+    )
+
+
+def _alternatives(options: argparse.Namespace) -> dict[str, Any]:
+    """The same as a project's table has it."""
+    groups = dict(group.partition("=")[::2] for group in options.alternatives)
+    return {
+        "alternatives": {name: members.split(",") for name, members in groups.items()},
+        "optional": options.optional,
+    }
 
 
 def _build(options: argparse.Namespace) -> int:
@@ -270,19 +296,23 @@ def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
 
 
 def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
+    from hatch_bpf import alternatives
     from hatch_bpf.arch import ARCHES
+    from hatch_bpf.config import parse_config
     from hatch_bpf.fit import fit
     from hatch_bpf.kernels.matrix import resolve
 
+    config = parse_config(_alternatives(options), key="check", root=Path.cwd(), environ={})
+    either = alternatives.Alternatives(config.alternatives, config.optional)
     objects = [_read_object(path) for path in options.objects]
+    alternatives.check(objects, either)
     archive = named_archive(options.kernels)
     matrix = resolve(_entries(options.match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
     for warning in matrix.warnings:
         say(f"warning: {warning}")
     matrix.download(_quiet, shown.downloads)
-    return fit(
-        dict.fromkeys(ARCHES, objects), matrix, minimizer="builtin", watch=partial(shown.step, "checking")
-    ).report
+    by_arch, watch = dict.fromkeys(ARCHES, objects), partial(shown.step, "checking")
+    return fit(by_arch, matrix, minimizer="builtin", watch=watch, alternatives=either).report
 
 
 def _quiet(_text: str) -> None:
@@ -360,6 +390,7 @@ def _skeleton(options: argparse.Namespace) -> int:
     from pathlib import PurePosixPath
 
     from hatch_bpf import tree
+    from hatch_bpf.alternatives import Alternatives, check
     from hatch_bpf.compile import CompiledPackage
     from hatch_bpf.config import parse_config
     from hatch_bpf.layout import lay_out
@@ -370,8 +401,10 @@ def _skeleton(options: argparse.Namespace) -> int:
         **({"archs": [options.arch]} if options.arch else {}),
         "events": dict(event.partition("=")[::2] for event in options.event),
         "types": options.type,
+        **_alternatives(options),
     }
     config = parse_config(table, key="skeleton", root=Path.cwd(), environ={})
+    check([model], Alternatives(config.alternatives, config.optional))
     source = ProgramSource(PurePosixPath(f"{model.name}.bpf.c"), PurePosixPath(), 0)
     own = replace(model, path=source.object_name)
     compiled = CompiledPackage({config.archs[0].name: (own,)}, inputs={}, compiler="")

@@ -15,6 +15,7 @@ from hatch_bpf.alternatives import NONE, Alternatives, OfObject, check, of_objec
 from hatch_bpf.arch import X86_64
 from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.cli import main
 from hatch_bpf.compile import compile_source
 from hatch_bpf.errors import ConfigError, SkeletonError
 from hatch_bpf.kernel_features import KernelFeatures
@@ -297,3 +298,48 @@ def test_buffers_of_a_group_carry_the_same_events(tmp_path: Path) -> None:
     needs.tool("clang")
     with pytest.raises(SkeletonError, match=r"carry different events \(flow_ring flow_event, flow_perf bytes\)"):
         skeleton_text(BPF / "either.bpf.c", tmp_path, events={"flow_ring": "flow_event"}, alternatives=EITHER)
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def choosy_object(tmp_path: Path, choosy: ObjectModel) -> Path:
+    path = tmp_path / "choosy.bpf.o"
+    path.write_bytes(choosy.elf)
+    return path
+
+
+def test_objects_by_themselves_can_be_checked_with_alternatives(
+    choosy_object: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["check", str(choosy_object), "--kernels", str(KERNELS), "--match", "debian/11/x86_64/*", "--json"]
+    assert main(command) == 1
+    assert main([*command, "--optional", "never"]) == 1
+    capsys.readouterr()
+    assert main([*command, "--optional", "never", "--alternatives", "time=newer,older"]) == 0
+    (kernel,) = json.loads(capsys.readouterr().out)["kernels"]
+    assert {program["program"]: program["verdict"] for program in kernel["programs"]} == {
+        "newer": "fails",
+        "older": "loads",
+        "never": "fails",
+    }
+
+
+@pytest.mark.parametrize("command", [("check", "--match", "host"), ("skeleton",)])
+def test_wrong_names_on_the_command_line(
+    choosy_object: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    assert main([*command, str(choosy_object), "--alternatives", "time=newer,elder", "--optional", "nope"]) != 0
+    told = capsys.readouterr().err
+    assert "alternatives.time[1] no program, ring or perf buffer of that name is in any object (got 'elder'" in told
+    assert "optional[0] no program of that name is in any object (got 'nope'" in told
+
+
+def test_the_skeleton_of_an_object_can_have_alternatives(tmp_path: Path, choosy_object: Path) -> None:
+    out = tmp_path / "out"
+    command = ["skeleton", str(choosy_object), "--out", str(out), "--arch", "x86_64", "--optional", "never"]
+    assert main([*command, "--alternatives", "time=newer,older"]) == 0
+    text = (out / "choosy_skel.py").read_text()
+    assert "    time: _bpf.Program\n" in text
+    assert 'GroupSpec(\n                "time",\n' in text

@@ -43,7 +43,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     folder = tmp_path_factory.mktemp("kinds")
     machine = build_machine()
     assert machine is not None
-    site = install(project.make_wheel(folder, archs=[machine.name]), folder / "site")
+    site = install(project.make_wheel(folder, arch=machine.name), folder / "site")
     script = Path(shutil.copy(project.EXERCISES, folder))
     project.compile_probe(folder / "libprobe.so")
     command = ["unshare", "-m", "-n", "sh", "-c", NAMESPACES, "sh", sys.executable, str(script)]
