@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +68,30 @@ def test_leaving_a_loop_loses_nothing(skel: Any, name: str) -> None:
             break
     rest = [event.number for event in buffer.poll(0)]
     assert first + rest == list(range(10))
+
+
+@pytest.mark.parametrize("name", ["ring", "perf"])
+def test_threads_share_a_buffer(skel: Any, name: str) -> None:
+    """Each event comes to one of them, whether they iterate or poll."""
+    buffer = skel.maps[name]
+    buffer.poll(0)
+    found: list[list[int]] = [[], [], []]
+
+    def take(numbers: list[int]) -> None:
+        with contextlib.suppress(errors.ClosedError):
+            while True:
+                for event in islice(buffer, 7):
+                    numbers.append(event.number)
+                numbers += [event.number for event in buffer.poll(0)]
+
+    for numbers in found:
+        threading.Thread(target=take, args=[numbers], daemon=True).start()
+    deadline = time.monotonic() + 30
+    while not {number for numbers in found for number in numbers} >= set(range(3000)):
+        assert time.monotonic() < deadline, "some event came to nobody"
+        emit(50)
+        time.sleep(0.001)
+    assert max(Counter(number for numbers in found for number in numbers).values()) == 1
 
 
 @pytest.mark.parametrize("name", ["ring", "perf"])
