@@ -26,6 +26,7 @@ def test_cycles_leave_nothing_behind() -> None:
     command = [sys.executable, "-m", "tests.cycles", "--count", str(COUNT)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=6000)
     assert done.returncode == 0, done.stderr
+    print(done.stdout)  # the figures, for `pytest -s`
     found = json.loads(done.stdout)
     before, after = found["before"], found["after"]
     grown = after.pop("resident KB") - before.pop("resident KB")
