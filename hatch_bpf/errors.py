@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from hatch_bpf.printable import printable
+
 
 class HatchBpfError(Exception):
     """Base of everything hatch-bpf raises on purpose; front ends print it and exit, with no traceback."""
+
+    def __str__(self) -> str:
+        """The message; names in it that came out of a file cannot do anything to a terminal."""
+        return printable(super().__str__(), keep="\n\t")
 
 
 @dataclass(frozen=True)

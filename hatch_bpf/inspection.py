@@ -15,6 +15,7 @@ from hatch_bpf.core_relo import KIND_NAMES, parse_spec
 from hatch_bpf.errors import BtfError, RelocationError
 from hatch_bpf.linked_program import link
 from hatch_bpf.portability_reasons import source_of
+from hatch_bpf.printable import printable
 from hatch_bpf.sections import parse_section
 from hatch_bpf.uapi_names import helper_name, map_type_name
 
@@ -43,7 +44,8 @@ def inspect(obj: ObjectModel) -> dict[str, Any]:
 
 def headline(document: dict[str, Any]) -> str:
     """What is true of the object as a whole."""
-    return f"{document['object']}: license {document['license'] or 'none'}, {document['endian']}-endian"
+    text = f"{document['object']}: license {document['license'] or 'none'}, {document['endian']}-endian"
+    return printable(text)
 
 
 def tables(document: dict[str, Any]) -> list[tuple[str, Sequence[str], Sequence[Sequence[object]]]]:
@@ -54,7 +56,7 @@ def tables(document: dict[str, Any]) -> list[tuple[str, Sequence[str], Sequence[
     ]
     maps = [(m["name"], m["type"], m["key"], m["value"], m["max_entries"]) for m in document["maps"]]
     variables = [(v["section"], v["name"], v["type"], v["size"]) for v in document["globals"]]
-    return [
+    found: list[tuple[str, Sequence[str], Sequence[Sequence[object]]]] = [
         (
             "programs",
             ("name", "section", "type", "insns"),
@@ -65,6 +67,10 @@ def tables(document: dict[str, Any]) -> list[tuple[str, Sequence[str], Sequence[
         ("externs", ("name",), [(name,) for name in document["externs"]]),
         ("helpers", ("program", "called"), [(p["name"], ", ".join(p["helpers"])) for p in programs]),
         ("CO-RE relocations", ("program", "insn", "kind", "access", "source"), relocations),
+    ]
+    return [
+        (title, header, [[printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows])
+        for title, header, rows in found
     ]
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.printable import printable
 from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict, needs_no_last_resort
 
 _COLOURS = {
@@ -147,7 +148,7 @@ def file_stem(path: str) -> str:
 
 def label(program: ProgramVerdict) -> str:
     """`tcprtt.bpf_sockops_cb`: the object's short name, and the program's."""
-    return f"{file_stem(program.object)}.{program.program}"
+    return printable(f"{file_stem(program.object)}.{program.program}")
 
 
 def role(program: ProgramVerdict) -> str:
@@ -254,7 +255,7 @@ def _reason_lines(
         sources.setdefault(message, []).append(reason.source)
     for message, places in sources.items():
         where = _places(places)
-        yield f"{where}: {message}" if where else message
+        yield printable(f"{where}: {message}" if where else message)
 
 
 def _message(reason: Reason, among: Sequence[Reason], kernels: str) -> str:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 import hatch_bpf
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel, natural
+from hatch_bpf.printable import printable
 from hatch_bpf.report import file_stem
 from hatch_bpf.templating import environment
 from hatch_bpf.verdicts import ProgramVerdict, Reason, Report, Verdict, Weight, needs_no_last_resort
@@ -372,10 +373,8 @@ def _run(run: Sequence[Kernel]) -> str:
 
 
 def _printable(value: object) -> object:
-    """What doesn't print (control characters, overrides of the direction, bytes that are no UTF-8), spelled out."""
-    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
-        return value
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
+    """What a template puts in, as it may be shown."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _source(name: str) -> str:

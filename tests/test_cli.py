@@ -196,3 +196,21 @@ def test_a_skeleton_for_an_object_that_is_built_already(tmp_path: Path, program:
     assert (ran.stdout, ran.stderr) == ("Prog\n", "")
     assert "'nope'" in run("skeleton", program, "--out", out, "--type", "nope").stderr
     assert "must be one of" in run("skeleton", program, "--out", out, "--arch", "vax").stderr
+
+
+def test_names_out_of_a_file_do_nothing_to_a_terminal(tmp_path: Path) -> None:
+    """A function whose name would colour what follows, and one that is no UTF-8: told as they are spelled, as is a name
+    in an error."""
+    data = compile_text(tmp_path / "compiled", PROGRAM.replace("on_switch", "on_switch_xxxx")).data
+    for name in (b"a\x1b[31mb\x07\xff\x9b1m", b"ab\xe2\x80\xae\r\n\tcdefg"):
+        path = tmp_path / "prog.bpf.o"
+        path.write_bytes(data.replace(b"on_switch_xxxx", name.ljust(14, b"_")))
+        for command in (("inspect", path), ("check", path, "--kernels", KERNELS), ("inspect", path, "--json")):
+            done = run(*command)
+            assert done.returncode == 0, done.stderr
+            shown = done.stdout.replace("\n", "")
+            assert shown.isprintable() or command[-1] == "--json"
+            assert not set(shown) & {chr(code) for code in (*range(32), *range(127, 160))}
+    (tmp_path / "not\x1b[31man.o").write_bytes(b"x")
+    done = run("inspect", tmp_path / "not\x1b[31man.o")
+    assert (done.returncode, "not\\x1b[31man.o: not an ELF file" in done.stderr) == (1, True)
