@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,11 @@ import pytest
 from hatch_bpf.arch import build_machine
 from hatch_bpf.runtime import libbpf
 from hatch_bpf.runtime.elfsyms import function_offsets
+from hatch_bpf.runtime.programs import Program
 from tests import needs
 from tests.kernels.kinds import NEEDS
 from tests.kinds import exercises, project
+from tests.projects import REPOSITORY
 from tests.seeds.project import install
 
 PROBES = ("kprobe", "kprobe_offset", "kretprobe", "ksyscall", "kretsyscall", "kprobe_multi", "kprobe_session")
@@ -66,6 +69,20 @@ def test_it_is_attached_and_runs(outcomes: dict[str, dict[str, Any]], name: str)
     if name in TRAMPOLINES and record["step"] == "load" and "EPERM" in record["error"]:
         pytest.skip("this kernel refuses root such programs; those of the kernel lab don't")
     assert record["step"] == "works", record["error"]
+
+
+def test_the_documentation_has_every_method_and_the_right_versions() -> None:
+    text = (REPOSITORY / "docs" / "attaching.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    shown = {name: row[4] for row in rows for name in re.findall(r"`(attach_\w+|read_iter|attach)\(", row[2])}
+    methods = {name for name in dir(Program) if name.startswith("attach") or name == "read_iter"}
+    assert set(shown) == methods
+    for name, since in shown.items():
+        functions = [f for f in (f"bpf_program__{name}", f"bpf_program__{name}_opts") if f in libbpf._FUNCTIONS]
+        for version in (libbpf._FUNCTIONS[function][0] for function in functions):
+            needed = tuple(map(int, version.split(".")[:2]))
+            if needed > libbpf.MINIMUM and name != "attach_kprobe_multi":  # which has two rows
+                assert since == version, name
 
 
 def test_functions_lie_where_nm_says(tmp_path: Path) -> None:
