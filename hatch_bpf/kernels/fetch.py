@@ -66,14 +66,18 @@ def fetch_all(
     for number in (*range(len(entries)), *[_NO_MORE] * workers):
         todo.put(number)
     # daemons, so that an interrupted program need not wait until a silent server is given up
-    for _ in range(workers):
-        threading.Thread(
-            target=_work, args=(entries, todo, events, stop), name="hatch-bpf download", daemon=True
-        ).start()
+    work = (entries, todo, events, stop)
+    threads = [
+        threading.Thread(target=_work, args=work, name="hatch-bpf download", daemon=True) for _ in range(workers)
+    ]
+    for thread in threads:
+        thread.start()
     try:
         absent = _follow(entries, events, notify, progress)
     finally:
         stop.set()
+    for thread in threads:  # they have nothing to do any more; what comes next may fork
+        thread.join()
     if absent:
         raise NotThereError("\n".join(absent[number] for number in sorted(absent)))
 
@@ -103,31 +107,47 @@ def _follow(
     progress: Callable[[Progress], None],
 ) -> dict[int, str]:
     """Tell what the workers do until all is done; returns what is said of files that the server has not."""
-    have, totals = dict.fromkeys(range(len(entries)), 0), dict[int, int]()
+    have, sizes = _Sum(), _Sum()
     done = 0
     absent: dict[int, str] = {}
     while done < len(entries):
         event = events.get()
+        number = event.number
         if not event.done:
-            have[event.number] = event.have
+            have.set(number, event.have)
             if event.total is not None:
-                totals[event.number] = event.total
+                sizes.set(number, event.total)
         elif event.error is None:
             done += 1
-            totals[event.number] = have[event.number]
-            of = f"{done} of {len(entries)}, {have[event.number]:,} bytes"
-            notify(f"downloaded {entries[event.number].kernel} ({of})")
+            sizes.set(number, have.get(number))
+            notify(f"downloaded {entries[number].kernel} ({done} of {len(entries)}, {have.get(number):,} bytes)")
         elif isinstance(event.error, NotThereError):
             done += 1
-            absent[event.number], totals[event.number] = str(event.error), 0
+            absent[number] = str(event.error)
+            sizes.set(number, 0)
         else:
             raise event.error
-        progress(Progress(done, len(entries), sum(have.values()), _expected(totals, len(entries))))
+        expected = sizes.sum * len(entries) // len(sizes) if len(sizes) else 0
+        progress(Progress(done, len(entries), have.sum, expected))
     return absent
 
 
-def _expected(totals: dict[int, int], files: int) -> int:
-    return sum(totals.values()) * files // len(totals) if totals else 0
+class _Sum:
+    """A number for each file, and their sum without adding thousands of them up each time."""
+
+    def __init__(self) -> None:
+        self._values: dict[int, int] = {}
+        self.sum = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, number: int) -> int:
+        return self._values.get(number, 0)
+
+    def set(self, number: int, value: int) -> None:
+        self.sum += value - self.get(number)
+        self._values[number] = value
 
 
 def _fetch(entry: ArchivedKernel, *, tell: Callable[[int, int | None], None], stop: threading.Event | None) -> None:
