@@ -34,6 +34,8 @@ EXAMPLES = """examples:
   hatch-bpf kernels verify                                is every BTF there, whole, and the one that was locked?
 """
 HOST = "host"
+TABLE_LIMIT = 1000
+"""Kernels that are listed as a table, on a terminal; more than anybody reads come quicker as lines."""
 
 
 def add_parser(commands: Any) -> None:
@@ -100,7 +102,7 @@ def _list(options: argparse.Namespace) -> int:
     if options.json:
         kernels = [{"kernel": str(source.kernel), **_parts(source.kernel), "btf": source.origin} for source in sources]
         print(json.dumps({"kernels": kernels}, indent=2))
-    elif (here := console(sys.stdout)) is not None:
+    elif len(sources) <= TABLE_LIMIT and (here := console(sys.stdout)) is not None:
         from hatch_bpf.cli_tables import show_kernels
 
         show_kernels(here, sources)
