@@ -14,6 +14,8 @@ from pathlib import Path
 BENCHMARKS = Path(__file__).resolve().parent
 REPOSITORY = BENCHMARKS.parent
 EXAMPLE = REPOSITORY / "example_project"
+ARCHIVE = Path(os.environ.get("BTFHUB_ARCHIVE") or EXAMPLE / "kernels")
+"""The kernels to measure with."""
 
 
 def lacks_bpf() -> str:

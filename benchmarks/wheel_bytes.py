@@ -30,9 +30,9 @@ from hatch_bpf.layout import KERNELS_NAME, RECORD_NAME
 from hatch_bpf.runtime.embedded import Embedded
 
 from .kernel_names import kernel_names
+from .machine import ARCHIVE, EXAMPLE
 from .table import Row, Skipped, ours_at_most, ratio_at_most
 
-EXAMPLE = Path(__file__).resolve().parents[1] / "example_project"
 PACKAGE = Path("src", "tcprtt")
 BPF_DIR = Path("tcprtt", "_bpf")
 MANY = 4000
@@ -48,7 +48,7 @@ def rows(quick: bool) -> Iterator[Row | Skipped]:
     except ToolchainError:
         yield Skipped(what=what.format(MANY), reason="there is no bpftool")
         return
-    archive = Path(os.environ.get("BTFHUB_ARCHIVE") or EXAMPLE / "kernels")
+    archive = ARCHIVE
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-bench-") as scratch:
         folder = Path(scratch)
         none = wheel_of(folder / "none")
