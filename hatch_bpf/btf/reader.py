@@ -12,8 +12,8 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, chain, islice
-from operator import itemgetter
+from itertools import accumulate, chain, count, islice
+from operator import add, itemgetter
 from typing import Literal
 
 from hatch_bpf.btf import types as t
@@ -287,6 +287,11 @@ class Btf:
 
     def _offsets(self, name: str) -> Iterator[int]:
         """Where a name of this blob's own types stands in the strings."""
+        if self._searches > MAX_SEARCHES and self._string_places is not None:
+            place = self._string_places.get(name.encode("utf-8", "surrogateescape"))
+            if place:
+                yield place
+            return
         end = name.encode("utf-8", "surrogateescape") + b"\0"
         needle, skip = (end, 0) if self._has_tails else (b"\0" + end, 1)
         at = self.strings.find(needle) if name else -1
@@ -304,12 +309,18 @@ class Btf:
         """Ids of this blob's own types whose name is at `offset`."""
         # bytes.find() is a hundred times faster than a loop, and no index has to be built first; it looks for the last
         # byte of the needle first, which had better not be the one that is 0 in every offset
-        needle = offset.to_bytes(4, "big")
-        at = self._name_offset_bytes.find(needle, 4)
+        needle, start, end = offset.to_bytes(4, "big"), 1, len(self._name_offsets)
+        if self._searches > MAX_SEARCHES:
+            first, last = self._first_and_last
+            start, end = first.get(offset, end), last.get(offset, 0) + 1
+            if start + 1 == end:
+                yield self._first_id + start - 1
+                return
+        at = self._name_offset_bytes.find(needle, 4 * start, 4 * end)
         while at >= 0:
             if at % 4 == 0:
                 yield self._first_id + at // 4 - 1
-            at = self._name_offset_bytes.find(needle, at + 1)
+            at = self._name_offset_bytes.find(needle, at + 1, 4 * end)
 
     def _limited(self, named: Iterable[int], name: str) -> list[int]:
         found = list(islice(named, MAX_NAMESAKES + 1))
@@ -320,38 +331,24 @@ class Btf:
     def _find(self, name: str) -> list[int]:
         """Ids of this blob's own types of a name, rising."""
         self._searches += 1
-        if self._searches > MAX_SEARCHES:
-            return self._look_up(name)
         named = (type_id for offset in self._offsets(name) for type_id in self._named(offset))
         return sorted(self._limited(named, name))
 
-    def _look_up(self, name: str) -> list[int]:
-        """The same, from the index of all names."""
-        wanted = name.encode("utf-8", "surrogateescape")
-        ids, (first, last) = [], self._named_first_and_last
-        at = first.get(wanted) if wanted else None
-        while at is not None:
-            ids.append(self._first_id + at)
-            at = self._type_names.index(wanted, at + 1) if at < last[wanted] else None
-        return self._limited(ids, name)
-
     @cached_property
-    def _type_names(self) -> list[bytes | None]:
-        """The name of each of this blob's own types."""
+    def _string_places(self) -> dict[bytes, int] | None:
+        """Where each string stands; None where that does not tell all about a name, or costs too much."""
         if self._has_tails or self.strings.count(0) > MAX_STRINGS:
-            return [
-                self.name(self._first_id + at).encode("utf-8", "surrogateescape") for at in range(len(self._starts))
-            ]
-        strings = self.strings.split(b"\0")
-        string_at = dict(zip(accumulate(map((1).__add__, map(len, strings)), initial=0), strings, strict=False))
-        return list(map(string_at.get, self._name_offsets[1:]))
+            return None
+        strings = self.strings.split(b"\0")[:-1]
+        places = dict(zip(strings, map(add, accumulate(map(len, strings), initial=0), count()), strict=False))
+        return places if len(places) == len(strings) else None
 
     @cached_property
-    def _named_first_and_last(self) -> tuple[dict[bytes | None, int], dict[bytes | None, int]]:
-        """By name, which of this blob's own types is the first of that name, and which the last."""
-        names, places = self._type_names, range(len(self._type_names))
-        first = dict(zip(reversed(names), reversed(places), strict=True))
-        return first, dict(zip(names, places, strict=True))
+    def _first_and_last(self) -> tuple[dict[int, int], dict[int, int]]:
+        """By name offset, which of this blob's own types is the first of that name, and which the last, from 1 on."""
+        offsets, places = self._name_offsets[1:], range(1, len(self._name_offsets))
+        first = dict(zip(reversed(offsets), reversed(places), strict=True))
+        return first, dict(zip(offsets, places, strict=True))
 
     def _start(self, type_id: int) -> int:
         index = type_id - self._first_id
@@ -427,7 +424,7 @@ class Btf:
             yield t.Enumerator(self.string(words[i]), _signed(value, 64) if signed else value)
 
 
-MAX_SEARCHES = 32
+MAX_SEARCHES = 16
 """Names searched for before an index of all names is the cheaper way."""
 MAX_NAMESAKES = 1 << 14
 """Most types of one name: kernels have some hundred, all of them tags of functions."""
