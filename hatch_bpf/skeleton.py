@@ -25,6 +25,7 @@ from hatch_bpf.alternatives import NONE, Alternatives, OfObject, of_object, user
 from hatch_bpf.arch import ARCHES
 from hatch_bpf.bpf_object import Function, MapDef, ObjectModel
 from hatch_bpf.btf import types as t
+from hatch_bpf.declarations import parse as declarations_of
 from hatch_bpf.errors import BtfError, SkeletonError
 from hatch_bpf.names import Names, quote
 from hatch_bpf.skeleton_types import RESERVED_TYPES, Codec, EnumDecl, Member, StructDecl, TypeDecls, bytes_codec
@@ -477,7 +478,9 @@ def _check(declarations: Declarations, text: str, options: SkeletonOptions) -> N
     """Make the classes in this process, and compare ctypes' sizes and offsets with BTF's."""
     namespace: dict[str, Any] = {"__name__": "hatch_bpf_skeleton_check", "__file__": __file__}
     try:
-        exec(compile(text, "skeleton", "exec"), namespace)
+        exec(compile(declarations_of(text, source=options.source), "skeleton", "exec"), namespace)
+    except SkeletonError:
+        raise
     except Exception as error:
         raise SkeletonError(f"{options.source}: its skeleton can't be imported: {error}") from error
     for declared in (*declarations.types, *(section.struct for section in declarations.sections)):

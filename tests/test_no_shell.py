@@ -46,9 +46,15 @@ def faults(text: str) -> list[str]:
     return found
 
 
+ALLOWED = {"hatch_bpf/skeleton.py": ["exec", "compile"], "hatch_bpf/runtime/digest.py": ["__import__"]}
+"""The build tries a skeleton out, once `declarations.py` has seen that it does nothing but declare; the runtime imports
+one of Python's own modules by a name that depends on Python's version."""
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_nothing_runs_what_a_string_says(path: Path) -> None:
-    assert faults(path.read_text()) == []
+    found = [fault.split(": ")[1] for fault in faults(path.read_text())]
+    assert found == ALLOWED.get(str(path.relative_to(REPOSITORY)), [])
 
 
 @pytest.mark.parametrize(
