@@ -17,7 +17,7 @@ from hatch_bpf.runtime import skeleton as skeleton_module
 from hatch_bpf.runtime.libbpf import Libbpf
 from tests import needs, tracefs
 from tests.projects import REPOSITORY
-from tests.skeleton_package import BPF, Package, load_skeleton, make_package
+from tests.skeleton_package import BPF, Package, import_skeleton, load_skeleton, make_package, skeleton_text
 
 GROUPS = {
     "events": ("ring", "perf"),
@@ -480,3 +480,19 @@ def test_the_text_of_explain() -> None:
 )
 def test_the_last_words_are_those_that_say_something(lines: list[str], wanted: str) -> None:
     assert alternatives._last_words(lines) == wanted
+
+
+def test_struct_ops_are_none_of_a_trials_business(tmp_path: Path) -> None:
+    tracefs.mounted()
+    text = (BPF / "struct_ops.bpf.c").read_text()
+    source = tmp_path / "mixed.bpf.c"
+    source.write_text(
+        text
+        + 'SEC("raw_tp/sys_enter") int never(void *ctx) { return *(volatile int *)8; }\n'
+        + 'SEC("raw_tp/sys_enter") int plain(void *ctx) { return 0; }\n'
+    )
+    options = Alternatives({"either": ("never", "plain")})
+    text = skeleton_text(source, tmp_path, alternatives=options, runtime="hatch_bpf.runtime")
+    with import_skeleton("mixed_skel", text, tmp_path).Mixed.run() as loaded:
+        assert choice(loaded, "either").chosen == "plain"
+        assert [link.program.name for link in loaded.links] == ["plain", "counting"]

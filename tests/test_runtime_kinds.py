@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from hatch_bpf.arch import build_machine
-from hatch_bpf.runtime import libbpf
+from hatch_bpf.runtime import errors, libbpf
 from hatch_bpf.runtime.elfsyms import function_offsets
 from hatch_bpf.runtime.programs import Program
 from tests import needs
@@ -25,6 +25,7 @@ from tests.kernels.kinds import NEEDS
 from tests.kinds import exercises, project
 from tests.projects import REPOSITORY
 from tests.seeds.project import install
+from tests.skeleton_package import load_skeleton
 
 PROBES = ("kprobe", "kprobe_offset", "kretprobe", "ksyscall", "kretsyscall", "kprobe_multi", "kprobe_session")
 TRAMPOLINES = ("fentry", "fexit", "fmod_ret", "lsm", "lsm_cgroup", "freplace")
@@ -69,6 +70,19 @@ def test_it_is_attached_and_runs(outcomes: dict[str, dict[str, Any]], name: str)
     if name in TRAMPOLINES and record["step"] == "load" and "EPERM" in record["error"]:
         pytest.skip("this kernel refuses root such programs; those of the kernel lab don't")
     assert record["step"] == "works", record["error"]
+
+
+def test_a_struct_ops_map_can_be_left_out(tmp_path: Path) -> None:
+    needs.root_bpf()
+    with load_skeleton("struct_ops", tmp_path).StructOps.open() as bpf:
+        bpf.maps.counting.autocreate = False
+        for program in bpf.programs:
+            program.autoload = False
+        with bpf.load() as skel:
+            skel.attach()
+            assert skel.links == ()
+            with pytest.raises(errors.AttachError, match="struct_ops map counting can't be attached"):
+                skel.maps.counting.attach()
 
 
 def test_the_documentation_has_every_method_and_the_right_versions() -> None:

@@ -53,6 +53,7 @@ LINKS_OF_INTERFACES = {"tcx/ingress": 46, "tcx/egress": 47, "netkit/primary": 54
 NO_INTERFACE = 0x7FFFFFFF
 BPF_MAP_TYPE_ARRAY = 2
 BPF_MAP_TYPE_PROG_ARRAY = 3
+BPF_MAP_TYPE_STRUCT_OPS = 26
 _NOISE = ("failed to load object", "-- BEGIN ", "-- END ", "processed ", "permission error while running as root")
 """How lines begin that say no more than that something failed."""
 
@@ -315,7 +316,7 @@ def _lacks(code: int, *sections: str) -> str:
 
 def _leave_out(libbpf: Libbpf, pointer: int) -> None:
     """Have a map not created."""
-    if libbpf.bpf_map__type(pointer) == BPF_MAP_TYPE_PROG_ARRAY:
+    if libbpf.bpf_map__type(pointer) in (BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS):
         libbpf.bpf_map__set_type(pointer, BPF_MAP_TYPE_ARRAY)  # libbpf puts programs even into one that isn't there
     if libbpf.has("bpf_map__set_autocreate"):
         libbpf.bpf_map__set_autocreate(pointer, False)

@@ -226,7 +226,8 @@ class Loaded:
                     if not says_no_target(error, self._held.libbpf):
                         raise
         for item in self.maps:
-            if isinstance(item, StructOps) and item.name in self._autoattach and item.name not in attached:
+            is_wanted = isinstance(item, StructOps) and item.is_created and item.name in self._autoattach
+            if is_wanted and item.name not in attached:
                 item.attach()
 
     def close(self) -> None:
@@ -323,6 +324,8 @@ class OpenedMap:
 
     @autocreate.setter
     def autocreate(self, value: bool) -> None:
+        if not value and self.type == _alternatives.BPF_MAP_TYPE_STRUCT_OPS:
+            self.type = _alternatives.BPF_MAP_TYPE_ARRAY  # libbpf 1.1 crashes over a struct_ops map that isn't there
         self._change("autocreate", value)
 
     def reuse(self, fd: int) -> None:

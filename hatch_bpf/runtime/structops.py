@@ -26,6 +26,8 @@ class StructOps(Map, Attachable):
         super().__init__(libbpf, shape, name)
         self._pointer = pointer
         self._links = links
+        self.is_created = shape.fd >= 0
+        """False where autocreate was turned off."""
 
     def attach(self) -> Link:
         """Make it known to the kernel. Its link can be updated and pinned if it stands in `.struct_ops.link`."""

@@ -112,11 +112,11 @@ def kprobe() -> None:
 
 
 def kprobe_offset() -> None:
-    """At the second instruction: behind the entry's marker or call, whatever this kernel begins its functions with."""
+    """Within the function: behind the entry's marker or call, whatever this kernel begins its functions with."""
     with loaded("on_kprobe") as skel:
         attach = skel.programs.on_kprobe.attach_kprobe
         refused: Exception | None = None
-        for offset in (4, 5):
+        for offset in (4, 5, 8, 12):
             try:
                 attach(SYSCALL.format("getppid"), offset=offset).detach()
             except Exception as error:
