@@ -10,24 +10,30 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_ALONE = 0.05
+"""Seconds that jobs are done without help; to start processes takes about as long."""
 _work: tuple[Callable[[Any], object], Sequence[object]] | None = None
 """What the processes are to do: inherited, so that neither it nor what it knows has to be sent."""
 
 
 def run_all(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
-    """Do the jobs. The first is done here, so that what it learns is known to all."""
-    if jobs:
-        yield function(jobs[0])
-    processes = min(_processors(), len(jobs) - 1)
+    """Do the jobs. The first are done here: what they teach is known to all, and a few quick ones need no more."""
+    start, done = time.monotonic(), 0
     # elsewhere a process starts afresh, or may not be forked from
-    if processes < 2 or not sys.platform.startswith("linux"):
-        yield from map(function, jobs[1:])
+    can_fork = sys.platform.startswith("linux")
+    while done < len(jobs) and not (can_fork and done and time.monotonic() - start > _ALONE):
+        yield function(jobs[done])
+        done += 1
+    processes = min(_processors(), len(jobs) - done)
+    if processes < 2:
+        yield from map(function, jobs[done:])
         return
     global _work
     _work = (function, jobs)
@@ -35,7 +41,7 @@ def run_all(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[
     chunk = max(1, min(16, len(jobs) // (processes * 8)))
     try:
         with multiprocessing.get_context("fork").Pool(processes, _ignore_interrupts) as pool:
-            yield from pool.imap(_do, range(1, len(jobs)), chunk)
+            yield from pool.imap(_do, range(done, len(jobs)), chunk)
     finally:
         _work = None
 

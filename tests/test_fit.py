@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +22,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import KernelSource, Matrix, Pattern, resolve
 from hatch_bpf.source_identity import identity_of
 from tests import kernel_btfs, objects
+from tests.projects import REPOSITORY
 
 AGO = time.time() - 1000
 
@@ -119,6 +123,45 @@ def test_damage_and_loss_of_the_cache_change_nothing(archive: Path, tmp_path: Pa
     assert run(matrix_of(archive), of, store)[0] == first
     shutil.rmtree(tmp_path / "store")
     assert run(matrix_of(archive), of, store)[0] == first
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from dataclasses import replace
+from hatch_bpf.bpf_object import read_object
+from hatch_bpf.cache import Store
+from hatch_bpf.fit import fit
+from hatch_bpf.kernels.matrix import Matrix, Pattern, resolve
+archive, store, path = map(Path, sys.argv[1:])
+sources = resolve([Pattern("*/*/x86_64/*")], archs=["x86_64"], archive=archive).sources
+named = lambda s, n: replace(s, kernel=replace(s.kernel, release=f"{s.kernel.release}.{n}"))
+many = Matrix(tuple(named(source, n) for n in range(100) for source in sources), ())
+model = read_object(path.read_bytes(), path="tcprtt.bpf.o")
+fit({"x86_64": [model]}, many, minimizer="builtin", watch=lambda done, *_: print(done, flush=True), store=Store(store))
+"""
+
+
+def test_ctrl_c_ends_it_at_once_and_keeps_what_is_done(archive: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tcprtt.bpf.o"
+    path.write_bytes(models("tcprtt")[0].elf)
+    command = [sys.executable, "-c", INTERRUPTED, str(archive), str(tmp_path / "store"), str(path)]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        while int(process.stdout.readline()) < len(matrix_of(archive).sources):
+            pass
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    # no process but the first says anything
+    assert told.endswith("KeyboardInterrupt\n")
+    assert "ForkPoolWorker" not in told
+    # nobody is left of the processes, and every kernel of the archive is known now
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    run(unreadable(matrix_of(archive)), models("tcprtt"), Store(tmp_path / "store"))
 
 
 def test_the_first_kernel_that_cannot_be_read_is_told(archive: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from pathlib import Path
 
 from hatch_bpf import arch as arches
@@ -75,6 +75,7 @@ _CANDIDATE = ("~", "-rc")
 """How a version begins that comes before the one without: 7.3~rc4 before 7.3, as dpkg has it; and 7.3-rc4."""
 
 
+@lru_cache(maxsize=1 << 15)  # sorting asks for the same again and again
 def natural(text: str) -> tuple[tuple[bool, str, int], ...]:
     """A sort key that takes runs of digits as numbers, and release candidates as older than what they become."""
     found = re.findall(r"((?:~|-rc)?\D*?)([0-9]+|$)", text)
