@@ -9,7 +9,7 @@ import pytest
 
 from hatch_bpf.runtime import attaching, errors, kernel
 from hatch_bpf.runtime import libbpf as libbpf_module
-from hatch_bpf.runtime.skeleton import _check_libbpf_is_new_enough
+from hatch_bpf.runtime.load_errors import check_libbpf_is_new_enough
 from hatch_bpf.sections import section_patterns
 from tests import needs
 from tests.skeleton_package import load_skeleton
@@ -44,12 +44,12 @@ def spec(tmp_path: Path) -> Any:
 def test_sections_that_came_later(old: Any, spec: Any, section: str, since: str) -> None:
     line = f"prog 'p': missing BPF prog type, check ELF section name '{section}'"
     with pytest.raises(errors.LibbpfTooOldError) as caught:
-        _check_libbpf_is_new_enough(spec, old, ["something else", line])
+        check_libbpf_is_new_enough(spec, old, ["something else", line])
     assert f"SEC({section!r}) needs libbpf {since} or later; {old.path} is libbpf 0.7" in str(caught.value)
 
 
 def test_a_section_that_nobody_knows_is_not_libbpfs_fault(old: Any, spec: Any) -> None:
-    _check_libbpf_is_new_enough(spec, old, ["prog 'p': missing BPF prog type, check ELF section name 'nonsense/x'"])
+    check_libbpf_is_new_enough(spec, old, ["prog 'p': missing BPF prog type, check ELF section name 'nonsense/x'"])
 
 
 def test_later_sections_are_sections() -> None:
@@ -60,10 +60,10 @@ def test_later_sections_are_sections() -> None:
 def test_kinds_of_btf_that_came_later(old: Any, spec: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["Error loading vmlinux BTF: -3"]
     monkeypatch.setattr(kernel, "KERNEL_BTF", str(tmp_path / "none"))
-    _check_libbpf_is_new_enough(spec, old, lines)  # it has none: that is not for a later libbpf to mend
+    check_libbpf_is_new_enough(spec, old, lines)  # it has none: that is not for a later libbpf to mend
     (tmp_path / "none").touch()
     with pytest.raises(errors.LibbpfTooOldError, match=r"the BTF of a kernel from 6\.0 on needs libbpf 1\.0 or later"):
-        _check_libbpf_is_new_enough(spec, old, lines)
+        check_libbpf_is_new_enough(spec, old, lines)
 
 
 def test_where_tracepoints_are_looked_for(old: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ maps, programs and globals are attributes. Everything is released in the reverse
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import weakref
 from ctypes import byref
@@ -16,7 +15,6 @@ from . import alternatives as _alternatives
 from . import globals as _globals
 from . import kernel as _kernel
 from . import libbpf as _libbpf
-from . import privileges
 from .attaching import Links, says_no_target
 from .errors import (
     ArchitectureError,
@@ -24,15 +22,13 @@ from .errors import (
     BpfError,
     ClosedError,
     KernelNotCoveredError,
-    LoadError,
     OpenError,
     PackageError,
-    VerifierError,
-    permission_denied,
     reason,
     tail,
 )
 from .libbpf import Capture, OpenOpts, opts
+from .load_errors import LOG_LINES, check_libbpf_is_new_enough, load_error
 from .maps import Maps, loaded_shape, pinned_shape
 from .programs import Program, Programs
 from .ringbuf import EventSource
@@ -67,10 +63,6 @@ else:
             return cls
 
     _Opened = _Skeleton
-
-VERIFIER_LINES = 20
-"""Lines of the verifier's log that an error's message holds; the exception holds all of them."""
-LOG_LINES = 12
 
 
 class _Object:
@@ -458,8 +450,8 @@ class Opened(_Opened["LoadedT"]):
                 code = ctypes.get_errno()
             if result:
                 loading = [program.section for program in self.programs if program.autoload]
-                _check_libbpf_is_new_enough(spec, held.libbpf, lines)
-                raise _load_error(spec, code or -result, lines, sections=loading)
+                check_libbpf_is_new_enough(spec, held.libbpf, lines)
+                raise load_error(spec, code or -result, lines, sections=loading)
             held.close_memfd()
             self._elf = b""
             autoattach = frozenset(item.name for item in (*self.programs, *self.maps) if item.autoattach)
@@ -635,62 +627,8 @@ def _open(
     return _Object(libbpf, pointer, spec.source, memfd=memfd)
 
 
-_NEEDS_KERNEL_BTF = (
-    "fentry",
-    "fexit",
-    "fmod_ret",
-    "fsession",
-    "freplace",
-    "lsm",
-    "tp_btf",
-    "iter",
-    "struct_ops",
-    "syscall",
-)
-
-
 def _check_struct_ops_are_known(spec: ObjectSpec, held: _Object) -> None:
     """Raise `LibbpfTooOldError` where libbpf has passed `.struct_ops.link` over."""
     for item in spec.maps:
         if item.cls is StructOps and not held.libbpf.bpf_object__find_map_by_name(held.pointer, item.name.encode()):
             held.libbpf.require((1, 2), f"{spec.source}: {item.name} in SEC('.struct_ops.link')")
-
-
-def _check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[str]) -> None:
-    """Raise `LibbpfTooOldError` where the load failed over what a later libbpf knows: a section, or kinds of BTF."""
-    if os.path.exists(_kernel.KERNEL_BTF) and any("Error loading vmlinux BTF" in line for line in lines):
-        # 64-bit enums came with Linux 6.0 and libbpf 1.0
-        libbpf.require((1, 0), f"{spec.source}: reading the BTF of a kernel from 6.0 on")
-    for name in (line.split("'")[-2] for line in lines if "missing BPF prog type" in line and line.count("'") > 1):
-        bare = name.lstrip("?")
-        since = (1, 0) if bare in _libbpf.BARE_SECTIONS else _libbpf.SECTIONS_SINCE.get(bare.split("/")[0])
-        libbpf.require(since or ((0, 8) if name != bare else (0, 0)), f"{spec.source}: SEC({name!r})")
-
-
-def _load_error(spec: ObjectSpec, code: int, lines: list[str], *, sections: list[str]) -> BpfError:
-    """What went wrong in bpf_object__load(), from libbpf's messages. `sections` are those of the programs."""
-    log = "\n".join(lines)
-    for program, verifier_log in _libbpf.verifier_logs(lines):
-        shown = [line for line in verifier_log.split("\n") if line.strip()]
-        hint = privileges.narrows_verifier()
-        return VerifierError(
-            f"{spec.source}: the kernel rejects program {program}: {reason(code)}; the end of the verifier's log:\n"
-            f"{tail(shown, VERIFIER_LINES)}" + (f"\n{hint}" if hint else ""),
-            errno=code,
-            log=log,
-            program=program,
-            verifier_log=verifier_log,
-        )
-    if code in (errno.EPERM, errno.EACCES):
-        return permission_denied(f"{spec.source} can't be loaded", errno=code, lines=lines, sections=sections)
-    message = f"{spec.source} can't be loaded: {reason(code)}\n{tail(lines, LOG_LINES)}"
-    if not os.path.exists(_kernel.KERNEL_BTF):
-        typed = [
-            p.name for p in spec.programs if p.section.lstrip("?").split("/")[0].split(".")[0] in _NEEDS_KERNEL_BTF
-        ]
-        if typed:
-            message += (
-                f"\nThis kernel has no BTF of its own, and {', '.join(typed)} can't be loaded without it, whatever the "
-                f"package embeds: set autoload to False for such programs here, or use other kinds (kprobe, tracepoint)"
-            )
-    return LoadError(message, errno=code, log=log)
