@@ -51,8 +51,8 @@ class Needs:
     config: tuple[str, ...] = ()
     """Options of the kernel's configuration that must be y."""
     libbpf: tuple[int, int] = (0, 6)
-    trampoline: bool = False
-    """Whether the kernel calls it through a trampoline, which arm64 has none of before Linux 6.4."""
+    arm64: str = ""
+    """The Linux release from which arm64 has it: 6.0 for BPF trampolines, 6.4 for those in the kernel's functions."""
 
 
 NEEDS = {
@@ -64,16 +64,16 @@ NEEDS = {
     "uretprobe": Needs(libbpf=(0, 8)),
     "uprobe_multi": Needs("BPF_TRACE_UPROBE_MULTI", libbpf=(1, 3)),
     "usdt": Needs(libbpf=(0, 8)),
-    "fentry": Needs("BPF_TRACE_FENTRY", trampoline=True),
-    "fexit": Needs("BPF_TRACE_FEXIT", trampoline=True),
-    "fmod_ret": Needs("BPF_MODIFY_RETURN", trampoline=True),
-    "lsm": Needs("BPF_LSM_MAC", ("CONFIG_BPF_LSM",), trampoline=True),
-    "lsm_cgroup": Needs("BPF_LSM_CGROUP", ("CONFIG_BPF_LSM",), (1, 0), trampoline=True),
-    "freplace": Needs(trampoline=True),
+    "fentry": Needs("BPF_TRACE_FENTRY", arm64="6.4"),
+    "fexit": Needs("BPF_TRACE_FEXIT", arm64="6.4"),
+    "fmod_ret": Needs("BPF_MODIFY_RETURN", arm64="6.4"),
+    "lsm": Needs("BPF_LSM_MAC", ("CONFIG_BPF_LSM",), arm64="6.4"),
+    "lsm_cgroup": Needs("BPF_LSM_CGROUP", ("CONFIG_BPF_LSM",), (1, 0), arm64="6.4"),
+    "freplace": Needs(arm64="6.0"),
     "tcx": Needs("BPF_TCX_INGRESS", libbpf=(1, 3)),
     "netfilter": Needs("BPF_NETFILTER", ("CONFIG_NETFILTER_BPF_LINK",), (1, 3)),
-    "struct_ops": Needs(trampoline=True),
-    "struct_ops_link": Needs("BPF_STRUCT_OPS", libbpf=(1, 2), trampoline=True),
+    "struct_ops": Needs(arm64="6.0"),
+    "struct_ops_link": Needs("BPF_STRUCT_OPS", libbpf=(1, 2), arm64="6.0"),
 }
 """Exercise -> what it takes, where that is more than every kernel and libbpf has."""
 
@@ -142,8 +142,8 @@ def _must_work(
     for option in needs.config:
         if f"{option}=y" not in config:
             return False, option
-    if needs.trampoline and kernel.arch == "arm64" and natural(kernel.release) < natural("6.4"):
-        return False, "trampolines"
+    if needs.arm64 and kernel.arch == "arm64" and natural(kernel.release) < natural(needs.arm64):
+        return False, f"Linux {needs.arm64}"
     return True, ""
 
 
