@@ -31,7 +31,7 @@ PROBES = ("kprobe", "kprobe_offset", "kretprobe", "ksyscall", "kretsyscall", "kp
 TRAMPOLINES = ("fentry", "fexit", "fmod_ret", "lsm", "lsm_cgroup", "freplace")
 NAMESPACES = """\
 set -e
-mount -t tracefs tracefs /sys/kernel/tracing
+[ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
 mount -t bpf bpf /sys/fs/bpf
 ip link set lo up
 exec "$@"
