@@ -46,14 +46,14 @@ def write_pruned(types: CTypes, names: Set[str]) -> str | None:
 
 def _named(types: CTypes, names: Set[str]) -> set[int]:
     """The types whose tag, name or enumerator is among the names."""
-    words, starts = types.words, types.starts
+    words, starts, kinds = types.words, types.starts, types.kinds
     ids = types.ids(_TAGS_AND_TYPEDEFS)
-    is_named = map(names.__contains__, types.names.each([words[starts[type_id]] for type_id in ids]))
-    found = set(compress(ids, is_named))
+    found = set(compress(ids, types.names.among([words[starts[type_id]] for type_id in ids], names)))
     for kind, width in ((ENUM, 2), (ENUM64, 3)):
-        for type_id in types.ids({kind}):
-            if not names.isdisjoint(types.names.each(types.column(type_id, 0, width=width))):
-                found.add(type_id)
+        enums = [type_id for type_id in ids if kinds[type_id] == kind]
+        offsets = [offset for type_id in enums for offset in types.column(type_id, 0, width=width)]
+        wanted = set(compress(offsets, types.names.among(offsets, names)))
+        found.update(type_id for type_id in enums if not wanted.isdisjoint(types.column(type_id, 0, width=width)))
     return found
 
 

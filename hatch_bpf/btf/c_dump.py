@@ -130,9 +130,10 @@ class _Writer:
     def write(self, queue: Sequence[int]) -> str:
         """The header with these definitions."""
         out, kinds, words, starts, known = self._out, self._kinds, self._words, self._starts, self._known
+        declared, defined = self._declared, self._defined
         self._types.names.load([words[starts[type_id]] for type_id in queue])
         for type_id in queue:
-            if self._defined[type_id]:
+            if defined[type_id]:
                 continue
             kind = kinds[type_id]
             if kind in COMPOSITES:
@@ -150,7 +151,7 @@ class _Writer:
                     out.append(f"{self._enum(type_id, 0)};\n\n")
             else:
                 self._declare(type_id, 0, 0)
-            self._defined[type_id] = self._declared[type_id] = 1
+            defined[type_id] = declared[type_id] = 1
         text = "".join((_HEAD, _NO_TYPE_TAGS if self._has_type_tags else "", *out, _TAIL))
         self._types.names.check(text)
         return text
@@ -220,19 +221,19 @@ class _Writer:
             self._declare_inside(type_id, holder, depth)
 
     def _declare_typedef(self, type_id: int, depth: int) -> None:
-        types = self._types
-        if type_id not in self._open:
+        target = self._words[self._starts[type_id] + 2]
+        if not self._declared[target] and type_id not in self._open:
             self._open.add(type_id)
-            self._declare(types.target(type_id), type_id, depth + 1)
+            self._declare(target, type_id, depth + 1)
             self._open.remove(type_id)
         # what it stands for may have mentioned it, through a pointer
         if not self._declared[type_id]:
             self._declared[type_id] = 1
-            name = types.name(type_id)
-            if name == _VA_LIST_OF_VOID and not types.target(type_id):
+            name = self._types.name(type_id)
+            if name == _VA_LIST_OF_VOID and not target:
                 self._out.append(f"typedef {_VA_LIST} {_VA_LIST_OF_VOID};\n\n")
             elif name != _VA_LIST:
-                left, right = self._declaration(types.target(type_id), True, 0, 0)
+                left, right = self._declaration(target, True, 0, 0)
                 self._out.append(f"typedef {left}{self._identifier(type_id)}{right};\n\n")
 
     def _declare_inside(self, type_id: int, holder: int, depth: int) -> None:

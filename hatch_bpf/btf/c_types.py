@@ -211,6 +211,10 @@ class Names(dict[int, str]):
         strings = self.all
         return [strings[at : strings.index("\0", at)] for at in offsets]
 
+    def among(self, offsets: Sequence[int], wanted: Set[str]) -> Iterator[bool]:
+        """Of each of the names at some offsets, whether it is wanted."""
+        return map(wanted.__contains__, self.each(offsets))
+
     def check(self, text: str) -> None:
         """Raises `BtfError` if a name in a text is none."""
         found = (
@@ -281,7 +285,8 @@ class Layouts(dict[int, tuple[int, int]]):
         size, align, packed = 8 * self._types.size(type_id), 8, False
         for _, member, offset, width in self._types.members(type_id):
             unit, its_align = self[member]
-            align = max(align, its_align)
+            if its_align > align:
+                align = its_align
             if width:
                 # a bitfield does not straddle two units of its type
                 packed |= unit > 0 and offset // unit != (offset + width - 1) // unit
