@@ -28,6 +28,7 @@ from tests.archive_server import serve
 from tests.projects import KERNELS, PROGRAM, REPOSITORY, make_project
 from tests.test_cli import MISSING_FIELD, run
 from tests.test_compile import compile_text
+from tests.test_kernels_remote import INTERRUPTIBLE
 
 RULE = "─"
 NO_RICH = "import sys; sys.modules['rich'] = None; "
@@ -63,7 +64,7 @@ def started(
     *arguments: object, cwd: Path | None, env: Mapping[str, str] | None, rich: bool = True, width: int = 120
 ) -> tuple[subprocess.Popen[bytes], int]:
     """The command, running, and its terminal."""
-    script = ("" if rich else NO_RICH) + "import sys; from hatch_bpf.cli import main; sys.exit(main())"
+    script = INTERRUPTIBLE + ("" if rich else NO_RICH) + "import sys; from hatch_bpf.cli import main; sys.exit(main())"
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     process = subprocess.Popen(

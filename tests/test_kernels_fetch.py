@@ -24,6 +24,7 @@ from hatch_bpf.kernels.remote import ArchiveUrl
 from tests import kernel_images
 from tests.archive_server import Server, serve
 from tests.projects import REPOSITORY
+from tests.test_kernels_remote import INTERRUPTIBLE
 
 NAMES = [f"debian/12/x86_64/6.1.0-{number}-amd64" for number in range(1, 21)]
 
@@ -155,7 +156,8 @@ def test_an_interruption_ends_it_at_once_with_all_files_whole_or_aside(server: S
 
     server.cut = hang
     (server.folder / "index.txt").write_text("\n".join(NAMES))
-    command = [sys.executable, "-m", "hatch_bpf", "kernels", "verify", server.url]
+    script = INTERRUPTIBLE + "import sys; from hatch_bpf.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", script, "kernels", "verify", server.url]
     (tmp_path / "elsewhere").mkdir()
     process = subprocess.Popen(
         command, cwd=tmp_path / "elsewhere", stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -431,6 +431,10 @@ def test_builds_at_the_same_time_download_once(server: Server) -> None:
     assert server.paths().count(file_of(NEW)) <= 4
 
 
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+"""What runs in the background is started with SIGINT ignored, and so may be these tests."""
+
+
 def test_an_interruption_leaves_no_half_file(server: Server, tmp_path: Path) -> None:
     """Ctrl-C in the middle of a build's download: what has come is kept aside, and a later build goes on."""
     needs.tool("clang")
@@ -444,7 +448,7 @@ def test_an_interruption_leaves_no_half_file(server: Server, tmp_path: Path) -> 
     command = [sys.executable, "-c", "import sys; from hatch_bpf.cli import main; sys.exit(main())", "build"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     # a backoff that a test can interrupt
-    command[2] = "from hatch_bpf.kernels import download; download.BACKOFF = 60; " + command[2]
+    command[2] = "from hatch_bpf.kernels import download; download.BACKOFF = 60; " + INTERRUPTIBLE + command[2]
     with subprocess.Popen(command, cwd=project, env=environment, stderr=subprocess.PIPE, text=True) as process:
         part = ArchiveUrl(server.url).cache / (file_of(NEW)[1:] + ".part")
         while not (part.exists() and part.stat().st_size == 100_000):
