@@ -420,7 +420,9 @@ def _vmlinux_h(options: argparse.Namespace) -> int:
     from hatch_bpf.files import write_whole
     from hatch_bpf.vmlinux_h import find_header
 
-    header = find_header(options.source, root=Path.cwd(), archive=named_archive(None), store=Store())
+    # a file needs no archive, which takes long to import
+    archive = None if options.source == "host" or Path(options.source).exists() else named_archive(None)
+    header = find_header(options.source, root=Path.cwd(), archive=archive, store=Store())
     text = header.pruned(_names(options.prune)) if options.prune else header.whole()
     if options.output:
         write_whole(options.output, text.encode())
