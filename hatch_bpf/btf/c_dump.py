@@ -99,6 +99,7 @@ class _Writer:
     def __init__(self, types: CTypes, *, limit: int) -> None:
         self._types = types
         self._kinds, self._words, self._starts = types.kinds, types.words, types.starts
+        self._narrow = bool(types.narrow_integers)
         self._layouts = Layouts(types)
         self._left = limit
         """Characters that may still be written: types inside types can double the text with each step."""
@@ -269,9 +270,10 @@ class _Writer:
         find = strings.index
         reference = self._keyword(type_id) if level else self._given.get(type_id) or self._reference(type_id)
         at = self._starts[type_id]
-        stop = at + 3 + 3 * (words[at + 1] & VLEN_MASK)
+        info, size = words[at + 1], 8 * words[at + 2]
+        stop = at + 3 + 3 * (info & VLEN_MASK)
         texts, align, end = [], 8, 0
-        plain = not words[at + 1] >> 31 and not self._types.narrow_integers
+        plain = not (info >> 31 or self._narrow)
         for name_at, member, offset in zip(
             words[at + 3 : stop : 3], words[at + 4 : stop : 3], words[at + 5 : stop : 3], strict=True
         ):
@@ -286,15 +288,14 @@ class _Writer:
             elif its_align > align:
                 align = its_align
             end = offset + its_size
-        indent, size, attribute = "\n" + "\t" * (level + 1), 8 * words[at + 2], ""
-        if plain and not size % align and (self._kinds[type_id] != STRUCT or 0 <= size - end < align):
+        indent = "\n" + "\t" * (level + 1)
+        if plain and texts and not size % align and (0 <= size - end < align or self._kinds[type_id] != STRUCT):
             self._layouts[type_id] = size, align
-            body = f"{indent}{f';{indent}'.join(texts)};" if texts else ""
+            text = f"{reference} {{{indent}{f';{indent}'.join(texts)};{indent[:-1]}}}"
         else:
             body = self._padded(type_id, texts, indent)
-            if type_id in self._layouts.packed:
-                attribute = " __attribute__((packed))"
-        text = f"{reference} {{{body}{indent[:-1] if body else ''}}}{attribute}"
+            attribute = " __attribute__((packed))" if type_id in self._layouts.packed else ""
+            text = f"{reference} {{{body}{indent[:-1] if body else ''}}}{attribute}"
         self._left -= len(text)
         if self._left < 0:
             raise self._too_long(type_id)
