@@ -192,7 +192,9 @@ class Program(Attachable):
             options.offsets, options.cnt = (ctypes.c_ulong * len(offsets))(*offsets), len(offsets)
         return self._attach(
             target,
-            lambda program: attach(program, pid, path.encode(), pattern.encode() or None, byref(options)),
+            lambda program: attach(
+                program, pid or os.getpid(), path.encode(), pattern.encode() or None, byref(options)
+            ),
         )
 
     def attach_usdt(

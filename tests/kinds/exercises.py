@@ -184,7 +184,7 @@ def uprobe_multi() -> None:
             call_getppid()
             ctypes.CDLL(None).getuid()
 
-        runs(skel, lambda: attach(libc(), functions=["getppid", "getuid"], pid=os.getpid()), both, times=2)
+        runs(skel, lambda: attach(libc(), functions=["getppid", "getuid"], pid=0), both, times=2)
         runs(skel, lambda: attach(libc(), functions=["getppid"], retprobe=True), call_getppid)
         runs(skel, lambda: attach(libc(), "getpp?d"), call_getppid)
 
@@ -296,6 +296,12 @@ def xdp() -> None:
         programs = skel.programs
         for mode in ("auto", "skb"):
             runs(skel, lambda mode=mode: programs.on_xdp.attach_xdp("lo", mode=mode), send_a_packet)  # type: ignore[misc]
+
+        with programs.on_xdp.attach_xdp("lo") as link:
+            link.update(programs.on_xdp_too)
+            before = skel.bss.hits
+            send_a_packet()
+            check(skel.bss.hits == before and skel.bss.others > 0, "the link does not change")
 
 
 def xdp_replace() -> None:
