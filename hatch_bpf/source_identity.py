@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from hatch_bpf.kernels.matrix import KernelSource
+from hatch_bpf.templating import FOLDERS
 
 NOTES = Path("/sys/kernel/notes")
 """Holds the running kernel's build id."""
@@ -44,7 +45,8 @@ def identities(source: KernelSource) -> Iterator[str]:
 @lru_cache(maxsize=1)
 def engine_digest() -> str:
     """Another for another version of hatch-bpf, which may read the same kernel in another way."""
+    own = [*Path(__file__).parent.rglob("*.py"), *(path for folder in FOLDERS for path in folder.rglob("*.*"))]
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(own):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -6,16 +6,22 @@ Input: nothing. Output: a Jinja2 environment in which a name that the template d
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jinja2
+if TYPE_CHECKING:
+    import jinja2
+
+_HERE = Path(__file__).parent
+FOLDERS = tuple(folder for folder in (_HERE / "templates", _HERE.parent / "templates") if folder.is_dir())
+"""Where the templates are: in a wheel inside the package, in the source tree beside it."""
 
 
 def environment(*, autoescape: bool = False) -> jinja2.Environment:
-    """Over `templates/`: in a wheel it lies inside the package, in the source tree beside it."""
-    here = Path(__file__).parent
-    folders = [folder for folder in (here / "templates", here.parent / "templates") if folder.is_dir()]
+    """Over the templates."""
+    import jinja2  # late, for who only wants to know where they are
+
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folders),
+        loader=jinja2.FileSystemLoader(FOLDERS),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
