@@ -32,7 +32,8 @@ def zig_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("hatch_bpf-*.whl")
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
-    install = [*pip, "--python", python, "install", "--quiet", f"{wheel}[zig]", "setuptools>=77", "editables"]
+    install = [*pip, "--python", python, "install", "--quiet", "--constraint", REPOSITORY / "tests" / "constraints.txt"]
+    install += [f"{wheel}[zig]", "setuptools>=77", "editables"]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:
         needs.missing(f"PyPI cannot be reached: {done.stderr.strip().splitlines()[-1]}")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Set up what the targets of the Makefile need: system packages by the system's own package manager, then a virtual
-# environment. Usage: tools/setup.sh demo|test|bench|lab VENV. Says what it is about to do before it does it.
+# environment. Usage: tools/setup.sh demo|test|lowest|fuzz|bench|lab VENV. Says what it is about to do before it does it.
 set -eu
 
 purpose=$1
@@ -122,10 +122,19 @@ if [ ! -x "$venv/bin/python" ]; then
 	python3 -m venv "$venv"
 fi
 stamp="$venv/installed-for-$purpose"
-if [ ! -e "$stamp" ] || [ -n "$(find pyproject.toml -newer "$stamp")" ]; then
+if [ ! -e "$stamp" ] || [ -n "$(find pyproject.toml tests/constraints.txt -newer "$stamp")" ]; then
 	echo "Installing hatch-bpf and what it needs into $venv"
-	extra=""
-	if [ "$purpose" != demo ]; then extra="[test]"; fi
-	"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable ".$extra"
+	constraints=tests/constraints.txt
+	case $purpose in
+	demo) extra="" ;;
+	fuzz) extra="[test,fuzz]" ;;
+	lowest)
+		extra="[test]"
+		constraints="$venv/lowest.txt"
+		"$venv/bin/python" tools/lowest.py >"$constraints"
+		;;
+	*) extra="[test]" ;;
+	esac
+	"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --constraint "$constraints" --editable ".$extra"
 	touch "$stamp"
 fi
