@@ -332,6 +332,19 @@ def test_sizes_can_be_changed_before_the_load(skeleton: Any) -> None:
             assert skel.maps.recent.info().type == 1
 
 
+def test_a_map_that_user_space_may_not_write_says_so(skeleton: Any) -> None:
+    needs.root_bpf()
+    bpf_f_rdonly = 1 << 3
+    with skeleton.Mapkinds.open() as bpf:
+        bpf.maps.recent.flags |= bpf_f_rdonly
+        with bpf.load() as skel:
+            assert dict(skel.maps.recent) == {}
+            with pytest.raises(
+                errors.MapError, match="can't be written: EPERM: .* its flags keep user space from that"
+            ):
+                skel.maps.recent[1] = 1
+
+
 def test_a_map_can_be_left_out(skeleton: Any) -> None:
     needs.root_bpf()
     with skeleton.Mapkinds.open() as bpf:

@@ -13,7 +13,7 @@ from ctypes import byref, c_uint8, c_uint32
 from itertools import chain
 
 from .descriptor import Descriptor, duplicate
-from .errors import ClosedError, MapError, permission_denied, reason
+from .errors import ClosedError, MapError, permission_denied, reason, unprivileged
 from .members import Members
 from .types import U32, Bytes, numpy_format
 
@@ -189,10 +189,12 @@ class Map:
 
     def _error(self, action: str) -> Exception:
         code = ctypes.get_errno()
-        if code == errno.EPERM:
+        if code == errno.EPERM and unprivileged():
             return permission_denied(f"map {self.name} can't {action}", errno=code)
         detail = reason(code)
-        if code == errno.E2BIG:
+        if code == errno.EPERM:
+            detail += "; its flags keep user space from that (BPF_F_RDONLY, BPF_F_WRONLY), or it is frozen"
+        elif code == errno.E2BIG:
             detail += f"; the map is full, or the index is not below {self.max_entries} (max_entries)"
         elif code == errno.ENOMEM:
             detail += "; out of memory, or the map is full"
