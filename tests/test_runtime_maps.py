@@ -340,7 +340,7 @@ def test_a_map_that_user_space_may_not_write_says_so(skeleton: Any) -> None:
         with bpf.load() as skel:
             assert dict(skel.maps.recent) == {}
             with pytest.raises(
-                errors.MapError, match="can't be written: EPERM: .* its flags keep user space from that"
+                errors.MapError, match=r"can't be written: EPERM: .* its flags keep user space from that"
             ):
                 skel.maps.recent[1] = 1
 
