@@ -21,7 +21,7 @@ from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.sources import HOST_BTF
 from hatch_bpf.runtime.embedded import Embedded
 from tests import needs, soak
-from tests.projects import KERNELS, REPOSITORY, build_wheel, wheel_files
+from tests.projects import KERNELS, REPOSITORY, build_wheel, pip_wheel, wheel_files
 from tests.test_readme import code_block
 
 EXAMPLE = REPOSITORY / "example_project"
@@ -209,10 +209,62 @@ def test_an_explicit_btf_comes_first(installed: Path, cgroup: Path) -> None:
     assert "the kernel's own BTF" not in done.stderr
 
 
-def test_the_wheel_is_the_same_from_two_folders(wheel: Path, tmp_path: Path) -> None:
-    again = build_wheel(copy_of_example(tmp_path / "some where" / "else"), tmp_path / "out")
-    assert again.name == wheel.name == "tcprtt-1.0-py3-none-any.whl"
-    assert again.read_bytes() == wheel.read_bytes()
+ELSEWHERE = {
+    "TZ": "Asia/Kathmandu",
+    "LC_ALL": "POSIX",
+    "LANG": "tr_TR.UTF-8",
+    "PYTHONHASHSEED": "7",
+    "PYTHONUTF8": "0",
+    "CPATH": "/nowhere",
+}
+SETUPTOOLS = """\
+[build-system]
+requires = ["setuptools>=77", "hatch-bpf"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "tcprtt"
+version = "1.0"
+
+[tool.setuptools]
+packages = ["tcprtt"]
+package-dir = { "" = "src" }
+package-data = { tcprtt = ["py.typed"] }
+exclude-package-data = { tcprtt = ["*.bpf.c"] }
+
+[tool.hatch-bpf]
+"""
+
+
+def test_the_wheel_is_the_same_wherever_and_whoever_builds_it(wheel: Path, tmp_path: Path) -> None:
+    """In another folder, by another user with another umask, time zone, locale, hash seed and cache; with hatchling and
+    with setuptools."""
+    needs.private_mounts()
+    project = copy_of_example(tmp_path / "some where" / "else")
+    # root's own files, but the process has another user's number, and that user is not known
+    other_user = ("unshare", "--user", "--map-user=54321", "sh", "-c", 'umask 077; exec "$@"', "sh")
+    env = {**ELSEWHERE, "HATCH_BPF_CACHE": str(tmp_path / "cache")}
+    for cache in ("cold", "warm"):
+        done = pip_wheel(project, tmp_path / cache, env=env, prefix=other_user)
+        assert done.returncode == 0, done.stdout
+        (again,) = (tmp_path / cache).glob("*.whl")
+        assert again.name == wheel.name == "tcprtt-1.0-py3-none-any.whl"
+        assert again.read_bytes() == wheel.read_bytes(), cache
+    table = (project / "pyproject.toml").read_text().split("[tool.hatch.build.hooks.bpf]\n")[1]
+    (project / "pyproject.toml").write_text(SETUPTOOLS + table)
+    done = pip_wheel(project, tmp_path / "setuptools", env=env, prefix=other_user)
+    assert done.returncode == 0, done.stdout
+    (other,) = (tmp_path / "setuptools").glob("*.whl")
+    packages = [
+        {name: data for name, data in wheel_files(made).items() if name.startswith("tcprtt/")}
+        for made in (wheel, other)
+    ]
+    assert packages[0] == packages[1]
+
+
+def test_the_record_has_clangs_version(wheel: Path) -> None:
+    said = subprocess.run(["clang", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    assert json.loads(wheel_files(wheel)["tcprtt/_bpf/build.json"])["compiler"] == said
 
 
 def test_each_btf_is_what_bpftool_makes(wheel: Path) -> None:
