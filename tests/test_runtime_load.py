@@ -372,7 +372,7 @@ def test_an_unprivileged_user_is_told_what_is_missing(sockrtt: Package) -> None:
             except _bpf.PermissionDeniedError as error:
                 print(error)
     """
-    assert "neither root's rights nor CAP_BPF; run it as root" in sockrtt.run(code).stdout
+    assert "this process lacks CAP_BPF" in sockrtt.run(code).stdout
 
 
 def test_a_machine_without_an_object(sockrtt: Package) -> None:
