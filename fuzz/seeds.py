@@ -18,8 +18,10 @@ from hatch_bpf.bpf_object import read_object
 from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.btf.types import Kind
+from hatch_bpf.embed import pack
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.compression import XZ as XZ
+from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.remote import index_of
 from hatch_bpf.min_core_btf import minimize
 from tests import kernel_images
@@ -191,6 +193,11 @@ def locks() -> dict[str, bytes]:
         "two": b'patterns = [\n  "debian/12/*/*",\n]\narchs = [\n  "x86_64",\n]\n\n[btf-sha256]\n'
         + b"".join(b'"debian/12/x86_64/6.1.0-%d-amd64" = "%s"\n' % (n, b"0f" * 32) for n in (1, 2))
     }
+
+
+def embedded() -> dict[str, bytes]:
+    """A wheel's kernels: none, and two real ones."""
+    return {"none": pack({}), "two": pack({Kernel.parse(name): data for name, data in _kernels().items()})}
 
 
 def packages() -> dict[str, bytes]:

@@ -31,6 +31,7 @@ from hatch_bpf.kernels.sources import read_kernel
 from hatch_bpf.min_core_btf import minimize
 from hatch_bpf.portability import KernelTypes, check
 from hatch_bpf.report import render_failures
+from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import BpfError
 from hatch_bpf.skeleton import SkeletonOptions, generate
 
@@ -136,6 +137,18 @@ def read_locked(data: bytes) -> None:
         read_lock(path)
 
 
+def read_embedded(data: bytes) -> None:
+    """A wheel's kernels.btfs."""
+    embedded = Embedded(data, "fuzzed")
+    for kernel, number in list(embedded.kernels().items())[:8]:
+        try:
+            embedded.btf(number)
+        except REFUSALS:
+            pass
+        arch, _, release = kernel.partition("/")[2].partition("/")[2].partition("/")
+        embedded.namesakes(arch=arch, release=release)
+
+
 def read_package(data: bytes) -> None:
     """A kernel in any form: .deb, .rpm, vmlinuz, vmlinux."""
     with _file(data, "package") as path:
@@ -166,5 +179,6 @@ TARGETS = {
     "index": Target(read_index, seeds.indexes, 1024),
     "config": Target(read_config, seeds.configs, 2048),
     "lock": Target(read_locked, seeds.locks, 1024),
+    "embedded": Target(read_embedded, seeds.embedded, 4096),
     "package": Target(read_package, seeds.packages, 8192),
 }

@@ -163,7 +163,12 @@ def _starts(types: array[int]) -> list[int]:
     """Where each type begins, and where the last one ends."""
     starts = [0]
     while starts[-1] < len(types):
-        starts.append(starts[-1] + len(roles(types[starts[-1] + 1])))
+        info = types[starts[-1] + 1]
+        # not the length of roles(), which for what is no type may have millions
+        count = info & 0xFFFFFF if kind_of(info) in _REPEATED else 1
+        starts.append(starts[-1] + 3 + count * len(_TAILS.get(kind_of(info), "")))
+    if starts[-1] != len(types):
+        raise ValueError("its last type is cut off")
     return starts
 
 
