@@ -34,6 +34,12 @@ from tests.namespaces import own_loopback
 from tests.skeleton_package import load_skeleton
 
 TRAFFIC = Path(__file__).with_name("soak_traffic.py")
+INTERRUPTIBLE = """
+import signal, sys
+from tcprtt.__main__ import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background is started with it ignored
+sys.exit(main())
+"""
 LINE = re.compile(r"127\.0\.0\.1 +(\d+) +-> 127\.0\.0\.1 +(\d+) +(\d+)\.(\d{3})\n")
 LOST = re.compile(r"^(\d+) events were lost", re.M)
 SPARE = 5
@@ -129,7 +135,8 @@ def _run(tcprtt: Path, group: Path, folder: Path, *, seconds: float, rate: int) 
     figures = Figures()
     counter = load_skeleton("soak", folder)
     with counter.Soak.open().load() as skel, (folder / "errors").open("w+") as errors:
-        watcher = subprocess.Popen([tcprtt, "--cgroup", group], stdout=subprocess.PIPE, stderr=errors, text=True)
+        command = [tcprtt.parent / "python", "-c", INTERRUPTIBLE, "--cgroup", group]
+        watcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         assert watcher.stdout is not None
         reader = Reader(watcher.stdout)
         reader.start()
@@ -141,8 +148,12 @@ def _run(tcprtt: Path, group: Path, folder: Path, *, seconds: float, rate: int) 
         finally:
             watcher.send_signal(signal.SIGCONT)
             watcher.send_signal(signal.SIGINT)
-            watcher.wait(60)
-            reader.join(60)
+            try:
+                watcher.wait(60)
+            finally:
+                watcher.kill()
+                watcher.wait()
+                reader.join()
         errors.seek(0)
         figures.lost = sum(int(number) for number in LOST.findall(errors.read()))
         figures.connections_in_kernel = skel.bss.connections

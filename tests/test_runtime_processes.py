@@ -37,7 +37,10 @@ ENDS = {
     "SIGTERM": ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
     "SIGKILL": ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
     "abort": ("os.abort()", -signal.SIGABRT),
-    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -signal.SIGINT),
+    "Ctrl-C": (
+        "signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT); time.sleep(60)",
+        -signal.SIGINT,
+    ),
     "with a thread at work": ("threading.Thread(target=work, daemon=True).start(); time.sleep(0.1)", 0),
     "with a thread waiting": (
         "threading.Thread(target=lambda: select.select([skel.programs.on_xdp.fd], [], [], 60), daemon=True).start()",
