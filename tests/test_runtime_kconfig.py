@@ -34,13 +34,13 @@ def test_every_kind_of_extern(skeleton: Any) -> None:
     needs.root_bpf()
     with skeleton.Kconfig.open(kconfig=CONFIG) as bpf, bpf.load() as skel:
         config = skel.kconfig
-        assert (config.CONFIG_A_CHAR, config.CONFIG_A_BOOL, config.CONFIG_B_BOOL) == (ord("m"), True, False)
+        assert (ord("m"), True, False) == (config.CONFIG_A_CHAR, config.CONFIG_A_BOOL, config.CONFIG_B_BOOL)
         assert config.CONFIG_A_TRISTATE == skeleton.libbpf_tristate.TRI_MODULE
         assert (config.CONFIG_A_SHORT, config.CONFIG_A_LONG, config.CONFIG_NEGATIVE) == (4242, 0x123456789ABC, -7)
         assert str(config.CONFIG_A_STRING) == "ten chars."
         assert config.CONFIG_ABSENT == 0
         major, minor = map(int, os.uname().release.split(".")[:2])
-        assert config.LINUX_KERNEL_VERSION >> 8 == major << 8 | minor
+        assert major << 8 | minor == config.LINUX_KERNEL_VERSION >> 8
         with pytest.raises(AttributeError, match=r"\.kconfig is read-only"):
             config.CONFIG_A_SHORT = 1
     with pytest.raises(errors.ClosedError):
@@ -50,7 +50,7 @@ def test_every_kind_of_extern(skeleton: Any) -> None:
 def test_it_is_not_known_before_the_load(skeleton: Any) -> None:
     needs.root_bpf()
     with skeleton.Kconfig.open(kconfig=CONFIG) as bpf:
-        with pytest.raises(AttributeError, match="kconfig of .* is known once the object is loaded"):
+        with pytest.raises(AttributeError, match=r"kconfig of .* is known once the object is loaded"):
             bpf.kconfig  # noqa: B018
         assert "kconfig" not in type(bpf).__annotations__
 
