@@ -136,8 +136,6 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
 """What to make, by what it is."""
 WORST = (
     "structs of one name with the members",
-    "structs of one name with many members",
-    "a struct",
     "a struct of anonymous members",
     "tracepoints of one name",
     "members whose names are tails",

@@ -25,7 +25,7 @@ from hatch_bpf.kernels.identity import Kernel
 from tests import c_programs, kernel_btfs, needs
 from tests.projects import PROGRAM, REPOSITORY, make_project, pip_wheel, tree_of, wheel_files
 
-KILLS = 200 if kernel_btfs.FULL else 10
+KILLS = 200 if kernel_btfs.FULL else 6
 KERNELS = [f"debian/12/x86_64/6.1.0-{build}" for build in (1, 2, 3)]
 OPTIONS = 'archs = ["x86_64"]\nbtf-archive = "kernels"\nkernels = ["debian/*/*/*"]\non-unportable = "ignore"'
 
@@ -163,7 +163,7 @@ def test_a_wheel_whose_build_is_killed_is_not_there(tmp_path: Path) -> None:
     code = f"import os, hatchling.build as b; os.chdir({str(project)!r}); b.build_wheel({str(tmp_path / 'out')!r})"
     moments = random.Random(1)
     (tmp_path / "tmp").mkdir()
-    for _ in range(KILLS // 5):
+    for _ in range(KILLS // 3):
         with subprocess.Popen(
             [sys.executable, "-c", code], env=environment(TMPDIR=str(tmp_path / "tmp")), stdout=subprocess.DEVNULL
         ) as process:
