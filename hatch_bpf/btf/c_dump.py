@@ -130,21 +130,13 @@ class _Writer:
 
     def write(self, queue: Sequence[int]) -> str:
         """The header with these definitions."""
-        out, kinds, words, starts, known = self._out, self._kinds, self._words, self._starts, self._known
-        declared, defined = self._declared, self._defined
-        self._types.names.load([words[starts[type_id]] for type_id in queue])
+        out, kinds, declared, defined = self._out, self._kinds, self._declared, self._defined
+        self._types.names.load([self._words[self._starts[type_id]] for type_id in queue])
         for type_id in queue:
             if defined[type_id]:
                 continue
             kind = kinds[type_id]
             if kind in COMPOSITES:
-                at = starts[type_id]
-                members = words[at + 4 : at + 3 + 3 * (words[at + 1] & VLEN_MASK) : 3]
-                for member in members:
-                    # what other members had before is declared
-                    if member not in known:
-                        self._meet(members, type_id)
-                        break
                 out.append(f"{self._composite(type_id, 0, 0)};\n\n")
             elif kind in ENUMS:
                 # `enum;` declares nothing
@@ -158,14 +150,15 @@ class _Writer:
         return text
 
     def _meet(self, members: Iterable[int], holder: int) -> None:
-        """Declare what a struct's members mention. Of pointers to what has a name, as most are, all is known then."""
+        """Declare what a struct's members mention. Of most, such as pointers to what has a name, all is known then."""
         declared, kinds, words, starts, given = self._declared, self._kinds, self._words, self._starts, self._given
-        width = 8 * self._types.pointer_size
+        known, width = self._known, 8 * self._types.pointer_size
         for member in members:
-            if member in self._known:
+            if member in known:
                 continue
-            if kinds[member] == PTR:
-                target, prefix = words[starts[member] + 2], ""
+            kind, at = kinds[member], starts[member]
+            if kind == PTR:
+                target, prefix = words[at + 2], ""
                 if kinds[target] == CONST:
                     target, prefix = words[starts[target] + 2], "const "
                 if not declared[target]:
@@ -174,10 +167,17 @@ class _Writer:
                     declared[member] = 1
                     name = given.get(target)
                     if name and len(name) < _SHORT:
-                        self._known[member] = f"{prefix}{name} *", "", width, width
+                        known[member] = f"{prefix}{name} *", "", width, width
                         continue
             if not declared[member]:
                 self._declare(member, holder, 1)
+            name = given.get(member)
+            if name and declared[member] and len(name) < _SHORT:
+                known[member] = f"{name} ", "", *self._layouts[member]
+            elif kind == ARRAY and words[at + 3] in known:
+                left, right, size, align = known[words[at + 3]]
+                if len(right) < _SHORT:
+                    known[member] = left, f"[{words[at + 5]}]{right}", words[at + 5] * size, align
 
     def _declare_all(self, type_id: int, holder: int, depth: int) -> bool:
         """Declare what a composite's members or a prototype's parameters mention. Is all of it declared now?"""
@@ -201,7 +201,7 @@ class _Writer:
         if depth > MAX_CHAIN:
             raise types.fail(type_id, f"is more than {MAX_CHAIN} steps deep inside others")
         kind = types.kinds[type_id]
-        if kind in COMPOSITES and types.name(type_id):
+        if kind in COMPOSITES and self._words[self._starts[type_id]]:
             # inside its own definition it needs no other
             if type_id != holder:
                 self._out.append(f"{self._reference(type_id)};\n\n")
@@ -268,26 +268,33 @@ class _Writer:
         """
         known, words, strings = self._known, self._words, self._types.names.all
         find = strings.index
-        reference = self._keyword(type_id) if level else self._given.get(type_id) or self._reference(type_id)
+        # what members of other types had before is declared
+        reference = self._keyword(type_id) if level else self._given.get(type_id)
+        has_met = level > 0
         at = self._starts[type_id]
         info, size = words[at + 1], 8 * words[at + 2]
         stop = at + 3 + 3 * (info & VLEN_MASK)
         texts, align, end = [], 8, 0
         plain = not (info >> 31 or self._narrow)
-        for name_at, member, offset in zip(
-            words[at + 3 : stop : 3], words[at + 4 : stop : 3], words[at + 5 : stop : 3], strict=True
-        ):
+        triples = iter(words[at + 3 : stop])
+        for name_at, member, offset in zip(triples, triples, triples, strict=True):
             name = strings[name_at : find("\0", name_at)]
             if name and member in known:
                 left, right, its_size, its_align = known[member]
             else:
-                left, right, its_size, its_align = self._member(member, name != "", level + 1, depth)
+                if not has_met:
+                    self._meet(words[at + 4 : stop : 3], type_id)
+                    reference = self._reference(type_id)
+                    has_met = True
+                found = known.get(member) if name else None
+                left, right, its_size, its_align = found or self._member(member, name != "", level + 1, depth)
             texts.append(f"{left}{name}{right}")
             if offset % its_align or offset - end >= its_align:
                 plain = False
             elif its_align > align:
                 align = its_align
             end = offset + its_size
+        reference = reference or self._reference(type_id)
         indent = "\n" + "\t" * (level + 1)
         if plain and texts and not size % align and (0 <= size - end < align or self._kinds[type_id] != STRUCT):
             self._layouts[type_id] = size, align

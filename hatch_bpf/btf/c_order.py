@@ -61,19 +61,19 @@ class _Order:
                 continue
             kind = kinds[type_id]
             if kind == FUNC_PROTO:
-                # a quarter of a kernel's types, which need nothing but what they mention
+                # a quarter of a kernel's types, which need nothing but what they mention: what they return comes first
                 at = starts[type_id]
-                if state[words[at + 2]] != _DONE:
-                    self._visit(words[at + 2], False, 1)
-                for parameter in words[at + 4 : at + 3 + 2 * (words[at + 1] & VLEN_MASK) : 2]:
-                    if state[parameter] != _DONE:
-                        self._visit(parameter, False, 1)
+                for mentioned in words[at + 2 : at + 3 + 2 * (words[at + 1] & VLEN_MASK) : 2]:
+                    if state[mentioned] != _DONE:
+                        self._visit(mentioned, False, 1)
             elif kind == PTR:
                 target = words[starts[type_id] + 2]
                 if state[target] == _DONE or (kinds[target] in COMPOSITES and words[starts[target]]):
                     state[type_id] = _DONE
                 else:
                     self._visit_pointer(type_id, 0)
+            elif kind in COMPOSITES:
+                self._visit_composite(type_id, 0)
             elif kind not in NOT_C:
                 self._visit(type_id, False, 0)
         return [type_id for type_id in self._queue if type_id not in self._inlined]
@@ -94,9 +94,7 @@ class _Order:
         if kind in COMPOSITES:
             if through_ptr and named:
                 return False
-            self._visit_members(type_id, depth)
-            if named:
-                self._queue.append(type_id)
+            self._visit_composite(type_id, depth)
         elif kind == PTR:
             return self._visit_pointer(type_id, depth)
         elif kind == TYPEDEF:
@@ -143,7 +141,7 @@ class _Order:
         state[type_id] = _DONE
         return strong
 
-    def _visit_members(self, type_id: int, depth: int) -> None:
+    def _visit_composite(self, type_id: int, depth: int) -> None:
         state, kinds, words, starts = self._state, self._types.kinds, self._types.words, self._types.starts
         state[type_id] = _OPEN
         self._holders += 1
@@ -155,6 +153,9 @@ class _Order:
                 else:
                     self._visit(member, False, depth + 1)
         self._holders -= 1
+        if words[at]:
+            self._queue.append(type_id)
+        state[type_id] = _DONE
 
     def _visit_prototype(self, type_id: int, through_ptr: bool, depth: int) -> bool:
         types, state = self._types, self._state

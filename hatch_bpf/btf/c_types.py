@@ -55,7 +55,8 @@ class CTypes:
         self.source = btf.source
         self.words, starts = btf.tables()
         # void is three words of zeros behind all others
-        self.starts = [len(self.words), *starts]
+        self.starts = starts.tolist()
+        self.starts.insert(0, len(self.words))
         self.words.extend((0, 0, 0))
         tops = self.words.tobytes()[7::4] if sys.byteorder == "little" else self.words.tobytes()[4::4]
         # two, so that the getter gives a tuple even where void is the only type
