@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache as cache_results
 from pathlib import Path
 
@@ -199,6 +199,32 @@ def test_what_a_killed_write_leaves_is_removed(tmp_path: Path) -> None:
     clean(project)
     assert tree_of(project) == sources
     assert not (project / "src/demo/_bpf").exists()
+
+
+def test_a_clean_that_was_interrupted_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it stopped, what is left is still known to be ours."""
+    needs.tool("clang")
+    project = make_project(tmp_path / "p")
+    sources, right = tree_of(project), built(project)
+    unlink = Path.unlink
+    for last in range(len(right) - len(sources)):
+        for name, data in right.items():
+            path = project / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        allowed = iter(range(last))
+
+        def stop(path: Path, missing_ok: bool = False, allowed: Iterator[int] = allowed) -> None:
+            if next(allowed, None) is None:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+            unlink(path, missing_ok)
+
+        with monkeypatch.context() as context:
+            context.setattr(Path, "unlink", stop)
+            with pytest.raises(OutputError, match="Input/output error"):
+                clean(project)
+        clean(project)
+        assert tree_of(project) == sources
 
 
 # --- disks ----------------------------------------------------------------------------------------------------------
