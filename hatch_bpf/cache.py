@@ -23,6 +23,8 @@ RESULTS = "results"
 """The store's folder in the cache folder."""
 DOWNLOADS = "archives"
 """The folder of what was downloaded from archives."""
+INCLUDE = "include"
+"""The folder of the headers that editors are pointed to."""
 LIMIT = 1 << 30
 """Bytes of results kept; `Store.prune()` removes those that were not used for longest."""
 _FRESH = 3600
@@ -123,8 +125,8 @@ class Store:
 
 
 def usage(folder: Path) -> tuple[Usage, ...]:
-    """How much the cache folder holds: what was downloaded, and each kind of result."""
-    places = {DOWNLOADS: folder / DOWNLOADS} if (folder / DOWNLOADS).is_dir() else {}
+    """How much the cache folder holds: what was downloaded, headers for editors, and each kind of result."""
+    places = {name: folder / name for name in (DOWNLOADS, INCLUDE) if (folder / name).is_dir()}
     places |= {f"{RESULTS}/{path.name}": path for path in _folders(folder / RESULTS)}
     found = []
     for name, place in sorted(places.items()):
@@ -138,7 +140,7 @@ def clear(folder: Path) -> None:
 
     Only what is our own: the folder may be one that somebody named by mistake, and hold other things.
     """
-    for name in (DOWNLOADS, RESULTS):
+    for name in (DOWNLOADS, INCLUDE, RESULTS):
         with suppress(FileNotFoundError):
             shutil.rmtree(folder / name)
 

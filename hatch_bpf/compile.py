@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from hatch_bpf.arch import Arch
 from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.c_names import HEADER, names_in
-from hatch_bpf.cache import RESULTS, Store, cache_dir
+from hatch_bpf.cache import INCLUDE, RESULTS, Store, cache_dir
 from hatch_bpf.elf_strip import strip_debug
 from hatch_bpf.errors import CompileError, ToolchainError
 from hatch_bpf.files import disk_errors, write_whole
@@ -151,7 +151,7 @@ def compile_commands(project: Project, environ: Mapping[str, str]) -> bytes:
 def _write_header(text: str, environ: Mapping[str, str]) -> Path:
     """The folder of a vmlinux.h with this text, the same folder for the same text."""
     data = text.encode()
-    folder = cache_dir(environ) / "include" / sha256(data).hexdigest()[:16]
+    folder = cache_dir(environ) / INCLUDE / sha256(data).hexdigest()[:16]
     with disk_errors():
         folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / HEADER, data)

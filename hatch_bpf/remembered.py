@@ -99,6 +99,7 @@ def _keep(store: Store, key: str, project: Project, made: Artifacts) -> None:
         "told": made.told,
     }
     store.put(KIND, key, json.dumps(table).encode() + b"\n" + b"".join(file.data for file in made.files))
+    store.prune()
 
 
 def _digest(path: Path) -> str:

@@ -53,9 +53,8 @@ class CTypes:
 
     def __init__(self, btf: Btf) -> None:
         self.source = btf.source
-        self.words, starts = btf.tables()
+        self.words, self.starts = btf.tables()
         # void is three words of zeros behind all others
-        self.starts = starts.tolist()
         self.starts.insert(0, len(self.words))
         self.words.extend((0, 0, 0))
         tops = self.words.tobytes()[7::4] if sys.byteorder == "little" else self.words.tobytes()[4::4]

@@ -179,13 +179,13 @@ class Btf:
         extra = EXTRA_WORDS.get(kind) or WORDS_PER_ENTRY.get(kind, 0) * (info & VLEN_MASK)
         return kind, self._words[start : start + FIXED_WORDS + extra]
 
-    def tables(self) -> tuple[array[int], array[int]]:
+    def tables(self) -> tuple[array[int], list[int]]:
         """A copy of the type section's words, the base's first, and where in them each type begins, void left out.
 
         For work on a whole kernel, where decoding each type would take seconds.
         """
         if self.base is None:
-            return self._words[:], array("I", self._starts)
+            return self._words[:], self._starts[:]
         words, starts = self.base.tables()
         starts.extend(len(words) + start for start in self._starts)
         return words + self._words, starts
