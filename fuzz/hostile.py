@@ -80,7 +80,7 @@ def _flavors(size: int) -> bytes:
 
 def _strings(size: int) -> bytes:
     """The same name over and over, and types to look for each of them in."""
-    return _blob(_INT + _type(Kind.TYPEDEF, _TASK, 1) * (size // 24), _STRINGS + b"task_struct\0" * (size // 24))
+    return _blob(_INT * (size // 32), _STRINGS + b"task_struct\0" * (size // 24))
 
 
 def _doubled(size: int) -> bytes:

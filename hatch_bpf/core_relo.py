@@ -32,8 +32,6 @@ MAX_DEPTH = 32
 """Deepest nesting of types that a comparison follows."""
 MAX_STEPS = 1 << 17
 """Types and members looked at for one record before it is given up: only a forged BTF needs more."""
-MAX_CANDIDATES = 1 << 10
-"""Types that one local type is compared with."""
 
 INSN_SIZE = 8
 POISON_IMM = 0xBAD2310
@@ -218,8 +216,6 @@ class Matcher:
             self._by_name[name] = tuple(sorted(named))
         kind = local.kind(type_id)
         ids = tuple(found for found in self._by_name[name] if _kinds_compatible(kind, self.target.kind(found)))
-        if len(ids) > MAX_CANDIDATES:
-            raise RelocationError(f"{len(ids)} types are called {name}: no kernel has so many")
         in_base = tuple(found for found in ids if found < self.target.first_id)
         return in_base or ids
 

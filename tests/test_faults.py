@@ -90,7 +90,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     """What a build that must fail says: a sentence, not a traceback."""
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
-    return done.stderr.split("hatch-bpf: ", 1)[1]
+    return done.stderr.rsplit("hatch-bpf: ", 1)[1]
 
 
 # --- killed ---------------------------------------------------------------------------------------------------------
