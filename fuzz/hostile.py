@@ -12,6 +12,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from fuzz.targets import REFUSALS, fit
 from hatch_bpf.btf.reader import Btf
@@ -156,7 +157,9 @@ def main() -> None:
         outcome = "taken"
     except REFUSALS as error:
         outcome = f"refused: {error}"
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # getrusage() would count what the process that started this one had
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    memory = int(status.split("VmHWM:")[1].split()[0]) / 1024
     print(f"{time.process_time() - start:.2f} {memory:.0f} {outcome[:200]}")
 
 
