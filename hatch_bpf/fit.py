@@ -60,7 +60,7 @@ def fit(
         watch(len(found), len(matrix.sources), sources[-1].kernel)
 
     known, new = fitter.group(matrix.sources)
-    for (_, sources), outcome in zip(known, run_all(fitter.recall, known), strict=True):
+    for (_, sources), outcome in zip(known, run_all(fitter.recall, known, alone=0.25), strict=True):
         if outcome is None:
             new += sources
         else:

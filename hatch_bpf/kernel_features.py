@@ -143,9 +143,9 @@ class KernelFeatures:
     def has_member(self, struct: str, member: str) -> bool:
         """Whether a struct has a member of that name, at its top level."""
         if struct not in self._members:
-            found = (self.btf[type_id] for type_id in self._find(struct, t.Kind.STRUCT))
-            members = (field.name for one in found if isinstance(one, t.Struct) for field in one.members)
-            self._members[struct] = frozenset(members)
+            # old kernels have a struct many times over, with the same names
+            names = {name for type_id in self._find(struct, t.Kind.STRUCT) for name in self.btf.entry_names(type_id)}
+            self._members[struct] = frozenset(map(self.btf.string, names))
         return member in self._members[struct]
 
     def _find(self, name: str, *kinds: t.Kind) -> list[int]:

@@ -17,18 +17,17 @@ from typing import Any, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_ALONE = 0.05
-"""Seconds that jobs are done without help; to start processes takes about as long."""
 _work: tuple[Callable[[Any], object], Sequence[object]] | None = None
 """What the processes are to do: inherited, so that neither it nor what it knows has to be sent."""
 
 
-def run_all(function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
-    """Do the jobs. The first are done here: what they teach is known to all, and a few quick ones need no more."""
+def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], *, alone: float = 0) -> Iterator[Result]:
+    """Do the jobs. The first is done here, so that what it teaches is known to all; and so are those after it, until
+    `alone` seconds have passed: to start processes takes a tenth of a second, which a few quick jobs don't."""
     start, done = time.monotonic(), 0
     # elsewhere a process starts afresh, or may not be forked from
     can_fork = sys.platform.startswith("linux")
-    while done < len(jobs) and not (can_fork and done and time.monotonic() - start > _ALONE):
+    while done < len(jobs) and not (can_fork and done and time.monotonic() - start > alone):
         yield function(jobs[done])
         done += 1
     processes = min(_processors(), len(jobs) - done)

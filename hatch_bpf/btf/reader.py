@@ -179,6 +179,13 @@ class Btf:
         extra = EXTRA_WORDS.get(kind) or WORDS_PER_ENTRY.get(kind, 0) * (info & VLEN_MASK)
         return kind, self._words[start : start + FIXED_WORDS + extra]
 
+    def entry_names(self, type_id: int) -> array[int]:
+        """String offsets of the names of a type's members, parameters or enumerators."""
+        if type_id < self._first_id and self.base is not None:
+            return self.base.entry_names(type_id)
+        kind, record = self.record(type_id)
+        return record[FIXED_WORDS :: WORDS_PER_ENTRY[kind]]
+
     def tables(self) -> tuple[array[int], list[int]]:
         """A copy of the type section's words, the base's first, and where in them each type begins, void left out.
 
