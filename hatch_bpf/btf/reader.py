@@ -149,6 +149,11 @@ class Btf:
         found = self.base.find(name, *kinds) if self.base else []
         return found + [type_id for type_id in self._find(name) if not kinds or self.kind(type_id) in kinds]
 
+    def expect(self, names: int) -> None:
+        """Say for how many names `find()` will be called: for many, an index is made at once."""
+        if names > MAX_SEARCHES:
+            self._searches = MAX_SEARCHES
+
     def flavors(self, name: str) -> list[str]:
         """Strings that begin with `name___`: names that CO-RE may take for flavors of `name`. Few kernels have any."""
         found = self.base.flavors(name) if self.base else []
@@ -431,7 +436,7 @@ class Btf:
             yield t.Enumerator(self.string(words[i]), _signed(value, 64) if signed else value)
 
 
-MAX_SEARCHES = 16
+MAX_SEARCHES = 32
 """Names searched for before an index of all names is the cheaper way."""
 MAX_NAMESAKES = 1 << 14
 """Most types of one name: kernels have some hundred, all of them tags of functions."""
