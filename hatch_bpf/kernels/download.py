@@ -9,27 +9,30 @@ The environment names proxies (`https_proxy`, `no_proxy`) and certificates (`SSL
 from __future__ import annotations
 
 import fcntl
-import http.client
 import os
 import re
-import ssl
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from io import FileIO
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urljoin, urlsplit
 
 from hatch_bpf import __version__
 from hatch_bpf.cache import CACHE_VARIABLE
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.urls import authorization, check_url, shown
+
+# what speaks HTTP takes longer to import than all else that a build without a URL needs
+if TYPE_CHECKING:
+    import http.client
+    import ssl
+    import urllib.error
+    import urllib.request
 
 Tell = Callable[[int, int | None], None]
 """Told how many bytes of a file have come, and how many it has if the server said so."""
@@ -211,6 +214,8 @@ def _too_large(request: _Request, size: int | None) -> KernelError:
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
+    import http.client
+
     try:
         return response.read(CHUNK)
     except (OSError, http.client.HTTPException) as error:
@@ -230,6 +235,11 @@ def _extent(response: http.client.HTTPResponse, have: int) -> tuple[int, int | N
 
 def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     """Ask, and go where the server redirects to, if that is as safe as where it came from."""
+    import http.client
+    import ssl
+    import urllib.error
+    import urllib.request
+
     opener = _opener()
     for _ in range(MAX_REDIRECTS + 1):
         request = urllib.request.Request(url, headers={"User-Agent": f"hatch-bpf/{__version__}", **headers})
@@ -291,6 +301,8 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
 
 def _opener() -> urllib.request.OpenerDirector:
     """urllib without its handlers for files, FTP, data URLs and redirects."""
+    import urllib.request
+
     names = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
     context = _context(*(os.environ.get(name, "") for name in names))
     opener = urllib.request.OpenerDirector()
@@ -308,6 +320,8 @@ def _opener() -> urllib.request.OpenerDirector:
 @lru_cache(maxsize=4)
 def _context(_file: str, _folder: str, bundle: str) -> ssl.SSLContext:
     """Which certificates are trusted: OpenSSL looks at the first two itself. Dear to make, so one for all downloads."""
+    import ssl
+
     context = ssl.create_default_context()
     if bundle:
         try:
