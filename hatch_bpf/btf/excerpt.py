@@ -8,15 +8,12 @@ are made of, answers for the whole BTF; for any other name it raises `NotInExcer
 from __future__ import annotations
 
 import json
-import struct
-import sys
 from array import array
 from collections.abc import Iterable
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION
-from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, VLEN_MASK, Btf
-from hatch_bpf.btf.reader import WORDS_PER_ENTRY as ENTRY
+from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, VLEN_MASK, WORDS_PER_ENTRY, Btf
+from hatch_bpf.btf.writer import blob
 
 
 class NotInExcerptError(Exception):
@@ -110,19 +107,14 @@ def _cut(kernel: Btf, seeds: set[int]) -> bytes:
         if type_id not in whole or kind is t.Kind.DATASEC:
             record[1] &= ~VLEN_MASK
             del record[FIXED_WORDS:]
-        width = ENTRY.get(kind) or EXTRA_WORDS.get(kind, 1)
+        width = WORDS_PER_ENTRY.get(kind) or EXTRA_WORDS.get(kind, 1)
         for at in range(FIXED_WORDS, len(record), width):
             if kind in _NAMED_ENTRIES:
                 record[at] = moved(record[at])
             for word in _REFERENCES.get(kind, ()):
                 record[at + word] = ids.get(record[at + word], 0)
         out.extend(record)
-    if kernel.endian != sys.byteorder:
-        out.byteswap()
-    size = 4 * len(out)
-    order = "<" if kernel.endian == "little" else ">"
-    header = struct.pack(order + "HBBIIIII", MAGIC, VERSION, 0, MIN_HEADER, 0, size, size, len(strings))
-    return header + out.tobytes() + strings
+    return blob(out, strings, endian=kernel.endian)
 
 
 def _reach(kernel: Btf, seeds: set[int]) -> tuple[set[int], set[int]]:
@@ -148,7 +140,7 @@ def _reach(kernel: Btf, seeds: set[int]) -> tuple[set[int], set[int]]:
         whole.add(type_id)
         if kind in _REFERRING:
             pending.append((record[2], kind is t.Kind.PTR or (is_behind and kind is not t.Kind.FUNC_PROTO)))
-        width = ENTRY.get(kind) or EXTRA_WORDS.get(kind, 0)
+        width = WORDS_PER_ENTRY.get(kind) or EXTRA_WORDS.get(kind, 0)
         for word in _REFERENCES.get(kind, ()):
             pending += [(found, False) for found in record[FIXED_WORDS + word :: width]]
     return whole, bare - whole

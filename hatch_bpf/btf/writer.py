@@ -57,10 +57,15 @@ class BtfBuilder:
         return self._next_id - 1
 
     def build(self) -> bytes:
-        types = _to_bytes(self._words, self._endian)
-        order = "<" if self._endian == "little" else ">"
-        header = (MAGIC, VERSION, 0, MIN_HEADER, 0, len(types), len(types), len(self._strings))
-        return struct.pack(order + "HBBI4I", *header) + types + bytes(self._strings)
+        return blob(self._words, self._strings, endian=self._endian)
+
+
+def blob(words: Iterable[int], strings: bytes | bytearray, *, endian: Literal["little", "big"]) -> bytes:
+    """Raw BTF of a type section, as 32-bit words, and a string section."""
+    types = _to_bytes(words, endian)
+    order = "<" if endian == "little" else ">"
+    header = (MAGIC, VERSION, 0, MIN_HEADER, 0, len(types), len(types), len(strings))
+    return struct.pack(order + "HBBI4I", *header) + types + bytes(strings)
 
 
 def rewrite(btf: Btf) -> bytes:
