@@ -282,7 +282,7 @@ def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
         config = replace(config, kernels=_entries(options.match))
     # the lock is about the project's own kernels
     lock = None if options.kernels or options.match else project.lock
-    matrix = find_kernels(config, say, lock=lock, download=False)
+    matrix = find_kernels(config, say, lock=lock)
     matrix.download(_quiet, shown.downloads)
     either = alternatives.Alternatives(config.alternatives, config.optional)
     packages = [compile_package(package, project, os.environ).objects for package in project.packages]

@@ -142,7 +142,7 @@ def _matrix(archive: str | None, match: list[str] | None = None) -> Matrix:
         return _resolve(named_archive(archive), match)
     if Path("pyproject.toml").exists():
         project = load_project(Path.cwd())
-        matrix = find_kernels(project.config, say, lock=project.lock, download=False)
+        matrix = find_kernels(project.config, say, lock=project.lock)
         return replace(matrix, sources=matching(matrix.sources, match)) if match else matrix
     named = named_archive(None)
     if named is None:
@@ -234,7 +234,7 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
     except KernelError as error:
         say(f"making anew what cannot be read: {error}")
         old = None
-    matrix = find_kernels(config, say, download=False)
+    matrix = find_kernels(config, say)
     with meter() as shown:
         matrix.download(lambda _: None, shown.downloads)
         lock = make_lock(

@@ -22,13 +22,10 @@ def find_kernels(
     *,
     lock: Path | None = None,
     only_host: bool = False,
-    download: bool = True,
-    progress: Notify | None = None,
 ) -> Matrix:
     """The kernel matrix; if there is a file `lock`, exactly what that says.
 
-    With `download`, what an archive at a URL has is fetched now, and told to `progress`, else to `notify`. A package
-    may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
+    A package may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
     """
     entries = [entry for entry in config.kernels if isinstance(entry, Host) or not only_host]
     if not entries:
@@ -41,6 +38,4 @@ def find_kernels(
         matrix = resolve(entries, archs=archs, archive=config.btf_archive)
     for warning in matrix.warnings:
         notify(f"warning: {warning}")
-    if download:
-        matrix.download(progress or notify)
     return matrix

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hatch_bpf import __version__
 from hatch_bpf.alternatives import Alternatives, of_object
-from hatch_bpf.artifacts import GENERATED, Artifact
+from hatch_bpf.artifacts import GENERATED, RECORD_NAME, Artifact
 from hatch_bpf.bpf_object import ObjectModel
 from hatch_bpf.bundle import Bundle
 from hatch_bpf.compile import CompiledPackage
@@ -25,7 +25,6 @@ from hatch_bpf.skeleton import SkeletonOptions, buffers_of, class_name, generate
 
 KERNELS_NAME = "kernels.btfs"
 """The minimized BTFs, and which kernels they are for."""
-RECORD_NAME = "build.json"
 RECORD_FORMAT = 1
 """Counted up when the record changes its meaning; one of another format counts as none."""
 

@@ -58,7 +58,7 @@ def build(
     ]
     alternatives.check(programs, either)
     for package, compiled, earlier in compiled_packages:
-        matrix = find_kernels(config, told, lock=project.lock, only_host=earlier is not None, download=False)
+        matrix = find_kernels(config, told, lock=project.lock, only_host=earlier is not None)
         matrix.download(notify, downloads)
         shown = watch or PacedLines(notify, "kernels")
         fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, watch=shown, alternatives=either)

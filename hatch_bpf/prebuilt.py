@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hatch_bpf.artifacts import RECORD_NAME
 from hatch_bpf.bpf_object import read_object
 from hatch_bpf.compile import CompiledPackage
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.layout import KERNELS_NAME, RECORD_FORMAT, RECORD_NAME
+from hatch_bpf.layout import KERNELS_NAME, RECORD_FORMAT
 from hatch_bpf.project import Package, Project
 from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import PackageError

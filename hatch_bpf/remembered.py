@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from hatch_bpf.artifacts import Artifact, Artifacts
+from hatch_bpf.artifacts import RECORD_NAME, Artifact, Artifacts
 from hatch_bpf.cache import Store
 from hatch_bpf.declared import Notify, find_kernels
 from hatch_bpf.project import Project
@@ -57,13 +57,13 @@ def build(
 def _key(project: Project, environ: Mapping[str, str]) -> str | None:
     """What a build depends on that can be told before it; None if it depends on more."""
     config, clang = project.config, clang_identity(environ)
-    is_built = any((project.root / package.tree_dir / "build.json").exists() for package in project.packages)
+    is_built = any((project.root / package.tree_dir / RECORD_NAME).exists() for package in project.packages)
     # what an archive at a URL has now, and what libraries there are to bundle, only a build finds out
     if clang is None or is_built or config.libbpf == "bundle" or not isinstance(config.btf_archive, (Path, type(None))):
         return None
     kernels = [
         [str(source.kernel), identity_of(source), source.sha256]
-        for source in find_kernels(config, _ignore, lock=project.lock, download=False).sources
+        for source in find_kernels(config, _ignore, lock=project.lock).sources
     ]
     if not all(identity for _, identity, _ in kernels):
         return None
