@@ -102,7 +102,7 @@ class Store:
     def prune(self, limit: int = LIMIT) -> None:
         """Remove what was not used for longest, and what interrupted writes left, until at most `limit` bytes stay."""
         found = []
-        for path in self._files():
+        for path in _files(self.folder):
             with suppress(OSError):
                 status = path.stat()
                 found.append((status.st_mtime, status.st_size, path))
@@ -118,11 +118,6 @@ class Store:
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / kind / digest[:2] / digest[2:]
 
-    def _files(self) -> Iterator[Path]:
-        for folder, _, names in os.walk(self.folder):
-            for name in names:
-                yield Path(folder, name)
-
 
 def usage(folder: Path) -> tuple[Usage, ...]:
     """How much the cache folder holds: what was downloaded, headers for editors, and each kind of result."""
@@ -130,7 +125,7 @@ def usage(folder: Path) -> tuple[Usage, ...]:
     places |= {f"{RESULTS}/{path.name}": path for path in _folders(folder / RESULTS)}
     found = []
     for name, place in sorted(places.items()):
-        sizes = [_size(Path(parent, file)) for parent, _, files in os.walk(place) for file in files]
+        sizes = [_size(path) for path in _files(place)]
         found.append(Usage(name, len(sizes), sum(sizes)))
     return tuple(found)
 
@@ -143,6 +138,12 @@ def clear(folder: Path) -> None:
     for name in (DOWNLOADS, INCLUDE, RESULTS):
         with suppress(FileNotFoundError):
             shutil.rmtree(folder / name)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            yield Path(parent, name)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections.abc import Iterable
 
 from hatch_bpf.btf.excerpt import Excerpt, RecordedBtf
 from hatch_bpf.cache import Store
@@ -25,7 +26,10 @@ class KnownKernels:
 
     def recall(self, source: KernelSource) -> str | None:
         """The name of the excerpt that stands for a kernel; None for a kernel that was not met yet, or has changed."""
-        for identity in identities(source):
+        return self._recall(source, identities(source))
+
+    def _recall(self, source: KernelSource, known_by: Iterable[str]) -> str | None:
+        for identity in known_by:
             note = self._store.get("kernels", identity)
             if note is not None:
                 excerpt, sha256 = json.loads(note)
@@ -39,7 +43,8 @@ class KnownKernels:
 
     def keep(self, source: KernelSource, whole: RecordedBtf) -> None:
         """Keep the excerpt of a kernel that was just read: of what was asked now, and by builds before."""
-        former = self.recall(source)
+        known_by = tuple(identities(source))  # which reads the file
+        former = self._recall(source, known_by)
         packed = self.excerpt(former) if former else None
         packed = whole.pack(Excerpt(packed, source=source.origin).names if packed else ())
         name = hashlib.sha256(packed).hexdigest()
@@ -47,5 +52,5 @@ class KnownKernels:
             self._store.put("excerpts", name, zlib.compress(packed))
         # that the BTF is the one that was locked was seen to when it was read
         note = json.dumps([name, source.sha256]).encode()
-        for identity in identities(source):
+        for identity in known_by:
             self._store.put("kernels", identity, note)
