@@ -12,8 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,7 @@ from hatch_bpf.remembered import build
 from hatch_bpf.workers import run_all
 
 from .machine import ARCHIVE, EXAMPLE, REPOSITORY
-from .measure import interleaved, wall_seconds
+from .measure import interleaved, wall_of, wall_seconds
 from .table import Row, Skipped, ratio_at_most
 
 PROCESSES = str(len(os.sched_getaffinity(0)))
@@ -52,7 +51,7 @@ ONE_MORE_STRUCT = {
 
 
 def rows(quick: bool) -> Iterator[Row | Skipped]:
-    rounds = 1 if quick else 3
+    rounds, many = (1, 200) if quick else (3, 4000)
     try:
         find_bpftool()
     except ToolchainError:
@@ -62,17 +61,17 @@ def rows(quick: bool) -> Iterator[Row | Skipped]:
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-bench-") as scratch:
         folder = Path(scratch)
         os.environ[CACHE_VARIABLE] = str(folder / "cache")
-        yield from _all_objects(matrix, folder, rounds)
+        yield from _all_objects(matrix, rounds)
         project = example_project(folder)
         example = objects_of(project)
         yield _against_the_limit(matrix, example, rounds)
-        yield from _after_a_change(matrix, project, example, folder, rounds)
+        yield from _after_a_change(matrix, example, folder, rounds)
         yield from _builds(project, folder, rounds)
         yield _report(matrix, example, rounds)
     yield Row(
-        what=f"peak memory of a build over {100 * 40:,} kernels",
+        what=f"peak memory of a build over {many:,} kernels",
         reference="over 40 kernels",
-        ours=_peak_memory(200 if quick else 4000),
+        ours=_peak_memory(many),
         theirs=_peak_memory(40),
         unit="bytes",
         target=ratio_at_most(1.5),
@@ -116,16 +115,10 @@ def _minimize(of: Mapping[str, Sequence[ObjectModel]], source: KernelSource) -> 
     return min_core_btf.minimize(of[source.kernel.arch], Btf(source.read(), source=source.origin))
 
 
-def clock(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _xargs(matrix: Matrix, command: Sequence[str], *, at_once: int) -> float:
+def _xargs(matrix: Matrix, command: Sequence[str]) -> float:
     files = "\0".join(str(source.path) for source in matrix.sources)
-    xargs = ["xargs", "-0", "-P", PROCESSES, "-n", str(at_once), *command]
-    return clock(lambda: subprocess.run(xargs, input=files.encode(), stdout=subprocess.DEVNULL, check=True))
+    xargs = ["xargs", "-0", "-P", PROCESSES, "-n", "1", *command]
+    return wall_of(lambda: subprocess.run(xargs, input=files.encode(), stdout=subprocess.DEVNULL, check=True))
 
 
 def _btfhub(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]]) -> float:
@@ -135,15 +128,12 @@ def _btfhub(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]]) -> float:
         for number, model in enumerate(next(iter(of.values()))):
             paths.append(f"{scratch}/{number}.bpf.o")
             Path(paths[-1]).write_bytes(model.elf)
-        script = f'd={scratch}/$$; mkdir $d && tar -xJf "$0" -C $d && bpftool gen min_core_btf $d/*.btf $d/out "$@"'
-        with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
-            file.write(script.replace('"$0"', '"$1"').replace('"$@"', " ".join(paths)) + " && rm -r $d")
-            file.flush()
-            return _xargs(matrix, ["sh", file.name], at_once=1)
+        minimize = f"bpftool gen min_core_btf $d/*.btf $d/out {' '.join(paths)}"
+        script = f'd={scratch}/$$; mkdir $d && tar -xJf "$0" -C $d && {minimize} && rm -r $d'
+        return _xargs(matrix, ["sh", "-c", script])
 
 
-def _all_objects(matrix: Matrix, folder: Path, rounds: int) -> Iterator[Row | Skipped]:
-    del folder
+def _all_objects(matrix: Matrix, rounds: int) -> Iterator[Row | Skipped]:
     what = "cold: archive to minimized BTFs, all kernels, libbpf-tools' objects"
     from tests import objects  # which takes BTFHUB_ARCHIVE out of the environment
 
@@ -154,7 +144,7 @@ def _all_objects(matrix: Matrix, folder: Path, rounds: int) -> Iterator[Row | Sk
         return
     of = dict.fromkeys(ARCHS, models)
     ours, theirs = interleaved(
-        lambda: clock(lambda: minimize_all(matrix, of)), lambda: _btfhub(matrix, of), rounds=rounds
+        lambda: wall_of(lambda: minimize_all(matrix, of)), lambda: _btfhub(matrix, of), rounds=rounds
     )
     kernels = f"{len(models)} objects, {len(matrix.sources)} kernels"
     yield Row(what=what, reference=BTFHUB, ours=ours, theirs=theirs, unit="s", target=ratio_at_most(0.8), note=kernels)
@@ -162,8 +152,8 @@ def _all_objects(matrix: Matrix, folder: Path, rounds: int) -> Iterator[Row | Sk
 
 def _against_the_limit(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]], rounds: int) -> Row:
     ours, theirs = interleaved(
-        lambda: clock(lambda: minimize_all(matrix, of)),
-        lambda: _xargs(matrix, ["xz", "-dc"], at_once=1),
+        lambda: wall_of(lambda: minimize_all(matrix, of)),
+        lambda: _xargs(matrix, ["xz", "-dc"]),
         rounds=rounds,
     )
     return Row(
@@ -177,7 +167,7 @@ def _against_the_limit(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]], 
 
 
 def _after_a_change(
-    matrix: Matrix, project: Project, example: Mapping[str, Sequence[ObjectModel]], folder: Path, rounds: int
+    matrix: Matrix, example: Mapping[str, Sequence[ObjectModel]], folder: Path, rounds: int
 ) -> Iterator[Row]:
     """Both start with a cache that a build of the example left."""
     for what, changes, target in (
@@ -190,11 +180,10 @@ def _after_a_change(
             with tempfile.TemporaryDirectory(prefix="hatch-bpf-bench-") as scratch:
                 store = Store(Path(scratch))
                 fit_all(matrix, example, store)
-                return clock(lambda: fit_all(matrix, changed, store))
+                return wall_of(lambda: fit_all(matrix, changed, store))
 
         figures = interleaved(ours, lambda: _btfhub(matrix, example), rounds=rounds)
         yield Row(what=what, reference=BTFHUB, ours=figures[0], theirs=figures[1], unit="s", target=target)
-    del project
 
 
 def fit_all(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]], store: Store) -> None:
@@ -214,10 +203,10 @@ def _builds(project: Project, folder: Path, rounds: int) -> Iterator[Row]:
             if turn == 1
             else {f"srtt_us + {turn - 1} <": f"srtt_us + {turn} <"},
         )
-        return clock(lambda: build(project, notify=_silent))
+        return wall_of(lambda: build(project, notify=_silent))
 
     ours, theirs = interleaved(
-        changed, lambda: clock(lambda: compile_package(project.packages[0], project, os.environ)), rounds=3 * rounds
+        changed, lambda: wall_of(lambda: compile_package(project.packages[0], project, os.environ)), rounds=3 * rounds
     )
     yield Row(
         what="program code changed, relocations not",
@@ -256,9 +245,9 @@ def _silent(_line: str) -> None:
 def _report(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]], rounds: int) -> Row:
     def whole() -> float:
         with tempfile.TemporaryDirectory(prefix="hatch-bpf-bench-") as scratch:
-            return clock(lambda: fit_all(matrix, of, Store(Path(scratch))))
+            return wall_of(lambda: fit_all(matrix, of, Store(Path(scratch))))
 
-    ours, theirs = interleaved(whole, lambda: clock(lambda: minimize_all(matrix, of)), rounds=rounds)
+    ours, theirs = interleaved(whole, lambda: wall_of(lambda: minimize_all(matrix, of)), rounds=rounds)
     return Row(
         what="portability report on top of minimizing",
         reference="minimizing alone",

@@ -55,6 +55,13 @@ def _run(command: Sequence[str | Path], *, cwd: Path | None, env: Mapping[str, s
     return usage.ru_utime + usage.ru_stime, wall
 
 
+def wall_of(work: Callable[[], object]) -> float:
+    """The time a call takes on the clock, with all the processes that it starts."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
 def cpu_of(work: Callable[[], object]) -> float:
     """CPU time of a call in this process."""
     start = time.process_time()

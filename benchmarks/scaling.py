@@ -12,8 +12,9 @@ from pathlib import Path
 
 from hatch_bpf.cache import Store
 
-from .engine import clock, example_project, fit_all, objects_of, renamed
+from .engine import example_project, fit_all, objects_of, renamed
 from .machine import ARCHIVE
+from .measure import wall_of
 from .plot import DOCS
 from .wheel_bytes import growths
 
@@ -27,8 +28,8 @@ def main() -> None:
         of = objects_of(example_project(Path(scratch)))
         for count in COUNTS:
             matrix, store = renamed(count), Store(Path(scratch, f"store-{count}"))
-            cold.append(round(clock(lambda m=matrix, s=store: fit_all(m, of, s)), 3))  # type: ignore[misc]
-            warm.append(round(clock(lambda m=matrix, s=store: fit_all(m, of, s)), 3))  # type: ignore[misc]
+            cold.append(round(wall_of(lambda m=matrix, s=store: fit_all(m, of, s)), 3))  # type: ignore[misc]
+            warm.append(round(wall_of(lambda m=matrix, s=store: fit_all(m, of, s)), 3))  # type: ignore[misc]
             print(f"{count:,} kernels: {cold[-1]} s, then {warm[-1]} s", file=sys.stderr)
     each = [round(size, 1) for size in growths(ARCHIVE, COUNTS)]
     table = {"kernels": COUNTS, "cold_seconds": cold, "warm_seconds": warm, "bytes_per_kernel": each}
