@@ -37,7 +37,7 @@ def load_project(root: Path) -> Project:
 
 def named_archive(option: str | None) -> Archive | None:
     """The BTF archive that an option names, else the environment. Raises `KernelError`."""
-    from hatch_bpf.config import ARCHIVE_VARIABLE
+    from hatch_bpf.kernels import ARCHIVE_VARIABLE
     from hatch_bpf.kernels.remote import parse_archive
 
     text = option or os.environ.get(ARCHIVE_VARIABLE)

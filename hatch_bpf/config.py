@@ -18,11 +18,9 @@ from typing import Any, Literal, TypeVar, cast
 
 from hatch_bpf import arch, options
 from hatch_bpf.errors import ConfigError, Fault, KernelError
+from hatch_bpf.kernels import ARCHIVE_VARIABLE
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
 from hatch_bpf.kernels.remote import Archive, parse_archive
-
-ARCHIVE_VARIABLE = "BTFHUB_ARCHIVE"
-"""Environment variable that overrides `btf-archive`."""
 
 HOST = "host"
 """The entry of `kernels` that stands for the machine that builds."""

@@ -2,6 +2,9 @@
 
 Input: the table `[tool.hatch.build.hooks.bpf]` and hatchling's idea of the wheel. Output: force-included files, and a
 tag, for an ordinary wheel or an sdist; files in the source tree for an editable wheel, because it imports from there.
+
+hatchling imports this module for every project with a hook, whatever hook that is, wherever hatch-bpf is installed. So
+everything is imported where it is needed, and for a build where nothing has changed that is little.
 """
 
 from __future__ import annotations
@@ -11,19 +14,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-from hatchling.builders.wheel import WheelBuilder
 from hatchling.plugin import hookimpl
 
-from hatch_bpf import tree
-from hatch_bpf.config import parse_config
-from hatch_bpf.errors import HatchBpfError
-from hatch_bpf.files import disk_errors, write_whole
-from hatch_bpf.project import Project, find_project
-from hatch_bpf.remembered import build
+if TYPE_CHECKING:
+    from hatch_bpf.artifacts import Artifacts
+    from hatch_bpf.project import Project
 
 KEY = "tool.hatch.build.hooks.bpf"
 RESERVED_HOOK_KEYS = frozenset(
@@ -46,23 +45,48 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
         if self.target_name not in ("wheel", "sdist"):
             return
         with self._user_errors():
-            project = load_project(Path(self.root))
-            if project is None:  # the hook is switched on for the sdist alone
-                return
             for_sdist = self.target_name == "sdist"
-            artifacts = build(project.without_host() if for_sdist else project, notify=self._notify)
-            if version == "editable":
-                tree.write(artifacts.files, root=project.root)
+            artifacts = self._build(editable=version == "editable")
+            if artifacts is None or version == "editable":
                 return
-            tree.reject_leftovers(artifacts, project=project, goes_in=self.build_config.include_path)
             self._staged = tempfile.mkdtemp(prefix="hatch-bpf-")
             for number, file in enumerate(artifacts.files):
                 path = Path(self._staged, str(number))
-                write_whole(path, file.data)
+                path.write_bytes(file.data)
                 build_data["force_include"][str(path)] = str(file.tree_path if for_sdist else file.wheel_path)
             if not for_sdist:
                 build_data["tag"] = TAG.format(platform=artifacts.platform)
                 build_data["pure_python"] = artifacts.platform == "any"
+
+    def _build(self, *, editable: bool) -> Artifacts | None:
+        """What was built, and if `editable` is in the tree now; None if the wheel has no such hook."""
+        from hatch_bpf import unchanged
+
+        # after an editable build nothing is as it was, and where an sdist is made nobody is in a hurry
+        is_wheel = self.target_name == "wheel" and not editable
+        name = (
+            unchanged.name_of(self.root, self.build_config.packages, self.build_config.only_include)
+            if is_wheel
+            else None
+        )
+        artifacts = unchanged.recall(name, self._notify) if name else None
+        if artifacts is not None:
+            return artifacts
+
+        from hatch_bpf import tree
+        from hatch_bpf.remembered import build
+
+        project = load_project(Path(self.root))
+        if project is None:  # the hook is switched on for the sdist alone
+            return None
+        if self.target_name == "sdist":
+            project = project.without_host()
+        artifacts = build(project, notify=self._notify, name=name)
+        if editable:
+            tree.write(artifacts.files, root=project.root)
+        else:
+            tree.reject_leftovers(artifacts, project=project, goes_in=self.build_config.include_path)
+        return artifacts
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
         """Remove what was staged, now that it is in the archive."""
@@ -71,6 +95,8 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
     def clean(self, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what editable builds wrote."""
         with self._user_errors():
+            from hatch_bpf import tree
+
             project = load_project(Path(self.root))
             if project is not None:
                 tree.remove(project)
@@ -81,6 +107,9 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
     @contextmanager
     def _user_errors(self) -> Iterator[None]:
         """Let hatchling say what a user can mend, and leave nothing behind."""
+        from hatch_bpf.errors import HatchBpfError
+        from hatch_bpf.files import disk_errors
+
         try:
             with disk_errors():
                 yield
@@ -102,6 +131,11 @@ def load_project(root: Path) -> Project | None:
 
     Raises `ConfigError`.
     """
+    from hatchling.builders.wheel import WheelBuilder
+
+    from hatch_bpf.config import parse_config
+    from hatch_bpf.project import find_project
+
     wheel = WheelBuilder(str(root)).config
     table = wheel.hook_config.get(BpfBuildHook.PLUGIN_NAME)
     if table is None:

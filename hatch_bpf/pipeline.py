@@ -72,7 +72,7 @@ def build(
     read = {path for _, compiled, _ in compiled_packages for path in compiled.read}
     whole = not bundled and not any(earlier for _, _, earlier in compiled_packages)
     platform = bundled.platform if bundled else "any"
-    return Artifacts(in_order, platform, report, tuple(told.lines), tuple(sorted(read)) if whole else None)
+    return Artifacts(in_order, platform, tuple(told.lines), tuple(sorted(read)) if whole else None)
 
 
 class Told:

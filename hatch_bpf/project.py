@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.config import Config, suggestion
@@ -86,6 +87,8 @@ class Project:
     config: Config
     sources: tuple[ProgramSource, ...]
     """Sorted by path."""
+    searched: tuple[Path, ...]
+    """The folders in which, or somewhere below, another source would be found."""
 
     @property
     def lock(self) -> Path:
@@ -115,6 +118,7 @@ def find_project(
     `wheel_path` says where the wheel has a file. Raises `ConfigError` when nothing is found or two sources clash.
     """
     paths = _named(root, config, key) if config.programs else _in_packages(root, packages, key)
+    searched = {_before_wildcards(pattern) for pattern in config.programs} or packages
     _check_links(config, paths, key)
     for name, parts in config.link.items():
         paths = paths.difference(parts) | {parts[0].with_name(name + SUFFIX)}
@@ -122,7 +126,7 @@ def find_project(
     found = (_source(root, path, PurePosixPath(wheel_path(str(path))), links.get(path, ())) for path in paths)
     sources = tuple(sorted(found))
     _reject_clashes(sources, key)
-    return Project(root, config, sources)
+    return Project(root, config, sources, tuple(sorted({root / folder for folder in searched})))
 
 
 def _check_links(config: Config, paths: set[PurePosixPath], key: str) -> None:
@@ -161,6 +165,11 @@ def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
     if faults:
         raise ConfigError(faults)
     return found
+
+
+def _before_wildcards(pattern: str) -> str:
+    parts = PurePosixPath(pattern).parent.parts
+    return str(PurePosixPath(*takewhile(lambda part: not set("*?[") & set(part), parts)))
 
 
 def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosixPath]:

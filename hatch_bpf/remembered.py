@@ -2,6 +2,7 @@
 
 Input: a `Project`. Output: `Artifacts`. A build is remembered with the sha256 of every file that the compiler read,
 with the compiler, the options, the kernels and hatch-bpf itself; it serves as long as all of these are what they were.
+Where `unchanged` can ask first, the file system's word spares even that look.
 It cannot notice a new header outside of the project, in a folder searched before the one where another of its name is.
 """
 
@@ -9,24 +10,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hatch_bpf.artifacts import RECORD_NAME, Artifact, Artifacts
+from hatch_bpf import unchanged
+from hatch_bpf.artifacts import RECORD_NAME, Artifacts, pack, unpack
 from hatch_bpf.cache import Store
 from hatch_bpf.declared import Notify, find_kernels
+from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.project import Project
-from hatch_bpf.source_identity import engine_digest, identity_of
+from hatch_bpf.source_identity import engine_digest, engine_files, identity_of
 from hatch_bpf.toolchain import clang_identity
-from hatch_bpf.verdicts import Report
+from hatch_bpf.unchanged import BUILDS
 
 if TYPE_CHECKING:
     from hatch_bpf.fit import Watch
     from hatch_bpf.kernels.fetch import Progress
-
-KIND = "builds"
 
 
 def build(
@@ -37,68 +40,97 @@ def build(
     reuse: bool = True,
     downloads: Callable[[Progress], None] = lambda _: None,
     watch: Watch | None = None,
+    name: str | None = None,
 ) -> Artifacts:
-    """As `pipeline.build()`."""
-    store, key = Store(), _key(project, environ)
-    remembered = _recall(store, key) if key else None
-    if remembered is not None:
-        for line in remembered.told:
-            notify(line)
-        notify("nothing has changed since the last build: its results serve")
-        return remembered
-    from hatch_bpf import pipeline  # with all the stages, which take longer to import than all of the above
+    """As `pipeline.build()`. With a `name`, `unchanged` will know what was made by it."""
+    began, store = time.time(), Store()
+    matrix = _kernels(project)
+    key = _key(project, matrix, environ) if matrix else None
+    made = _recall(store, key) if key else None
+    if made is not None:
+        unchanged.tell_again(made, notify)
+    else:
+        from hatch_bpf import pipeline  # with all the stages, which take longer to import than all of the above
 
-    made = pipeline.build(project, notify=notify, environ=environ, reuse=reuse, downloads=downloads, watch=watch)
-    if key and made.read is not None:
-        _keep(store, key, project, made)
+        made = pipeline.build(project, notify=notify, environ=environ, reuse=reuse, downloads=downloads, watch=watch)
+        if key and made.read is not None:
+            _keep(store, key, project, made)
+    if name and matrix and key and made.read is not None:
+        unchanged.keep(name, key, [*made.read, *_places(project, matrix)], since=began)
     return made
 
 
-def _key(project: Project, environ: Mapping[str, str]) -> str | None:
-    """What a build depends on that can be told before it; None if it depends on more."""
-    config, clang = project.config, clang_identity(environ)
+def _kernels(project: Project) -> Matrix | None:
+    """The kernel matrix, if all that a build depends on can be told before it."""
+    config = project.config
     is_built = any((project.root / package.tree_dir / RECORD_NAME).exists() for package in project.packages)
-    # what an archive at a URL has now, and what libraries there are to bundle, only a build finds out
-    if clang is None or is_built or config.libbpf == "bundle" or not isinstance(config.btf_archive, (Path, type(None))):
+    # what an archive at a URL has now, what libraries there are to bundle and which bpftool, only a build finds out
+    by_others = config.libbpf == "bundle" or config.minimizer == "bpftool"
+    if is_built or by_others or not isinstance(config.btf_archive, (Path, type(None))):
         return None
-    kernels = [
-        [str(source.kernel), identity_of(source), source.sha256]
-        for source in find_kernels(config, _ignore, lock=project.lock).sources
-    ]
-    if not all(identity for _, identity, _ in kernels):
+    return find_kernels(config, _ignore, lock=project.lock)
+
+
+def _key(project: Project, matrix: Matrix, environ: Mapping[str, str]) -> str | None:
+    """What a build depends on that can be told before it; None if it depends on more."""
+    clang = clang_identity(environ)
+    kernels = [[str(source.kernel), identity_of(source), source.sha256] for source in matrix.sources]
+    if clang is None or not all(identity for _, identity, _ in kernels):
         return None
     headers = sorted(
-        str(path.relative_to(project.root))
-        for folder in {(project.root / part).parent for source in project.sources for part in source.parts}
-        for path in folder.rglob("*.h")
+        str(path.relative_to(project.root)) for folder in _source_folders(project) for path in folder.rglob("*.h")
     )
-    depends = [engine_digest(), str(project.root), config.digest, repr(project.sources), clang, kernels, headers]
+    depends = [
+        engine_digest(), str(project.root), project.config.digest, repr(project.sources), clang, kernels, headers
+    ]  # fmt: skip
     return sha256(json.dumps(depends).encode()).hexdigest()
 
 
+def _places(project: Project, matrix: Matrix) -> Iterator[Path]:
+    """Everything that a build looks at besides what the compiler reads, and where it finds that there is nothing."""
+    root = project.root
+    yield from (root / "pyproject.toml", root / "hatch.toml", project.lock)
+    yield from (root / package.tree_dir for package in project.packages)
+    for folder in project.searched:
+        yield from _folders(folder, left_out=(".", "__pycache__"))
+    for folder in _source_folders(project):
+        yield from _folders(folder, left_out=("__pycache__",))
+    for source in project.sources:
+        # these say which folder is the package's
+        yield from (root / folder / "__init__.py" for folder in source.path.parents)
+    if isinstance(project.config.btf_archive, Path):
+        archive = project.config.btf_archive
+        yield from (archive, *archive.glob("*"), *archive.glob("*/*"), *archive.glob("*/*/*"))
+    yield from (source.path for source in matrix.sources)
+    for path in engine_files():
+        yield from (path, path.parent)
+
+
+def _source_folders(project: Project) -> set[Path]:
+    return {(project.root / part).parent for source in project.sources for part in source.parts}
+
+
+def _folders(top: Path, *, left_out: tuple[str, ...]) -> Iterator[Path]:
+    """A folder, there or not, and all below it but those whose names start so."""
+    yield top
+    for parent, folders, _ in os.walk(top):
+        folders[:] = [name for name in folders if not name.startswith(left_out)]
+        yield from (Path(parent, name) for name in folders)
+
+
 def _recall(store: Store, key: str) -> Artifacts | None:
-    kept = store.get(KIND, key)
+    kept = store.get(BUILDS, key)
     if kept is None:
         return None
-    head, _, data = kept.partition(b"\n")
-    table: dict[str, Any] = json.loads(head)
-    if any(_digest(Path(path)) != digest for path, digest in table["read"].items()):
+    head, made = unpack(kept)
+    if any(_digest(Path(path)) != digest for path, digest in head["read"].items()):
         return None
-    files, at = [], 0
-    for wheel_path, tree_path, size in table["files"]:
-        files.append(Artifact(PurePosixPath(wheel_path), PurePosixPath(tree_path), data[at : at + size]))
-        at += size
-    return Artifacts(tuple(files), "any", Report(()), tuple(table["told"]), None)
+    return replace(made, read=tuple(map(Path, head["read"])))
 
 
 def _keep(store: Store, key: str, project: Project, made: Artifacts) -> None:
     read = [*(made.read or ()), *([project.lock] if project.lock.is_file() else [])]
-    table = {
-        "read": {str(path): _digest(path) for path in read},
-        "files": [(str(file.wheel_path), str(file.tree_path), len(file.data)) for file in made.files],
-        "told": made.told,
-    }
-    store.put(KIND, key, json.dumps(table).encode() + b"\n" + b"".join(file.data for file in made.files))
+    store.put(BUILDS, key, pack(made, read={str(path): _digest(path) for path in read}))
     store.prune()
 
 

@@ -11,13 +11,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from hatch_bpf.kernels import NOTES
 from hatch_bpf.kernels.matrix import KernelSource
 from hatch_bpf.templating import FOLDERS
-
-NOTES = Path("/sys/kernel/notes")
-"""Holds the running kernel's build id."""
-_SETTLED = 2.0
-"""Seconds after which a file that was written to again would have another time stamp."""
+from hatch_bpf.unchanged import SETTLED
 
 
 def identity_of(source: KernelSource) -> str | None:
@@ -32,7 +29,7 @@ def identities(source: KernelSource) -> Iterator[str]:
             yield f"{engine_digest()} host {hashlib.sha256(NOTES.read_bytes()).hexdigest()}"
             return
         status = source.path.stat()
-        if status.st_mtime < time.time() - _SETTLED:
+        if status.st_mtime < time.time() - SETTLED:
             inode = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
             yield f"{engine_digest()} {source.path} {inode}"
         # an archive's file has to hold what its name says
@@ -45,8 +42,13 @@ def identities(source: KernelSource) -> Iterator[str]:
 @lru_cache(maxsize=1)
 def engine_digest() -> str:
     """Another for another version of hatch-bpf, which may read the same kernel in another way."""
-    own = [*Path(__file__).parent.rglob("*.py"), *(path for folder in FOLDERS for path in folder.rglob("*.*"))]
     digest = hashlib.sha256()
-    for path in sorted(own):
+    for path in engine_files():
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def engine_files() -> list[Path]:
+    """hatch-bpf's own code and templates, sorted."""
+    own = [*Path(__file__).parent.rglob("*.py"), *(path for folder in FOLDERS for path in folder.rglob("*.*"))]
+    return sorted(own)

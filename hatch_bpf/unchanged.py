@@ -1,0 +1,76 @@
+"""The last build's results, if the file system's word is that nothing has changed since: at once, and importing little.
+
+Input: the name of a build, before the project has been looked at; from a build, all places that it came from. Output:
+`Artifacts`, or None where `remembered` has to look closer. A place is a file that was read, a folder that was searched,
+or where something was looked for that is not there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from hatch_bpf.artifacts import Artifacts, unpack
+from hatch_bpf.cache import Store
+from hatch_bpf.kernels import ARCHIVE_VARIABLE, NOTES
+from hatch_bpf.toolchain import clang_identity
+
+BUILDS = "builds"
+"""The kind of result under which `remembered` keeps what was made."""
+_KIND = "unchanged"
+SETTLED = 2.0
+"""Seconds after which a file that was written to again would have another time stamp."""
+
+
+def name_of(*words: object, environ: Mapping[str, str] = os.environ) -> str:
+    """The name of a build: what is known of it before any file is looked at, and all of the environment that counts."""
+    try:
+        running = hashlib.sha256(NOTES.read_bytes()).hexdigest()
+    except OSError:
+        running = ""
+    return json.dumps([*map(str, words), clang_identity(environ), environ.get(ARCHIVE_VARIABLE), running])
+
+
+def recall(name: str, notify: Callable[[str], None]) -> Artifacts | None:
+    """What the build of that name made, told again; None if anything may have changed."""
+    store = Store()
+    note = store.get(_KIND, name)
+    if note is None:
+        return None
+    key, places = json.loads(note)
+    if any(_signature(place) != was for place, was in places):
+        return None
+    packed = store.get(BUILDS, key)
+    if packed is None:
+        return None
+    _, made = unpack(packed)
+    tell_again(made, notify)
+    return made
+
+
+def tell_again(made: Artifacts, notify: Callable[[str], None]) -> None:
+    """Tell what was told when it was made."""
+    for line in made.told:
+        notify(line)
+    notify("nothing has changed since the last build: its results serve")
+
+
+def keep(name: str, key: str, places: Iterable[Path], *, since: float) -> None:
+    """Note that what is kept under `key` came from these places; not if one was written to `since` the build began."""
+    noted = [(place, _signature(place)) for place in sorted(set(map(str, places)))]
+    latest = (since - SETTLED) * 1e9
+    if not any(was and max(was[-2:]) > latest for _, was in noted):
+        Store().put(_KIND, name, json.dumps([key, noted]).encode())
+
+
+def _signature(place: str) -> list[int] | None:
+    """What the file system says that is other when a file, or the entries of a folder, are; None if nothing is there.
+    Who writes can set the time of modification, but not that of the change."""
+    try:
+        status = os.stat(place)
+    except (OSError, ValueError):
+        return None
+    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
