@@ -78,7 +78,9 @@ def _key(project: Project, matrix: Matrix, environ: Mapping[str, str]) -> str | 
     if clang is None or not all(identity for _, identity, _ in kernels):
         return None
     headers = sorted(
-        str(path.relative_to(project.root)) for folder in _source_folders(project) for path in folder.rglob("*.h")
+        str(path.relative_to(project.root))
+        for folder in {(project.root / part).parent for source in project.sources for part in source.parts}
+        for path in folder.rglob("*.h")
     )
     depends = [
         engine_digest(), str(project.root), project.config.digest, repr(project.sources), clang, kernels, headers
@@ -92,9 +94,7 @@ def _places(project: Project, matrix: Matrix) -> Iterator[Path]:
     yield from (root / "pyproject.toml", root / "hatch.toml", project.lock)
     yield from (root / package.tree_dir for package in project.packages)
     for folder in project.searched:
-        yield from _folders(folder, left_out=(".", "__pycache__"))
-    for folder in _source_folders(project):
-        yield from _folders(folder, left_out=("__pycache__",))
+        yield from _folders(folder)
     for source in project.sources:
         # these say which folder is the package's
         yield from (root / folder / "__init__.py" for folder in source.path.parents)
@@ -106,15 +106,11 @@ def _places(project: Project, matrix: Matrix) -> Iterator[Path]:
         yield from (path, path.parent)
 
 
-def _source_folders(project: Project) -> set[Path]:
-    return {(project.root / part).parent for source in project.sources for part in source.parts}
-
-
-def _folders(top: Path, *, left_out: tuple[str, ...]) -> Iterator[Path]:
-    """A folder, there or not, and all below it but those whose names start so."""
+def _folders(top: Path) -> Iterator[Path]:
+    """A folder, there or not, and all below it that sources are looked for in."""
     yield top
     for parent, folders, _ in os.walk(top):
-        folders[:] = [name for name in folders if not name.startswith(left_out)]
+        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
         yield from (Path(parent, name) for name in folders)
 
 

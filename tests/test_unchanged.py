@@ -108,6 +108,13 @@ def kernel(root: Path) -> Path:
     return sorted(root.glob("kernels/*/*/*/*"))[-1]
 
 
+def rewrite_unseen(path: Path, text: str) -> None:
+    """As long as before, and as old."""
+    before = path.stat()
+    path.write_text(text)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "source": lambda root: touch(root / "src/demo/look.bpf.c", PROGRAM.replace("return limit", "return limit + 1")),
     "as long a source": lambda root: touch(root / "src/demo/look.bpf.c", PROGRAM.replace("return l", "return!l")),
@@ -129,10 +136,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     ),
     "kernel written anew": lambda root: kernel(root).write_bytes(kernel(root).read_bytes()),
     "package": lambda root: touch(root / "src/__init__.py"),
-    "time set back": lambda root: (
-        touch(root / "src/demo/limit.h", "#define LIMIT 3\n"),
-        os.utime(root / "src/demo/limit.h", (0, 0)),
-    ),
+    "time set back": lambda root: rewrite_unseen(root / "src/demo/limit.h", "#define LIMIT 3\n"),
     "cache": lambda root: shutil.rmtree(root.parent / "cache"),
     "what was kept": lambda root: shutil.rmtree(root.parent / "cache" / "results" / "builds"),
 }
@@ -171,7 +175,22 @@ def test_another_compiler_or_archive_is_noticed(root: Path, looks: list[str], mo
     assert len(looks) == 3
 
 
-def test_what_an_editable_build_left_is_noticed(root: Path, looks: list[str]) -> None:
+def test_a_new_source_beside_the_folder_of_the_others_is_noticed(root: Path, looks: list[str]) -> None:
+    (root / "src/demo/look.bpf.c").rename(root / "src/demo/lib/deep/look.bpf.c")
+    (root / "src/demo/limit.h").rename(root / "src/demo/lib/deep/limit.h")
+    (root / "src/demo/other/folder").mkdir(parents=True)
+    wheel_of(root)
+    touch(root / "src/demo/other/folder/more.bpf.c", PROGRAM.replace("limit.h", "../../lib/deep/limit.h"))
+    assert "demo/other/folder/more_skel.py" in wheel_of(root)
+    assert len(looks) == 2
+
+
+@pytest.mark.parametrize("programs", ["", 'programs = ["src/demo/lib/*.bpf.c"]\n'])
+def test_what_an_editable_build_left_is_noticed(root: Path, looks: list[str], programs: str) -> None:
+    if programs:
+        (root / "src/demo/look.bpf.c").rename(root / "src/demo/lib/look.bpf.c")
+        (root / "src/demo/limit.h").rename(root / "src/demo/lib/limit.h")
+        touch(root / "pyproject.toml", PROJECT + programs)
     wheel_of(root)
     touch(root / "src" / "demo" / "_bpf" / "stray")
     with pytest.raises(SystemExit):
@@ -184,6 +203,8 @@ def test_what_is_written_during_a_build_is_not_taken_for_what_was_built(root: Pa
     time.sleep(0.02)
     place = root / "src" / "demo" / "limit.h"
     touch(place, "#define LIMIT 2\n")
+    unchanged.keep("a build", "key", [place], since=began)
+    os.utime(place, (0, 0))
     unchanged.keep("a build", "key", [place], since=began)
     assert not (root.parent / "cache").exists()
     time.sleep(0.02)
