@@ -21,6 +21,7 @@ from hatch_bpf.toolchain import clang_identity
 BUILDS = "builds"
 """The kind of result under which `remembered` keeps what was made."""
 _KIND = "unchanged"
+"""What is noted here: the key of the results, and each place with its signature."""
 SETTLED = 2.0
 """Seconds after which a file that was written to again would have another time stamp."""
 
@@ -31,7 +32,8 @@ def name_of(*words: object, environ: Mapping[str, str] = os.environ) -> str:
         running = hashlib.sha256(NOTES.read_bytes()).hexdigest()
     except OSError:
         running = ""
-    return json.dumps([*map(str, words), clang_identity(environ), environ.get(ARCHIVE_VARIABLE), running])
+    # another hatch-bpf elsewhere may be of another version
+    return json.dumps([*map(str, words), __file__, clang_identity(environ), environ.get(ARCHIVE_VARIABLE), running])
 
 
 def recall(name: str, notify: Callable[[str], None]) -> Artifacts | None:

@@ -185,6 +185,15 @@ def test_a_new_source_beside_the_folder_of_the_others_is_noticed(root: Path, loo
     assert len(looks) == 2
 
 
+def test_what_another_hatch_bpf_made_does_not_serve(
+    root: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel_of(root)
+    monkeypatch.setattr(unchanged, "__file__", "/elsewhere/hatch_bpf/unchanged.py")
+    wheel_of(root)
+    assert len(looks) == 2
+
+
 @pytest.mark.parametrize("programs", ["", 'programs = ["src/demo/lib/*.bpf.c"]\n'])
 def test_what_an_editable_build_left_is_noticed(root: Path, looks: list[str], programs: str) -> None:
     if programs:
