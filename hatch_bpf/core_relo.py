@@ -20,6 +20,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
@@ -141,6 +142,8 @@ class Resolution:
     local: Spec
     target: Spec | None
     """The first candidate that matched; None when none did, and for TYPE_ID_LOCAL, which needs none."""
+    type_is_there: bool = True
+    """The target has a type of that name and kind, whether or not it matches."""
     poisoned: bool = False
     """Nothing matched, and the value would mean nothing: libbpf makes the instruction an invalid call."""
     local_value: int = 0
@@ -164,12 +167,62 @@ class Resolution:
         return self.target is not None or self.relo.kind is CoreReloKind.TYPE_ID_LOCAL
 
 
+class Resolver(Protocol):
+    """What verdicts need of a `Matcher`."""
+
+    def resolve_all(self, local: Btf, relos: Iterable[CoreRelo]) -> Iterator[Resolution | RelocationError]:
+        """What an object's records come to, in order."""
+
+
 class AmbiguityError(RelocationError):
     """Two candidates match and give different values, so libbpf refuses to load the object; `targets` are the two."""
 
     def __init__(self, message: str, targets: tuple[Spec, Spec]) -> None:
         self.targets = targets
         super().__init__(message)
+
+
+class Outcome(NamedTuple):
+    """What the kernel's side of a `Resolution` is, as numbers that can be kept."""
+
+    type_is_there: bool
+    poisoned: bool
+    value: int
+    size: int
+    fail_memsz_adjust: bool
+
+
+def outcome_of(resolution: Resolution) -> Outcome:
+    """What to keep of a resolution."""
+    return Outcome(
+        resolution.type_is_there,
+        resolution.poisoned,
+        resolution.target_value,
+        resolution.target_size,
+        resolution.fail_memsz_adjust,
+    )
+
+
+def resolution_of(local: Btf, relo: CoreRelo, outcome: Outcome) -> Resolution:
+    """The resolution again, without what it found on the target. `relo` has to be as the one that led to `outcome`."""
+    spec = parse_spec(local, relo)
+    if relo.kind is CoreReloKind.TYPE_ID_LOCAL:
+        return _of_local_id(relo, spec)
+    own = _local_value(spec)
+    return Resolution(
+        relo,
+        spec,
+        None,
+        outcome.type_is_there,
+        poisoned=outcome.poisoned,
+        local_value=own.value,
+        target_value=outcome.value,
+        validate=own.validate,
+        local_size=own.size,
+        target_size=outcome.size,
+        local_type_id=own.type_id,
+        fail_memsz_adjust=outcome.fail_memsz_adjust,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +295,13 @@ class Matcher:
         try:
             spec = parse_spec(local, relo)
             if relo.kind is CoreReloKind.TYPE_ID_LOCAL:
-                return Resolution(relo, spec, None, local_value=relo.type_id, target_value=relo.type_id, validate=False)
+                return _of_local_id(relo, spec)
             if not local.name(relo.type_id):
                 raise RelocationError(f"{spec} is of an anonymous type, for which libbpf looks for no candidates")
             if relo.type_id not in narrowed:
                 narrowed[relo.type_id] = self.candidates(local, relo.type_id)
             decision = self._decide(spec, narrowed[relo.type_id])
-            resolution = _resolution(relo, spec, decision)
+            resolution = _resolution(relo, spec, decision, type_is_there=bool(narrowed[relo.type_id]))
         except (BtfError, RelocationError) as error:
             message = f"{local.source}: CO-RE relocation at byte {relo.insn_off} against {self.target.source}: {error}"
             if isinstance(error, AmbiguityError):
@@ -333,6 +386,20 @@ def _parse_spec(local: Btf, kind: CoreReloKind, root_type_id: int, text: str) ->
     return Spec(local, kind, root_type_id, tuple(accessors), raw, bit_offset & _U32)
 
 
+def agree(full: Resolution | RelocationError, small: Resolution | RelocationError) -> bool:
+    """Whether a relocation comes to the same on the full and the minimized BTF; ids of kernel types never do."""
+    if isinstance(full, RelocationError) or isinstance(small, RelocationError):
+        return False
+    if full.relo.kind is CoreReloKind.TYPE_ID_TARGET:
+        return full.found == small.found
+    return (full.poisoned, full.target_value, full.target_size, full.fail_memsz_adjust) == (
+        small.poisoned,
+        small.target_value,
+        small.target_size,
+        small.fail_memsz_adjust,
+    )
+
+
 def patch_insn(insns: bytes, insn_off: int, resolution: Resolution) -> bytes:
     """The instructions with the one at byte `insn_off` relocated (bpf_core_patch_insn()).
 
@@ -406,7 +473,12 @@ _BYTES_OF_SIZE = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
 _SIZE_OF_BYTES = {count: bits for bits, count in _BYTES_OF_SIZE.items()}
 
 
-def _resolution(relo: CoreRelo, local: Spec, decision: _Decision) -> Resolution:
+def _of_local_id(relo: CoreRelo, spec: Spec) -> Resolution:
+    """The one kind that no target is needed for."""
+    return Resolution(relo, spec, None, local_value=relo.type_id, target_value=relo.type_id, validate=False)
+
+
+def _resolution(relo: CoreRelo, local: Spec, decision: _Decision, *, type_is_there: bool) -> Resolution:
     """The values of a record (bpf_core_calc_relo())."""
     own, other, target = _local_value(local), decision.value, decision.target
     is_field = relo.kind in FIELD_KINDS and relo.kind is not CoreReloKind.FIELD_EXISTS
@@ -414,6 +486,7 @@ def _resolution(relo: CoreRelo, local: Spec, decision: _Decision) -> Resolution:
         relo,
         local,
         target,
+        type_is_there,
         poisoned=target is None and (is_field or relo.kind is CoreReloKind.ENUMVAL_VALUE),
         local_value=own.value,
         target_value=other.value,

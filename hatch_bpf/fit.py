@@ -8,7 +8,7 @@ of which holds one at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hatch_bpf import bpftool, min_core_btf
 from hatch_bpf.alternatives import NONE, Alternatives
@@ -18,6 +18,8 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.cache import Store
 from hatch_bpf.config import Minimizer
 from hatch_bpf.core_relo import Matcher
+from hatch_bpf.kernel_answers import Answers, KnownAnswers, answers_of, asked
+from hatch_bpf.kernel_features import KernelFeatures, NotAnsweredError
 from hatch_bpf.kernel_version import version_bounds
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import KernelSource, Matrix
@@ -49,7 +51,7 @@ def fit(
 ) -> Fitted:
     """Minimize every kernel's BTF for the objects of its architecture together, and check every program on it."""
     store = store or Store()
-    fitter = _Fitter(objects, alternatives, minimizer, KnownKernels(store))
+    fitter = _Fitter(objects, alternatives, minimizer, store)
     found: dict[Kernel, _Outcome] = {}
     distinct: dict[_Outcome, _Outcome] = {}
 
@@ -59,14 +61,24 @@ def fit(
             found[source.kernel] = distinct.setdefault(outcome, outcome)
         watch(len(found), len(matrix.sources), sources[-1].kernel)
 
-    known, new = fitter.group(matrix.sources)
-    for (_, sources), outcome in zip(known, run_all(fitter.recall, known, alone=0.25), strict=True):
+    groups, new = fitter.group(matrix.sources)
+    unknown = []
+    for group in groups:
+        outcome = fitter.judge(group)
         if outcome is None:
+            unknown.append(group)
+        else:
+            note(group[1], outcome)
+    for (_, sources), look in zip(unknown, run_all(fitter.recall, unknown, alone=0.25), strict=True):
+        if look is None:
             new += sources
         else:
-            note(sources, outcome)
-    for source, outcome in zip(new, run_all(fitter.read, new), strict=True):
-        note([source], outcome)
+            fitter.learn(sources[0], look)
+            note(sources, look.outcome)
+    for source, look in zip(new, run_all(fitter.read, new), strict=True):
+        fitter.learn(source, look)
+        note([source], look.outcome)
+    fitter.save()
     if new:
         store.prune()
     in_order = sorted(found)
@@ -82,6 +94,16 @@ class _Outcome:
     programs: tuple[ProgramVerdict, ...]
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What one kernel comes to, and how it may be told again."""
+
+    outcome: _Outcome
+    answers: Answers | None = None
+    excerpt: str = ""
+    """The name of that which stands for it."""
+
+
 _Group = tuple[str, list[KernelSource]]
 """An excerpt by name, and the kernels it stands for."""
 
@@ -94,14 +116,18 @@ class _Fitter:
         objects: Mapping[str, Sequence[ObjectModel]],
         alternatives: Alternatives,
         minimizer: Minimizer,
-        known: KnownKernels,
+        store: Store,
     ) -> None:
         self._objects = objects
         # objects may be said to be of every architecture: they are looked at once
         checkers = {id(of_arch): Checker(of_arch, alternatives) for of_arch in objects.values()}
         self._checkers = {arch: checkers[id(of_arch)] for arch, of_arch in objects.items()}
         self._minimizer = minimizer
-        self._known = known
+        self._known = KnownKernels(store)
+        asked_for = {arch: asked(of_arch) for arch, of_arch in objects.items()}
+        answers = {digest: KnownAnswers(store, digest) for digest in asked_for.values()}
+        self._answers = {arch: answers[digest] for arch, digest in asked_for.items()}
+        self._judged: dict[tuple[object, ...], tuple[ProgramVerdict, ...] | None] = {}
         externs = {e.name for of_arch in objects.values() for model in of_arch for e in model.kconfig}
         self._reads_version = "LINUX_KERNEL_VERSION" in externs
 
@@ -115,37 +141,70 @@ class _Fitter:
             if excerpt is None:
                 new.append(source)
             else:
-                version = version_bounds(source.kernel) if self._reads_version else None
-                group = groups.setdefault((excerpt, source.kernel.arch, version), (excerpt, []))
+                group = groups.setdefault((excerpt, *self._apart(source.kernel)), (excerpt, []))
                 group[1].append(source)
         return list(groups.values()), new
 
-    def recall(self, group: _Group) -> _Outcome | None:
+    def _apart(self, kernel: Kernel) -> tuple[object, ...]:
+        """What of a kernel verdicts depend on besides its BTF."""
+        return kernel.arch, version_bounds(kernel) if self._reads_version else None
+
+    def judge(self, group: _Group) -> _Outcome | None:
+        """What a group of kernels comes to, of what is known of it; None if that is not enough."""
+        name, (source, *_) = group
+        arch = source.kernel.arch
+        answers = self._answers[arch].get(name)
+        if answers is None:
+            return None
+        key = (answers.facts, *self._apart(source.kernel))
+        if key not in self._judged:
+            features = KernelFeatures(None, dict(answers.facts.features))
+            resolver = answers.facts.resolver(self._objects[arch])
+            try:
+                self._judged[key] = self._checkers[arch].verdicts(source.kernel, features, resolver, None)
+            except NotAnsweredError:
+                self._judged[key] = None
+        verdicts = self._judged[key]
+        return None if verdicts is None else _Outcome(answers.minimized, verdicts)
+
+    def learn(self, source: KernelSource, look: _Look) -> None:
+        """Note what a kernel's excerpt comes to."""
+        if look.excerpt and look.answers:
+            self._answers[source.kernel.arch].learn(look.excerpt, look.answers)
+
+    def save(self) -> None:
+        """Keep what was learnt for the next build."""
+        for answers in set(self._answers.values()):
+            answers.save()
+
+    def recall(self, group: _Group) -> _Look | None:
         """What a group of kernels comes to; None if that takes more than their excerpt knows."""
         name, (source, *_) = group
         packed = self._known.excerpt(name)
         if packed is None:
             return None
         try:
-            return self._look(source.kernel, Excerpt(packed, source=source.origin))
+            return replace(self._look(source.kernel, Excerpt(packed, source=source.origin)), excerpt=name)
         except NotInExcerptError:
             return None
 
-    def read(self, source: KernelSource) -> _Outcome:
+    def read(self, source: KernelSource) -> _Look:
         """What a kernel comes to whose BTF has to be read."""
         whole = RecordedBtf(source.read(), source=source.origin)
         if self._minimizer == "bpftool":
             made = bpftool.minimize(self._objects[source.kernel.arch], whole)
             return self._check(source.kernel, Matcher(whole), made)
-        outcome = self._look(source.kernel, whole)
-        self._known.keep(source, whole)
-        return outcome
+        look = self._look(source.kernel, whole)
+        return replace(look, excerpt=self._known.keep(source, whole))
 
-    def _look(self, kernel: Kernel, btf: Btf) -> _Outcome:
+    def _look(self, kernel: Kernel, btf: Btf) -> _Look:
         matcher = Matcher(btf)
         made = min_core_btf.extract(btf, min_core_btf.collect(self._objects[kernel.arch], matcher))
         return self._check(kernel, matcher, made)
 
-    def _check(self, kernel: Kernel, matcher: Matcher, made: bytes) -> _Outcome:
-        small = Btf(made, source=f"minimized BTF of {kernel}")
-        return _Outcome(made, self._checkers[kernel.arch].verdicts(kernel, matcher, Matcher(small)))
+    def _check(self, kernel: Kernel, matcher: Matcher, made: bytes) -> _Look:
+        small = Matcher(Btf(made, source=f"minimized BTF of {kernel}"))
+        features = KernelFeatures(matcher.target)
+        verdicts = self._checkers[kernel.arch].verdicts(kernel, features, matcher, small)
+        answers = answers_of(self._objects[kernel.arch], matcher, small, made, features)
+        return _Look(_Outcome(made, verdicts), answers)

@@ -1,17 +1,46 @@
 """A kernel's BTF -> `KernelFeatures`: what the kernel says of itself there, so that no table of versions is needed.
 
-Input: the full BTF of a vmlinux. Output: which helpers, map types, program types and attach types it has; whether it
-has a function, a tracepoint, a kfunc, a kernel variable; and what its verifier can follow, told by the fields that came
-with it. Distributions backport BPF into old kernels, so a version says little; the BTF says what was compiled in.
+Input: the full BTF of a vmlinux, or the answers that it gave before. Output: which helpers, map types, program types
+and attach types it has; whether it has a function, a tracepoint, a kfunc, a kernel variable; and what its verifier can
+follow, told by the fields that came with it. Distributions backport BPF into old kernels, so a version says little; the
+BTF says what was compiled in.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass
+from functools import cached_property, wraps
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
+
+Question = tuple[str | int, ...]
+"""The name of a method of `KernelFeatures`, and its arguments."""
+Answer = bool | int | tuple[bool, ...] | None
+
+
+class NotAnsweredError(Exception):
+    """Only the kernel's BTF can tell; never leaves the build."""
+
+
+_Asked = ParamSpec("_Asked")
+_Answered = TypeVar("_Answered", bound=Answer)
+_Method = Callable[Concatenate["KernelFeatures", _Asked], _Answered]
+
+
+def _noted(question: _Method[_Asked, _Answered]) -> _Method[_Asked, _Answered]:
+    """A method whose answer is noted, and looked for in the BTF once only."""
+
+    @wraps(question)
+    def ask(self: KernelFeatures, /, *args: _Asked.args, **kwargs: _Asked.kwargs) -> _Answered:
+        key = (question.__name__, *cast("Question", args))
+        if key not in self.answers:
+            self.answers[key] = question(self, *args, **kwargs)
+        return cast("_Answered", self.answers[key])
+
+    return ask
 
 
 @dataclass(frozen=True)
@@ -39,10 +68,19 @@ class KernelFeatures:
     An answer of None means that this BTF cannot tell: it has no such enum, or lists no functions at all.
     """
 
-    def __init__(self, btf: Btf) -> None:
-        self.btf = btf
+    def __init__(self, btf: Btf | None, answers: Mapping[Question, Answer] = {}) -> None:
+        """Without BTF the `answers` that are known are all; any other question raises `NotAnsweredError`."""
+        self.answers = dict(answers)
+        """Every answer that a method gave; those of the properties rest on them, but for the sets."""
+        self._btf = btf
         self._found: dict[tuple[str, tuple[t.Kind, ...]], list[int]] = {}
         self._members: dict[str, frozenset[str]] = {}
+
+    @property
+    def btf(self) -> Btf:
+        if self._btf is None:
+            raise NotAnsweredError
+        return self._btf
 
     @cached_property
     def helpers(self) -> frozenset[int] | None:
@@ -63,8 +101,32 @@ class KernelFeatures:
         """Names of `enum bpf_attach_type`."""
         return self._names("bpf_attach_type", "")
 
-    @cached_property
+    @_noted
+    def has_helper(self, number: int) -> bool | None:
+        return None if self.helpers is None else number in self.helpers
+
+    @_noted
+    def has_map_type(self, number: int) -> bool | None:
+        return None if self.map_types is None else number in self.map_types
+
+    @_noted
+    def has_program_type(self, name: str) -> bool | None:
+        return None if self.program_types is None else name in self.program_types
+
+    @_noted
+    def has_attach_type(self, name: str) -> bool | None:
+        return None if self.attach_types is None else name in self.attach_types
+
+    @property
     def verifier(self) -> Verifier:
+        return Verifier(*self._verifier_fields())
+
+    @_noted
+    def _verifier_fields(self) -> tuple[bool, ...]:
+        return astuple(self._verifier)
+
+    @cached_property
+    def _verifier(self) -> Verifier:
         return Verifier(
             follows_constants=self.has_member("bpf_reg_state", "precise"),
             follows_xor=self.has_sleepable,  # which came with the same release
@@ -90,18 +152,21 @@ class KernelFeatures:
         """Whether it takes BPF_F_SLEEPABLE (Linux 5.10)."""
         return self.has_member("bpf_prog_aux", "sleepable") or self.has_member("bpf_prog", "sleepable")
 
+    @_noted
     def has_function(self, name: str) -> bool | None:
         """Whether a FUNC has this name; None where the BTF lists no functions."""
         if self._find(name, t.Kind.FUNC):
             return True
         return False if self._lists_functions else None
 
+    @_noted
     def has_tracepoint(self, name: str) -> bool | None:
         """Whether `btf_trace_NAME` is there; None where the BTF lists no tracepoints."""
         if self._find(f"btf_trace_{name}", t.Kind.TYPEDEF):
             return True
         return False if self._lists_tracepoints else None
 
+    @_noted
     def arguments(self, name: str) -> int | None:
         """How many arguments a function has, or with its btf_trace_ prefix a tracepoint.
 
@@ -126,6 +191,7 @@ class KernelFeatures:
         kinds = [self.btf.resolve(parameter.type_id)[1] for parameter in proto.params]
         return None if any(isinstance(kind, (t.Struct, t.Union)) for kind in kinds) else len(kinds) - hidden
 
+    @_noted
     def has_kfunc(self, name: str) -> bool | None:
         """Whether a FUNC has this name and, where the kernel tags its kfuncs, is tagged as one."""
         has_function = self.has_function(name)
@@ -133,13 +199,16 @@ class KernelFeatures:
             return has_function
         return any(type_id in self._kfunc_ids for type_id in self._find(name, t.Kind.FUNC))
 
+    @_noted
     def has_variable(self, name: str) -> bool:
         """Whether the BTF has the kernel variable: what a typed ksym needs. BTF lists per-CPU variables only."""
         return bool(self._find(name, t.Kind.VAR))
 
+    @_noted
     def has_struct(self, name: str) -> bool:
         return bool(self._find(name, t.Kind.STRUCT))
 
+    @_noted
     def has_member(self, struct: str, member: str) -> bool:
         """Whether a struct has a member of that name, at its top level."""
         if struct not in self._members:

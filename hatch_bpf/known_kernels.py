@@ -41,8 +41,8 @@ class KnownKernels:
         packed = self._store.get("excerpts", name)
         return None if packed is None else zlib.decompress(packed)
 
-    def keep(self, source: KernelSource, whole: RecordedBtf) -> None:
-        """Keep the excerpt of a kernel that was just read: of what was asked now, and by builds before."""
+    def keep(self, source: KernelSource, whole: RecordedBtf) -> str:
+        """Keep the excerpt of a kernel that was just read: of what was asked now, and by builds before. Its name."""
         known_by = tuple(identities(source))  # which reads the file
         former = self._recall(source, known_by)
         packed = self.excerpt(former) if former else None
@@ -54,3 +54,4 @@ class KnownKernels:
         note = json.dumps([name, source.sha256]).encode()
         for identity in known_by:
             self._store.put("kernels", identity, note)
+        return name

@@ -21,7 +21,7 @@ from hatch_bpf.bpf_object import INSN_SIZE, Function, MapDef, ObjectModel, Varia
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.core_relo import Matcher, Resolution, patch_insn
+from hatch_bpf.core_relo import Matcher, Resolution, Resolver, agree, patch_insn
 from hatch_bpf.errors import RelocationError
 from hatch_bpf.frozen_data import FrozenData
 from hatch_bpf.kernel_features import KernelFeatures, Verifier
@@ -67,11 +67,13 @@ class Checker:
 
     def check(self, kernel: KernelTypes) -> KernelReport:
         minimized = None if kernel.minimized is None else Matcher(kernel.minimized)
-        return KernelReport(kernel.kernel, self.verdicts(kernel.kernel, Matcher(kernel.btf), minimized))
+        features = KernelFeatures(kernel.btf)
+        return KernelReport(kernel.kernel, self.verdicts(kernel.kernel, features, Matcher(kernel.btf), minimized))
 
-    def verdicts(self, kernel: Kernel, matcher: Matcher, minimized: Matcher | None) -> tuple[ProgramVerdict, ...]:
-        """The same, for one that has matched the objects to the kernel before."""
-        features = KernelFeatures(matcher.target)
+    def verdicts(
+        self, kernel: Kernel, features: KernelFeatures, matcher: Resolver, minimized: Resolver | None
+    ) -> tuple[ProgramVerdict, ...]:
+        """The same, of what is known of a kernel: these are all that it is asked, but for its version."""
         return tuple(verdict for obj in self._objects for verdict in obj.check(kernel, features, matcher, minimized))
 
 
@@ -99,7 +101,7 @@ class _ObjectChecker:
         self.programs = [_ProgramChecker(self, program) for program in obj.programs]
 
     def check(
-        self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
+        self, kernel: Kernel, features: KernelFeatures, matcher: Resolver, minimized: Resolver | None
     ) -> list[ProgramVerdict]:
         outcomes = self._outcomes(matcher, minimized)
         maps = list(self._maps(features))
@@ -138,19 +140,18 @@ class _ObjectChecker:
         told = (because.alternative(group.name, stand_in),) if stand_in else ()
         return replace(verdict, reasons=(*verdict.reasons, *told), group=group.name, stand_in=stand_in)
 
-    def _outcomes(self, matcher: Matcher, minimized: Matcher | None) -> list[_Outcome]:
+    def _outcomes(self, matcher: Resolver, minimized: Resolver | None) -> list[_Outcome]:
         relos = [relo for _, relo in self.relos]
         full = list(matcher.resolve_all(self.obj.btf, relos))
         small = list(minimized.resolve_all(self.obj.btf, relos)) if minimized else full
         return [
-            self._outcome(index, matcher, on_full, on_small)
+            self._outcome(index, on_full, on_small)
             for index, (on_full, on_small) in enumerate(zip(full, small, strict=True))
         ]
 
     def _outcome(
         self,
         index: int,
-        matcher: Matcher,
         full: Resolution | RelocationError,
         small: Resolution | RelocationError,
     ) -> _Outcome:
@@ -158,13 +159,11 @@ class _ObjectChecker:
         if isinstance(full, RelocationError):
             return _Outcome(None, False, (because.refused_relocation(full, source),))
         reasons = []
-        if not _agree(full, small):
+        if not agree(full, small):
             reasons.append(because.minimized_differs(full, source))
         if full.poisoned:
-            type_is_there = bool(matcher.candidates(self.obj.btf, full.relo.type_id))
-            return _Outcome(
-                full, True, tuple(reasons), because.missing(full.local, source, type_is_there=type_is_there)
-            )
+            poison = because.missing(full.local, source, type_is_there=full.type_is_there)
+            return _Outcome(full, True, tuple(reasons), poison)
         if full.local_size == full.target_size and full.target_value <= 0x7FFF:
             return _Outcome(full, False, tuple(reasons))
         return self._patched(self.relos[index], full, reasons, source)
@@ -191,7 +190,7 @@ class _ObjectChecker:
         for definition in self.obj.maps:
             found: MapDef | None = definition
             while found is not None:
-                if features.map_types is not None and found.type not in features.map_types:
+                if features.has_map_type(found.type) is False:
                     yield definition.name, because.map_type_missing(found)
                 found = found.inner
             if not _is_sized(definition):
@@ -259,8 +258,9 @@ class _ObjectChecker:
                 if bounds is not None:
                     low, high = bounds
                     value = low if low == high else Settable(frozenset({name}), low, high)
-            elif name == "LINUX_HAS_BPF_COOKIE" and features.helpers is not None:
-                value = int(GET_ATTACH_COOKIE in features.helpers)
+            elif name == "LINUX_HAS_BPF_COOKIE":
+                has_cookie = features.has_helper(GET_ATTACH_COOKIE)
+                value = value if has_cookie is None else int(has_cookie)
             values[name] = value
         for extern in self.obj.ksyms:
             name, kind = extern.name, self._ksym_kind(extern)
@@ -329,7 +329,7 @@ class _ProgramChecker:
         reasons = [*because.for_section(self.program, self.section, features), *shared]
         for _, index in self.relos:
             reasons += outcomes[index].reasons
-        if features.helpers is not None and FOR_EACH_MAP_ELEM not in features.helpers:
+        if features.has_helper(FOR_EACH_MAP_ELEM) is False:
             called = dict.fromkeys(self.linked.functions[index].name for index in self.linked.addresses.values())
             reasons += map(because.callbacks_missing, called)
         reasons += self._code_reasons(features, outcomes, externs, unmade)
@@ -398,11 +398,10 @@ class _ProgramChecker:
             poison = outcomes[index].poison
             if outcomes[index].is_poisoned and poison is not None:
                 hazards[slot] = poison
-        known = features.helpers
-        if known is not None:
-            for slot, number in self.linked.helper_calls.items():
-                if number not in known and PROBE_READ_FALLBACKS.get(number) not in known:
-                    hazards[slot] = because.helper_missing(number, self._source(slot))
+        for slot, number in self.linked.helper_calls.items():
+            either = (number, PROBE_READ_FALLBACKS.get(number, number))
+            if all(features.has_helper(helper) is False for helper in either):
+                hazards[slot] = because.helper_missing(number, self._source(slot))
         for slot, name in self.linked.kfunc_calls.items():
             if features.has_kfunc(name) is False:
                 hazards[slot] = because.kfunc_missing(name, self._source(slot))
@@ -491,20 +490,6 @@ _BEFORE_RETURN = ("BPF_TRACE_FENTRY", "BPF_TRACE_RAW_TP")
 """Attach types of tracing programs that run when there is no return value yet."""
 _PLACES = frozenset({CoreReloKind.FIELD_BYTE_OFFSET, CoreReloKind.TYPE_ID_LOCAL, CoreReloKind.TYPE_ID_TARGET})
 """Relocations whose values say where or which, and hardly ever decide a branch."""
-
-
-def _agree(full: Resolution, small: Resolution | RelocationError) -> bool:
-    """Whether a relocation comes to the same on the full and the minimized BTF; ids of kernel types never do."""
-    if isinstance(small, RelocationError):
-        return False
-    if full.relo.kind is CoreReloKind.TYPE_ID_TARGET:
-        return full.found == small.found
-    return (full.poisoned, full.target_value, full.target_size, full.fail_memsz_adjust) == (
-        small.poisoned,
-        small.target_value,
-        small.target_size,
-        small.fail_memsz_adjust,
-    )
 
 
 def _is_sized(definition: MapDef) -> bool:

@@ -221,7 +221,7 @@ def for_section(program: Function, section: Section | None, features: KernelFeat
         yield Reason(Kind.SECTION_UNKNOWN, Weight.FAILS, what, remedy)
         return
     kind = f'SEC("{section.name}")'
-    if features.program_types is not None and section.program_type not in features.program_types:
+    if features.has_program_type(section.program_type) is False:
         what = f"{kind} is a BPF_PROG_TYPE_{section.program_type}, which this kernel does not know"
         yield Reason(Kind.PROGRAM_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
         return
@@ -256,7 +256,7 @@ def _attach_type(kind: str, section: Section, features: KernelFeatures) -> Itera
     use = section.attach_type_use
     if use not in (AttachTypeUse.LOAD, AttachTypeUse.ATTACH):
         return
-    if features.attach_types is None or section.attach_type in features.attach_types:
+    if features.has_attach_type(section.attach_type) is not False:
         return
     then = "so that it does not load" if use is AttachTypeUse.LOAD else "so that it loads but can never be attached"
     what = f"{kind} attaches as {section.attach_type}, which this kernel does not know, {then}"

@@ -43,7 +43,7 @@ class RecordedBtf(Btf):
         seeds = {type_id for ids in self.asked.values() for type_id in ids}
         # by this one pointers get their size
         seeds.add(self.long_id)
-        return json.dumps(sorted(self.asked)).encode() + b"\n" + _cut(self, seeds)
+        return json.dumps(sorted(self.asked)).encode() + b"\n" + cut(self, seeds)[0]
 
 
 class Excerpt(Btf):
@@ -84,8 +84,11 @@ _REFERRING = frozenset({
 _COMPOSITES = (t.Kind.STRUCT, t.Kind.UNION)
 
 
-def _cut(kernel: Btf, seeds: set[int]) -> bytes:
-    """Raw BTF of types and all that they are made of; of structs and unions behind pointers without the members."""
+def cut(kernel: Btf, seeds: set[int]) -> tuple[bytes, dict[int, int]]:
+    """Raw BTF of types and all that they are made of; of structs and unions behind pointers without the members.
+
+    Also returns the new id of each type that it has.
+    """
     whole, bare = _reach(kernel, seeds)
     kept = sorted(whole | bare)
     ids = dict(zip(kept, range(1, len(kept) + 1), strict=True))
@@ -114,7 +117,7 @@ def _cut(kernel: Btf, seeds: set[int]) -> bytes:
             for word in _REFERENCES.get(kind, ()):
                 record[at + word] = ids.get(record[at + word], 0)
         out.extend(record)
-    return blob(out, strings, endian=kernel.endian)
+    return blob(out, strings, endian=kernel.endian), ids
 
 
 def _reach(kernel: Btf, seeds: set[int]) -> tuple[set[int], set[int]]:
