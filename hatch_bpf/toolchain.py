@@ -48,7 +48,7 @@ class Toolchain:
     version: tuple[int, int]
     """Major and minor."""
     version_text: str
-    """First line of `clang --version`."""
+    """The line in which clang tells its version."""
     system_includes: tuple[Path, ...]
     """Folders that clang searches when it compiles for this machine itself, without clang's own."""
     target_suffix: str = ""
@@ -111,7 +111,9 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _inspect(clang: str, environ: Mapping[str, str]) -> Toolchain:
-    return Toolchain((clang,), *_version((clang,), environ), (*_system_includes(clang, environ), *_own_includes()))
+    # all in one run, since starting clang takes longer than what it is asked for
+    told = _run((clang,), ["-v", "-E", "-x", "c", os.devnull], environ).stderr
+    return Toolchain((clang,), *_version((clang,), told), (*_system_includes(told), *_own_includes()))
 
 
 def _zig(environ: Mapping[str, str]) -> Toolchain | None:
@@ -124,16 +126,15 @@ def _zig(environ: Mapping[str, str]) -> Toolchain | None:
     # the type sizes that asm/ holds are the same for every 64-bit target
     includes = (headers / "any-linux-any", headers / "x86-linux-any", Path("/usr/include"))
     existing = (*(folder for folder in includes if folder.is_dir()), *_own_includes())
-    return Toolchain(clang, *_version(clang, environ), existing, target_suffix="-freestanding-none")
+    told = _run(clang, ["--version"], environ).stdout
+    return Toolchain(clang, *_version(clang, told), existing, target_suffix="-freestanding-none")
 
 
-def _version(clang: tuple[str, ...], environ: Mapping[str, str]) -> tuple[tuple[int, int], str]:
-    output = _run(clang, ["--version"], environ).stdout
-    found = re.search(r"clang version (\d+)\.(\d+)", output)
+def _version(clang: tuple[str, ...], told: str) -> tuple[tuple[int, int], str]:
+    found = re.search(r"^.*clang version (\d+)\.(\d+).*", told, re.MULTILINE)
     if not found:
-        name = " ".join(clang)
-        raise ToolchainError(f"{name} --version does not say `clang version`; set {CLANG_VARIABLE} to a clang")
-    return (int(found[1]), int(found[2])), output.splitlines()[0]
+        raise ToolchainError(f"{' '.join(clang)} does not say `clang version`; set {CLANG_VARIABLE} to a clang")
+    return (int(found[1]), int(found[2])), found[0]
 
 
 def _reject_old(toolchain: Toolchain) -> Toolchain:
@@ -146,17 +147,24 @@ def _reject_old(toolchain: Toolchain) -> Toolchain:
     )
 
 
-def _system_includes(clang: str, environ: Mapping[str, str]) -> Iterator[Path]:
-    """Ask clang for its search list, as libbpf-bootstrap does: with `-target bpf` it leaves out Debian's multiarch
-    folder, where asm/types.h is, and whatever the distribution added."""
-    lines = _run((clang,), ["-E", "-Wp,-v", "-x", "c", os.devnull], environ).stderr.splitlines()
-    resource_dir = _run((clang,), ["-print-resource-dir"], environ).stdout.strip()
-    for line in lines:
-        # the list is the indented part; clang's own headers are found for every target
-        if line.startswith(" ") and not (resource_dir and line.strip().startswith(resource_dir)):
-            path = Path(line.strip())
-            if path.is_dir():
-                yield path
+def _system_includes(told: str) -> Iterator[Path]:
+    """The folders of clang's search list, as libbpf-bootstrap asks for it: with `-target bpf` it leaves out Debian's
+    multiarch folder, where asm/types.h is, and whatever the distribution added."""
+    command, _, listed = told.partition("search starts here:\n")
+    own = _resource_dir(command)
+    for line in listed.partition("End of search list.")[0].splitlines():
+        path = Path(line.strip())
+        # clang's own headers are found for every target
+        if line.startswith(" ") and path.is_dir() and not (own and path.is_relative_to(own)):
+            yield path
+
+
+def _resource_dir(command: str) -> str:
+    """Where clang's own headers are, as it tells itself; it quotes what has a space in it."""
+    found = re.search(r'-resource-dir"? (?:"((?:[^"\\]|\\.)*)"|(\S+))', command)
+    if not found:
+        return ""
+    return found[2] or re.sub(r"\\(.)", r"\1", found[1])
 
 
 def _own_includes() -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,28 +12,38 @@ from hatch_bpf.errors import ToolchainError
 from hatch_bpf.toolchain import MINIMUM, find_toolchain, tool_environment
 from tests import needs
 
-SEARCH_LIST = """\
+TOLD = """\
+{first_line}
+Target: x86_64-pc-linux-gnu
+ (in-process)
+ "{path}" -cc1 -triple x86_64-pc-linux-gnu -E -v -resource-dir {own} -internal-isystem {own}/include -x c /dev/null
+clang -cc1 version 99.0 based upon LLVM
 #include "..." search starts here:
 #include <...> search starts here:
  {own}/include
  {system}
  {system}/missing
 End of search list.
+ {elsewhere}
 """
 
 
-def fake_clang(folder: Path, name: str = "clang", version: str = "14.0.6", first_line: str | None = None) -> Path:
+def fake_clang(
+    folder: Path, name: str = "clang", version: str = "14.0.6", first_line: str = "", own: str = "own"
+) -> Path:
     """A program that answers what is asked of clang. Its folders: `own` is the compiler's, `system` the system's."""
-    folder.mkdir(exist_ok=True)
-    own, system = folder / "own", folder / "system"
-    (own / "include").mkdir(parents=True, exist_ok=True)
-    system.mkdir(exist_ok=True)
+    for path in (f"{own}/include", "system", "elsewhere"):
+        (folder / path).mkdir(parents=True, exist_ok=True)
+    quoted = f'"{folder / own}"' if " " in own else folder / own
+    told = TOLD.format(
+        first_line=first_line or f"Distro clang version {version}",
+        path=folder / name,
+        own=folder / own,
+        system=folder / "system",
+        elsewhere=folder / "elsewhere",
+    ).replace(f"-resource-dir {folder / own}", f"-resource-dir {quoted}")
     path = folder / name
-    path.write_text(
-        "#!/bin/sh\n"
-        f'case "$1" in --version) echo "{first_line or f"Distro clang version {version}"}";;\n'
-        f"-print-resource-dir) echo '{own}';; *) echo '{SEARCH_LIST.format(own=own, system=system)}' >&2;; esac\n"
-    )
+    path.write_text(f"#!/bin/sh\necho '{told}' >&2\n")
     path.chmod(0o755)
     return path
 
@@ -52,6 +63,29 @@ def test_system_folders_are_clangs_own_list_without_its_own(tmp_path: Path) -> N
     toolchain = find_toolchain({"PATH": f"{tmp_path}/bin"})
     assert toolchain.system_includes == (tmp_path / "bin" / "system",)
     assert (toolchain.version, toolchain.version_text) == ((14, 0), "Distro clang version 14.0.6")
+
+
+def test_clangs_own_folder_may_have_a_space_in_its_name(tmp_path: Path) -> None:
+    fake_clang(tmp_path / "bin", own="own headers")
+    assert find_toolchain({"PATH": os.environ["PATH"], "CLANG": str(tmp_path / "bin" / "clang")}).system_includes == (
+        tmp_path / "bin" / "system",
+    )
+
+
+def test_the_real_one_is_asked_once_for_what_it_tells_one_by_one() -> None:
+    clang = needs.tool("clang")
+    toolchain = find_toolchain({"PATH": os.environ["PATH"]})
+
+    def told(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([clang, *arguments], capture_output=True, text=True, check=True, env=tool_environment())
+
+    assert toolchain.version_text == told("--version").stdout.splitlines()[0]
+    own = told("-print-resource-dir").stdout.strip()
+    listed = [
+        line.strip() for line in told("-E", "-Wp,-v", "-x", "c", os.devnull).stderr.splitlines() if line[0] == " "
+    ]
+    assert f"{own}/include" in listed
+    assert list(map(str, toolchain.system_includes)) == [folder for folder in listed if not folder.startswith(own)]
 
 
 def test_the_variable_comes_first(tmp_path: Path) -> None:
