@@ -179,7 +179,7 @@ def alu(op: int, a: Value, b: Value, *, bits: int, follows_xor: bool) -> Value:
         case int(), int():
             return _number(op, a, b, bits)
         case (Settable(), int() | Settable()) | (int(), Settable()):
-            result = _settable(op, a, b)
+            result = _settable(op, a, b, bits)
             return truncate(result, bits // 8)
         case (Settable(), None) | (None, Settable()):
             # with 0, or with all ones, the other operand doesn't matter
@@ -244,7 +244,7 @@ def _number(op: int, a: int, b: int, bits: int) -> int | None:
             return _signed(a, bits) >> b & mask
 
 
-def _settable(op: int, a: Value, b: Value) -> Settable:
+def _settable(op: int, a: Value, b: Value, bits: int) -> Settable:
     """The result's bounds, where they are easy to tell and matter: shifts and masks around a version number."""
     names: frozenset[str] = frozenset()
     for value in (a, b):
@@ -252,11 +252,11 @@ def _settable(op: int, a: Value, b: Value) -> Settable:
             names |= value.names
     if isinstance(a, Settable) and isinstance(b, int):
         match op:
-            case AluOp.LSH if b < 64 and a.high << b <= U64:
+            case AluOp.LSH if b < bits and a.high << b <= U64:
                 return Settable(names, a.low << b, a.high << b)
-            case AluOp.RSH if b < 64:
+            case AluOp.RSH if b < bits:
                 return Settable(names, a.low >> b, a.high >> b)
-            case AluOp.ARSH if b < 64 and a.high < 1 << 63:
+            case AluOp.ARSH if b < bits and not a.high >> (bits - 1):
                 return Settable(names, a.low >> b, a.high >> b)
             case AluOp.AND:
                 return Settable(names, 0, min(a.high, b))
@@ -267,6 +267,8 @@ def _settable(op: int, a: Value, b: Value) -> Settable:
 
 def compare(op: int, a: Value, b: Value, *, bits: int) -> Outcome:
     """Whether a conditional jump is taken."""
+    if op not in _COMPARISONS:
+        return None
     if bits == 32:
         if not isinstance(a, NonNull):
             a = truncate(a, 4)
@@ -284,7 +286,10 @@ def compare(op: int, a: Value, b: Value, *, bits: int) -> Outcome:
             return None
 
 
-def _holds(op: int, a: int, b: int, bits: int) -> bool | None:
+_COMPARISONS = frozenset(JmpOp) - {JmpOp.JA, JmpOp.CALL, JmpOp.EXIT, JmpOp.JCOND}
+
+
+def _holds(op: int, a: int, b: int, bits: int) -> bool:
     match op:
         case JmpOp.JEQ:
             return a == b
@@ -308,10 +313,8 @@ def _holds(op: int, a: int, b: int, bits: int) -> bool | None:
             return a >= b
         case JmpOp.JSLT:
             return a < b
-        case JmpOp.JSLE:
+        case _:  # JSLE
             return a <= b
-        case _:
-            return None
 
 
 def _settable_outcome(op: int, a: Value, b: Value, bits: int) -> Outcome:
@@ -330,6 +333,8 @@ def _settable_outcome(op: int, a: Value, b: Value, bits: int) -> Outcome:
         if max(a_high, b_high) >> (bits - 1):
             return Undecided(names)
         op = _UNSIGNED[JmpOp(op)]
+    if op in (JmpOp.JEQ, JmpOp.JNE) and a_low == a_high == b_low == b_high:
+        return op == JmpOp.JEQ
     if op == JmpOp.JSET:
         return False if 0 in (a_high, b_high) else Undecided(names)
     if a_high < b_low:

@@ -92,6 +92,10 @@ class PseudoSrc(IntEnum):
     """Of a load: `BPF_PSEUDO_FUNC`, the address of a subprogram."""
 
 
+LOAD_ACQUIRE = 0x100
+"""`imm` of an atomic operation that loads as MEM does, into dst from where src points to (Linux 6.15)."""
+STORE_RELEASE = 0x110
+"""`imm` of an atomic operation that stores as MEM does."""
 LD_IMM64 = 0x18
 """Opcode of the 64-bit immediate load."""
 WIDE_TAIL = 0x00

@@ -60,6 +60,9 @@ class Verifier:
     """It knows the values of read-only globals and of kconfig externs (Linux 5.5)."""
     skips_uncalled_globals: bool = True
     """It checks a global function only if a call of it can be reached (Linux 6.8); older ones check all."""
+    spares_what_is_read: bool = True
+    """It keeps what it knows of stack that a helper only reads, as a map's key (Linux 6.16 does, 6.12 does not); older
+    ones forget all that a helper is given."""
 
 
 class KernelFeatures:
@@ -135,6 +138,7 @@ class KernelFeatures:
             follows_immediate_stores=self.has_member("bpf_map_ops", "map_mem_usage"),
             reads_frozen_maps=self.has_member("bpf_map", "writecnt"),
             skips_uncalled_globals=self.has_member("bpf_func_info_aux", "called"),
+            spares_what_is_read=self._tells_reads_of_stack,
         )
 
     @cached_property
@@ -240,6 +244,19 @@ class KernelFeatures:
         """Ids of the FUNCs that carry the declaration tag `bpf_kfunc`, which pahole adds from 1.27 on."""
         tags = (self.btf[type_id] for type_id in self._find("bpf_kfunc", t.Kind.DECL_TAG))
         return frozenset(tag.type_id for tag in tags if isinstance(tag, t.DeclTag))
+
+    @cached_property
+    def _tells_reads_of_stack(self) -> bool:
+        """Whether the verifier's check of stack that a helper is given is told if it is read or written.
+
+        Nothing else in the BTF came with this. A compiler may leave the function out, and then the answer is no.
+        """
+        for type_id in self._find("check_stack_range_initialized", t.Kind.FUNC):
+            func = self.btf[type_id]
+            proto = self.btf[func.type_id] if isinstance(func, t.Func) else None
+            if isinstance(proto, t.FuncProto):
+                return any(self.btf.resolve(p.type_id)[1].name == "bpf_access_type" for p in proto.params)
+        return False
 
     def _has_helper(self, name: str) -> bool:
         return any(value.name == name for value in self._enumerators("bpf_func_id", "BPF_FUNC_"))

@@ -32,7 +32,19 @@ from hatch_bpf.abstract_values import (
     sign_extend,
     truncate,
 )
-from hatch_bpf.insns import STACK_REGISTER, STACK_SIZE, AluOp, Class, Insn, JmpOp, Mode, PseudoSrc, wide_immediate
+from hatch_bpf.insns import (
+    LOAD_ACQUIRE,
+    STACK_REGISTER,
+    STACK_SIZE,
+    STORE_RELEASE,
+    AluOp,
+    Class,
+    Insn,
+    JmpOp,
+    Mode,
+    PseudoSrc,
+    wide_immediate,
+)
 from hatch_bpf.kernel_features import Verifier
 from hatch_bpf.linked_program import LinkedProgram, RefersTo
 
@@ -46,6 +58,9 @@ MAX_FRAMES = 8
 READING_HELPERS = frozenset({1, 2, 3, 6, 25, 87, 130})
 """Helpers whose memory arguments are only read: map lookup, update and delete, trace_printk, perf_event_output,
 map_push_elem, ringbuf_output. Any other may write to the stack it is given."""
+SIZED_HELPERS = frozenset({4, 6, 16, 25, 26, 45, 67, 112, 113, 114, 115, 130})
+"""Helpers that take the size of memory right behind its address: the probe_read family, trace_printk, get_current_comm,
+perf_event_output, skb_load_bytes, get_stack, ringbuf_output. For any other, what is in that register is no size."""
 
 ReadGlobal = Callable[[str, int, int], Value]
 """(section, offset, size) -> what is known of those bytes when the program is loaded."""
@@ -403,19 +418,21 @@ class _Walk:
     def _helper(self, state: _State, insn: Insn) -> list[int]:
         """A call of a helper or kfunc; returns the nodes of callbacks that it is given."""
         callbacks = [value for value in state.registers[1:6] if isinstance(value, FunctionPointer)]
-        if not (insn.src == 0 and insn.imm in READING_HELPERS) or callbacks:
+        helper = insn.imm if insn.src == 0 else None
+        if not (helper in READING_HELPERS and self.facts.verifier.spares_what_is_read):
             for register in range(1, 6):
                 value = state.registers[register]
                 if value is PERHAPS_STACK:
                     self._forget_stacks(state)
                 elif isinstance(value, StackPointer):
-                    size = state.registers[register + 1] if register < 5 else None
+                    size = state.registers[register + 1] if register < 5 and helper in SIZED_HELPERS else None
                     if callbacks:
-                        state.stacks[value.frame].clear()
-                    elif not isinstance(size, int) or size > STACK_SIZE:
-                        self._forget_from(state, value)
-                    else:
+                        # what is there may in turn point anywhere into the stacks
+                        self._forget_stacks(state)
+                    elif isinstance(size, int) and size <= STACK_SIZE:
                         self._store(state, value, 0, size, None)
+                    else:
+                        self._forget_from(state, value)
         for register in range(6):
             state.registers[register] = None
         return [self._enter(self.linked.starts[value.index], _State([None] * 11, (), ({},))) for value in callbacks]
@@ -440,7 +457,7 @@ class _Walk:
         """Whoever has the pointer may write from there up to the top of the frame."""
         stack = state.stacks[pointer.frame]
         for offset in list(stack):
-            if pointer.offset is None or offset + stack[offset][0] > pointer.offset:
+            if pointer.offset is None or offset + stack[offset][0] > pointer.offset & ~7:
                 del stack[offset]
 
     def _step(self, state: _State, slot: int, insn: Insn) -> int:
@@ -453,7 +470,9 @@ class _Walk:
             registers[insn.dst] = self._load(state, slot, insn)
         elif cls is Class.STX:
             pointer = state.get(insn.dst)
-            if insn.mode == Mode.ATOMIC:
+            if insn.mode == Mode.ATOMIC and insn.imm == LOAD_ACQUIRE:
+                registers[insn.dst] = self._load(state, slot, insn)
+            elif insn.mode == Mode.ATOMIC and insn.imm != STORE_RELEASE:
                 self._store(state, pointer, insn.off, insn.size, None)
                 # a fetching operation puts the old value in src, or for a compare-and-exchange in r0
                 registers[insn.src] = registers[0] = None
@@ -562,6 +581,8 @@ class _Walk:
         for start in list(stack):
             if start < high and low < start + stack[start][0]:
                 del stack[start]
+        if isinstance(value, StackPointer) and value.frame > pointer.frame:
+            return  # the verifier refuses a caller's frame that points into that of the function it called
         kept = truncate(value, size)
         if isinstance(value, int) and kept != value:
             return  # the verifier looks at the register, of which this is a part

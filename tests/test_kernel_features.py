@@ -147,6 +147,9 @@ def test_verifiers_get_no_less_able_with_time() -> None:
     counts = [sum(vars(verifier).values()) for verifier in abilities]
     assert counts == sorted(counts)
     assert abilities[0] == Verifier(
-        follows_small_spills=False, follows_immediate_stores=False, skips_uncalled_globals=False
+        follows_small_spills=False,
+        follows_immediate_stores=False,
+        skips_uncalled_globals=False,
+        spares_what_is_read=False,
     )
     assert abilities[-1] == Verifier()

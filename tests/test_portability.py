@@ -213,6 +213,14 @@ def test_a_global_subprogram_that_is_not_called_counts_where_the_kernel_checks_i
     assert found.verdict is (Verdict.LOADS if (major, minor) >= (6, 8) else Verdict.FAILS)
 
 
+@pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
+def test_what_a_helper_reads_is_known_afterwards_where_the_kernel_tells_reads_from_writes(kernel: str) -> None:
+    found = verdict(kernel, "helper_memory.bpf.c", "guard_in_memory_that_a_helper_reads")
+    # Linux 6.12 does not, in the lab, and 6.18 does
+    major, minor = map(int, kernel.rsplit("/", 1)[1].split(".")[:2])
+    assert found.verdict is (Verdict.LOADS if (major, minor) >= (6, 18) else Verdict.FAILS)
+
+
 def old_kernel() -> Btf:
     """Of the kind that people still meet: helpers, map and program types as of Linux 4.18, no global variables."""
     btf = RawBtf()
