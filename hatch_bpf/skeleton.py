@@ -20,7 +20,7 @@ from typing import Any
 import jinja2
 
 import hatch_bpf
-from hatch_bpf import templating
+from hatch_bpf import runtime, templating
 from hatch_bpf.alternatives import NONE, Alternatives, OfObject, of_object, users_of_maps
 from hatch_bpf.arch import ARCHES
 from hatch_bpf.bpf_object import Function, MapDef, ObjectModel
@@ -28,6 +28,8 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.declarations import parse as declarations_of
 from hatch_bpf.errors import BtfError, SkeletonError
 from hatch_bpf.names import Names, quote
+from hatch_bpf.runtime import enums as runtime_enums
+from hatch_bpf.runtime import types as runtime_types
 from hatch_bpf.skeleton_types import RESERVED_TYPES, Codec, EnumDecl, Member, StructDecl, TypeDecls, bytes_codec
 
 TEMPLATE = "skeleton.py.j2"
@@ -142,8 +144,8 @@ def generate(models: Mapping[str, ObjectModel], *, options: SkeletonOptions) -> 
     for other in others:
         _compare(options.source, first, by_arch[first], other, by_arch[other])
     declarations = by_arch[first]
-    text = _render(declarations, options, models[first].name, runtime=options.runtime)
-    _check(declarations, _render(declarations, options, models[first].name, runtime="hatch_bpf.runtime"), options)
+    text = _render(declarations, options, models[first].name)
+    _check(declarations, text, options)
     return text
 
 
@@ -366,10 +368,10 @@ def _find_type(model: ObjectModel, name: str, key: str) -> int:
 # --- the text -------------------------------------------------------------------------------------------------------
 
 
-def _render(declarations: Declarations, options: SkeletonOptions, name: str, *, runtime: str) -> str:
-    package, _, module = runtime.rpartition(".")
+def _render(declarations: Declarations, options: SkeletonOptions, name: str) -> str:
+    package, _, module = options.runtime.rpartition(".")
     sections = tuple(section.struct for section in declarations.sections)
-    text = _template().render(
+    return _template().render(
         version=hatch_bpf.__version__,
         source=options.source,
         name=name,
@@ -391,13 +393,6 @@ def _render(declarations: Declarations, options: SkeletonOptions, name: str, *, 
         groups=declarations.groups,
         optional=declarations.optional,
     )
-    try:
-        ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        line = getattr(error, "lineno", None)
-        shown = text.splitlines()[line - 1] if line else ""
-        raise SkeletonError(f"{options.source}: its skeleton would not be Python: {error}: {shown!r}") from error
-    return text
 
 
 def _one_line(text: str) -> str:
@@ -475,12 +470,13 @@ def _difference(what: str, name: str, one: Any, other: Any) -> str:
 
 
 def _check(declarations: Declarations, text: str, options: SkeletonOptions) -> None:
-    """Make the classes in this process, and compare ctypes' sizes and offsets with BTF's."""
+    """Make the classes in this process, with the runtime here, and compare ctypes' sizes and offsets with BTF's."""
+    tree = declarations_of(text, source=options.source)
+    tree.body = [part for part in tree.body if not (isinstance(part, ast.ImportFrom) and part.level)]
     namespace: dict[str, Any] = {"__name__": "hatch_bpf_skeleton_check", "__file__": __file__}
+    namespace |= {"_bpf": runtime, "_e": runtime_enums, "_t": runtime_types}
     try:
-        exec(compile(declarations_of(text, source=options.source), "skeleton", "exec"), namespace)
-    except SkeletonError:
-        raise
+        exec(compile(tree, "skeleton", "exec"), namespace)
     except Exception as error:
         raise SkeletonError(f"{options.source}: its skeleton can't be imported: {error}") from error
     for declared in (*declarations.types, *(section.struct for section in declarations.sections)):
