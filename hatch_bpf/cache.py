@@ -81,23 +81,26 @@ class Store:
                 os.utime(path)
         return data
 
-    def put(self, kind: str, key: str, data: bytes) -> None:
-        """Keep something, if that is possible."""
+    def put(self, kind: str, key: str, data: bytes) -> bool:
+        """Keep something, if that is possible; whether there is one result more now."""
         path = self._path(kind, key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+            is_new = not path.exists()
         except OSError:
-            return
+            return False
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(hashlib.sha256(data).digest() + data)
             os.replace(name, path)
+            return is_new
         except BaseException as error:
             with suppress(OSError):
                 os.unlink(name)
             if not isinstance(error, OSError):
                 raise
+            return False
 
     def prune(self, limit: int = LIMIT) -> None:
         """Remove what was not used for longest, and what interrupted writes left, until at most `limit` bytes stay."""

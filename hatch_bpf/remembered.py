@@ -126,8 +126,9 @@ def _recall(store: Store, key: str) -> Artifacts | None:
 
 def _keep(store: Store, key: str, project: Project, made: Artifacts) -> None:
     read = [*(made.read or ()), *([project.lock] if project.lock.is_file() else [])]
-    store.put(BUILDS, key, pack(made, read={str(path): _digest(path) for path in read}))
-    store.prune()
+    # what takes the place of another needs no room to be made
+    if store.put(BUILDS, key, pack(made, read={str(path): _digest(path) for path in read})):
+        store.prune()
 
 
 def _digest(path: Path) -> str:
