@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,110 @@ def _code_for(rng: random.Random, local: Btf, target: Btf, relos: list[tuple[int
             case _:
                 code += struct.pack("<BBHIQ", rng.choice((0xBF, 0x05, 0x15, 0x20)), 0, short, low, 5)
     return code
+
+
+def _array_for_a_number(btf: RawBtf, *, is_target: bool) -> None:
+    """What an array is indexed for is an array in the object only."""
+    number = btf.integer()
+    btf.typedef("A", number if is_target else btf.array(number, 4))
+
+
+def _deep(btf: RawBtf, *, is_target: bool) -> None:
+    """Found, but one step too deep for libbpf."""
+    inner = btf.struct("" if is_target else "A", 8, ("a", btf.array(btf.integer(), 2), 0))
+    for level in range(MAX_SPEC - 2 if is_target else 0):
+        inner = btf.struct("A" if level == MAX_SPEC - 3 else "", 8, ("", inner, 0))
+
+
+def _wide(btf: RawBtf, *, is_target: bool) -> None:
+    """An unsigned integer that no load takes at once."""
+    number = btf.integer("number", 16 if is_target else 8, signed=False)
+    btf.struct("A", 16, ("a", number, 0))
+
+
+def _arrays(btf: RawBtf, *, is_target: bool) -> None:
+    btf.typedef("A", btf.array(btf.integer(), 5 if is_target else 3))
+
+
+def _function(btf: RawBtf, *parameters: int) -> None:
+    btf.typedef("A", btf.ptr(btf.func_proto(1, *((f"p{n}", type_id) for n, type_id in enumerate(parameters)))))
+
+
+def _more_parameters(btf: RawBtf, *, is_target: bool) -> None:
+    number = btf.integer()
+    _function(btf, *[number] * (3 if is_target else 2))
+
+
+def _another_kind_of_parameter(btf: RawBtf, *, is_target: bool) -> None:
+    number = btf.integer()
+    _function(btf, number, btf.ptr(number) if is_target else number)
+
+
+def _functions_that_take_functions(btf: RawBtf, *, is_target: bool, levels: int = 40) -> None:
+    """Of a type for which libbpf gives up."""
+    del is_target
+    taken = btf.integer()
+    for _ in range(levels):
+        taken = btf.ptr(btf.func_proto(1, ("p", taken)))
+    btf.typedef("A", taken)
+
+
+def _few_functions_that_take_functions(btf: RawBtf, *, is_target: bool) -> None:
+    _functions_that_take_functions(btf, is_target=is_target, levels=20)
+
+
+def _forward(btf: RawBtf, *, is_target: bool) -> None:
+    """Only declared in the object, and a struct in the kernel."""
+    number = btf.integer()
+    pointed = btf.struct("B", 4, ("b", number, 0)) if is_target else btf.fwd("B")
+    btf.struct("A", 8, ("a", btf.ptr(pointed), 0))
+
+
+def _forward_to_a_union(btf: RawBtf, *, is_target: bool) -> None:
+    number = btf.integer()
+    pointed = btf.union("B", 4, ("b", number, 0)) if is_target else btf.fwd("B")
+    btf.struct("A", 8, ("a", btf.ptr(pointed), 0))
+
+
+@pytest.mark.parametrize(
+    ("make", "access", "kind"),
+    [
+        (_array_for_a_number, "0:1", K.FIELD_EXISTS),
+        (_deep, "0:0:1", K.FIELD_EXISTS),
+        (_deep, "0:0", K.FIELD_EXISTS),
+        (_wide, "0:0", K.FIELD_BYTE_OFFSET),
+        *(
+            (make, "0", kind)
+            for kind in (K.TYPE_EXISTS, K.TYPE_MATCHES)
+            for make in (
+                _arrays,
+                _more_parameters,
+                _another_kind_of_parameter,
+                _functions_that_take_functions,
+                _few_functions_that_take_functions,
+                _forward,
+                _forward_to_a_union,
+            )
+        ),
+    ],
+)
+def test_types_that_differ_come_out_as_in_libbpf(
+    make: Callable[..., None], access: str, kind: K, tmp_path: Path
+) -> None:
+    needs.root_bpf()
+    local, target = RawBtf(), RawBtf()
+    make(local, is_target=False)
+    make(target, is_target=True)
+    path = tmp_path / "kernel.btf"
+    path.write_bytes(target.build())
+    (root,) = Btf(local.build()).find("A", Kind.STRUCT, Kind.TYPEDEF)
+    ext = btf_ext(local, {"socket": [(0, root, access, kind)]})
+    load = struct.pack("<BBhi", 0x79, 0x12, 0, 0)
+    ask = struct.pack("<BBhi", 0xB7, 0, 0, 1)
+    elf = elf_object(local.build(), ext, {"socket": (load if kind is K.FIELD_BYTE_OFFSET else ask) + EXIT})
+    said = libbpf_log.relocate(elf, path)
+    assert len(said) == 1
+    assert libbpf_log.expect(read_object(elf, path="program.bpf.o"), Btf(target.build())) == said
 
 
 # --- case by case; expected values are what the C layout rules give on both sides
@@ -547,6 +652,46 @@ def test_each_form_of_instruction_is_patched(order: str) -> None:
 def test_an_instruction_that_does_not_fit_its_record(code: bytes, message: str) -> None:
     with pytest.raises(RelocationError, match=message):
         patch_insn(code, 0, _offset_resolution())
+
+
+@pytest.mark.parametrize(
+    ("code", "size", "message"),
+    [
+        (0x79, 2, "accesses 8 bytes of a field of 4, so it cannot be changed to one of 2"),
+        (0x61, 16, "cannot access 16 bytes at once"),
+    ],
+)
+def test_a_width_that_no_load_can_be_given(code: int, size: int, message: str) -> None:
+    local, target = RawBtf(), RawBtf()
+    found = local.struct("thing", 16, ("a", local.integer(signed=False), 32))
+    target.struct("thing", 16, ("a", target.integer("int", size, signed=False), 32))
+    record = CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET)
+    resolution = Matcher(Btf(target.build())).resolve(Btf(local.build()), record)
+    with pytest.raises(RelocationError, match=message):
+        patch_insn(struct.pack("<BBhi", code, 0x12, 4, 0), 0, resolution)
+
+
+def test_a_bitfield_of_something_else_than_a_number() -> None:
+    btf = RawBtf()
+    found = btf.struct("thing", 8, ("a", btf.ptr(btf.integer()), 0, 3))
+    read = Btf(btf.build())
+    with pytest.raises(RelocationError, match="a ptr cannot be a bitfield"):
+        Matcher(read).resolve(read, CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET))
+
+
+def test_arrays_nested_deeper_than_types_are_compared() -> None:
+    """Nothing is remembered of such a field under the name of another."""
+    local = RawBtf()
+    nested = local.integer()
+    for _ in range(40):
+        nested = local.array(nested, 1)
+    thing = local.struct("thing", 4, ("a", nested, 0))
+    number = local.struct("thing___2", 4, ("a", 1, 0))
+    obj = Btf(local.build())
+    matcher = Matcher(Btf(local.build()))
+    records = [CoreRelo(8 * n, type_id, "0:0", K.FIELD_EXISTS) for n, type_id in enumerate((thing, number, thing))]
+    found = list(matcher.resolve_all(obj, records))
+    assert [resolution.target_value for resolution in found if isinstance(resolution, Resolution)] == [1, 1, 1]
 
 
 def test_an_offset_too_large_for_a_load() -> None:
