@@ -22,8 +22,9 @@ def find_kernels(
     *,
     lock: Path | None = None,
     only_host: bool = False,
+    known: Matrix | None = None,
 ) -> Matrix:
-    """The kernel matrix; if there is a file `lock`, exactly what that says.
+    """The kernel matrix; if there is a file `lock`, exactly what that says. `known` is what this gave just before.
 
     A package may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
     """
@@ -31,8 +32,9 @@ def find_kernels(
     if not entries:
         return Matrix((), ())
     archs = [arch.name for arch in config.archs]
-    locked = read_lock(lock) if lock and not only_host else None
-    if lock and locked:
+    if known and not only_host:
+        matrix = known
+    elif lock and not only_host and (locked := read_lock(lock)):
         matrix = resolve_locked(entries, archs=archs, archive=config.btf_archive, lock=locked, path=lock)
     else:
         matrix = resolve(entries, archs=archs, archive=config.btf_archive)

@@ -22,6 +22,7 @@ from hatch_bpf.errors import PortabilityError
 from hatch_bpf.fit import Watch, fit
 from hatch_bpf.kernels.fetch import Progress
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.layout import lay_out
 from hatch_bpf.progress import PacedLines
 from hatch_bpf.project import Package, Project
@@ -37,11 +38,13 @@ def build(
     reuse: bool = True,
     downloads: Callable[[Progress], None] = lambda _: None,
     watch: Watch | None = None,
+    known: Matrix | None = None,
 ) -> Artifacts:
     """Make everything that the BPF programs of a project need. Raises the `HatchBpfError` of the stage that fails.
 
     With `reuse`, objects and minimized BTFs that an earlier build left in the source tree serve if they still fit.
     `downloads` and `watch` are for who can show how far it has come; without `watch` there is a line now and then.
+    `known` are the project's kernels, where somebody has just found them.
     """
     config, told = project.config, Told(notify)
     bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
@@ -58,7 +61,7 @@ def build(
     ]
     alternatives.check(programs, either)
     for package, compiled, earlier in compiled_packages:
-        matrix = find_kernels(config, told, lock=project.lock, only_host=earlier is not None)
+        matrix = find_kernels(config, told, lock=project.lock, only_host=earlier is not None, known=known)
         matrix.download(notify, downloads)
         shown = watch or PacedLines(notify, "kernels")
         fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, watch=shown, alternatives=either)

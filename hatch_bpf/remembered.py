@@ -52,7 +52,9 @@ def build(
     else:
         from hatch_bpf import pipeline  # with all the stages, which take longer to import than all of the above
 
-        made = pipeline.build(project, notify=notify, environ=environ, reuse=reuse, downloads=downloads, watch=watch)
+        made = pipeline.build(
+            project, notify=notify, environ=environ, reuse=reuse, downloads=downloads, watch=watch, known=matrix
+        )
         if key and made.read is not None:
             _keep(store, key, project, made)
     if name and matrix and key and made.read is not None:

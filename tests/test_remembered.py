@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hatch_bpf import declared
 from hatch_bpf.cache import CACHE_VARIABLE
 from hatch_bpf.errors import CompileError
+from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.remembered import build
 from hatch_bpf.setuptools_plugin import load_project
 from tests import kernel_btfs, needs
@@ -63,6 +67,23 @@ def made(root: Path) -> tuple[dict[str, bytes], bool]:
     assert project is not None
     artifacts = build(project, notify=told.append)
     return {str(file.wheel_path): file.data for file in artifacts.files}, any(line.startswith(AGAIN) for line in told)
+
+
+def test_kernels_are_looked_for_once_and_what_is_left_out_is_told_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_for, told = [], list[str]()
+    resolve = declared.resolve
+
+    def count(*args: Any, **kwargs: Any) -> Matrix:
+        looked_for.append(args)
+        return replace(resolve(*args, **kwargs), warnings=("one is left out",))
+
+    monkeypatch.setattr(declared, "resolve", count)
+    project = load_project(root)
+    assert project is not None
+    assert build(project, notify=told.append).told == tuple(told)
+    assert (len(looked_for), told.count("warning: one is left out")) == (1, 1)
 
 
 def test_a_build_of_the_same_is_not_done_again(root: Path) -> None:
