@@ -117,9 +117,10 @@ def only_member(tar: bytes, source: str) -> tuple[str, bytes]:
                 raise KernelError(
                     f'{source}: "{member.name}" leads to another folder; pack the BTF under its bare name'
                 )
-            content = opened.extractfile(member)
-            assert content is not None
-            data = content.read()
+            # what extractfile() would copy several times
+            data = tar[member.offset_data : member.offset_data + member.size]
+            if len(data) != member.size:
+                raise tarfile.ReadError("unexpected end of data")
     except KernelError:
         raise
     # tarfile lets more than its own errors out of hostile headers (ValueError, OverflowError, UnicodeError)
