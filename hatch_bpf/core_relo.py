@@ -66,6 +66,7 @@ TYPE_KINDS = frozenset(
 )
 FIELD_KINDS = frozenset(CoreReloKind) - ENUMVAL_KINDS - TYPE_KINDS
 
+_ENUMS = (t.Kind.ENUM, t.Kind.ENUM64)
 _U32 = 0xFFFFFFFF
 _U64 = 0xFFFFFFFFFFFFFFFF
 _FLAVOR = re.compile(r"(.*[^_])___[^_]", re.DOTALL)
@@ -252,23 +253,27 @@ class Matcher:
 
     def __init__(self, target: Btf) -> None:
         self.target = target
-        self._by_name: dict[str, tuple[int, ...]] = {}
+        self._by_name: dict[tuple[str, tuple[t.Kind, ...]], tuple[int, ...]] = {}
         self._decisions: dict[tuple[object, ...], _Decision] = {}
         self._resolved: dict[tuple[Btf, tuple[CoreRelo, ...]], tuple[Resolution | RelocationError, ...]] = {}
+
+    def expect(self, local_names: Iterable[str]) -> None:
+        """Say for types of which names `candidates()` will be called: these are found together."""
+        self.target.expect(map(essential_name, local_names))
 
     def candidates(self, local: Btf, type_id: int) -> tuple[int, ...]:
         """Ids of the target's types that may stand for a local type: its name, flavors aside, and its kind.
 
         A module's own types count only where its base has none.
         """
-        name = essential_name(local.name(type_id))
-        if name not in self._by_name:
+        name, kind = essential_name(local.name(type_id)), local.kind(type_id)
+        kinds = _ENUMS if kind in _ENUMS else (kind,)
+        if (name, kinds) not in self._by_name:
             flavors = (flavor for flavor in self.target.flavors(name) if essential_name(flavor) == name)
             names = {name} if essential_name(name) == name else set()
-            named = {found for flavor in names.union(flavors) for found in self.target.find(flavor)}
-            self._by_name[name] = tuple(sorted(named))
-        kind = local.kind(type_id)
-        ids = tuple(found for found in self._by_name[name] if _kinds_compatible(kind, self.target.kind(found)))
+            named = {found for flavor in names.union(flavors) for found in self.target.find(flavor, *kinds)}
+            self._by_name[name, kinds] = tuple(sorted(named))
+        ids = self._by_name[name, kinds]
         in_base = tuple(found for found in ids if found < self.target.first_id)
         return in_base or ids
 
@@ -661,8 +666,7 @@ def _kind_name(found: t.Type) -> str:
 
 def _kinds_compatible(local: t.Kind, target: t.Kind) -> bool:
     """Same kind, ENUM and ENUM64 being one (btf_kind_core_compat())."""
-    enums = (t.Kind.ENUM, t.Kind.ENUM64)
-    return local == target or (local in enums and target in enums)
+    return local == target or (local in _ENUMS and target in _ENUMS)
 
 
 class _Comparison:

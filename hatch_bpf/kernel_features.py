@@ -8,7 +8,7 @@ BTF says what was compiled in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass
 from functools import cached_property, wraps
 from typing import Concatenate, ParamSpec, TypeVar, cast
@@ -19,6 +19,12 @@ from hatch_bpf.btf.reader import Btf
 Question = tuple[str | int, ...]
 """The name of a method of `KernelFeatures`, and its arguments."""
 Answer = bool | int | tuple[bool, ...] | None
+_NAMES = frozenset({
+    "bpf_func_id", "bpf_map_type", "bpf_prog_type", "bpf_attach_type", "bpf_reg_state", "bpf_map_ops", "bpf_map",
+    "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
+    "bpf_check", "check_stack_range_initialized",
+})  # fmt: skip
+"""What is asked of nearly every kernel."""
 
 
 class NotAnsweredError(Exception):
@@ -78,6 +84,11 @@ class KernelFeatures:
         self._btf = btf
         self._found: dict[tuple[str, tuple[t.Kind, ...]], list[int]] = {}
         self._members: dict[str, frozenset[str]] = {}
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Say which names there will be questions about: the BTF finds many in the time of one."""
+        if self._btf is not None:
+            self._btf.expect(_NAMES.union(names))
 
     @property
     def btf(self) -> Btf:

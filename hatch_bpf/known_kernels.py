@@ -46,7 +46,7 @@ class KnownKernels:
         known_by = tuple(identities(source))  # which reads the file
         former = self._recall(source, known_by)
         packed = self.excerpt(former) if former else None
-        packed = whole.pack(Excerpt(packed, source=source.origin).names if packed else ())
+        packed = whole.pack(Excerpt(packed, source=source.origin) if packed else None)
         name = hashlib.sha256(packed).hexdigest()
         if self._store.get("excerpts", name) is None:
             self._store.put("excerpts", name, zlib.compress(packed))

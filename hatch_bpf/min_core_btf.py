@@ -43,7 +43,7 @@ def minimize(objects: Sequence[ObjectModel], kernel: Btf) -> bytes:
 def collect(objects: Sequence[ObjectModel], matcher: Matcher) -> Needs:
     """Find the types that the objects' relocations need."""
     marker = _Marker(matcher.target)
-    matcher.target.expect(len({model.btf.name(relo.type_id) for model in objects for _, relo in model.core_relos()}))
+    matcher.expect(model.btf.name(relo.type_id) for model in objects for _, relo in model.core_relos())
     errors = []
     for model in objects:
         relos = (relo for _, relo in model.core_relos())

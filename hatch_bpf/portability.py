@@ -64,6 +64,7 @@ class Checker:
 
     def __init__(self, objects: Sequence[ObjectModel], alternatives: Alternatives = NONE) -> None:
         self._objects = [_ObjectChecker(obj, alternatives) for obj in objects]
+        self._names = frozenset(name for obj in self._objects for name in obj.names())
 
     def check(self, kernel: KernelTypes) -> KernelReport:
         minimized = None if kernel.minimized is None else Matcher(kernel.minimized)
@@ -74,6 +75,7 @@ class Checker:
         self, kernel: Kernel, features: KernelFeatures, matcher: Resolver, minimized: Resolver | None
     ) -> tuple[ProgramVerdict, ...]:
         """The same, of what is known of a kernel: these are all that it is asked, but for its version."""
+        features.expect(self._names)
         return tuple(verdict for obj in self._objects for verdict in obj.check(kernel, features, matcher, minimized))
 
 
@@ -99,6 +101,14 @@ class _ObjectChecker:
         self.relos = obj.core_relos()
         self.sources = [because.source_of(obj, section, relo) for section, relo in self.relos]
         self.programs = [_ProgramChecker(self, program) for program in obj.programs]
+
+    def names(self) -> Iterator[str]:
+        """Functions, tracepoints and variables that a kernel is asked about."""
+        for program in self.programs:
+            if program.section is not None and program.section.target:
+                yield from because.names_of_target(program.section)
+        for extern in self.obj.ksyms:
+            yield extern.name
 
     def check(
         self, kernel: Kernel, features: KernelFeatures, matcher: Resolver, minimized: Resolver | None

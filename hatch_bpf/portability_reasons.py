@@ -288,6 +288,16 @@ def _target(kind: str, section: Section, features: KernelFeatures) -> Iterator[R
             yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
 
 
+def names_of_target(section: Section) -> Iterator[str]:
+    """What a kernel's BTF may have the target by."""
+    if section.target_kind is Target.RAW_TRACEPOINT:
+        yield BTF_PREFIX[Target.BTF_TRACEPOINT] + section.target
+    elif section.target_kind is Target.SYSCALL:
+        yield from (pattern.format(section.target) for pattern in _SYSCALL_NAMES)
+    else:
+        yield BTF_PREFIX.get(section.target_kind, "") + section.target
+
+
 _SYSCALL_NAMES = (
     "__x64_sys_{}",
     "__arm64_sys_{}",

@@ -8,7 +8,7 @@ import pytest
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.excerpt import Excerpt, NotInExcerptError, RecordedBtf
-from hatch_bpf.btf.reader import MAX_SEARCHES, Btf
+from hatch_bpf.btf.reader import NAMED_IN_C, Btf
 from hatch_bpf.btf.writer import BtfBuilder
 from hatch_bpf.core_relo import Matcher
 from hatch_bpf.kernels.identity import Kernel
@@ -42,10 +42,16 @@ def test_an_excerpt_has_the_size_of_pointers_and_the_types_asked_for(kernel: str
     btf = whole(kernel)
     ids = btf.find("task_struct", t.Kind.STRUCT)
     assert not btf.find("no_such_type_anywhere")
-    excerpt = Excerpt(btf.pack(["sk_buff"]), source=kernel)
+    former = whole(kernel)
+    former.find("sk_buff", t.Kind.STRUCT)
+    former.find("schedule")
+    excerpt = Excerpt(btf.pack(Excerpt(former.pack(), source=kernel)), source=kernel)
     assert excerpt.pointer_size == btf.pointer_size == 8
-    assert excerpt.names == {"task_struct", "no_such_type_anywhere", "sk_buff"}
+    assert excerpt.names == {"no_such_type_anywhere", "schedule"}
+    assert excerpt.names_in_c == {"task_struct", "sk_buff"}
     assert not excerpt.find("no_such_type_anywhere")
+    assert excerpt.find("schedule", t.Kind.FUNC)
+    assert excerpt.find("sk_buff", t.Kind.STRUCT, t.Kind.TYPEDEF)
     (own,) = excerpt.find("task_struct", t.Kind.STRUCT)
     (theirs,) = ids
     mine, original = excerpt[own], btf[theirs]
@@ -63,13 +69,17 @@ def test_an_excerpt_has_the_size_of_pointers_and_the_types_asked_for(kernel: str
 
 def test_an_excerpt_does_not_answer_for_what_was_not_asked() -> None:
     btf = whole(kernel_btfs.EXAMPLES[0])
-    btf.find("task_struct")
+    btf.find("task_struct", t.Kind.STRUCT)
     excerpt = Excerpt(btf.pack(), source="excerpt")
     # it is in there, bare, since pointers lead to it
     assert any(excerpt.name(type_id) == "mm_struct" for type_id in range(1, len(excerpt)))
     for ask in (excerpt.find, excerpt.flavors):
         with pytest.raises(NotInExcerptError):
             ask("mm_struct")
+    # nor for other kinds of types than those asked for
+    for kinds in ([], [t.Kind.FUNC], [t.Kind.STRUCT, t.Kind.FUNC]):
+        with pytest.raises(NotInExcerptError):
+            excerpt.find("task_struct", *kinds)
 
 
 @pytest.mark.parametrize("endian", ["little", "big"])
@@ -111,27 +121,47 @@ def test_every_kind_of_type_comes_through(endian: str) -> None:
     assert [found.members for found in bare if isinstance(found, t.Struct)] == [()]
 
 
-def test_many_names_are_found_as_few_are() -> None:
-    kernel = kernel_btfs.EXAMPLES[-1]
-    few, many = Btf(kernel_btfs.read(kernel)), Btf(kernel_btfs.read(kernel))
-    for _ in range(MAX_SEARCHES + 1):
-        many.find("int")
-    ids = random.Random(1).sample(range(1, len(few)), 60)
-    for name in [few.name(type_id) for type_id in ids] + ["int", "long", "", "no_such_type_anywhere"]:
-        few._searches = 0
-        assert many.find(name) == few.find(name), name
+@pytest.mark.parametrize("kernel", kernel_btfs.SAMPLE)
+def test_many_names_are_found_as_one_is(kernel: str) -> None:
+    data = kernel_btfs.read(kernel)
+    one, many = Btf(data), Btf(data)
+    ids = random.Random(1).sample(range(1, len(one)), 60)
+    names = [one.name(type_id) for type_id in ids] + ["int", "long", "", "no_such_type_anywhere", "sock", "socket"]
+    many.expect(names)
+    for name in names:
+        assert many.find(name) == one.find(name), name
+        in_c = [type_id for type_id in one.find(name) if one.kind(type_id) in NAMED_IN_C]
+        assert many.find(name, *NAMED_IN_C) == one.find(name, *NAMED_IN_C) == in_c, name
+    assert all(type_id in many.find(one.name(type_id)) for type_id in ids if one.name(type_id))
 
 
-def test_a_name_may_be_the_tail_of_a_longer_one() -> None:
+def test_flavors_are_found_with_the_names() -> None:
     builder = BtfBuilder()
-    builder.add(t.Struct("my_struct", 0, (), False))
+    names = ("a", "a_", "a___b", "a___b___c", "a____d", "ab", "b___a")
+    for name in names:
+        builder.add(t.Struct(name, 0, (), False))
+    for expected in ([], ["a"], ["a___b"], names):
+        btf = Btf(builder.build())
+        btf.expect(expected)
+        assert btf.flavors("a") == ["a___b", "a___b___c", "a____d"]
+        assert btf.flavors("a_") == ["a____d"]
+        assert btf.flavors("a___b") == ["a___b___c"]
+        assert not btf.flavors("ab")
+        assert [btf.find(name, t.Kind.STRUCT) for name in names] == [[number + 1] for number in range(len(names))]
+
+
+@pytest.mark.parametrize("kinds", [(), (t.Kind.STRUCT,)])
+def test_a_name_may_be_the_tail_of_a_longer_one(kinds: tuple[t.Kind, ...]) -> None:
+    builder = BtfBuilder()
+    builder.add(t.Struct("my_struct___x", 0, (), False))
     data = bytearray(builder.build())
     # the struct's name now begins three bytes further on
     data[24:28] = (1 + 3).to_bytes(4, "little")
-    btf = Btf(bytes(data))
-    assert btf.find("struct") == [1]
-    assert not btf.find("my_struct")
-    for _ in range(MAX_SEARCHES):
-        btf.find("x")
-    assert btf.find("struct") == [1]
-    assert not btf.find("my_struct")
+    for expected in ([], ["my_struct", "struct"]):
+        btf = Btf(bytes(data))
+        btf.expect(expected)
+        assert btf.find("struct___x", *kinds) == [1]
+        assert not btf.find("my_struct___x", *kinds)
+        # of strings only whole ones
+        assert btf.flavors("my_struct") == ["my_struct___x"]
+        assert not btf.flavors("struct")

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, VLEN_MASK, WORDS_PER_ENTRY, Btf
+from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, NAMED_IN_C, VLEN_MASK, WORDS_PER_ENTRY, Btf
 from hatch_bpf.btf.writer import blob
 
 
@@ -21,29 +20,38 @@ class NotInExcerptError(Exception):
 
 
 class RecordedBtf(Btf):
-    """A whole BTF; `asked` are the names that were looked for, each with what was found."""
+    """A whole BTF that notes which names were looked for, each with what was found."""
 
     def __init__(self, data: bytes, *, source: str) -> None:
         super().__init__(data, source=source)
         self.asked: dict[str, list[int]] = {}
+        """Among all types."""
+        self.asked_in_c: dict[str, list[int]] = {}
+        """Among those that are `NAMED_IN_C`."""
 
     def find(self, name: str, *kinds: t.Kind) -> list[int]:
-        if name not in self.asked:
-            self.asked[name] = super().find(name)
-        return [type_id for type_id in self.asked[name] if not kinds or self.kind(type_id) in kinds]
+        asked = self.asked_in_c if kinds and NAMED_IN_C.issuperset(kinds) else self.asked
+        if name not in asked:
+            asked[name] = super().find(name, *(NAMED_IN_C if asked is self.asked_in_c else ()))
+        return [type_id for type_id in asked[name] if not kinds or self.kind(type_id) in kinds]
 
     def flavors(self, name: str) -> list[str]:
-        self.find(name)
+        self.find(name, *NAMED_IN_C)
         return super().flavors(name)
 
-    def pack(self, also: Iterable[str] = ()) -> bytes:
-        """The excerpt that knows every name asked for, and some more."""
-        for name in also:
-            self.find(name)
-        seeds = {type_id for ids in self.asked.values() for type_id in ids}
+    def pack(self, former: Excerpt | None = None) -> bytes:
+        """The excerpt that knows every name asked for, and those that a former excerpt of this BTF knows."""
+        if former is not None:
+            self.expect(former.names | former.names_in_c)
+            for name in former.names:
+                self.find(name)
+            for name in former.names_in_c:
+                self.find(name, *NAMED_IN_C)
+        seeds = {type_id for ids in (*self.asked.values(), *self.asked_in_c.values()) for type_id in ids}
         # by this one pointers get their size
         seeds.add(self.long_id)
-        return json.dumps(sorted(self.asked)).encode() + b"\n" + cut(self, seeds)[0]
+        head = json.dumps([sorted(self.asked), sorted(self.asked_in_c)])
+        return head.encode() + b"\n" + cut(self, seeds)[0]
 
 
 class Excerpt(Btf):
@@ -52,20 +60,20 @@ class Excerpt(Btf):
     def __init__(self, packed: bytes, *, source: str) -> None:
         """Unpack what `RecordedBtf.pack()` made; that it was not damaged must be sure."""
         head, _, data = packed.partition(b"\n")
-        self.names = frozenset(json.loads(head))
+        self.names, self.names_in_c = map(frozenset, json.loads(head))
+        """Those it knows all types of, and those it knows the types that are `NAMED_IN_C` of."""
         super().__init__(data, source=source)
+        self.expect(self.names | self.names_in_c)
 
     def find(self, name: str, *kinds: t.Kind) -> list[int]:
-        self._check(name)
+        if name not in self.names and not (name in self.names_in_c and kinds and NAMED_IN_C.issuperset(kinds)):
+            raise NotInExcerptError(name)
         return super().find(name, *kinds)
 
     def flavors(self, name: str) -> list[str]:
-        self._check(name)
-        return super().flavors(name)
-
-    def _check(self, name: str) -> None:
-        if name not in self.names:
+        if name not in self.names and name not in self.names_in_c:
             raise NotInExcerptError(name)
+        return super().flavors(name)
 
 
 _REFERENCES = {

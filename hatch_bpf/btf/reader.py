@@ -9,15 +9,17 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, chain, count, islice
-from operator import add, itemgetter
+from itertools import chain, repeat
+from operator import getitem
 from typing import Literal
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION
+from hatch_bpf.btf.name_search import NameSearch
 from hatch_bpf.errors import BtfError
 
 LAYOUT_HEADER = 32
@@ -34,7 +36,10 @@ WORDS_PER_ENTRY = {
     t.Kind.STRUCT: 3, t.Kind.UNION: 3, t.Kind.ENUM: 2, t.Kind.FUNC_PROTO: 2, t.Kind.DATASEC: 3, t.Kind.ENUM64: 3,
 }  # fmt: skip
 """Words behind the fixed part for each of the vlen entries, by kind."""
-
+NAMED_IN_C = frozenset({
+    t.Kind.INT, t.Kind.FLOAT, t.Kind.STRUCT, t.Kind.UNION, t.Kind.ENUM, t.Kind.ENUM64, t.Kind.FWD, t.Kind.TYPEDEF,
+})  # fmt: skip
+"""Kinds of types that C has names for: a fifth of a kernel's, which are found sooner for that."""
 
 _KINDS = {int(kind): kind for kind in t.Kind}
 _LONG_NAMES = (
@@ -82,16 +87,12 @@ class Btf:
             raise BtfError(f"{source}: the string section is empty; it must at least hold the empty string")
         if self.strings and (self.strings[-1] != 0 or (not base and self.strings[0] != 0)):
             raise BtfError(f"{source}: the string section does not start and end with a NUL byte")
-        words = array("I")
-        words.frombytes(memoryview(data)[header.type_start : header.type_end])
-        if self.endian != sys.byteorder:
-            words.byteswap()
-        self._words = words
+        self._starts, self._starts_in_c = _index_types(header, data, source)
+        """Word index of each type of this blob, in id order; and of those that are `NAMED_IN_C`."""
+        self._words = _words(header, data, header.type_start)
         """The type section, as 32-bit words in the machine's order."""
-        self._starts = _index_types(words, source)
-        """Word index of each type of this blob, in id order."""
         self._decoded: dict[int, t.Type] = {}
-        self._searches = 0
+        self._expected: set[str] = set()
         self._long_strings = 0
 
     def __len__(self) -> int:
@@ -147,20 +148,20 @@ class Btf:
     def find(self, name: str, *kinds: t.Kind) -> list[int]:
         """Ids of the types with exactly this name, of the given kinds (of any kind, if none is given), rising."""
         found = self.base.find(name, *kinds) if self.base else []
-        return found + [type_id for type_id in self._find(name) if not kinds or self.kind(type_id) in kinds]
+        return found + [type_id for type_id in self._find(name, kinds) if not kinds or self.kind(type_id) in kinds]
 
-    def expect(self, names: int) -> None:
-        """Say for how many names `find()` will be called: for many, an index is made at once."""
-        if names > MAX_SEARCHES:
-            self._searches = MAX_SEARCHES
+    def expect(self, names: Iterable[str]) -> None:
+        """Say for which names `find()` may be called: all of them are looked for when one is."""
+        self._expected.update(names)
+        if all(self.kind(type_id) is not t.Kind.INT for type_id in self._early):
+            self._expected.update(_LONG_NAMES)
+        if self.base is not None:
+            self.base.expect(self._expected)
 
     def flavors(self, name: str) -> list[str]:
         """Strings that begin with `name___`: names that CO-RE may take for flavors of `name`. Few kernels have any."""
         found = self.base.flavors(name) if self.base else []
-        own = [flavor for flavor in self._flavored if flavor.startswith(f"{name}___")]
-        if len(own) > MAX_FLAVORS:
-            raise BtfError(f"{self.source}: {name!r} has {len(own)} flavors; no kernel has so many")
-        return found + own
+        return found + self._names_in_c.flavors(name, self._expected)
 
     def string(self, offset: int) -> str:
         """The string at an offset of the string section. Bytes that are not UTF-8 come back as surrogates."""
@@ -197,7 +198,7 @@ class Btf:
         For work on a whole kernel, where decoding each type would take seconds.
         """
         if self.base is None:
-            return self._words[:], self._starts[:]
+            return self._words[:], self._starts.tolist()
         words, starts = self.base.tables()
         starts.extend(len(words) + start for start in self._starts)
         return words + self._words, starts
@@ -249,118 +250,42 @@ class Btf:
     @cached_property
     def long_id(self) -> int:
         """The first type that is a `long` of 4 or 8 bytes; 0 when there is none."""
-        early = range(self._first_id, min(len(self), self._first_id + 64))
-        found = next(filter(self._is_long, early), 0)
-        if not found and len(self) > early.stop:  # from Linux 7.0 on types are sorted by name
-            found = min(filter(self._is_long, chain.from_iterable(map(self._find, _LONG_NAMES))), default=0)
+        found = next(filter(self._is_long, self._early), 0)
+        if not found and len(self) > self._early.stop:
+            self.expect(_LONG_NAMES)
+            named = chain.from_iterable(self._find(name, (t.Kind.INT,)) for name in _LONG_NAMES)
+            found = min(filter(self._is_long, named), default=0)
         return found
+
+    @property
+    def _early(self) -> range:
+        """The first types, among which `long` is on the kernels whose types are not sorted by name (before 7.0)."""
+        return range(self._first_id, min(len(self), self._first_id + 64))
 
     def _is_long(self, type_id: int) -> bool:
         start = self._start(type_id)
         _, info, size = self._words[start : start + FIXED_WORDS]
         return info >> 24 & KIND_MASK == t.Kind.INT and size in (4, 8) and self.name(type_id) in _LONG_NAMES
 
-    @cached_property
-    def _name_offsets(self) -> tuple[int, ...]:
-        """Name offset of each of this blob's own types, after that of void."""
-        return (0, *itemgetter(0, *self._starts)(self._words)[1:]) if self._starts else (0,)
+    def _find(self, name: str, kinds: Collection[t.Kind]) -> list[int]:
+        """Ids of this blob's own types of a name, rising: of these kinds, and maybe of others."""
+        if kinds and NAMED_IN_C.issuperset(kinds):
+            # which of all types these are is found out for the few that have the name
+            starts = (self._starts_in_c[number] for number in self._names_in_c.find(name, self._expected))
+            return [self._first_id + bisect_left(self._starts, start) for start in starts]
+        return [self._first_id + number for number in self._names.find(name, self._expected)]
 
     @cached_property
-    def _name_offset_bytes(self) -> bytes:
-        """The same, 4 bytes each, big-endian."""
-        offsets = array("I", self._name_offsets)
-        if sys.byteorder == "little":
-            offsets.byteswap()
-        return offsets.tobytes()
+    def _names(self) -> NameSearch:
+        return self._names_at(self._starts)
 
     @cached_property
-    def _used_offsets(self) -> frozenset[int]:
-        return frozenset(self._name_offsets)
+    def _names_in_c(self) -> NameSearch:
+        return self._names_at(self._starts_in_c)
 
-    @cached_property
-    def _has_tails(self) -> bool:
-        """Whether some type's name is the tail of a longer string. No compiler does so, but nothing forbids it."""
-        if self.base is not None:
-            return True
-        try:
-            return any(itemgetter(0, *self._name_offsets)(b"\0" + self.strings))
-        except IndexError:  # a name beyond the strings, which whoever decodes it will tell
-            return True
-
-    @cached_property
-    def _flavored(self) -> list[str]:
-        """The strings of this blob that hold `___`, behind which a flavor may stand."""
-        found, at = [], self.strings.find(b"___")
-        while at >= 0:
-            start, end = self.strings.rfind(b"\0", 0, at) + 1, self.strings.find(b"\0", at)
-            found.append(self.strings[start:end].decode("utf-8", "surrogateescape"))
-            at = self.strings.find(b"___", end)
-        return found
-
-    def _offsets(self, name: str) -> Iterator[int]:
-        """Where a name of this blob's own types stands in the strings."""
-        if self._searches > MAX_SEARCHES and self._string_places is not None:
-            place = self._string_places.get(name.encode("utf-8", "surrogateescape"))
-            if place:
-                yield place
-            return
-        end = name.encode("utf-8", "surrogateescape") + b"\0"
-        needle, skip = (end, 0) if self._has_tails else (b"\0" + end, 1)
-        at = self.strings.find(needle) if name else -1
-        copies = 0
-        while at >= 0:
-            offset = self._base_strings + at + skip
-            if not self._has_tails or offset in self._used_offsets:
-                copies += 1
-                if copies > MAX_COPIES:
-                    raise BtfError(f"{self.source}: the name {name!r} stands in its strings again and again")
-                yield offset
-            at = self.strings.find(needle, at + 1)
-
-    def _named(self, offset: int) -> Iterator[int]:
-        """Ids of this blob's own types whose name is at `offset`."""
-        # bytes.find() is a hundred times faster than a loop, and no index has to be built first; it looks for the last
-        # byte of the needle first, which had better not be the one that is 0 in every offset
-        needle, start, end = offset.to_bytes(4, "big"), 1, len(self._name_offsets)
-        if self._searches > MAX_SEARCHES:
-            first, last = self._first_and_last
-            start, end = first.get(offset, end), last.get(offset, 0) + 1
-            if start + 1 == end:
-                yield self._first_id + start - 1
-                return
-        at = self._name_offset_bytes.find(needle, 4 * start, 4 * end)
-        while at >= 0:
-            if at % 4 == 0:
-                yield self._first_id + at // 4 - 1
-            at = self._name_offset_bytes.find(needle, at + 1, 4 * end)
-
-    def _limited(self, named: Iterable[int], name: str) -> list[int]:
-        found = list(islice(named, MAX_NAMESAKES + 1))
-        if len(found) > MAX_NAMESAKES:
-            raise BtfError(f"{self.source}: more than {MAX_NAMESAKES} types have the name {name!r}; no kernel is so")
-        return found
-
-    def _find(self, name: str) -> list[int]:
-        """Ids of this blob's own types of a name, rising."""
-        self._searches += 1
-        named = (type_id for offset in self._offsets(name) for type_id in self._named(offset))
-        return sorted(self._limited(named, name))
-
-    @cached_property
-    def _string_places(self) -> dict[bytes, int] | None:
-        """Where each string stands; None where that does not tell all about a name, or costs too much."""
-        if self._has_tails or self.strings.count(0) > MAX_STRINGS:
-            return None
-        strings = self.strings.split(b"\0")[:-1]
-        places = dict(zip(strings, map(add, accumulate(map(len, strings), initial=0), count()), strict=False))
-        return places if len(places) == len(strings) else None
-
-    @cached_property
-    def _first_and_last(self) -> tuple[dict[int, int], dict[int, int]]:
-        """By name offset, which of this blob's own types is the first of that name, and which the last, from 1 on."""
-        offsets, places = self._name_offsets[1:], range(1, len(self._name_offsets))
-        first = dict(zip(reversed(offsets), reversed(places), strict=True))
-        return first, dict(zip(offsets, places, strict=True))
+    def _names_at(self, starts: array[int]) -> NameSearch:
+        offsets = array("I", map(getitem, repeat(self._words), starts))
+        return NameSearch(offsets, self.strings, base=self._base_strings, source=self.source)
 
     def _start(self, type_id: int) -> int:
         index = type_id - self._first_id
@@ -436,16 +361,6 @@ class Btf:
             yield t.Enumerator(self.string(words[i]), _signed(value, 64) if signed else value)
 
 
-MAX_SEARCHES = 32
-"""Names searched for before an index of all names is the cheaper way."""
-MAX_NAMESAKES = 1 << 14
-"""Most types of one name: kernels have some hundred, all of them tags of functions."""
-MAX_COPIES = 64
-"""Most places in the strings that types have one name from: who writes BTF writes each string once."""
-MAX_STRINGS = 1 << 19
-"""Most strings that are indexed all at once; kernels have 200,000."""
-MAX_FLAVORS = 256
-"""Most flavors of one name; kernels have some ten."""
 LONG_STRING = 128
 """Characters that no name in a kernel has."""
 MAX_LONG_STRINGS = 64 << 20
@@ -478,32 +393,50 @@ def _read_header(data: bytes, source: str) -> Header:
     return Header(endian, flags, size, *bounds)
 
 
-class _Lengths(dict[int, int]):
-    """Length in words of a type, by the second of them: few differ, so that each is worked out once."""
-
-    def __missing__(self, info: int) -> int:
-        kind = t.Kind(info >> 24 & KIND_MASK)
-        if kind is t.Kind.VOID:
-            raise ValueError(info)
-        length = FIXED_WORDS + EXTRA_WORDS.get(kind, 0) + WORDS_PER_ENTRY.get(kind, 0) * (info & VLEN_MASK)
-        self[info] = length
-        return length
+def _words(header: Header, data: bytes, start: int) -> array[int]:
+    """The type section from a byte of the blob on, as 32-bit words in the machine's order."""
+    words = array("I")
+    words.frombytes(memoryview(data)[start : header.type_end])
+    if header.endian != sys.byteorder:
+        words.byteswap()
+    return words
 
 
-def _index_types(words: array[int], source: str) -> list[int]:
-    starts: list[int] = []
-    add, lengths, infos = starts.append, _Lengths(), words[1:]
-    at, end = 0, len(words)
-    try:
-        while at < end - 1:
-            add(at)
-            at += lengths[infos[at]]
-    except ValueError as error:
-        kind = words[at + 1] >> 24 & KIND_MASK
-        raise BtfError(f"{source}: type {len(starts)} has kind {kind}, which is not known") from error
-    if at != end:
+def _index_types(header: Header, data: bytes, source: str) -> tuple[array[int], array[int]]:
+    """Where each type begins, in words, and where each of those that are `NAMED_IN_C`."""
+    # a type's second word says how long it is: moved by one, each stands where its type begins
+    infos = _words(header, data, header.type_start + 4)
+    starts, starts_in_c = array("I"), array("I")
+    add, add_in_c = starts.append, starts_in_c.append
+    lengths: dict[int, int] = {}
+    info = at = 0
+    while True:
+        try:
+            while True:
+                info = infos[at]
+                length = lengths[info]
+                add(at)
+                if length > 0:
+                    at += length
+                else:
+                    add_in_c(at)
+                    at -= length
+        except KeyError:
+            lengths[info] = _length(info, f"{source}: type {len(starts) + 1}")
+        except IndexError:
+            break
+    if 4 * at != header.type_end - header.type_start:
         raise BtfError(f"{source}: type {len(starts)} is cut off at the end of the type section")
-    return starts
+    return starts, starts_in_c
+
+
+def _length(info: int, which: str) -> int:
+    """Words of a type, by the second of them: few differ. Negative for the kinds that are `NAMED_IN_C`."""
+    kind = _KINDS.get(info >> 24 & KIND_MASK, t.Kind.VOID)
+    if kind is t.Kind.VOID:
+        raise BtfError(f"{which} has kind {info >> 24 & KIND_MASK}, which is not known")
+    length = FIXED_WORDS + EXTRA_WORDS.get(kind, 0) + WORDS_PER_ENTRY.get(kind, 0) * (info & VLEN_MASK)
+    return -length if kind in NAMED_IN_C else length
 
 
 def _signed(value: int, bits: int) -> int:

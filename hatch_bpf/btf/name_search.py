@@ -1,0 +1,127 @@
+"""Names -> which types of a BTF have them: all names that are expected in one pass over the strings and one over the
+types.
+
+Input: a string section, the offsets in it of the names of some types, and names. Output: the numbers of the types of a
+name, and the name's flavors; or `BtfError` for a BTF that nothing but ill will makes, and that would take too long.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Set
+from functools import cached_property
+from itertools import compress, count, groupby, repeat
+from operator import getitem
+
+from hatch_bpf.errors import BtfError
+
+FLAVOR = "___"
+"""What stands between a name and its flavor."""
+MAX_NAMESAKES = 1 << 14
+"""Most types of one name: kernels have some hundred, all of them tags of functions."""
+MAX_COPIES = 64
+"""Most places in the strings that types have one name from: who writes BTF writes each string once."""
+MAX_FLAVORS = 256
+"""Most flavors of one name; kernels have some ten."""
+
+
+class NameSearch:
+    """Finds types by name. No index is made: for some hundred names that takes longer than to look for just them."""
+
+    def __init__(self, offsets: array[int], strings: bytes, *, base: int, source: str) -> None:
+        """`offsets` are where the types' names are; the strings begin at `base`. `source` names the BTF in errors."""
+        self._offsets = offsets
+        self._strings = strings
+        self._base = base
+        self._source = source
+        self._found: dict[str, list[int]] = {}
+        self._copied: set[str] = set()
+        """Names that stand in the strings too often."""
+        self._flavored: dict[int, str] = {}
+        """Strings that are flavors of a name that was looked for, by their place."""
+
+    def find(self, name: str, expected: Set[str]) -> list[int]:
+        """Types of a name, rising. Those of the names expected are looked for in the same go, unless they were."""
+        self._look_for(name, expected)
+        found = self._found[name]
+        if name in self._copied:
+            raise BtfError(f"{self._source}: the name {name!r} stands in its strings again and again")
+        if len(found) > MAX_NAMESAKES:
+            raise BtfError(f"{self._source}: more than {MAX_NAMESAKES} types have the name {name!r}; no kernel is so")
+        return found
+
+    def flavors(self, name: str, expected: Set[str]) -> list[str]:
+        """Strings that begin with `name___`, in their order."""
+        self._look_for(name, expected)
+        found = [text for _, text in sorted(self._flavored.items()) if text.startswith(name + FLAVOR)]
+        if len(found) > MAX_FLAVORS:
+            raise BtfError(f"{self._source}: {name!r} has more than {MAX_FLAVORS} flavors; no kernel has so many")
+        return found
+
+    def _look_for(self, name: str, expected: Set[str]) -> None:
+        if name not in self._found:
+            new = {name, *expected} - self._found.keys()
+            self._found.update((name, []) for name in new)
+            named = {name.encode("utf-8", "surrogateescape"): name for name in new if name}
+            if named:
+                self._search(named)
+
+    def _search(self, names: dict[bytes, str]) -> None:
+        types_at: dict[int, list[int]] = {}
+        copies, flavors = Counter[str](), Counter[str]()
+        for match in _pattern(names, self._has_tails).finditer(self._strings):
+            name, (start, end) = names[match[1]], match.span(1)
+            is_flavored = self._strings[end] != 0
+            # of those that are too many, one more than may be is kept, by which they are known
+            if (is_flavored or FLAVOR in name) and self._is_whole(start) and flavors[name] <= MAX_FLAVORS:
+                flavors[name] += 1
+                self._flavored[start] = self._text(start)
+            if not is_flavored and (not self._has_tails or self._base + start in self._used):
+                copies[name] += 1
+                if copies[name] <= MAX_COPIES:
+                    types_at[self._base + start] = self._found[name]
+                else:
+                    self._copied.add(name)
+        for number in compress(count(), map(types_at.__contains__, self._offsets)):
+            found = types_at[self._offsets[number]]
+            if len(found) <= MAX_NAMESAKES:
+                found.append(number)
+
+    def _is_whole(self, start: int) -> bool:
+        """Whether a string begins here."""
+        return not start or not self._strings[start - 1]
+
+    def _text(self, start: int) -> str:
+        return self._strings[start : self._strings.index(0, start)].decode("utf-8", "surrogateescape")
+
+    @cached_property
+    def _has_tails(self) -> bool:
+        """Whether some type's name is the tail of a longer string. No compiler does so, but nothing forbids it."""
+        if self._base:
+            return True
+        try:
+            return any(map(getitem, repeat(b"\0" + self._strings), self._offsets))
+        except IndexError:  # a name beyond the strings, which whoever decodes it will tell
+            return True
+
+    @cached_property
+    def _used(self) -> frozenset[int]:
+        """For names that are tails: a short one is the tail of many a string."""
+        return frozenset(self._offsets)
+
+
+def _pattern(names: Iterable[bytes], has_tails: bool) -> re.Pattern[bytes]:
+    """Finds names and their flavors; the name is group 1. Longer names go first, so that `a___b` is not taken for `a`.
+
+    It finds whole strings, or with `has_tails` the tails of strings, too.
+    """
+    # by their first letters, so that most strings are done with after one look at each letter
+    by_letter = groupby(sorted(names, reverse=True), lambda name: name[:1])
+    any_of = b"|".join(
+        re.escape(letter) + b"(?:" + b"|".join(re.escape(name[1:]) for name in alike) + b")"
+        for letter, alike in by_letter
+    )
+    behind = b"(?=\0|" + FLAVOR.encode() + b")"
+    return re.compile(b"(?=(" + any_of + b")" + behind + b")" if has_tails else b"\0(" + any_of + b")" + behind)
