@@ -119,7 +119,7 @@ class Store:
 
     def _path(self, kind: str, key: str) -> Path:
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
-        return self.folder / kind / digest[:2] / digest[2:]
+        return self.folder.joinpath(kind, digest[:2], digest[2:])
 
 
 def usage(folder: Path) -> tuple[Usage, ...]:

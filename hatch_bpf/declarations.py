@@ -26,8 +26,9 @@ def parse(text: str, *, source: str) -> ast.Module:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise SkeletonError(f"{source}: its skeleton is not Python: {error}") from error
-    declared = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    declared.update(node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    nodes = list(ast.walk(tree))
+    declared = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    declared.update(node.name for node in nodes if isinstance(node, ast.ClassDef))
     known = frozenset(declared) | _MODULES | _BUILTINS
     for statement in tree.body:
         for wrong in _not_declaring(statement, known):

@@ -81,7 +81,7 @@ def fit(
     fitter.save()
     if new:
         store.prune()
-    in_order = sorted(found)
+    in_order = [source.kernel for source in matrix.sources]
     reports = tuple(KernelReport(kernel, found[kernel].programs) for kernel in in_order)
     return Fitted({kernel: found[kernel].minimized for kernel in in_order}, Report(reports))
 
