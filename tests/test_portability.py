@@ -20,8 +20,8 @@ from hatch_bpf.min_core_btf import minimize
 from hatch_bpf.portability import Checker, KernelTypes, check
 from hatch_bpf.sections import parse_section
 from hatch_bpf.toolchain import find_toolchain
-from hatch_bpf.verdicts import Kind, ProgramVerdict, Verdict
-from tests import kernel_btfs, needs, objects
+from hatch_bpf.verdicts import Kind, ProgramVerdict, Verdict, Weight
+from tests import c_programs, kernel_btfs, libbpf_log, needs, objects
 from tests.btf_builder import RawBtf
 
 SOURCES = Path(__file__).parent / "bpf" / "portability"
@@ -307,6 +307,119 @@ def test_a_read_of_an_argument_that_the_target_lacks_names_both() -> None:
     assert reason.what == "argument 6 of vfs_fsync_range is read, which has 4 arguments on this kernel"
     line = line_of("arguments.bpf.c", "volatile __u64 value = ctx[argument]")
     assert reason.source == f"arguments.bpf.c:{line}"
+
+
+def _version(kernel: str) -> tuple[int, ...]:
+    return tuple(map(int, kernel.rsplit("/", 1)[1].split(".")[:2]))
+
+
+_EXTENDED = """
+#define NAMED(section, name) SEC(section) int name(void *ctx) { return 0; }
+NAMED("xdp.frags", frags)
+NAMED("kprobe.session/vfs_read", session)
+NAMED("cgroup/connect_unix", connect_unix)
+NAMED("sk_lookup", lookup)
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
+def test_flags_and_attach_types_count_from_the_release_that_brought_them(kernel: str) -> None:
+    """BPF_F_XDP_HAS_FRAGS, BPF_TRACE_KPROBE_SESSION, BPF_CGROUP_UNIX_CONNECT and BPF_SK_LOOKUP."""
+    found = verdicts_on(kernel, c_programs.model(_EXTENDED))
+    since = {"frags": (5, 18), "session": (6, 10), "connect_unix": (6, 7), "lookup": (5, 9)}
+    for (_, program), verdict_there in found.items():
+        loads = _version(kernel) >= since[program]
+        assert verdict_there.verdict is (Verdict.LOADS if loads else Verdict.FAILS), program
+        texts = [reason.what for reason in verdict_there.reasons]
+        if loads:
+            assert texts == []
+        elif program == "frags":
+            assert texts == ['SEC("xdp.frags") needs BPF_F_XDP_HAS_FRAGS, which this kernel does not know']
+        elif program == "session":
+            assert texts[0].endswith("which this kernel does not know, so that it loads but can never be attached")
+        else:
+            assert texts[0].endswith("which this kernel does not know, so that it does not load")
+
+
+def test_sleepable_programs_on_a_kernel_from_before_them() -> None:
+    btf = RawBtf()
+    btf.integer()
+    btf.enum("bpf_prog_type", BPF_PROG_TYPE_UNSPEC=0, BPF_PROG_TYPE_TRACING=26)
+    btf.func("vfs_read", btf.func_proto(0))
+    old = KernelTypes(Kernel.parse("debian/11/x86_64/5.8.0"), Btf(btf.build(), source="5.8"))
+    source = """SEC("fentry.s/vfs_read") int slow(void *ctx) { return 0; }
+    SEC("fentry/vfs_read") int fast(void *ctx) { return 0; }"""
+    slow, fast = check([c_programs.model(source)], [old]).kernels[0].programs
+    assert slow.verdict is Verdict.FAILS
+    assert slow.reasons[0].what == 'SEC("fentry.s/vfs_read") is sleepable, for which this kernel is too old'
+    assert fast.verdict is Verdict.NEEDS_KERNEL_BTF
+
+
+def test_a_map_type_of_a_newer_kernel() -> None:
+    source = """struct { int (*type)[30]; int (*max_entries)[8]; int *value; } bloom SEC(".maps");
+    SEC("socket") int program(void *ctx) { return 0; }"""
+    old = KernelTypes(Kernel.parse("centos/8/x86_64/4.18.0-147.el8"), old_kernel())
+    (found,) = check([c_programs.model(source)], [old]).kernels[0].programs
+    (reason,) = [reason for reason in found.reasons if reason.kind is Kind.MAP_TYPE_MISSING]
+    assert reason.what == "map bloom is a BPF_MAP_TYPE_BLOOM_FILTER, which this kernel does not know"
+    assert "another type of map" in reason.remedy
+
+
+@pytest.mark.parametrize("section", [".struct_ops", ".struct_ops.link"])
+@pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
+def test_struct_ops_are_the_kernels_that_have_their_types(kernel: str, section: str) -> None:
+    source = """SEC("struct_ops/f") int f(void *ctx) { return 0; }
+    struct NAME { int (*f)(void *); };
+    SEC("SECTION") struct NAME ops = { f };"""
+    both = {}
+    for name in ("tcp_congestion_ops", "tcp_congestion_ops___mine", "hatch_bpf_never"):
+        obj = c_programs.model(source.replace("NAME", name).replace("SECTION", section))
+        ((_, both[name]),) = verdicts_on(kernel, obj).items()
+    for name in ("tcp_congestion_ops", "tcp_congestion_ops___mine"):
+        assert both[name].verdict is Verdict.NEEDS_KERNEL_BTF
+    never = both["hatch_bpf_never"]
+    assert never.verdict is Verdict.FAILS
+    assert "this kernel has no struct_ops hatch_bpf_never" in never.reasons[0].what
+
+
+_FIELD = """
+struct __attribute__((preserve_access_index)) thing { int before; TYPE field; };
+SEC("socket") long program(struct thing *thing) { return thing->field; }
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind", "told"),
+    [
+        ("struct thing { char before[40000]; int field; } thing;", Kind.CO_RE_REFUSED, "cannot have offset 40000"),
+        ("struct thing { long field; } thing;", Kind.CO_RE_SIZE, "has 4 bytes in the object and 8 in this kernel"),
+        (
+            "struct thing { int field; } thing; struct thing___2 { long before; int field; } more;",
+            Kind.CO_RE_REFUSED,
+            "more than one struct thing.field, at bits 0 and 64",
+        ),
+        ("struct thing { int field; } thing;", None, ""),
+    ],
+)
+def test_a_field_that_cannot_be_read_so(kernel: str, kind: Kind | None, told: str, tmp_path: Path) -> None:
+    """And libbpf, given this for the kernel's BTF, doesn't load it either."""
+    obj, btf = c_programs.model(_FIELD.replace("TYPE", "int")), c_programs.kernel(kernel)
+    (found,) = check([obj], [KernelTypes(host(), btf)]).kernels[0].programs
+    assert [reason.kind for reason in found.reasons if reason.weight is Weight.FAILS] == ([kind] if kind else [])
+    assert told in " ".join(reason.what for reason in found.reasons)
+    path = tmp_path / "kernel.btf"
+    path.write_bytes(rewrite(btf))
+    (said,) = libbpf_log.relocate(obj.elf, path)
+    assert (said.error or said.actions == ["0: poison"]) == bool(kind)
+
+
+def test_a_namesake_in_the_minimized_btf_alone_is_noticed() -> None:
+    obj, btf = c_programs.model(_FIELD.replace("TYPE", "int")), c_programs.kernel("struct thing { int field; } thing;")
+    two = c_programs.kernel("struct thing { int field; } thing; struct thing___2 { long before; int field; } more;")
+    (found,) = check([obj], [KernelTypes(host(), btf, two)]).kernels[0].programs
+    assert [reason.kind for reason in found.reasons] == [Kind.MINIMIZED_DIFFERS]
 
 
 def test_an_optional_program_fails_no_build() -> None:

@@ -81,6 +81,20 @@ CASE(loads__guarded_by_size)
 	return 0;
 }
 
+CASE(loads__guarded_by_an_offset)
+{
+	if (__builtin_preserve_field_info(CURRENT->pid, BPF_FIELD_BYTE_OFFSET) == 0)
+		return BPF_CORE_READ(NEVER(CURRENT), hatch_bpf_never);
+	return 0;
+}
+
+CASE(fails__guarded_by_an_offset_that_is_so)
+{
+	if (__builtin_preserve_field_info(CURRENT->pid, BPF_FIELD_BYTE_OFFSET) != 0)
+		return BPF_CORE_READ(NEVER(CURRENT), hatch_bpf_never);
+	return 0;
+}
+
 CASE(fails__size_of_missing_field)
 {
 	return bpf_core_field_size(NEVER(0)->hatch_bpf_never);
