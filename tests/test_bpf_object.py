@@ -211,6 +211,10 @@ def test_names_are_libbpfs(file_name: str, name: str) -> None:
     [
         (lambda _: b"", "not an ELF file"),
         (lambda _: b"\x7fELF" + bytes(60), "not an ELF file|not a BPF object"),
+        (
+            lambda _: b"\x7fELF\x01\x01\x01" + bytes(9) + struct.pack("<HHI", 1, 247, 1) + bytes(28),
+            "this one is 32-bit",
+        ),
         (lambda data: data[:18] + struct.pack("<H", 62) + data[20:], "its ELF machine is EM_X86_64, not EM_BPF"),
         (lambda data: data.replace(b".BTF\0", b".XXX\0"), r"has no \.BTF section; compile it with clang -g"),
         (lambda data: data.replace(b"\x9f\xeb\x01\x00", b"\x9e\xeb\x01\x00"), "not BTF: it starts with 9e eb"),
@@ -226,6 +230,7 @@ def test_what_is_no_object_is_refused(tmp_path: Path, change, message: str) -> N
 def with_section(data: bytes, name: str, **fields: int) -> bytes:
     """An object with fields of a section's header changed."""
     at = {"sh_type": ("I", 4), "sh_flags": ("Q", 8), "sh_offset": ("Q", 24), "sh_size": ("Q", 32)}
+    at |= {"sh_link": ("I", 40), "sh_info": ("I", 44)}
     index = ELFFile(io.BytesIO(data)).get_section_index(name)
     assert index is not None
     changed = bytearray(data)
@@ -255,6 +260,86 @@ def test_a_file_is_not_larger_than_it_is(section: str, fields: dict[str, int], m
     assert read_object(data, path="good.bpf.o").programs
     with pytest.raises(ObjectError, match=message):
         read_object(with_section(data, section, **fields), path="bad.bpf.o")
+
+
+@pytest.mark.parametrize(
+    ("section", "fields", "message"),
+    [
+        (".relraw_tp/sched_switch", {"sh_link": 99}, "relocations refer to section 99, which isn't there"),
+        (".relraw_tp/sched_switch", {"sh_info": 99}, "relocations refer to section 99, which isn't there"),
+        (".relraw_tp/sched_switch", {"sh_link": 2}, "relocations of raw_tp/sched_switch take .* for a symbol table"),
+        (".bss", {"sh_size": 1 << 32}, r"\.bss has 4294967296 bytes; it becomes one map value, of 2 GiB at most"),
+    ],
+)
+def test_sections_that_do_not_fit_together(tmp_path: Path, section: str, fields: dict[str, int], message: str) -> None:
+    data = compile_text(tmp_path, SOURCE.replace("?raw_tp", "raw_tp")).data
+    assert read_object(data, path="good.bpf.o").programs
+    with pytest.raises(ObjectError, match=message):
+        read_object(with_section(data, section, **fields), path="bad.bpf.o")
+
+
+def test_a_function_is_in_a_section_that_is_there() -> None:
+    btf = RawBtf()
+    btf.integer()
+    data = bytearray(elf_object(btf.build(), None, {"xdp": EXIT}))
+    table = ELFFile(io.BytesIO(data)).get_section_by_name(".symtab")
+    assert table is not None
+    struct.pack_into("<H", data, table["sh_offset"] + 24 + 6, 99)
+    with pytest.raises(ObjectError, match="function prog_0 is in section 99, which isn't there"):
+        read_object(bytes(data), path="bad.bpf.o")
+
+
+@pytest.mark.parametrize("section", [".maps", ".data"])
+def test_what_a_section_of_variables_holds_that_is_no_variable(section: str) -> None:
+    btf = RawBtf()
+    btf.datasec(section, 4, (btf.integer(), 0, 4))
+    data = elf_object(btf.build(), None, {"xdp": EXIT})
+    if section == ".maps":
+        with pytest.raises(ObjectError, match=r"\.maps holds 'int', which is not a variable"):
+            read_object(data, path="bad.bpf.o")
+    else:
+        assert read_object(data, path="bad.bpf.o").data_sections == ()
+
+
+@pytest.mark.parametrize(
+    ("declaration", "message"),
+    [
+        ("int m", "map m is not declared as a struct"),
+        ("struct { int type; } m", r"map m: type is not declared with __uint\(\)"),
+        ("struct { __uint(type, 1); int key; } m", r"map m: key is not declared with __type\(\)"),
+        (
+            "struct { __uint(type, 1); __uint(colour, 3); } m",
+            "map m has an attribute 'colour' that libbpf does not know",
+        ),
+        (
+            "struct { __uint(type, 12); __array(values, int); } m",
+            "`values` is neither an array of maps nor one of prog",
+        ),
+    ],
+)
+def test_maps_that_libbpf_refuses_too(tmp_path: Path, declaration: str, message: str) -> None:
+    text = f"""#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+{declaration} SEC(".maps");
+SEC("socket") int program(void *ctx) {{ return 0; }}
+"""
+    data = compile_text(tmp_path, text).data
+    with pytest.raises(ObjectError, match=message):
+        read_object(data, path="bad.bpf.o")
+    with pytest.raises(AssertionError, match="libbpf cannot open the object"):
+        next(needs.libbpf().load_each(data))
+
+
+def test_a_long_number_of_a_map_is_an_enumerator(tmp_path: Path) -> None:
+    """__ulong() of newer bpf_helpers.h, as for an arena's address."""
+    text = """#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, int);
+         enum { unique = 0x12345678 } map_extra; } m SEC(".maps");
+SEC("socket") int program(void *ctx) { return 0; }
+"""
+    (found,) = read_object(compile_text(tmp_path, text).data, path="program.bpf.o").maps
+    assert found.map_extra == 0x12345678
 
 
 def test_every_cut_is_refused_or_read(tmp_path: Path) -> None:

@@ -97,6 +97,21 @@ def test_arguments(host: KernelFeatures) -> None:
     assert host.arguments("hatch_bpf_never") is None
 
 
+def test_whether_a_check_is_told_reads_from_writes() -> None:
+    """A FUNC that is none, one without its parameters, and none at all tell of no ability."""
+    for change in (lambda btf: btf.func("check_stack_range_initialized", 1), lambda _: None):
+        btf = RawBtf()
+        btf.integer()
+        change(btf)
+        assert not of(btf).verifier.spares_what_is_read
+    for enum, spares in (("bpf_access_src", False), ("bpf_access_type", True)):
+        btf = RawBtf()
+        btf.integer()
+        access = btf.enum(enum, A=1)
+        btf.func("check_stack_range_initialized", btf.func_proto(1, ("off", 1), ("type", access)))
+        assert of(btf).verifier.spares_what_is_read == spares
+
+
 def test_arguments_that_take_several_places() -> None:
     btf = RawBtf()
     number = btf.integer()
@@ -105,8 +120,13 @@ def test_arguments_that_take_several_places() -> None:
     btf.func("twice", btf.func_proto(0, ("a", number)))
     btf.func("twice", btf.func_proto(0, ("a", number), ("b", number)))
     btf.func("plain", btf.func_proto(0, ("a", number), ("b", btf.ptr(big))))
+    btf.func("of_no_function", number)
+    btf.typedef("btf_trace_no_pointer", number)
+    btf.typedef("btf_trace_no_function", btf.ptr(number))
     found = of(btf)
     assert [found.arguments(name) for name in ("by_value", "twice", "plain")] == [None, None, 2]
+    for name in ("of_no_function", "btf_trace_no_pointer", "btf_trace_no_function"):
+        assert found.arguments(name) is None
 
 
 def test_a_btf_that_cannot_tell_says_so() -> None:
