@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from hatch_bpf.cache import CACHE_VARIABLE
+
 PROGRAM = """\
 #include <linux/bpf.h>
 #include <bpf/bpf_core_read.h>
@@ -96,6 +98,12 @@ def make_project(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return folder
+
+
+def bare_environment(**variables: str) -> dict[str, str]:
+    """What a process needs to find tools and hatch-bpf, and to leave the cache of whoever runs the tests alone."""
+    own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), CACHE_VARIABLE: os.environ[CACHE_VARIABLE]}
+    return {**own, **variables}
 
 
 def pip_wheel(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import needs
-from tests.projects import KERNELS, PROGRAM, build_wheel, make_project, tree_of, wheel_files
+from tests.projects import KERNELS, PROGRAM, bare_environment, build_wheel, make_project, tree_of, wheel_files
 from tests.test_compile import compile_text
 
 MISSING_FIELD = PROGRAM.replace("int pid;", "int no_such_field;").replace("task, pid)", "task, no_such_field)")
@@ -26,7 +26,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})},
+        env=bare_environment(**{"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **(env or {})}),
     )
 
 

@@ -25,7 +25,7 @@ from hatch_bpf.kernels.fetch import Progress
 from hatch_bpf.kernels.identity import Kernel
 from tests import kernel_images, needs
 from tests.archive_server import serve
-from tests.projects import KERNELS, PROGRAM, REPOSITORY, make_project
+from tests.projects import KERNELS, PROGRAM, bare_environment, make_project
 from tests.test_cli import MISSING_FIELD, run
 from tests.test_compile import compile_text
 from tests.test_kernels_remote import INTERRUPTIBLE
@@ -70,7 +70,7 @@ def started(
     process = subprocess.Popen(
         [sys.executable, "-c", script, *map(str, arguments)],
         cwd=cwd, stdin=theirs, stdout=theirs, stderr=theirs,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "TERM": "xterm-256color", **(env or {})},
+        env=bare_environment(**{"TERM": "xterm-256color", **(env or {})}),
     )  # fmt: skip
     os.close(theirs)
     return process, ours
