@@ -3,6 +3,10 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
+#ifndef OPS
+#define OPS ".struct_ops"
+#endif
+
 struct sock;
 struct tcp_congestion_ops {
 	__u32 (*ssthresh)(struct sock *sk);
@@ -31,13 +35,12 @@ __u32 BPF_PROG(undo_cwnd, struct sock *sk)
 	return 10;
 }
 
-SEC(".struct_ops")
+SEC(OPS)
 struct tcp_congestion_ops counting = {
 	.ssthresh = (void *)ssthresh,
 	.cong_avoid = (void *)cong_avoid,
 	.undo_cwnd = (void *)undo_cwnd,
 	.name = "bpf_counting",
 };
-
 
 char LICENSE[] SEC("license") = "GPL";
