@@ -34,6 +34,8 @@ SBOM_NAME = "sbom.cdx.json"
 
 _C_LIBRARY = re.compile(r"^(ld-(linux|musl)[\w.-]*|lib(c|m|dl|rt|pthread)\.so\.\d+|libc\.musl-[\w.-]+)$")
 _MUSL = re.compile(r"^(ld-musl|libc\.musl)-")
+_SYSTEM_PATH = "/usr/bin:/bin:/sbin"
+"""Where the distribution's package manager is; another one on PATH knows nothing of this machine's libraries."""
 _CHANGED = "entries DT_NEEDED about the other bundled libraries are left out"
 """What the SBOM says of a library that is not byte for byte the distribution's."""
 
@@ -227,9 +229,9 @@ def _owner(path: Path) -> SystemPackage | None:
             package = said.split(":")[0]
             version = _ask("dpkg-query", "--show", "--showformat=${Version}", said.split(": ")[0])
             return SystemPackage(package, version, _existing(Path("/usr/share/doc", package, "copyright")))
-        said = _ask("rpm", "--query", "--file", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}", str(name))
+        said = _ask("rpm", "--query", "--file", "--queryformat", "%{NAME} %{VERSION}-%{RELEASE}\n", str(name))
         if said:
-            package, version = said.split()
+            package, version = said.splitlines()[0].split()
             return SystemPackage(package, version, tuple(sorted(Path("/usr/share/licenses", package).glob("*"))))
         found = re.search(r"is owned by (.+)-(\d[^-]*-r\d+)$", _ask("apk", "info", "--who-owns", str(name)))
         if found:
@@ -243,10 +245,10 @@ def _existing(path: Path) -> tuple[Path, ...]:
 
 def _ask(*command: str) -> str:
     """What a package manager says; empty where it isn't there or doesn't know."""
-    if shutil.which(command[0]) is None:
+    if shutil.which(command[0], path=_SYSTEM_PATH) is None:
         return ""
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin:/sbin"}
+        command, capture_output=True, text=True, check=False, env={"LC_ALL": "C", "PATH": _SYSTEM_PATH}
     )
     return done.stdout.strip() if done.returncode == 0 else ""
 

@@ -377,6 +377,12 @@ def _written(cls: Any, path: str, value: int) -> bytes:
     return bytes(whole)
 
 
+_TWO_PROGRAMS = """
+__attribute__((section("xdp"))) int {first}(void *c) {{ return 0; }}
+__attribute__((section("xdp"))) int {second}(void *c) {{ return 0; }}
+"""
+
+
 def test_types_that_differ_between_architectures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -396,6 +402,26 @@ def test_types_that_differ_between_architectures_are_refused(tmp_path: Path) -> 
             "type e differs at its member b on arm64 and x86_64",
         ),
         ("int a = 1; int b = 2;", "int a = 1;", r"section \.data differs in size"),
+        (
+            "struct e { long a; int b; int c; } e = {1};",
+            "struct e { long a; int b; } __attribute__((aligned(8))) e = {1};",
+            "type e differs on arm64 and x86_64",
+        ),
+        (
+            "enum e { A, B } e = 1;",
+            "enum e { A, C } e = 1;",
+            "type e differs on arm64 and x86_64",
+        ),
+        (
+            '__attribute__((section("xdp"))) int f(void *c) { return 0; } int a = 1;',
+            "int a = 1;",
+            "program f is not declared both on arm64 and x86_64",
+        ),
+        (
+            _TWO_PROGRAMS.format(first="f", second="g"),
+            _TWO_PROGRAMS.format(first="g", second="f"),
+            "its declarations differ between arm64 and x86_64",
+        ),
     ],
 )
 def test_other_differences_between_architectures(tmp_path: Path, one: str, other: str, message: str) -> None:

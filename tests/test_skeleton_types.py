@@ -45,6 +45,32 @@ def test_an_enum_without_enumerators_is_an_integer() -> None:
     assert types.declared() == ()
 
 
+def test_an_enum_of_a_size_that_c_does_not_have_is_refused() -> None:
+    raw = RawBtf()
+    wanted = raw.enum("odd", 3, A=1)
+    with pytest.raises(SkeletonError, match="enum odd has 3 bytes"):
+        decls(raw).codec(wanted)
+
+
+def test_the_same_enum_twice_is_declared_once() -> None:
+    raw = RawBtf()
+    one, other, another = raw.enum("e", A=1), raw.enum("e", A=1), raw.enum("e", A=2)
+    types = decls(raw)
+    assert types.codec(one) == types.codec(other) != types.codec(another)
+    assert len(types.declared()) == 2
+
+
+def test_a_bitfield_without_a_name_is_padding() -> None:
+    raw = RawBtf()
+    number = raw.integer()
+    wanted = raw.struct("padded", 4, ("a", number, 0, 3), ("", number, 3, 5), ("b", number, 8, 3))
+    types = decls(raw)
+    types.codec(wanted)
+    (declared,) = types.declared()
+    assert isinstance(declared, StructDecl)
+    assert [(member.c_name, "bit=8" in member.descriptor) for member in declared.members] == [("a", False), ("b", True)]
+
+
 def test_bitfields_of_old_compilers_carry_their_width_in_the_integer() -> None:
     raw = RawBtf()
     narrow = raw.integer("int", 4, bits=3)
