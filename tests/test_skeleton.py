@@ -383,6 +383,19 @@ __attribute__((section("xdp"))) int {second}(void *c) {{ return 0; }}
 """
 
 
+@pytest.mark.parametrize(
+    ("element", "value"),
+    [("unsigned char", b"\xff\x01"), ("signed char", [-1, 1]), ("char", b"\xff\x01"), ("_Bool", [True, True])],
+)
+def test_bytes_without_an_end_inside_of_an_anonymous_struct(tmp_path: Path, element: str, value: object) -> None:
+    source = f"struct e {{ unsigned n; struct {{ unsigned m; {element} rest[]; }}; }}; struct e *e;"
+    made = imported(generate({"x86_64": compiled(source, tmp_path)}, options=options(types=("e",))))
+    record = (7).to_bytes(4, "little") + (8).to_bytes(4, "little") + b"\xff\x01"
+    read = runtime_types.read_record(made["e"], record)
+    assert (read.n, read.m) == (7, 8)
+    assert (bytes(read.rest) if element == "char" else read.rest) == value
+
+
 def test_types_that_differ_between_architectures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
