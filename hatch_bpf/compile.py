@@ -73,7 +73,8 @@ class CompiledPackage:
     """A package's objects and what they were made of."""
 
     objects: Mapping[str, tuple[ObjectModel, ...]]
-    """By architecture's name, in the order of the package's sources."""
+    """By architecture's name, in the order of the package's sources. One that has the same bytes for several
+    architectures is one model."""
     inputs: Mapping[str, str]
     """sha256 of the sources, the project's own headers and the lock of its kernels, by path relative to the project."""
     compiler: str
@@ -103,18 +104,20 @@ def compile_package(package: Package, project: Project, environ: Mapping[str, st
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         made = dict(zip(jobs, pool.map(make, jobs), strict=True))
+    models: dict[tuple[str, bytes], ObjectModel] = {}
+
+    def model(source: ProgramSource, arch: Arch) -> ObjectModel:
+        key = source.object_name, _linked(source, [made[arch, part] for part in source.parts])
+        if key not in models:
+            models[key] = read_object(key[1], path=key[0])
+        return models[key]
+
     dependencies = {path for compiled in made.values() for path in compiled.dependencies}
     dependencies.update(_inside(project.root, headers.made_of))
     if project.lock.is_file():  # what is made besides the objects depends on it
         dependencies.add(PurePosixPath(project.lock.name))
     return CompiledPackage(
-        objects={
-            arch.name: tuple(
-                read_object(_linked(source, [made[arch, part] for part in source.parts]), path=source.object_name)
-                for source in package.sources
-            )
-            for arch in config.archs
-        },
+        objects={arch.name: tuple(model(source, arch) for source in package.sources) for arch in config.archs},
         inputs={str(path): sha256((project.root / path).read_bytes()).hexdigest() for path in sorted(dependencies)},
         compiler=toolchain.version_text,
         read=(*headers.made_of, *(path for compiled in made.values() for path in compiled.read)),

@@ -119,14 +119,16 @@ class _Fitter:
         store: Store,
     ) -> None:
         self._objects = objects
-        # objects may be said to be of every architecture: they are looked at once
-        checkers = {id(of_arch): Checker(of_arch, alternatives) for of_arch in objects.values()}
-        self._checkers = {arch: checkers[id(of_arch)] for arch, of_arch in objects.items()}
+        # what is the same for several architectures is looked at once
+        alike = {arch: tuple(map(id, of_arch)) for arch, of_arch in objects.items()}
+        distinct = {alike[arch]: of_arch for arch, of_arch in objects.items()}
+        checkers = {key: Checker(of_arch, alternatives) for key, of_arch in distinct.items()}
+        self._checkers = {arch: checkers[key] for arch, key in alike.items()}
         self._minimizer = minimizer
         self._known = KnownKernels(store)
-        asked_for = {arch: asked(of_arch) for arch, of_arch in objects.items()}
+        asked_for = {key: asked(of_arch) for key, of_arch in distinct.items()}
         answers = {digest: KnownAnswers(store, digest) for digest in asked_for.values()}
-        self._answers = {arch: answers[digest] for arch, digest in asked_for.items()}
+        self._answers = {arch: answers[asked_for[key]] for arch, key in alike.items()}
         self._judged: dict[tuple[object, ...], tuple[ProgramVerdict, ...] | None] = {}
         externs = {e.name for of_arch in objects.values() for model in of_arch for e in model.kconfig}
         self._reads_version = "LINUX_KERNEL_VERSION" in externs
@@ -147,7 +149,7 @@ class _Fitter:
 
     def _apart(self, kernel: Kernel) -> tuple[object, ...]:
         """What of a kernel verdicts depend on besides its BTF."""
-        return kernel.arch, version_bounds(kernel) if self._reads_version else None
+        return self._checkers[kernel.arch], version_bounds(kernel) if self._reads_version else None
 
     def judge(self, group: _Group) -> _Outcome | None:
         """What a group of kernels comes to, of what is known of it; None if that is not enough."""

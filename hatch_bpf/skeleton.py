@@ -137,9 +137,11 @@ def generate(models: Mapping[str, ObjectModel], *, options: SkeletonOptions) -> 
     if not models:
         raise SkeletonError(f"{options.source}: there is no object to make a skeleton of")
     users = {}
-    if any(of_object(model, options.alternatives) for model in models.values()):
-        users = users_of_maps(models.values())
-    by_arch = {arch: _declare(models[arch], options, users) for arch in sorted(models)}
+    distinct = {id(model): model for model in models.values()}
+    if any(of_object(model, options.alternatives) for model in distinct.values()):
+        users = users_of_maps(distinct.values())
+    declared = {key: _declare(model, options, users) for key, model in distinct.items()}
+    by_arch = {arch: declared[id(models[arch])] for arch in sorted(models)}
     first, *others = by_arch
     for other in others:
         _compare(options.source, first, by_arch[first], other, by_arch[other])

@@ -11,11 +11,12 @@ from elftools.elf.elffile import ELFFile
 
 from hatch_bpf import arch
 from hatch_bpf.bpf_object import read_object
-from hatch_bpf.compile import CompiledObject, compile_source
+from hatch_bpf.compile import CompiledObject, compile_package, compile_source
 from hatch_bpf.errors import CompileError, ToolchainError
+from hatch_bpf.hatch_plugin import load_project
 from hatch_bpf.toolchain import find_toolchain
 from tests import needs
-from tests.projects import PROGRAM
+from tests.projects import PROGRAM, make_project
 
 
 def compile_text(
@@ -53,6 +54,16 @@ def test_each_architecture_is_told_apart(tmp_path: Path, name: str) -> None:
     text = f"#ifndef __TARGET_ARCH_{target.target_macro}\n#error wrong target\n#endif\n" + PROGRAM
     model = read_object(compile_text(tmp_path, text, arch=target).data, path="prog.bpf.o")
     assert model.endian == target.endian
+
+
+@pytest.mark.parametrize(("more", "is_one"), [("", True), ("#ifdef __TARGET_ARCH_x86\nint number = 1;\n#endif", False)])
+def test_what_is_the_same_for_two_architectures_is_one_model(tmp_path: Path, more: str, is_one: bool) -> None:
+    needs.tool("clang")
+    root = make_project(tmp_path, options='archs = ["x86_64", "arm64"]', sources={"prog.bpf.c": PROGRAM + more})
+    project = load_project(root)
+    assert project is not None
+    objects = compile_package(project.packages[0], project, os.environ).objects
+    assert (objects["x86_64"][0] is objects["arm64"][0]) == is_one
 
 
 def test_the_instruction_set_is_pinned_and_can_be_raised(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_bpf.bpf_object import ObjectModel
+from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.cache import Store
 from hatch_bpf.errors import KernelError
 from hatch_bpf.fit import Fitted, fit
@@ -183,3 +183,20 @@ def test_a_file_written_just_now_is_known_by_its_contents_alone(tmp_path: Path) 
     assert identity_of(source) != before
     path.unlink()
     assert identity_of(source) is None
+
+
+def test_one_model_for_two_architectures_is_as_good_as_two(archive: Path, tmp_path: Path) -> None:
+    matrix = resolve([Pattern("*/*/*/*")], archs=["x86_64", "arm64"], archive=archive)
+    (one,) = models("tcprtt")
+    copy = read_object(one.elf, path=one.path)
+
+    def of(x86_64: ObjectModel, arm64: ObjectModel, name: str) -> list[Fitted]:
+        objects = {"x86_64": [x86_64], "arm64": [arm64]}
+        store = Store(tmp_path / name)
+        # read, and then told again
+        return [fit(objects, matrix, minimizer="builtin", watch=lambda *_: None, store=store) for _ in range(2)]
+
+    both, again = of(one, one, "one")
+    assert both == again
+    assert [both, both] == of(one, copy, "two")
+    assert {kernel.arch for kernel in both.minimized} == {"x86_64", "arm64"}
