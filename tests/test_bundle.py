@@ -14,6 +14,8 @@ from packaging._musllinux import _parse_musl_version
 from packaging.tags import sys_tags
 
 from hatch_bpf import arch, bundle
+from hatch_bpf.errors import ToolchainError
+from hatch_bpf.runtime.errors import LibbpfNotFoundError
 from tests import needs
 from tests.projects import SETUPTOOLS_PYPROJECT, build_wheel, make_project, wheel_files
 from tests.test_example import HIDE_LIBBPF
@@ -129,6 +131,68 @@ def test_setuptools_makes_the_same(tmp_path: Path, wheel: Path) -> None:
     assert folder_of(wheel_files(other)) == folder_of(wheel_files(wheel))
     assert b"Root-Is-Purelib: false" in wheel_files(other)["demo-1.dist-info/WHEEL"]
     assert b"Root-Is-Purelib: false" in wheel_files(wheel)["demo-1.dist-info/WHEEL"]
+
+
+def test_what_hatch_bpfs_own_wheel_carries_serves_where_the_machine_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert MACHINE is not None
+    made = bundle.bundle(MACHINE)
+    monkeypatch.setattr(bundle, "find", _no_libbpf)
+    monkeypatch.setattr(bundle, "OWN_LIBBPF", tmp_path)
+    with pytest.raises(ToolchainError, match="takes the libbpf of this machine, and there is none: none here"):
+        bundle.bundle(MACHINE)
+    for name, data in made.files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    assert bundle.bundle(MACHINE) == made
+
+
+def _no_libbpf() -> str:
+    raise LibbpfNotFoundError("none here")
+
+
+@pytest.mark.parametrize("what", ["text", "object", "lacking"])
+def test_a_libbpf_that_cannot_be_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    assert MACHINE is not None
+    path, source = tmp_path / "libbpf.so.1", tmp_path / "source.c"
+    source.write_text("int bpf(void) { return 0; }")
+    clang = [needs.tool("clang"), "-fPIC", "-nostdlib", source]
+    if what == "text":
+        path.write_text("not a library")
+        message = f"{path} is not a shared library: "
+    elif what == "object":
+        subprocess.run([*clang, "-c", "-o", path], check=True)
+        message = f"{path} is not a shared library"
+    else:
+        lacking = tmp_path / "libhatch_bpf_never.so.1"
+        subprocess.run([*clang, "-shared", f"-Wl,-soname,{lacking.name}", "-o", lacking], check=True)
+        subprocess.run([*clang, "-shared", "-Wl,--no-as-needed", lacking, "-o", path], check=True)
+        lacking.unlink()
+        message = f"{path} needs libhatch_bpf_never.so.1, which is in none of {tmp_path}, "
+    monkeypatch.setattr(bundle, "find", lambda: str(path))
+    with pytest.raises(ToolchainError) as caught:
+        bundle.bundle(MACHINE)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("tool", "said", "name", "version"),
+    [
+        ("rpm", "libbpf 1.4.7-1.fc41\nlibbpf 1.4.7-1.fc41", "libbpf", "1.4.7-1.fc41"),
+        ("apk", "/usr/lib/libbpf.so.1 is owned by libbpf-1.5.0-r0", "libbpf", "1.5.0-r0"),
+    ],
+)
+def test_what_other_distributions_package_managers_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, said: str, name: str, version: str
+) -> None:
+    """What rpm and apk print, for this machine has neither."""
+    (tmp_path / tool).write_text(f"#!/bin/sh\necho '{said}'\n")
+    (tmp_path / tool).chmod(0o755)
+    monkeypatch.setattr(bundle, "_SYSTEM_PATH", str(tmp_path))
+    owner = bundle._owner(Path("/usr/lib64/libbpf.so.1"))
+    assert owner is not None
+    assert (owner.name, owner.version) == (name, version)
 
 
 OPENS = """\

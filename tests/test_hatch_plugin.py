@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hatch_bpf import arch, bpftool
+from hatch_bpf import arch, bpftool, prebuilt
 from hatch_bpf.bpf_object import read_object
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.hatch_plugin import load_project
 from hatch_bpf.kernels.archive import list_kernels, read_archived
+from hatch_bpf.kernels.matrix import LOCK_NAME
 from hatch_bpf.runtime.embedded import Embedded
 from tests import needs
 from tests.projects import KERNELS, PROGRAM, REPOSITORY, build_wheel, make_project, pip_wheel, tree_of, wheel_files
@@ -268,6 +272,39 @@ def test_what_does_not_fit_is_built_anew_or_refused(tmp_path: Path, sdist: Path,
     done = pip_wheel(project, tmp_path / "out", verbose=True)
     assert done.returncode == 0, done.stdout
     assert f"building anew what is in src/demo/_bpf: {reason}" in done.stdout
+
+
+def _another_index(record: Any, project: Path) -> None:
+    """A file of kernels that is what the record says, and no such file."""
+    (project / "src/demo/_bpf/kernels.btfs").write_bytes(b"nonsense")
+    record["outputs"]["kernels.btfs"] = hashlib.sha256(b"nonsense").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda record, _: record.update(format=0), "build.json is of another version of hatch-bpf"),
+        (lambda record, _: record.update(compiler=14), "build.json is not a record of a build"),
+        (lambda record, _: record.update(inputs=[]), "build.json is not a record of a build"),
+        (lambda record, _: record["outputs"].pop("arm64/prog.bpf.o"), "the record does not name all of it"),
+        (lambda record, _: record["outputs"].pop("kernels.btfs"), "the record does not name all of it"),
+        (_another_index, "the record does not name all of it"),
+        (lambda _, project: (project / LOCK_NAME).write_text("{}"), f"{LOCK_NAME} is new"),
+    ],
+)
+def test_a_record_that_does_not_fit(tmp_path: Path, sdist: Path, change: Any, reason: str) -> None:
+    project = copy(sdist, tmp_path / "p")
+    path = project / "src/demo/_bpf/build.json"
+    loaded = load_project(project)
+    assert loaded is not None
+    (package,) = loaded.packages
+    said: list[str] = []
+    assert prebuilt.find(package, loaded, said.append) is not None
+    record = json.loads(path.read_text())
+    change(record, project)
+    path.write_text(json.dumps(record))
+    assert prebuilt.find(package, loaded, said.append) is None
+    assert said[-1].startswith(f"building anew what is in src/demo/_bpf: {reason}")
 
 
 def append(path: Path, text: str) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hatch_bpf.errors import LinkError
+from hatch_bpf import arch, bundle, static_link
+from hatch_bpf.errors import LinkError, ToolchainError
+from hatch_bpf.runtime.errors import LibbpfNotFoundError
 from hatch_bpf.static_link import link_objects
 from tests import needs
 from tests.projects import build_wheel, make_project, pip_wheel, wheel_files
@@ -114,6 +116,26 @@ def test_one_skeleton_for_both_in_the_kernel(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     counted, total, enough = done.stdout.split()
     assert (counted == total, enough) == (True, "True")
+
+
+def test_it_links_with_what_hatch_bpfs_own_wheel_carries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = [(f"{n}.bpf.c", compile_text(tmp_path / str(n), text).data) for n, text in enumerate((FIRST, SECOND))]
+    linked = link_objects(objects, name="both")
+    machine = arch.build_machine()
+    assert machine is not None
+    own = bundle.bundle(machine).files
+    monkeypatch.setattr(static_link.libbpf, "load", _no_libbpf)
+    monkeypatch.setattr(static_link, "OWN_LIBBPF", tmp_path)
+    with pytest.raises(ToolchainError, match="linking several sources into one object needs libbpf: none here"):
+        link_objects(objects, name="both")
+    for name, data in own.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    assert link_objects(objects, name="both") == linked
+
+
+def _no_libbpf() -> None:
+    raise LibbpfNotFoundError("none here")
 
 
 def test_objects_that_do_not_fit_are_told_in_libbpfs_words(tmp_path: Path) -> None:
