@@ -41,7 +41,8 @@ NAMED_IN_C = frozenset({
 })  # fmt: skip
 """Kinds of types that C has names for: a fifth of a kernel's, which are found sooner for that."""
 
-_KINDS = {int(kind): kind for kind in t.Kind}
+_KINDS = {int(kind): kind for kind in t.Kind if kind is not t.Kind.VOID}
+"""Those that are on disk."""
 _LONG_NAMES = (
     "long", "long int", "int long", "unsigned long", "long unsigned", "unsigned long int", "unsigned int long",
     "long unsigned int", "long int unsigned", "int unsigned long", "int long unsigned",
@@ -408,13 +409,11 @@ def _index_types(header: Header, data: bytes, source: str) -> tuple[array[int], 
     infos = _words(header, data, header.type_start + 4)
     starts, starts_in_c = array("I"), array("I")
     add, add_in_c = starts.append, starts_in_c.append
-    lengths: dict[int, int] = {}
-    info = at = 0
+    lengths, at = _lengths, 0
     while True:
         try:
             while True:
-                info = infos[at]
-                length = lengths[info]
+                length = lengths[infos[at]]
                 add(at)
                 if length > 0:
                     at += length
@@ -422,7 +421,13 @@ def _index_types(header: Header, data: bytes, source: str) -> tuple[array[int], 
                     add_in_c(at)
                     at -= length
         except KeyError:
-            lengths[info] = _length(info, f"{source}: type {len(starts) + 1}")
+            info = infos[at]
+            if info >> 24 & KIND_MASK not in _KINDS:
+                kind = info >> 24 & KIND_MASK
+                raise BtfError(f"{source}: type {len(starts) + 1} has kind {kind}, which is not known") from None
+            if len(lengths) > MAX_LENGTHS:
+                lengths.clear()
+            lengths[info] = _length(info)
         except IndexError:
             break
     if 4 * at != header.type_end - header.type_start:
@@ -430,11 +435,14 @@ def _index_types(header: Header, data: bytes, source: str) -> tuple[array[int], 
     return starts, starts_in_c
 
 
-def _length(info: int, which: str) -> int:
-    """Words of a type, by the second of them: few differ. Negative for the kinds that are `NAMED_IN_C`."""
-    kind = _KINDS.get(info >> 24 & KIND_MASK, t.Kind.VOID)
-    if kind is t.Kind.VOID:
-        raise BtfError(f"{which} has kind {info >> 24 & KIND_MASK}, which is not known")
+_lengths: dict[int, int] = {}
+"""What `_length()` said, for all that is read: kernels have a few hundred kinds and lengths of types in common."""
+MAX_LENGTHS = 1 << 12
+
+
+def _length(info: int) -> int:
+    """Words of a type, by the second of them. Negative for the kinds that are `NAMED_IN_C`."""
+    kind = _KINDS[info >> 24 & KIND_MASK]
     length = FIXED_WORDS + EXTRA_WORDS.get(kind, 0) + WORDS_PER_ENTRY.get(kind, 0) * (info & VLEN_MASK)
     return -length if kind in NAMED_IN_C else length
 
