@@ -7,9 +7,11 @@ whole header, so that it compiles to the same code and relocations in a fraction
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Set
-from itertools import compress
+from itertools import compress, count
 
 from hatch_bpf.btf.c_dump import write_c
 from hatch_bpf.btf.c_types import (
@@ -51,9 +53,12 @@ def _named(types: CTypes, names: Set[str]) -> set[int]:
     found = set(compress(ids, types.names.among([words[starts[type_id]] for type_id in ids], names)))
     for kind, width in ((ENUM, 2), (ENUM64, 3)):
         enums = [type_id for type_id in ids if kinds[type_id] == kind]
-        offsets = [offset for type_id in enums for offset in types.column(type_id, 0, width=width)]
-        wanted = set(compress(offsets, types.names.among(offsets, names)))
-        found.update(type_id for type_id in enums if not wanted.isdisjoint(types.column(type_id, 0, width=width)))
+        offsets, ends = array("I"), []
+        for type_id in enums:
+            offsets.extend(types.column(type_id, 0, width=width))
+            ends.append(len(offsets))
+        wanted = compress(count(), types.names.among(offsets, names))
+        found.update(enums[bisect_right(ends, enumerator)] for enumerator in wanted)
     return found
 
 
