@@ -37,7 +37,7 @@ def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], *, alone: fl
     global _work
     _work = (function, jobs)
     # few at a time while there are few, so that the last processor is not left alone with many
-    chunk = max(1, min(16, len(jobs) // (processes * 8)))
+    chunk = max(1, min(16, len(jobs) // (processes * 32)))
     try:
         with multiprocessing.get_context("fork").Pool(processes, _ignore_interrupts) as pool:
             yield from pool.imap(_do, range(done, len(jobs)), chunk)
