@@ -329,7 +329,9 @@ def _kconfig(btf: Btf, externs: tuple[Variable, ...]) -> tuple[Variable, ...]:
         return 1 if isinstance(btf.resolve(extern.type_id)[1], t.Array) else max(min(extern.size, 8), 1)
 
     placed, end = [], 0
-    for extern in sorted(externs, key=lambda extern: (-alignment(extern), extern.size, extern.name.encode())):
+    for extern in sorted(
+        externs, key=lambda extern: (-alignment(extern), extern.size, extern.name.encode("utf-8", "surrogateescape"))
+    ):
         at = -(-end // alignment(extern)) * alignment(extern)
         placed.append(replace(extern, offset=at))
         end = at + extern.size

@@ -179,6 +179,12 @@ def test_externs(model: ObjectModel) -> None:
     assert [(extern.name, extern.weak) for extern in model.ksyms] == [("runqueues", True)]
 
 
+def test_an_extern_may_have_a_name_that_is_no_text(model: ObjectModel) -> None:
+    spoiled = model.elf.replace(b"CONFIG_BPF\0", b"CONFIG_\xffPF\0")
+    names = {extern.name for extern in read_object(spoiled, path="spoiled.bpf.o").kconfig}
+    assert names == {"LINUX_KERNEL_VERSION", "CONFIG_\udcffPF"}
+
+
 def test_relocations_and_lines(model: ObjectModel) -> None:
     referred = {r.symbol for r in model.relocations if r.section == "tp_btf/sched_switch"}
     assert {"counts", "LINUX_KERNEL_VERSION", "CONFIG_BPF", "runqueues", "first", ".text"} <= referred

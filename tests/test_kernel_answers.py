@@ -15,9 +15,12 @@ import pytest
 from hatch_bpf import fit as fitting
 from hatch_bpf.alternatives import NONE, Alternatives
 from hatch_bpf.bpf_object import ObjectModel
+from hatch_bpf.btf.reader import Btf
 from hatch_bpf.cache import Store
+from hatch_bpf.core_relo import Matcher
 from hatch_bpf.fit import Fitted, fit
-from hatch_bpf.kernel_answers import KIND, asked
+from hatch_bpf.kernel_answers import KIND, Answers, answers_of, asked
+from hatch_bpf.kernel_features import KernelFeatures
 from hatch_bpf.kernels.matrix import Matrix, Pattern, resolve
 from tests import c_programs, kernel_btfs, objects
 
@@ -192,3 +195,18 @@ def test_kernels_that_are_new_are_learnt_with_those_that_are_known(matrix: Matri
     whole = run(program(), matrix, store)
     run(program(), few, store)
     assert run_blind(program(), matrix, store) == whole
+
+
+def test_what_libbpf_refuses_is_not_kept() -> None:
+    """Its message tells of the kernel's types, and of more than one."""
+    model = c_programs.model('struct s { u64 a; } core; SEC("kprobe/f") int p(struct s *s) { return s->a; }')
+    plain = c_programs.kernel("struct s { u64 a; } one;")
+    moved = c_programs.kernel("struct s { u64 before; u64 a; } one;")
+    two = c_programs.kernel("struct s { u64 a; } one; struct s___of_old { u64 before; u64 a; } other;")
+
+    def answers(kernel: Btf, small: Btf) -> Answers | None:
+        return answers_of([model], Matcher(kernel), Matcher(small), b"", KernelFeatures(kernel))
+
+    assert answers(plain, plain)
+    assert answers(plain, moved) is None
+    assert answers(two, two) is None
