@@ -105,6 +105,7 @@ def _damaged(position: int, value: int) -> bytes:
         (_damaged(12, 4000), "a table ends at byte 4032"),
         (_damaged(32, 4), "records of 4 bytes; at least 8 are needed"),
         (_damaged(32, 9), "records of 9 bytes"),
+        (_damaged(12, 8), "cut off inside a section's header"),
         (_damaged(40, 1000), "1000 records of 8 bytes do not fit"),
         (_damaged(36, 4000), "string offset 4000 is beyond"),
         (_damaged(104, 13), "CO-RE relocation kind 13 is not known"),

@@ -178,6 +178,14 @@ def test_alternatives_are_groups_of_their_own() -> None:
     assert faults(alternatives=["x"]) == ["tool.hatch-bpf.alternatives must be a table (got ['x'])"]
 
 
+def test_a_machine_that_no_object_can_be_built_for_names_architectures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arch, "build_machine", lambda: None)
+    assert faults() == [
+        "tool.hatch-bpf.archs must be given: this machine's architecture is not one that BPF objects can be built for"
+    ]
+    assert parse(archs=["arm64"]).archs == (arch.ARM64,)
+
+
 def test_links_name_their_sources() -> None:
     assert parse(link={"one": ["a.bpf.c", "src/b.bpf.c"]}).link == {
         "one": (PurePosixPath("a.bpf.c"), PurePosixPath("src/b.bpf.c"))

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.cli import main
+from tests.btf_builder import EXIT, RawBtf, btf_ext, elf_object
 from tests.projects import PROGRAM
 from tests.test_bpf_object import SOURCE
 from tests.test_compile import compile_text
@@ -44,6 +46,18 @@ def test_text_shows_each_kind_of_thing_once(tmp_path: Path, capsys: pytest.Captu
     assert [line for line in text.splitlines() if line in titles] == titles
     for name in ("optional", "lru_hash", "hash_of_maps", "LINUX_KERNEL_VERSION", "hidden", "struct task_struct.pid"):
         assert name in text
+
+
+def test_a_relocation_that_is_none_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    btf = RawBtf()
+    thing = btf.struct("thing", 4, ("a", btf.integer(), 0))
+    ext = btf_ext(btf, {"xdp": [(0, thing, "0:7", CoreReloKind.FIELD_BYTE_OFFSET)]})
+    path = tmp_path / "odd.bpf.o"
+    path.write_bytes(elf_object(btf.build(), ext, {"xdp": EXIT}))
+    assert main(["inspect", str(path), "--json"]) == 0
+    ((relocation,),) = (program["relocations"] for program in json.loads(capsys.readouterr().out)["programs"])
+    assert relocation["access"].startswith("malformed: ")
+    assert "names no member of 'thing'" in relocation["access"]
 
 
 def test_what_is_no_object_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from hatch_bpf.bpf_object import ObjectModel
+from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.errors import ObjectError
 from hatch_bpf.insns import decode
 from hatch_bpf.linked_program import Reference, RefersTo, link
 from tests import c_programs, needs, objects
+from tests.btf_builder import RawBtf, elf_object
 
 SOURCE = """
 extern int LINUX_KERNEL_VERSION SEC(".kconfig");
@@ -104,6 +105,22 @@ def test_what_no_compiler_makes_is_refused(model: ObjectModel, insn: bytes, mess
         link(broken, broken.programs[0])
     assert message in str(raised.value)
     assert "passes" in str(raised.value)
+
+
+def test_an_address_may_be_one_that_needs_no_relocation() -> None:
+    """Of a static subprogram in the same section, as far from the instruction as a call of it would be."""
+    take_address = b"\x18\x42\x00\x00\x02\x00\x00\x00" + bytes(8)
+    leave = b"\x95" + bytes(7)
+    btf = RawBtf()
+    btf.integer()
+    obj = read_object(elf_object(btf.build(), None, {"socket": take_address + 3 * leave}), path="program.bpf.o")
+    (whole,) = obj.programs
+    main = replace(whole, insns=whole.insns[:24])
+    callback = replace(whole, name="callback", offset=24, insns=whole.insns[24:])
+    linked = link(replace(obj, programs=(main,), subprograms=(callback,)), main)
+    assert [function.name for function in linked.functions] == [main.name, "callback"]
+    assert linked.addresses == {0: 1}
+    assert linked.starts == (0, 3)
 
 
 def test_a_program_without_subprograms_is_itself(model: ObjectModel) -> None:

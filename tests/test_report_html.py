@@ -241,6 +241,35 @@ def test_packages_and_architectures_that_differ() -> None:
     assert rows == {str(amd): ["loads", "fails"], str(arm): ["loads", ""]}
 
 
+def test_a_group_of_kernels_without_a_program_has_gaps() -> None:
+    amd, arm = Kernel("debian", "12", "x86_64", "6.1.0-1"), Kernel("debian", "13", "arm64", "6.12.0-1")
+    one, other = verdict_of(program="one"), verdict_of(program="other")
+    page = parse(render_html(Report((KernelReport(amd, (one,)), KernelReport(arm, (other,))))))
+    groups = [row for row in page.by_id("matrix").all("tr") if "g" in row.classes]
+    assert [[cell.text for cell in group.all("td")] for group in groups] == [["loads", ""], ["", "loads"]]
+
+
+@pytest.mark.parametrize(
+    ("failing", "shown"), [(1, "less than 1 %"), (2, "1 %"), (299, "more than 99 %"), (300, "100 %")]
+)
+def test_a_share_is_not_rounded_to_none_or_all(failing: int, shown: str) -> None:
+    report = Report(
+        tuple(
+            KernelReport(Kernel("debian", "12", "x86_64", f"6.1.0-{n}"), (verdict_of(*[HELPER] * (n < failing)),))
+            for n in range(300)
+        )
+    )
+    page = parse(render_html(report))
+    (counts,) = (element for element in page.all("ul") if "counts" in element.classes)
+    (share,) = (item.text for item in counts.all("li") if "fails" in item.text)
+    assert shown in share
+
+
+def test_a_program_that_may_fail_is_not_said_to_load() -> None:
+    report = Report((KernelReport(Kernel("debian", "12", "x86_64", "6.1.0-1"), (verdict_of(GLOBAL),)),))
+    assert next(parse(render_html(report)).all("h1")).text == "No program fails on any kernel"
+
+
 def test_an_optional_program_is_marked_and_no_headline() -> None:
     found = replace(verdict_of(HELPER), is_optional=True)
     report = Report((KernelReport(Kernel("debian", "12", "x86_64", "6.1.0-1"), (found,)),))

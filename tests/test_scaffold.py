@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from packaging.metadata import Metadata
 
+from hatch_bpf import scaffold
 from hatch_bpf.cli import main
+from hatch_bpf.errors import OutputError
 from hatch_bpf.scaffold import BACKENDS
 from tests import needs, tracefs
 from tests.projects import build_wheel, tree_of, wheel_files
@@ -64,6 +67,16 @@ def test_a_name_that_cannot_be_is_refused(
     assert main(["init", "--", name]) == 1
     assert "cannot be the name of a package" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_begun_is_taken_away_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(scaffold.os, "replace", refuse)
+    with pytest.raises(OutputError, match="demo cannot be made: No space left on device"):
+        scaffold.create("demo", folder=tmp_path / "demo", backend="hatchling")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

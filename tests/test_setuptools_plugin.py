@@ -110,6 +110,23 @@ def test_bad_input_is_one_message(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_an_sdist_is_refused_for_the_same_reasons(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", options='kernel = ["host"]', pyproject=SETUPTOOLS_PYPROJECT)
+    code = f"import setuptools.build_meta as b; b.build_sdist({str(tmp_path)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "hatch-bpf: tool.hatch-bpf.kernel is not an option, did you mean 'kernels'?" in done.stderr
+
+
+def test_a_table_that_is_none(tmp_path: Path) -> None:
+    pyproject = SETUPTOOLS_PYPROJECT.replace("[tool.hatch-bpf]\n", "[tool]\nhatch-bpf = 3\n")
+    project = make_project(tmp_path / "p", options="", pyproject=pyproject)
+    done = pip_wheel(project, tmp_path / "out")
+    assert done.returncode == 1
+    assert "hatch-bpf: tool.hatch-bpf must be a table" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 def test_a_project_without_the_table_is_left_alone(tmp_path: Path) -> None:
     pyproject = SETUPTOOLS_PYPROJECT.replace("[tool.hatch-bpf]\n", "")
     project = make_project(tmp_path / "p", options="", sources={"prog.bpf.c": "not C"}, pyproject=pyproject)

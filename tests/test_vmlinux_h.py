@@ -156,6 +156,8 @@ def test_what_a_source_names(tmp_path: Path) -> None:
     assert found.includes_header
     assert {"used", "after", "helper", "__u32", "only_in_macro", "from_own", "by_flag"} <= found.names
     assert not found.names & {"in_comment", "in_line", "in_string", "still", "only_declared"}
+    apart = names_in(source, root=project, cflags=("-iquote", "include", "-I"), system_includes=[system])
+    assert apart.names >= {"helper", "from_own"}
     (project / "vmlinux.h").write_text("struct its_own;\n")
     found = names_in(source, root=project, cflags=(), system_includes=[])
     assert not found.includes_header
