@@ -1,0 +1,81 @@
+"""Names searched for together: what one of them is refused for is not the others' loss."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+
+from hatch_bpf.btf.name_search import MAX_COPIES, MAX_FLAVORS, MAX_NAMESAKES, NameSearch
+from hatch_bpf.errors import BtfError
+
+STRINGS = b"\0one\0two\0twofold\0caf\xe9\0a.c\0abc\0"
+NAMES = {"one", "two", "twofold", "caf\udce9", "a.c", "abc", "fold", "nowhere"}
+
+
+def search(strings: bytes, *offsets: int, base: int = 0) -> NameSearch:
+    return NameSearch(array("I", offsets), strings, base=base, source="kernel")
+
+
+def place(name: bytes) -> int:
+    return STRINGS.index(b"\0" + name + b"\0") + 1
+
+
+@pytest.mark.parametrize("expected", [set[str](), NAMES], ids=["one by one", "together"])
+def test_names_are_found_whole_and_as_they_are(expected: set[str]) -> None:
+    names = search(STRINGS, place(b"two"), 0, place(b"one"), place(b"two"), place(b"caf\xe9"), place(b"a.c"))
+    found = {name: names.find(name, expected) for name in sorted(NAMES)}
+    assert {name: types for name, types in found.items() if types} == {
+        "two": [0, 3],
+        "one": [2],
+        "caf\udce9": [4],
+        "a.c": [5],
+    }
+    assert names.find("", expected) == []
+
+
+@pytest.mark.parametrize("expected", [set[str](), NAMES], ids=["one by one", "together"])
+def test_the_tail_of_a_string_may_be_a_name(expected: set[str]) -> None:
+    names = search(STRINGS, place(b"twofold") + 3, place(b"two"), place(b"twofold"))
+    assert [names.find(name, expected) for name in ("fold", "two", "twofold", "one")] == [[0], [1], [2], []]
+
+
+def test_a_name_beyond_the_strings_is_nobodys() -> None:
+    names = search(STRINGS, 1000, place(b"one"))
+    assert names.find("one", {"two"}) == [1]
+
+
+def test_offsets_count_from_the_base() -> None:
+    names = search(STRINGS[1:], 50, 53, 3, base=50)
+    assert [names.find(name, {"one", "e"}) for name in ("one", "e", "two")] == [[0], [], []]
+    assert search(b"one\0", 52, base=50).find("e", {"one"}) == [0]
+
+
+def test_what_one_name_is_refused_for_is_not_the_others_loss() -> None:
+    """And it is refused each time."""
+    copies = b"copied\0" * (MAX_COPIES + 1)
+    flavors = b"".join(b"tasty___%d\0" % number for number in range(MAX_FLAVORS + 1))
+    strings = b"\0one\0many\0tasty\0" + copies + flavors
+    many = strings.index(b"many")
+    names = search(strings, 1, *[many] * (MAX_NAMESAKES + 1), strings.index(b"tasty\0"))
+    expected = {"one", "many", "copied", "tasty"}
+    for _ in range(2):
+        assert names.find("one", expected) == [0]
+        assert names.find("tasty", expected) == [MAX_NAMESAKES + 2]
+        with pytest.raises(BtfError, match=f"kernel: more than {MAX_NAMESAKES} types have the name 'many'"):
+            names.find("many", expected)
+        with pytest.raises(BtfError, match="kernel: the name 'copied' stands in its strings again and again"):
+            names.find("copied", expected)
+        with pytest.raises(BtfError, match=f"kernel: 'tasty' has more than {MAX_FLAVORS} flavors"):
+            names.flavors("tasty", expected)
+        assert not names.flavors("one", expected)
+
+
+def test_as_many_as_may_be() -> None:
+    strings = b"\0" + b"copied\0" * MAX_COPIES + b"many\0" + b"".join(b"many___%d\0" % n for n in range(MAX_FLAVORS))
+    many = strings.index(b"many")
+    offsets = [*range(1, 1 + 7 * MAX_COPIES, 7), *[many] * MAX_NAMESAKES]
+    names = search(strings, *offsets)
+    assert names.find("copied", {"many"}) == list(range(MAX_COPIES))
+    assert names.find("many", set()) == list(range(MAX_COPIES, MAX_COPIES + MAX_NAMESAKES))
+    assert len(names.flavors("many", set())) == MAX_FLAVORS
