@@ -8,9 +8,10 @@ BTF says what was compiled in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from functools import cached_property, wraps
+from itertools import islice
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from hatch_bpf.btf import types as t
@@ -18,7 +19,7 @@ from hatch_bpf.btf.reader import Btf
 
 Question = tuple[str | int, ...]
 """The name of a method of `KernelFeatures`, and its arguments."""
-Answer = bool | int | tuple[bool, ...] | None
+Answer = bool | int | str | tuple[bool, ...] | None
 _NAMES = frozenset({
     "bpf_func_id", "bpf_map_type", "bpf_prog_type", "bpf_attach_type", "bpf_reg_state", "bpf_map_ops", "bpf_map",
     "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
@@ -69,6 +70,34 @@ class Verifier:
     spares_what_is_read: bool = True
     """It keeps what it knows of stack that a helper only reads, as a map's key (Linux 6.16 does, 6.12 does not); older
     ones forget all that a helper is given."""
+
+
+def type_shape(btf: Btf, type_id: int) -> str:
+    """Equal texts for types that libbpf takes for one another in externs: bpf_core_types_are_compat()."""
+    return "".join(islice(_shape(btf, type_id), _MAX_SHAPE))
+
+
+def _shape(btf: Btf, type_id: int) -> Iterator[str]:
+    while True:
+        _, found = btf.resolve(type_id)
+        match found:
+            case t.Ptr() | t.Array():
+                yield "*" if isinstance(found, t.Ptr) else "[]"
+                type_id = found.type_id
+            case t.FuncProto():
+                yield "("
+                for param in found.params:
+                    yield from _shape(btf, param.type_id)
+                    yield ","
+                yield ")"
+                type_id = found.return_type_id
+            case _:
+                yield "ENUM" if isinstance(found, t.Enum64) else t.KIND_OF[type(found)].name
+                return
+
+
+_MAX_SHAPE = 200
+"""Words of a shape: only a forged BTF has more, and then perhaps without end."""
 
 
 class KernelFeatures:
@@ -218,6 +247,21 @@ class KernelFeatures:
     def has_variable(self, name: str) -> bool:
         """Whether the BTF has the kernel variable: what a typed ksym needs. BTF lists per-CPU variables only."""
         return bool(self._find(name, t.Kind.VAR))
+
+    @_noted
+    def function_shape(self, name: str) -> str | None:
+        """What a kfunc's declaration has to be like, as `type_shape()` says it; None where it isn't there."""
+        return self._shape(name, t.Kind.FUNC)
+
+    @_noted
+    def variable_shape(self, name: str) -> str | None:
+        """The same of a kernel variable."""
+        return self._shape(name, t.Kind.VAR)
+
+    def _shape(self, name: str, kind: t.Kind) -> str | None:
+        # libbpf takes the first
+        found = self.btf[min(self._find(name, kind), default=0)]
+        return type_shape(self.btf, found.type_id) if isinstance(found, (t.Func, t.Var)) else None
 
     @_noted
     def has_struct(self, name: str) -> bool:

@@ -24,7 +24,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo import Matcher, Resolution, Resolver, agree, patch_insn
 from hatch_bpf.errors import RelocationError
 from hatch_bpf.frozen_data import FrozenData
-from hatch_bpf.kernel_features import KernelFeatures, Verifier
+from hatch_bpf.kernel_features import KernelFeatures, Verifier, type_shape
 from hatch_bpf.kernel_version import version_bounds
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.linked_program import LinkedProgram, RefersTo, link
@@ -235,6 +235,8 @@ class _ObjectChecker:
             kind = self._ksym_kind(extern)
             if kind is not _Ksym.UNTYPED:
                 yield because.typed_extern(extern.name, is_function=kind is _Ksym.FUNCTION)
+                if not self._is_declared_so(extern, kind, features):
+                    yield because.extern_differs(extern.name, is_function=kind is _Ksym.FUNCTION)
             if extern.weak:
                 continue
             if kind is _Ksym.FUNCTION and features.has_kfunc(extern.name) is False:
@@ -249,9 +251,15 @@ class _ObjectChecker:
         if isinstance(found, (t.Func, t.FuncProto)):
             return _Ksym.FUNCTION
         _, resolved = self.obj.btf.resolve(extern.type_id)
-        if isinstance(resolved, t.Var):
-            _, resolved = self.obj.btf.resolve(resolved.type_id)
         return _Ksym.UNTYPED if isinstance(resolved, t.Void) else _Ksym.VARIABLE
+
+    def _is_declared_so(self, extern: Variable, kind: int, features: KernelFeatures) -> bool:
+        """Whether libbpf takes a typed extern for what the kernel has under its name, if it has it."""
+        own = self.obj.btf[extern.type_id]
+        ask = features.function_shape if kind is _Ksym.FUNCTION else features.variable_shape
+        there = ask(extern.name)
+        declared = type_shape(self.obj.btf, own.type_id if isinstance(own, t.Func) else extern.type_id)
+        return there is None or there == declared
 
     @staticmethod
     def _is_listed(name: str, features: KernelFeatures) -> bool:

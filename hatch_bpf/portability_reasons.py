@@ -132,6 +132,13 @@ def ksym_missing(name: str) -> Reason:
     )
 
 
+def extern_differs(name: str, *, is_function: bool) -> Reason:
+    kind = Kind.KFUNC_MISSING if is_function else Kind.KSYM_MISSING
+    thing = f"kfunc {name}()" if is_function else f"variable {name}"
+    what = f"this kernel's {thing} is of another type than the extern, so that libbpf refuses the object"
+    return Reason(kind, Weight.FAILS, what, "declare it as the kernel has it")
+
+
 def ksym_unknown(name: str) -> Reason:
     what = f"kernel symbol {name} is not in this kernel's BTF, which lists few; libbpf looks it up in /proc/kallsyms"
     return Reason(Kind.KSYM_UNKNOWN, Weight.NOTE, what)

@@ -9,6 +9,7 @@ import pytest
 
 from hatch_bpf import uapi_names
 from hatch_bpf.btf import types as t
+from hatch_bpf.btf.excerpt import Excerpt, RecordedBtf
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernel_features import KernelFeatures, Verifier
 from tests import kernel_btfs, needs
@@ -110,6 +111,48 @@ def test_whether_a_check_is_told_reads_from_writes() -> None:
         access = btf.enum(enum, A=1)
         btf.func("check_stack_range_initialized", btf.func_proto(1, ("off", 1), ("type", access)))
         assert of(btf).verifier.spares_what_is_read == spares
+
+
+def test_shapes_of_types() -> None:
+    btf = RawBtf()
+    number = btf.integer()
+    alias = btf.typedef("alias", btf.mod(t.Kind.CONST, number))
+    thing = btf.struct("thing", 4, ("a", number, 0))
+    btf.func("call", btf.func_proto(alias, ("thing", btf.ptr(thing)), ("table", btf.array(number, 3))))
+    btf.var("flag", btf.enum("e", A=1))
+    btf.func("nothing", btf.func_proto(0))
+    found = of(btf)
+    assert [found.function_shape(name) for name in ("call", "nothing", "flag")] == [
+        "(*STRUCT,[]INT,)INT",
+        "()VOID",
+        None,
+    ]
+    assert [found.variable_shape(name) for name in ("flag", "call")] == ["ENUM", None]
+
+
+def test_an_excerpt_tells_the_same() -> None:
+    """Of what the verifier knows and externs are like, all is in the few types that are kept of a kernel."""
+
+    def told(btf: Btf) -> list[object]:
+        found = KernelFeatures(btf)
+        shapes = [found.function_shape(name) for name in ("bpf_task_acquire", "vfs_read", "hatch_bpf_never")]
+        return [found.verifier, *shapes, found.variable_shape("runqueues")]
+
+    name = kernel_btfs.EXAMPLES[-1]
+    whole = RecordedBtf(kernel_btfs.read(name), source=name)
+    assert told(whole) == told(Excerpt(whole.pack(), source=name))
+
+
+def test_shapes_of_types_without_an_end() -> None:
+    btf = RawBtf()
+    btf.ptr(1)
+    taken = btf.ptr(1)
+    for _ in range(64):
+        taken = btf.ptr(btf.func_proto(1, ("one", taken), ("other", taken)))
+    btf.func("call", btf.func_proto(0, ("p", taken)))
+    shape = of(btf).function_shape("call")
+    assert shape is not None
+    assert len(shape) < 1000
 
 
 def test_arguments_that_take_several_places() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from hatch_bpf.arch import X86_64
 from hatch_bpf.bpf_object import ObjectModel, read_object
+from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.btf.writer import rewrite
 from hatch_bpf.compile import compile_source
@@ -420,6 +421,50 @@ def test_a_namesake_in_the_minimized_btf_alone_is_noticed() -> None:
     two = c_programs.kernel("struct thing { int field; } thing; struct thing___2 { long before; int field; } more;")
     (found,) = check([obj], [KernelTypes(host(), btf, two)]).kernels[0].programs
     assert [reason.kind for reason in found.reasons] == [Kind.MINIMIZED_DIFFERS]
+
+
+_EXTERN = """
+struct task_struct {{ int pid; }};
+extern {declaration} __attribute__((section(".ksyms"), weak));
+SEC("tp_btf/sched_switch") int program(void *ctx) {{ return {use} ? 1 : 0; }}
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
+@pytest.mark.parametrize(
+    ("declaration", "is_so"),
+    [
+        ("struct task_struct *bpf_task_acquire(struct task_struct *task)", True),
+        ("struct other *bpf_task_acquire(struct other *task)", False),  # only declared
+        ("struct task_struct *bpf_task_acquire(const struct task_struct *const task)", True),
+        ("struct task_struct *bpf_task_acquire(void)", False),
+        ("struct task_struct *bpf_task_acquire(struct task_struct *task, int flags)", False),
+        ("struct task_struct *bpf_task_acquire(int pid)", False),
+        ("int bpf_task_acquire(struct task_struct *task)", False),
+        ("const int bpf_prog_active", True),
+        ("const unsigned int bpf_prog_active", True),
+        ("const enum { A } bpf_prog_active", False),
+        ("const struct task_struct bpf_prog_active", False),
+    ],
+)
+def test_an_extern_is_declared_as_the_kernel_has_it(declaration: str, is_so: bool) -> None:
+    """As libbpf says of it on the running kernel, if that has it."""
+    needs.root_bpf()
+    btf = btf_of_host()
+    name = "bpf_prog_active" if "bpf_prog_active" in declaration else "bpf_task_acquire"
+    if not btf.find(name, t.Kind.VAR, t.Kind.FUNC):
+        pytest.skip(f"the running kernel has no {name}")
+    use = name if "(" in declaration else f"&{name}"
+    obj = c_programs.model(_EXTERN.format(declaration=declaration, use=use))
+    (found,) = check([obj], [KernelTypes(host(), btf)]).kernels[0].programs
+    assert found.verdict is (Verdict.NEEDS_KERNEL_BTF if is_so else Verdict.FAILS), found.reasons
+    (loaded,) = needs.libbpf().load_each(obj.elf)
+    assert ("incompatible" in loaded.log) != is_so, loaded.log
+
+
+@cache
+def btf_of_host() -> Btf:
+    return Btf(needs.host_btf().read_bytes(), source="host")
 
 
 def test_an_optional_program_fails_no_build() -> None:
