@@ -21,9 +21,8 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from hatch_bpf.errors import KernelError
 
-CHUNK = 1 << 16
-"""Bytes read at a time, and the most that one step puts out, so that a bomb is noticed while it is small, and that what
-comes out is still in the processor's cache when it is put together."""
+CHUNK = 1 << 20
+"""Bytes read at a time, and the most that one step puts out, so that a bomb is noticed while it is small."""
 MAX_DICTIONARY = 256 << 20
 """Memory a decompressor may ask for: above any real kernel's (128 MiB), far below what a forged header can demand."""
 MAX_RATIO = 200
