@@ -1,8 +1,8 @@
 """Objects x kernel matrix -> for each kernel a minimized BTF and a verdict for every program.
 
-Input: a package's objects by architecture, and the kernels. Output: a `Fitted`. A kernel that was met before is not
-read again: its excerpt answers, once for all kernels that share it. The others' BTF is read by several processes, each
-of which holds one at a time.
+Input: a package's objects by architecture, and the kernels. Output: a `Fitted`. There are three ways to it, of which the
+quickest that will do is taken: what an excerpt answered to objects that asked the same; the excerpt, once for all
+kernels that share it, where a kernel was met before; the whole BTF, which several processes read, each one at a time.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def fit(
 
     groups, new = fitter.group(matrix.sources)
     unknown = []
+    # in this process alone, since what is learnt of the code on one kernel serves for the next
     for group in groups:
         outcome = fitter.judge(group)
         if outcome is None:
