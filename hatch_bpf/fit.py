@@ -1,6 +1,6 @@
 """Objects x kernel matrix -> for each kernel a minimized BTF and a verdict for every program.
 
-Input: a package's objects by architecture, and the kernels. Output: a `Fitted`. There are three ways to it, of which the
+Input: a package's objects by architecture, and the kernels. Output: a `Fitted`. There are three ways to it, and the
 quickest that will do is taken: what an excerpt answered to objects that asked the same; the excerpt, once for all
 kernels that share it, where a kernel was met before; the whole BTF, which several processes read, each one at a time.
 """
