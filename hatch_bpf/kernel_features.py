@@ -187,6 +187,12 @@ class KernelFeatures:
         return self.has_member("bpf_map_ops", "map_direct_value_addr")
 
     @cached_property
+    def has_kfunc_addresses(self) -> bool:
+        """Whether a program may hold a kfunc's address, as bpf_ksym_exists() does (Linux 6.4)."""
+        # no field came with it; this one came with the same release
+        return self.has_member("bpf_map_ops", "map_mem_usage")
+
+    @cached_property
     def has_xdp_frags(self) -> bool:
         """Whether it takes BPF_F_XDP_HAS_FRAGS (Linux 5.18)."""
         return self.has_member("bpf_prog_aux", "xdp_has_frags")

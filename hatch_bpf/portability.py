@@ -236,7 +236,7 @@ class _ObjectChecker:
             if kind is not _Ksym.UNTYPED:
                 yield because.typed_extern(extern.name, is_function=kind is _Ksym.FUNCTION)
                 if not self._is_declared_so(extern, kind, features):
-                    yield because.extern_differs(extern.name, is_function=kind is _Ksym.FUNCTION)
+                    yield because.extern_differs(extern.name, is_function=kind is _Ksym.FUNCTION, weak=extern.weak)
             if extern.weak:
                 continue
             if kind is _Ksym.FUNCTION and features.has_kfunc(extern.name) is False:
@@ -335,6 +335,13 @@ class _ProgramChecker:
         kinds = (RefersTo.DATA, RefersTo.KCONFIG)
         return tuple(slot for slot, reference in self.linked.references.items() if reference.to in kinds)
 
+    @cached_property
+    def _kfunc_addresses(self) -> tuple[str, ...]:
+        """Kfuncs whose address it holds."""
+        kfuncs = {e.name for e in self.obj.ksyms if isinstance(self.obj.btf[e.type_id], (t.Func, t.FuncProto))}
+        used = (r.name for r in self.linked.references.values() if r.to is RefersTo.KSYM and r.name in kfuncs)
+        return tuple(dict.fromkeys(used))
+
     def check(
         self,
         features: KernelFeatures,
@@ -350,6 +357,9 @@ class _ProgramChecker:
         if features.has_helper(FOR_EACH_MAP_ELEM) is False:
             called = dict.fromkeys(self.linked.functions[index].name for index in self.linked.addresses.values())
             reasons += map(because.callbacks_missing, called)
+        if self._kfunc_addresses and not features.has_kfunc_addresses:
+            # seen before any instruction is walked, so that no guard helps; of a missing kfunc it is just 0
+            reasons += [because.kfunc_address(name) for name in self._kfunc_addresses if features.has_function(name)]
         reasons += self._code_reasons(features, outcomes, externs, unmade)
         is_declared = self.program.name in self.alternatives.optional
         in_group = self.alternatives.group_of(self.program.name) is not None

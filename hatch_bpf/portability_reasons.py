@@ -125,6 +125,12 @@ def kfunc_missing(name: str, source: str = "") -> Reason:
     return Reason(Kind.KFUNC_MISSING, Weight.NOTE if source else Weight.FAILS, what, remedy, source)
 
 
+def kfunc_address(name: str) -> Reason:
+    what = f"this kernel has the kfunc {name}(), but takes no program that holds its address, as bpf_ksym_exists() does"
+    remedy = "guard its calls with a CO-RE check of something that came with it"
+    return Reason(Kind.KFUNC_MISSING, Weight.FAILS, what, remedy)
+
+
 def ksym_missing(name: str) -> Reason:
     what = f"this kernel's BTF has no variable {name} ({MODULE_NOTE})"
     return Reason(
@@ -132,10 +138,12 @@ def ksym_missing(name: str) -> Reason:
     )
 
 
-def extern_differs(name: str, *, is_function: bool) -> Reason:
+def extern_differs(name: str, *, is_function: bool, weak: bool) -> Reason:
     kind = Kind.KFUNC_MISSING if is_function else Kind.KSYM_MISSING
     thing = f"kfunc {name}()" if is_function else f"variable {name}"
     what = f"this kernel's {thing} is of another type than the extern, so that libbpf refuses the object"
+    if is_function and weak:
+        what += ", or in newer versions takes it for missing"
     return Reason(kind, Weight.FAILS, what, "declare it as the kernel has it")
 
 

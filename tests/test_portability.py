@@ -462,6 +462,21 @@ def test_an_extern_is_declared_as_the_kernel_has_it(declaration: str, is_so: boo
     assert ("incompatible" in loaded.log) != is_so, loaded.log
 
 
+@pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
+def test_the_address_of_a_kfunc_is_refused_by_kernels_that_have_the_kfunc_but_not_that(kernel: str) -> None:
+    """As Linux 6.1 does in the lab: `pseudo btf_id 87476 in ldimm64 isn't KIND_VAR`."""
+    obj = c_programs.model(
+        """struct bpf_key { int serial; };
+        extern void bpf_key_put(struct bpf_key *) __attribute__((section(".ksyms"), weak));
+        SEC("raw_tp/sched_switch") int guarded(void *ctx) { return bpf_key_put ? 1 : 0; }
+        SEC("raw_tp/sched_switch") int without(void *ctx) { return 0; }"""
+    )
+    guarded, without = (found.verdict for found in verdicts_on(kernel, obj).values())
+    has_it = bool(btf_of(kernel).find("bpf_key_put", t.Kind.FUNC))
+    assert guarded is (Verdict.FAILS if has_it and _version(kernel) < (6, 4) else Verdict.NEEDS_KERNEL_BTF)
+    assert without is Verdict.NEEDS_KERNEL_BTF
+
+
 @cache
 def btf_of_host() -> Btf:
     return Btf(needs.host_btf().read_bytes(), source="host")
