@@ -416,6 +416,23 @@ def test_a_field_that_cannot_be_read_so(kernel: str, kind: Kind | None, told: st
     assert (said.error or said.actions == ["0: poison"]) == bool(kind)
 
 
+def test_a_relocation_outside_of_any_function_harms_none() -> None:
+    source = _FIELD.replace("TYPE", "int") + 'SEC("xdp") long other(struct thing *thing) { return thing->field; }'
+    obj, btf = c_programs.model(source), c_programs.kernel("struct thing { long field; } thing;")
+    without = replace(obj, programs=tuple(p for p in obj.programs if p.name == "program"))
+    (found,) = check([without], [KernelTypes(host(), btf)]).kernels[0].programs
+    assert found == check([obj], [KernelTypes(host(), btf)]).kernels[0].programs[0]
+
+
+def test_a_strong_symbol_that_no_btf_lists_is_noted() -> None:
+    source = """extern const void hatch_bpf_never __attribute__((section(".ksyms")));
+    SEC("raw_tp/sched_switch") long program(void *ctx) { return (long)&hatch_bpf_never; }"""
+    (found,) = verdicts_on(kernel_btfs.EXAMPLES[-1], c_programs.model(source)).values()
+    (reason,) = found.reasons
+    assert (found.verdict, reason.kind) == (Verdict.LOADS, Kind.KSYM_UNKNOWN)
+    assert "libbpf looks it up in /proc/kallsyms" in reason.what
+
+
 def test_a_namesake_in_the_minimized_btf_alone_is_noticed() -> None:
     obj, btf = c_programs.model(_FIELD.replace("TYPE", "int")), c_programs.kernel("struct thing { int field; } thing;")
     two = c_programs.kernel("struct thing { int field; } thing; struct thing___2 { long before; int field; } more;")

@@ -629,6 +629,35 @@ def test_an_address_of_the_kernel_is_not_null() -> None:
         assert walk(half, externs={"sym": NON_NULL}).certain
 
 
+def test_a_loop_that_hangs_on_a_condition_names_it() -> None:
+    """Both ways lead to the hazard, though one of them comes round for ever."""
+    linked = program(*DATA, load(W, 1, 0, 2), jump(JmpOp.JEQ, 1, 0, -1), HAZARD, EXIT, references=AT_2)
+    assert walk(linked, data=CFG).hazards[4].conditions == {"cfg"}
+
+
+def test_a_mask_that_is_fixed_at_load_decides_where_it_is_0() -> None:
+    code = (
+        *DATA,
+        load(W, 6, 0, 2),
+        call(RANDOM),
+        alu_reg(AluOp.AND, 0, 6),
+        jump(JmpOp.JEQ, 0, 0, 1),
+        *SKIP_HAZARD,
+        EXIT,
+    )
+    assert walk(program(*code, references=AT_2), data=CFG).hazards[6].conditions == {"cfg"}
+    assert walk(program(*code, references=AT_2), data=0).hazards == {}
+    assert walk(program(*code, references=AT_2), data=1).certain
+
+
+def test_what_a_load_stands_for_that_no_relocation_explains_is_not_known() -> None:
+    """As of a map by its descriptor: the number in the instruction is none that the program gets."""
+    of_map = (Insn(0x18, 2, 1, 0, 5), Insn(0, 0, 0, 0, 0))
+    assert is_reached(*of_map, jump(JmpOp.JEQ, 2, 5, 1), *SKIP_HAZARD)
+    plain = (Insn(0x18, 2, 0, 0, 5), Insn(0, 0, 0, 0, 0))
+    assert not is_reached(*plain, jump(JmpOp.JEQ, 2, 5, 1), *SKIP_HAZARD)
+
+
 def test_externs() -> None:
     symbol = {0: Reference(RefersTo.KSYM, "sym")}
     linked = program(*DATA, jump(JmpOp.JEQ, 2, 0, 1), *SKIP_HAZARD, EXIT, references=symbol)
@@ -741,8 +770,11 @@ def test_a_subprogram_hands_its_caller_no_pointer_into_its_own_frame() -> None:
 
 
 @pytest.mark.parametrize("is_on_the_stack", [False, True])
-def test_a_global_subprogram_writes_into_its_callers_frame(is_on_the_stack: bool) -> None:
+def test_a_global_subprogram_writes_into_its_callers_frame(
+    is_on_the_stack: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Through a pointer that it is given, or that may be one."""
+    monkeypatch.setattr(reachability, "MAX_STATES", 0)
     maybe = (call(RANDOM), jump(JmpOp.JEQ, 0, 5, 1), mov(6, 0))
     call_it = Insn(Class.JMP | JmpOp.CALL, 0, 1, 0, 0)
     guarded = (
