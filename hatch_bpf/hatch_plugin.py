@@ -49,10 +49,12 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
             artifacts = self._build(editable=version == "editable")
             if artifacts is None or version == "editable":
                 return
+            from hatch_bpf.files import write_whole
+
             self._staged = tempfile.mkdtemp(prefix="hatch-bpf-")
             for number, file in enumerate(artifacts.files):
                 path = Path(self._staged, str(number))
-                path.write_bytes(file.data)
+                write_whole(path, file.data)
                 build_data["force_include"][str(path)] = str(file.tree_path if for_sdist else file.wheel_path)
             if not for_sdist:
                 build_data["tag"] = TAG.format(platform=artifacts.platform)
