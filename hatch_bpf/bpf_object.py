@@ -26,7 +26,8 @@ from hatch_bpf.names import object_name
 EM_BPF = 247
 INSN_SIZE = 8
 """Bytes of `struct bpf_insn`; a 64-bit immediate load takes two."""
-MAX_MAP_VALUE = 1 << 31
+MAX_MAP_VALUE = (1 << 31) - 1
+"""Bytes that kernels let a value of a map have at most: INT_MAX."""
 STRUCT_OPS_SECTIONS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
 
 
@@ -264,7 +265,7 @@ def _data_sections(
     for section in own.values():
         size = section["sh_size"]
         if size > MAX_MAP_VALUE:
-            raise ObjectError(f"{path}: {section.name} has {size} bytes; it becomes one map value, of 2 GiB at most")
+            raise ObjectError(f"{path}: {section.name} has {size} bytes; it becomes one map value, of less than 2 GiB")
         initial = bytes(size) if section["sh_type"] == "SHT_NOBITS" else contents(section)
         variables = [
             Variable(var.name, var.type_id, places[section.name][var.name]["st_value"], size, var.linkage)
