@@ -14,8 +14,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 CACHE_VARIABLE = "HATCH_BPF_CACHE"
 """Environment variable that names the cache folder."""
@@ -43,8 +43,7 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(home) / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "hatch-bpf"
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """How much of one kind the cache folder holds."""
 
     kind: str

@@ -7,7 +7,7 @@ The runtime that ships in wheels stands alone and has its own base class in `run
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from hatch_bpf.printable import printable
 
@@ -20,8 +20,7 @@ class HatchBpfError(Exception):
         return printable(super().__str__(), keep="\n\t")
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """One thing wrong in the configuration: the key's full path (`tool.hatch-bpf.kernels[2].arch`) and the rule."""
 
     key: str

@@ -27,8 +27,20 @@ def write_whole(path: Path, data: bytes) -> None:
 
     Raises `OutputError`.
     """
-    try:
+    with _writing(path):
         _replace(path, data)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write where nothing is yet, in a folder that is removed when a build is interrupted. Raises `OutputError`."""
+    with _writing(path), path.open("xb") as file:
+        file.write(data)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}{_REMEDIES.get(error.errno or 0, '')}") from error
 

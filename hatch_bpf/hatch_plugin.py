@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.plugin import hookimpl
 
 if TYPE_CHECKING:
-    from hatch_bpf.artifacts import Artifacts
+    from hatch_bpf.artifacts import Artifact, Artifacts
     from hatch_bpf.project import Project
 
 KEY = "tool.hatch.build.hooks.bpf"
@@ -49,13 +49,9 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
             artifacts = self._build(editable=version == "editable")
             if artifacts is None or version == "editable":
                 return
-            from hatch_bpf.files import write_whole
-
-            self._staged = tempfile.mkdtemp(prefix="hatch-bpf-")
-            for number, file in enumerate(artifacts.files):
-                path = Path(self._staged, str(number))
-                write_whole(path, file.data)
-                build_data["force_include"][str(path)] = str(file.tree_path if for_sdist else file.wheel_path)
+            for file in artifacts.files:
+                place = self._place_of(file, taken=build_data["force_include"])
+                build_data["force_include"][place] = str(file.tree_path if for_sdist else file.wheel_path)
             if not for_sdist:
                 build_data["tag"] = TAG.format(platform=artifacts.platform)
                 build_data["pure_python"] = artifacts.platform == "any"
@@ -89,6 +85,21 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
         else:
             tree.reject_leftovers(artifacts, project=project, goes_in=self.build_config.include_path)
         return artifacts
+
+    def _place_of(self, file: Artifact, *, taken: Collection[str]) -> str:
+        """Where hatchling is to take a file from, from each place once: our own runtime, or what was made, staged."""
+        from hatch_bpf.artifacts import RUNTIME
+        from hatch_bpf.files import write_new
+
+        own = RUNTIME / file.wheel_path.name
+        is_ours = file.wheel_path.parent.name == RUNTIME.name and own.is_file() and own.read_bytes() == file.data
+        if is_ours and str(own) not in taken:
+            return str(own)
+        if self._staged is None:
+            self._staged = tempfile.mkdtemp(prefix="hatch-bpf-")
+        path = Path(self._staged, str(len(taken)))
+        write_new(path, file.data)
+        return str(path)
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
         """Remove what was staged, now that it is in the archive."""

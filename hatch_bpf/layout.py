@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from hatch_bpf import __version__
 from hatch_bpf.alternatives import Alternatives, of_object
-from hatch_bpf.artifacts import GENERATED, RECORD_NAME, Artifact
+from hatch_bpf.artifacts import GENERATED, RECORD_NAME, RUNTIME, Artifact
 from hatch_bpf.bpf_object import ObjectModel
 from hatch_bpf.bundle import Bundle
 from hatch_bpf.compile import CompiledPackage
@@ -27,8 +26,6 @@ KERNELS_NAME = "kernels.btfs"
 """The minimized BTFs, and which kernels they are for."""
 RECORD_FORMAT = 1
 """Counted up when the record changes its meaning; one of another format counts as none."""
-
-RUNTIME = Path(__file__).with_name("runtime")
 
 
 def lay_out(

@@ -12,7 +12,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,7 +122,7 @@ def _recall(store: Store, key: str) -> Artifacts | None:
     head, made = unpack(kept)
     if any(_digest(Path(path)) != digest for path, digest in head["read"].items()):
         return None
-    return replace(made, read=tuple(map(Path, head["read"])))
+    return made._replace(read=tuple(map(Path, head["read"])))
 
 
 def _keep(store: Store, key: str, project: Project, made: Artifacts) -> None:

@@ -13,8 +13,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from hatch_bpf.errors import ToolchainError
 
@@ -39,8 +39,7 @@ _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 """What of the environment reaches a tool. Variables such as CPATH would change the object without leaving a trace."""
 
 
-@dataclass(frozen=True)
-class Toolchain:
+class Toolchain(NamedTuple):
     """A compiler for BPF."""
 
     clang: tuple[str, ...]

@@ -73,7 +73,7 @@ def test_a_full_disk(tmp_path: Path, what: str) -> None:
     if what == "staging folder":
         small = tmp_path / "small"
         small.mkdir()
-        full = 'mount -t tmpfs -o size=200k none "$0" && TMPDIR="$0" exec "$@"'
+        full = 'mount -t tmpfs -o size=24k none "$0" && TMPDIR="$0" exec "$@"'
         prefix = ("unshare", "--mount", "sh", "-c", full, str(small))
         said = refusal(make_project(tmp_path / "p"), prefix=prefix)
         assert said.startswith(f"{small}/hatch-bpf-")

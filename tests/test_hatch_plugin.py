@@ -321,3 +321,18 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: py
     broken = make_project(tmp_path / "bad", sources={"prog.bpf.c": PROGRAM + "#error stop\n"})
     assert hatchling(broken, f"b.build_wheel({str(tmp_path / 'out2')!r})").returncode == 1
     assert [path.name for path in scratch.rglob("*") if "hatch-bpf" in path.name] == []
+
+
+def test_each_package_gets_a_runtime_of_its_own(tmp_path: Path) -> None:
+    needs.tool("clang")
+    project = make_project(tmp_path / "p", options=OPTIONS)
+    other = project / "src" / "other"
+    shutil.copytree(project / "src" / "demo", other)
+    table = project / "pyproject.toml"
+    table.write_text(
+        table.read_text() + '\n[tool.hatch.build.targets.wheel]\npackages = ["src/demo", "src/other"]\n',
+        encoding="utf-8",
+    )
+    names = set(wheel_files(build_wheel(project, tmp_path / "out")))
+    for path in (REPOSITORY / "hatch_bpf" / "runtime").glob("*.py"):
+        assert {f"demo/_bpf/runtime/{path.name}", f"other/_bpf/runtime/{path.name}"} <= names
