@@ -22,12 +22,11 @@ _work: tuple[Callable[[Any], object], Sequence[object]] | None = None
 
 
 def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], *, alone: float = 0) -> Iterator[Result]:
-    """Do the jobs. The first is done here, so that what it teaches is known to all; and so are those after it, until
-    `alone` seconds have passed: to start processes takes a tenth of a second, which a few quick jobs don't."""
+    """Do the jobs; those of the first `alone` seconds here, since to start processes takes longer than a few of them."""
     start, done = time.monotonic(), 0
     # elsewhere a process starts afresh, or may not be forked from
     can_fork = sys.platform.startswith("linux")
-    while done < len(jobs) and not (can_fork and done and time.monotonic() - start > alone):
+    while done < len(jobs) and not (can_fork and time.monotonic() - start >= alone):
         yield function(jobs[done])
         done += 1
     processes = min(_processors(), len(jobs) - done)
