@@ -22,7 +22,7 @@ _work: tuple[Callable[[Any], object], Sequence[object]] | None = None
 
 
 def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], *, alone: float = 0) -> Iterator[Result]:
-    """Do the jobs; those of the first `alone` seconds here, since to start processes takes longer than a few of them."""
+    """Do the jobs; those of the first `alone` seconds here: to start processes takes longer than a few quick ones."""
     start, done = time.monotonic(), 0
     # elsewhere a process starts afresh, or may not be forked from
     can_fork = sys.platform.startswith("linux")
