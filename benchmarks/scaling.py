@@ -1,10 +1,11 @@
-"""`python -m benchmarks.scaling [JSON]`: what kernels cost by their number, for `benchmarks.plot`.
+"""`python -m benchmarks.scaling [FILE]`: what kernels cost by their number, for `benchmarks.plot`.
 
 Input: a BTF archive, whose kernels are taken under other names as often as it takes. Output: `docs/scaling.json`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -22,7 +23,11 @@ COUNTS = (1, 4, 16, 64, 256, 1024, 4000)
 
 
 def main() -> None:
-    out = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / "scaling.json"
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument(
+        "out", metavar="FILE", nargs="?", type=Path, default=DOCS / "scaling.json", help="where the figures go"
+    )
+    out = parser.parse_args().out
     cold, warm = [], []
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-bench-") as scratch:
         of = objects_of(example_project(Path(scratch)))
