@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from hatch_bpf.kernels import NOTES
+from hatch_bpf.files import signature
+from hatch_bpf.kernels import running_kernel
 from hatch_bpf.kernels.matrix import KernelSource
 from hatch_bpf.templating import FOLDERS
 from hatch_bpf.unchanged import SETTLED
@@ -26,12 +27,12 @@ def identities(source: KernelSource) -> Iterator[str]:
     """The cheapest first: what the file system says of the file, then its contents, which may have been copied."""
     try:
         if source.is_host:
-            yield f"{engine_digest()} host {hashlib.sha256(NOTES.read_bytes()).hexdigest()}"
+            yield f"{engine_digest()} host {running_kernel()}"
             return
-        status = source.path.stat()
-        if status.st_mtime < time.time() - SETTLED:
-            inode = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            yield f"{engine_digest()} {source.path} {inode}"
+        now = signature(source.path)
+        modified = now[3] / 1e9
+        if modified < time.time() - SETTLED:
+            yield f"{engine_digest()} {source.path} {now}"
         # an archive's file has to hold what its name says
         contents = hashlib.sha256(source.path.read_bytes()).hexdigest()
         yield f"{engine_digest()} {source.path.name} {contents}"

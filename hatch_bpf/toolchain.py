@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hatch_bpf.errors import ToolchainError
+from hatch_bpf.files import signature
 
 CLANG_VARIABLE = "CLANG"
 """Environment variable that names the clang to use, as in the kernel's own makefiles."""
@@ -84,10 +85,8 @@ def clang_identity(environ: Mapping[str, str] = os.environ) -> str | None:
     path = shutil.which(named, path=environ.get("PATH")) if named else next(_candidates(environ), None)
     if path is None:
         return None
-    status = os.stat(path)
-    inode = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     # PATH has been followed; with pip it names another folder for each build
-    return f"{named} {os.path.realpath(path)} {inode} {environ.get('HOME')} {environ.get('LD_LIBRARY_PATH')}"
+    return f"{named} {os.path.realpath(path)} {signature(path)} {environ.get('HOME')} {environ.get('LD_LIBRARY_PATH')}"
 
 
 def tool_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

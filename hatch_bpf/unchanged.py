@@ -7,7 +7,6 @@ or where something was looked for that is not there.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +14,8 @@ from pathlib import Path
 
 from hatch_bpf.artifacts import Artifacts, unpack
 from hatch_bpf.cache import Store
-from hatch_bpf.kernels import ARCHIVE_VARIABLE, NOTES
+from hatch_bpf.files import signature
+from hatch_bpf.kernels import ARCHIVE_VARIABLE, running_kernel
 from hatch_bpf.toolchain import clang_identity
 
 BUILDS = "builds"
@@ -29,7 +29,7 @@ SETTLED = 2.0
 def name_of(*words: object, environ: Mapping[str, str] = os.environ) -> str:
     """The name of a build: what is known of it before any file is looked at, and all of the environment that counts."""
     try:
-        running = hashlib.sha256(NOTES.read_bytes()).hexdigest()
+        running = running_kernel()
     except OSError:
         running = ""
     # another hatch-bpf elsewhere may be of another version
@@ -69,10 +69,8 @@ def keep(name: str, key: str, places: Iterable[Path], *, since: float) -> None:
 
 
 def _signature(place: str) -> list[int] | None:
-    """What the file system says that is other when a file, or the entries of a folder, are; None if nothing is there.
-    Who writes can set the time of modification, but not that of the change."""
+    """None if nothing is there."""
     try:
-        status = os.stat(place)
+        return signature(place)
     except (OSError, ValueError):
         return None
-    return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 ARCHIVE_VARIABLE = "BTFHUB_ARCHIVE"
 """Environment variable that overrides `btf-archive`."""
-NOTES = Path("/sys/kernel/notes")
+_NOTES = Path("/sys/kernel/notes")
 """Holds the running kernel's build id."""
+
+
+def running_kernel() -> str:
+    """A text that is another when another kernel runs. Raises `OSError` where it cannot be told."""
+    return hashlib.sha256(_NOTES.read_bytes()).hexdigest()
