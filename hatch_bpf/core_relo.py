@@ -209,21 +209,7 @@ def resolution_of(local: Btf, relo: CoreRelo, outcome: Outcome) -> Resolution:
     spec = parse_spec(local, relo)
     if relo.kind is CoreReloKind.TYPE_ID_LOCAL:
         return _of_local_id(relo, spec)
-    own = _local_value(spec)
-    return Resolution(
-        relo,
-        spec,
-        None,
-        outcome.type_is_there,
-        poisoned=outcome.poisoned,
-        local_value=own.value,
-        target_value=outcome.value,
-        validate=own.validate,
-        local_size=own.size,
-        target_size=outcome.size,
-        local_type_id=own.type_id,
-        fail_memsz_adjust=outcome.fail_memsz_adjust,
-    )
+    return _resolution(relo, spec, _local_value(spec), outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +292,7 @@ class Matcher:
             if relo.type_id not in narrowed:
                 narrowed[relo.type_id] = self.candidates(local, relo.type_id)
             decision = self._decide(spec, narrowed[relo.type_id])
-            resolution = _resolution(relo, spec, decision, type_is_there=bool(narrowed[relo.type_id]))
+            resolution = _resolve_to(relo, spec, decision, type_is_there=bool(narrowed[relo.type_id]))
         except (BtfError, RelocationError) as error:
             message = f"{local.source}: CO-RE relocation at byte {relo.insn_off} against {self.target.source}: {error}"
             if isinstance(error, AmbiguityError):
@@ -483,26 +469,39 @@ def _of_local_id(relo: CoreRelo, spec: Spec) -> Resolution:
     return Resolution(relo, spec, None, local_value=relo.type_id, target_value=relo.type_id, validate=False)
 
 
-def _resolution(relo: CoreRelo, local: Spec, decision: _Decision, *, type_is_there: bool) -> Resolution:
+def _resolve_to(relo: CoreRelo, local: Spec, decision: _Decision, *, type_is_there: bool) -> Resolution:
     """The values of a record (bpf_core_calc_relo())."""
     own, other, target = _local_value(local), decision.value, decision.target
     is_field = relo.kind in FIELD_KINDS and relo.kind is not CoreReloKind.FIELD_EXISTS
+    outcome = Outcome(
+        type_is_there,
+        poisoned=target is None and (is_field or relo.kind is CoreReloKind.ENUMVAL_VALUE),
+        value=other.value,
+        size=other.size,
+        fail_memsz_adjust=target is not None
+        and own.size != other.size
+        and not _can_adjust(local.btf[own.type_id], target.btf[other.type_id]),
+    )
+    return _resolution(relo, local, own, outcome, target=target, target_type_id=other.type_id)
+
+
+def _resolution(
+    relo: CoreRelo, local: Spec, own: _Value, outcome: Outcome, *, target: Spec | None = None, target_type_id: int = 0
+) -> Resolution:
     return Resolution(
         relo,
         local,
         target,
-        type_is_there,
-        poisoned=target is None and (is_field or relo.kind is CoreReloKind.ENUMVAL_VALUE),
+        outcome.type_is_there,
+        poisoned=outcome.poisoned,
         local_value=own.value,
-        target_value=other.value,
+        target_value=outcome.value,
         validate=own.validate,
         local_size=own.size,
-        target_size=other.size,
+        target_size=outcome.size,
         local_type_id=own.type_id,
-        target_type_id=other.type_id,
-        fail_memsz_adjust=target is not None
-        and own.size != other.size
-        and not _can_adjust(local.btf[own.type_id], target.btf[other.type_id]),
+        target_type_id=target_type_id,
+        fail_memsz_adjust=outcome.fail_memsz_adjust,
     )
 
 

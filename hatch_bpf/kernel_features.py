@@ -33,6 +33,7 @@ class NotAnsweredError(Exception):
 
 
 _Asked = ParamSpec("_Asked")
+_One = TypeVar("_One")
 _Answered = TypeVar("_Answered", bound=Answer)
 _Method = Callable[Concatenate["KernelFeatures", _Asked], _Answered]
 
@@ -100,6 +101,10 @@ _MAX_SHAPE = 200
 """Words of a shape: only a forged BTF has more, and then perhaps without end."""
 
 
+def _lists(known: frozenset[_One] | None, one: _One) -> bool | None:
+    return None if known is None else one in known
+
+
 class KernelFeatures:
     """Answers about one kernel, read from its BTF on demand.
 
@@ -146,19 +151,19 @@ class KernelFeatures:
 
     @_noted
     def has_helper(self, number: int) -> bool | None:
-        return None if self.helpers is None else number in self.helpers
+        return _lists(self.helpers, number)
 
     @_noted
     def has_map_type(self, number: int) -> bool | None:
-        return None if self.map_types is None else number in self.map_types
+        return _lists(self.map_types, number)
 
     @_noted
     def has_program_type(self, name: str) -> bool | None:
-        return None if self.program_types is None else name in self.program_types
+        return _lists(self.program_types, name)
 
     @_noted
     def has_attach_type(self, name: str) -> bool | None:
-        return None if self.attach_types is None else name in self.attach_types
+        return _lists(self.attach_types, name)
 
     @property
     def verifier(self) -> Verifier:

@@ -232,7 +232,7 @@ class _ObjectChecker:
     def _ksyms(self, features: KernelFeatures) -> Iterator[Reason]:
         """Externs that libbpf looks for in the kernel before it loads any program."""
         for extern in self.obj.ksyms:
-            kind = self._ksym_kind(extern)
+            kind = _ksym_kind(self.obj.btf, extern)
             if kind is not _Ksym.UNTYPED:
                 yield because.typed_extern(extern.name, is_function=kind is _Ksym.FUNCTION)
                 if not self._is_declared_so(extern, kind, features):
@@ -245,13 +245,6 @@ class _ObjectChecker:
                 yield because.ksym_missing(extern.name)
             elif kind is _Ksym.UNTYPED and not self._is_listed(extern.name, features):
                 yield because.ksym_unknown(extern.name)
-
-    def _ksym_kind(self, extern: Variable) -> int:
-        found = self.obj.btf[extern.type_id]
-        if isinstance(found, (t.Func, t.FuncProto)):
-            return _Ksym.FUNCTION
-        _, resolved = self.obj.btf.resolve(extern.type_id)
-        return _Ksym.UNTYPED if isinstance(resolved, t.Void) else _Ksym.VARIABLE
 
     def _is_declared_so(self, extern: Variable, kind: int, features: KernelFeatures) -> bool:
         """Whether libbpf takes a typed extern for what the kernel has under its name, if it has it."""
@@ -281,7 +274,7 @@ class _ObjectChecker:
                 value = value if has_cookie is None else int(has_cookie)
             values[name] = value
         for extern in self.obj.ksyms:
-            name, kind = extern.name, self._ksym_kind(extern)
+            name, kind = extern.name, _ksym_kind(self.obj.btf, extern)
             if kind is _Ksym.FUNCTION:
                 values[name] = 0 if features.has_kfunc(name) is False else NON_NULL
             elif kind is _Ksym.VARIABLE:
@@ -338,7 +331,7 @@ class _ProgramChecker:
     @cached_property
     def _kfunc_addresses(self) -> tuple[str, ...]:
         """Kfuncs whose address it holds."""
-        kfuncs = {e.name for e in self.obj.ksyms if isinstance(self.obj.btf[e.type_id], (t.Func, t.FuncProto))}
+        kfuncs = {extern.name for extern in self.obj.ksyms if _ksym_kind(self.obj.btf, extern) is _Ksym.FUNCTION}
         used = (r.name for r in self.linked.references.values() if r.to is RefersTo.KSYM and r.name in kfuncs)
         return tuple(dict.fromkeys(used))
 
@@ -518,6 +511,13 @@ _BEFORE_RETURN = ("BPF_TRACE_FENTRY", "BPF_TRACE_RAW_TP")
 """Attach types of tracing programs that run when there is no return value yet."""
 _PLACES = frozenset({CoreReloKind.FIELD_BYTE_OFFSET, CoreReloKind.TYPE_ID_LOCAL, CoreReloKind.TYPE_ID_TARGET})
 """Relocations whose values say where or which, and hardly ever decide a branch."""
+
+
+def _ksym_kind(btf: Btf, extern: Variable) -> int:
+    if isinstance(btf[extern.type_id], (t.Func, t.FuncProto)):
+        return _Ksym.FUNCTION
+    _, resolved = btf.resolve(extern.type_id)
+    return _Ksym.UNTYPED if isinstance(resolved, t.Void) else _Ksym.VARIABLE
 
 
 def _is_sized(definition: MapDef) -> bool:

@@ -296,11 +296,11 @@ def _target(kind: str, section: Section, features: KernelFeatures) -> Iterator[R
                 f"if it is not in a module or in assembly, the attach fails"
             )
             yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
-    elif section.target_kind is Target.SYSCALL:
-        names = [pattern.format(target) for pattern in _SYSCALL_NAMES]
-        if all(features.has_function(name) is False for name in names):
-            what = f"{kind}: this kernel's BTF has no function for the system call {target}; the attach may fail"
-            yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+    elif section.target_kind is Target.SYSCALL and all(
+        features.has_function(name) is False for name in names_of_target(section)
+    ):
+        what = f"{kind}: this kernel's BTF has no function for the system call {target}; the attach may fail"
+        yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
 
 
 def names_of_target(section: Section) -> Iterator[str]:

@@ -11,7 +11,7 @@ import json
 from array import array
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, NAMED_IN_C, VLEN_MASK, WORDS_PER_ENTRY, Btf
+from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, NAMED_IN_C, VLEN_MASK, WORDS_PER_ENTRY, Btf, only_in_c
 from hatch_bpf.btf.writer import blob
 
 
@@ -30,9 +30,9 @@ class RecordedBtf(Btf):
         """Among those that are `NAMED_IN_C`."""
 
     def find(self, name: str, *kinds: t.Kind) -> list[int]:
-        asked = self.asked_in_c if kinds and NAMED_IN_C.issuperset(kinds) else self.asked
+        asked, among = (self.asked_in_c, NAMED_IN_C) if only_in_c(kinds) else (self.asked, ())
         if name not in asked:
-            asked[name] = super().find(name, *(NAMED_IN_C if asked is self.asked_in_c else ()))
+            asked[name] = super().find(name, *among)
         return [type_id for type_id in asked[name] if not kinds or self.kind(type_id) in kinds]
 
     def flavors(self, name: str) -> list[str]:
@@ -66,7 +66,7 @@ class Excerpt(Btf):
         self.expect(self.names | self.names_in_c)
 
     def find(self, name: str, *kinds: t.Kind) -> list[int]:
-        if name not in self.names and not (name in self.names_in_c and kinds and NAMED_IN_C.issuperset(kinds)):
+        if name not in self.names and not (name in self.names_in_c and only_in_c(kinds)):
             raise NotInExcerptError(name)
         return super().find(name, *kinds)
 

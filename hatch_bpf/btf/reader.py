@@ -270,7 +270,7 @@ class Btf:
 
     def _find(self, name: str, kinds: Collection[t.Kind]) -> list[int]:
         """Ids of this blob's own types of a name, rising: of these kinds, and maybe of others."""
-        if kinds and NAMED_IN_C.issuperset(kinds):
+        if only_in_c(kinds):
             # which of all types these are is found out for the few that have the name
             starts = (self._starts_in_c[number] for number in self._names_in_c.find(name, self._expected))
             return [self._first_id + bisect_left(self._starts, start) for start in starts]
@@ -368,6 +368,11 @@ MAX_LONG_STRINGS = 64 << 20
 """Most characters of longer strings that are read: types may all have tails of a very long one for names."""
 MAX_CHAIN = 64
 """Longest chain of typedefs, qualifiers or arrays followed before it is a loop (the kernel: MAX_RESOLVE_DEPTH, 32)."""
+
+
+def only_in_c(kinds: Collection[t.Kind]) -> bool:
+    """Whether types of these kinds are found among those that are `NAMED_IN_C`; no kinds stand for all."""
+    return bool(kinds) and NAMED_IN_C.issuperset(kinds)
 
 
 def _read_header(data: bytes, source: str) -> Header:
