@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hatch_bpf.cache import CACHE_VARIABLE
+from hatch_bpf.kernels.archive import list_kernels
 
 PROGRAM = """\
 #include <linux/bpf.h>
@@ -48,6 +50,16 @@ int on_switch(struct bpf_raw_tracepoint_args *ctx)
 char LICENSE[] SEC("license") = "GPL";
 """
 """A program that needs one CO-RE relocation."""
+
+SMALL_PROGRAM = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "limit.h"
+int limit = LIMIT;
+SEC("socket") int look(void *ctx) { return limit; }
+char LICENSE[] SEC("license") = "GPL";
+"""
+"""One that needs none, and a header."""
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 KERNELS = REPOSITORY / "example_project" / "kernels"
@@ -97,6 +109,25 @@ def make_project(
         path = package / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    return folder
+
+
+def make_small(folder: Path, table: str, *, package: str) -> Path:
+    """A project that builds quickly: one program, which includes `limit.h`, and two kernels under `kernels`."""
+    files = {
+        "pyproject.toml": table,
+        f"{package}/__init__.py": "",
+        f"{package}/look.bpf.c": SMALL_PROGRAM,
+        f"{package}/limit.h": "#define LIMIT 1\n",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    for entry in [entry for entry in list_kernels(KERNELS) if entry.kernel.arch == "x86_64"][:2]:
+        copy = folder / "kernels" / entry.path.relative_to(KERNELS)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(entry.path, copy)
+        os.utime(copy, (0, 0))
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +15,10 @@ from hatch_bpf.errors import CompileError
 from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.remembered import build
 from hatch_bpf.setuptools_plugin import load_project
-from tests import kernel_btfs, needs
+from tests import needs
+from tests.projects import SMALL_PROGRAM, make_small
 
 AGAIN = "nothing has changed"
-PROGRAM = """
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-#include "limit.h"
-int limit = LIMIT;
-SEC("socket") int look(void *ctx) { return limit; }
-char LICENSE[] SEC("license") = "GPL";
-"""
 PROJECT = """
 [project]
 name = "demo"
@@ -45,19 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     needs.tool("clang")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.delenv("BTFHUB_ARCHIVE", raising=False)
-    folder = tmp_path / "project"
-    (folder / "demo").mkdir(parents=True)
-    (folder / "demo" / "__init__.py").touch()
-    (folder / "demo" / "look.bpf.c").write_text(PROGRAM)
-    (folder / "demo" / "limit.h").write_text("#define LIMIT 1\n")
-    (folder / "pyproject.toml").write_text(PROJECT)
-    for name in [name for name in kernel_btfs.EXAMPLES if "/x86_64/" in name][:2]:
-        path = kernel_btfs._EXAMPLE / f"{name}.btf.tar.xz"
-        copy = folder / "kernels" / path.relative_to(kernel_btfs._EXAMPLE)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-        os.utime(copy, (0, 0))
-    return folder
+    return make_small(tmp_path / "project", PROJECT, package="demo")
 
 
 def made(root: Path) -> tuple[dict[str, bytes], bool]:
@@ -101,7 +81,7 @@ def test_a_change_of_what_went_in_is_noticed(root: Path, change: str, monkeypatc
     made(root)
     kernel = sorted(root.glob("kernels/*/*/*/*"))[-1]
     if change == "source":
-        (root / "demo" / "look.bpf.c").write_text(PROGRAM.replace("return limit", "return limit + 1"))
+        (root / "demo" / "look.bpf.c").write_text(SMALL_PROGRAM.replace("return limit", "return limit + 1"))
     elif change == "header":
         (root / "demo" / "limit.h").write_text("#define LIMIT 2\n")
     elif change == "new header":

@@ -18,16 +18,8 @@ from hatch_bpf import remembered, unchanged
 from hatch_bpf.cache import CACHE_VARIABLE
 from hatch_bpf.kernels.matrix import LOCK_NAME
 from tests import kernel_btfs, needs
-from tests.projects import wheel_files
+from tests.projects import SMALL_PROGRAM, make_small, wheel_files
 
-PROGRAM = """
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-#include "limit.h"
-int limit = LIMIT;
-SEC("socket") int look(void *ctx) { return limit; }
-char LICENSE[] SEC("license") = "GPL";
-"""
 PROJECT = """
 [project]
 name = "demo"
@@ -52,17 +44,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.delenv("BTFHUB_ARCHIVE", raising=False)
     monkeypatch.setattr(unchanged, "SETTLED", 0)  # and no test has to wait until its files have settled
-    folder = tmp_path / "project"
-    touch(folder / "src" / "demo" / "__init__.py")
-    touch(folder / "src" / "demo" / "look.bpf.c", PROGRAM)
-    touch(folder / "src" / "demo" / "limit.h", "#define LIMIT 1\n")
-    touch(folder / "pyproject.toml", PROJECT)
+    folder = make_small(tmp_path / "project", PROJECT, package="src/demo")
     (folder / "src" / "demo" / "lib" / "deep").mkdir(parents=True)
-    for name in [name for name in kernel_btfs.EXAMPLES if "/x86_64/" in name][:2]:
-        path = kernel_btfs._EXAMPLE / f"{name}.btf.tar.xz"
-        copy = folder / "kernels" / path.relative_to(kernel_btfs._EXAMPLE)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
     return folder
 
 
@@ -116,10 +99,12 @@ def rewrite_unseen(path: Path, text: str) -> None:
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
-    "source": lambda root: touch(root / "src/demo/look.bpf.c", PROGRAM.replace("return limit", "return limit + 1")),
-    "as long a source": lambda root: touch(root / "src/demo/look.bpf.c", PROGRAM.replace("return l", "return!l")),
+    "source": lambda root: touch(
+        root / "src/demo/look.bpf.c", SMALL_PROGRAM.replace("return limit", "return limit + 1")
+    ),
+    "as long a source": lambda root: touch(root / "src/demo/look.bpf.c", SMALL_PROGRAM.replace("return l", "return!l")),
     "new source": lambda root: touch(
-        root / "src/demo/lib/deep/more.bpf.c", PROGRAM.replace('"limit.h"', '"../../limit.h"')
+        root / "src/demo/lib/deep/more.bpf.c", SMALL_PROGRAM.replace('"limit.h"', '"../../limit.h"')
     ),
     "header": lambda root: touch(root / "src/demo/limit.h", "#define LIMIT 2\n"),
     "new header": lambda root: touch(
@@ -180,7 +165,7 @@ def test_a_new_source_beside_the_folder_of_the_others_is_noticed(root: Path, loo
     (root / "src/demo/limit.h").rename(root / "src/demo/lib/deep/limit.h")
     (root / "src/demo/other/folder").mkdir(parents=True)
     wheel_of(root)
-    touch(root / "src/demo/other/folder/more.bpf.c", PROGRAM.replace("limit.h", "../../lib/deep/limit.h"))
+    touch(root / "src/demo/other/folder/more.bpf.c", SMALL_PROGRAM.replace("limit.h", "../../lib/deep/limit.h"))
     assert "demo/other/folder/more_skel.py" in wheel_of(root)
     assert len(looks) == 2
 
