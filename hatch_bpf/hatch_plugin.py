@@ -87,14 +87,11 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
         return artifacts
 
     def _place_of(self, file: Artifact, *, taken: Collection[str]) -> str:
-        """Where hatchling is to take a file from, from each place once: our own runtime, or what was made, staged."""
-        from hatch_bpf.artifacts import RUNTIME
+        """Where hatchling is to take a file from, from each place once: a file of our own, or what was made, staged."""
         from hatch_bpf.files import write_new
 
-        own = RUNTIME / file.wheel_path.name
-        is_ours = file.wheel_path.parent.name == RUNTIME.name and own.is_file() and own.read_bytes() == file.data
-        if is_ours and str(own) not in taken:
-            return str(own)
+        if not isinstance(file.content, bytes) and str(file.content) not in taken:
+            return str(file.content)
         if self._staged is None:
             self._staged = tempfile.mkdtemp(prefix="hatch-bpf-")
         path = Path(self._staged, str(len(taken)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from hatch_bpf import __version__
 from hatch_bpf.alternatives import Alternatives, of_object
@@ -63,14 +64,14 @@ def _bpf_folder(
         **{f"{arch}/{model.path}": model.elf for arch, models in compiled.objects.items() for model in models},
         KERNELS_NAME: embedded,
     }
-    files = {
+    files: dict[str, bytes | Path] = {
         "__init__.py": f'{GENERATED} {__version__}; do not edit.\n"""BPF objects and what loads them."""\n'.encode(),
         **made,
         RECORD_NAME: _record(config, compiled, made),
         **(bundled.files if bundled else {}),
-        **{f"runtime/{path.name}": path.read_bytes() for path in sorted(RUNTIME.iterdir()) if path.is_file()},
+        **{f"{RUNTIME.name}/{path.name}": path for path in sorted(RUNTIME.iterdir()) if path.is_file()},
     }
-    return [Artifact(package.wheel_dir / name, package.tree_dir / name, data) for name, data in files.items()]
+    return [Artifact(package.wheel_dir / name, package.tree_dir / name, content) for name, content in files.items()]
 
 
 def _record(config: Config, compiled: CompiledPackage, made: Mapping[str, bytes]) -> bytes:

@@ -119,16 +119,16 @@ def _recall(store: Store, key: str) -> Artifacts | None:
     kept = store.get(BUILDS, key)
     if kept is None:
         return None
-    head, made = unpack(kept)
-    if any(_digest(Path(path)) != digest for path, digest in head["read"].items()):
+    made, read = unpack(kept)
+    if any(_digest(Path(path)) != digest for path, digest in read.items()):
         return None
-    return made._replace(read=tuple(map(Path, head["read"])))
+    return made._replace(read=tuple(map(Path, read)))
 
 
 def _keep(store: Store, key: str, project: Project, made: Artifacts) -> None:
     read = [*(made.read or ()), *([project.lock] if project.lock.is_file() else [])]
     # what takes the place of another needs no room to be made
-    if store.put(BUILDS, key, pack(made, read={str(path): _digest(path) for path in read})):
+    if store.put(BUILDS, key, pack(made, {str(path): _digest(path) for path in read})):
         store.prune()
 
 

@@ -30,7 +30,7 @@ def identities(source: KernelSource) -> Iterator[str]:
             yield f"{engine_digest()} host {running_kernel()}"
             return
         now = signature(source.path)
-        modified = now[3] / 1e9
+        modified = int(now.split()[3]) / 1e9
         if modified < time.time() - SETTLED:
             yield f"{engine_digest()} {source.path} {now}"
         # an archive's file has to hold what its name says

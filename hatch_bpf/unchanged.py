@@ -7,7 +7,6 @@ or where something was looked for that is not there.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from hatch_bpf.toolchain import clang_identity
 BUILDS = "builds"
 """The kind of result under which `remembered` keeps what was made."""
 _KIND = "unchanged"
-"""What is noted here: the key of the results, and each place with its signature."""
+"""What is noted here: the key of the results, and each place with its signature, with NUL between them."""
 SETTLED = 2.0
 """Seconds after which a file that was written to again would have another time stamp."""
 
@@ -33,7 +32,7 @@ def name_of(*words: object, environ: Mapping[str, str] = os.environ) -> str:
     except OSError:
         running = ""
     # another hatch-bpf elsewhere may be of another version
-    return json.dumps([*map(str, words), __file__, clang_identity(environ), environ.get(ARCHIVE_VARIABLE), running])
+    return repr([*map(str, words), __file__, clang_identity(environ), environ.get(ARCHIVE_VARIABLE), running])
 
 
 def recall(name: str, notify: Callable[[str], None]) -> Artifacts | None:
@@ -42,13 +41,13 @@ def recall(name: str, notify: Callable[[str], None]) -> Artifacts | None:
     note = store.get(_KIND, name)
     if note is None:
         return None
-    key, places = json.loads(note)
-    if any(_signature(place) != was for place, was in places):
+    key, *fields = os.fsdecode(note).split("\0")
+    if any(_signature(place) != was for place, was in zip(fields[::2], fields[1::2], strict=True)):
         return None
     packed = store.get(BUILDS, key)
     if packed is None:
         return None
-    _, made = unpack(packed)
+    made, _ = unpack(packed)
     tell_again(made, notify)
     return made
 
@@ -62,15 +61,16 @@ def tell_again(made: Artifacts, notify: Callable[[str], None]) -> None:
 
 def keep(name: str, key: str, places: Iterable[Path], *, since: float) -> None:
     """Note that what is kept under `key` came from these places; not if one was written to `since` the build began."""
-    noted = [(place, _signature(place)) for place in sorted(set(map(str, places)))]
+    noted = {place: _signature(place) for place in sorted(set(map(str, places)))}
     latest = (since - SETTLED) * 1e9
-    if not any(was and max(was[-2:]) > latest for _, was in noted):
-        Store().put(_KIND, name, json.dumps([key, noted]).encode())
+    if not any(int(time) > latest for was in noted.values() for time in was.split()[-2:]):
+        fields = (field for entry in noted.items() for field in entry)
+        Store().put(_KIND, name, os.fsencode("\0".join((key, *fields))))
 
 
-def _signature(place: str) -> list[int] | None:
-    """None if nothing is there."""
+def _signature(place: str) -> str:
+    """Empty if nothing is there."""
     try:
         return signature(place)
     except (OSError, ValueError):
-        return None
+        return ""
