@@ -25,7 +25,7 @@ from hatch_bpf.files import disk_errors
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.bpf_object import ObjectModel
     from hatch_bpf.kernels.matrix import Entry
-    from hatch_bpf.verdicts import KernelReport, Report
+    from hatch_bpf.verdicts import Report
 
 EXAMPLES = """examples:
   hatch-bpf init my-tool                                  a new package to start from
@@ -271,8 +271,8 @@ def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
     from hatch_bpf import alternatives
     from hatch_bpf.compile import compile_package
     from hatch_bpf.declared import find_kernels
-    from hatch_bpf.fit import fit
-    from hatch_bpf.verdicts import Report
+    from hatch_bpf.fit import fit_all
+    from hatch_bpf.verdicts import joined
 
     project = load_project(Path.cwd())
     config = project.config
@@ -287,12 +287,9 @@ def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
     either = alternatives.Alternatives(config.alternatives, config.optional)
     packages = [compile_package(package, project, os.environ).objects for package in project.packages]
     alternatives.check([model for objects in packages for models in objects.values() for model in models], either)
-    kernels: list[KernelReport] = []
     watch = partial(shown.step, "checking")
-    for objects in packages:
-        fitted = fit(objects, matrix, minimizer=config.minimizer, watch=watch, alternatives=either)
-        kernels += fitted.report.kernels
-    return Report(tuple(kernels))
+    fitted = fit_all(packages, matrix, minimizer=config.minimizer, watch=watch, alternatives=either)
+    return joined(of_package.report for of_package in fitted)
 
 
 def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
@@ -308,8 +305,7 @@ def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
     alternatives.check(objects, either)
     archive = named_archive(options.kernels)
     matrix = resolve(_entries(options.match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
-    for warning in matrix.warnings:
-        say(f"warning: {warning}")
+    matrix.warn(say)
     matrix.download(_quiet, shown.downloads)
     by_arch, watch = dict.fromkeys(ARCHES, objects), partial(shown.step, "checking")
     return fit(by_arch, matrix, minimizer="builtin", watch=watch, alternatives=either).report

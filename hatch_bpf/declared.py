@@ -18,13 +18,12 @@ Notify = Callable[[str], None]
 
 def find_kernels(
     config: Config,
-    notify: Notify,
+    notify: Notify = lambda _: None,
     *,
     lock: Path | None = None,
     only_host: bool = False,
-    known: Matrix | None = None,
 ) -> Matrix:
-    """The kernel matrix; if there is a file `lock`, exactly what that says. `known` is what this gave just before.
+    """The kernel matrix; if there is a file `lock`, exactly what that says. `notify` is told what is left out.
 
     A package may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
     """
@@ -32,12 +31,9 @@ def find_kernels(
     if not entries:
         return Matrix((), ())
     archs = [arch.name for arch in config.archs]
-    if known and not only_host:
-        matrix = known
-    elif lock and not only_host and (locked := read_lock(lock)):
+    if lock and not only_host and (locked := read_lock(lock)):
         matrix = resolve_locked(entries, archs=archs, archive=config.btf_archive, lock=locked, path=lock)
     else:
         matrix = resolve(entries, archs=archs, archive=config.btf_archive)
-    for warning in matrix.warnings:
-        notify(f"warning: {warning}")
+    matrix.warn(notify)
     return matrix

@@ -14,20 +14,19 @@ import os
 from collections.abc import Callable, Mapping
 
 from hatch_bpf import alternatives, prebuilt
-from hatch_bpf.artifacts import Artifacts
+from hatch_bpf.artifacts import Artifact, Artifacts
 from hatch_bpf.bundle import bundle
 from hatch_bpf.compile import CompiledPackage, compile_package
 from hatch_bpf.declared import Notify, find_kernels
 from hatch_bpf.errors import PortabilityError
-from hatch_bpf.fit import Watch, fit
+from hatch_bpf.fit import Watch, fit_all
 from hatch_bpf.kernels.fetch import Progress
-from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.layout import lay_out
 from hatch_bpf.progress import PacedLines
 from hatch_bpf.project import Package, Project
 from hatch_bpf.report import render_failures, render_summary
-from hatch_bpf.verdicts import Report
+from hatch_bpf.verdicts import Report, joined
 
 
 def build(
@@ -49,31 +48,28 @@ def build(
     config, told = project.config, Told(notify)
     bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
     either = alternatives.Alternatives(config.alternatives, config.optional)
-    built: list[tuple[Package, CompiledPackage, Mapping[Kernel, bytes]]] = []
-    reports: list[Report] = []
-    compiled_packages: list[tuple[Package, CompiledPackage, prebuilt.Prebuilt | None]] = []
+    packages: list[tuple[Package, CompiledPackage, prebuilt.Prebuilt | None]] = []
     for package in project.packages:
         earlier = prebuilt.find(package, project, notify) if reuse else None
         compiled = earlier.compiled if earlier else compile_package(package, project, environ)
-        compiled_packages.append((package, compiled, earlier))
-    programs = [
-        model for _, compiled, _ in compiled_packages for models in compiled.objects.values() for model in models
-    ]
+        packages.append((package, compiled, earlier))
+    objects = [compiled.objects for _, compiled, _ in packages]
+    programs = [model for of_package in objects for models in of_package.values() for model in models]
     alternatives.check(programs, either)
-    for package, compiled, earlier in compiled_packages:
-        matrix = find_kernels(config, told, lock=project.lock, only_host=earlier is not None, known=known)
-        matrix.download(notify, downloads)
-        shown = watch or PacedLines(notify, "kernels")
-        fitted = fit(compiled.objects, matrix, minimizer=config.minimizer, watch=shown, alternatives=either)
-        minimized = {**(earlier.minimized if earlier else {}), **fitted.minimized}
-        built.append((package, compiled, minimized))
-        reports.append(fitted.report)
-    report = Report(tuple(kernel for part in reports for kernel in part.kernels))
-    judge(report, project, told)
-    files = [file for of_package in built for file in lay_out(*of_package, config, bundled, programs=programs)]
+    is_prebuilt = [earlier is not None for _, _, earlier in packages]
+    matrix = known or find_kernels(config, lock=project.lock, only_host=all(is_prebuilt))
+    matrix.warn(told)
+    matrix.download(notify, downloads)
+    shown = watch or PacedLines(notify, "kernels")
+    fitted = fit_all(objects, matrix, minimizer=config.minimizer, watch=shown, alternatives=either)
+    judge(joined(of_package.report for of_package in fitted), project, told)
+    files: list[Artifact] = []
+    for (package, compiled, earlier), made in zip(packages, fitted, strict=True):
+        minimized = {**(earlier.minimized if earlier else {}), **made.minimized}
+        files += lay_out(package, compiled, minimized, config, bundled, programs=programs)
     in_order = tuple(sorted(files, key=lambda file: file.wheel_path))
-    read = {path for _, compiled, _ in compiled_packages for path in compiled.read}
-    whole = not bundled and not any(earlier for _, _, earlier in compiled_packages)
+    read = {path for _, compiled, _ in packages for path in compiled.read}
+    whole = not bundled and not any(is_prebuilt)
     platform = bundled.platform if bundled else "any"
     return Artifacts(in_order, platform, tuple(told.lines), tuple(sorted(read)) if whole else None)
 

@@ -216,15 +216,16 @@ class Finding:
 
 def findings(groups: Sequence[Group]) -> list[Finding]:
     """Each program's reasons, once for all the groups that share them; what fails first."""
-    blocks: dict[tuple[str, Verdict, tuple[Reason, ...]], list[Group]] = {}
+    blocks: dict[tuple[str, Verdict, tuple[Reason, ...]], dict[str, Group]] = {}
     for group in groups:
         for program in group.programs:
             if program.reasons:
-                blocks.setdefault((label(program), program.verdict, program.reasons), []).append(group)
+                # two packages may have programs of one name
+                blocks.setdefault((label(program), program.verdict, program.reasons), {})[group.label] = group
     found = []
     for (name, verdict, reasons), sharing in sorted(blocks.items(), key=lambda item: _block_order(item[0])):
-        kernels = [kernel for group in sharing for kernel in group.kernels]
-        found.append(Finding(name, verdict, tuple(sharing), tuple(_reason_lines(reasons, kernels))))
+        kernels = [kernel for group in sharing.values() for kernel in group.kernels]
+        found.append(Finding(name, verdict, tuple(sharing.values()), tuple(_reason_lines(reasons, kernels))))
     return found
 
 

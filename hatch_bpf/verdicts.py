@@ -5,7 +5,7 @@ Input: nothing. Output: the types that `portability.py` makes and `report.py` re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -147,6 +147,15 @@ class Report:
     def exit_status(self) -> int:
         """1 if a program that isn't optional fails on some kernel, and nothing stands in for it."""
         return int(any(program.breaks_build for kernel in self.kernels for program in kernel.programs))
+
+
+def joined(reports: Iterable[Report]) -> Report:
+    """One report of several, of a project's packages: each kernel once, with the programs of all."""
+    programs: dict[Kernel, list[ProgramVerdict]] = {}
+    for report in reports:
+        for kernel in report.kernels:
+            programs.setdefault(kernel.kernel, []).extend(kernel.programs)
+    return Report(tuple(KernelReport(kernel, tuple(found)) for kernel, found in programs.items()))
 
 
 def needs_no_last_resort(reasons: Sequence[Reason]) -> bool:

@@ -11,17 +11,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.cache import Store
+from hatch_bpf.config import Minimizer
 from hatch_bpf.errors import KernelError
-from hatch_bpf.fit import Fitted, fit
+from hatch_bpf.fit import Fitted, fit, fit_all
+from hatch_bpf.kernels.archive import read_archived
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import KernelSource, Matrix, Pattern, resolve
 from hatch_bpf.source_identity import identity_of
-from tests import kernel_btfs, objects
+from tests import kernel_btfs, needs, objects
 from tests.projects import REPOSITORY
 
 AGO = time.time() - 1000
@@ -200,3 +203,50 @@ def test_one_model_for_two_architectures_is_as_good_as_two(archive: Path, tmp_pa
     assert both == again
     assert [both, both] == of(one, copy, "two")
     assert {kernel.arch for kernel in both.minimized} == {"x86_64", "arm64"}
+
+
+def counted(matrix: Matrix, log: Path) -> Matrix:
+    """The matrix, whose kernels note in a file that they are read, by whichever process."""
+
+    def read(path: Path) -> bytes:
+        with log.open("a") as file:
+            file.write(f"{path}\n")
+        return read_archived(path)
+
+    return replace(matrix, sources=tuple(replace(source, reader=read) for source in matrix.sources))
+
+
+@pytest.mark.parametrize("others", [("runqslower",), ("tcprtt",), ("opensnoop", "biolatency")])
+def test_packages_together_come_to_what_each_does_alone_and_read_kernels_once(
+    archive: Path, tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    packages = [{"x86_64": models("tcprtt")}, {"x86_64": models(*others)}]
+    matrix, store, log, seen = matrix_of(archive), Store(tmp_path / "store"), tmp_path / "log", list[int]()
+
+    def together() -> list[Fitted]:
+        read = counted(matrix, log)
+        return fit_all(packages, read, minimizer="builtin", watch=lambda done, *_: seen.append(done), store=store)
+
+    alone = [run(matrix, of["x86_64"], Store(tmp_path / f"alone {n}"))[0] for n, of in enumerate(packages)]
+    assert together() == alone
+    assert sorted(log.read_text().split()) == sorted(str(source.path) for source in matrix.sources)
+    assert seen == list(range(1, len(matrix.sources) + 1))
+    # told again, of what is kept: all of it; the excerpts alone; and what only the first package left
+    assert together() == alone
+    shutil.rmtree(tmp_path / "store" / "answers")
+    assert together() == alone
+    shutil.rmtree(tmp_path / "store")
+    run(matrix, packages[0]["x86_64"], store)
+    assert together() == alone
+
+
+def test_bpftool_minimizes_for_each_package(archive: Path, tmp_path: Path) -> None:
+    needs.tool("bpftool")
+    packages = [{"x86_64": models("tcprtt")}, {"x86_64": models("opensnoop")}]
+    matrix = matrix_of(archive)
+    ours, theirs = (
+        fit_all(packages, matrix, minimizer=minimizer, watch=lambda *_: None, store=Store(tmp_path / minimizer))
+        for minimizer in get_args(Minimizer)
+    )
+    assert ours == theirs
+    assert ours[0].minimized != ours[1].minimized

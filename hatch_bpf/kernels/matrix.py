@@ -154,6 +154,11 @@ class Matrix:
     warnings: tuple[str, ...]
     """What was left out, in sentences for the user."""
 
+    def warn(self, notify: Callable[[str], None]) -> None:
+        """Tell what was left out."""
+        for warning in self.warnings:
+            notify(f"warning: {warning}")
+
     def download(self, notify: Callable[[str], None], progress: Callable[[Progress], None] = lambda _: None) -> None:
         """Get what is at a URL and not in the cache. Raises `KernelError` with everything that the server has not."""
         fetch_all([source.entry for source in self.sources if source.is_missing], notify, progress)
