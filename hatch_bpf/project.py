@@ -6,7 +6,7 @@ Output: a `Project`, or `ConfigError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -126,6 +126,7 @@ def find_project(
     found = (_source(root, path, PurePosixPath(wheel_path(str(path))), links.get(path, ())) for path in paths)
     sources = tuple(sorted(found))
     _reject_clashes(sources, key)
+    _reject_inside_ours(sources, key)
     return Project(root, config, sources, tuple(sorted({root / folder for folder in searched})))
 
 
@@ -155,7 +156,12 @@ def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
         if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
             faults.append(Fault(where, f"must stay inside the project (got {pattern!r})"))
             continue
-        matches = {PurePosixPath(path.relative_to(root).as_posix()) for path in root.glob(pattern) if path.is_file()}
+        try:
+            found_here = [path for path in root.glob(pattern) if path.is_file()]
+        except (ValueError, IndexError) as error:  # which patterns pathlib refuses differs between Pythons
+            faults.append(Fault(where, f"is not a pattern of file names (got {pattern!r}: {error})"))
+            continue
+        matches = {PurePosixPath(path.relative_to(root).as_posix()) for path in found_here}
         wrong = sorted(path for path in matches if not path.name.endswith(SUFFIX))
         if wrong:
             faults.append(Fault(where, f"matches {wrong[0]}, whose name does not end in {SUFFIX}"))
@@ -188,13 +194,15 @@ def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosix
     return found
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_dir():
-            if not path.name.startswith((".", "__pycache__")):
-                yield from _walk(path)
-        else:
+def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files below a folder; of links that lead back to a folder above them there is no end."""
+    if not folder.is_dir() or folder.resolve() in above:
+        return
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir():
             yield path
+        elif not path.name.startswith((".", "__pycache__")):
+            yield from _walk(path, (*above, folder.resolve()))
 
 
 def _source(
@@ -226,6 +234,18 @@ def _reject_clashes(sources: Iterable[ProgramSource], key: str) -> None:
                     f"has two sources for the skeleton {source.name}_skel: {other.path} and {source.path}; rename one",
                 )
             )
+    if faults:
+        raise ConfigError(faults)
+
+
+def _reject_inside_ours(sources: Sequence[ProgramSource], key: str) -> None:
+    folders = {source.tree_bpf_dir for source in sources}
+    faults = [
+        Fault(f"{key}.programs", f"has {part}, and {folder} is the folder that hatch-bpf fills: move it to another")
+        for source in sources
+        for part in source.parts
+        for folder in folders.intersection(part.parents)
+    ]
     if faults:
         raise ConfigError(faults)
 

@@ -5,7 +5,7 @@ Input: `Artifacts`. Output: files beside the program sources. Only what hatch-bp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.artifacts import GENERATED, Artifact, Artifacts
@@ -24,6 +24,8 @@ def write(files: Iterable[Artifact], *, root: Path) -> None:
     with disk_errors(), alone_in(root):
         for path in targets:
             _refuse_foreign(path)
+        for folder in folders:
+            _refuse_strays(folder, targets)
         for path, data in targets.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
@@ -85,6 +87,20 @@ def reject_leftovers(artifacts: Artifacts, *, project: Project, goes_in: Callabl
 def _refuse_foreign(path: Path) -> None:
     if path.suffix == ".py" and path.parent.name != "runtime" and path.exists() and not _is_generated(path):
         raise OutputError(f"{path} is not a file that hatch-bpf generated, and it is in the way: rename or remove it")
+
+
+def _refuse_strays(folder: Path, targets: Collection[Path]) -> None:
+    """A `_bpf` folder without our mark is not ours to empty, whatever is in it."""
+    mark = folder / "__init__.py"
+    if _is_generated(mark) or not folder.is_dir():
+        return
+    remove_leftovers(mark)  # the mark is what is written first
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path not in targets and "__pycache__" not in path.parts:
+            raise OutputError(
+                f"{path} is not a file that hatch-bpf generated, and {folder} is the folder that it fills: "
+                "move the file to another folder"
+            )
 
 
 def _is_generated(path: Path) -> bool:

@@ -186,3 +186,19 @@ def test_a_file_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
     before = tree_of(project)
     assert main(["build", str(project)]) == 1
     assert tree_of(project) == before
+
+
+def test_a_folder_of_the_users_own_is_not_emptied(tmp_path: Path) -> None:
+    """The same for a folder `_bpf` that hatch-bpf did not make: what is in it stays, and the message names it."""
+    needs.tool("clang")
+    from hatch_bpf.cli import main
+
+    project = make_project(tmp_path / "p")
+    mine = project / "src" / "demo" / "_bpf" / "notes" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    before = tree_of(project)
+    assert main(["build", str(project)]) == 1
+    assert tree_of(project) == before
+    mine.unlink()
+    assert main(["build", str(project)]) == 0

@@ -81,6 +81,30 @@ def test_patterns_that_are_wrong_are_told_together(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("pattern", [".", "**x.bpf.c", "***/x.bpf.c"])
+def test_a_pattern_that_pathlib_refuses_is_a_fault(tmp_path: Path, pattern: str) -> None:
+    text = fault(tmp_path, "src/pkg/a.c", programs=(pattern,))
+    assert text.startswith("tool.hatch-bpf.programs[0] ")
+    assert f"got {pattern!r}" in text
+
+
+def test_a_link_to_a_folder_above_is_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "src" / "pkg").mkdir(parents=True)
+    (tmp_path / "src" / "pkg" / "again").symlink_to(".")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "src" / "pkg" / "linked").symlink_to(tmp_path / "other")
+    project = find(tmp_path, "src/pkg/a.bpf.c", "other/b.bpf.c")
+    assert [str(source.path) for source in project.sources] == ["src/pkg/a.bpf.c", "src/pkg/linked/b.bpf.c"]
+
+
+def test_a_program_in_the_folder_that_is_filled(tmp_path: Path) -> None:
+    files = ("src/pkg/__init__.py", "src/pkg/_bpf/a.bpf.c", "src/pkg/_bpf/sub/b.bpf.c")
+    assert fault(tmp_path, *files).splitlines() == [
+        f"tool.hatch-bpf.programs has {path}, and src/pkg/_bpf is the folder that hatch-bpf fills: move it to another"
+        for path in files[1:]
+    ]
+
+
 @pytest.mark.parametrize("second", ["src/pkg/x_y.bpf.c", "src/pkg/sub/x-y.bpf.c"])
 def test_two_programs_with_one_skeleton_name(tmp_path: Path, second: str) -> None:
     text = fault(tmp_path, "src/pkg/__init__.py", "src/pkg/x-y.bpf.c", second)
