@@ -114,7 +114,7 @@ def _digest(table: Mapping[str, Any], archs: Sequence[arch.Arch]) -> str:
 def _archs(reader: _Reader) -> tuple[arch.Arch, ...]:
     names = reader.strings("archs")
     if names:
-        known = (reader.known(f"archs[{i}]", name, tuple(arch.ARCHES)) for i, name in enumerate(names))
+        known = (reader.arch(f"archs[{i}]", name) for i, name in enumerate(names) if name)
         # the table's order, and each once: the same archs in another order must give the same wheel
         chosen = {name for name in known if name}
         return tuple(value for name, value in arch.ARCHES.items() if name in chosen)
@@ -132,7 +132,7 @@ def _link(reader: _Reader) -> dict[str, tuple[PurePosixPath, ...]]:
         parts = tuple(PurePosixPath(part) for part in inner.strings(name))
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
             inner.fault(name, "is the name of an object: letters, digits, - and _")
-        elif len(parts) < 2:
+        elif isinstance(inner.table[name], list) and len(parts) < 2:
             inner.fault(name, f"must list two program sources or more (got {len(parts)})")
         else:
             links[name] = parts
@@ -147,7 +147,7 @@ def _alternatives(reader: _Reader, optional: Sequence[str]) -> dict[str, tuple[s
         members = groups[name] = inner.strings(name)
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             inner.fault(name, "is the name of a group: letters, digits and _")
-        elif len(members) < 2:
+        elif isinstance(inner.table[name], list) and len(members) < 2:
             inner.fault(name, f"must list two programs or buffers or more (got {len(members)})")
         for i, member in enumerate(members):
             other = users.setdefault(member, name)
@@ -176,7 +176,7 @@ def _vmlinux_h(reader: _Reader, archs: Sequence[arch.Arch]) -> dict[str, str]:
         return {target.name: source for target in archs} if source else {}
     sources = reader.string_table("vmlinux-h")
     for name in sources:
-        reader.known(f"vmlinux-h.{name}", name, tuple(arch.ARCHES))
+        reader.arch(f"vmlinux-h.{name}", name)
     missing = [target.name for target in archs if target.name not in sources]
     if missing:
         reader.fault("vmlinux-h", f"must name a source for every architecture in archs ({', '.join(missing)} missing)")
@@ -205,7 +205,7 @@ def _kernels(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> tuple[E
             entries.append(Pattern(item))
         elif isinstance(item, Mapping):
             table = _Reader(item, reader.at(f"kernels[{i}]"), reader.faults)
-            entries.extend(_newest(table) if "newest" in item else _btf_file(table, root, archs))
+            entries.extend(_newest(table) if item.keys() & set(_NEWEST_KEYS) else _btf_file(table, root, archs))
         else:
             reader.fault(f"kernels[{i}]", f"must be a pattern, a table or {HOST!r} (got {item!r})")
     return tuple(entries)
@@ -213,11 +213,14 @@ def _kernels(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> tuple[E
 
 def _newest(reader: _Reader) -> list[Newest]:
     reader.reject_unknown(_NEWEST_KEYS)
-    count = reader.table["newest"]
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+    count, of = reader.table.get("newest"), reader.string("of", required=True)
+    if count is None:
+        reader.fault("newest", "is missing")
+    elif not isinstance(count, int) or isinstance(count, bool) or count < 1:
         reader.fault("newest", f"must be a whole number above 0 (got {count!r})")
-        count = 1
-    return [Newest(count, Pattern(reader.string("of", required=True)))]
+    else:
+        return [Newest(count, Pattern(of))]
+    return []
 
 
 def _btf_file(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> list[BtfFile]:
@@ -225,7 +228,7 @@ def _btf_file(reader: _Reader, root: Path, archs: Sequence[arch.Arch]) -> list[B
     path, release = reader.string("btf", required=True), reader.string("release", required=True)
     name = reader.string("arch")
     if name:
-        name = reader.known("arch", name, tuple(arch.ARCHES))
+        name = reader.arch("arch", name)
     elif len(archs) == 1:
         name = archs[0].name
     elif archs:
@@ -260,6 +263,14 @@ class _Reader:
         if value in choices:
             return value
         self.fault(name, f"must be one of {', '.join(choices)} (got {value!r}{suggestion(value, choices)})")
+        return ""
+
+    def arch(self, name: str, value: str) -> str:
+        """The name of an architecture if it is one; where it is another's name for one, the fault tells ours."""
+        other = arch.by_machine(value.lower().replace("-", "_"))
+        if other is None or other.name == value:
+            return self.known(name, value, tuple(arch.ARCHES))
+        self.fault(name, f"must be one of {', '.join(arch.ARCHES)} (got {value!r}, did you mean {other.name!r}?)")
         return ""
 
     def choice(self, name: str) -> str:
@@ -304,7 +315,7 @@ class _Reader:
 
 
 def _is_string(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+    return isinstance(value, str) and bool(value) and "\0" not in value  # which no path or argument can have
 
 
 def suggestion(value: str, choices: Sequence[str]) -> str:

@@ -144,6 +144,34 @@ def test_newest_needs_a_whole_number(count: object) -> None:
     ]
 
 
+def test_half_a_newest_is_told_what_it_lacks() -> None:
+    assert faults(kernels=[{"of": "a/b/c/d"}, {"newest": 2}]) == [
+        "tool.hatch-bpf.kernels[0].newest is missing",
+        "tool.hatch-bpf.kernels[1].of is missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("spelling", "ours"), [("amd64", "x86_64"), ("aarch64", "arm64"), ("X86-64", "x86_64"), ("armhf", "arm")]
+)
+def test_another_name_of_an_architecture_is_told_ours(spelling: str, ours: str) -> None:
+    told = f"(got {spelling!r}, did you mean {ours!r}?)"
+    (archs,) = faults(archs=[spelling])
+    (of_file,) = faults(archs=["x86_64"], kernels=[{"btf": "a", "release": "1", "arch": spelling}])
+    assert archs.startswith("tool.hatch-bpf.archs[0] must be one of x86_64, arm64, ")
+    assert archs.endswith(told)
+    assert of_file.endswith(told)
+
+
+def test_one_fault_is_told_once() -> None:
+    assert faults(archs=[7, ""], cflags=["\0"], alternatives={"a": "x"}) == [
+        "tool.hatch-bpf.archs[0] must be a string that is not empty (got 7)",
+        "tool.hatch-bpf.archs[1] must be a string that is not empty (got '')",
+        "tool.hatch-bpf.cflags[0] must be a string that is not empty (got '\\x00')",
+        "tool.hatch-bpf.alternatives.a must be a list (got 'x')",
+    ]
+
+
 def test_a_btf_file_needs_its_architecture_when_there_are_two() -> None:
     assert faults(archs=["x86_64", "arm64"], kernels=[{"btf": "a", "release": "1"}]) == [
         "tool.hatch-bpf.kernels[0].arch must be given, since the package is built for more than one architecture"
@@ -195,6 +223,5 @@ def test_links_name_their_sources() -> None:
         "tool.hatch-bpf.link.one must list two program sources or more (got 1)",
         "tool.hatch-bpf.link.three[1] must be a string that is not empty (got 3)",
         "tool.hatch-bpf.link.two must be a list (got 'x')",
-        "tool.hatch-bpf.link.two must list two program sources or more (got 0)",
     ]
     assert faults(link=[1]) == ["tool.hatch-bpf.link must be a table (got [1])"]
