@@ -21,18 +21,49 @@ if TYPE_CHECKING:  # each command imports what it needs, so that --help stays qu
 
 def load_project(root: Path) -> Project:
     """The project in a folder, whichever of the two build systems it uses. Raises `ConfigError`."""
+    from setuptools.errors import BaseError
+
     from hatch_bpf import hatch_plugin, setuptools_plugin
 
     path = root / "pyproject.toml"
     if not path.is_file():
         raise ConfigError([Fault(str(path), "is not there: run this in the folder of a project")])
-    found = [project for project in (hatch_plugin.load_project(root), setuptools_plugin.load_project(root)) if project]
-    tables = f"[{hatch_plugin.KEY}] for hatchling, [{setuptools_plugin.KEY}] for setuptools"
+    backend = _build_backend(path)
+    tables = {"hatchling": hatch_plugin.KEY, "setuptools": setuptools_plugin.KEY}
+    try:
+        loaded = (hatch_plugin.load_project(root), setuptools_plugin.load_project(root))
+    except (TypeError, ValueError, BaseError) as error:  # what either build system says of its own tables
+        raise ConfigError([Fault(str(path), f"cannot be used: {error}")]) from error
+    found = {system: project for system, project in zip(tables, loaded, strict=True) if project}
+    named = ", ".join(f"[{key}] for {system}" for system, key in tables.items())
     if not found:
-        raise ConfigError([Fault(str(path), f"has no table for hatch-bpf: add {tables}")])
+        raise ConfigError([Fault(str(path), f"has no table for hatch-bpf: add {named}")])
     if len(found) > 1:
-        raise ConfigError([Fault(str(path), f"has two tables for hatch-bpf: keep one ({tables})")])
-    return found[0]
+        raise ConfigError([Fault(str(path), f"has two tables for hatch-bpf: keep one ({named})")])
+    ((system, project),) = found.items()
+    if backend in tables and backend != system:
+        rule = f"has [{tables[system]}], which {backend} does not read: call the table [{tables[backend]}]"
+        raise ConfigError([Fault(str(path), rule)])
+    return project
+
+
+def _build_backend(path: Path) -> str:
+    """The package of the build backend that a pyproject.toml names; nothing where it names none."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        text = path.read_bytes().decode()
+        if text.startswith("\ufeff"):
+            raise ConfigError([Fault(str(path), "begins with a byte order mark, which TOML has not: save it without")])
+        system = tomllib.loads(text).get("build-system")
+    except UnicodeDecodeError as error:
+        raise ConfigError([Fault(str(path), f"is not UTF-8, which TOML has to be: {error}")]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([Fault(str(path), f"is not TOML: {error}")]) from error
+    backend = system.get("build-backend") if isinstance(system, dict) else None
+    return backend.partition(".")[0] if isinstance(backend, str) else ""
 
 
 def named_archive(option: str | None) -> Archive | None:

@@ -2,12 +2,14 @@
 
 Input: the table `[tool.hatch-bpf]` of pyproject.toml, and setuptools' idea of the packages. Output: files in the build
 folder for a wheel, in the source tree for an editable one, and what a build starts from in an sdist. setuptools calls
-`finalize()` for every project that is built where hatch-bpf is installed; without the table it does nothing.
+`finalize()` for every project that is built where hatch-bpf is installed; for one that has no such table and does not
+require hatch-bpf it does nothing.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -30,6 +32,8 @@ else:
     import tomli as tomllib
 
 KEY = "tool.hatch-bpf"
+_REQUIREMENT = re.compile(r"\s*hatch[-_.]+bpf(?![\w.-])", re.IGNORECASE)
+"""How a requirement of hatch-bpf begins."""
 
 
 class BuildBpf(Command):
@@ -107,8 +111,11 @@ def _get_tag(command: Any) -> tuple[str, str, str]:
 
 
 def finalize(distribution: Distribution) -> None:
-    """Entry point `setuptools.finalize_distribution_options`: add the step to `build`, if the project has the table."""
-    if _table(Path.cwd()) is None:
+    """Entry point `setuptools.finalize_distribution_options`: add the step to `build`, if the project wants it.
+
+    One that requires hatch-bpf and has no table gets the step too, which tells so: else its wheel would lack programs.
+    """
+    if not _wants_step(_pyproject(Path.cwd())):
         return
     base: type[Any] = distribution.cmdclass.get("build", build_command)
     step = ("build_bpf", None)
@@ -121,7 +128,7 @@ def finalize(distribution: Distribution) -> None:
 
 def load_project(root: Path) -> Project | None:
     """The project in a folder, if its pyproject.toml has the table. Raises `ConfigError`."""
-    if _table(root) is None:
+    if _table(_pyproject(root)) is None:
         return None
     here = Path.cwd()
     os.chdir(root)  # setuptools knows no other way
@@ -138,19 +145,39 @@ def _notify(text: str) -> None:
     print(f"hatch-bpf: {text}", flush=True)
 
 
-def _table(root: Path) -> Mapping[str, Any] | None:
-    path = root / "pyproject.toml"
+def _pyproject(root: Path) -> Mapping[str, Any]:
     try:
-        with path.open("rb") as file:
-            tool = tomllib.load(file).get("tool", {})
+        with (root / "pyproject.toml").open("rb") as file:
+            return tomllib.load(file)
     except FileNotFoundError:
-        return None
-    table: Mapping[str, Any] | None = tool.get("hatch-bpf")
-    return table
+        return {}
+
+
+def _table(pyproject: Mapping[str, Any]) -> Any:
+    """What stands where the table should be; None where nothing does."""
+    tool = pyproject.get("tool")
+    return tool.get("hatch-bpf") if isinstance(tool, Mapping) else None
+
+
+def _wants_step(pyproject: Mapping[str, Any]) -> bool:
+    if _table(pyproject) is not None:
+        return True
+    system = pyproject.get("build-system")
+    required = system.get("requires") if isinstance(system, Mapping) else None
+    return isinstance(required, list) and any(_REQUIREMENT.match(str(text)) for text in required)
 
 
 def _project(command: Command | sdist_command, root: Path, environ: Mapping[str, str]) -> Project:
-    table = _table(root) or {}
+    table = _table(_pyproject(root))
+    if table is None:
+        raise ConfigError(
+            [
+                Fault(
+                    KEY,
+                    "is missing: the project requires hatch-bpf, whose options setuptools has there; it may be empty",
+                )
+            ]
+        )
     if not isinstance(table, Mapping):
         raise ConfigError([Fault(KEY, "must be a table")])
     build_py: Any = command.get_finalized_command("build_py")

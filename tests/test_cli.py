@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests import needs
-from tests.projects import KERNELS, PROGRAM, bare_environment, build_wheel, make_project, tree_of, wheel_files
+from tests.projects import (
+    KERNELS,
+    PROGRAM,
+    SETUPTOOLS_PYPROJECT,
+    bare_environment,
+    build_wheel,
+    make_project,
+    tree_of,
+    wheel_files,
+)
 from tests.test_compile import compile_text
 
 MISSING_FIELD = PROGRAM.replace("int pid;", "int no_such_field;").replace("task, pid)", "task, no_such_field)")
@@ -170,6 +179,39 @@ def test_two_tables_at_once_are_refused(tmp_path: Path) -> None:
     done = run("build", project)
     assert done.returncode == 1
     assert "has two tables for hatch-bpf: keep one" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("tool.hatch.build.hooks.bpf", "tool.hatch-bpf", "which hatchling does not read: call the table [tool.hatch.b"),
+        ("hatchling.build", "setuptools.build_meta", "which setuptools does not read: call the table [tool.hatch-bpf]"),
+        ("[build-system]", "\ufeff[build-system]", "begins with a byte order mark"),
+        ("archs = [", "archs = \udce9[", "is not UTF-8"),
+        ("archs = [", "archs = ][", "is not TOML: "),
+        ("build.hooks.bpf]", "build.hooks]\nbpf = 3\n[tool.x]", "Field `tool.hatch.build.hooks.bpf` must be a table"),
+        ('name = "demo"', "", "Missing required field `project.name`"),
+    ],
+)
+def test_a_pyproject_that_is_none(tmp_path: Path, before: str, after: str, message: str) -> None:
+    path = make_project(tmp_path / "p") / "pyproject.toml"
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after), errors="surrogateescape")
+    done = run("build", path.parent)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith(f"hatch-bpf: {path} ")
+    assert message in done.stderr
+
+
+def test_what_setuptools_says_of_a_pyproject(tmp_path: Path) -> None:
+    pyproject = SETUPTOOLS_PYPROJECT.replace('name = "demo"', "name = 3")
+    path = make_project(tmp_path / "p", pyproject=pyproject) / "pyproject.toml"
+    done = run("build", path.parent)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"hatch-bpf: {path} cannot be used: ")
+    assert "project.name" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("choice", "status"), [("error", 1), ("warn", 0), ("ignore", 0)])

@@ -128,9 +128,24 @@ def test_a_table_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_project_without_the_table_is_left_alone(tmp_path: Path) -> None:
-    pyproject = SETUPTOOLS_PYPROJECT.replace("[tool.hatch-bpf]\n", "")
+    pyproject = SETUPTOOLS_PYPROJECT.replace("[tool.hatch-bpf]\n", "").replace(', "hatch-bpf"', ', "hatch-bpf-x"')
+    assert "hatch-bpf-x" in pyproject
     project = make_project(tmp_path / "p", options="", sources={"prog.bpf.c": "not C"}, pyproject=pyproject)
     assert not [name for name in wheel_files(build_wheel(project, tmp_path / "out")) if "_bpf" in name]
+
+
+@pytest.mark.parametrize("requirement", ["hatch-bpf", "Hatch_BPF[zig] >= 0.1", "hatch.bpf==0.1"])
+@pytest.mark.parametrize("table", ["", "[tool.hatch.build.hooks.bpf]\n", "[tool.hatch_bpf]\n"])
+def test_a_project_that_requires_hatch_bpf_and_has_no_table_is_told(
+    tmp_path: Path, table: str, requirement: str
+) -> None:
+    """Its wheel would lack the programs, and nobody would be told."""
+    pyproject = SETUPTOOLS_PYPROJECT.replace("[tool.hatch-bpf]\n", table).replace('"hatch-bpf"', f'"{requirement}"')
+    project = make_project(tmp_path / "p", options="", pyproject=pyproject)
+    done = setuptools(project, f"b.build_wheel({str(tmp_path)!r})")
+    assert done.returncode == 1
+    assert "error: hatch-bpf: tool.hatch-bpf is missing: the project requires hatch-bpf" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 @pytest.mark.parametrize("layout", ["src", "flat"])
