@@ -1,7 +1,8 @@
 """The command `hatch-bpf`: the pipeline, and each stage by itself.
 
 Input: a command line. Output: an exit status: 0 for success, 1 for failure, 2 for a command line that cannot be used
-(and for `check`, where 1 is a verdict, any input), 130 when interrupted. Each command maps its options to a status.
+(and for `check`, where 1 is a verdict, any input), 130 when interrupted, 141 when nobody reads on. Each command maps
+its options to a status.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,20 +45,40 @@ exit status:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; returns its exit status."""
-    options = _parser().parse_args(argv)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names out of objects may be no text at all
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # who ran this closed it: then nobody wants to know
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):  # names out of objects may be no text at all
             stream.reconfigure(errors="backslashreplace")
+    options = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
-        with disk_errors():
-            return command(options)
+        with _output_errors(), disk_errors():
+            status = command(options)
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:
+        return 141  # what a shell says of a program that SIGPIPE ended, as it ends most
     except HatchBpfError as error:
         print(f"hatch-bpf: {error}", file=sys.stderr)
         return int(options.error_status)
     except KeyboardInterrupt:
         print("hatch-bpf: interrupted", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _output_errors() -> Iterator[None]:
+    """Where standard output can't be written, drop the rest: Python would try again as it ends, and say so itself."""
+    try:
+        yield
+    except (OSError, HatchBpfError):
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _examples(*lines: str, status: str = "") -> dict[str, Any]:

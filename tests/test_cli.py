@@ -65,6 +65,33 @@ def test_a_wrong_command_line_is_status_2(arguments: tuple[str, ...]) -> None:
     assert "usage: hatch-bpf" in done.stderr
 
 
+LIST = (sys.executable, "-m", "hatch_bpf", "kernels", "list", str(KERNELS))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_who_reads_the_output_may_go(unbuffered: str) -> None:
+    environment = bare_environment(PYTHONUNBUFFERED=unbuffered)
+    process = subprocess.Popen(LIST, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, told = process.communicate()
+    assert (process.returncode, told) == (141, b"")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_has_no_room(unbuffered: str) -> None:
+    environment = bare_environment(PYTHONUNBUFFERED=unbuffered)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(LIST, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == "hatch-bpf: No space left on device; make room there\n"
+
+
+def test_output_that_is_closed() -> None:
+    done = subprocess.run(["sh", "-c", '"$@" >&- 2>&-', "sh", *LIST], check=False, env=bare_environment())
+    assert done.returncode == 0
+
+
 def test_build_writes_what_a_wheel_would_carry(tmp_path: Path) -> None:
     needs.tool("clang")
     project = make_project(tmp_path / "p")
