@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -213,6 +214,80 @@ def test_an_iterator_reads_as_text(other: Any) -> None:
     lines = other.programs.list_tasks.read_iter().splitlines()
     assert f"task {os.getpid()}" in lines
     assert other.links == ()
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    needs.root_bpf()
+    module = load_skeleton("told", tmp_path_factory.mktemp("told"))
+    with module.Told.open() as bpf, bpf.load() as loaded:
+        yield loaded
+
+
+def test_a_context_that_the_kernel_changes_in_place(told: Any) -> None:
+    run = told.programs.answer.test_run(context=struct.pack("Qq", 42, 0))
+    assert run.result == 3
+    assert struct.unpack("Qq", run.context) == (42, -42)
+    assert told.programs.answer.test_run(context=bytes(16), repeat=1).context == bytes(16)
+
+
+def test_a_context_of_arguments(told: Any) -> None:
+    arguments = struct.pack("QQ", 5, 1 << 63)
+    run = told.programs.takes_arguments.test_run(context=arguments)
+    assert (run.result, run.context) == (4, arguments)
+    assert told.bss.argument == 1 << 63
+
+
+def test_a_context_that_comes_back_changed(told: Any) -> None:
+    context = bytes(8) + struct.pack("I", 6) + bytes(180)  # struct __sk_buff, with its mark
+    run = told.programs.marks.test_run(b"\x01" * 64, context=context)
+    assert (run.result, run.data) == (0, b"\x01" * 64)
+    assert struct.unpack_from("I", run.context, 8) == (7,)
+    assert context[8] == 6, "what was passed stays as it was"
+
+
+def test_an_iterator_over_a_map(told: Any) -> None:
+    told.maps.squares.update_many({n: n * n for n in range(5)})
+    lines = told.programs.list_squares.read_iter(map=told.maps.squares).splitlines()
+    assert sorted(lines) == [f"{n} {n * n}" for n in range(5)]
+    with told.programs.list_squares.attach_iter(map=told.maps.squares) as link:
+        assert repr(link) == "<link of list_squares, attached to iterator over map squares>"
+
+
+def test_an_iterator_over_cgroups(told: Any, cgroup: Path) -> None:
+    (cgroup / "inner").mkdir()
+    try:
+        levels = {
+            order: told.programs.list_cgroups.read_iter(cgroup=cgroup, order=order).split()[1::2]
+            for order in ("self_only", "descendants_pre", "descendants_post", "ancestors_up")
+        }
+    finally:
+        (cgroup / "inner").rmdir()
+    (own,) = levels["self_only"]
+    inner = str(int(own) + 1)
+    assert levels["descendants_pre"] == [own, inner]
+    assert levels["descendants_post"] == [inner, own]
+    assert levels["ancestors_up"] == [str(level) for level in range(int(own), -1, -1)]
+    with pytest.raises(errors.AttachError, match="can't be attached to cgroup /nowhere: No such file"):
+        told.programs.list_cgroups.read_iter(cgroup="/nowhere")
+    with pytest.raises(ValueError, match="order must be one of self_only, descendants_pre"):
+        told.programs.list_cgroups.read_iter(cgroup=cgroup, order="up")
+
+
+def test_an_iterator_over_one_process(told: Any) -> None:
+    assert set(told.programs.list_tasks.read_iter(pid=os.getpid()).splitlines()) == {f"process {os.getpid()}"}
+
+
+def test_what_has_to_be_told_is_not_attached_by_itself(told: Any) -> None:
+    with pytest.raises(errors.AttachError, match=r"does not say what it goes through; use read_iter\(map=...\)"):
+        told.programs.list_squares.attach()
+    with pytest.raises(errors.AttachError, match=r"use read_iter\(cgroup=...\)"):
+        told.programs.list_cgroups.attach()
+    told.attach()
+    attached = [link.program.name for link in told.links]
+    for link in told.links:
+        link.detach()
+    assert attached == ["takes_arguments", "list_tasks"]
 
 
 @pytest.mark.usefixtures("loopback")

@@ -127,6 +127,12 @@ class LinkCreateOpts(Options):
     _fields_ = (("sz", c_size_t), ("flags", c_uint32))
 
 
+class IterOpts(Options):
+    """`struct bpf_iter_attach_opts`."""
+
+    _fields_ = (("sz", c_size_t), ("link_info", c_void_p), ("link_info_len", c_uint32))
+
+
 class TcHook(Options):
     """`struct bpf_tc_hook`."""
 

@@ -18,6 +18,7 @@ from .errors import AttachError, ClosedError, MapError, reason
 from .libbpf import (
     Capture,
     CookieOpts,
+    IterOpts,
     KprobeMultiOpts,
     KprobeOpts,
     KsyscallOpts,
@@ -59,6 +60,10 @@ SOCKMAP_ATTACH_TYPES = {
 """Section -> `enum bpf_attach_type`, for maps of sockets."""
 TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
 """`enum bpf_tc_attach_point`."""
+ITERATED = {"bpf_map_elem": "map", "bpf_sk_storage_map": "map", "cgroup": "cgroup"}
+"""Iterators that have to be told what to go through: what that is, by the name in their section."""
+CGROUP_ORDERS = {"self_only": 1, "descendants_pre": 2, "descendants_post": 3, "ancestors_up": 4}
+"""`enum bpf_cgroup_iter_order`."""
 
 
 class Program(Attachable):
@@ -95,19 +100,20 @@ class Program(Attachable):
 
     def attach(self) -> Link:
         """Attach where the section name says."""
+        kind, _, name = self.section.lstrip("?").partition("/")
+        if kind in ("iter", "iter.s") and name in ITERATED:
+            raise AttachError(
+                f"program {self.name}: SEC({self.section!r}) does not say what it goes through; "
+                f"use read_iter({ITERATED[name]}=...) or attach_iter({ITERATED[name]}=...)",
+                errno=errno.EOPNOTSUPP,
+            )
         return self._attach(
             f"what SEC({self.section!r}) says", lambda program: self._libbpf.bpf_program__attach(program)
         )
 
     def attach_cgroup(self, path: Union[str, os.PathLike[str]]) -> Link:
         """Attach to a cgroup (version 2), by its folder."""
-        where = os.fspath(path)
-        try:
-            fd = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise AttachError(
-                f"program {self.name} can't be attached to cgroup {where}: {error.strerror}", errno=error.errno or 0
-            ) from error
+        where, fd = os.fspath(path), self._open_cgroup(path)
         try:
             return self._attach(f"cgroup {where}", lambda program: self._libbpf.bpf_program__attach_cgroup(program, fd))
         finally:
@@ -351,13 +357,51 @@ class Program(Attachable):
                 raise self._failed(target, ctypes.get_errno(), lines, also=("CAP_NET_ADMIN",))
             return self._links.add(TcLink(self, target, hook, handle=options.handle, priority=options.priority))
 
-    def attach_iter(self) -> Link:
-        """Attach an iterator; `read_iter()` then runs it."""
-        return self._attach("iterator", lambda program: self._libbpf.bpf_program__attach_iter(program, None))
+    def attach_iter(
+        self,
+        *,
+        map: Optional[Map] = None,
+        cgroup: Union[str, os.PathLike[str], None] = None,
+        order: str = "descendants_pre",
+        pid: int = 0,
+    ) -> Link:
+        """Attach an iterator; `read_iter()` then runs it.
 
-    def read_iter(self) -> str:
-        """Run an iterator program once, and return the text it wrote."""
-        with self.attach_iter() as link:
+        `map` is whose elements it goes through (`iter/bpf_map_elem`); `cgroup` the folder of the cgroup that an
+        `iter/cgroup` starts at, in an order of `enum bpf_cgroup_iter_order`; `pid` the one process to look at
+        (`iter/task` and its like, Linux 6.1).
+        """
+        if order not in CGROUP_ORDERS:
+            raise ValueError(f"order must be one of {', '.join(CGROUP_ORDERS)} (got {order!r})")
+        info, target = (ctypes.c_uint32 * 4)(), "iterator"  # union bpf_iter_link_info
+        fd = -1
+        if map is not None:
+            info[0], target = map.fd, f"iterator over map {map.name}"
+        elif cgroup is not None:
+            fd, target = self._open_cgroup(cgroup), f"iterator over cgroup {os.fspath(cgroup)}"
+            info[0], info[1] = CGROUP_ORDERS[order], fd
+        elif pid:
+            info[1], target = pid, f"iterator over process {pid}"
+        options = opts(IterOpts)
+        if any(info):
+            options.link_info, options.link_info_len = ctypes.addressof(info), ctypes.sizeof(info)
+        attach = self._libbpf.bpf_program__attach_iter
+        try:
+            return self._attach(target, lambda program: attach(program, byref(options)))
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def read_iter(
+        self,
+        *,
+        map: Optional[Map] = None,
+        cgroup: Union[str, os.PathLike[str], None] = None,
+        order: str = "descendants_pre",
+        pid: int = 0,
+    ) -> str:
+        """Run an iterator program once, over what `attach_iter()` would be told, and return the text it wrote."""
+        with self.attach_iter(map=map, cgroup=cgroup, order=order, pid=pid) as link:
             fd = self._libbpf.bpf_iter_create(link.fd)
             if fd < 0:
                 raise self._failed("iterator", ctypes.get_errno(), [])
@@ -365,8 +409,30 @@ class Program(Attachable):
                 return file.read()
 
     def test_run(self, data: bytes = b"", *, context: bytes = b"", repeat: int = 1, flags: int = 0) -> TestRun:
-        """Run the program on a packet or a context, without attaching it (BPF_PROG_TEST_RUN)."""
-        return testrun.run(self._libbpf, self.fd, self.name, data=data, context=context, repeat=repeat, flags=flags)
+        """Run the program on a packet or a context, without attaching it (BPF_PROG_TEST_RUN).
+
+        It is how a program in `SEC("syscall")` runs. For a raw tracepoint's the context are its arguments, of 8 bytes
+        each.
+        """
+        return testrun.run(
+            self._libbpf,
+            self.fd,
+            self.name,
+            section=self.section,
+            data=data,
+            context=context,
+            repeat=repeat,
+            flags=flags,
+        )
+
+    def _open_cgroup(self, path: Union[str, os.PathLike[str]]) -> int:
+        try:
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise AttachError(
+                f"program {self.name} can't be attached to cgroup {os.fspath(path)}: {error.strerror}",
+                errno=error.errno or 0,
+            ) from error
 
     def _interface(self, interface: Union[str, int]) -> tuple[int, str]:
         import socket

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ROOM = 256
 """Bytes by which a program may make the packet longer."""
 
+IN_PLACE = ("syscall", "raw_tp", "raw_tracepoint")
+"""Sections of programs whose context the kernel takes, and changes, where it is."""
+
 
 class TestRun:
     """What a program did with a test input."""
@@ -37,21 +40,26 @@ class TestRun:
         return f"TestRun(result={self.result}, duration={self.duration})"
 
 
-def run(libbpf: Libbpf, fd: int, name: str, *, data: bytes, context: bytes, repeat: int, flags: int) -> TestRun:
+def run(
+    libbpf: Libbpf, fd: int, name: str, *, section: str, data: bytes, context: bytes, repeat: int, flags: int
+) -> TestRun:
     """Run the program of a descriptor."""
     room = len(data) + ROOM
-    data_out, context_out = ctypes.create_string_buffer(room), ctypes.create_string_buffer(max(len(context), 1))
+    in_place = section.lstrip("?").split("/")[0].split(".")[0] in IN_PLACE
+    context_in = ctypes.create_string_buffer(context, len(context) or 1)
+    data_out, context_out = ctypes.create_string_buffer(room), ctypes.create_string_buffer(len(context) or 1)
+    has_context_out = bool(context) and not in_place
     options: Any = opts(
         TestRunOpts,
         data_in=ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p) if data else None,
         data_out=ctypes.addressof(data_out) if data else None,
         data_size_in=len(data),
         data_size_out=room if data else 0,
-        ctx_in=ctypes.cast(ctypes.c_char_p(context), ctypes.c_void_p) if context else None,
-        ctx_out=ctypes.addressof(context_out) if context else None,
+        ctx_in=ctypes.addressof(context_in) if context else None,
+        ctx_out=ctypes.addressof(context_out) if has_context_out else None,
         ctx_size_in=len(context),
-        ctx_size_out=len(context),
-        repeat=repeat,
+        ctx_size_out=len(context) if has_context_out else 0,
+        repeat=repeat if repeat != 1 else 0,  # the same to those that repeat, and others refuse any number
         flags=flags,
     )
     if libbpf.bpf_prog_test_run_opts(fd, byref(options)) < 0:
@@ -60,6 +68,6 @@ def run(libbpf: Libbpf, fd: int, name: str, *, data: bytes, context: bytes, repe
     return TestRun(
         result=options.retval,
         data=data_out.raw[: options.data_size_out],
-        context=context_out.raw[: options.ctx_size_out],
+        context=context_in.raw[: len(context)] if in_place else context_out.raw[: options.ctx_size_out],
         duration=options.duration,
     )
