@@ -201,7 +201,7 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
         events = _events(model, options, alternatives, types)
         extra = [types.codec(_find_type(model, name, "types")) for name in options.types]
         del extra  # declaring them is what asking for their codecs does
-        map_names = Names()
+        map_names = Names(reserved=_RUNTIME_MEMBERS)
         maps = tuple(_map(definition, map_names, types, events, users) for definition in model.maps)
         maps += tuple(
             MapDecl(name, map_names.take(name), "StructOps", "_bpf.StructOps", "", "", (), ())
@@ -223,7 +223,7 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
         ) + _kconfig(model, names, types, options.class_name)
     except BtfError as error:
         raise SkeletonError(f"{model.path}: {error}") from error
-    program_names = Names()
+    program_names = Names(reserved=_RUNTIME_MEMBERS)
     programs = tuple(
         ProgramDecl(
             name=program.name,
@@ -262,6 +262,8 @@ def _groups(
     return tuple(groups)
 
 
+_RUNTIME_MEMBERS = frozenset({"_by_name"})
+"""What a map or program can't be called in Python: what `runtime/members.py` keeps beside them."""
 _LOADED_ATTRIBUTES = frozenset(
     {"maps", "programs", "btf", "links", "kconfig", "attach", "close", "load", "open", "run", "choices", "explain"}
 )
@@ -360,7 +362,7 @@ def _find_type(model: ObjectModel, name: str, key: str) -> int:
     bare, kinds = _bare(name), _DECLARABLE[:-1]
     there = {model.btf.name(i) for i in range(1, len(model.btf)) if model.btf.kind(i) in kinds} - {""}
     near = difflib.get_close_matches(bare, sorted(there), n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    hint = f"; did you mean {' or '.join(near)}?" if near else ";"
     raise SkeletonError(
         f"{key}: {model.path} has no type {name!r}{hint} clang drops types that nothing refers to; "
         f"`struct {bare} *unused_{bare} __attribute__((unused));` in the source keeps one"

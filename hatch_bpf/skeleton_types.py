@@ -7,7 +7,7 @@ Python can define them, and for each wanted type a `Codec`: how generated code s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hatch_bpf.bpf_object import Variable
 from hatch_bpf.btf import types as t
@@ -19,6 +19,8 @@ MAX_SIZE = 1 << 28
 """Bytes of the largest type declared: far above what a map's value may have, far below what ctypes chokes on."""
 MAX_DEPTH = 32
 """How deep types may nest; the kernel's own limit."""
+LEAST_NEGATIVE = -(1 << 16)
+"""What an enumerator may be at least, to be taken for negative where BTF does not tell: lower, and it is a flag."""
 
 
 @dataclass(frozen=True)
@@ -215,12 +217,28 @@ class TypeDecls:
 
     # --- enums ------------------------------------------------------------------------------------------------------
 
+    def _signs(self, found: t.Enum | t.Enum64) -> t.Enum | t.Enum64:
+        """An enum with the signs that its enumerators have in C: clang before 15 does not say that it is signed."""
+        if isinstance(found, t.Enum64) or found.signed:
+            return found
+        high = [value.value - (1 << 32) for value in found.values if value.value >> 31]
+        if not high or (found.size >= 4 and (min(high) < LEAST_NEGATIVE or self._compiler_tells_signs())):
+            return found
+        values = (value.value - (value.value >> 31 << 32) for value in found.values)
+        named = tuple(replace(old, value=value) for old, value in zip(found.values, values, strict=True))
+        return replace(found, values=named, signed=True)
+
+    def _compiler_tells_signs(self) -> bool:
+        """Whether there is anything in the BTF that only compilers write which tell whether an enum is signed."""
+        return any(isinstance(found, t.Enum64) or (isinstance(found, t.Enum) and found.signed) for found in self._btf)
+
     def _enum(self, found: t.Enum | t.Enum64, name: str) -> Codec:
+        found = self._signs(found)
         base = _SCALARS.get((found.size, found.signed))
         if base is None:
             raise SkeletonError(f"{self._where}: enum {name} has {found.size} bytes, which no enum of C has")
-        if not found.values:
-            return base
+        if not found.values or (isinstance(found, t.Enum) and found.size > 4):
+            return base  # of the latter clang before 15 tells but the lower half of each value
         shape = ("enum", name, found.size, found.signed, found.values)
         if shape in self._by_shape:
             return self._by_shape[shape]
@@ -286,9 +304,9 @@ class TypeDecls:
                 if not member.name:
                     continue  # padding spelled as a bitfield
                 enum = self.codec(member.type_id, hint=where) if isinstance(resolved, (t.Enum, t.Enum64)) else None
-                signed = bool(getattr(resolved, "signed", False)) or (
-                    isinstance(resolved, t.Int) and bool(resolved.encoding & t.IntEncoding.SIGNED)
-                )
+                signed = isinstance(resolved, t.Int) and bool(resolved.encoding & t.IntEncoding.SIGNED)
+                if isinstance(resolved, (t.Enum, t.Enum64)):
+                    signed = self._signs(resolved).signed
                 yield _Slot(member, bit_offset, bits=bits, signed=signed, codec=enum, size=0)
                 continue
             if bit_offset % 8:

@@ -119,6 +119,7 @@ def test_names_python_reserves_get_an_underscore(skel: Any) -> None:
         "import_": 0,
         "class_": 2,
         "def_": 3,
+        "self": 0,
         "_class__": 0,
         "_fields__": 0,
         "to_dict_": 5,
@@ -186,3 +187,47 @@ def test_codecs_give_back_what_they_took(codec: t.Codec[Any], value: Any) -> Non
     assert len(bytes(storage)) == codec.size
     assert codec.decode(storage) == value
     assert codec.read(b"\0" + bytes(storage), 1) == value
+
+
+def test_negative_enumerators_are_negative(skel: Any) -> None:
+    assert skel.state.STATE_GONE == -1
+    bits, shadow = skel.bits(), skel.shadow()
+    bits.state = shadow.states[1] = skel.state.STATE_GONE
+    assert bits.state is skel.state.STATE_GONE
+    assert bytes(shadow.states._raw) == bytes(4) + b"\xff" * 4 + bytes(4)
+    assert shadow.states[1] is skel.state.STATE_GONE
+
+
+def test_integer_members_refuse_what_does_not_fit(skel: Any) -> None:
+    point, everything = skel.point(x=-(1 << 15), y=(1 << 15) - 1), skel.everything()
+    for value in (1 << 15, -(1 << 15) - 1, 1 << 64):
+        with pytest.raises(ValueError, match="does not fit c_short: -32768 to 32767"):
+            point.x = value
+    for name, value in (("aligned", -1), ("aligned", 1 << 64), ("pointer", -1), ("small", 128), ("huge", 1 << 127)):
+        with pytest.raises(ValueError, match="does not fit"):
+            setattr(everything, name, value)
+    for name in ("aligned", "huge"):
+        with pytest.raises(TypeError, match="an int belongs here, not a str"):
+            setattr(everything, name, "1")
+    with pytest.raises(TypeError, match=r"integer|int expected"):
+        everything.aligned = 1.5
+    assert (point.x, point.y, bytes(everything)) == (-(1 << 15), (1 << 15) - 1, bytes(len(bytes(everything))))
+    with pytest.raises(AttributeError, match="nowhere"):
+        point.nowhere = 1
+
+
+def test_globals_refuse_what_does_not_fit(skel: Any) -> None:
+    with skel.Ctypes.open() as bpf:
+        with pytest.raises(ValueError, match="does not fit c_int"):
+            bpf.bss.keywords.import_ = 1 << 31
+        assert bpf.bss.keywords.import_ == 0
+
+
+def test_a_member_called_self(skel: Any) -> None:
+    assert skel.keywords(self=7).self == 7
+
+
+def test_a_map_called_as_something_of_the_runtime(skel: Any) -> None:
+    with skel.Ctypes.open() as bpf:
+        assert bpf.maps["_by_name"] is bpf.maps._by_name_
+        assert len(bpf.maps) == 3

@@ -37,6 +37,45 @@ def test_signed_enums_keep_their_sign() -> None:
     assert not declared.is_flag
 
 
+@pytest.mark.parametrize(
+    ("size", "values", "declared_base", "declared"),
+    [
+        (4, {"GONE": 0xFFFFFFFF, "HERE": 5}, "_t.S32", (-1, 5)),
+        (1, {"GONE": 0xFFFFFFFE, "HERE": 0x7F}, "_t.S8", (-2, 0x7F)),
+        (4, {"HIGH": 1 << 31, "ALL": 0xFFFFFFFF}, "_t.U32", (1 << 31, 0xFFFFFFFF)),
+        (1, {"HIGH": 0xFF, "LOW": 1}, "_t.U8", (0xFF, 1)),
+    ],
+)
+def test_enums_of_compilers_that_tell_no_sign(
+    size: int, values: dict[str, int], declared_base: str, declared: tuple[int, ...]
+) -> None:
+    raw = RawBtf()
+    wanted = raw.enum("state", size, **values)
+    types = decls(raw)
+    types.codec(wanted)
+    (found,) = types.declared()
+    assert isinstance(found, EnumDecl)
+    assert (found.base, tuple(value for _, value in found.values)) == (declared_base, declared)
+
+
+def test_enums_of_compilers_that_tell_signs_are_as_they_say() -> None:
+    raw = RawBtf()
+    wanted, _ = raw.enum("mask", ALL=0xFFFFFFFF), raw.enum("state", signed=True, GONE=-1)
+    types = decls(raw)
+    assert types.codec(wanted).ctype == "_t.c_uint32"
+    (declared,) = types.declared()
+    assert isinstance(declared, EnumDecl)
+    assert declared.values == (("ALL", 0xFFFFFFFF),)
+
+
+def test_an_enum_whose_enumerators_were_cut_is_an_integer() -> None:
+    raw = RawBtf()
+    wanted = raw.enum("wide", 8, SMALL=1, HUGE=0x34567890)  # 0x1234567890 in the source
+    types = decls(raw)
+    assert types.codec(wanted).expression == "_t.U64"
+    assert types.declared() == ()
+
+
 def test_an_enum_without_enumerators_is_an_integer() -> None:
     raw = RawBtf()
     wanted = raw.enum("opaque")

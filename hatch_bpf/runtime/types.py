@@ -164,7 +164,11 @@ class Scalar(Codec["T"]):
     def put(self, value: T) -> Any:
         if self._limits is not None:
             low, high = self._limits
-            if not low <= value <= high:  # type: ignore[operator]
+            try:
+                fits = low <= value <= high  # type: ignore[operator]
+            except TypeError:
+                raise TypeError(f"an int belongs here, not a {type(value).__name__}") from None
+            if not fits:
                 raise ValueError(f"{value!r} does not fit {self.ctype.__name__}: {low} to {high}")
         return value
 
@@ -193,6 +197,7 @@ S64: Scalar[int] = Scalar(c_int64, int)
 BOOL: Scalar[bool] = Scalar(c_bool, bool)
 F32: Scalar[float] = Scalar(c_float, float)
 F64: Scalar[float] = Scalar(c_double, float)
+_INTEGERS: dict[Any, Scalar[int]] = {codec.ctype: codec for codec in (U8, U16, U32, U64, S8, S16, S32, S64)}
 
 
 class Wide(Codec[int]):
@@ -207,7 +212,14 @@ class Wide(Codec[int]):
         return int.from_bytes(bytes(raw), sys.byteorder, signed=self._signed)
 
     def put(self, value: int) -> Any:
-        return self.ctype.from_buffer_copy(value.to_bytes(self.size, sys.byteorder, signed=self._signed))
+        try:
+            data = value.to_bytes(self.size, sys.byteorder, signed=self._signed)
+        except OverflowError:
+            kind = "a signed" if self._signed else "an unsigned"
+            raise ValueError(f"{value!r} does not fit {kind} integer of {8 * self.size} bits") from None
+        except AttributeError:
+            raise TypeError(f"an int belongs here, not a {type(value).__name__}") from None
+        return self.ctype.from_buffer_copy(data)
 
 
 class Bytes(Codec[bytes]):
@@ -373,12 +385,19 @@ class _Members(_MembersBase):
     _names_: ClassVar[tuple[str, ...]] = ()
     """The members, in C's order, those of anonymous members in their place."""
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, **values: Any) -> None:
         super().__init__()
         for name, value in values.items():
             if name not in self._names_:
                 raise TypeError(f"{type(self).__name__} has no member {name!r}; it has {', '.join(self._names_)}")
             setattr(self, name, value)
+
+    if not TYPE_CHECKING:  # for type checkers there is what the generated class declares, and nothing else
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # of an integer that doesn't fit ctypes would store the bits that do
+            codec = _integers_of(type(self)).get(name)
+            super().__setattr__(name, value if codec is None else codec.put(value))
 
     def to_dict(self) -> dict[str, Any]:
         """The members by name, as plain Python values all the way down: char arrays as text, structs as dicts."""
@@ -399,6 +418,17 @@ class _Members(_MembersBase):
     def __hash__(self) -> int:
         """By value, so that a struct can key a dict; don't change one while it does."""
         return hash((type(self).__name__, *(getattr(self, name) for name in self._names_)))
+
+
+_integers: dict[type, dict[str, Scalar[int]]] = {}
+
+
+def _integers_of(cls: Any) -> dict[str, Scalar[int]]:
+    """The codecs of a class's fields that are integers, by name: worked out once, when one is first assigned to."""
+    found = _integers.get(cls)
+    if found is None:
+        found = _integers[cls] = {field[0]: _INTEGERS[field[1]] for field in cls._fields_ if field[1] in _INTEGERS}
+    return found
 
 
 class Struct(_Members, _CStructure):

@@ -31,7 +31,7 @@ union address {
 };
 
 struct keywords {
-	int from, import, class, def;
+	int from, import, class, def, self;
 	int __class__, _fields_, to_dict, __private;
 	enum awkward None;
 };
@@ -78,6 +78,8 @@ struct flexible {
 
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4); __type(key, struct everything); __type(value, struct shadow); } event SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } point SEC(".maps");
+/* what the runtime calls something of its own */
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, __u32); } _by_name SEC(".maps");
 
 struct keywords keywords;
 struct flexible *unused_flexible __attribute__((unused));

@@ -131,10 +131,10 @@ class state(_e.CEnum):
 
     STATE_IDLE = 0
     STATE_BUSY = 5
-    STATE_GONE = 4294967295
+    STATE_GONE = -1
 
 
-_state = _t.EnumOf(state, _t.U32)
+_state = _t.EnumOf(state, _t.S32)
 
 
 class bits(_t.Struct):
@@ -152,7 +152,7 @@ class bits(_t.Struct):
     first: int
     wide = _t.Bits("_bits_1", bit=0, width=23)
     negative = _t.Bits("_bits_1", bit=24, width=5, signed=True)
-    state = _t.EnumBits(_t.Bits("_bits_1", bit=29, width=4), _state)
+    state = _t.EnumBits(_t.Bits("_bits_1", bit=29, width=4, signed=True), _state)
     far = _t.Bits("_bits_8", bit=0, width=40)
     near = _t.Bits("_bits_8", bit=40, width=24)
     last = _t.Bits("_bits_8", bit=64, width=1)
@@ -323,8 +323,8 @@ class shadow(_t.Struct):
         ("_others", point * 2),
         ("_address_", address),
         ("_previous", address),
-        ("_state_", _t.c_uint32),
-        ("_states", _t.c_uint32 * 3),
+        ("_state_", _t.c_int32),
+        ("_states", _t.c_int32 * 3),
     )
     _names_ = ("point", "others", "address", "previous", "state", "states")
     point = _t.Field("_point_", _point)
@@ -353,7 +353,7 @@ _awkward = _t.EnumOf(awkward, _t.U32)
 
 
 class keywords(_t.Struct):
-    """struct keywords, 36 bytes"""
+    """struct keywords, 40 bytes"""
 
     __slots__ = ()
     _fields_ = (
@@ -361,17 +361,19 @@ class keywords(_t.Struct):
         ("import_", _t.c_int32),
         ("class_", _t.c_int32),
         ("def_", _t.c_int32),
+        ("self", _t.c_int32),
         ("_class__", _t.c_int32),
         ("_fields__", _t.c_int32),
         ("to_dict_", _t.c_int32),
         ("_private", _t.c_int32),
         ("_None_", _t.c_uint32),
     )
-    _names_ = ("from_", "import_", "class_", "def_", "_class__", "_fields__", "to_dict_", "_private", "None_")
+    _names_ = ("from_", "import_", "class_", "def_", "self", "_class__", "_fields__", "to_dict_", "_private", "None_")
     from_: int
     import_: int
     class_: int
     def_: int
+    self: int
     _class__: int
     _fields__: int
     to_dict_: int
@@ -397,7 +399,6 @@ class CtypesBss(_t.Struct):
     __slots__ = ()
     _fields_ = (
         ("_keywords_", keywords),
-        ("_pad_36", _t.c_uint8 * 4),
         ("unused_flexible", _t.c_uint64),
     )
     _names_ = ("keywords", "unused_flexible")
@@ -410,6 +411,7 @@ class CtypesMaps(_bpf.Maps):
 
     event: _bpf.HashMap[everything, shadow]
     point: _bpf.RingBuffer[point]
+    _by_name_: _bpf.ArrayMap[int]
 
 
 class CtypesOpenedMaps(_bpf.Maps):
@@ -417,6 +419,7 @@ class CtypesOpenedMaps(_bpf.Maps):
 
     event: _bpf.OpenedMap
     point: _bpf.OpenedMap
+    _by_name_: _bpf.OpenedMap
 
 
 class CtypesPrograms(_bpf.Programs):
@@ -480,6 +483,12 @@ class Ctypes(_bpf.Skeleton[CtypesOpened, CtypesLoaded]):
                 "point",
                 _bpf.RingBuffer,
                 value=_point,
+            ),
+            _bpf.MapSpec(
+                "_by_name",
+                _bpf.ArrayMap,
+                attribute="_by_name_",
+                value=_t.U32,
             ),
         ],
         programs=[
