@@ -377,6 +377,8 @@ def _maps(
         _, definition = btf.resolve(var.type_id)
         if not isinstance(definition, t.Struct):
             raise ObjectError(f"{path}: map {var.name} is not declared as a struct")
+        if var.linkage == t.Linkage.STATIC:
+            raise ObjectError(f"{path}: map {var.name} is static, and libbpf opens no object with such a map")
         result.append(replace(_map(btf, var.name, definition, path), holds=held.get(var.name, ())))
     return tuple(result)
 
@@ -422,7 +424,9 @@ def _map(btf: Btf, name: str, definition: t.Struct, path: str, *, is_inner: bool
                 inner = _inner_map(btf, name, member, path)
             case _:
                 raise ObjectError(f"{path}: map {name} has an attribute {member.name!r} that libbpf does not know")
-    zero = {"type": 0, "key_size": 0, "value_size": 0, "max_entries": 0}
+    if not numbers.get("type"):
+        raise ObjectError(f"{path}: map {name} has no type, and libbpf wants one: __uint(type, BPF_MAP_TYPE_HASH)")
+    zero = {"key_size": 0, "value_size": 0, "max_entries": 0}
     return MapDef(name=name, inner=inner, holds=(), **{**zero, **numbers})
 
 

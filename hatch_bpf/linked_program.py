@@ -98,6 +98,13 @@ def link(obj: ObjectModel, program: Function) -> LinkedProgram:
 
     def index_of(section: str, offset: int, slot: int) -> int:
         found = obj.function_at(section, offset)
+        if found is None and all(function.section != section for function in obj.functions):
+            old = ", as libbpf took before 1.0" if section == "maps" else ""
+            raise ObjectError(
+                f"{obj.path}: program {program.name} refers to section {section}{old}, of which libbpf makes nothing: "
+                f"globals belong into .data, .bss, .rodata, or a section like .data.{section.lstrip('.')}, and maps "
+                f'into SEC(".maps")'
+            )
         if found is None or found.offset != offset:
             raise ObjectError(
                 f"{obj.path}: program {program.name}: instruction {slot} calls byte {offset} of {section}, "

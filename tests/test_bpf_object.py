@@ -312,6 +312,8 @@ def test_what_a_section_of_variables_holds_that_is_no_variable(section: str) -> 
     [
         ("int m", "map m is not declared as a struct"),
         ("struct { int type; } m", r"map m: type is not declared with __uint\(\)"),
+        ("struct { __uint(max_entries, 1); } m", "map m has no type, and libbpf wants one"),
+        ("static struct { __uint(type, 1); } m __attribute__((used))", "map m is static, and libbpf opens no object"),
         ("struct { __uint(type, 1); int key; } m", r"map m: key is not declared with __type\(\)"),
         (
             "struct { __uint(type, 1); __uint(colour, 3); } m",

@@ -107,6 +107,25 @@ def test_what_no_compiler_makes_is_refused(model: ObjectModel, insn: bytes, mess
     assert "passes" in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ("mydata", "refers to section mydata, of which libbpf makes nothing: globals belong into .data, "),
+        (
+            "maps",
+            'refers to section maps, as libbpf took before 1.0, of which libbpf makes nothing: .*SEC\\(".maps"\\)',
+        ),
+    ],
+)
+def test_a_section_that_libbpf_makes_nothing_of(section: str, told: str) -> None:
+    obj = c_programs.model(f"""
+int where SEC("{section}") = 1;
+SEC("socket") int refers(void *ctx) {{ return *(volatile int *)&where; }}
+""")
+    with pytest.raises(ObjectError, match=told):
+        link(obj, obj.programs[0])
+
+
 def test_an_address_may_be_one_that_needs_no_relocation() -> None:
     """Of a static subprogram in the same section, as far from the instruction as a call of it would be."""
     take_address = b"\x18\x42\x00\x00\x02\x00\x00\x00" + bytes(8)
