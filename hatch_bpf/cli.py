@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -368,7 +369,9 @@ def _init(options: argparse.Namespace) -> int:
     folder: Path = options.folder or Path(options.name)
     for path in create(options.name, folder=folder, backend=options.backend):
         print(folder / path)
-    say(f"next: pip install {folder}, then run {options.name} as root; see {folder / 'README.md'}")
+    # without a slash pip would look for a project of that name on PyPI
+    where = shlex.quote(str(folder) if folder.is_absolute() or folder == Path() else f"./{folder}")
+    say(f'next: pip install {where}, then sudo "$(command -v {options.name})"; see {folder / "README.md"}')
     return 0
 
 

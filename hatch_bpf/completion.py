@@ -11,6 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+_ZSH = """\
+(( $+functions[compdef] )) || { autoload -U +X compinit && compinit -i; }
+autoload -U +X bashcompinit && bashcompinit
+"""
+"""zsh reads bash's completions through a layer of its own, above its own completions, which not everybody sets up."""
+
 
 @dataclass(frozen=True)
 class _Level:
@@ -29,9 +35,7 @@ def script(parser: argparse.ArgumentParser, shell: Literal["bash", "zsh", "fish"
     levels = list(_levels(parser, ()))
     if shell == "fish":
         return _fish(parser.prog, levels)
-    # zsh reads bash's completions through a layer of its own
-    start = "autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else ""
-    return start + _bash(parser.prog, levels)
+    return (_ZSH if shell == "zsh" else "") + _bash(parser.prog, levels)
 
 
 def _levels(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[_Level]:

@@ -38,13 +38,16 @@ def create(name: str, *, folder: Path, backend: str) -> list[Path]:
     package = re.sub(r"[-_.]+", "_", name).lower()
     if not _NAME.fullmatch(name) or keyword.iskeyword(package) or package in sys.stdlib_module_names:
         raise ConfigError([Fault("NAME", f"cannot be the name of a package of its own (got {name!r}): choose another")])
-    if folder.exists() and any(folder.iterdir()):
+    is_new = not folder.exists()
+    if not is_new and not folder.is_dir():
+        raise OutputError(f"{folder} is there and no folder: name another")
+    if not is_new and any(folder.iterdir()):
         raise OutputError(f"{folder} is there and not empty: name another folder")
     templates = environment()
     written = []
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        staged = Path(tempfile.mkdtemp(dir=folder.parent if is_new else folder, prefix=f".{package}."))
         try:
             for source, pattern in _FILES.items():
                 path = Path(pattern.format(package=package))
@@ -52,8 +55,13 @@ def create(name: str, *, folder: Path, backend: str) -> list[Path]:
                 template = templates.get_template(f"init/{source}")
                 (staged / path).write_text(template.render(name=name, package=package, backend=backend))
                 written.append(path)
-            staged.chmod(0o755)
-            os.replace(staged, folder)
+            if is_new:
+                staged.chmod(0o755)
+                os.replace(staged, folder)
+            else:  # it stays the same folder: a shell may be in it
+                for path in sorted(staged.iterdir()):
+                    os.replace(path, folder / path.name)
+                staged.rmdir()
         except BaseException:
             shutil.rmtree(staged, ignore_errors=True)
             raise

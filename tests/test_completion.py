@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -50,6 +51,19 @@ def test_the_shell_itself_reads_its_script(shell: str, tmp_path: Path, capsys: p
         [program, "--no-execute" if shell == "fish" else "-n", path], capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("before", ["", "autoload -Uz compinit; compinit -i -D\n"], ids=["bare", "set up"])
+def test_zsh_takes_it_however_it_is_set_up(before: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zsh = needs.optional_tool("zsh")
+    path = tmp_path / "script"
+    path.write_text(before + script("zsh", capsys))
+    done = subprocess.run(
+        [zsh, "-f", "-c", f"source {path}; print $_comps[hatch-bpf]"],
+        capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stderr == ""
+    assert "_hatch_bpf" in done.stdout
 
 
 def test_fish_offers_commands_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

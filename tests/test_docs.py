@@ -104,6 +104,12 @@ def test_examples_in_the_help_can_be_run(parser: argparse.ArgumentParser) -> Non
         assert cli._parser().parse_args(shlex.split(command)[1:])
 
 
+@pytest.mark.parametrize("page", [*DOCS, REPOSITORY / "README.md", REPOSITORY / "templates/init/README.md.j2"], ids=str)
+def test_sudo_is_given_the_path_of_what_is_in_a_virtual_environment(page: Path) -> None:
+    for command in re.findall(r"^ *sudo (.+)$", page.read_text(), re.MULTILINE):
+        assert command.startswith('"$(command -v '), command
+
+
 def test_exit_statuses_are_told() -> None:
     assert "exit status:" in cli._parser().format_help()
     assert set(re.findall(r"^\| (\d+) \|", REFERENCE, re.MULTILINE)) == {"0", "1", "2", "130", "141"}

@@ -79,6 +79,29 @@ def test_what_was_begun_is_taken_away_again(tmp_path: Path, monkeypatch: pytest.
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("folder", "installs"),
+    [(None, "./demo"), (".", "."), ("a b/c", "'./a b/c'"), ("{absolute}/x", "{absolute}/x")],
+)
+def test_what_is_next_can_be_typed(
+    tmp_path: Path,
+    folder: str | None,
+    installs: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """pip takes a bare name for a project on PyPI, whatever folder is there."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    where = [] if folder is None else [folder.format(absolute=tmp_path)]
+    assert main(["init", "demo", *where]) == 0
+    next_command = f'pip install {installs.format(absolute=tmp_path)}, then sudo "$(command -v demo)"'
+    assert next_command in capsys.readouterr().err
+    made = Path(*where or ["demo"])
+    assert sorted(path.name for path in made.iterdir()) == [".gitignore", "README.md", "pyproject.toml", "src", "tests"]
+    assert Path.cwd() == tmp_path / "work"
+
+
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "mine").write_text("mine")
@@ -87,4 +110,6 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "is there and not empty" in capsys.readouterr().err
     assert main(["init", "demo", str(tmp_path / "there" / "mine" / "deeper")]) == 1
     assert "cannot be made" in capsys.readouterr().err
+    assert main(["init", "demo", str(tmp_path / "there" / "mine")]) == 1
+    assert "is there and no folder: name another" in capsys.readouterr().err
     assert tree_of(tmp_path) == before
