@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_bpf import __version__, cli_cache, cli_kernels
-from hatch_bpf.cli_common import load_project, named_archive, say
+from hatch_bpf.cli_common import HelpFormatter, load_project, named_archive, say
 from hatch_bpf.cli_terminal import Meter, colours, console, meter, shows_progress
 from hatch_bpf.errors import HatchBpfError, ObjectError
 from hatch_bpf.files import disk_errors
@@ -86,7 +86,7 @@ def _examples(*lines: str, status: str = "") -> dict[str, Any]:
     """What an argument parser shows below its options."""
     text = "examples:\n" + "".join(f"  hatch-bpf {line}\n" for line in lines)
     text += f"\nexit status: {status}\n" * bool(status)
-    return {"epilog": text, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    return {"epilog": text, "formatter_class": HelpFormatter}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="hatch-bpf",
         description="Compile and bundle portable BPF programs into Python packages.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"hatch-bpf {__version__}")
     parser.set_defaults(error_status=1)

@@ -10,6 +10,7 @@ import json
 import sys
 from typing import Any
 
+from hatch_bpf.cli_common import HelpFormatter
 from hatch_bpf.cli_terminal import console
 from hatch_bpf.errors import OutputError
 
@@ -28,7 +29,7 @@ def add_parser(commands: Any) -> None:
         description="What can be had again is kept in a folder: the one that HATCH_BPF_CACHE names, else "
         "hatch-bpf in XDG_CACHE_HOME or ~/.cache.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, what, command in (

@@ -6,6 +6,7 @@ wrong with them.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,13 @@ from hatch_bpf.errors import ConfigError, Fault
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.kernels.remote import Archive
     from hatch_bpf.project import Project
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Fits descriptions to the terminal, and leaves examples their lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 def load_project(root: Path) -> Project:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_bpf.cli_common import load_project, named_archive, say
+from hatch_bpf.cli_common import HelpFormatter, load_project, named_archive, say
 from hatch_bpf.cli_terminal import Meter, console, meter
 from hatch_bpf.errors import HatchBpfError, KernelError
 
@@ -29,7 +29,8 @@ EXAMPLES = """examples:
   hatch-bpf kernels list ARCHIVE --match 'debian/12/*/*'  the kernels of an archive, a folder or URL
   hatch-bpf kernels list FOLDER --write-index             make the list that an archive needs to be served
   hatch-bpf kernels add linux-image-*.deb --archive kernels
-  hatch-bpf kernels add host vmlinux --archive kernels --release 5.4.0-custom --distro - --version -
+  hatch-bpf kernels add host --archive kernels
+  hatch-bpf kernels add vmlinux --archive kernels --release 5.4.0-custom --distro - --version -
   hatch-bpf kernels lock                                  accept no other BTF than today's from now on
   hatch-bpf kernels verify                                is every BTF there, whole, and the one that was locked?
 """
@@ -44,7 +45,7 @@ def add_parser(commands: Any) -> None:
         "kernels",
         help="list, add, lock and verify the kernels that programs are built for",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 

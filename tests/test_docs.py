@@ -101,13 +101,23 @@ def test_examples_in_the_help_can_be_run(parser: argparse.ArgumentParser) -> Non
     assert lines
     for line in lines:
         command = re.split(r"  +| > | >> ", line)[0]
-        assert cli._parser().parse_args(shlex.split(command)[1:])
+        options = cli._parser().parse_args(shlex.split(command)[1:])
+        # what the command itself refuses
+        assert not (parser.prog == "hatch-bpf kernels add" and options.release and len(options.files) > 1)
 
 
 @pytest.mark.parametrize("page", [*DOCS, REPOSITORY / "README.md", REPOSITORY / "templates/init/README.md.j2"], ids=str)
 def test_sudo_is_given_the_path_of_what_is_in_a_virtual_environment(page: Path) -> None:
     for command in re.findall(r"^ *sudo (.+)$", page.read_text(), re.MULTILINE):
         assert command.startswith('"$(command -v '), command
+
+
+@pytest.mark.parametrize("parser", list(parsers(cli._parser())), ids=lambda parser: parser.prog)
+def test_the_help_fits_a_terminal(parser: argparse.ArgumentParser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the examples, which are to be copied."""
+    monkeypatch.setenv("COLUMNS", "80")
+    above = parser.format_help().split("examples:")[0]
+    assert max(map(len, above.splitlines())) <= 80
 
 
 def test_exit_statuses_are_told() -> None:
