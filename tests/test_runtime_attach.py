@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hatch_bpf.runtime import errors
+from hatch_bpf.runtime import attaching, errors
 from tests import needs, tracefs
 from tests.namespaces import own_cgroup, own_loopback
 from tests.skeleton_package import load_skeleton
@@ -274,6 +274,19 @@ def test_an_iterator_over_cgroups(told: Any, cgroup: Path) -> None:
         told.programs.list_cgroups.read_iter(cgroup=cgroup, order="up")
 
 
+def test_storage_of_a_cgroup(told: Any, cgroup: Path) -> None:
+    of_all, by_cpu = told.maps.per_cgroup, told.maps.per_cgroup_and_cpu
+    with told.programs.counts.attach_cgroup(cgroup):
+        send_a_packet()
+        ((key, count),) = of_all.items()
+        assert key.cgroup_inode_id == cgroup.stat().st_ino
+        assert count > 0
+        assert [(key, sum(counts)) for key, counts in by_cpu.items()] == [(key, count)]
+        of_all[key] = 1 << 40
+        send_a_packet()
+        assert of_all[key] > 1 << 40
+
+
 def test_an_iterator_over_one_process(told: Any) -> None:
     assert set(told.programs.list_tasks.read_iter(pid=os.getpid()).splitlines()) == {f"process {os.getpid()}"}
 
@@ -288,6 +301,13 @@ def test_what_has_to_be_told_is_not_attached_by_itself(told: Any) -> None:
     for link in told.links:
         link.detach()
     assert attached == ["takes_arguments", "list_tasks"]
+
+
+def test_only_what_tracefs_names_is_blamed_on_it(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attaching, "TRACEFS", ("/nowhere", "/nowhere"))
+    with pytest.raises(errors.AttachError, match="raw tracepoint no_such: ENOENT") as caught:
+        told.programs.takes_arguments.attach_raw_tracepoint("no_such")
+    assert "mount" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("loopback")

@@ -310,6 +310,60 @@ def test_a_verifier_rejection(tmp_path: Path) -> None:
     assert error.verifier_log in error.log
 
 
+def skeleton_of(text: str, folder: Path) -> Any:
+    """The skeleton class of a program's text, behind the headers."""
+    (folder / "given.bpf.c").write_text(f"#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n{text}")
+    skeleton = skeleton_text(folder / "given.bpf.c", folder, runtime="hatch_bpf.runtime")
+    return import_skeleton("given_skel", skeleton, folder).Given
+
+
+def test_a_program_without_a_license(tmp_path: Path) -> None:
+    needs.root_bpf()
+    given = skeleton_of('SEC("raw_tp/sys_enter") int p(void *ctx) { return bpf_trace_printk("", 1); }', tmp_path)
+    with pytest.raises(errors.VerifierError, match=r'The object says no license .* SEC\("license"\) = "GPL";'):
+        given.open().load()
+
+
+def test_a_map_that_the_kernel_does_not_take_is_described(tmp_path: Path) -> None:
+    needs.root_bpf()
+    text = (
+        'struct { __uint(type, BPF_MAP_TYPE_HASH); __type(key, __u32); __type(value, __u64); } sizeless SEC(".maps");'
+    )
+    given = skeleton_of(text, tmp_path)
+    told = "map sizeless is of type 1, with keys of 4 bytes, values of 8 bytes, 0 for max_entries, and flags 0x0"
+    with pytest.raises(errors.LoadError, match=told):
+        given.open().load()
+    with given.open() as bpf:
+        bpf.maps.sizeless.max_entries = 3
+        with bpf.load() as skel:
+            skel.maps.sizeless[1] = 2
+
+
+def test_sizes_set_before_the_load(tmp_path: Path) -> None:
+    needs.root_bpf()
+    text = """
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 4); __type(key, int); __type(value, long); }
+	m SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_STACK_TRACE); __uint(max_entries, 4); __uint(key_size, 4); } stacks SEC(".maps");
+"""
+    with skeleton_of(text, tmp_path).open() as bpf:
+        bpf.maps.stacks.value_size = 8 * 40
+        assert (bpf.maps.m.key_size, bpf.maps.m.value_size) == (4, 8)
+        bpf.maps.m.key_size, bpf.maps.m.value_size = 2, 3
+        with bpf.load() as skel:
+            assert skel.maps.stacks.info().value_size == 8 * 40
+            skel.maps.m[b"ab"] = b"xyz"
+            assert dict(skel.maps.m) == {b"ab": b"xyz"}
+
+
+def test_errors_of_libbpf_and_of_the_kernel_that_have_no_words_elsewhere() -> None:
+    assert errors.reason(4005) == "LIBBPF_ERRNO__RELOC, an error of libbpf's own"
+    assert errors.reason(4013) == "LIBBPF_ERRNO__NLPARSE, an error of libbpf's own"
+    assert errors.reason(4014).startswith("4014: ")
+    assert errors.reason(524) == "ENOTSUPP: Operation is not supported by this kernel"
+    assert errors.reason(2) == "ENOENT: No such file or directory"
+
+
 def test_programs_that_need_the_kernels_own_btf_are_named(tmp_path: Path) -> None:
     needs.root_bpf()
     package = make_package(BPF / "attachments.bpf.c", tmp_path)

@@ -122,7 +122,7 @@ class Attachable:
                 "\n  tracefs, which names tracepoints, is root's alone: give the process CAP_DAC_READ_SEARCH, or its "
                 "group the right to read it: mount -o remount,mode=750,gid=GROUP /sys/kernel/tracing"
             )
-        if code == errno.ENOENT:
+        if code == errno.ENOENT and any("perf event ID" in line or "legacy" in line for line in lines):
             message += self._tracefs_hint()
         return AttachError(message, errno=code)
 

@@ -93,8 +93,21 @@ class ClosedError(BpfError):
     """The skeleton, or the phase of it, that this belongs to is over."""
 
 
+ENOTSUPP = 524
+"""An error of the kernel's that is not for user space, but comes there."""
+LIBBPF_ERRORS = (
+    *("LIBELF", "FORMAT", "KVERSION", "ENDIAN", "INTERNAL", "RELOC", "LOAD"),
+    *("VERIFY", "PROG2BIG", "KVER", "PROGTYPE", "WRNGPID", "INVSEQ", "NLPARSE"),
+)
+"""`enum libbpf_errno`, from 4000 on."""
+
+
 def reason(errno: int) -> str:
     """An error number in words: `EPERM: Operation not permitted`."""
+    if errno == ENOTSUPP:
+        return "ENOTSUPP: Operation is not supported by this kernel"
+    if 0 <= errno - 4000 < len(LIBBPF_ERRORS):
+        return f"LIBBPF_ERRNO__{LIBBPF_ERRORS[errno - 4000]}, an error of libbpf's own"
     return f"{_errno.errorcode.get(errno, errno)}: {os.strerror(errno)}"
 
 

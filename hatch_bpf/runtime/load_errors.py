@@ -12,6 +12,8 @@ from .errors import LoadError, VerifierError, permission_denied, reason, tail
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .errors import BpfError
     from .libbpf import Libbpf
     from .spec import ObjectSpec
@@ -45,12 +47,17 @@ def check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[str
         libbpf.require(since or ((0, 8) if name != bare else (0, 0)), f"{spec.source}: SEC({name!r})")
 
 
-def load_error(spec: ObjectSpec, code: int, lines: list[str], *, sections: list[str]) -> BpfError:
-    """What went wrong in bpf_object__load(), from libbpf's messages. `sections` are those of the programs."""
+def load_error(
+    spec: ObjectSpec, code: int, lines: list[str], *, sections: list[str], map_in_words: Callable[[str], str]
+) -> BpfError:
+    """What went wrong in bpf_object__load(), from libbpf's messages. `sections` are those of the programs, and
+    `map_in_words` says of a map by its name what it should have been."""
     log = "\n".join(lines)
     for program, verifier_log in _libbpf.verifier_logs(lines):
         shown = [line for line in verifier_log.split("\n") if line.strip()]
         hint = privileges.narrows_verifier()
+        if "non-GPL compatible program" in verifier_log:
+            hint = 'The object says no license that is compatible with the GPL: char LICENSE[] SEC("license") = "GPL";'
         return VerifierError(
             f"{spec.source}: the kernel rejects program {program}: {reason(code)}; the end of the verifier's log:\n"
             f"{tail(shown, VERIFIER_LINES)}" + (f"\n{hint}" if hint else ""),
@@ -62,6 +69,9 @@ def load_error(spec: ObjectSpec, code: int, lines: list[str], *, sections: list[
     if code in (errno.EPERM, errno.EACCES):
         return permission_denied(f"{spec.source} can't be loaded", errno=code, lines=lines, sections=sections)
     message = f"{spec.source} can't be loaded: {reason(code)}\n{tail(lines, LOG_LINES)}"
+    for name in (item.name for item in spec.maps):
+        if any(line.startswith(f"map '{name}': failed to create: Invalid argument") for line in lines):
+            message += f"\nmap {name} is {map_in_words(name)}"
     if not os.path.exists(_kernel.KERNEL_BTF):
         typed = [
             p.name for p in spec.programs if p.section.lstrip("?").split("/")[0].split(".")[0] in _NEEDS_KERNEL_BTF

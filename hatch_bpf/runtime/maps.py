@@ -104,6 +104,15 @@ def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
     )
 
 
+def refused_map(libbpf: Libbpf, pointer: int) -> str:
+    """What the kernel was asked to create, in words."""
+    return (
+        f"of type {libbpf.bpf_map__type(pointer)}, with keys of {libbpf.bpf_map__key_size(pointer)} bytes, values of "
+        f"{libbpf.bpf_map__value_size(pointer)} bytes, {libbpf.bpf_map__max_entries(pointer)} for max_entries, and "
+        f"flags {libbpf.bpf_map__map_flags(pointer):#x}: the kernel does not take these together"
+    )
+
+
 def own_descriptor(fd: int) -> int:
     """A descriptor of our own for a map of libbpf's, or -1 for one that was not created."""
     if fd < 0:

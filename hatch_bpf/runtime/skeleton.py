@@ -29,7 +29,7 @@ from .errors import (
 )
 from .libbpf import Capture, OpenOpts, opts
 from .load_errors import LOG_LINES, check_libbpf_is_new_enough, load_error
-from .maps import Maps, loaded_shape, pinned_shape
+from .maps import Maps, loaded_shape, pinned_shape, refused_map
 from .programs import Program, Programs
 from .ringbuf import EventSource
 from .structops import StructOps
@@ -291,6 +291,24 @@ class OpenedMap:
         self._change("type", value)
 
     @property
+    def key_size(self) -> int:
+        """Bytes of a key. With another size than the declared type's, the loaded map has `bytes` for keys."""
+        return int(self._call("key_size"))
+
+    @key_size.setter
+    def key_size(self, value: int) -> None:
+        self._change("key_size", value)
+
+    @property
+    def value_size(self) -> int:
+        """Bytes of a value, for each CPU: of stack traces 8 for each address. Another one has `bytes` for values."""
+        return int(self._call("value_size"))
+
+    @value_size.setter
+    def value_size(self, value: int) -> None:
+        self._change("value_size", value)
+
+    @property
     def flags(self) -> int:
         """`BPF_F_*`."""
         return int(self._call("map_flags"))
@@ -451,7 +469,13 @@ class Opened(_Opened["LoadedT"]):
             if result:
                 loading = [program.section for program in self.programs if program.autoload]
                 check_libbpf_is_new_enough(spec, held.libbpf, lines)
-                raise load_error(spec, code or -result, lines, sections=loading)
+                raise load_error(
+                    spec,
+                    code or -result,
+                    lines,
+                    sections=loading,
+                    map_in_words=lambda name: refused_map(held.libbpf, held.find_map(name)),
+                )
             held.close_memfd()
             self._elf = b""
             autoattach = frozenset(item.name for item in (*self.programs, *self.maps) if item.autoattach)

@@ -35,6 +35,9 @@ struct request {
 
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, __u32); __type(value, __u64); } squares SEC(".maps");
 
+struct { __uint(type, BPF_MAP_TYPE_CGROUP_STORAGE); __type(key, struct bpf_cgroup_storage_key); __type(value, __u64); } per_cgroup SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE); __type(key, struct bpf_cgroup_storage_key); __type(value, __u64); } per_cgroup_and_cpu SEC(".maps");
+
 __u64 argument;
 
 SEC("syscall")
@@ -56,6 +59,16 @@ int marks(struct __sk_buff *skb)
 {
 	skb->mark += 1;
 	return 0;
+}
+
+SEC("cgroup_skb/egress")
+int counts(struct __sk_buff *skb)
+{
+	__u64 *of_all = bpf_get_local_storage(&per_cgroup, 0), *own = bpf_get_local_storage(&per_cgroup_and_cpu, 0);
+
+	__sync_fetch_and_add(of_all, 1);
+	*own += 1;
+	return 1;
 }
 
 SEC("iter/bpf_map_elem")
