@@ -49,6 +49,9 @@ REQUIRED_FLAGS = (
     "-fdebug-compilation-dir=.",  # no absolute path in the object
 )
 """What the rest of hatch-bpf relies on."""
+CRASH = "PLEASE submit a bug report"
+"""What clang says before it lists its own stack, where it cannot translate something: before clang 18 a signed division,
+of which it has told the line by then."""
 
 
 @dataclass(frozen=True)
@@ -294,6 +297,9 @@ def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> Compile
         )
     if f"'{HEADER}' file not found" in stderr:
         stderr += f"The option vmlinux-h makes {HEADER} of a kernel's BTF.\n"
+    said, crash, _ = stderr.partition(CRASH)
+    if crash:
+        stderr = f"{said}clang itself broke off here.\n"
     return CompileError(str(source), argv, stderr)
 
 

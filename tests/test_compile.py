@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -102,6 +103,23 @@ def test_warnings_are_errors_until_told_otherwise(tmp_path: Path) -> None:
         compile_text(tmp_path, text)
     made = compile_text(tmp_path, text, cflags=("-Wno-error=unused-function",))
     assert "unused function 'unused'" in made.warnings
+
+
+def test_clangs_own_stack_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clang = tmp_path / "clang"
+    clang.write_text(
+        "#!/bin/sh\necho 'Error at line 4: Unsupport signed division' >&2\n"
+        "echo 'PLEASE submit a bug report to nobody' >&2\necho ' #0 0x0 llvm::sys()' >&2\nexit 70\n"
+    )
+    clang.chmod(0o755)
+    broken = replace(find_toolchain(), clang=(str(clang),))
+    monkeypatch.setattr("tests.test_compile.find_toolchain", lambda: broken)
+    with pytest.raises(CompileError) as caught:
+        compile_text(tmp_path, PROGRAM)
+    assert str(caught.value).splitlines()[1:] == [
+        "Error at line 4: Unsupport signed division",
+        "clang itself broke off here.",
+    ]
 
 
 def test_missing_headers_name_the_package(tmp_path: Path) -> None:
