@@ -267,6 +267,12 @@ class Matcher:
         """Resolve one record by itself. Raises `RelocationError`."""
         return self._resolve(local, relo, {})
 
+    def matches(self, local: Btf, relo: CoreRelo) -> list[Spec]:
+        """The paths in all the candidates that a record matches, whether or not they give the same value."""
+        comparison, spec = _Comparison(local, self.target), parse_spec(local, relo)
+        found = (comparison.match_spec(spec, candidate) for candidate in self.candidates(local, relo.type_id))
+        return [target for target in found if target is not None]
+
     def resolve_all(self, local: Btf, relos: Iterable[CoreRelo]) -> Iterator[Resolution | RelocationError]:
         """Resolve an object's records in order, with libbpf's narrowing of candidates; an error doesn't end it."""
         key = (local, tuple(relos))

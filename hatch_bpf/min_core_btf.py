@@ -46,13 +46,21 @@ def collect(objects: Sequence[ObjectModel], matcher: Matcher) -> Needs:
     matcher.expect(model.btf.name(relo.type_id) for model in objects for _, relo in model.core_relos())
     errors = []
     for model in objects:
-        relos = (relo for _, relo in model.core_relos())
-        for resolution in matcher.resolve_all(model.btf, relos):
+        relos = [relo for _, relo in model.core_relos()]
+        resolved = list(zip(relos, matcher.resolve_all(model.btf, relos), strict=True))
+        ambiguous = {relo.type_id for relo, resolution in resolved if isinstance(resolution, AmbiguityError)}
+        for relo, resolution in resolved:
             if isinstance(resolution, RelocationError):
                 errors.append(resolution)
-                targets: tuple[Spec, ...] = resolution.targets if isinstance(resolution, AmbiguityError) else ()
+            if isinstance(resolution, AmbiguityError):
+                targets: Sequence[Spec] = resolution.targets
+            elif isinstance(resolution, RelocationError) or resolution.target is None:
+                targets = ()
+            elif relo.type_id in ambiguous:
+                # where it matched but one of the types, libbpf would never get to compare them
+                targets = matcher.matches(model.btf, relo)
             else:
-                targets = (resolution.target,) if resolution.target else ()
+                targets = (resolution.target,)
             for target in targets:
                 marker.mark(target)
     return Needs(marker.types, tuple(errors))

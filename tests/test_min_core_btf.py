@@ -255,6 +255,27 @@ def test_an_ambiguous_relocation_stays_ambiguous_and_spares_the_other_objects() 
     assert "field offset ambiguity" in str(error)
 
 
+@pytest.mark.parametrize("kind", [K.FIELD_BYTE_OFFSET, K.TYPE_ID_TARGET])
+@pytest.mark.parametrize("ambiguous_first", [False, True])
+def test_another_relocation_does_not_settle_an_ambiguous_one(kind: K, ambiguous_first: bool, tmp_path: Path) -> None:
+    """What it matches in both types stays in both, or libbpf would go on with the one that has it."""
+    kernel = RawBtf()
+    number = kernel.integer()
+    kernel.struct("thing", 12, ("same", number, 0), ("wanted", number, 32))
+    kernel.struct("thing", 12, ("same", number, 0), ("wanted", number, 64))
+    full = Btf(kernel.build())
+    local = RawBtf()
+    number = local.integer()
+    thing = local.struct("thing", 8, ("same", number, 0), ("wanted", number, 32))
+    asked = [("0:0", K.FIELD_EXISTS), ("0" if kind is K.TYPE_ID_TARGET else "0:1", kind)]
+    ordered = reversed(asked) if ambiguous_first else asked
+    model = _object(local, [(8 * at, thing, *relo) for at, relo in enumerate(ordered)])
+    small = Btf(minimize([model], full))
+    assert _outcomes(model, small) == _outcomes(model, full)
+    assert "ambiguous" in [outcome[1] for outcome in _outcomes(model, small)]
+    assert _bpftool(tmp_path, full.data, [model.elf]) is None
+
+
 def test_a_malformed_relocation_adds_nothing_and_is_told_of() -> None:
     local, thing = _thing()
     model = _object(local, [(0, thing, "0:9", K.FIELD_EXISTS), (8, thing, "0:0", K.FIELD_EXISTS)])
