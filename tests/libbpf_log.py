@@ -179,14 +179,14 @@ _POISONED = re.compile(r"substituting insn #(\d+) w/ invalid insn")
 def parse(lines: Iterable[str]) -> list[Relocated]:
     """Pick the relocations out of a log."""
     found: list[Relocated] = []
-    number = ""
+    told = ("", "")
     for line in lines:
         match = _RELO.search(line)
         if not match:
             continue
         what = match["what"]
         if what.startswith("<"):
-            number = match["number"]
+            told = match["program"], match["number"]
             found.append(Relocated(match["program"], what))
         elif what.startswith("matching candidate"):
             if not found[-1].matching:  # the first is the one that counts
@@ -198,7 +198,7 @@ def parse(lines: Iterable[str]) -> list[Relocated]:
             found[-1].actions.append(f"{poisoned[1]}: poison")
         elif what.startswith("failed to relocate"):
             # whether it got as far as to tell the spec depends on what is wrong
-            if match["number"] == number:
+            if told == (match["program"], match["number"]):
                 found.pop()
             found.append(Relocated(match["program"], "", error=True))
         elif what.startswith("failed to patch"):
