@@ -50,8 +50,8 @@ REQUIRED_FLAGS = (
 )
 """What the rest of hatch-bpf relies on."""
 CRASH = "PLEASE submit a bug report"
-"""What clang says before it lists its own stack, where it cannot translate something: before clang 18 a signed division,
-of which it has told the line by then."""
+"""What clang says before it lists its own stack, where it cannot translate something: before clang 18 for example a
+signed division, of which it has told the line by then."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -112,7 +111,7 @@ def test_clangs_own_stack_is_not_shown(tmp_path: Path, monkeypatch: pytest.Monke
         "echo 'PLEASE submit a bug report to nobody' >&2\necho ' #0 0x0 llvm::sys()' >&2\nexit 70\n"
     )
     clang.chmod(0o755)
-    broken = replace(find_toolchain(), clang=(str(clang),))
+    broken = find_toolchain()._replace(clang=(str(clang),))
     monkeypatch.setattr("tests.test_compile.find_toolchain", lambda: broken)
     with pytest.raises(CompileError) as caught:
         compile_text(tmp_path, PROGRAM)
