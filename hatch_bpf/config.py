@@ -35,7 +35,7 @@ class Config:
     """What a package declares about its BPF programs."""
 
     programs: tuple[str, ...]
-    """`programs`: globs of program sources, relative to the project; empty: every *.bpf.c in the wheel's packages."""
+    """`programs`: globs of program sources in the wheel's packages, relative to the project; empty: every *.bpf.c."""
     archs: tuple[arch.Arch, ...]
     """`archs`: architectures to build objects for, and to take kernels of; by default the build machine's."""
     btf_archive: Archive | None

@@ -49,8 +49,8 @@ KERNEL = {
 OPTIONS = (
     Option(
         "programs",
-        "globs of program sources, relative to the project",
-        "every `*.bpf.c` in the wheel's packages",
+        "globs of program sources in the wheel's packages, relative to the project",
+        "every `*.bpf.c` in them",
         _TEXTS,
     ),
     Option(

@@ -6,6 +6,7 @@ Output: a `Project`, or `ConfigError`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -110,12 +111,13 @@ class Project:
 
 
 def find_project(
-    *, root: Path, config: Config, key: str, packages: Iterable[str], wheel_path: Callable[[str], str]
+    *, root: Path, config: Config, key: str, packages: Sequence[str], wheel_path: Callable[[str], str]
 ) -> Project:
     """Find the program sources.
 
     `packages` are the folders, relative to `root`, that are searched when the configuration names no programs;
-    `wheel_path` says where the wheel has a file. Raises `ConfigError` when nothing is found or two sources clash.
+    `wheel_path` says where the wheel has a file. Raises `ConfigError` when nothing is found, two sources clash, or one
+    lies where its skeleton could not be imported from.
     """
     paths = _named(root, config, key) if config.programs else _in_packages(root, packages, key)
     searched = {_before_wildcards(pattern) for pattern in config.programs} or packages
@@ -127,6 +129,8 @@ def find_project(
     sources = tuple(sorted(found))
     _reject_clashes(sources, key)
     _reject_inside_ours(sources, key)
+    homes = [PurePosixPath(wheel_path(os.path.relpath(root / package / "_", root))).parent for package in packages]
+    _reject_outside(sources, homes, key)
     return Project(root, config, sources, tuple(sorted({root / folder for folder in searched})))
 
 
@@ -245,6 +249,23 @@ def _reject_inside_ours(sources: Sequence[ProgramSource], key: str) -> None:
         for source in sources
         for part in source.parts
         for folder in folders.intersection(part.parents)
+    ]
+    if faults:
+        raise ConfigError(faults)
+
+
+def _reject_outside(sources: Iterable[ProgramSource], homes: Sequence[PurePosixPath], key: str) -> None:
+    """`homes` are the wheel's packages. At the top of site-packages lies what belongs to no project."""
+    tops = {home.parts[:1] for home in homes}
+    places = ", ".join(map(str, homes)) or "there are none"
+    faults = [
+        Fault(
+            f"{key}.programs",
+            f"has {source.path}, which is in none of the wheel's packages ({places}): "
+            "move it into one, from which its skeleton can be imported",
+        )
+        for source in sources
+        if len(source.bpf_dir.parts) == 1 or tops.isdisjoint({(), source.bpf_dir.parts[:1]})
     ]
     if faults:
         raise ConfigError(faults)

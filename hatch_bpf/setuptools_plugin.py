@@ -66,6 +66,7 @@ class BuildBpf(Command):
         if self.editable_mode:
             tree.write(artifacts.files, root=project.root)
             return
+        tree.reject_foreign(artifacts, root=project.root)
         self.platform = artifacts.platform
         for file in artifacts.files:
             path = Path(self.build_lib, file.wheel_path)

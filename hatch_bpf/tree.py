@@ -68,10 +68,11 @@ def _remove_folder(folder: Path) -> None:
 
 
 def reject_leftovers(artifacts: Artifacts, *, project: Project, goes_in: Callable[[str], bool]) -> None:
-    """Refuse to build a wheel that would also carry what an editable build left in the tree.
+    """Refuse to build a wheel that would also carry what an editable build left in the tree, or lack a user's own file.
 
     `goes_in` says whether the build system takes a file, given relative to the project. Raises `OutputError`.
     """
+    reject_foreign(artifacts, root=project.root)
     made = {file.tree_path for file in artifacts.files}
     with alone_in(project.root):
         for folder in sorted({source.tree_bpf_dir for source in project.sources}):
@@ -82,6 +83,12 @@ def reject_leftovers(artifacts: Artifacts, *, project: Project, goes_in: Callabl
                         f"{name} is left from an editable build and would go into the wheel: "
                         f"remove the folder {folder}, and let .gitignore name it so that this cannot happen"
                     )
+
+
+def reject_foreign(artifacts: Artifacts, *, root: Path) -> None:
+    """Refuse to build what would take the place of a file of the user's own. Raises `OutputError`."""
+    for file in artifacts.files:
+        _refuse_foreign(root / file.tree_path)
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from tests import needs
-from tests.projects import KERNELS, PROGRAM, REPOSITORY, make_project, pip_wheel, tree_of
+from tests.projects import (
+    KERNELS,
+    PROGRAM,
+    PYPROJECT,
+    REPOSITORY,
+    SETUPTOOLS_PYPROJECT,
+    make_project,
+    pip_wheel,
+    tree_of,
+)
 from tests.test_toolchain import fake_clang
 
 X86 = 'archs = ["x86_64"]\n'
@@ -186,6 +195,17 @@ def test_a_file_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
     before = tree_of(project)
     assert main(["build", str(project)]) == 1
     assert tree_of(project) == before
+
+
+@pytest.mark.parametrize("pyproject", [PYPROJECT, SETUPTOOLS_PYPROJECT], ids=["hatchling", "setuptools"])
+def test_a_file_of_the_users_own_is_not_replaced_in_a_wheel(tmp_path: Path, pyproject: str) -> None:
+    needs.tool("clang")
+    project = make_project(tmp_path / "p", pyproject=pyproject)
+    (project / "src" / "demo" / "prog_skel.py").write_text("mine = True\n")
+    done = pip_wheel(project, tmp_path / "out")
+    assert done.returncode == 1
+    assert "src/demo/prog_skel.py is not a file that hatch-bpf generated, and it is in the way" in done.stdout
+    assert "Traceback" not in done.stdout
 
 
 def test_a_folder_of_the_users_own_is_not_emptied(tmp_path: Path) -> None:

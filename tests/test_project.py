@@ -59,10 +59,22 @@ def test_a_folder_that_is_no_package_keeps_its_own(tmp_path: Path) -> None:
 
 
 def test_named_programs_are_taken_and_no_others(tmp_path: Path) -> None:
-    project = find(
-        tmp_path, "src/pkg/a.bpf.c", "src/pkg/b.bpf.c", "lib/x.bpf.c", programs=("lib/*.bpf.c", "*/*/b.bpf.c")
-    )
-    assert [str(source.path) for source in project.sources] == ["lib/x.bpf.c", "src/pkg/b.bpf.c"]
+    files = ("src/pkg/a.bpf.c", "src/pkg/b.bpf.c", "src/pkg/lib/x.bpf.c")
+    project = find(tmp_path, *files, programs=("src/pkg/lib/*.bpf.c", "*/*/b.bpf.c"))
+    assert [str(source.path) for source in project.sources] == ["src/pkg/b.bpf.c", "src/pkg/lib/x.bpf.c"]
+
+
+@pytest.mark.parametrize("packages", [("src/pkg",), (), (".",)])
+def test_a_program_outside_of_the_packages(tmp_path: Path, packages: tuple[str, ...]) -> None:
+    """What would lie at the top of site-packages, every such project would have there."""
+    text = fault(tmp_path, "src/pkg/__init__.py", "a.bpf.c", packages=packages, programs=("*.bpf.c",))
+    assert text.startswith("tool.hatch-bpf.programs has a.bpf.c, which is in none of the wheel's packages (")
+    assert text.endswith("): move it into one, from which its skeleton can be imported")
+    beside = {"packages": packages, "programs": ("bpf/*.bpf.c",)}
+    if packages == (".",):
+        assert str(find(tmp_path, "bpf/a.bpf.c", **beside).sources[0].bpf_dir) == "bpf/_bpf"
+    else:
+        assert "has bpf/a.bpf.c, which is in none" in fault(tmp_path, "bpf/a.bpf.c", **beside)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
