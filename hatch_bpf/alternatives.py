@@ -110,7 +110,7 @@ def _faults_of_group(key: str, group: str, members: tuple[str, ...], models: Seq
 def _unknown(key: str, name: str, known: Iterable[str], what: str) -> Fault:
     there = sorted(known)
     names = f"; there are {', '.join(there)}" if there else ""
-    return Fault(key, f"{what} of that name is in any object (got {name!r}{suggestion(name, there)}{names})")
+    return Fault(key, f"names {what} of any object (got {name!r}{suggestion(name, there)}{names})")
 
 
 def users_of_maps(models: Iterable[ObjectModel]) -> dict[str, tuple[str, ...]]:

@@ -278,6 +278,8 @@ def compile_source(
         stderr = done.stderr.decode("utf-8", "replace").replace(f"{include}/", "")
         if done.returncode:
             raise _refusal(source, argv, stderr)
+        if not made.is_file():
+            raise CompileError(str(source), argv, f"{stderr}clang made no object: cflags asks for something else of it")
         data, dependencies = made.read_bytes(), rule.read_text(errors="surrogateescape")
     read = [path for path in _files_of_rule(root, dependencies) if not path.is_relative_to(folder)]
     for path in read:

@@ -132,13 +132,13 @@ def test_every_wrong_name_is_told(either: ObjectModel, choosy: ObjectModel) -> N
     with pytest.raises(ConfigError) as caught:
         check([either, choosy], wrong)
     assert [str(fault).split("; there are")[0] for fault in caught.value.faults] == [
-        "optional[0] no program of that name is in any object (got 'flow_ring', did you mean 'flat_ring'?",
+        "optional[0] names no program of any object (got 'flow_ring', did you mean 'flat_ring'?",
         "alternatives.apart must be programs of one object, or ring and perf buffers of one (newer is in "
         "choosy.bpf.o; flat_perf is in either.bpf.o; the option link makes one object of several sources)",
         "alternatives.flat_ring is the name of a program of either.bpf.o; choose another for the group",
         "alternatives.mixed must be programs of one object, or ring and perf buffers of one (flow_ring is in "
         "either.bpf.o; flat_perf is in either.bpf.o; the option link makes one object of several sources)",
-        "alternatives.near[0] no program, ring or perf buffer of that name is in any object (got 'flat_rings', "
+        "alternatives.near[0] names no program, ring or perf buffer of any object (got 'flat_rings', "
         "did you mean 'flat_ring'?",
     ]
     check([either, choosy], Alternatives(EITHER.groups, ("never",)))
@@ -261,7 +261,7 @@ def test_check_and_build_in_a_project_know_its_groups(tmp_path: Path) -> None:
     for command, status in (("check", 2), ("build", 1)):
         done = hatch_bpf(wrong, command)
         assert done.returncode == status
-        assert "optional[0] no program of that name is in any object (got 'nevr', did you mean 'never'?" in done.stderr
+        assert "optional[0] names no program of any object (got 'nevr', did you mean 'never'?" in done.stderr
 
 
 # --- skeletons ------------------------------------------------------------------------------------------------------
@@ -332,8 +332,8 @@ def test_wrong_names_on_the_command_line(
 ) -> None:
     assert main([*command, str(choosy_object), "--alternatives", "time=newer,elder", "--optional", "nope"]) != 0
     told = capsys.readouterr().err
-    assert "alternatives.time[1] no program, ring or perf buffer of that name is in any object (got 'elder'" in told
-    assert "optional[0] no program of that name is in any object (got 'nope'" in told
+    assert "alternatives.time[1] names no program, ring or perf buffer of any object (got 'elder'" in told
+    assert "optional[0] names no program of any object (got 'nope'" in told
 
 
 def test_the_skeleton_of_an_object_can_have_alternatives(tmp_path: Path, choosy_object: Path) -> None:

@@ -96,6 +96,12 @@ def test_clangs_own_lines_are_shown(tmp_path: Path) -> None:
     assert "src/prog.bpf.c:1:27: error: use of undeclared identifier 'undeclared'" in text
 
 
+@pytest.mark.parametrize("flag", ["-fsyntax-only", "--version", "-###"])
+def test_flags_that_make_no_object(tmp_path: Path, flag: str) -> None:
+    with pytest.raises(CompileError, match="clang made no object: cflags asks for something else of it"):
+        compile_text(tmp_path, PROGRAM, cflags=(flag,))
+
+
 def test_warnings_are_errors_until_told_otherwise(tmp_path: Path) -> None:
     text = PROGRAM + "static int unused(void) { return 0; }\n"
     with pytest.raises(CompileError, match="Wunused-function"):
