@@ -379,6 +379,8 @@ def _maps(
             raise ObjectError(f"{path}: map {var.name} is not declared as a struct")
         if var.linkage == t.Linkage.STATIC:
             raise ObjectError(f"{path}: map {var.name} is static, and libbpf opens no object with such a map")
+        if var.linkage == t.Linkage.EXTERN:
+            raise ObjectError(f"{path}: map {var.name} is extern: link the source that defines it, by the option link")
         result.append(replace(_map(btf, var.name, definition, path), holds=held.get(var.name, ())))
     return tuple(result)
 

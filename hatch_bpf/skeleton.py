@@ -27,7 +27,7 @@ from hatch_bpf.bpf_object import Function, MapDef, ObjectModel
 from hatch_bpf.btf import types as t
 from hatch_bpf.declarations import parse as declarations_of
 from hatch_bpf.errors import BtfError, SkeletonError
-from hatch_bpf.names import Names, quote
+from hatch_bpf.names import Names, identifier, quote
 from hatch_bpf.runtime import enums as runtime_enums
 from hatch_bpf.runtime import types as runtime_types
 from hatch_bpf.skeleton_types import RESERVED_TYPES, Codec, EnumDecl, Member, StructDecl, TypeDecls, bytes_codec
@@ -129,7 +129,8 @@ def class_name(stem: str) -> str:
     """Name of the skeleton class for a source's stem: `http_conn` is `HttpConn`."""
     words = "".join(char if char.isascii() and char.isalnum() else " " for char in stem).split()
     name = "".join(word[0].upper() + word[1:] for word in words)
-    return name if name and not name[0].isdigit() else f"Bpf{name}"
+    # of Python's keywords `None` and the like begin as classes do
+    return identifier(name) if name and not name[0].isdigit() else f"Bpf{name}"
 
 
 def generate(models: Mapping[str, ObjectModel], *, options: SkeletonOptions) -> str:
@@ -194,6 +195,7 @@ _PARTS = ("", "Opened", "Loaded", "Maps", "OpenedMaps", "Programs", "OpenedProgr
 
 
 def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, tuple[str, ...]]) -> Declarations:
+    _check_externs(model)
     names = Names(reserved=RESERVED_TYPES | {f"{options.class_name}{part}" for part in _PARTS})
     sections = [section for section in model.data_sections if any(map(_is_public, section.variables))]
     section_names = {section.name: names.take(f"{options.class_name}{_camel(section.name)}") for section in sections}
@@ -237,6 +239,17 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
     )
     groups = _groups(alternatives, events, options, map_names=map_names, program_names=program_names)
     return Declarations(types.declared(), declared, maps, programs, groups, alternatives.optional)
+
+
+def _check_externs(model: ObjectModel) -> None:
+    """Raise `SkeletonError` for what is declared extern and is neither the kernel's nor in the object."""
+    known = {extern.name for extern in (*model.kconfig, *model.ksyms)}
+    missing = sorted({relo.symbol for relo in model.relocations if not relo.target_section} - known - {""})
+    if missing:
+        raise SkeletonError(
+            f"{model.path}: {', '.join(missing)}: declared, but defined nowhere, and libbpf opens no such object: "
+            f"define it, link the source that does (option link), or mark it __ksym or __kconfig if it is the kernel's"
+        )
 
 
 def _groups(

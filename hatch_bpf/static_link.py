@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hatch_bpf.errors import LinkError, ToolchainError
@@ -21,21 +21,30 @@ def link_objects(objects: Sequence[tuple[str, bytes]], *, name: str) -> bytes:
     """Link objects, given with the names of their sources. Raises `LinkError`, or `ToolchainError` without libbpf."""
     library, functions = _libbpf()
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder, libbpf.Capture(library) as said:
-        target = Path(folder, "linked.o")
+        target, names = Path(folder, "linked.o"), dict[str, str]()
         linker = functions.bpf_linker__new(bytes(target), None)
         if not linker:
             raise LinkError(f"{name}: libbpf's linker cannot start: {'; '.join(said)}")
         try:
             for number, (source, data) in enumerate(objects):
                 path = Path(folder, f"{number}.o")
+                names[str(path)] = source
                 path.write_bytes(data)
                 if functions.bpf_linker__add_file(linker, bytes(path), None):
-                    raise LinkError(f"{name}: {source} cannot be linked with the others: {'; '.join(said)}")
+                    raise LinkError(f"{name}: {source} cannot be linked with the others: {_told(said, names)}")
             if functions.bpf_linker__finalize(linker):
-                raise LinkError(f"{name}: what was linked does not fit together: {'; '.join(said)}")
+                raise LinkError(f"{name}: what was linked does not fit together: {_told(said, names)}")
         finally:
             functions.bpf_linker__free(linker)
         return target.read_bytes()
+
+
+def _told(said: Sequence[str], names: Mapping[str, str]) -> str:
+    """What libbpf said, with the names of the sources for those of the files that it was given."""
+    text = "; ".join(said)
+    for path, source in names.items():
+        text = text.replace(path, source)
+    return text
 
 
 def _libbpf() -> tuple[libbpf.Libbpf, ctypes.CDLL]:

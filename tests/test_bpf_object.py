@@ -313,6 +313,7 @@ def test_what_a_section_of_variables_holds_that_is_no_variable(section: str) -> 
         ("int m", "map m is not declared as a struct"),
         ("struct { int type; } m", r"map m: type is not declared with __uint\(\)"),
         ("struct { __uint(max_entries, 1); } m", "map m has no type, and libbpf wants one"),
+        ("extern struct { __uint(type, 1); } m", "map m is extern: link the source that defines it"),
         ("static struct { __uint(type, 1); } m __attribute__((used))", "map m is static, and libbpf opens no object"),
         ("struct { __uint(type, 1); int key; } m", r"map m: key is not declared with __type\(\)"),
         (
@@ -329,7 +330,7 @@ def test_maps_that_libbpf_refuses_too(tmp_path: Path, declaration: str, message:
     text = f"""#include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 {declaration} SEC(".maps");
-SEC("socket") int program(void *ctx) {{ return 0; }}
+SEC("socket") int program(void *ctx) {{ return (long)&m; }}
 """
     data = compile_text(tmp_path, text).data
     with pytest.raises(ObjectError, match=message):

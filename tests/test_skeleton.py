@@ -57,7 +57,15 @@ def sockrtt(tmp_path_factory: pytest.TempPathFactory) -> ObjectModel:
 
 @pytest.mark.parametrize(
     ("stem", "expected"),
-    [("tcprtt", "Tcprtt"), ("http_conn", "HttpConn"), ("a-b.c", "ABC"), ("9p", "Bpf9p"), ("", "Bpf"), ("ünï", "N")],
+    [
+        ("tcprtt", "Tcprtt"),
+        ("http_conn", "HttpConn"),
+        ("a-b.c", "ABC"),
+        ("9p", "Bpf9p"),
+        ("", "Bpf"),
+        ("ünï", "N"),
+        ("none", "None_"),
+    ],
 )
 def test_class_name(stem: str, expected: str) -> None:
     assert class_name(stem) == expected
@@ -460,6 +468,19 @@ def test_other_differences_between_architectures(tmp_path: Path, one: str, other
 def test_names_of_the_configuration_are_checked(sockrtt: ObjectModel, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SkeletonError, match=message):
         generate({"x86_64": sockrtt}, options=options(**changes))
+
+
+@pytest.mark.parametrize("declaration", ["extern int there", "extern int there(void)"])
+def test_what_is_defined_nowhere_is_refused(tmp_path: Path, declaration: str) -> None:
+    use = "there()" if declaration.endswith(")") else "there"
+    source = f"""
+extern int kernels __attribute__((section(".ksyms"))), CONFIG_HZ __attribute__((section(".kconfig")));
+{declaration};
+__attribute__((section("xdp"))) int p(void *ctx) {{ return (long)&kernels + CONFIG_HZ + {use}; }}
+"""
+    model = compiled(source, tmp_path)
+    with pytest.raises(SkeletonError, match=r"demo\.bpf\.o: there: declared, but defined nowhere"):
+        generate({"x86_64": model}, options=options())
 
 
 def test_no_object_at_all() -> None:

@@ -146,6 +146,14 @@ def test_objects_that_do_not_fit_are_told_in_libbpfs_words(tmp_path: Path) -> No
         link_objects([("first.bpf.c", one), ("second.bpf.c", other)], name="both.bpf.o")
 
 
+def test_files_that_libbpf_names_are_the_sources(tmp_path: Path) -> None:
+    needs.libbpf()
+    data = compile_text(tmp_path, FIRST).data
+    with pytest.raises(LinkError) as caught:
+        link_objects([("first.bpf.c", data), ("again.bpf.c", data)], name="both.bpf.o")
+    assert "definition in 'again.bpf.c'" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("link", "message"),
     [
