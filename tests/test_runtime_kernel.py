@@ -10,6 +10,7 @@ import pytest
 
 from hatch_bpf import arch
 from hatch_bpf.embed import as_libbpf_writes, pack
+from hatch_bpf.kernels import identity
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.layout import KERNELS_NAME
 from hatch_bpf.runtime import kernel
@@ -105,6 +106,24 @@ def test_os_release_as_distributions_write_it(text: str, distro: str, version: s
             f"ubuntu/18.04/x86_64/{RELEASE}",
             id="namesakes with one BTF are one",
         ),
+        pytest.param(
+            {f"{name}/x86_64/3.10.0-1160.el7.x86_64": name for name in ("centos/7", "ol/7", "rhel/7", "rhel/7.9.1")},
+            host("rhel", "7.9", release="3.10.0-1160.el7.x86_64"),
+            "rhel/7/x86_64/3.10.0-1160.el7.x86_64",
+            id="archives file minor versions under the major one",
+        ),
+        pytest.param(
+            {f"rhel/{version}/x86_64/{RELEASE}": version for version in ("8", "8.9")},
+            host("rhel", "8.9"),
+            f"rhel/8.9/x86_64/{RELEASE}",
+            id="unless there is the minor one",
+        ),
+        pytest.param(
+            {f"rhel/{version}/x86_64/{RELEASE}": version for version in ("8.8", "80", "9")},
+            host("rhel", "8.9"),
+            None,
+            id="never a neighbouring version",
+        ),
         pytest.param({"ubuntu/20.04/x86_64/5.4.0-43-generic": "a"}, host(), None, id="never a near match"),
         pytest.param({f"ubuntu/20.04/x86_64/{RELEASE}-debug": "a"}, host(), None, id="never a prefix"),
         pytest.param({f"ubuntu/20.04/arm64/{RELEASE}": "a"}, host(), None, id="never another architecture"),
@@ -121,6 +140,33 @@ def test_match(kernels: dict[str, str], machine: kernel.Host, expected: str | No
     packed = pack({Kernel.parse(name): a_btf(of) for name, of in kernels.items()})
     namesakes = Embedded(packed, "kernels.btfs").namesakes(arch=machine.arch, release=machine.release)
     assert kernel.match(namesakes, machine) == expected
+
+
+@pytest.mark.parametrize(
+    ("uname_version", "expected"),
+    [
+        ("#46~18.04.1-Ubuntu SMP Fri Jul 10 07:21:24 UTC 2020", ("ubuntu", "18.04")),
+        ("#1~22.04.1-Ubuntu SMP PREEMPT_DYNAMIC Thu Feb 1 00:00:00 UTC 2024", ("ubuntu", "22.04")),
+        ("#46-Ubuntu SMP Fri Jul 10 00:24:02 UTC 2020", ("debian", "12")),
+        ("#1 SMP PREEMPT_DYNAMIC Debian 6.1.90-1~bpo11+1 (2024-05-06)", ("debian", "12")),
+        ("#1 SMP Thu Oct 21 00:00:00 UTC 2021", ("debian", "12")),
+        ("#3~odd-Ubuntu SMP", ("debian", "12")),
+        ("", ("debian", "12")),
+    ],
+)
+def test_a_kernel_of_ubuntu_that_says_what_it_was_built_for_is_believed(
+    uname_version: str, expected: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container with an image of another distribution; and the build takes it for the same kernel."""
+    os_release = tmp_path / "os-release"
+    os_release.write_text('ID=debian\nVERSION_ID="12"\n')
+    monkeypatch.setattr(kernel, "OS_RELEASE", (str(os_release),))
+    monkeypatch.setattr(identity, "OS_RELEASE", (os_release,))
+    running = os.uname_result(("Linux", "host", RELEASE, uname_version, "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: running)
+    machine = kernel.host()
+    assert (machine.distro, machine.version) == expected
+    assert str(identity.host()) == machine.kernel
 
 
 def test_an_explicit_file_comes_first(bpf_dir: Path) -> None:

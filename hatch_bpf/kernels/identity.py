@@ -83,7 +83,9 @@ def natural(text: str) -> tuple[tuple[bool, str, int], ...]:
 
 
 def host() -> Kernel:
-    """The running machine's kernel. In a container the distro is the container's, the release the host's."""
+    """The running machine's kernel. In a container os-release is the container's; some kernels know better."""
+    from hatch_bpf.runtime.kernel import backported  # few builds ask
+
     uname = os.uname()
     arch = arches.by_machine(uname.machine)
     if arch is None:
@@ -92,7 +94,8 @@ def host() -> Kernel:
             f'take "host" out of kernels'
         )
     fields = parse_os_release(_os_release_text())
-    return Kernel(fields.get("ID", "linux"), fields.get("VERSION_ID", ""), arch.name, uname.release)
+    distro, version = backported(uname.version) or (fields.get("ID", "linux"), fields.get("VERSION_ID", ""))
+    return Kernel(distro, version, arch.name, uname.release)
 
 
 def parse_os_release(text: str) -> Mapping[str, str]:

@@ -59,15 +59,21 @@ class Host:
 
 
 def host() -> Host:
-    """The machine this runs on. In a container the distribution is the container's, not the host's."""
+    """The machine this runs on. In a container os-release is the container's; some kernels themselves know better."""
     uname = os.uname()
     fields = read_os_release()
-    return Host(
-        machine=uname.machine,
-        release=uname.release,
-        distro=fields.get("ID", ""),
-        version=fields.get("VERSION_ID", ""),
-    )
+    distro, version = backported(uname.version) or (fields.get("ID", ""), fields.get("VERSION_ID", ""))
+    return Host(machine=uname.machine, release=uname.release, distro=distro, version=version)
+
+
+def backported(uname_version: str) -> Optional[tuple[str, str]]:
+    """The distribution and version that a kernel of Ubuntu was built again for: `#46~18.04.1-Ubuntu SMP Fri Jul 10`.
+
+    20.04 has a kernel of the same release, built by another compiler.
+    """
+    build, is_ubuntus, _ = uname_version.partition("-Ubuntu")
+    version = build.partition("~")[2][:5]
+    return ("ubuntu", version) if is_ubuntus and version[2:3] == "." else None
 
 
 def read_os_release() -> dict[str, str]:
@@ -167,8 +173,11 @@ def match(namesakes: Mapping[str, int], machine: Host) -> Optional[str]:
 
     If all have one BTF, any will do: in a container os-release is not the host's. Else the distribution decides.
     """
-    if machine.kernel in namesakes:
-        return machine.kernel
+    # archives file kernels of Oracle's and Red Hat's 8.9 under 8
+    major = f"{machine.distro}/{machine.version.partition('.')[0]}/{machine.arch}/{machine.release}"
+    for kernel in (machine.kernel, major):
+        if kernel in namesakes:
+            return kernel
     if len(set(namesakes.values())) == 1:
         return min(namesakes)
     return None
