@@ -198,7 +198,9 @@ def _read(data: bytes, path: str) -> ObjectModel:
     check_sizes(sections, len(data))
     by_name = {section.name: section for section in sections}
     if ".BTF" not in by_name:
-        raise ObjectError(f"{path}: has no .BTF section; compile it with clang -g")
+        raise ObjectError(
+            f"{path}: has no .BTF section: it holds no program, map or global, or was compiled without clang -g"
+        )
     btf = Btf(contents(by_name[".BTF"]), source=f"{path}: .BTF")
     ext = read_btf_ext(contents(by_name[".BTF.ext"]), btf) if ".BTF.ext" in by_name else BtfExt()
     symbols = _symbols(sections)
