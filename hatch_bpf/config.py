@@ -50,7 +50,7 @@ class Config:
     link: Mapping[str, tuple[PurePosixPath, ...]]
     """`link`: program sources that are linked into one object, under one skeleton, by the object's name."""
     events: Mapping[str, str]
-    """`events`: the struct that a ring buffer or perf buffer carries, by the map's name."""
+    """`events`: the struct that a ring buffer or perf buffer carries, by `MAP` or `PROGRAM.MAP`."""
     alternatives: Mapping[str, tuple[str, ...]]
     """`alternatives`: programs, or ring and perf buffers, of which the first that a machine takes is used, by group."""
     optional: tuple[str, ...]

@@ -99,10 +99,16 @@ def _skeleton(
     # what another program has is not asked of this one; what none has, `generate` tells of
     alternatives = Alternatives(config.alternatives, config.optional)
     buffers = [buffers_of(model, of_object(model, alternatives)) for model in (own, *programs)]
+    stems = {model.path.removesuffix(".bpf.o") for model in programs}
+    of_all = {key: type_name for key, type_name in config.events.items() if key.rpartition(".")[0] not in stems}
     events = {
         name: type_name
-        for name, type_name in config.events.items()
+        for name, type_name in of_all.items()
         if name in buffers[0] or not any(name in of_program for of_program in buffers)
+    } | {
+        key.removeprefix(f"{source.name}."): type_name
+        for key, type_name in config.events.items()
+        if key not in of_all and key.rpartition(".")[0] == source.name
     }
     types = tuple(
         name for name in config.types if type_of(own, name) or not any(type_of(program, name) for program in programs)

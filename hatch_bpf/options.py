@@ -89,7 +89,8 @@ OPTIONS = (
     ),
     Option(
         "events",
-        "the struct that a ring buffer or perf buffer carries, by the map's name",
+        "the struct that a ring buffer or perf buffer carries, by the map's name; with the program source's name before"
+        ' it where several have a map of that name: `{ "exec.events" = "exec_event" }`',
         "none: `bytes`",
         {"type": "object", "additionalProperties": _TEXT},
     ),
