@@ -26,6 +26,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import KernelSource, Matrix
 from hatch_bpf.known_kernels import KnownKernels
 from hatch_bpf.portability import Checker
+from hatch_bpf.source_identity import identity_of
 from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Report
 from hatch_bpf.workers import run_all
 
@@ -129,7 +130,7 @@ class _Look:
     answers: tuple[Answers | None, ...]
     """For each package."""
     excerpt: str = ""
-    """The name of that which stands for it."""
+    """The name of that which stands for it; empty where it is not kept."""
 
 
 _Group = tuple[str, list[KernelSource]]
@@ -197,9 +198,10 @@ class _Fitter:
 
     def read(self, source: KernelSource) -> _Look:
         """What a kernel comes to whose BTF has to be read."""
+        before = identity_of(source)
         whole = RecordedBtf(source.read(), source=source.origin)
         look = self._look(source.kernel, whole)
-        return look if self._minimizer == "bpftool" else replace(look, excerpt=self._known.keep(source, whole))
+        return look if self._minimizer == "bpftool" else replace(look, excerpt=self._known.keep(source, whole, before))
 
     def _look(self, kernel: Kernel, btf: Btf) -> _Look:
         matcher = Matcher(btf)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -97,6 +97,30 @@ def test_a_file_that_was_replaced_is_read_again(archive: Path, tmp_path: Path) -
     with pytest.raises(KernelError, match="its own name promises"):
         run(matrix, of, store)
     assert first.minimized
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_a_file_that_is_replaced_while_it_is_read_is_not_taken_for_the_new_one(
+    settled: bool, archive: Path, tmp_path: Path
+) -> None:
+    store, of = Store(tmp_path / "store"), models("tcprtt")
+    matrix = matrix_of(archive)
+    path, new = matrix.sources[0].path, matrix.sources[-1].path.read_bytes()
+    if not settled:
+        os.utime(path)
+
+    def read(_: Path) -> bytes:
+        data = read_archived(path)
+        path.write_bytes(new)
+        os.utime(path, (AGO, AGO) if settled else None)
+        return data
+
+    def only(reader: Callable[[Path], bytes]) -> Matrix:
+        return replace(matrix, sources=(replace(matrix.sources[0], reader=reader),))
+
+    run(only(read), of, store)
+    with pytest.raises(KernelError, match="its own name promises"):
+        run(only(read_archived), of, store)
 
 
 def test_a_copy_elsewhere_is_known_by_its_contents(archive: Path, tmp_path: Path) -> None:
