@@ -42,10 +42,28 @@ def test_list_is_sorted_and_reads_back(tmp_path: Path) -> None:
 
 def test_other_files_and_architectures_are_passed_over(tmp_path: Path) -> None:
     kernel_images.archive(tmp_path, [KERNEL])
-    for other in ("README.md", "ubuntu/20.04/x86_64/5.8.txt", "ubuntu/20.04/vax/5.8.btf.tar.xz", "a.btf.tar.xz"):
+    for other in (
+        "README.md",
+        "ubuntu/20.04/x86_64/5.8.txt",
+        "ubuntu/20.04/vax/5.8.btf.tar.xz",
+        "a.btf.tar.xz",
+        f"ubuntu/20.04/x86_64/._{NAME}.btf.tar.xz",
+        "ubuntu/20.04/x86_64/.btf.tar.xz",
+        f"ubuntu/.old/x86_64/{NAME}.btf.tar.xz",
+        f".git/20.04/x86_64/{NAME}.btf",
+    ):
         (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / other).write_bytes(b"")
     assert [str(entry.kernel) for entry in archive.list_kernels(tmp_path)] == [KERNEL]
+
+
+def test_a_name_that_cannot_be_a_kernels_is_told_with_its_place(tmp_path: Path) -> None:
+    kernel_images.archive(tmp_path, [KERNEL])
+    (tmp_path / "ubuntu/20.04/x86_64/5.8\n.btf.tar.xz").write_bytes(b"")
+    with pytest.raises(KernelError) as caught:
+        archive.list_kernels(tmp_path)
+    assert f"{tmp_path}/ubuntu/20.04/x86_64/5.8\\n.btf.tar.xz" in str(caught.value)
+    assert "cannot be the release of a kernel" in str(caught.value)
 
 
 def test_aliases_of_architectures(tmp_path: Path) -> None:

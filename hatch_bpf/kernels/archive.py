@@ -38,7 +38,8 @@ class ArchivedKernel:
 
 
 def list_kernels(folder: Path) -> tuple[ArchivedKernel, ...]:
-    """Every kernel of the archive, sorted. Other files and architectures that BPF has no target for are passed over."""
+    """Every kernel of the archive, sorted. Other files, hidden ones, and architectures that BPF has no target for are
+    passed over."""
     if not folder.is_dir():
         raise KernelError(
             f"there is no BTF archive at {folder}: let btf-archive (or the environment's BTFHUB_ARCHIVE, which "
@@ -132,6 +133,11 @@ def only_member(tar: bytes, source: str) -> tuple[str, bytes]:
 def _identify(path: Path) -> ArchivedKernel | None:
     distro, version, machine, name = path.parts[-4:]
     arch, suffix = arches.by_machine(machine), suffix_of(name)
-    if arch is None or not suffix:
+    # as macOS leaves them beside each file of an archive that it unpacks
+    is_hidden = distro.startswith(".") or version.startswith(".") or name.startswith(".")
+    if arch is None or not suffix or is_hidden:
         return None
-    return ArchivedKernel(Kernel.parse(f"{distro}/{version}/{arch.name}/{name.removesuffix(suffix)}"), path)
+    try:
+        return ArchivedKernel(Kernel.parse(f"{distro}/{version}/{arch.name}/{name.removesuffix(suffix)}"), path)
+    except KernelError as error:
+        raise KernelError(f"{str(path)!r}: {error}") from error

@@ -32,7 +32,7 @@ LOCK_NAME = "bpf-kernels.lock"
 
 @dataclass(frozen=True)
 class Pattern:
-    """Kernels of the archive whose four parts match, each by the shell's rules (`*`, `?`, `[...]`)."""
+    """Kernels of the archive whose four parts match, each by the shell's rules (`*`, `?`, `[...]`, `[!...]`)."""
 
     text: str
 
@@ -282,7 +282,8 @@ class _Resolver:
 
 
 def _split(pattern: Pattern) -> tuple[str, ...]:
-    parts = pattern.text.split("/")
+    # fnmatch takes `[^1]` for "^ or 1", where bash means all but 1
+    parts = pattern.text.replace("[^", "[!").split("/")
     if len(parts) < 4 and all(parts):
         full = "/".join([*parts, "*", "*", "*"][:4])
         raise KernelError(f'"{pattern}" has too few parts: a pattern is {PATTERN_FORM}, so write "{full}"')
