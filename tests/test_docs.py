@@ -21,13 +21,30 @@ else:
     import tomli as tomllib
 
 DOCS = sorted((REPOSITORY / "docs").glob("*.md"))
+PAGES = [*DOCS, *sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "example_project").rglob("*.md"))]
 CODE = "".join(path.read_text() for path in sorted((REPOSITORY / "hatch_bpf").rglob("*.py")))
 
 
-@pytest.mark.parametrize("page", DOCS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        assert (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        name, _, anchor = target.partition("#")
+        there = page.parent / name if name else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_modules_named_exist(page: Path) -> None:
+    for name in re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text()):
+        if name not in ("setup.py", "tcprtt_skel.py", "src/exec_watch/__main__.py"):  # users' own
+            assert any((folder / name).exists() for folder in (REPOSITORY, REPOSITORY / "hatch_bpf", page.parent)), name
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda path: path.stem)

@@ -22,7 +22,7 @@ from hatch_bpf.kernels.sources import HOST_BTF
 from hatch_bpf.runtime.embedded import Embedded
 from tests import needs, soak
 from tests.projects import KERNELS, REPOSITORY, build_wheel, pip_wheel, wheel_files
-from tests.test_readme import code_block
+from tests.test_readme import README, code_block
 
 EXAMPLE = REPOSITORY / "example_project"
 HIDE_BTF = "mount -t tmpfs none /sys/kernel/btf"
@@ -99,6 +99,17 @@ def events(done: subprocess.CompletedProcess[str]) -> list[re.Match[str]]:
     found = [PORT.match(line) for line in lines]
     assert all(found), lines
     return [match for match in found if match]
+
+
+def test_the_readmes_figures_are_about_right(wheel: Path) -> None:
+    """A wheel grows with the runtime and the kernel it is built on, so a fifth more or less is let pass."""
+    (shown,) = re.findall(r"What is in (\S+), ([\d,]+) bytes", README)
+    assert wheel.name == shown[0]
+    sizes = {name: len(data) for name, data in wheel_files(wheel).items()}
+    listed = re.findall(r"^ +([\d,]+)  (tcprtt/\S+)$", README, re.MULTILINE)
+    assert len(listed) == 2
+    for figure, size in [(shown[1], wheel.stat().st_size), *((figure, sizes[name]) for figure, name in listed)]:
+        assert int(figure.replace(",", "")) == pytest.approx(size, rel=0.2)
 
 
 def test_with_the_kernels_own_btf(installed: Path, cgroup: Path) -> None:
