@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import os
@@ -102,6 +103,9 @@ def test_globals_without_mmap_go_through_the_map(attachments: Any) -> None:
             assert skel.data.pair.to_dict() == {"a": 8, "b": 2}
             assert skel.data.table == [10, 20, 33, 40]
             assert repr(skel.data.pair) == "group(a=8, b=2)"
+            copied = copy.deepcopy(skel.data.pair)
+            assert (type(copied), copied.a) == (attachments.group, 8)
+            assert copy.copy(skel.data.table) == [10, 20, 33, 40]
             bss = skel.bss
         with pytest.raises(errors.ClosedError):
             bss.tracepoints  # noqa: B018

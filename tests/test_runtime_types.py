@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import pickle
+import sys
 from typing import Any
 
 import pytest
@@ -225,6 +228,24 @@ def test_globals_refuse_what_does_not_fit(skel: Any) -> None:
 
 def test_a_member_called_self(skel: Any) -> None:
     assert skel.keywords(self=7).self == 7
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_structs_are_copied_and_pickled(skel: Any, monkeypatch: pytest.MonkeyPatch, copied: Any) -> None:
+    monkeypatch.setitem(sys.modules, skel.__name__, skel)  # where pickle looks for the class
+    record = b"\x02\0\0\0" + bytes(skel.point(x=1, y=2)) + bytes(skel.point(x=3, y=4))
+    flexible = copied(t.read_record(skel.flexible, record))
+    assert (flexible.count, flexible.items) == (2, [skel.point(x=1, y=2), skel.point(x=3, y=4)])
+    union = copied(skel.address(v4=7))
+    assert union.v4 == 7
+    shadow = skel.shadow(point=skel.point(x=5))
+    inner = copied(shadow.point)
+    inner.x = 6
+    assert (type(inner), shadow.point.x) == (skel.point, 5)
+    with skel.Ctypes.open() as bpf:
+        bits = copied(bpf.data)
+        bpf.data.bits.near = 0
+        assert bits.bits.near == 77
 
 
 def test_a_map_called_as_something_of_the_runtime(skel: Any) -> None:

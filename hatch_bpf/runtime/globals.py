@@ -153,3 +153,9 @@ class Mirror:
 
     def __dir__(self) -> list[str]:
         return dir(self._target)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copy and pickle: the struct of its own that it stands for, or a list for an array."""
+        self._refresh()
+        target = self._target
+        return (list, (list(target),)) if isinstance(target, ArrayView) else target.__reduce__()

@@ -410,6 +410,11 @@ class _Members(_MembersBase):
     def __bytes__(self) -> bytes:
         return bytes(memoryview(self))  # type: ignore[arg-type]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copy and pickle: a struct of its own, with what its flexible array holds."""
+        cls: Any = type(self)
+        return read_record, (cls, bytes(self) + rest_of(self, size_of(cls)))
+
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
