@@ -8,7 +8,7 @@ Documentation/bpf/standardization/instruction-set.rst.
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Literal, NamedTuple
 
 from hatch_bpf.bpf_object import INSN_SIZE
@@ -79,6 +79,16 @@ class Mode(IntEnum):
     MEMSX = 0x80
     """Sign-extending load (-mcpu=v4)."""
     ATOMIC = 0xC0
+
+
+class InsnSet(Enum):
+    """Instructions that not every kernel knows; the value is what messages call them."""
+
+    JUMP32 = "32-bit jumps (-mcpu=v3)"
+    ATOMIC = "atomic operations other than a plain addition (-mcpu=v3)"
+    V4 = "the instructions of -mcpu=v4"
+    MAY_GOTO = "may_goto"
+    ACQUIRE_RELEASE = "load_acquire and store_release"
 
 
 class PseudoSrc(IntEnum):
@@ -191,6 +201,32 @@ class Insn(NamedTuple):
     def jump(self) -> int:
         """Slots from the next one to where a jump goes."""
         return self.imm if self.code == _LONG_GOTO else self.off
+
+
+def insn_set(insn: Insn) -> InsnSet | None:
+    """The set that an instruction came with; None for those of every kernel that has BTF."""
+    cls, op = insn.cls, insn.op
+    if cls is Class.STX and insn.mode == Mode.ATOMIC:
+        if insn.imm in (LOAD_ACQUIRE, STORE_RELEASE):
+            return InsnSet.ACQUIRE_RELEASE
+        return InsnSet.ATOMIC if insn.imm else None
+    if insn.code == _LONG_GOTO or (cls is Class.LDX and insn.mode == Mode.MEMSX):
+        return InsnSet.V4
+    if cls in (Class.ALU, Class.ALU64):
+        if op == AluOp.END:
+            return InsnSet.V4 if cls is Class.ALU64 else None
+        is_signed = (op == AluOp.MOV and insn.off in (8, 16, 32)) or (op in (AluOp.DIV, AluOp.MOD) and insn.off == 1)
+        return InsnSet.V4 if is_signed else None
+    if cls in (Class.JMP, Class.JMP32) and op == JmpOp.JCOND:
+        return InsnSet.MAY_GOTO
+    return InsnSet.JUMP32 if cls is Class.JMP32 else None
+
+
+def is_known_by_opcode(insn: Insn) -> bool:
+    """Whether an instruction of an `InsnSet` has the opcode of an older one: a kernel that does not know it refuses it
+    where its verifier comes to it. Any other it refuses wherever in the program it is."""
+    is_arithmetic = insn.cls in (Class.ALU, Class.ALU64) and insn.op != AluOp.END
+    return is_arithmetic or insn_set(insn) is InsnSet.ACQUIRE_RELEASE
 
 
 def decode(insns: bytes, *, endian: Literal["little", "big"] = "little") -> tuple[Insn, ...]:

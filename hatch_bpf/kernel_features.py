@@ -16,6 +16,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.insns import InsnSet
 
 Question = tuple[str | int, ...]
 """The name of a method of `KernelFeatures`, and its arguments."""
@@ -23,9 +24,23 @@ Answer = bool | int | str | tuple[bool, ...] | None
 _NAMES = frozenset({
     "bpf_func_id", "bpf_map_type", "bpf_prog_type", "bpf_attach_type", "bpf_reg_state", "bpf_map_ops", "bpf_map",
     "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
-    "bpf_check", "check_stack_range_initialized",
+    "bpf_check", "check_stack_range_initialized", "bpf_insn_aux_data", "bpf_ringbuf", "ftrace_ops",
 })  # fmt: skip
 """What is asked of nearly every kernel."""
+
+
+IMA_INODE_HASH, CHECK_MTU, SPIN_LOCK = 161, 163, 93
+ARENA = 33
+
+_MAP_FLAGS = {
+    1 << 7: ("bpf_map_ops", "map_direct_value_addr"),  # BPF_F_RDONLY_PROG, Linux 5.2
+    1 << 8: ("bpf_map_ops", "map_direct_value_addr"),  # BPF_F_WRONLY_PROG
+    1 << 10: ("bpf_map_ops", "map_mmap"),  # BPF_F_MMAPABLE, Linux 5.5
+    1 << 11: ("bpf_map_ops", "map_meta_equal"),  # BPF_F_PRESERVE_ELEMS, Linux 5.10
+    1 << 12: ("bpf_map_ops", "map_meta_equal"),  # BPF_F_INNER_MAP
+    1 << 19: ("bpf_ringbuf", "overwrite_mode"),  # BPF_F_RB_OVERWRITE, Linux 6.19
+}
+"""Flags of maps, and what came with them. Those of map types that came together with their flags are not here."""
 
 
 class NotAnsweredError(Exception):
@@ -95,6 +110,13 @@ def _shape(btf: Btf, type_id: int) -> Iterator[str]:
             case _:
                 yield "ENUM" if isinstance(found, t.Enum64) else t.KIND_OF[type(found)].name
                 return
+
+
+def member_type(btf: Btf, type_id: int) -> str:
+    """Equal texts for members of structs that libbpf takes for one another in struct_ops maps: by kind and size."""
+    _, found = btf.resolve(type_id)
+    kind = t.KIND_OF[type(found)].name
+    return kind if isinstance(found, t.Ptr) else f"{kind} {btf.size_of(type_id)}"
 
 
 _MAX_SHAPE = 200
@@ -186,6 +208,55 @@ class KernelFeatures:
             spares_what_is_read=self._tells_reads_of_stack,
         )
 
+    def has_insns(self, insns: InsnSet) -> bool:
+        """Whether it knows a set of instructions."""
+        # no field came with any of them; each of these came with the same release
+        match insns:
+            case InsnSet.JUMP32:  # Linux 5.1
+                found = self.has_helper(SPIN_LOCK)
+            case InsnSet.ATOMIC:  # Linux 5.12
+                found = self.has_helper(CHECK_MTU)
+            case InsnSet.V4:  # Linux 6.6
+                found = self.has_attach_type("BPF_TRACE_UPROBE_MULTI")
+            case InsnSet.MAY_GOTO:  # Linux 6.9
+                found = self.has_map_type(ARENA)
+            case InsnSet.ACQUIRE_RELEASE:  # Linux 6.15
+                found = self.has_member("bpf_insn_aux_data", "live_regs_before")
+        return found is not False
+
+    @cached_property
+    def has_loops(self) -> bool:
+        """Whether a program may have loops (Linux 5.3)."""
+        return self.has_member("bpf_reg_state", "precise")
+
+    @cached_property
+    def has_long_programs(self) -> bool:
+        """Whether a program may have more than 4096 instructions (Linux 5.2)."""
+        return self.has_global_data
+
+    def has_tail_calls_beside_subprograms(self, arch: str) -> bool:
+        """Whether a program that has subprograms may do tail calls (Linux 5.10; on arm64 6.0)."""
+        return self.has_member("bpf_prog_aux", "tail_call_reachable") and (arch != "arm64" or self._is_linux_6_0)
+
+    def has_trampolines(self, arch: str, *, of_functions: bool) -> bool:
+        """Whether BPF code can be called in place of functions: of the kernel's own, or of BPF programs.
+
+        That is more than to load such a program: arm64 knows it from Linux 6.4 on, of BPF programs from 6.0 on.
+        """
+        if arch != "arm64":
+            return True
+        return self.has_member("ftrace_ops", "direct_call") if of_functions else self._is_linux_6_0
+
+    @property
+    def _is_linux_6_0(self) -> bool:
+        return self.has_attach_type("BPF_LSM_CGROUP") is not False
+
+    @cached_property
+    def has_global_pointers(self) -> bool:
+        """Whether a global function may have pointers as arguments, other than the context (Linux 5.12)."""
+        # older ones than 5.6 take a global function for a static one
+        return not self.has_member("bpf_func_info_aux", "linkage") or self.has_helper(CHECK_MTU) is not False
+
     @cached_property
     def has_global_data(self) -> bool:
         """Whether maps can back global variables (Linux 5.2)."""
@@ -206,6 +277,28 @@ class KernelFeatures:
     def has_sleepable(self) -> bool:
         """Whether it takes BPF_F_SLEEPABLE (Linux 5.10)."""
         return self.has_member("bpf_prog_aux", "sleepable") or self.has_member("bpf_prog", "sleepable")
+
+    def has_sleepable_programs(self, program_type: str) -> bool:
+        """Whether programs of a type may sleep."""
+        if not self.has_sleepable:
+            return False
+        match program_type:
+            case "KPROBE":
+                return self._is_linux_6_0
+            case "STRUCT_OPS":  # Linux 6.3; no field came with it, but this one with the same release
+                return self.has_member("bpf_map_ops", "map_mem_usage")
+            case _:
+                return True
+
+    @cached_property
+    def has_sleepable_hooks(self) -> bool:
+        """Whether more than one LSM hook may sleep (Linux 5.11)."""
+        return self.has_helper(IMA_INODE_HASH) is not False
+
+    def has_map_flag(self, flag: int) -> bool:
+        """Whether it knows one of `map_flags`."""
+        member = _MAP_FLAGS.get(flag)
+        return member is None or self.has_member(*member)
 
     @_noted
     def has_function(self, name: str) -> bool | None:
@@ -286,6 +379,14 @@ class KernelFeatures:
             names = {name for type_id in self._find(struct, t.Kind.STRUCT) for name in self.btf.entry_names(type_id)}
             self._members[struct] = frozenset(map(self.btf.string, names))
         return member in self._members[struct]
+
+    @_noted
+    def member_type(self, struct: str, member: str) -> str | None:
+        """`member_type()` of a struct's member; None where it isn't there."""
+        # libbpf takes the first
+        found = self.btf[min(self._find(struct, t.Kind.STRUCT), default=0)]
+        members = found.members if isinstance(found, t.Struct) else ()
+        return next((member_type(self.btf, m.type_id) for m in members if m.name == member), None)
 
     def _find(self, name: str, *kinds: t.Kind) -> list[int]:
         """`Btf.find()`, which searches all names; many programs ask for the same few."""

@@ -7,7 +7,7 @@ applied here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -73,6 +73,42 @@ class LinkedProgram:
             if function.section == section and function.offset <= offset < function.offset + len(function.insns):
                 return start + (offset - function.offset) // INSN_SIZE
         return None
+
+    @cached_property
+    def jumps_back(self) -> bool:
+        """Whether any jump does; without one there are no loops."""
+        return any(insn.jump < 0 for insn in self.insns if insn.is_goto or insn.is_branch)
+
+    @cached_property
+    def loop(self) -> int | None:
+        """Slot of a jump that closes a loop, which may be one that is never entered; None where there is none."""
+        done: set[int] = set()
+        for start in self.starts:
+            # depth first; an edge to a slot that is still being followed closes a loop
+            following: dict[int, Iterator[int]] = {start: iter(self._next(start))}
+            while following:
+                slot, successors = next(reversed(following.items()))
+                successor = next(successors, None)
+                if successor is None:
+                    del following[slot]
+                    done.add(slot)
+                elif successor in following:
+                    return slot
+                elif successor not in done:
+                    following[successor] = iter(self._next(successor))
+        return None
+
+    def _next(self, slot: int) -> tuple[int, ...]:
+        """Where a function may go on behind a slot."""
+        insn = self.insns[slot]
+        if insn.is_exit:
+            return ()
+        after = slot + (2 if insn.is_wide else 1)
+        there = slot + 1 + insn.jump
+        if insn.is_goto:
+            return (there,)
+        ways = (after, there) if insn.is_branch else (after,)
+        return tuple(way for way in ways if way < len(self.insns))
 
     @cached_property
     def helper_calls(self) -> Mapping[int, int]:

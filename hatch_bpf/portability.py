@@ -21,10 +21,11 @@ from hatch_bpf.bpf_object import INSN_SIZE, Function, MapDef, ObjectModel, Varia
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.core_relo import Matcher, Resolution, Resolver, agree, patch_insn
+from hatch_bpf.core_relo import Matcher, Resolution, Resolver, agree, essential_name, patch_insn
 from hatch_bpf.errors import RelocationError
 from hatch_bpf.frozen_data import FrozenData
-from hatch_bpf.kernel_features import KernelFeatures, Verifier, type_shape
+from hatch_bpf.insns import InsnSet, insn_set, is_known_by_opcode
+from hatch_bpf.kernel_features import KernelFeatures, Verifier, member_type, type_shape
 from hatch_bpf.kernel_version import version_bounds
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.linked_program import LinkedProgram, RefersTo, link
@@ -36,6 +37,9 @@ PROBE_READ_FALLBACKS = {112: 4, 113: 4, 114: 45, 115: 45}
 """probe_read_user, _kernel, _user_str and _kernel_str: libbpf calls probe_read and probe_read_str instead on kernels
 without the first."""
 GET_ATTACH_COOKIE = 174
+TAIL_CALL = 12
+MAX_INSNS = 4096
+"""Instructions that a program has at most on kernels before Linux 5.2."""
 FOR_EACH_MAP_ELEM = 164
 """The first helper that calls subprograms: a kernel without it cannot take their addresses (before Linux 5.13)."""
 
@@ -92,6 +96,31 @@ class _Outcome:
     """Why its instruction is poisoned; the weight depends on how that is reached."""
 
 
+@dataclass(frozen=True)
+class _Ksyms:
+    """What libbpf makes of an object's kernel symbols."""
+
+    reasons: tuple[Reason, ...]
+    kfuncs: tuple[tuple[str, bool | None], ...]
+    """Names, flavors and all, and whether the kernel has them; None where its BTF does not tell."""
+
+    def has_kfunc(self, name: str) -> bool | None:
+        return dict(self.kfuncs).get(name, False)
+
+
+def _with_any_libbpf(newer: ProgramVerdict, older: ProgramVerdict | None = None) -> ProgramVerdict:
+    """One verdict of two that hang on the version of libbpf."""
+    if older is None or newer == older:
+        return newer
+    fails = newer.verdict is older.verdict is Verdict.FAILS
+    reasons = [reason for reason in newer.reasons if reason in older.reasons]
+    for one, other, versions in ((newer, older, "1.3 and newer"), (older, newer, "before 1.3")):
+        apart = (reason for reason in one.reasons if reason not in other.reasons)
+        reasons += (because.with_libbpf(reason, versions, fails=fails) for reason in apart)
+    verdict, ordered = decide(reasons)
+    return replace(newer, verdict=verdict, reasons=ordered)
+
+
 class _ObjectChecker:
     """One object."""
 
@@ -108,7 +137,7 @@ class _ObjectChecker:
             if program.section is not None and program.section.target:
                 yield from because.names_of_target(program.section)
         for extern in self.obj.ksyms:
-            yield extern.name
+            yield from (extern.name, essential_name(extern.name))
 
     def check(
         self, kernel: Kernel, features: KernelFeatures, matcher: Resolver, minimized: Resolver | None
@@ -116,12 +145,17 @@ class _ObjectChecker:
         outcomes = self._outcomes(matcher, minimized)
         maps = list(self._maps(features))
         unmade = self._unmade(maps)
-        shared = [*self._struct_ops(features), *self._ksyms(features), *self._kconfig]
-        externs = self._externs(kernel, features)
-        verdicts = []
-        for program in self.programs:
-            own = [reason for name, reason in maps if name not in unmade and self._is_created(name, program)]
-            verdicts.append(program.check(features, outcomes, externs, [*own, *shared], unmade))
+        shared = [*self._struct_ops(features), *self._kconfig]
+        by_libbpf = []
+        for ksyms in dict.fromkeys(self._ksyms(features, with_flavors=newer) for newer in (True, False)):
+            externs = self._externs(kernel, features, ksyms)
+            verdicts = []
+            for program in self.programs:
+                own = [reason for name, reason in maps if name not in unmade and self._is_created(name, program)]
+                given = [*own, *shared, *ksyms.reasons]
+                verdicts.append(program.check(features, kernel.arch, outcomes, externs, ksyms, given, unmade))
+            by_libbpf.append(verdicts)
+        verdicts = [_with_any_libbpf(*each) for each in zip(*by_libbpf, strict=True)]
         return [self._in_its_group(verdict, verdicts) for verdict in verdicts]
 
     def _unmade(self, maps: Sequence[tuple[str, Reason]]) -> dict[str, Reason]:
@@ -202,55 +236,89 @@ class _ObjectChecker:
             while found is not None:
                 if features.has_map_type(found.type) is False:
                     yield definition.name, because.map_type_missing(found)
+                for flag in (1 << bit for bit in range(32) if found.map_flags >> bit & 1):
+                    if not features.has_map_flag(flag):
+                        yield definition.name, because.map_flag_missing(found, flag)
+                if not _is_sized(found):
+                    yield definition.name, because.map_unsized(found)
                 found = found.inner
-            if not _is_sized(definition):
-                yield definition.name, because.map_unsized(definition)
 
     def _struct_ops(self, features: KernelFeatures) -> Iterator[Reason]:
-        for name in self._struct_ops_types:
+        for section, type_id in self._struct_ops_types:
+            name = self.obj.btf.name(type_id).split("___")[0]
             if not features.has_struct(name) or not features.has_struct(f"bpf_struct_ops_{name}"):
                 yield because.struct_ops_missing(name)
+                continue
+            if section == ".struct_ops.link" and not features.has_struct("bpf_struct_ops_link"):
+                yield because.struct_ops_link_missing(name)
+            struct = self.obj.btf[type_id]
+            for member in struct.members if isinstance(struct, t.Struct) else ():
+                there = features.member_type(name, member.name)
+                if there is None:
+                    yield because.struct_ops_member_missing(name, member.name)
+                elif there != member_type(self.obj.btf, member.type_id):
+                    yield because.struct_ops_member_differs(name, member.name)
 
     @cached_property
-    def _struct_ops_types(self) -> tuple[str, ...]:
-        """Names of the structs of its struct_ops maps, flavors off."""
+    def _struct_ops_types(self) -> tuple[tuple[str, int], ...]:
+        """Sections of its struct_ops maps, and the ids of their types."""
         btf = self.obj.btf
-        names = []
+        found = []
         for section in (".struct_ops", ".struct_ops.link"):
             for type_id in btf.find(section, t.Kind.DATASEC):
                 data_sec = btf[type_id]
                 for info in data_sec.variables if isinstance(data_sec, t.DataSec) else ():
                     var = btf[info.type_id]
                     if isinstance(var, t.Var):
-                        names.append(btf.resolve(var.type_id)[1].name.split("___")[0])
-        return tuple(dict.fromkeys(names))
+                        found.append((section, btf.resolve(var.type_id)[0]))
+        return tuple(dict.fromkeys(found))
 
     @cached_property
     def _kconfig(self) -> tuple[Reason, ...]:
         return tuple(because.kconfig_unknown(e.name) for e in self.obj.kconfig if e.name.startswith("CONFIG_"))
 
-    def _ksyms(self, features: KernelFeatures) -> Iterator[Reason]:
-        """Externs that libbpf looks for in the kernel before it loads any program."""
+    def _ksyms(self, features: KernelFeatures, *, with_flavors: bool) -> _Ksyms:
+        """Externs that libbpf looks for in the kernel before it loads any program.
+
+        `with_flavors` is how libbpf 1.3 and newer do it: a kfunc's name may have a flavor, and a weak kfunc of another
+        type than the kernel's counts as missing.
+        """
+        reasons = []
+        kfuncs = []
         for extern in self.obj.ksyms:
             kind = _ksym_kind(self.obj.btf, extern)
+            is_function = kind is _Ksym.FUNCTION
+            name = essential_name(extern.name) if is_function and with_flavors else extern.name
+            if is_function:
+                is_there = features.has_kfunc(name)
+            elif kind is _Ksym.VARIABLE:
+                is_there = features.has_variable(name)
+            else:
+                is_there = self._is_listed(name, features)
             if kind is not _Ksym.UNTYPED:
-                yield because.typed_extern(extern.name, is_function=kind is _Ksym.FUNCTION)
-                if not self._is_declared_so(extern, kind, features):
-                    yield because.extern_differs(extern.name, is_function=kind is _Ksym.FUNCTION, weak=extern.weak)
-            if extern.weak:
+                reasons.append(because.typed_extern(extern.name, is_function=is_function))
+                if not self._is_declared_so(extern, name, kind, features):
+                    if is_function and with_flavors and extern.weak:
+                        is_there = False
+                    else:
+                        reasons.append(because.extern_differs(extern.name, is_function=is_function))
+            if is_function:
+                kfuncs.append((extern.name, is_there))
+            if extern.weak or is_there is not False:
                 continue
-            if kind is _Ksym.FUNCTION and features.has_kfunc(extern.name) is False:
-                yield because.kfunc_missing(extern.name)
-            elif kind is _Ksym.VARIABLE and not features.has_variable(extern.name):
-                yield because.ksym_missing(extern.name)
-            elif kind is _Ksym.UNTYPED and not self._is_listed(extern.name, features):
-                yield because.ksym_unknown(extern.name)
+            if is_function:
+                reasons.append(because.kfunc_missing(extern.name))
+            elif kind is _Ksym.VARIABLE:
+                reasons.append(because.ksym_missing(extern.name))
+            else:
+                reasons.append(because.ksym_unknown(extern.name))
+        return _Ksyms(tuple(reasons), tuple(kfuncs))
 
-    def _is_declared_so(self, extern: Variable, kind: int, features: KernelFeatures) -> bool:
-        """Whether libbpf takes a typed extern for what the kernel has under its name, if it has it."""
+    def _is_declared_so(self, extern: Variable, name: str, kind: int, features: KernelFeatures) -> bool:
+        """Whether libbpf takes a typed extern for what the kernel has under a name, if it has it."""
         own = self.obj.btf[extern.type_id]
         ask = features.function_shape if kind is _Ksym.FUNCTION else features.variable_shape
-        there = ask(extern.name)
+        there = ask(name)
         declared = type_shape(self.obj.btf, own.type_id if isinstance(own, t.Func) else extern.type_id)
         return there is None or there == declared
 
@@ -258,7 +326,7 @@ class _ObjectChecker:
     def _is_listed(name: str, features: KernelFeatures) -> bool:
         return features.has_variable(name) or bool(features.has_function(name))
 
-    def _externs(self, kernel: Kernel, features: KernelFeatures) -> dict[str, Value]:
+    def _externs(self, kernel: Kernel, features: KernelFeatures, ksyms: _Ksyms) -> dict[str, Value]:
         """What a program reads from its externs on this kernel."""
         values: dict[str, Value] = {}
         for extern in self.obj.kconfig:
@@ -276,7 +344,7 @@ class _ObjectChecker:
         for extern in self.obj.ksyms:
             name, kind = extern.name, _ksym_kind(self.obj.btf, extern)
             if kind is _Ksym.FUNCTION:
-                values[name] = 0 if features.has_kfunc(name) is False else NON_NULL
+                values[name] = 0 if ksyms.has_kfunc(name) is False else NON_NULL
             elif kind is _Ksym.VARIABLE:
                 values[name] = None if features.has_variable(name) else 0
             else:
@@ -338,22 +406,26 @@ class _ProgramChecker:
     def check(
         self,
         features: KernelFeatures,
+        arch: str,
         outcomes: Sequence[_Outcome],
         externs: Mapping[str, Value],
+        ksyms: _Ksyms,
         shared: Sequence[Reason],
         unmade: Mapping[str, Reason],
     ) -> ProgramVerdict:
         """`shared` are reasons that the object gives; maps that are `unmade` count where the program uses them."""
-        reasons = [*because.for_section(self.program, self.section, features), *shared]
+        reasons = [*because.for_section(self.program, self.section, features, arch), *shared]
         for _, index in self.relos:
             reasons += outcomes[index].reasons
+        reasons += self._refused_anywhere(features)
         if features.has_helper(FOR_EACH_MAP_ELEM) is False:
             called = dict.fromkeys(self.linked.functions[index].name for index in self.linked.addresses.values())
             reasons += map(because.callbacks_missing, called)
         if self._kfunc_addresses and not features.has_kfunc_addresses:
             # seen before any instruction is walked, so that no guard helps; of a missing kfunc it is just 0
-            reasons += [because.kfunc_address(name) for name in self._kfunc_addresses if features.has_function(name)]
-        reasons += self._code_reasons(features, outcomes, externs, unmade)
+            held = (name for name in self._kfunc_addresses if ksyms.has_kfunc(name))
+            reasons += map(because.kfunc_address, held)
+        reasons += self._code_reasons(features, arch, outcomes, externs, ksyms, unmade)
         is_declared = self.program.name in self.alternatives.optional
         in_group = self.alternatives.group_of(self.program.name) is not None
         is_optional = is_declared or not (self.program.autoload or in_group)
@@ -362,15 +434,48 @@ class _ProgramChecker:
         verdict, ordered = decide(reasons)
         return ProgramVerdict(self.obj.path, self.program.name, verdict, ordered, is_optional)
 
+    def _refused_anywhere(self, features: KernelFeatures) -> Iterator[Reason]:
+        """What an old kernel refuses wherever it is in the program, reached or not."""
+        insns = self.linked.insns
+        told: set[InsnSet] = set()
+        for slot, newer in self._newer.items():
+            if newer in told or features.has_insns(newer):
+                continue
+            # these have the opcode of atomic operations, which counts for kernels that know such
+            is_refused_at_once = newer is InsnSet.ACQUIRE_RELEASE and not features.has_insns(InsnSet.ATOMIC)
+            if is_refused_at_once or not is_known_by_opcode(insns[slot]):
+                told.add(newer)
+                yield because.insns_missing(newer, self._source(slot), Weight.FAILS)
+        if len(insns) > MAX_INSNS and not features.has_long_programs:
+            yield because.too_long(len(insns), MAX_INSNS)
+        if self.linked.jumps_back and not features.has_loops and self.linked.loop is not None:
+            yield because.loops_missing(self._source(self.linked.loop))
+        if self._global_pointers and not features.has_global_pointers:
+            yield from map(because.global_pointer, self._global_pointers)
+
+    @cached_property
+    def _newer(self) -> Mapping[int, InsnSet]:
+        """Slots of instructions that not every kernel knows."""
+        found = ((slot, insn_set(insn)) for slot, insn in enumerate(self.linked.insns))
+        return {slot: newer for slot, newer in found if newer is not None}
+
+    @cached_property
+    def _global_pointers(self) -> tuple[str, ...]:
+        """Global functions that take pointers to something else than a context."""
+        called = (function for function in self.linked.functions[1:] if function.is_global)
+        return tuple(function.name for function in called if _takes_pointer(self.obj.btf, function.name))
+
     def _code_reasons(
         self,
         features: KernelFeatures,
+        arch: str,
         outcomes: Sequence[_Outcome],
         externs: Mapping[str, Value],
+        ksyms: _Ksyms,
         unmade: Mapping[str, Reason],
     ) -> Iterator[Reason]:
         """What the kernel's verifier will say of the instructions it comes to."""
-        hazards = self._hazards(features, outcomes, unmade)
+        hazards = self._hazards(features, arch, outcomes, ksyms, unmade)
         type_ids = [
             (slot, index)
             for slot, index in self.relos
@@ -408,7 +513,12 @@ class _ProgramChecker:
             )
 
     def _hazards(
-        self, features: KernelFeatures, outcomes: Sequence[_Outcome], unmade: Mapping[str, Reason]
+        self,
+        features: KernelFeatures,
+        arch: str,
+        outcomes: Sequence[_Outcome],
+        ksyms: _Ksyms,
+        unmade: Mapping[str, Reason],
     ) -> dict[int, Reason]:
         """Slots that the verifier refuses, and why."""
         hazards: dict[int, Reason] = {}
@@ -423,8 +533,14 @@ class _ProgramChecker:
             either = (number, PROBE_READ_FALLBACKS.get(number, number))
             if all(features.has_helper(helper) is False for helper in either):
                 hazards[slot] = because.helper_missing(number, self._source(slot))
+        tail_calls = [slot for slot, number in self.linked.helper_calls.items() if number == TAIL_CALL]
+        if len(self.linked.functions) > 1 and tail_calls and not features.has_tail_calls_beside_subprograms(arch):
+            hazards |= {slot: because.tail_call_refused(self._source(slot)) for slot in tail_calls}
+        for slot, newer in self._newer.items():
+            if is_known_by_opcode(self.linked.insns[slot]) and not features.has_insns(newer):
+                hazards[slot] = because.insns_missing(newer, self._source(slot), Weight.NOTE)
         for slot, name in self.linked.kfunc_calls.items():
-            if features.has_kfunc(name) is False:
+            if ksyms.has_kfunc(name) is False:
                 hazards[slot] = because.kfunc_missing(name, self._source(slot))
         if not features.has_global_data:
             for slot in self._global_data:
@@ -527,6 +643,26 @@ def _is_sized(definition: MapDef) -> bool:
     return bool(definition.max_entries and (definition.value_size or definition.type != _STACK_TRACE))
 
 
+def _takes_pointer(btf: Btf, name: str) -> bool:
+    """Whether a function of an object has an argument that points to anything but a program's context."""
+    for type_id in btf.find(name, t.Kind.FUNC):
+        func = btf[type_id]
+        proto = btf[func.type_id] if isinstance(func, t.Func) else None
+        for param in proto.params if isinstance(proto, t.FuncProto) else ():
+            _, pointer = btf.resolve(param.type_id)
+            if isinstance(pointer, t.Ptr):
+                _, target = btf.resolve(pointer.type_id)
+                if target.name not in _CONTEXTS:
+                    return True
+    return False
+
+
+_CONTEXTS = frozenset({
+    "__sk_buff", "xdp_md", "bpf_sock", "bpf_sock_addr", "bpf_sock_ops", "sk_msg_md", "sk_reuseport_md", "bpf_sk_lookup",
+    "bpf_sysctl", "bpf_sockopt", "bpf_cgroup_dev_ctx", "pt_regs", "user_pt_regs", "bpf_perf_event_data",
+    "bpf_raw_tracepoint_args",
+})  # fmt: skip
+"""Structs that a kernel knows as the context of some type of program."""
 _STACK_TRACE = 7
 _SIZELESS_MAPS = frozenset({4, 19, 21, 24, 26, 28, 29, 32, 33})
 """Types whose max_entries may be 0: perf event arrays, which libbpf sizes, local storage, struct_ops and arenas."""

@@ -15,6 +15,7 @@ from hatch_bpf.bpf_object import Function, MapDef, ObjectModel
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind, LineInfo
 from hatch_bpf.core_relo import ENUMVAL_KINDS, AmbiguityError, Resolution, Spec, parse_spec
 from hatch_bpf.errors import BtfError, RelocationError
+from hatch_bpf.insns import InsnSet
 from hatch_bpf.kernel_features import KernelFeatures
 from hatch_bpf.reachability import Exposure
 from hatch_bpf.sections import BTF_PREFIX, AttachTypeUse, Section, Target
@@ -23,6 +24,7 @@ from hatch_bpf.verdicts import Kind, Reason, Weight
 MAP_RINGBUF = 27
 RINGBUF_HELPERS = range(130, 135)
 PERF_BUFFER = "bpf_perf_event_output() and a BPF_MAP_TYPE_PERF_EVENT_ARRAY map"
+FIRST_SLEEPABLE_HOOK = "bprm_committed_creds"
 MODULE_NOTE = "a module may define it, but no embedded BTF can serve that"
 
 
@@ -138,12 +140,16 @@ def ksym_missing(name: str) -> Reason:
     )
 
 
-def extern_differs(name: str, *, is_function: bool, weak: bool) -> Reason:
+def with_libbpf(reason: Reason, versions: str, *, fails: bool) -> Reason:
+    """A reason that holds with some versions of libbpf only; unless the program `fails` with any, it is a condition."""
+    weight = reason.weight if fails else min(reason.weight, Weight.CONDITIONAL)
+    return replace(reason, weight=weight, what=f"{reason.what}; so with libbpf {versions}")
+
+
+def extern_differs(name: str, *, is_function: bool) -> Reason:
     kind = Kind.KFUNC_MISSING if is_function else Kind.KSYM_MISSING
     thing = f"kfunc {name}()" if is_function else f"variable {name}"
     what = f"this kernel's {thing} is of another type than the extern, so that libbpf refuses the object"
-    if is_function and weak:
-        what += ", or in newer versions takes it for missing"
     return Reason(kind, Weight.FAILS, what, "declare it as the kernel has it")
 
 
@@ -173,6 +179,45 @@ def argument_missing(section: Section, index: int, has: int, source: str) -> Rea
     return Reason(Kind.ARGUMENT_MISSING, Weight.NOTE, what, remedy, source)
 
 
+def insns_missing(insns: InsnSet, source: str, weight: Weight) -> Reason:
+    what = f"this kernel does not know {insns.value}"
+    match insns:
+        case InsnSet.JUMP32:
+            remedy = "compile with -mcpu=v2"
+        case InsnSet.V4:
+            remedy = "compile with -mcpu=v3"
+        case _ if weight is Weight.FAILS:
+            remedy = "a guard does not help: do without, or put it into a program of its own"
+        case _:
+            remedy = "guard it"
+    return Reason(Kind.INSN_MISSING, weight, what, remedy, source)
+
+
+def too_long(length: int, limit: int) -> Reason:
+    what = f"it has {length} instructions with all that it calls, and this kernel takes {limit}"
+    return Reason(Kind.TOO_LONG, Weight.FAILS, what, "split it up with tail calls")
+
+
+def loops_missing(source: str) -> Reason:
+    what = "it has a loop, and this kernel takes none"
+    return Reason(Kind.LOOPS_MISSING, Weight.FAILS, what, "have clang unroll it with #pragma unroll", source)
+
+
+def global_pointer(name: str) -> Reason:
+    what = f"the global function {name}() takes a pointer that is not the context, for which this kernel is too old"
+    return Reason(Kind.GLOBAL_POINTER, Weight.FAILS, what, "declare it static")
+
+
+def tail_call_refused(source: str) -> Reason:
+    what = "this kernel takes no tail calls in programs that have subprograms"
+    return Reason(Kind.TAIL_CALL_REFUSED, Weight.NOTE, what, "inline the functions with __always_inline", source)
+
+
+def map_flag_missing(definition: MapDef, flag: int) -> Reason:
+    what = f"map {definition.name} has the flag {uapi_names.MAP_FLAGS[flag]}, which this kernel does not know"
+    return Reason(Kind.MAP_FLAG_MISSING, Weight.FAILS, what, "do without it, or switch the map's creation off")
+
+
 def callbacks_missing(name: str) -> Reason:
     what = f"subprogram {name} is passed to a helper, and this kernel knows no helper that calls subprograms"
     return Reason(Kind.CALLBACKS_MISSING, Weight.FAILS, what, "put what uses it into a program of its own")
@@ -192,6 +237,24 @@ def map_unsized(definition: MapDef) -> Reason:
 def struct_ops_missing(name: str) -> Reason:
     what = f"this kernel has no struct_ops {name} ({MODULE_NOTE})"
     return Reason(Kind.STRUCT_OPS_MISSING, Weight.FAILS, what, "put the struct_ops map into an object of its own")
+
+
+def struct_ops_link_missing(name: str) -> Reason:
+    what = f"a struct_ops {name} is in .struct_ops.link, and this kernel knows no links of them"
+    return Reason(Kind.STRUCT_OPS_MISSING, Weight.FAILS, what, 'put it into SEC(".struct_ops")')
+
+
+def struct_ops_member_missing(struct: str, member: str) -> Reason:
+    what = (
+        f"this kernel's struct {struct} has no {member}, so that libbpf before 1.5 refuses the object; "
+        f"newer ones leave the member out, unless it is a number that is not 0"
+    )
+    return Reason(Kind.STRUCT_OPS_MISSING, Weight.CONDITIONAL, what, "declare no more of the struct than you set")
+
+
+def struct_ops_member_differs(struct: str, member: str) -> Reason:
+    what = f"{member} of this kernel's struct {struct} is of another kind or size, so that libbpf refuses the object"
+    return Reason(Kind.STRUCT_OPS_MISSING, Weight.FAILS, what, "declare it as the kernel has it")
 
 
 def global_data_missing(source: str) -> Reason:
@@ -228,7 +291,7 @@ def reached(
     return replace(reason, weight=weight, what=what)
 
 
-def for_section(program: Function, section: Section | None, features: KernelFeatures) -> Iterator[Reason]:
+def for_section(program: Function, section: Section | None, features: KernelFeatures, arch: str) -> Iterator[Reason]:
     """Program type, flags, attach type and attach target, as the section name has them, against a kernel."""
     if section is None:
         what = f'libbpf knows no program type for SEC("{program.section_def}")'
@@ -244,6 +307,7 @@ def for_section(program: Function, section: Section | None, features: KernelFeat
         yield Reason(Kind.KERNEL_BTF, Weight.KERNEL_BTF, f"{kind} needs the kernel's own BTF")
     yield from _flags(kind, section, features)
     yield from _attach_type(kind, section, features)
+    yield from _trampoline(kind, section, features, arch)
     yield from _target(kind, section, features)
 
 
@@ -262,9 +326,32 @@ def _flags(kind: str, section: Section, features: KernelFeatures) -> Iterator[Re
     if section.xdp_frags and not features.has_xdp_frags:
         what = f"{kind} needs BPF_F_XDP_HAS_FRAGS, which this kernel does not know"
         yield Reason(Kind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
-    if section.sleepable and not features.has_sleepable:
+    is_lsm = section.program_type == "LSM"
+    if section.sleepable and not features.has_sleepable_programs(section.program_type):
         what = f"{kind} is sleepable, for which this kernel is too old"
         yield Reason(Kind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+    elif section.sleepable and is_lsm and section.target != FIRST_SLEEPABLE_HOOK and not features.has_sleepable_hooks:
+        what = f"{kind} is sleepable, and the only hook of this kernel that may be is {FIRST_SLEEPABLE_HOOK}"
+        yield Reason(Kind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+    elif section.attach_type == "BPF_MODIFY_RETURN" or (section.sleepable and section.target_kind in _LISTED_TARGETS):
+        may = "is one of those that may sleep" if is_lsm else "allows error injection"
+        if section.attach_type == "BPF_MODIFY_RETURN":
+            may += " or is a security hook"
+        what = f"{kind} loads only if its target {may}, which BTF does not tell"
+        yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+
+
+_LISTED_TARGETS = (Target.BTF_FUNCTION, Target.LSM_HOOK)
+"""Of sleepable programs only some targets will do."""
+
+
+def _trampoline(kind: str, section: Section, features: KernelFeatures, arch: str) -> Iterator[Reason]:
+    of_functions = section.target_kind in (Target.BTF_FUNCTION, Target.LSM_HOOK)
+    if not of_functions and section.target_kind not in (Target.BPF_PROGRAM, Target.STRUCT_OPS):
+        return
+    if not features.has_trampolines(arch, of_functions=of_functions):
+        what = f"{kind} can never be attached: on {arch} this kernel has nothing to call such programs with"
+        yield Reason(Kind.ATTACH_UNSUPPORTED, Weight.FAILS, what, _alternative(section))
 
 
 def _attach_type(kind: str, section: Section, features: KernelFeatures) -> Iterator[Reason]:

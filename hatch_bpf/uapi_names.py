@@ -49,6 +49,16 @@ _MAP_TYPES_TEXT = """
     INSN_ARRAY RHASH
 """
 
+MAP_FLAGS = {
+    1 << 7: "BPF_F_RDONLY_PROG",
+    1 << 8: "BPF_F_WRONLY_PROG",
+    1 << 10: "BPF_F_MMAPABLE",
+    1 << 11: "BPF_F_PRESERVE_ELEMS",
+    1 << 12: "BPF_F_INNER_MAP",
+    1 << 19: "BPF_F_RB_OVERWRITE",
+}
+"""Flags of maps that not every kernel knows."""
+
 _HELPERS = tuple(_HELPERS_TEXT.split())
 _MAP_TYPES = tuple(_MAP_TYPES_TEXT.split())
 

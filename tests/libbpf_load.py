@@ -67,6 +67,10 @@ class Libbpf:
         self._libc = ctypes.CDLL(None)
         self._libc.vsnprintf.argtypes = [text, ctypes.c_size_t, text, pointer]
 
+    @property
+    def version(self) -> tuple[int, int]:
+        return self._lib.libbpf_major_version(), self._lib.libbpf_minor_version()
+
     def load_each(self, data: bytes, *, btf: str | None = None) -> Iterator[Loaded]:
         """Load every program of an object by itself, relocated against `btf` if given, and let go of it again."""
         index = 0

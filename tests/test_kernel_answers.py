@@ -43,12 +43,12 @@ SEC("kprobe/vfs_write") int other(void *ctx) { return bpf_core_field_exists(((st
 ASK_NO_MORE: dict[str, Mapping[str, str]] = {
     "another number": {"found = 0;": "found = 1;"},
     "a line above": {"char _license[]": "\n\nchar _license[]"},
-    "a global that decides": {"char _license[]": "const volatile int wanted; char _license[]", "if (1)": "if (wanted)"},
+    "a global that decides": {"char _license[]": "const volatile u64 wanted; char _license[]", "if (1)": "if (wanted)"},
     "a map without a size": {"int (*max_entries)[8];": ""},
     "a section that may be left out": {"kprobe/vfs_read": "?kprobe/vfs_read"},
     "a subprogram": {
-        "if (1)": "if (guard(ctx))",
-        "char _license[]": "__attribute__((noinline)) int guard(void *c) { return (long)c & 1; } char _license[]",
+        "if (1)": "if (guard(found))",
+        "char _license[]": "__attribute__((noinline)) u64 guard(u64 c) { return c & 1; } char _license[]",
     },
 }
 """What is asked of a kernel stays the same."""

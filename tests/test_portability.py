@@ -24,6 +24,7 @@ from hatch_bpf.toolchain import find_toolchain
 from hatch_bpf.verdicts import Kind, ProgramVerdict, Verdict, Weight
 from tests import c_programs, kernel_btfs, libbpf_log, needs, objects
 from tests.btf_builder import RawBtf
+from tests.kernels.verdicts import loads_with_libbpf
 
 SOURCES = Path(__file__).parent / "bpf" / "portability"
 FILES = sorted(path.name for path in SOURCES.glob("*.bpf.c"))
@@ -86,7 +87,12 @@ def test_every_program_gets_the_verdict_that_its_name_says(kernel: str) -> None:
     wrong = []
     for (path, program), found in verdicts_on(kernel, *models).items():
         prefix, separator, _ = program.partition("__")
-        if "callback" in program and Kind.CALLBACKS_MISSING in {reason.kind for reason in found.reasons}:
+        kinds = {reason.kind for reason in found.reasons}
+        if Kind.ATTACH_UNSUPPORTED in kinds:
+            # whether it loads does not matter then
+            assert "/arm64/5.10." in kernel or "/arm64/6.1." in kernel
+            assert found.verdict is Verdict.FAILS
+        elif "callback" in program and Kind.CALLBACKS_MISSING in kinds:
             # there, what calls back cannot load at all
             assert "/5.10." in kernel
             assert found.verdict is Verdict.FAILS
@@ -110,7 +116,9 @@ def test_the_running_kernel_agrees(subtests_failed: list[str]) -> None:
                 if _depends_on_the_machine(found, obj, loaded.error):
                     continue
                 compared += 1
+                loads = loads_with_libbpf(found, has_flavors=libbpf.version >= (1, 3))
                 fails = found.verdict is Verdict.FAILS or any("globals it is)" in r.what for r in found.reasons)
+                fails = fails if loads is None else not loads
                 if fails != bool(loaded.error):
                     subtests_failed.append(f"{obj.path} {found}: errno {loaded.error}\n{loaded.log[-500:]}")
     assert compared > 130
@@ -367,21 +375,48 @@ def test_a_map_type_of_a_newer_kernel() -> None:
     assert "another type of map" in reason.remedy
 
 
+def struct_ops(kernel: str, name: str, members: str, section: str = ".struct_ops") -> ProgramVerdict:
+    source = f"""SEC("struct_ops/f") int f(void *ctx) {{ return 0; }}
+    struct {name} {{ {members} }};
+    SEC("{section}") struct {name} ops = {{ .ssthresh = f }};"""
+    ((_, found),) = verdicts_on(kernel, c_programs.model(source)).items()
+    return found
+
+
+SSTHRESH = "int (*ssthresh)(void *);"
+OLD_ARM64 = "debian/11/arm64/5.10.0-32-cloud-arm64"
+"""Can't attach struct_ops at all."""
+
+
 @pytest.mark.parametrize("section", [".struct_ops", ".struct_ops.link"])
 @pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
 def test_struct_ops_are_the_kernels_that_have_their_types(kernel: str, section: str) -> None:
-    source = """SEC("struct_ops/f") int f(void *ctx) { return 0; }
-    struct NAME { int (*f)(void *); };
-    SEC("SECTION") struct NAME ops = { f };"""
-    both = {}
-    for name in ("tcp_congestion_ops", "tcp_congestion_ops___mine", "hatch_bpf_never"):
-        obj = c_programs.model(source.replace("NAME", name).replace("SECTION", section))
-        ((_, both[name]),) = verdicts_on(kernel, obj).items()
+    has_links = not any(release in kernel for release in ("/5.10.", "/6.1."))
+    loads = section == ".struct_ops" or has_links
     for name in ("tcp_congestion_ops", "tcp_congestion_ops___mine"):
-        assert both[name].verdict is Verdict.NEEDS_KERNEL_BTF
-    never = both["hatch_bpf_never"]
+        found = struct_ops(kernel, name, SSTHRESH, section)
+        told = [reason.kind for reason in found.reasons if reason.weight is Weight.FAILS]
+        unsupported = [Kind.ATTACH_UNSUPPORTED] * (kernel == OLD_ARM64)
+        assert told == [*unsupported, *[Kind.STRUCT_OPS_MISSING] * (not loads)]
+        assert (found.verdict is Verdict.NEEDS_KERNEL_BTF) is not bool(told)
+    never = struct_ops(kernel, "hatch_bpf_never", SSTHRESH, section)
     assert never.verdict is Verdict.FAILS
-    assert "this kernel has no struct_ops hatch_bpf_never" in never.reasons[0].what
+    assert any("this kernel has no struct_ops hatch_bpf_never" in reason.what for reason in never.reasons)
+
+
+@pytest.mark.parametrize(
+    ("members", "verdict", "told"),
+    [
+        ("int (*hatch_bpf_never)(void);", Verdict.CONDITIONAL, "tcp_congestion_ops has no hatch_bpf_never"),
+        ("char name[20];", Verdict.FAILS, "name of this kernel's struct tcp_congestion_ops is of another kind or size"),
+        ("int (*name)(void);", Verdict.FAILS, "name of this kernel's struct tcp_congestion_ops is of another kind"),
+        ("char name[16];", Verdict.NEEDS_KERNEL_BTF, "needs the kernel's own BTF"),
+    ],
+)
+def test_struct_ops_have_no_members_that_the_kernel_lacks(members: str, verdict: Verdict, told: str) -> None:
+    found = struct_ops("debian/12/x86_64/6.1.0-50-cloud-amd64", "tcp_congestion_ops", SSTHRESH + members)
+    assert found.verdict is verdict
+    assert told in found.reasons[0].what
 
 
 _FIELD = """
@@ -474,7 +509,9 @@ def test_an_extern_is_declared_as_the_kernel_has_it(declaration: str, is_so: boo
     use = name if "(" in declaration else f"&{name}"
     obj = c_programs.model(_EXTERN.format(declaration=declaration, use=use))
     (found,) = check([obj], [KernelTypes(host(), btf)]).kernels[0].programs
-    assert found.verdict is (Verdict.NEEDS_KERNEL_BTF if is_so else Verdict.FAILS), found.reasons
+    # of functions libbpf 1.3 and newer takes it for missing
+    otherwise = Verdict.CONDITIONAL if "(" in declaration else Verdict.FAILS
+    assert found.verdict is (Verdict.NEEDS_KERNEL_BTF if is_so else otherwise), found.reasons
     (loaded,) = needs.libbpf().load_each(obj.elf)
     assert ("incompatible" in loaded.log) != is_so, loaded.log
 
@@ -552,3 +589,103 @@ def test_a_reason_in_json_has_the_keys_that_were_promised() -> None:
         assert program["verdict"] in {"loads", "fails", "conditional", "needs-kernel-btf"}
         for reason in program["reasons"]:
             assert list(reason) == ["kind", "message", "source"]
+
+
+SINCE = {
+    "newer_insns.bpf.c": {
+        "sign_extending_move": (6, 6),
+        "signed_division": (6, 6),
+        "byte_swap": (6, 6),
+        "sign_extending_load": (6, 6),
+        "guarded_byte_swap": (6, 6),
+        "guarded_sign_extending_load": (6, 6),
+        "may_goto": (6, 9),
+        "may_goto_in_dead_code": (6, 9),
+        "load_acquire": (6, 15),
+        "load_acquire_in_dead_code": (5, 12),
+        "fetching_addition": (5, 12),
+        "compare_and_exchange": (5, 12),
+        "fetching_addition_in_dead_code": (5, 12),
+    },
+    "subprograms.bpf.c": {
+        "global_of_pointer": (5, 12),
+        "global_of_pointer_in_dead_code": (5, 12),
+        "tail_call_beside": (5, 10),
+        "tail_call_within": (5, 10),
+    },
+    "sleepable.bpf.c": {
+        "sleepable_uprobe": (6, 0),
+        "sleepable_uretprobe": (6, 0),
+        "syscall_program": (5, 14),
+        "sleepable_lsm": (5, 11),
+    },
+    "ring_that_overwrites.bpf.c": {"beside_the_map": (6, 19)},
+}
+"""The Linux that is the first to take a program; what the lab loads there agrees."""
+SINCE_ARM64 = {"tail_call_beside": (6, 0), "tail_call_within": (6, 0), "sleepable_lsm": (6, 4)}
+
+
+@pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
+@pytest.mark.parametrize("file", SINCE)
+def test_what_came_with_one_kernel_fails_on_older_ones(file: str, kernel: str) -> None:
+    since = {**SINCE[file], **(SINCE_ARM64 if "arm64" in kernel else {})}
+    found = {program: found for (_, program), found in verdicts_on(kernel, model(file, "v3")).items()}
+    for program in SINCE[file]:
+        assert (found[program].verdict is not Verdict.FAILS) == (_version(kernel) >= since[program]), found[program]
+
+
+@pytest.mark.parametrize("section", ["fentry/vfs_read", "fexit/vfs_read", "lsm/file_open", "freplace", "kprobe/f"])
+@pytest.mark.parametrize("kernel", [kernel for kernel in kernel_btfs.EXAMPLES if "arm64" in kernel])
+def test_what_arm64_cannot_attach_fails_there(kernel: str, section: str) -> None:
+    """As docs/attaching.md has it: in place of BPF programs from Linux 6.0 on, of kernel functions from 6.4 on."""
+    (found,) = verdicts_on(kernel, c_programs.model(f'SEC("{section}") int f(void *ctx) {{ return 0; }}')).values()
+    told = [reason.what for reason in found.reasons if reason.kind is Kind.ATTACH_UNSUPPORTED]
+    since = {"freplace": (6, 0), "kprobe/f": (0, 0)}.get(section, (6, 4))
+    assert bool(told) == (_version(kernel) < since)
+    assert all("can never be attached: on arm64" in what for what in told)
+
+
+OLD_KERNEL = """
+struct bpf_reg_state { int precise; } a;
+struct bpf_map_ops { int map_direct_value_addr; int map_mmap; } b;
+enum bpf_func_id { BPF_FUNC_get_prandom_u32 = 7, BPF_FUNC_spin_lock = 93 } c;
+"""
+"""As much of a kernel's BTF as tells kernels before Linux 5.5 apart."""
+
+
+@pytest.mark.parametrize(
+    ("lacks", "kind"),
+    [
+        ("precise", Kind.LOOPS_MISSING),
+        ("map_direct_value_addr", Kind.TOO_LONG),
+        ("map_mmap", Kind.MAP_FLAG_MISSING),
+        (", BPF_FUNC_spin_lock = 93", Kind.INSN_MISSING),
+    ],
+)
+def test_what_kernels_before_5_5_lack(lacks: str, kind: Kind) -> None:
+    """No kernel of the example's is so old."""
+    source = """struct { int (*type)[2]; int (*max_entries)[1]; int (*key_size)[4]; int (*value_size)[8];
+        int (*map_flags)[1024]; } values SEC(".maps");
+    SEC("socket") long program(void *ctx) {
+        long sum = 0;
+        #pragma clang loop unroll(disable)
+        for (int i = 0; i < 10; i++) sum += ((u64 (*)(void))7)();
+        asm volatile(".rept 4096\\n r0 = 0\\n .endr" ::: "r0");
+        return (int)sum < -5;
+    }"""
+    obj = c_programs.model(source)
+    for kernel in (OLD_KERNEL, OLD_KERNEL.replace(lacks, "" if "=" in lacks else "other")):
+        (found,) = check([obj], [KernelTypes(host(), c_programs.kernel(kernel))]).kernels[0].programs
+        failing = [reason.kind for reason in found.reasons if reason.weight is Weight.FAILS]
+        assert failing == [kind] * (kernel is not OLD_KERNEL)
+
+
+def test_a_jump_back_that_closes_no_loop_is_none() -> None:
+    source = """SEC("socket") long program(void *ctx) {
+        asm volatile("goto +2; r0 = 1; goto +2; r0 = 2; goto -4; r0 = 3" ::: "r0");
+        return 0;
+    }"""
+    obj = c_programs.model(source)
+    kernel = c_programs.kernel("struct bpf_reg_state { int older; } a;")
+    (found,) = check([obj], [KernelTypes(host(), kernel)]).kernels[0].programs
+    assert Kind.LOOPS_MISSING not in {reason.kind for reason in found.reasons}
