@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_bpf import __version__, cli_cache, cli_kernels
 from hatch_bpf.cli_common import HelpFormatter, load_project, named_archive, say
 from hatch_bpf.cli_terminal import Meter, colours, console, meter, shows_progress
-from hatch_bpf.errors import HatchBpfError, ObjectError
+from hatch_bpf.errors import HatchBpfError, KernelError, ObjectError
 from hatch_bpf.files import disk_errors
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
@@ -327,6 +327,11 @@ def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
     objects = [_read_object(path) for path in options.objects]
     alternatives.check(objects, either)
     archive = named_archive(options.kernels)
+    if archive is None and not options.match:
+        raise KernelError(
+            "which kernels? Let --kernels (or the environment's BTFHUB_ARCHIVE) name an archive, a folder or URL, or "
+            "say --match host for the running one"
+        )
     matrix = resolve(_entries(options.match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
     matrix.warn(say)
     matrix.download(_quiet, shown.downloads)

@@ -58,8 +58,12 @@ def render_json(report: Report) -> str:
 def render_text(report: Report, *, width: int = 100, colour: bool = False) -> str:
     """A table of programs and groups of kernels, the groups' kernels, and the reasons behind every verdict."""
     groups = group_kernels(report.kernels)
-    if not groups or not any(group.programs for group in groups):
-        return "There is nothing to check: no kernel, or no program.\n"
+    if not groups:
+        return (
+            "There is nothing to check: the option kernels names none. `hatch-bpf check --match host` takes this one.\n"
+        )
+    if not any(group.programs for group in groups):
+        return "There is nothing to check: no object has a program.\n"
     parts = []
     for sharing in by_programs(groups):
         parts += [_table(sharing, width=width, colour=colour), _legend(sharing, width=width)]

@@ -184,7 +184,8 @@ def test_check_in_a_project_uses_its_matrix(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("check", "/etc/passwd", "--kernels", KERNELS), "/etc/passwd: not an ELF file"),
-        (("check", "{program}"), "there is no archive to look in"),
+        (("check", "{program}"), "which kernels? Let --kernels"),
+        (("check", "{program}", "--match", "debian/12/*/*"), "there is no archive to look in"),
         (("check", "{program}", "--kernels", "/no/such/archive"), "/no/such/archive"),
         (("check", "{program}", "--kernels", KERNELS, "--match", "debian/99/*/*"), "matches no kernel"),
         (("check",), "pyproject.toml is not there: run this in the folder of a project"),

@@ -111,8 +111,8 @@ def test_an_optional_program_is_no_failure() -> None:
 
 
 def test_nothing_to_check() -> None:
-    assert "nothing to check" in render_text(Report(()))
-    assert "nothing to check" in render_text(report(old=(), new=()))
+    assert "nothing to check: the option kernels names none" in render_text(Report(()))
+    assert "nothing to check: no object has a program" in render_text(report(old=(), new=()))
     assert render_summary(Report(())) == "0 pairs of a program and one of 0 kernels: none\n"
 
 
