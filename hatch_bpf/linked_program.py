@@ -17,6 +17,10 @@ from hatch_bpf.errors import ObjectError
 from hatch_bpf.insns import STACK_REGISTER, Insn, PseudoSrc, decode
 
 
+JUMP_TABLES = ".jumptables"
+"""Section of what clang 22 makes of a large switch with -mcpu=v4."""
+
+
 class RefersTo(Enum):
     """What kind of thing an instruction's relocation names."""
 
@@ -133,6 +137,11 @@ def link(obj: ObjectModel, program: Function) -> LinkedProgram:
     kfunc_calls: dict[int, str] = {}
 
     def index_of(section: str, offset: int, slot: int) -> int:
+        if section == JUMP_TABLES:
+            raise ObjectError(
+                f"{obj.path}: program {program.name} has a jump table, which only libbpf 1.7 and newer kernels take, "
+                f"and hatch-bpf does not follow: compile with -fno-jump-tables"
+            )
         found = obj.function_at(section, offset)
         if found is None and all(function.section != section for function in obj.functions):
             old = ", as libbpf took before 1.0" if section == "maps" else ""

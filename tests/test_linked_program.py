@@ -110,6 +110,7 @@ def test_what_no_compiler_makes_is_refused(model: ObjectModel, insn: bytes, mess
 @pytest.mark.parametrize(
     ("section", "told"),
     [
+        (".jumptables", "has a jump table, .* compile with -fno-jump-tables"),
         ("mydata", "refers to section mydata, of which libbpf makes nothing: globals belong into .data, "),
         (
             "maps",
