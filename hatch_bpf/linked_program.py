@@ -16,7 +16,6 @@ from hatch_bpf.bpf_object import INSN_SIZE, Function, ObjectModel, SymbolRelocat
 from hatch_bpf.errors import ObjectError
 from hatch_bpf.insns import STACK_REGISTER, Insn, PseudoSrc, decode
 
-
 JUMP_TABLES = ".jumptables"
 """Section of what clang 22 makes of a large switch with -mcpu=v4."""
 
