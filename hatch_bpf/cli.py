@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_bpf import __version__, cli_cache, cli_kernels
 from hatch_bpf.cli_common import HelpFormatter, load_project, named_archive, say
 from hatch_bpf.cli_terminal import Meter, colours, console, meter, shows_progress
-from hatch_bpf.errors import HatchBpfError, KernelError, ObjectError
+from hatch_bpf.errors import HatchBpfError, KernelError, ObjectError, OutputError
 from hatch_bpf.files import disk_errors
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
@@ -419,7 +419,7 @@ def _skeleton(options: argparse.Namespace) -> int:
     from hatch_bpf.alternatives import Alternatives, check
     from hatch_bpf.compile import CompiledPackage
     from hatch_bpf.config import parse_config
-    from hatch_bpf.layout import lay_out
+    from hatch_bpf.layout import KERNELS_NAME, lay_out
     from hatch_bpf.project import Package, ProgramSource
 
     model = _read_object(options.object)
@@ -435,7 +435,11 @@ def _skeleton(options: argparse.Namespace) -> int:
     own = replace(model, path=source.object_name)
     compiled = CompiledPackage({config.archs[0].name: (own,)}, inputs={}, compiler="")
     files = lay_out(Package((source,)), compiled, {}, config, None, programs=[own])
-    tree.write(files, root=options.out.absolute())
+    for file in files:  # other skeletons may be there, which hold the sha256 of this
+        there = options.out / file.tree_path
+        if file.tree_path.name == KERNELS_NAME and there.is_file() and there.read_bytes() != file.data:
+            raise OutputError(f"{there.parent} is what a build made, for its kernels: name another folder by --out")
+    tree.write(files, root=options.out.absolute(), alone=False)
     for file in files:
         print(options.out / file.tree_path)
     return 0

@@ -94,12 +94,17 @@ class Sdist(sdist_command):
     """The sdist, with what was built in it, so that it installs where there is no clang."""
 
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
-        """setuptools' own, and then the artifacts. Raises setuptools' own kind of error."""
-        super().make_release_tree(base_dir, files)
+        """setuptools' own, and the artifacts, which are made before: else a failure would leave half a tree.
+
+        Raises setuptools' own kind of error.
+        """
         try:
             with disk_errors():
                 project = _project(self, Path.cwd(), os.environ)
-                tree.write(remembered.build(project.without_host(), notify=_notify).files, root=Path(base_dir))
+                artifacts = remembered.build(project.without_host(), notify=_notify)
+                tree.reject_foreign(artifacts, root=project.root)
+                super().make_release_tree(base_dir, files)
+                tree.write(artifacts.files, root=Path(base_dir))
         except HatchBpfError as error:
             raise BaseError(f"hatch-bpf: {error}") from error
 

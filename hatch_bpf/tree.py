@@ -11,13 +11,14 @@ from pathlib import Path, PurePosixPath
 from hatch_bpf.artifacts import GENERATED, Artifact, Artifacts
 from hatch_bpf.errors import OutputError
 from hatch_bpf.files import alone_in, disk_errors, remove_leftovers, write_whole
-from hatch_bpf.project import Project
+from hatch_bpf.project import BPF_DIR, Project
 
 
-def write(files: Iterable[Artifact], *, root: Path) -> None:
+def write(files: Iterable[Artifact], *, root: Path, alone: bool = True) -> None:
     """Write every artifact, each whole or not at all, and remove what earlier builds left. Raises `OutputError`.
 
-    Builds in the same tree wait for each other, since each removes what it takes for another's leftovers.
+    Builds in the same tree wait for each other, since each removes what it takes for another's leftovers. What is not
+    `alone` shares its folders with what is there, and removes nothing.
     """
     targets = {root / file.tree_path: file.data for file in files}
     folders = sorted({path.parent for path in targets if path.name == "__init__.py"})
@@ -25,16 +26,22 @@ def write(files: Iterable[Artifact], *, root: Path) -> None:
         for path in targets:
             _refuse_foreign(path)
         for folder in folders:
-            _refuse_strays(folder, targets)
+            if folder.name == BPF_DIR:
+                _refuse_strays(folder, targets)
         for path, data in targets.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
             if path.name.endswith("_skel.py"):
                 remove_leftovers(path)
-        for folder in folders:
-            for path in sorted(folder.rglob("*")):
+        for folder in folders if alone else ():
+            # a program that was renamed or removed has left its skeleton
+            for path in (*sorted(folder.rglob("*")), *_skeletons(folder.parent)):
                 if path.is_file() and path not in targets:
                     path.unlink()
+
+
+def _skeletons(package: Path) -> list[Path]:
+    return [path for path in sorted(package.rglob("*_skel.py")) if _is_generated(path)]
 
 
 def remove(project: Project) -> None:

@@ -264,6 +264,15 @@ def test_a_skeleton_for_an_object_that_is_built_already(tmp_path: Path, program:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (ran.stdout, ran.stderr) == ("Prog\n", "")
+    # another beside it, and none in place of what a build made
+    second = program.rename(tmp_path / "second.bpf.o")
+    assert run("skeleton", second, "--out", out).returncode == 0
+    assert {"_bpf/x86_64/prog.bpf.o", "_bpf/x86_64/second.bpf.o", "prog_skel.py", "second_skel.py"} <= set(tree_of(out))
+    program = second
+    (out / "_bpf" / "kernels.btfs").write_bytes(b"a build's")
+    before = tree_of(out)
+    assert "name another folder by --out" in run("skeleton", second, "--out", out).stderr
+    assert tree_of(out) == before
     assert "'nope'" in run("skeleton", program, "--out", out, "--type", "nope").stderr
     assert "must be one of" in run("skeleton", program, "--out", out, "--arch", "vax").stderr
 

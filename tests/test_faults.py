@@ -181,7 +181,7 @@ def test_what_a_killed_write_leaves_is_removed(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     sources = tree_of(project)
     right = built(project)
-    for leftover in (".prog_skel.py.abcd_123", "_bpf/.__init__.py.abcd_123", "_bpf/x86_64/x"):
+    for leftover in (".prog_skel.py.abcd_123", "_bpf/.__init__.py.abcd_123", "_bpf/x86_64/x", "_bpf/runtime/older.py"):
         (project / "src/demo" / leftover).write_bytes(b"half")
     mine = project / "src/demo/.prog_skel.py.swp"
     mine.write_bytes(b"an editor's")
@@ -199,6 +199,17 @@ def test_what_a_killed_write_leaves_is_removed(tmp_path: Path) -> None:
     clean(project)
     assert tree_of(project) == sources
     assert not (project / "src/demo/_bpf").exists()
+
+
+def test_a_program_that_is_renamed_takes_its_skeleton_along(tmp_path: Path) -> None:
+    needs.tool("clang")
+    project = make_project(tmp_path / "p", sources={"prog.bpf.c": PROGRAM, "sub/old.bpf.c": PROGRAM})
+    mine = project / "src/demo/my_skel.py"
+    mine.write_text("mine = True\n")
+    assert "src/demo/sub/old_skel.py" in built(project)
+    (project / "src/demo/sub/old.bpf.c").rename(project / "src/demo/new.bpf.c")
+    skeletons = {name for name in built(project) if name.endswith("_skel.py")}
+    assert skeletons == {"src/demo/my_skel.py", "src/demo/new_skel.py", "src/demo/prog_skel.py"}
 
 
 def test_a_clean_that_was_interrupted_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

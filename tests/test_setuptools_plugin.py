@@ -118,6 +118,16 @@ def test_an_sdist_is_refused_for_the_same_reasons(tmp_path: Path) -> None:
     assert "hatch-bpf: tool.hatch-bpf.kernel is not an option, did you mean 'kernels'?" in done.stderr
 
 
+def test_an_sdist_that_cannot_be_built_leaves_nothing_half_made(tmp_path: Path) -> None:
+    needs.tool("clang")
+    project = make_project(tmp_path / "p", sources={"prog.bpf.c": "not C"}, pyproject=SETUPTOOLS_PYPROJECT)
+    done = setuptools(project, f"b.build_sdist({str(tmp_path)!r})")
+    assert done.returncode == 1
+    assert "error: hatch-bpf: src/demo/prog.bpf.c does not compile" in done.stdout
+    assert sorted(path.name for path in project.iterdir()) == ["pyproject.toml", "src"]
+    assert not list(tmp_path.glob("*.tar.gz"))
+
+
 def test_a_table_that_is_none(tmp_path: Path) -> None:
     pyproject = SETUPTOOLS_PYPROJECT.replace("[tool.hatch-bpf]\n", "[tool]\nhatch-bpf = 3\n")
     project = make_project(tmp_path / "p", options="", pyproject=pyproject)
