@@ -143,7 +143,7 @@ def ksym_missing(name: str) -> Reason:
 def with_libbpf(reason: Reason, versions: str, *, fails: bool) -> Reason:
     """A reason that holds with some versions of libbpf only; unless the program `fails` with any, it is a condition."""
     weight = reason.weight if fails else min(reason.weight, Weight.CONDITIONAL)
-    return replace(reason, weight=weight, what=f"{reason.what}; so with libbpf {versions}")
+    return replace(reason, weight=weight, what=f"with libbpf {versions}, {reason.what}")
 
 
 def extern_differs(name: str, *, is_function: bool) -> Reason:

@@ -689,3 +689,26 @@ def test_a_jump_back_that_closes_no_loop_is_none() -> None:
     kernel = c_programs.kernel("struct bpf_reg_state { int older; } a;")
     (found,) = check([obj], [KernelTypes(host(), kernel)]).kernels[0].programs
     assert Kind.LOOPS_MISSING not in {reason.kind for reason in found.reasons}
+
+
+@pytest.mark.parametrize(
+    ("file", "program", "older", "newer"),
+    [
+        ("flavored_kfuncs.bpf.c", "beside_flavored_kfuncs", True, True),
+        ("flavored_kfuncs.bpf.c", "guarded_flavored_kfunc", True, True),
+        ("flavored_kfuncs.bpf.c", "flavored_kfunc", False, True),
+        ("flavored_kfuncs.bpf.c", "guarded_kfunc_of_another_type", True, True),
+        ("weak_wrong_kfunc.bpf.c", "beside_the_kfunc", False, True),
+        ("weak_wrong_kfunc.bpf.c", "guarded", False, True),
+        ("weak_wrong_kfunc.bpf.c", "unguarded", False, False),
+    ],
+)
+def test_which_libbpf_finds_a_kfunc(file: str, program: str, older: bool, newer: bool) -> None:
+    """As libbpf 1.1 and 1.7 do in the lab."""
+    found = verdict("debian/12/x86_64/6.12.95+deb12-cloud-amd64", file, program)
+    if older == newer:
+        assert found.verdict is (Verdict.NEEDS_KERNEL_BTF if newer else Verdict.FAILS)
+    else:
+        assert found.verdict is Verdict.CONDITIONAL
+        assert found.reasons[0].what.startswith("with libbpf before 1.3, this kernel")
+        assert [loads_with_libbpf(found, has_flavors=has) for has in (False, True)] == [older, newer]

@@ -151,10 +151,10 @@ def expected(found: ProgramVerdict, model: ObjectModel, *, hidden: bool, has_fla
 def loads_with_libbpf(found: ProgramVerdict, *, has_flavors: bool) -> bool | None:
     """Of a verdict that hangs on the version of libbpf, whether it says so for one; None for any other."""
     told = [reason.what for reason in found.reasons if reason.weight is Weight.CONDITIONAL]
-    if not any("; so with libbpf" in what for what in told):
+    if not any(what.startswith("with libbpf") for what in told):
         return None
     ours = "1.3 and newer" if has_flavors else "before 1.3"
-    return not any(what.endswith(f"; so with libbpf {ours}") for what in told)
+    return not any(what.startswith(f"with libbpf {ours}, ") for what in told)
 
 
 def _objects(arch: str) -> Iterator[tuple[str, bytes]]:
