@@ -7,7 +7,9 @@ array of length 0, which then counts as flexible. Whoever needs to know resolves
 
 What bpftool refuses is served too: an object without relocations needs nothing; FWDs and type tags are kept like other
 types; a relocation that is ambiguous on the kernel keeps what makes it so, for libbpf to refuse it there as well; one
-that is malformed adds nothing and does not stop the others. `collect()` tells of these two. Byte order is the kernel's.
+that is malformed adds nothing and does not stop the others. `collect()` tells of these two. Where a kernel has several
+types of one name, and an object's relocations come to more than one of them, each keeps what all of these match, which
+bpftool drops. Byte order is the kernel's.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.btf.writer import BtfBuilder
-from hatch_bpf.core_relo import ENUMVAL_KINDS, FIELD_KINDS, AmbiguityError, Matcher, Spec
+from hatch_bpf.core_relo import ENUMVAL_KINDS, FIELD_KINDS, AmbiguityError, Matcher, Resolution, Spec
 from hatch_bpf.errors import RelocationError
 
 
@@ -48,22 +50,25 @@ def collect(objects: Sequence[ObjectModel], matcher: Matcher) -> Needs:
     for model in objects:
         relos = [relo for _, relo in model.core_relos()]
         resolved = list(zip(relos, matcher.resolve_all(model.btf, relos), strict=True))
-        ambiguous = {relo.type_id for relo, resolution in resolved if isinstance(resolution, AmbiguityError)}
+        errors += [resolution for _, resolution in resolved if isinstance(resolution, RelocationError)]
+        roots: dict[int, set[int]] = {}
         for relo, resolution in resolved:
-            if isinstance(resolution, RelocationError):
-                errors.append(resolution)
-            if isinstance(resolution, AmbiguityError):
-                targets: Sequence[Spec] = resolution.targets
-            elif isinstance(resolution, RelocationError) or resolution.target is None:
-                targets = ()
-            elif relo.type_id in ambiguous:
-                # where it matched but one of the types, libbpf would never get to compare them
-                targets = matcher.matches(model.btf, relo)
-            else:
-                targets = (resolution.target,)
+            roots.setdefault(relo.type_id, set()).update(target.root_type_id for target in _targets(resolution))
+        for relo, resolution in resolved:
+            targets, among = _targets(resolution), roots[relo.type_id]
+            if targets and len(among) > 1:
+                # where it matched only one of these types, libbpf would rule out the others for what comes later
+                targets = [target for target in matcher.matches(model.btf, relo) if target.root_type_id in among]
             for target in targets:
                 marker.mark(target)
     return Needs(marker.types, tuple(errors))
+
+
+def _targets(resolution: Resolution | RelocationError) -> Sequence[Spec]:
+    """What a relocation comes to on the kernel: nothing, one path, or the two that libbpf cannot decide between."""
+    if isinstance(resolution, AmbiguityError):
+        return resolution.targets
+    return () if isinstance(resolution, RelocationError) or resolution.target is None else (resolution.target,)
 
 
 def extract(kernel: Btf, needs: Needs) -> bytes:

@@ -276,6 +276,25 @@ def test_another_relocation_does_not_settle_an_ambiguous_one(kind: K, ambiguous_
     assert _bpftool(tmp_path, full.data, [model.elf]) is None
 
 
+@pytest.mark.parametrize("kind", [K.FIELD_EXISTS, K.FIELD_BYTE_OFFSET])
+def test_a_relocation_of_several_types_rules_none_out_for_the_next(kind: K, tmp_path: Path) -> None:
+    """`same` is read of the first type, `more` of the second, which has `same` too; bpftool drops it there."""
+    kernel = RawBtf()
+    number = kernel.integer()
+    kernel.struct("thing", 4, ("same", number, 0))
+    kernel.struct("thing", 12, ("same", number, 0), ("more", number, 64))
+    full = Btf(kernel.build())
+    local = RawBtf()
+    number = local.integer()
+    thing = local.struct("thing", 8, ("same", number, 0), ("more", number, 32))
+    model = _object(local, [(0, thing, "0:0", kind), (8, thing, "0:1", kind)])
+    assert [outcome[1] for outcome in _outcomes(model, full)] == [True, True]
+    assert _outcomes(model, Btf(minimize([model], full))) == _outcomes(model, full)
+    theirs = _bpftool(tmp_path, full.data, [model.elf])
+    assert theirs
+    assert _outcomes(model, Btf(theirs)) != _outcomes(model, full)
+
+
 def test_a_malformed_relocation_adds_nothing_and_is_told_of() -> None:
     local, thing = _thing()
     model = _object(local, [(0, thing, "0:9", K.FIELD_EXISTS), (8, thing, "0:0", K.FIELD_EXISTS)])
