@@ -138,7 +138,7 @@ def expected(found: ProgramVerdict, model: ObjectModel, *, hidden: bool, has_fla
             return False
         case Verdict.CONDITIONAL:
             if (loads := loads_with_libbpf(found, has_flavors=has_flavors)) is not None:
-                return loads
+                return loads and not (hidden and Kind.KERNEL_BTF in kinds)
             text = " ".join(reason.what for reason in found.reasons)
             return "(with the initial values of globals it is)" not in text
         case Verdict.NEEDS_KERNEL_BTF:
