@@ -10,10 +10,10 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatch_bpf.cli_terminal import make_room
-from hatch_bpf.errors import ConfigError, Fault
+from hatch_bpf.errors import ConfigError, Fault, ToolchainError
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.kernels.remote import Archive
@@ -28,19 +28,18 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 def load_project(root: Path) -> Project:
-    """The project in a folder, whichever of the two build systems it uses. Raises `ConfigError`."""
-    from setuptools.errors import BaseError
-
-    from hatch_bpf import hatch_plugin, setuptools_plugin
+    """The project in a folder, whichever of the two build systems it uses. Raises `ConfigError` or `ToolchainError`."""
+    from hatch_bpf import hatch_plugin
+    from hatch_bpf.config import SETUPTOOLS_KEY
 
     path = root / "pyproject.toml"
     if not path.is_file():
         raise ConfigError([Fault(str(path), "is not there: run this in the folder of a project")])
-    backend = _build_backend(path)
-    tables = {"hatchling": hatch_plugin.KEY, "setuptools": setuptools_plugin.KEY}
+    pyproject = _read(path)
+    tables = {"hatchling": hatch_plugin.KEY, "setuptools": SETUPTOOLS_KEY}
     try:
-        loaded = (hatch_plugin.load_project(root), setuptools_plugin.load_project(root))
-    except (TypeError, ValueError, BaseError) as error:  # what either build system says of its own tables
+        loaded = (hatch_plugin.load_project(root), _load_by_setuptools(root, pyproject))
+    except (TypeError, ValueError) as error:  # what either build system says of its own tables
         raise ConfigError([Fault(str(path), f"cannot be used: {error}")]) from error
     found = {system: project for system, project in zip(tables, loaded, strict=True) if project}
     named = ", ".join(f"[{key}] for {system}" for system, key in tables.items())
@@ -49,14 +48,32 @@ def load_project(root: Path) -> Project:
     if len(found) > 1:
         raise ConfigError([Fault(str(path), f"has two tables for hatch-bpf: keep one ({named})")])
     ((system, project),) = found.items()
+    backend = _build_backend(pyproject)
     if backend in tables and backend != system:
         rule = f"has [{tables[system]}], which {backend} does not read: call the table [{tables[backend]}]"
         raise ConfigError([Fault(str(path), rule)])
     return project
 
 
-def _build_backend(path: Path) -> str:
-    """The package of the build backend that a pyproject.toml names; nothing where it names none."""
+def _load_by_setuptools(root: Path, pyproject: dict[str, Any]) -> Project | None:
+    """The same as `setuptools_plugin` has; setuptools need not be there for a project that does without."""
+    tool = pyproject.get("tool")
+    if not isinstance(tool, dict) or "hatch-bpf" not in tool:
+        return None
+    try:
+        from setuptools.errors import BaseError
+
+        from hatch_bpf import setuptools_plugin
+    except ModuleNotFoundError as error:
+        told = "the project is built by setuptools, which is not installed here: pip install setuptools"
+        raise ToolchainError(told) from error
+    try:
+        return setuptools_plugin.load_project(root)
+    except BaseError as error:
+        raise ValueError(str(error)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -65,11 +82,16 @@ def _build_backend(path: Path) -> str:
         text = path.read_bytes().decode()
         if text.startswith("\ufeff"):
             raise ConfigError([Fault(str(path), "begins with a byte order mark, which TOML has not: save it without")])
-        system = tomllib.loads(text).get("build-system")
+        return tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise ConfigError([Fault(str(path), f"is not UTF-8, which TOML has to be: {error}")]) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([Fault(str(path), f"is not TOML: {error}")]) from error
+
+
+def _build_backend(pyproject: dict[str, Any]) -> str:
+    """The package of the build backend that is named; nothing where none is."""
+    system = pyproject.get("build-system")
     backend = system.get("build-backend") if isinstance(system, dict) else None
     return backend.partition(".")[0] if isinstance(backend, str) else ""
 

@@ -22,6 +22,8 @@ from hatch_bpf.kernels import ARCHIVE_VARIABLE
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
 from hatch_bpf.kernels.remote import Archive, parse_archive
 
+SETUPTOOLS_KEY = "tool.hatch-bpf"
+"""Where a project that setuptools builds has the table."""
 HOST = "host"
 """The entry of `kernels` that stands for the machine that builds."""
 

@@ -21,6 +21,7 @@ from setuptools.command.sdist import sdist as sdist_command
 from setuptools.errors import BaseError
 
 from hatch_bpf import remembered, tree
+from hatch_bpf.config import SETUPTOOLS_KEY as KEY
 from hatch_bpf.config import parse_config
 from hatch_bpf.errors import ConfigError, Fault, HatchBpfError
 from hatch_bpf.files import disk_errors, write_whole
@@ -31,7 +32,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-KEY = "tool.hatch-bpf"
 _REQUIREMENT = re.compile(r"\s*hatch[-_.]+bpf(?![\w.-])", re.IGNORECASE)
 """How a requirement of hatch-bpf begins."""
 

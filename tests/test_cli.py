@@ -232,6 +232,26 @@ def test_a_pyproject_that_is_none(tmp_path: Path, before: str, after: str, messa
     assert message in done.stderr
 
 
+def test_setuptools_is_asked_for_only_where_it_builds(tmp_path: Path) -> None:
+    """Virtual environments have none since Python 3.12, and hatch-bpf does not bring it."""
+    code = "import sys; sys.modules['setuptools'] = None; from hatch_bpf.cli import main; sys.exit(main())"
+    options = f'archs = ["x86_64"]\nbtf-archive = "{KERNELS}"\nkernels = ["debian/12/*/6.1.*"]'
+
+    def kernels_of(project: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, "kernels", "list"]
+        environment = bare_environment()
+        return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False, env=environment)
+
+    done = kernels_of(make_project(tmp_path / "hatchling", options=options))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("debian/12/x86_64/6.1.")
+    done = kernels_of(make_project(tmp_path / "setuptools", options=options, pyproject=SETUPTOOLS_PYPROJECT))
+    assert done.returncode == 1
+    assert done.stderr == (
+        "hatch-bpf: the project is built by setuptools, which is not installed here: pip install setuptools\n"
+    )
+
+
 def test_what_setuptools_says_of_a_pyproject(tmp_path: Path) -> None:
     pyproject = SETUPTOOLS_PYPROJECT.replace('name = "demo"', "name = 3")
     path = make_project(tmp_path / "p", pyproject=pyproject) / "pyproject.toml"
