@@ -239,8 +239,11 @@ class _ObjectChecker:
                 for flag in (1 << bit for bit in range(32) if found.map_flags >> bit & 1):
                     if not features.has_map_flag(flag):
                         yield definition.name, because.map_flag_missing(found, flag)
-                if not _is_sized(found):
-                    yield definition.name, because.map_unsized(found)
+                lacking = _lacking(found)
+                if lacking:
+                    yield definition.name, because.map_unsized(found, lacking)
+                elif found.type in _INDEXED_MAPS and found.key_size != _INDEX_SIZE:
+                    yield definition.name, because.map_index_differs(found)
                 found = found.inner
 
     def _struct_ops(self, features: KernelFeatures) -> Iterator[Reason]:
@@ -636,11 +639,14 @@ def _ksym_kind(btf: Btf, extern: Variable) -> int:
     return _Ksym.UNTYPED if isinstance(resolved, t.Void) else _Ksym.VARIABLE
 
 
-def _is_sized(definition: MapDef) -> bool:
-    """Whether a map has what its type cannot be created without."""
-    if definition.type in _SIZELESS_MAPS:
-        return True
-    return bool(definition.max_entries and (definition.value_size or definition.type != _STACK_TRACE))
+def _lacking(definition: MapDef) -> list[str]:
+    """Which sizes a map lacks that its type cannot be created without."""
+    needed = {
+        "key_size": definition.key_size or definition.type in _KEYLESS_MAPS,
+        "value_size": definition.value_size or definition.type in _VALUELESS_MAPS,
+        "max_entries": definition.max_entries or definition.type in _COUNTLESS_MAPS,
+    }
+    return [name for name, is_there in needed.items() if not is_there]
 
 
 def _takes_pointer(btf: Btf, name: str) -> bool:
@@ -663,9 +669,15 @@ _CONTEXTS = frozenset({
     "bpf_raw_tracepoint_args",
 })  # fmt: skip
 """Structs that a kernel knows as the context of some type of program."""
-_STACK_TRACE = 7
-_SIZELESS_MAPS = frozenset({4, 19, 21, 24, 26, 28, 29, 32, 33})
+_KEYLESS_MAPS = frozenset({22, 23, 26, 27, 30, 31, 33})
+"""Types whose maps have no keys, or get them from libbpf: queues, stacks, struct_ops, ring buffers, blooms, arenas."""
+_VALUELESS_MAPS = frozenset({12, 13, 26, 27, 31, 33})
+"""Types whose maps have no values, or get them from libbpf, as maps of maps do."""
+_COUNTLESS_MAPS = frozenset({4, 19, 21, 24, 26, 28, 29, 32, 33})
 """Types whose max_entries may be 0: perf event arrays, which libbpf sizes, local storage, struct_ops and arenas."""
+_INDEXED_MAPS = frozenset({2, 3, 4, 6, 7, 8, 12, 14, 15, 16, 17, 20, 25})
+"""Types whose keys are indices."""
+_INDEX_SIZE = 4
 
 
 def _weight(exposure: Exposure) -> Weight:

@@ -7,7 +7,7 @@ The checks of a program's section against the kernel's features are here too, fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from hatch_bpf import uapi_names
@@ -228,10 +228,17 @@ def kconfig_unknown(name: str) -> Reason:
     return Reason(Kind.KCONFIG_UNKNOWN, Weight.NOTE, what)
 
 
-def map_unsized(definition: MapDef) -> Reason:
-    lacking = "max_entries" if not definition.max_entries else "value_size"
-    what = f"map {definition.name} has no {lacking}: nothing of its object loads until the application sets it"
-    return Reason(Kind.MAP_UNSIZED, Weight.NOTE, what)
+def map_unsized(definition: MapDef, lacking: Sequence[str]) -> Reason:
+    what = f"map {definition.name} has no {' and no '.join(lacking)}"
+    return Reason(
+        Kind.MAP_UNSIZED, Weight.NOTE, f"{what}: nothing of its object loads until the application sets what is missing"
+    )
+
+
+def map_index_differs(definition: MapDef) -> Reason:
+    map_type = uapi_names.map_type_name(definition.type)
+    what = f"map {definition.name} has keys of {definition.key_size} bytes, and the keys of a {map_type} are indices"
+    return Reason(Kind.MAP_INDEX_DIFFERS, Weight.FAILS, what, "declare its key as __u32")
 
 
 def struct_ops_missing(name: str) -> Reason:

@@ -69,7 +69,7 @@ def _kernels(project: Project) -> Matrix | None:
     by_others = config.libbpf == "bundle" or config.minimizer == "bpftool"
     if is_built or by_others or not isinstance(config.btf_archive, (Path, type(None))):
         return None
-    return find_kernels(config, _ignore, lock=project.lock)
+    return find_kernels(config, lock=project.lock)
 
 
 def _key(project: Project, matrix: Matrix, environ: Mapping[str, str]) -> str | None:
@@ -137,7 +137,3 @@ def _digest(path: Path) -> str:
         return sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""
-
-
-def _ignore(_line: str) -> None:
-    """The build tells it."""

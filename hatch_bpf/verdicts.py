@@ -64,6 +64,8 @@ class Kind(Enum):
     MAP_TYPE_MISSING = "map-type-missing"
     MAP_UNSIZED = "map-unsized"
     """The application has to give a map its size before the load."""
+    MAP_INDEX_DIFFERS = "map-index-differs"
+    """The keys of an array are of another size than indices are."""
     MAP_FLAG_MISSING = "map-flag-missing"
     STRUCT_OPS_MISSING = "struct-ops-missing"
     GLOBAL_DATA_MISSING = "global-data-missing"

@@ -21,6 +21,7 @@ from hatch_bpf.min_core_btf import minimize
 from hatch_bpf.portability import Checker, KernelTypes, check
 from hatch_bpf.sections import parse_section
 from hatch_bpf.toolchain import find_toolchain
+from hatch_bpf.uapi_names import map_type_name
 from hatch_bpf.verdicts import Kind, ProgramVerdict, Verdict, Weight
 from tests import c_programs, kernel_btfs, libbpf_log, needs, objects
 from tests.btf_builder import RawBtf
@@ -373,6 +374,54 @@ def test_a_map_type_of_a_newer_kernel() -> None:
     (reason,) = [reason for reason in found.reasons if reason.kind is Kind.MAP_TYPE_MISSING]
     assert reason.what == "map bloom is a BPF_MAP_TYPE_BLOOM_FILTER, which this kernel does not know"
     assert "another type of map" in reason.remedy
+
+
+KEYLESS, RING, SIZED = "int *value;", "", "int *key; int *value;"
+MAPS = [
+    ("HASH", SIZED, 8, ""),
+    ("HASH", "int *value;", 8, "has no key_size"),
+    ("HASH", "int *key;", 8, "has no value_size"),
+    ("LRU_HASH", "", 8, "has no key_size and no value_size"),
+    ("HASH", "", 0, "has no key_size and no value_size and no max_entries"),
+    ("ARRAY", SIZED, 8, ""),
+    ("ARRAY", SIZED, 0, "has no max_entries"),
+    ("ARRAY", "long *key; int *value;", 8, "has keys of 8 bytes, and the keys of a BPF_MAP_TYPE_ARRAY are indices"),
+    ("PERCPU_ARRAY", "short *key; int *value;", 8, "has keys of 2 bytes"),
+    ("PROG_ARRAY", "int *value;", 8, "has no key_size"),
+    ("PERF_EVENT_ARRAY", SIZED, 0, ""),
+    ("STACK_TRACE", "int *key;", 8, "has no value_size"),
+    ("QUEUE", KEYLESS, 8, ""),
+    ("STACK", KEYLESS, 0, "has no max_entries"),
+    ("BLOOM_FILTER", KEYLESS, 8, ""),
+    ("RINGBUF", RING, 4096, ""),
+    ("DEVMAP", "long *key; int *value;", 8, "has keys of 8 bytes"),
+    ("SOCKHASH", "long *key; int *value;", 8, ""),
+    ("CPUMAP", SIZED, 8, ""),
+]
+
+
+def with_map(map_type: str, members: str, count: int) -> ObjectModel:
+    number = next(number for number in range(64) if map_type_name(number) == f"BPF_MAP_TYPE_{map_type}")
+    entries = f"int (*max_entries)[{count}];" if count else ""
+    return c_programs.model(
+        f"""struct {{ int (*type)[{number}]; {entries} {members} }} m SEC(".maps");
+        SEC("socket") int program(void *ctx) {{ return 0; }}"""
+    )
+
+
+@pytest.mark.parametrize(("map_type", "members", "count", "what"), MAPS)
+def test_the_sizes_that_a_map_cannot_do_without(map_type: str, members: str, count: int, what: str) -> None:
+    ((_, found),) = verdicts_on(kernel_btfs.EXAMPLES[-1], with_map(map_type, members, count)).items()
+    told = [reason.what for reason in found.reasons if reason.kind in (Kind.MAP_UNSIZED, Kind.MAP_INDEX_DIFFERS)]
+    assert [line.partition(f"map m {what}")[0] for line in told] == ([""] if what else [])
+    assert (found.verdict is Verdict.FAILS) == ("has keys" in what)
+
+
+@pytest.mark.parametrize(("map_type", "members", "count", "what"), MAPS)
+def test_the_running_kernel_agrees_on_what_maps_lack(map_type: str, members: str, count: int, what: str) -> None:
+    needs.root_bpf()
+    (loaded,) = needs.libbpf().load_each(with_map(map_type, members, count).elf)
+    assert bool(loaded.error) == bool(what)
 
 
 def struct_ops(kernel: str, name: str, members: str, section: str = ".struct_ops") -> ProgramVerdict:
