@@ -28,9 +28,11 @@ from hatch_bpf.insns import InsnSet, insn_set, is_known_by_opcode
 from hatch_bpf.kernel_features import KernelFeatures, Verifier, member_type, type_shape
 from hatch_bpf.kernel_version import version_bounds
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.licenses import GPL_COMPATIBLE, RINGBUF_OUTPUT, is_gpl_only
 from hatch_bpf.linked_program import LinkedProgram, RefersTo, link
 from hatch_bpf.reachability import Code, Exposure, Facts, Reach, analyse
 from hatch_bpf.sections import BTF_PREFIX, Target, parse_section
+from hatch_bpf.uapi_names import helper_name
 from hatch_bpf.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict, Weight, decide
 
 PROBE_READ_FALLBACKS = {112: 4, 113: 4, 114: 45, 115: 45}
@@ -421,6 +423,7 @@ class _ProgramChecker:
         for _, index in self.relos:
             reasons += outcomes[index].reasons
         reasons += self._refused_anywhere(features)
+        reasons += self._refused_to_license(ksyms)
         if features.has_helper(FOR_EACH_MAP_ELEM) is False:
             called = dict.fromkeys(self.linked.functions[index].name for index in self.linked.addresses.values())
             reasons += map(because.callbacks_missing, called)
@@ -455,6 +458,20 @@ class _ProgramChecker:
             yield because.loops_missing(self._source(self.linked.loop))
         if self._global_pointers and not features.has_global_pointers:
             yield from map(because.global_pointer, self._global_pointers)
+
+    @cached_property
+    def _is_gpl(self) -> bool:
+        return self.obj.license in GPL_COMPATIBLE
+
+    def _refused_to_license(self, ksyms: _Ksyms) -> Iterator[Reason]:
+        """What a kernel refuses to a program that is not compatible with the GPL, reached or not."""
+        if self._is_gpl:
+            return
+        if self.section is not None and self.section.program_type in ("LSM", "STRUCT_OPS"):
+            yield because.not_gpl(f'SEC("{self.program.section_def}")', self.obj, "", Weight.FAILS)
+        for slot, name in self.linked.kfunc_calls.items():
+            if ksyms.has_kfunc(name):
+                yield because.not_gpl(f"kfunc {name}()", self.obj, self._source(slot), Weight.FAILS)
 
     @cached_property
     def _newer(self) -> Mapping[int, InsnSet]:
@@ -536,6 +553,11 @@ class _ProgramChecker:
             either = (number, PROBE_READ_FALLBACKS.get(number, number))
             if all(features.has_helper(helper) is False for helper in either):
                 hazards[slot] = because.helper_missing(number, self._source(slot))
+            elif not self._is_gpl and is_gpl_only(
+                number, is_linux_5_8=features.has_helper(RINGBUF_OUTPUT) is not False
+            ):
+                called = f"{helper_name(number)}()"
+                hazards[slot] = because.not_gpl(called, self.obj, self._source(slot), Weight.NOTE)
         tail_calls = [slot for slot, number in self.linked.helper_calls.items() if number == TAIL_CALL]
         if len(self.linked.functions) > 1 and tail_calls and not features.has_tail_calls_beside_subprograms(arch):
             hazards |= {slot: because.tail_call_refused(self._source(slot)) for slot in tail_calls}

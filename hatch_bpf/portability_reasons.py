@@ -118,6 +118,12 @@ def helper_missing(number: int, source: str) -> Reason:
     return Reason(Kind.HELPER_MISSING, Weight.NOTE, f"this kernel has no {name}()", remedy, source)
 
 
+def not_gpl(thing: str, obj: ObjectModel, source: str, weight: Weight) -> Reason:
+    license_ = f'"{obj.license}"' if obj.license else "none"
+    what = f"{thing} is for programs under a license that is compatible with the GPL, and this object names {license_}"
+    return Reason(Kind.LICENSE, weight, what, 'say char LICENSE[] SEC("license") = "GPL"; if it is', source)
+
+
 def kfunc_missing(name: str, source: str = "") -> Reason:
     """With a source, of a call, which `reached()` weighs; else of a strong extern, for which libbpf gives up."""
     what = f"this kernel has no kfunc {name}() ({MODULE_NOTE})"

@@ -81,6 +81,8 @@ class Kind(Enum):
     """BTF doesn't list the target, which does not mean for sure that it can't be attached to."""
     ARGUMENT_MISSING = "argument-missing"
     """A tracing program reads an argument that its target doesn't have on this kernel."""
+    LICENSE = "license"
+    """It uses what kernels keep for programs whose license is compatible with the GPL."""
     INSN_MISSING = "insn-missing"
     """The program has an instruction that is newer than the kernel."""
     TOO_LONG = "too-long"

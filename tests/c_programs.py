@@ -32,7 +32,12 @@ typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; 
 
 @cache
 def compile_bpf(source: str, *, endian: str = "little") -> bytes:
-    """An object of `source`; `SEC`, `core`, `u8` to `u64` and the `bpf_core_` macros are defined in it."""
+    """An object of `source`; `SEC`, `core`, `u8` to `u64` and the `bpf_core_` macros are defined in it.
+
+    Programs that name no license are under the GPL.
+    """
+    if "SEC(" in source and '"license"' not in source:
+        source += '\nchar LICENSE[] SEC("license") = "GPL";'
     clang = needs.tool("clang")
     with TemporaryDirectory() as folder:
         path, text = Path(folder, "program.bpf.o"), Path(folder, "program.bpf.c")
