@@ -13,8 +13,8 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, repeat
+from operator import getitem
 from typing import Literal
 
 from hatch_bpf.btf import types as t
@@ -285,8 +285,7 @@ class Btf:
         return self._names_at(self._starts_in_c)
 
     def _names_at(self, starts: array[int]) -> NameSearch:
-        # one more, so that the getter gives a tuple
-        offsets = itemgetter(0, *starts)(self._words)[1:] if starts else ()
+        offsets = array("I", map(getitem, repeat(self._words), starts))
         return NameSearch(offsets, self.strings, base=self._base_strings, source=self.source)
 
     def _start(self, type_id: int) -> int:
