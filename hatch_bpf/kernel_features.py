@@ -17,6 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.insns import InsnSet
+from hatch_bpf.licenses import GPL_ONLY_HELPERS
 
 Question = tuple[str | int, ...]
 """The name of a method of `KernelFeatures`, and its arguments."""
@@ -29,7 +30,7 @@ _NAMES = frozenset({
 """What is asked of nearly every kernel."""
 
 
-IMA_INODE_HASH, CHECK_MTU, SPIN_LOCK = 161, 163, 93
+KTIME_GET_NS, SPIN_LOCK, RINGBUF_OUTPUT, IMA_INODE_HASH, CHECK_MTU = 5, 93, 130, 161, 163
 ARENA = 33
 
 _MAP_FLAGS = {
@@ -207,6 +208,11 @@ class KernelFeatures:
             skips_uncalled_globals=self.has_member("bpf_func_info_aux", "called"),
             spares_what_is_read=self._tells_reads_of_stack,
         )
+
+    def is_gpl_only(self, helper: int) -> bool:
+        """Whether only programs under a license that is compatible with the GPL may call a helper."""
+        # the time was theirs until Linux 5.8, with which ring buffers came
+        return helper in GPL_ONLY_HELPERS or (helper == KTIME_GET_NS and self.has_helper(RINGBUF_OUTPUT) is False)
 
     def has_insns(self, insns: InsnSet) -> bool:
         """Whether it knows a set of instructions."""

@@ -1,7 +1,7 @@
 """What an object says of its license -> what kernels refuse to its programs.
 
-Input: the text in its section `license`. Output: whether a kernel takes it for compatible with the GPL, and which
-helpers only such programs may call. The kernel's Documentation/bpf/bpf_licensing.rst tells of it.
+Input: the text in its section `license`. Output: the licenses that kernels take for compatible with the GPL, and the
+helpers that only programs under such may call. The kernel's Documentation/bpf/bpf_licensing.rst tells of it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,8 @@ GPL_COMPATIBLE = frozenset(
 )
 """What license_is_gpl_compatible() takes (include/linux/license.h), letter by letter."""
 
-KTIME_GET_NS, RINGBUF_OUTPUT = 5, 130
-_GPL_ONLY_HELPERS = frozenset({
+GPL_ONLY_HELPERS = frozenset({
     4, 6, 22, 25, 27, 35, 36, 45, 55, 56, 58, 67, 69, 100, 110, 111, 112, 113, 114, 115, 119, 121, 126, 127, 150, 158,
     163, 165, 169, 170, 171, 172, 173, 175, 176, 177, 191, 204, 205, 206, 207,
 })  # fmt: skip
 """Those whose bpf_func_proto is `gpl_only`: they read memory, print, or look into the kernel's own data."""
-
-
-def is_gpl_only(helper: int, *, is_linux_5_8: bool) -> bool:
-    """Whether only programs with a license that is compatible with the GPL may call a helper."""
-    return helper in _GPL_ONLY_HELPERS or (helper == KTIME_GET_NS and not is_linux_5_8)

@@ -28,7 +28,7 @@ from hatch_bpf.insns import InsnSet, insn_set, is_known_by_opcode
 from hatch_bpf.kernel_features import KernelFeatures, Verifier, member_type, type_shape
 from hatch_bpf.kernel_version import version_bounds
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.licenses import GPL_COMPATIBLE, RINGBUF_OUTPUT, is_gpl_only
+from hatch_bpf.licenses import GPL_COMPATIBLE
 from hatch_bpf.linked_program import LinkedProgram, RefersTo, link
 from hatch_bpf.reachability import Code, Exposure, Facts, Reach, analyse
 from hatch_bpf.sections import BTF_PREFIX, Target, parse_section
@@ -553,9 +553,7 @@ class _ProgramChecker:
             either = (number, PROBE_READ_FALLBACKS.get(number, number))
             if all(features.has_helper(helper) is False for helper in either):
                 hazards[slot] = because.helper_missing(number, self._source(slot))
-            elif not self._is_gpl and is_gpl_only(
-                number, is_linux_5_8=features.has_helper(RINGBUF_OUTPUT) is not False
-            ):
+            elif not self._is_gpl and features.is_gpl_only(number):
                 called = f"{helper_name(number)}()"
                 hazards[slot] = because.not_gpl(called, self.obj, self._source(slot), Weight.NOTE)
         tail_calls = [slot for slot, number in self.linked.helper_calls.items() if number == TAIL_CALL]
