@@ -8,8 +8,9 @@ name, and the name's flavors; or `BtfError` for a BTF that nothing but ill will 
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import cached_property
 from itertools import compress, count, groupby
 from operator import itemgetter
@@ -29,7 +30,7 @@ MAX_FLAVORS = 256
 class NameSearch:
     """Finds types by name. No index is made: for some hundred names that takes longer than to look for just them."""
 
-    def __init__(self, offsets: Sequence[int], strings: bytes, *, base: int, source: str) -> None:
+    def __init__(self, offsets: array[int], strings: bytes, *, base: int, source: str) -> None:
         """`offsets` are where the types' names are; the strings begin at `base`. `source` names the BTF in errors."""
         self._offsets = offsets
         self._strings = strings
