@@ -8,10 +8,16 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from hatch_bpf import declared
 from hatch_bpf.cache import CACHE_VARIABLE
 from hatch_bpf.kernels.archive import list_kernels
+from hatch_bpf.kernels.matrix import Matrix
 
 PROGRAM = """\
 #include <linux/bpf.h>
@@ -179,3 +185,18 @@ def wheel_files(wheel: Path) -> dict[str, bytes]:
 def tree_of(folder: Path) -> dict[str, bytes]:
     """Contents of a folder by relative path."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+LEFT_OUT = "one is left out"
+
+
+def count_resolutions(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """One entry for each time that a project's kernels are looked for; each time they come with a warning."""
+    looked_for, resolve = list[object](), declared.resolve
+
+    def count(*args: Any, **kwargs: Any) -> Matrix:
+        looked_for.append(args)
+        return replace(resolve(*args, **kwargs), warnings=(LEFT_OUT,))
+
+    monkeypatch.setattr(declared, "resolve", count)
+    return looked_for

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hatch_bpf import declared, pipeline
+from hatch_bpf import pipeline
 from hatch_bpf.cache import CACHE_VARIABLE
-from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.setuptools_plugin import load_project
 from tests import needs
-from tests.projects import PROGRAM, make_small
+from tests.projects import LEFT_OUT, PROGRAM, count_resolutions, make_small
 
 PROJECT = """
 [project]
@@ -51,15 +48,9 @@ def built(root: Path) -> tuple[dict[Path, bytes], list[str]]:
 
 
 def test_kernels_are_found_and_warned_of_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_for, resolve = [], declared.resolve
-
-    def count(*args: Any, **kwargs: Any) -> Matrix:
-        looked_for.append(args)
-        return replace(resolve(*args, **kwargs), warnings=("one is left out",))
-
-    monkeypatch.setattr(declared, "resolve", count)
+    looked_for = count_resolutions(monkeypatch)
     files, told = built(root)
-    assert (len(looked_for), told.count("warning: one is left out")) == (1, 1)
+    assert (len(looked_for), told.count(f"warning: {LEFT_OUT}")) == (1, 1)
     assert files[root / "demo/_bpf/kernels.btfs"] != files[root / "other/_bpf/kernels.btfs"]
 
 

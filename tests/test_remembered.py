@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hatch_bpf import declared
 from hatch_bpf.cache import CACHE_VARIABLE
 from hatch_bpf.errors import CompileError
-from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.remembered import build
 from hatch_bpf.setuptools_plugin import load_project
 from tests import needs
-from tests.projects import SMALL_PROGRAM, make_small
+from tests.projects import LEFT_OUT, SMALL_PROGRAM, count_resolutions, make_small
 
 AGAIN = "nothing has changed"
 PROJECT = """
@@ -52,18 +48,11 @@ def made(root: Path) -> tuple[dict[str, bytes], bool]:
 def test_kernels_are_looked_for_once_and_what_is_left_out_is_told_once(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked_for, told = [], list[str]()
-    resolve = declared.resolve
-
-    def count(*args: Any, **kwargs: Any) -> Matrix:
-        looked_for.append(args)
-        return replace(resolve(*args, **kwargs), warnings=("one is left out",))
-
-    monkeypatch.setattr(declared, "resolve", count)
+    looked_for, told = count_resolutions(monkeypatch), list[str]()
     project = load_project(root)
     assert project is not None
     assert build(project, notify=told.append).told == tuple(told)
-    assert (len(looked_for), told.count("warning: one is left out")) == (1, 1)
+    assert (len(looked_for), told.count(f"warning: {LEFT_OUT}")) == (1, 1)
 
 
 def test_a_build_of_the_same_is_not_done_again(root: Path) -> None:
