@@ -10,14 +10,15 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import pytest
+from typing import TYPE_CHECKING, Any
 
 from hatch_bpf import declared
 from hatch_bpf.cache import CACHE_VARIABLE
 from hatch_bpf.kernels.archive import list_kernels
 from hatch_bpf.kernels.matrix import Matrix
+
+if TYPE_CHECKING:  # the kernel lab and the soak run without it
+    import pytest
 
 PROGRAM = """\
 #include <linux/bpf.h>
