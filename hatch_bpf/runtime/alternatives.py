@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from typing import Optional
 
     from .errors import BpfError
+    from .handle import ObjectHandle
     from .libbpf import Libbpf
-    from .skeleton import _Object
     from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec
 
 WATCHING = (
@@ -93,10 +93,10 @@ class Choice:
 
 
 def choose(
-    held: _Object,
+    held: ObjectHandle,
     spec: ObjectSpec,
     *,
-    reopen: Callable[[], _Object],
+    reopen: Callable[[], ObjectHandle],
     attaching: Collection[str],
     uncovered: Optional[BpfError],
 ) -> tuple[Choice, ...]:
@@ -112,9 +112,9 @@ def choose(
 class _Chooser:
     def __init__(
         self,
-        held: _Object,
+        held: ObjectHandle,
         spec: ObjectSpec,
-        reopen: Callable[[], _Object],
+        reopen: Callable[[], ObjectHandle],
         attaching: Collection[str],
         uncovered: Optional[BpfError],
     ) -> None:
@@ -201,7 +201,7 @@ class _Chooser:
         finally:
             trial.close()
 
-    def _try_attach(self, trial: _Object, program: ProgramSpec) -> Optional[Refusal]:
+    def _try_attach(self, trial: ObjectHandle, program: ProgramSpec) -> Optional[Refusal]:
         pointer = trial.find_program(program.name)
         section = program.section.lstrip("?")
         if section in LINKS_OF_INTERFACES:
@@ -281,7 +281,7 @@ class _Chooser:
     # --- both
 
     def _try_load(
-        self, trial: _Object, name: str, programs: Collection[str], maps: Collection[str]
+        self, trial: ObjectHandle, name: str, programs: Collection[str], maps: Collection[str]
     ) -> Optional[Refusal]:
         """Load some programs and maps alone, under the settings of the real object."""
         for change in self._held.changes:

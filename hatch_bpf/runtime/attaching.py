@@ -5,7 +5,6 @@ An object's `Links` has all that is attached of it, and the lock that keeps othe
 
 from __future__ import annotations
 
-import _thread  # threading costs more to import than all of this module
 import ctypes
 import errno
 import os
@@ -17,56 +16,16 @@ from .links import LibbpfLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Optional, TypeVar
+    from collections.abc import Callable
+    from typing import Optional
 
     from .errors import BpfError
     from .libbpf import Libbpf
-    from .links import Link
-
-    LinkT = TypeVar("LinkT", bound="Link")
+    from .links import Link, Links
 
 TRACEFS = ("/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events")
 LOG_LINES = 8
 """Lines of libbpf's that an attach error's message holds."""
-
-
-class Links:
-    """What is attached of an object, in the order of attaching."""
-
-    def __init__(self) -> None:
-        self.lock = _thread.RLock()
-        """Held while libbpf works on the object, so that no other thread closes it meanwhile."""
-        self.before_first: list[Callable[[], None]] = []
-        """What is to be done before anything is attached: perf buffers lose the events from before they are open."""
-        self._links: list[Link] = []
-
-    def __iter__(self) -> Iterator[Link]:
-        return iter(tuple(self._links))
-
-    def add(self, link: LinkT) -> LinkT:
-        self._links.append(link)
-        return link
-
-    def forget(self, link: Link) -> None:
-        if link in self._links:
-            self._links.remove(link)
-
-    def get_ready(self) -> None:
-        """Do what has to be done before anything is attached; once, unless it fails."""
-        while self.before_first:
-            self.before_first[0]()
-            del self.before_first[0]
-
-    def detach_all(self) -> list[BpfError]:
-        """Detach the last first, and all of them, whatever happens. What went wrong."""
-        errors: list[BpfError] = []
-        for link in reversed(self._links.copy()):
-            try:
-                link.detach()
-            except AttachError as error:
-                errors.append(error)
-        return errors
 
 
 class Attachable:

@@ -1,10 +1,11 @@
-"""Links: attached programs, each of which can be detached. Input: what libbpf or the kernel gave. Output: `Link`s.
+"""Attachments. Input: what libbpf or the kernel returned for one. Output: a `Link`, and the `Links` of an object.
 
-Whatever way a program is attached, its `Link` undoes it; a skeleton that is closed undoes all of them, last first.
+However a program was attached, its `Link` detaches it. Closing a skeleton detaches all of them, the last one first.
 """
 
 from __future__ import annotations
 
+import _thread  # threading costs more to import than all of this module
 import ctypes
 import errno
 import os
@@ -16,22 +17,71 @@ from .libbpf import TcOpts, XdpAttachOpts, opts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
-    from typing import Any, Optional
+    from typing import Any, Optional, Protocol, TypeVar
 
-    from .attaching import Attachable
+    from .descriptor import HasDescriptor
+    from .errors import BpfError
     from .libbpf import Libbpf
-    from .maps import Map
-    from .programs import Program
+
+    LinkT = TypeVar("LinkT", bound="Link")
+
+    class Linked(HasDescriptor, Protocol):
+        """What a link needs of the program, or the struct_ops map, that it attaches."""
+
+        name: str
+        _libbpf: Libbpf
+        _links: Links
+
+        def _put_into(self, link: int) -> int: ...
+
 
 BPF_TC_F_REPLACE = 1 << 0
+
+
+class Links:
+    """The attachments of one object, in the order in which they were made."""
+
+    def __init__(self) -> None:
+        self.lock = _thread.RLock()
+        """Held while libbpf works on the object, so that no other thread closes it meanwhile."""
+        self.before_first: list[Callable[[], None]] = []
+        """Called before the first attachment: a perf buffer loses events until it is open."""
+        self._links: list[Link] = []
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(tuple(self._links))
+
+    def add(self, link: LinkT) -> LinkT:
+        self._links.append(link)
+        return link
+
+    def forget(self, link: Link) -> None:
+        if link in self._links:
+            self._links.remove(link)
+
+    def get_ready(self) -> None:
+        """Call what must precede the first attachment. Each is called once, unless it raises."""
+        while self.before_first:
+            self.before_first[0]()
+            del self.before_first[0]
+
+    def detach_all(self) -> list[BpfError]:
+        """Detach everything, the last one first, and return the errors of those that failed."""
+        errors: list[BpfError] = []
+        for link in reversed(self._links.copy()):
+            try:
+                link.detach()
+            except AttachError as error:
+                errors.append(error)
+        return errors
 
 
 class Link:
     """An attached program. `detach()`, leaving its `with` block or closing the skeleton detaches it."""
 
-    def __init__(self, program: Attachable, target: str) -> None:
+    def __init__(self, program: Linked, target: str) -> None:
         self.program = program
         """The program, or the struct_ops map, that is attached."""
         self.target = target
@@ -70,11 +120,11 @@ class Link:
         """Pin the link to a path in a BPF file system: the program stays attached until the file is removed."""
         self._call("be pinned to " + path, lambda: self._libbpf.bpf_obj_pin(self.fd, path.encode()))
 
-    def update(self, program: Attachable) -> None:
+    def update(self, program: Linked) -> None:
         """Put another program, or struct_ops map, of the same kind in this one's place, in one step."""
         self._call(f"change to {program.name}", lambda: self._update(program))
 
-    def _update(self, program: Attachable) -> int:
+    def _update(self, program: Linked) -> int:
         """Change the program; a negative number and `ctypes.get_errno()` set where that fails."""
         raise AttachError(f"{self!r} is no kernel link, and can't change to {program.name}")
 
@@ -107,7 +157,7 @@ class Link:
 class LibbpfLink(Link):
     """A `struct bpf_link` of libbpf."""
 
-    def __init__(self, program: Attachable, target: str, pointer: int) -> None:
+    def __init__(self, program: Linked, target: str, pointer: int) -> None:
         super().__init__(program, target)
         self._pointer = pointer
 
@@ -117,7 +167,7 @@ class LibbpfLink(Link):
             self._check_attached()
             return int(self._libbpf.bpf_link__fd(self._pointer))
 
-    def _update(self, program: Attachable) -> int:
+    def _update(self, program: Linked) -> int:
         return program._put_into(self._pointer)
 
     def _release(self) -> None:
@@ -128,7 +178,7 @@ class LibbpfLink(Link):
 class FdLink(Link):
     """A kernel link that we made ourselves."""
 
-    def __init__(self, program: Program, target: str, fd: int) -> None:
+    def __init__(self, program: Linked, target: str, fd: int) -> None:
         super().__init__(program, target)
         self._fd: int = Descriptor(fd)
 
@@ -138,7 +188,7 @@ class FdLink(Link):
         self._check_attached()
         return fd
 
-    def _update(self, program: Attachable) -> int:
+    def _update(self, program: Linked) -> int:
         fd = program.fd
         return int(self._libbpf.bpf_link_update(self._fd, fd, None))
 
@@ -149,7 +199,7 @@ class FdLink(Link):
 class MapLink(Link):
     """A program attached to a map of sockets."""
 
-    def __init__(self, program: Program, target: str, sockets: Map, attach_type: int) -> None:
+    def __init__(self, program: Linked, target: str, sockets: HasDescriptor, attach_type: int) -> None:
         super().__init__(program, target)
         self._program_fd, self._map_fd = program.fd, sockets.fd
         self._attach_type = attach_type
@@ -161,13 +211,13 @@ class MapLink(Link):
 class TcLink(Link):
     """A tc filter. The clsact qdisc it hangs on stays: others may have put filters there since."""
 
-    def __init__(self, program: Program, target: str, hook: Any, *, handle: int, priority: int) -> None:
+    def __init__(self, program: Linked, target: str, hook: Any, *, handle: int, priority: int) -> None:
         super().__init__(program, target)
         self._hook = hook
         self.handle = handle
         self.priority = priority
 
-    def _update(self, program: Attachable) -> int:
+    def _update(self, program: Linked) -> int:
         fd = program.fd
         options = opts(TcOpts, prog_fd=fd, flags=BPF_TC_F_REPLACE, handle=self.handle, priority=self.priority)
         return int(self._libbpf.bpf_tc_attach(byref(self._hook), byref(options)))
@@ -180,14 +230,14 @@ class TcLink(Link):
 class XdpLink(Link):
     """XDP attached through netlink: before the kernel had links for it (5.9), or in the place of such a program."""
 
-    def __init__(self, program: Program, target: str, *, ifindex: int, flags: int) -> None:
+    def __init__(self, program: Linked, target: str, *, ifindex: int, flags: int) -> None:
         super().__init__(program, target)
         self._ifindex = ifindex
         self._flags = flags
         self._program_fd = program.fd
         """Of the program that is there now; nobody else's is touched."""
 
-    def _update(self, program: Attachable) -> int:
+    def _update(self, program: Linked) -> int:
         fd, options = program.fd, opts(XdpAttachOpts, old_prog_fd=self._program_fd)
         result = int(self._libbpf.bpf_xdp_attach(self._ifindex, fd, self._flags, byref(options)))
         if result >= 0:

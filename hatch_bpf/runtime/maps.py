@@ -12,7 +12,7 @@ from _collections_abc import MutableMapping as _MutableMapping  # what collectio
 from ctypes import byref, c_uint8, c_uint32
 from itertools import chain
 
-from .descriptor import Descriptor, duplicate
+from .descriptor import Descriptor, descriptor_of, duplicate
 from .errors import ClosedError, MapError, permission_denied, reason, unprivileged
 from .members import Members
 from .types import U32, Bytes, numpy_format
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, MutableMapping
     from typing import Any, Generic, Optional, TypeVar, Union, overload
 
+    from .descriptor import HasDescriptor
     from .libbpf import Libbpf
-    from .programs import Program
     from .types import Codec
 
     K = TypeVar("K")
@@ -620,8 +620,8 @@ class BloomFilter(Map, OneParameter["V"]):
 class ProgramArray(Map):
     """BPF_MAP_TYPE_PROG_ARRAY: programs to tail-call, by index."""
 
-    def __setitem__(self, index: int, program: Program) -> None:
-        fd = program.fd  # stays open as long as it has a name
+    def __setitem__(self, index: int, program: Union[HasDescriptor, int]) -> None:
+        fd = descriptor_of(program)  # stays open as long as it has a name
         self._update(c_uint32(index), c_uint32(fd), BPF_ANY)
 
     def __delitem__(self, index: int) -> None:
@@ -639,8 +639,8 @@ class ProgramArray(Map):
 class MapOfMaps(Map, OneParameter["K"]):
     """BPF_MAP_TYPE_HASH_OF_MAPS and ARRAY_OF_MAPS: inner maps by key; reading gives an inner map's id."""
 
-    def __setitem__(self, key: K, inner: Map) -> None:
-        fd = inner.fd  # stays open as long as it has a name
+    def __setitem__(self, key: K, inner: Union[HasDescriptor, int]) -> None:
+        fd = descriptor_of(inner)  # stays open as long as it has a name
         self._update(self._key.encode(key), c_uint32(fd), BPF_ANY)
 
     def __delitem__(self, key: K) -> None:
@@ -696,7 +696,7 @@ class DescriptorMap(Map, OneParameter["K"]):
 
     def __setitem__(self, key: K, item: Any) -> None:
         """Store a descriptor, or that of anything with a `fileno()`."""
-        fd = _descriptor(item)
+        fd = descriptor_of(item)
         storage = ctypes.c_uint64(fd) if self.value_size == 8 else c_uint32(fd)
         self._update(self._key.encode(key), storage, BPF_ANY)
 
@@ -712,28 +712,24 @@ class LocalStorage(Map, OneParameter["V"]):
     """
 
     def __getitem__(self, owner: Any) -> V:
-        found = self._lookup(U32.encode(_descriptor(owner)))
+        found = self._lookup(U32.encode(descriptor_of(owner)))
         if found is None:
             raise KeyError(owner)
         return found  # type: ignore[no-any-return]
 
     def __setitem__(self, owner: Any, value: V) -> None:
-        self._update(U32.encode(_descriptor(owner)), self._value.encode(value), BPF_ANY)
+        self._update(U32.encode(descriptor_of(owner)), self._value.encode(value), BPF_ANY)
 
     def __delitem__(self, owner: Any) -> None:
-        if not self._delete(U32.encode(_descriptor(owner))):
+        if not self._delete(U32.encode(descriptor_of(owner))):
             raise KeyError(owner)
 
     def __contains__(self, owner: Any) -> bool:
-        return self._lookup(U32.encode(_descriptor(owner))) is not None
+        return self._lookup(U32.encode(descriptor_of(owner))) is not None
 
     def get(self, owner: Any) -> Optional[V]:
         """The owner's value, or None."""
-        return self._lookup(U32.encode(_descriptor(owner)))  # type: ignore[no-any-return]
-
-
-def _descriptor(item: Any) -> int:
-    return item if isinstance(item, int) else int(item.fileno())
+        return self._lookup(U32.encode(descriptor_of(owner)))  # type: ignore[no-any-return]
 
 
 class Maps(Members):

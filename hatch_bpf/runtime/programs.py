@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, Optional, Union
 
-    from .attaching import Links
     from .libbpf import Libbpf
+    from .links import Links
     from .maps import Map
     from .testrun import TestRun
 

@@ -15,7 +15,7 @@ from . import alternatives as _alternatives
 from . import globals as _globals
 from . import kernel as _kernel
 from . import libbpf as _libbpf
-from .attaching import Links, says_no_target
+from .attaching import says_no_target
 from .errors import (
     ArchitectureError,
     AttachError,
@@ -23,10 +23,10 @@ from .errors import (
     ClosedError,
     KernelNotCoveredError,
     OpenError,
-    PackageError,
     reason,
     tail,
 )
+from .handle import ObjectHandle, finalize
 from .libbpf import Capture, OpenOpts, opts
 from .load_errors import LOG_LINES, check_libbpf_is_new_enough, load_error
 from .maps import Maps, loaded_shape, pinned_shape, refused_map
@@ -65,88 +65,6 @@ else:
     _Opened = _Skeleton
 
 
-class _Object:
-    """libbpf's object and what must be released with it. Closing twice is harmless; a forked child's copy is inert."""
-
-    def __init__(self, libbpf: Libbpf, pointer: int, name: str, *, memfd: int) -> None:
-        self.libbpf = libbpf
-        self.pointer = pointer
-        self.name = name
-        self.links = Links()
-        self.parts: list[Any] = []
-        """Maps, programs and sections: told when the object goes, so that they never touch what is freed."""
-        self.globals: dict[str, Any] = {}
-        """Sections of global variables, by attribute: those of the phase that is on."""
-        self.changes: list[Callable[[_Object], object]] = []
-        """What the application has set, to be set on another object of the same bytes."""
-        self.memfd = memfd
-        """Where libbpf reads an embedded BTF from, until the load is over; else -1."""
-        self._pid = os.getpid()
-
-    def live(self) -> int:
-        if not self.pointer:
-            raise ClosedError(f"{self.name}: the skeleton is closed")
-        return self.pointer
-
-    def find_map(self, name: str) -> int:
-        """libbpf's map of a name, or of a section such as `.bss`."""
-        return self._found(self.libbpf.bpf_object__find_map_by_name(self.live(), name.encode()), "map", name)
-
-    def find_program(self, name: str) -> int:
-        """libbpf's program of a name."""
-        return self._found(self.libbpf.bpf_object__find_program_by_name(self.live(), name.encode()), "program", name)
-
-    def _found(self, result: Optional[int], kind: str, name: str) -> int:
-        pointer = self.libbpf.pointer(result)
-        if not pointer:
-            raise PackageError(f"{self.name}: its object has no {kind} {name}: it is not the one of this skeleton")
-        return pointer
-
-    def find_global(self, owner: object, spec: ObjectSpec, name: str) -> Any:
-        """A section by its attribute of `owner`."""
-        if name in self.globals:
-            return self.globals[name]
-        if any(name == section.attribute for section in spec.sections):
-            if self.pointer:
-                raise AttributeError(f"{name} of {self.name} is known once the object is loaded")
-            raise ClosedError(f"{name} of {self.name}: the skeleton is closed")
-        raise AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}")
-
-    def close_memfd(self) -> None:
-        if self.memfd >= 0:
-            fd, self.memfd = self.memfd, -1
-            os.close(fd)
-
-    def close(self) -> None:
-        """Detach, last first; then let go of the object. The first error is raised after all is done."""
-        if os.getpid() != self._pid:
-            return
-        with self.links.lock:
-            if self.pointer:
-                self._close()
-
-    def _close(self) -> None:
-        errors = self.links.detach_all()
-        self.links.before_first.clear()
-        for part in reversed(self.parts):
-            part._close()
-        self.parts.clear()
-        self.globals.clear()
-        pointer, self.pointer = self.pointer, 0
-        self.close_memfd()
-        self.libbpf.bpf_object__close(pointer)
-        if errors:
-            raise errors[0]
-
-
-def _finalize(held: _Object) -> None:
-    """For skeletons that were never closed, when they are collected or Python ends: there is nobody to tell errors."""
-    try:
-        held.close()
-    except BpfError:
-        pass
-
-
 class Loaded:
     """A BPF object in the kernel."""
 
@@ -155,7 +73,7 @@ class Loaded:
 
     def __init__(
         self,
-        held: _Object,
+        held: ObjectHandle,
         spec: ObjectSpec,
         btf: Optional[BtfChoice],
         autoattach: frozenset[str],
@@ -164,7 +82,7 @@ class Loaded:
         self._held = held
         self._spec = spec
         self._autoattach = autoattach
-        self._finalizer = weakref.finalize(self, _finalize, held)
+        self._finalizer = weakref.finalize(self, finalize, held)
         self.btf = btf
         """The BTF its accesses to kernel structs were relocated with; None where it has no such accesses."""
         self.choices = choices
@@ -251,7 +169,7 @@ class Loaded:
         return f"<{type(self).__name__}: {state}>"
 
 
-def _loaded_map(held: _Object, item: MapSpec) -> Map:
+def _loaded_map(held: ObjectHandle, item: MapSpec) -> Map:
     pointer = held.find_map(item.name)
     shape = loaded_shape(held.libbpf, pointer)
     if item.cls is StructOps:
@@ -265,7 +183,7 @@ def _loaded_map(held: _Object, item: MapSpec) -> Map:
 class OpenedMap:
     """A map that is not created yet: its size and the like can still be changed."""
 
-    def __init__(self, held: _Object, pointer: int, spec: MapSpec) -> None:
+    def __init__(self, held: ObjectHandle, pointer: int, spec: MapSpec) -> None:
         self._held = held
         self._pointer = pointer
         self.name = spec.name
@@ -371,7 +289,7 @@ class OpenedMap:
 class OpenedProgram:
     """A program that is not loaded yet."""
 
-    def __init__(self, held: _Object, pointer: int, spec: ProgramSpec) -> None:
+    def __init__(self, held: ObjectHandle, pointer: int, spec: ProgramSpec) -> None:
         self._held = held
         self._pointer = pointer
         self.name = spec.name
@@ -432,7 +350,7 @@ class Opened(_Opened["LoadedT"]):
         self._elf = elf
         self._kconfig = kconfig
         self._held = self._open(library)
-        self._finalizer = weakref.finalize(self, _finalize, self._held)
+        self._finalizer = weakref.finalize(self, finalize, self._held)
         held = self._held
         if any(item.cls is StructOps for item in spec.maps):
             _check_struct_ops_are_known(spec, held)
@@ -503,7 +421,7 @@ class Opened(_Opened["LoadedT"]):
             uncovered=self._uncovered,
         )
 
-    def _open(self, libbpf: Libbpf) -> _Object:
+    def _open(self, libbpf: Libbpf) -> ObjectHandle:
         return _open(self._spec, libbpf, self._elf, btf=self._btf_to_hand_over(), kconfig=self._kconfig)
 
     def close(self) -> None:
@@ -629,7 +547,7 @@ def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
 
 def _open(
     spec: ObjectSpec, libbpf: Libbpf, elf: bytes, *, btf: Union[str, bytes, None], kconfig: Optional[str]
-) -> _Object:
+) -> ObjectHandle:
     """Have libbpf read the object."""
     options = opts(OpenOpts, object_name=spec.name.encode(), kconfig=kconfig.encode() if kconfig else None)
     memfd = -1
@@ -648,10 +566,10 @@ def _open(
         if memfd >= 0:
             os.close(memfd)
         raise
-    return _Object(libbpf, pointer, spec.source, memfd=memfd)
+    return ObjectHandle(libbpf, pointer, spec.source, memfd=memfd)
 
 
-def _check_struct_ops_are_known(spec: ObjectSpec, held: _Object) -> None:
+def _check_struct_ops_are_known(spec: ObjectSpec, held: ObjectHandle) -> None:
     """Raise `LibbpfTooOldError` where libbpf has passed `.struct_ops.link` over."""
     for item in spec.maps:
         if item.cls is StructOps and not held.libbpf.bpf_object__find_map_by_name(held.pointer, item.name.encode()):

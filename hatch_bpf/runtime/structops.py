@@ -11,9 +11,8 @@ from .maps import Map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .attaching import Links
     from .libbpf import Libbpf
-    from .links import Link
+    from .links import Link, Links
     from .maps import MapShape
 
 

@@ -1,0 +1,101 @@
+"""A BPF object that libbpf holds, and everything that must be released with it. Input: libbpf's pointer.
+
+Output: an `ObjectHandle`, which all phases of a skeleton share.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .errors import BpfError, ClosedError, PackageError
+from .links import Links
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Optional
+
+    from .libbpf import Libbpf
+    from .spec import ObjectSpec
+
+
+class ObjectHandle:
+    """libbpf's object and what must be released with it. Closing twice is harmless; a forked child's copy is inert."""
+
+    def __init__(self, libbpf: Libbpf, pointer: int, name: str, *, memfd: int) -> None:
+        self.libbpf = libbpf
+        self.pointer = pointer
+        self.name = name
+        self.links = Links()
+        self.parts: list[Any] = []
+        """Maps, programs and sections: told when the object goes, so that they never touch what is freed."""
+        self.globals: dict[str, Any] = {}
+        """Sections of global variables, by attribute: those of the phase that is on."""
+        self.changes: list[Callable[[ObjectHandle], object]] = []
+        """What the application has set, to be set on another object of the same bytes."""
+        self.memfd = memfd
+        """Where libbpf reads an embedded BTF from, until the load is over; else -1."""
+        self._pid = os.getpid()
+
+    def live(self) -> int:
+        if not self.pointer:
+            raise ClosedError(f"{self.name}: the skeleton is closed")
+        return self.pointer
+
+    def find_map(self, name: str) -> int:
+        """libbpf's map of a name, or of a section such as `.bss`."""
+        return self._found(self.libbpf.bpf_object__find_map_by_name(self.live(), name.encode()), "map", name)
+
+    def find_program(self, name: str) -> int:
+        """libbpf's program of a name."""
+        return self._found(self.libbpf.bpf_object__find_program_by_name(self.live(), name.encode()), "program", name)
+
+    def _found(self, result: Optional[int], kind: str, name: str) -> int:
+        pointer = self.libbpf.pointer(result)
+        if not pointer:
+            raise PackageError(f"{self.name}: its object has no {kind} {name}: it is not the one of this skeleton")
+        return pointer
+
+    def find_global(self, owner: object, spec: ObjectSpec, name: str) -> Any:
+        """A section by its attribute of `owner`."""
+        if name in self.globals:
+            return self.globals[name]
+        if any(name == section.attribute for section in spec.sections):
+            if self.pointer:
+                raise AttributeError(f"{name} of {self.name} is known once the object is loaded")
+            raise ClosedError(f"{name} of {self.name}: the skeleton is closed")
+        raise AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}")
+
+    def close_memfd(self) -> None:
+        if self.memfd >= 0:
+            fd, self.memfd = self.memfd, -1
+            os.close(fd)
+
+    def close(self) -> None:
+        """Detach, last first; then let go of the object. The first error is raised after all is done."""
+        if os.getpid() != self._pid:
+            return
+        with self.links.lock:
+            if self.pointer:
+                self._close()
+
+    def _close(self) -> None:
+        errors = self.links.detach_all()
+        self.links.before_first.clear()
+        for part in reversed(self.parts):
+            part._close()
+        self.parts.clear()
+        self.globals.clear()
+        pointer, self.pointer = self.pointer, 0
+        self.close_memfd()
+        self.libbpf.bpf_object__close(pointer)
+        if errors:
+            raise errors[0]
+
+
+def finalize(held: ObjectHandle) -> None:
+    """For skeletons that were never closed, when they are collected or Python ends: there is nobody to tell errors."""
+    try:
+        held.close()
+    except BpfError:
+        pass
