@@ -1,4 +1,4 @@
-"""The table of architectures: the only place that knows how each world spells them.
+"""Architectures as a build knows them; their names and the spellings of `uname -m` are in runtime/arch.py.
 
 Input: a name in anyone's spelling. Output: an `Arch`. Names are BTFHub's where BTFHub has the architecture.
 """
@@ -9,18 +9,23 @@ import platform
 from dataclasses import dataclass
 from typing import Literal
 
+from hatch_bpf.runtime import arch as runtime_arch
+
 
 @dataclass(frozen=True)
 class Arch:
-    """One target architecture of BPF objects and kernels."""
+    """One target architecture of BPF objects and kernels: what the runtime knows of it, and what a build needs."""
 
     name: str
     """BTFHub's folder name, and the value of the `archs` option."""
-    machines: tuple[str, ...]
-    """What `uname -m` may say there; the first is the usual one."""
     target_macro: str
     """X of `__TARGET_ARCH_X`, which libbpf's bpf_tracing.h selects registers by."""
-    endian: Literal["little", "big"]
+    endian: Literal["little", "big"] = "little"
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """What `uname -m` may say there; the first is the usual one."""
+        return MACHINES[self.name]
 
     @property
     def clang_target(self) -> str:
@@ -28,19 +33,20 @@ class Arch:
         return "bpfel" if self.endian == "little" else "bpfeb"
 
 
-X86_64 = Arch("x86_64", ("x86_64", "amd64"), "x86", "little")
-ARM64 = Arch("arm64", ("aarch64", "arm64"), "arm64", "little")
+MACHINES = {known.name: known.machines for known in runtime_arch.ARCHITECTURES}
+X86_64 = Arch("x86_64", "x86")
+ARM64 = Arch("arm64", "arm64")
 ARCHES: dict[str, Arch] = {
     arch.name: arch
     for arch in (
         X86_64,
         ARM64,
-        Arch("arm", ("armv7l", "armv6l", "armhf"), "arm", "little"),
-        Arch("i386", ("i686", "i386"), "x86", "little"),
-        Arch("ppc64le", ("ppc64le",), "powerpc", "little"),
-        Arch("riscv64", ("riscv64",), "riscv", "little"),
-        Arch("s390x", ("s390x",), "s390", "big"),
-        Arch("loongarch64", ("loongarch64",), "loongarch", "little"),
+        Arch("arm", "arm"),
+        Arch("i386", "x86"),
+        Arch("ppc64le", "powerpc"),
+        Arch("riscv64", "riscv"),
+        Arch("s390x", "s390", "big"),
+        Arch("loongarch64", "loongarch"),
     )
 }
 """Every architecture hatch-bpf knows, by name."""
@@ -70,10 +76,8 @@ BY_PE_MACHINE = {
 
 def by_machine(machine: str) -> Arch | None:
     """The architecture that `uname -m` or another spelling names, or None."""
-    for arch in ARCHES.values():
-        if machine == arch.name or machine in arch.machines:
-            return arch
-    return None
+    known = runtime_arch.of_machine(machine)
+    return ARCHES[known.name] if known is not None else None
 
 
 def build_machine() -> Arch | None:

@@ -1,4 +1,4 @@
-"""kernels/identity.py, with real os-release files, and the shell as the reference for reading them."""
+"""kernels/identity.py; os-release files are in test_runtime_kernel.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import platform
 import random
 import subprocess
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,67 +17,6 @@ from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import identity
 from hatch_bpf.kernels.identity import Kernel, natural
 from tests import needs
-
-OS_RELEASES = {
-    # as the distributions ship them, the lines that matter and the ones that could be taken for them
-    "debian/12": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\n'
-    'VERSION="12 (bookworm)"\nVERSION_CODENAME=bookworm\nID=debian\nHOME_URL="https://www.debian.org/"\n',
-    "debian/": 'PRETTY_NAME="Debian GNU/Linux forky/sid"\nNAME="Debian GNU/Linux"\nVERSION_CODENAME=forky\nID=debian\n',
-    "ubuntu/20.04": 'NAME="Ubuntu"\nVERSION="20.04.6 LTS (Focal Fossa)"\nID=ubuntu\nID_LIKE=debian\n'
-    'PRETTY_NAME="Ubuntu 20.04.6 LTS"\nVERSION_ID="20.04"\nUBUNTU_CODENAME=focal\n',
-    "fedora/40": 'NAME="Fedora Linux"\nVERSION="40 (Server Edition)"\nID=fedora\nVERSION_ID=40\n'
-    'VERSION_CODENAME=""\nPLATFORM_ID="platform:f40"\nANSI_COLOR="0;38;2;60;110;180"\nVARIANT_ID=server\n',
-    "centos/7": 'NAME="CentOS Linux"\nVERSION="7 (Core)"\nID="centos"\nID_LIKE="rhel fedora"\nVERSION_ID="7"\n\n'
-    'CENTOS_MANTISBT_PROJECT="CentOS-7"\nREDHAT_SUPPORT_PRODUCT_VERSION="7"\n',
-    "rhel/8.6": 'NAME="Red Hat Enterprise Linux"\nID="rhel"\nID_LIKE="fedora"\nVERSION_ID="8.6"\n',
-    "rocky/9.3": 'NAME="Rocky Linux"\nID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.3"\n',
-    "almalinux/9.3": 'NAME="AlmaLinux"\nVERSION="9.3 (Shamrock Pampas Cat)"\nID="almalinux"\nVERSION_ID="9.3"\n',
-    "amzn/2": 'NAME="Amazon Linux"\nVERSION="2"\nID="amzn"\nID_LIKE="centos rhel fedora"\nVERSION_ID="2"\n',
-    "ol/8.9": 'NAME="Oracle Linux Server"\nVERSION="8.9"\nID="ol"\nVARIANT_ID="server"\nVERSION_ID="8.9"\n',
-    "sles/15.5": 'NAME="SLES"\nVERSION="15-SP5"\nVERSION_ID="15.5"\nID="sles"\nID_LIKE="suse"\n',
-    "opensuse-leap/15.5": 'NAME="openSUSE Leap"\nVERSION="15.5"\nID="opensuse-leap"\nVERSION_ID="15.5"\n',
-    "arch/": 'NAME="Arch Linux"\nPRETTY_NAME="Arch Linux"\nID=arch\nBUILD_ID=rolling\n',
-    "alpine/3.19.1": 'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.19.1\nPRETTY_NAME="Alpine Linux v3.19"\n',
-    "kylin/V10": 'NAME="Kylin Linux Advanced Server"\nVERSION="V10 (Tercel)"\nID="kylin"\nVERSION_ID="V10"\n',
-    "bclinux/21.10U3": 'NAME="BigCloud Enterprise Linux"\nVERSION="21.10U3"\nID="bclinux"\nVERSION_ID="21.10U3"\n',
-    "nixos/24.05": 'ANSI_COLOR="1;34"\nBUILD_ID="24.05.20240614"\nID=nixos\nNAME=NixOS\nVERSION_ID="24.05"\n',
-    "linuxmint/21.3": "NAME='Linux Mint'\nID=linuxmint\nVERSION_ID='21.3'\n",
-    "flatcar/3815.2.0": '# comment ID=no\nNAME="Flatcar\'s"\nID=flatcar\nID_LIKE=coreos\nVERSION_ID=3815.2.0\n',
-}
-
-
-@pytest.mark.parametrize("expected", OS_RELEASES)
-def test_real_os_release_files(expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "os-release"
-    path.write_text(OS_RELEASES[expected])
-    monkeypatch.setattr(identity, "OS_RELEASE", (tmp_path / "absent", path))
-    kernel = identity.host()
-    assert f"{kernel.distro}/{kernel.version}" == expected
-    assert kernel.release == os.uname().release
-
-
-@pytest.mark.parametrize("name", OS_RELEASES)
-def test_the_shell_reads_the_same(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "os-release"
-    path.write_text(OS_RELEASES[name])
-    fields = identity.parse_os_release(OS_RELEASES[name])
-    script = '. "$1"; ' + "".join(f'printf "%s\\n" "${{{field}}}"; ' for field in fields)
-    printed = subprocess.run(["sh", "-c", script, "sh", str(path)], env={}, capture_output=True, text=True, check=True)
-    assert printed.stdout.splitlines() == list(fields.values())
-
-
-def test_broken_lines_are_passed_over() -> None:
-    text = 'ID="deb\nID_LIKE\n = \n\nVERSION_ID=12\nBAD="a\n'
-    assert (
-        identity.parse_os_release(text) == {"": "", "VERSION_ID": "12"}
-        or identity.parse_os_release(text)["VERSION_ID"] == "12"
-    )
-
-
-def test_without_os_release_the_distro_is_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(identity, "OS_RELEASE", (tmp_path / "absent",))
-    kernel = identity.host()
-    assert (kernel.distro, kernel.version) == ("linux", "")
 
 
 def test_host_agrees_with_python_and_uname() -> None:

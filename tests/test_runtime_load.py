@@ -228,14 +228,14 @@ def test_the_kernels_own_btf(sockrtt: Package) -> None:
     needs.root_bpf()
     size = needs.host_btf().stat().st_size
     assert sockrtt.run(OPEN_AND_TELL).stdout.splitlines() == [
-        f"kernel {kernel.host().kernel} {size}",
+        f"kernel {kernel.running_kernel()} {size}",
         f"the kernel's own BTF, /sys/kernel/btf/vmlinux ({size} bytes)",
     ]
 
 
 def test_the_embedded_btf_where_the_kernel_has_none(sockrtt: Package, minimized: bytes) -> None:
     needs.root_bpf()
-    name = kernel.host().kernel
+    name = str(kernel.running_kernel())
     sockrtt.embed({name: minimized, "debian/12/arm64/6.1.0-1-arm64": kernel.EMPTY_BTF})
     first, second = sockrtt.run(OPEN_AND_TELL, prefix=HIDE_BTF).stdout.splitlines()
     assert first == f"embedded {name} {len(minimized)}"
@@ -269,7 +269,7 @@ def test_a_kernel_that_the_package_does_not_cover(sockrtt: Package, minimized: b
                 print(error)
     """
     message = sockrtt.run(code, prefix=HIDE_BTF).stdout
-    assert f"looked for {kernel.host().kernel}; it embeds 1: debian/12/x86_64/6.1.0-1-amd64" in message
+    assert f"looked for {kernel.running_kernel()}; it embeds 1: debian/12/x86_64/6.1.0-1-amd64" in message
 
 
 def test_without_the_programs_that_need_it_no_btf_is_asked_for(sockrtt: Package) -> None:

@@ -57,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Package:
     output = folder / "min.btf"
     command = [needs.tool("bpftool"), "gen", "min_core_btf", str(needs.host_btf()), str(output), str(built)]
     subprocess.run(command, check=True)
-    made.embed({kernel.host().kernel: output.read_bytes()})
+    made.embed({str(kernel.running_kernel()): output.read_bytes()})
     return made
 
 

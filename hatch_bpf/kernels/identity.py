@@ -5,19 +5,14 @@ Input: such a text, or the running machine. Output: a `Kernel`, or `KernelError`
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, total_ordering
-from pathlib import Path
 
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
+from hatch_bpf.runtime.kernel import running_kernel
 
-OS_RELEASE = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
-"""Where os-release(5) says the distribution describes itself; the first that is there counts."""
 UNKNOWN = "-"
 """How an empty distro or version is written: a kernel of nobody's distribution, or a rolling one without a version."""
 
@@ -83,40 +78,10 @@ def natural(text: str) -> tuple[tuple[bool, str, int], ...]:
 
 
 def host() -> Kernel:
-    """The running machine's kernel. In a container os-release is the container's; some kernels know better."""
-    from hatch_bpf.runtime.kernel import backported  # few builds ask
-
-    uname = os.uname()
-    arch = arches.by_machine(uname.machine)
-    if arch is None:
+    """The running machine's kernel, as the runtime identifies it there."""
+    kernel = running_kernel()
+    if arches.by_machine(kernel.arch) is None:
         raise KernelError(
-            f'the running machine is "{uname.machine}", for which hatch-bpf has no BPF target; '
-            f'take "host" out of kernels'
+            f'the running machine is "{kernel.arch}", for which hatch-bpf has no BPF target; take "host" out of kernels'
         )
-    fields = parse_os_release(_os_release_text())
-    distro, version = backported(uname.version) or (fields.get("ID", "linux"), fields.get("VERSION_ID", ""))
-    return Kernel(distro, version, arch.name, uname.release)
-
-
-def parse_os_release(text: str) -> Mapping[str, str]:
-    """The assignments of an os-release file, with quotes and escapes resolved as a shell does; broken lines go."""
-    fields = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
-        if not equals or name.startswith("#"):
-            continue
-        try:
-            words = shlex.split(value)
-        except ValueError:
-            continue
-        fields[name] = words[0] if words else ""
-    return fields
-
-
-def _os_release_text() -> str:
-    for path in OS_RELEASE:
-        try:
-            return path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-    return ""
+    return Kernel(kernel.distro, kernel.version, kernel.arch, kernel.release)

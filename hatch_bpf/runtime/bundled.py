@@ -9,8 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 
+from .arch import running_name
 from .errors import LibbpfNotFoundError
-from .kernel import ARCH_OF_MACHINE, read_verified, sealed_memfd
+from .kernel import read_verified, sealed_memfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ INDEX = "libraries.json"
 
 def load(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
     """Load the libbpf of a package for this machine, if it has one. Raises `PackageError`, `LibbpfNotFoundError`."""
-    machine = os.uname().machine
-    folder = os.path.join(bpf_dir, "lib", ARCH_OF_MACHINE.get(machine, machine))
+    folder = os.path.join(bpf_dir, "lib", running_name())
     try:
         with open(os.path.join(folder, INDEX), encoding="utf-8") as file:
             import json  # not before it is known that there is something to read

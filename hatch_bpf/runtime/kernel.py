@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 
+from .arch import running_name
 from .digest import sha256
 from .errors import BpfError, KernelNotCoveredError, PackageError
 
@@ -22,94 +23,99 @@ OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 EMPTY_BTF = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, 0, 0, 1) + b"\0"
 """BTF without types."""
 
-ARCH_OF_MACHINE = {
-    "x86_64": "x86_64",
-    "amd64": "x86_64",
-    "aarch64": "arm64",
-    "arm64": "arm64",
-    "armv7l": "arm",
-    "armv6l": "arm",
-    "armhf": "arm",
-    "i686": "i386",
-    "i386": "i386",
-    "ppc64le": "ppc64le",
-    "riscv64": "riscv64",
-    "s390x": "s390x",
-    "loongarch64": "loongarch64",
-}
-"""`uname -m` -> the name BTFHub files an architecture under."""
+UNNAMED_DISTRO = "linux"
+"""os-release(5)'s own default for a distribution that does not name itself."""
 
 
-class Host:
-    """This machine: its architecture, its kernel's release and, as far as os-release tells, its distribution."""
+class RunningKernel:
+    """The kernel of this machine, under the name by which an archive files it."""
 
-    __slots__ = ("arch", "distro", "machine", "release", "version")
+    __slots__ = ("arch", "distro", "release", "version")
 
-    def __init__(self, *, machine: str, release: str, distro: str, version: str) -> None:
-        self.machine = machine
-        self.arch = ARCH_OF_MACHINE.get(machine, machine)
+    def __init__(self, *, arch: str, release: str, distro: str, version: str) -> None:
+        self.arch = arch
         self.release = release
+        """`uname -r`."""
         self.distro = distro
         self.version = version
+        """os-release's VERSION_ID; empty for a rolling distribution."""
 
-    @property
-    def kernel(self) -> str:
-        """`distro/version/arch/release`, as the archive files it."""
+    def __str__(self) -> str:
+        """`distro/version/arch/release`."""
         return f"{self.distro}/{self.version}/{self.arch}/{self.release}"
 
 
-def host() -> Host:
-    """The machine this runs on. In a container os-release is the container's; some kernels themselves know better."""
+def running_kernel() -> RunningKernel:
+    """The kernel that this process runs on.
+
+    In a container os-release describes the container's distribution, but some kernels name their own.
+    """
     uname = os.uname()
-    fields = read_os_release()
-    distro, version = backported(uname.version) or (fields.get("ID", ""), fields.get("VERSION_ID", ""))
-    return Host(machine=uname.machine, release=uname.release, distro=distro, version=version)
+    distro, version = backported(uname.version) or distribution(parse_os_release(_read_os_release()))
+    return RunningKernel(arch=running_name(), release=uname.release, distro=distro, version=version)
 
 
 def backported(uname_version: str) -> Optional[tuple[str, str]]:
-    """The distribution and version that a kernel of Ubuntu was built again for: `#46~18.04.1-Ubuntu SMP Fri Jul 10`.
+    """The distribution for which an Ubuntu kernel was rebuilt: `#46~18.04.1-Ubuntu SMP Fri Jul 10` gives 18.04.
 
-    20.04 has a kernel of the same release, built by another compiler.
+    Ubuntu 20.04 has a kernel of the same release, from another compiler.
     """
     build, is_ubuntus, _ = uname_version.partition("-Ubuntu")
     version = build.partition("~")[2][:5]
     return ("ubuntu", version) if is_ubuntus and version[2:3] == "." else None
 
 
-def read_os_release() -> dict[str, str]:
-    """The fields of the first os-release file there is."""
+def distribution(fields: Mapping[str, str]) -> tuple[str, str]:
+    """ID and VERSION_ID of os-release, each usable as one part of a path; a version may be empty."""
+    distro, version = (_path_part(fields.get(name, "")) for name in ("ID", "VERSION_ID"))
+    return distro or UNNAMED_DISTRO, version
+
+
+def _path_part(text: str) -> str:
+    return "" if "/" in text or not text.isprintable() or text in (".", "..") else text
+
+
+def _read_os_release() -> str:
+    """The text of the first os-release file that can be read."""
     for path in OS_RELEASE:
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
-                return parse_os_release(file.read())
+                return file.read()
         except OSError:
             continue
-    return {}
+    return ""
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """os-release(5): `NAME=value` lines, values quoted as the shell quotes."""
+    """os-release(5): lines `NAME=value`, each value read as a shell reads it. Broken lines are skipped."""
     fields = {}
-    for line in text.splitlines():
-        name, equals, value = line.strip().partition("=")
-        if equals and not name.startswith("#"):
-            fields[name] = _unquote(value.strip())
+    for line in text.split("\n"):
+        name, equals, rest = line.strip().partition("=")
+        value = _shell_word(rest)
+        if equals and name.isidentifier() and value is not None:
+            fields[name] = value
     return fields
 
 
-def _unquote(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] == "'":
-        return value[1:-1]
-    if len(value) >= 2 and value[0] == value[-1] == '"':
-        value = value[1:-1]
-    plain, escaped = "", False
-    for char in value:
-        if escaped or char != "\\":
-            plain += char
-            escaped = False
+def _shell_word(text: str) -> Optional[str]:
+    """The first word of a shell's line without its quotes; None if a quote is not closed."""
+    word, quote, is_escaped = "", "", False
+    for char in text:
+        if is_escaped:
+            # between double quotes a backslash stays, except before a character that it protects
+            word += char if not quote or char in '$`"\\' else "\\" + char
+            is_escaped = False
+        elif char == "\\" and quote != "'":
+            is_escaped = True
+        elif char == quote:
+            quote = ""
+        elif not quote and char in "\"'":
+            quote = char
+        elif not quote and char in " \t;&|":
+            break
         else:
-            escaped = True
-    return plain
+            word += char
+    return None if quote or is_escaped else word
 
 
 class BtfChoice:
@@ -145,16 +151,16 @@ def choose_btf(bpf_dir: str, kernels: tuple[str, str], *, explicit: Optional[str
 
     Raises `KernelNotCoveredError`, or another `BpfError` for a bad file.
     """
-    machine = host()
+    machine = running_kernel()
     if explicit is not None:
         try:
             size = os.stat(explicit).st_size
         except OSError as error:
             raise BpfError(f"the BTF file that was asked for, {explicit}, can't be read: {error.strerror}") from error
-        return BtfChoice(source="explicit", path=os.fspath(explicit), kernel=machine.kernel, size=size)
+        return BtfChoice(source="explicit", path=os.fspath(explicit), kernel=str(machine), size=size)
     if os.path.exists(KERNEL_BTF):
         size = os.stat(KERNEL_BTF).st_size
-        return BtfChoice(source="kernel", path=KERNEL_BTF, kernel=machine.kernel, size=size)
+        return BtfChoice(source="kernel", path=KERNEL_BTF, kernel=str(machine), size=size)
     from .embedded import Embedded  # most machines never need it
 
     name, digest = kernels
@@ -168,14 +174,14 @@ def choose_btf(bpf_dir: str, kernels: tuple[str, str], *, explicit: Optional[str
     return BtfChoice(source="embedded", path=path, kernel=kernel, size=len(data), data=data)
 
 
-def match(namesakes: Mapping[str, int], machine: Host) -> Optional[str]:
+def match(namesakes: Mapping[str, int], machine: RunningKernel) -> Optional[str]:
     """Of the embedded kernels with this machine's architecture and release the one that it is, or None.
 
     If all have one BTF, any will do: in a container os-release is not the host's. Else the distribution decides.
     """
     # archives file kernels of Oracle's and Red Hat's 8.9 under 8
     major = f"{machine.distro}/{machine.version.partition('.')[0]}/{machine.arch}/{machine.release}"
-    for kernel in (machine.kernel, major):
+    for kernel in (str(machine), major):
         if kernel in namesakes:
             return kernel
     if len(set(namesakes.values())) == 1:
@@ -183,7 +189,7 @@ def match(namesakes: Mapping[str, int], machine: Host) -> Optional[str]:
     return None
 
 
-def not_covered(index: Collection[str], machine: Host) -> KernelNotCoveredError:
+def not_covered(index: Collection[str], machine: RunningKernel) -> KernelNotCoveredError:
     """The error that says what was looked for and what is there."""
     shown = 12
     same = sorted(kernel for kernel in index if kernel.split("/")[2:] == [machine.arch, machine.release])
@@ -200,9 +206,9 @@ def not_covered(index: Collection[str], machine: Host) -> KernelNotCoveredError:
             there += f" and {len(kernels) - shown} more"
     return KernelNotCoveredError(
         f"this kernel has no BTF of its own ({KERNEL_BTF} is not there) and the package embeds none for it: "
-        f"looked for {machine.kernel}; {there}. Add the kernel to the package's matrix, "
+        f"looked for {machine}; {there}. Add the kernel to the package's matrix, "
         f"or open the skeleton with btf= and the path of this very kernel's BTF",
-        wanted=machine.kernel,
+        wanted=str(machine),
         embedded=sorted(index),
     )
 

@@ -22,7 +22,7 @@ from ctypes import (
     c_void_p,
 )
 
-from . import bundled
+from . import arch, bundled
 from .errors import LibbpfNotFoundError, LibbpfTooOldError
 from .privileges import in_user_namespace
 
@@ -513,8 +513,8 @@ def library_folders() -> list[str]:
 _WARN, _INFO, _DEBUG = 0, 1, 2
 _LEVELS = {_WARN: 30, _INFO: 20, _DEBUG: 10}
 """libbpf's print levels as logging's."""
-_VA_LIST_IS_STRUCT = os.uname().machine in ("x86_64", "amd64", "aarch64", "arm64", "s390x")
-"""Where va_list is a struct that vsnprintf() uses up, and that can be copied; elsewhere it is a plain pointer."""
+_ARCH = arch.running()
+_VA_LIST_IS_STRUCT = _ARCH is not None and _ARCH.copies_va_list
 _VA_LIST_BYTES = 32
 
 _libc = ctypes.CDLL(None)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from ctypes import byref
 
+from .arch import running, running_name
 from .errors import AttachError
 
 
@@ -37,29 +37,13 @@ PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK = 1, 0
 _FREQ = 1 << 10
 """Bit `freq` of the attribute's flags."""
 PERF_FLAG_FD_CLOEXEC = 1 << 3
-PERF_EVENT_OPEN = {
-    "x86_64": 298,
-    "amd64": 298,
-    "aarch64": 241,
-    "arm64": 241,
-    "riscv64": 241,
-    "loongarch64": 241,
-    "s390x": 331,
-    "ppc64le": 319,
-    "i686": 336,
-    "i386": 336,
-    "armv7l": 364,
-    "armv6l": 364,
-    "armhf": 364,
-}
-"""Number of the system call perf_event_open, by `uname -m`: libc has no function for it."""
 
 
 def open_cpu_clock(frequency: int, *, cpu: int, pid: int) -> int:
     """The descriptor of a clock, or a negative number and `ctypes.get_errno()` set."""
-    machine = os.uname().machine
-    if machine not in PERF_EVENT_OPEN:
-        raise AttachError(f"the number of the system call perf_event_open on {machine} is not known here")
+    arch = running()
+    if arch is None:
+        raise AttachError(f"the number of the system call perf_event_open on {running_name()} is not known here")
     attributes = _PerfEventAttr(
         type=PERF_TYPE_SOFTWARE, config=PERF_COUNT_SW_CPU_CLOCK, sample_freq=frequency, flags=_FREQ
     )
@@ -67,4 +51,4 @@ def open_cpu_clock(frequency: int, *, cpu: int, pid: int) -> int:
     syscall = ctypes.CDLL(None, use_errno=True).syscall
     syscall.restype = ctypes.c_long
     syscall.argtypes = (ctypes.c_long, ctypes.c_void_p, *[ctypes.c_int] * 3, ctypes.c_ulong)
-    return int(syscall(PERF_EVENT_OPEN[machine], byref(attributes), pid, cpu, -1, PERF_FLAG_FD_CLOEXEC))
+    return int(syscall(arch.perf_event_open, byref(attributes), pid, cpu, -1, PERF_FLAG_FD_CLOEXEC))

@@ -15,6 +15,7 @@ from . import alternatives as _alternatives
 from . import globals as _globals
 from . import kernel as _kernel
 from . import libbpf as _libbpf
+from .arch import running_name
 from .attaching import says_no_target
 from .errors import (
     ArchitectureError,
@@ -534,12 +535,11 @@ class PinnedMap:
 
 
 def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
-    machine = os.uname().machine
-    arch = _kernel.ARCH_OF_MACHINE.get(machine, machine)
+    arch = running_name()
     if arch not in spec.objects:
         raise ArchitectureError(
-            f"{spec.source}: the package holds BPF objects for {', '.join(spec.objects)}; this machine is {machine}. "
-            f"Add {arch} to the package's `archs`"
+            f"{spec.source}: the package holds BPF objects for {', '.join(spec.objects)}; this machine is "
+            f"{os.uname().machine}. Add {arch} to the package's `archs`"
         )
     name, digest = spec.objects[arch]
     return _kernel.read_verified(os.path.join(bpf_dir, name), digest)

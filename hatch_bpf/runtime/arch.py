@@ -1,0 +1,55 @@
+"""What a running skeleton must know of each architecture. Input: what `uname -m` says. Output: an `Architecture`."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
+
+class Architecture:
+    """An architecture, under the name that BTFHub files it under."""
+
+    __slots__ = ("copies_va_list", "machines", "name", "perf_event_open")
+
+    def __init__(self, name: str, machines: tuple[str, ...], *, perf_event_open: int, copies_va_list: bool) -> None:
+        self.name = name
+        self.machines = machines
+        """What `uname -m` may say there; the first is the usual one."""
+        self.perf_event_open = perf_event_open
+        """Number of the system call of this name, for which libc has no function."""
+        self.copies_va_list = copies_va_list
+        """True if va_list is a struct, which vsnprintf() uses up and which can be copied; elsewhere it is a pointer."""
+
+
+ARCHITECTURES = (
+    Architecture("x86_64", ("x86_64", "amd64"), perf_event_open=298, copies_va_list=True),
+    Architecture("arm64", ("aarch64", "arm64"), perf_event_open=241, copies_va_list=True),
+    Architecture("arm", ("armv7l", "armv6l", "armhf"), perf_event_open=364, copies_va_list=False),
+    Architecture("i386", ("i686", "i386"), perf_event_open=336, copies_va_list=False),
+    Architecture("ppc64le", ("ppc64le",), perf_event_open=319, copies_va_list=False),
+    Architecture("riscv64", ("riscv64",), perf_event_open=241, copies_va_list=False),
+    Architecture("s390x", ("s390x",), perf_event_open=331, copies_va_list=True),
+    Architecture("loongarch64", ("loongarch64",), perf_event_open=241, copies_va_list=False),
+)
+
+
+def of_machine(machine: str) -> Optional[Architecture]:
+    """The architecture that `uname -m` or BTFHub names, or None."""
+    for arch in ARCHITECTURES:
+        if machine == arch.name or machine in arch.machines:
+            return arch
+    return None
+
+
+def running() -> Optional[Architecture]:
+    """The architecture of this machine, or None if we know nothing of it."""
+    return of_machine(os.uname().machine)
+
+
+def running_name() -> str:
+    """The name of this machine's architecture: BTFHub's, or else what `uname -m` says."""
+    arch = running()
+    return arch.name if arch is not None else os.uname().machine
