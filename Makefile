@@ -2,8 +2,9 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 RUNS := 100000
-LOWEST := $(addprefix tests/test_,$(addsuffix .py,bpf_object btf_reader btf_writer cli config elf_strip hatch_plugin \
-	kernels_archive kernels_lock kernels_matrix kernels_packages options project setuptools_plugin skeleton_types))
+LOWEST := $(addprefix tests/,objects/test_model.py btf/test_reader.py btf/test_writer.py cli/test_main.py compiler/test_strip.py \
+	kernels/test_archive.py kernels/test_lock.py kernels/test_matrix.py kernels/formats/test_packages.py project/test_config.py \
+	project/test_options.py project/test_sources.py skeleton/test_types.py test_hatch_plugin.py test_setuptools_plugin.py)
 
 .PHONY: help demo test test-kernels test-lowest bench fuzz soak clean
 
@@ -19,16 +20,17 @@ test:  ## check style and types, then run the tests
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
 	$(PYTHON) -m pytest
 
 test-kernels:  ## boot real kernels under qemu, and hold programs, the example and the verdicts against them
 	@tools/setup.sh lab $(VENV)
-	$(PYTHON) -m tests.kernels $(KERNELS)
-	$(PYTHON) -m tests.kernels.example $(KERNELS)
-	$(PYTHON) -m tests.kernels.seeds $(KERNELS)
-	$(PYTHON) -m tests.kernels.kinds $(KERNELS)
-	$(PYTHON) -m tests.kernels.verdicts $(KERNELS)
-	$(PYTHON) -m tests.kernels.privileges $(KERNELS)
+	$(PYTHON) -m tests.lab $(KERNELS)
+	$(PYTHON) -m tests.lab.example $(KERNELS)
+	$(PYTHON) -m tests.lab.seeds $(KERNELS)
+	$(PYTHON) -m tests.lab.kinds $(KERNELS)
+	$(PYTHON) -m tests.lab.verdicts $(KERNELS)
+	$(PYTHON) -m tests.lab.privileges $(KERNELS)
 
 bench:  ## measure what hatch-bpf costs, against what does the same without it, and print the table
 	@tools/setup.sh bench $(VENV)

@@ -30,8 +30,8 @@ class OwnLibbpf(BuildHookInterface):  # type: ignore[type-arg]
         sys.path.insert(0, str(ROOT))  # hatch-bpf builds itself
         try:
             from hatch_bpf.arch import build_machine
-            from hatch_bpf.bundle import bundle
             from hatch_bpf.errors import ToolchainError
+            from hatch_bpf.wheel.bundled_libbpf import bundle
         finally:
             sys.path.remove(str(ROOT))
 

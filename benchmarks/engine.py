@@ -17,19 +17,19 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from hatch_bpf import min_core_btf
-from hatch_bpf.bpf_object import ObjectModel
-from hatch_bpf.bpftool import find_bpftool
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.cache import CACHE_VARIABLE, Store
-from hatch_bpf.compile import compile_package
+from hatch_bpf.compiler.bpftool import find_bpftool
+from hatch_bpf.compiler.clang import compile_package
+from hatch_bpf.core_relo.minimize import minimize as minimize_btf
 from hatch_bpf.errors import ToolchainError
-from hatch_bpf.fit import fit
 from hatch_bpf.hatch_plugin import load_project
 from hatch_bpf.kernels.matrix import KernelSource, Matrix, Pattern, resolve
-from hatch_bpf.project import Project
-from hatch_bpf.remembered import build
-from hatch_bpf.workers import run_all
+from hatch_bpf.objects.model import ObjectModel
+from hatch_bpf.per_kernel import fit
+from hatch_bpf.project.sources import Project
+from hatch_bpf.reuse.remembered import build
+from hatch_bpf.support.store import CACHE_VARIABLE, Store
+from hatch_bpf.support.workers import run_all
 
 from .machine import ARCHIVE, EXAMPLE, REPOSITORY
 from .measure import interleaved, wall_of, wall_seconds
@@ -112,7 +112,7 @@ def minimize_all(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]]) -> lis
 
 
 def _minimize(of: Mapping[str, Sequence[ObjectModel]], source: KernelSource) -> bytes:
-    return min_core_btf.minimize(of[source.kernel.arch], Btf(source.read(), source=source.origin))
+    return minimize_btf(of[source.kernel.arch], Btf(source.read(), source=source.origin))
 
 
 def _xargs(matrix: Matrix, command: Sequence[str]) -> float:
@@ -135,7 +135,7 @@ def _btfhub(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]]) -> float:
 
 def _all_objects(matrix: Matrix, rounds: int) -> Iterator[Row | Skipped]:
     what = "cold: archive to minimized BTFs, all kernels, libbpf-tools' objects"
-    from tests import objects  # which takes BTFHUB_ARCHIVE out of the environment
+    from tests.common import objects  # which takes BTFHUB_ARCHIVE out of the environment
 
     try:
         models = tuple(objects.models().values())

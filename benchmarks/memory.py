@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hatch_bpf.embed import pack
-from hatch_bpf.fit import fit
-from hatch_bpf.report import render_summary
+from hatch_bpf.per_kernel import fit
+from hatch_bpf.portability.text import render_summary
+from hatch_bpf.wheel.embedded_btfs import pack
 
 from .engine import example_project, objects_of, renamed
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hatch_bpf.cache import Store
+from hatch_bpf.support.store import Store
 
 from .engine import example_project, fit_all, objects_of, renamed
 from .machine import ARCHIVE

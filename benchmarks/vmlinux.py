@@ -16,15 +16,15 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf import arch
-from hatch_bpf.bpftool import find_bpftool
-from hatch_bpf.c_names import names_in
-from hatch_bpf.cache import CACHE_VARIABLE, Store
-from hatch_bpf.compile import command
+from hatch_bpf.compiler.bpftool import find_bpftool
+from hatch_bpf.compiler.clang import command
+from hatch_bpf.compiler.identifiers import names_in
+from hatch_bpf.compiler.toolchain import Toolchain, find_toolchain, tool_environment
+from hatch_bpf.compiler.vmlinux_h import HOST_BTF, KernelHeader
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.kernels.archive import path_of, read_archived
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.toolchain import Toolchain, find_toolchain, tool_environment
-from hatch_bpf.vmlinux_h import HOST_BTF, KernelHeader
+from hatch_bpf.support.store import CACHE_VARIABLE, Store
 
 from .machine import EXAMPLE, REPOSITORY
 from .measure import cpu_of, cpu_seconds, interleaved

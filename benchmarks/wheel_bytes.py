@@ -21,14 +21,14 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hatch_bpf.artifacts import RECORD_NAME
-from hatch_bpf.bpftool import find_bpftool
-from hatch_bpf.embed import pack
+from hatch_bpf.compiler.bpftool import find_bpftool
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.layout import KERNELS_NAME
 from hatch_bpf.runtime.embedded import Embedded
+from hatch_bpf.wheel.artifacts import RECORD_NAME
+from hatch_bpf.wheel.contents import KERNELS_NAME
+from hatch_bpf.wheel.embedded_btfs import pack
 
 from .kernel_names import kernel_names
 from .machine import ARCHIVE, EXAMPLE

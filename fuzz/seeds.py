@@ -14,18 +14,17 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from hatch_bpf.bpf_object import read_object
 from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.btf.types import Kind
-from hatch_bpf.embed import pack
+from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.kernels.archive import list_kernels, read_archived
-from hatch_bpf.kernels.compression import XZ as XZ
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.remote import index_of
-from hatch_bpf.min_core_btf import minimize
-from tests import kernel_images
-from tests.btf_builder import RawBtf, btf_ext, elf_object
+from hatch_bpf.kernels.remote.archive_url import index_of
+from hatch_bpf.objects.model import read_object
+from hatch_bpf.wheel.embedded_btfs import pack
+from tests.common import kernel_images
+from tests.common.btf_builder import RawBtf, btf_ext, elf_object
 
 EXAMPLE = Path(__file__).parents[1] / "example_project"
 

@@ -16,24 +16,25 @@ from functools import cache
 from pathlib import Path
 
 from fuzz import seeds
-from hatch_bpf.bpf_object import ObjectModel, read_object
 from hatch_bpf.btf.c_dump import dump_c
 from hatch_bpf.btf.ext import read_btf_ext
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.config import parse_config
+from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.archive import only_member, read_archived
+from hatch_bpf.kernels.formats.compression import XZ
+from hatch_bpf.kernels.formats.kernel_file import read_kernel
 from hatch_bpf.kernels.identify import identify
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.lock import read_lock, tomllib
-from hatch_bpf.kernels.remote import parse_index
-from hatch_bpf.kernels.sources import read_kernel
-from hatch_bpf.min_core_btf import minimize
-from hatch_bpf.portability import KernelTypes, check
-from hatch_bpf.report import render_failures
+from hatch_bpf.kernels.remote.archive_url import parse_index
+from hatch_bpf.objects.model import ObjectModel, read_object
+from hatch_bpf.portability.program_check import KernelTypes, check
+from hatch_bpf.portability.text import render_failures
+from hatch_bpf.project.config import parse_config
 from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import BpfError
-from hatch_bpf.skeleton import SkeletonOptions, generate
+from hatch_bpf.skeleton.generate import SkeletonOptions, generate
 
 REFUSALS = (HatchBpfError, BpfError)
 """How bad input is to be refused."""
@@ -110,7 +111,7 @@ def read_program(data: bytes) -> None:
 
 def read_archive(data: bytes) -> None:
     """A file of an archive; what does not start as one that is compressed is taken for the tar in it."""
-    if data.startswith(seeds.XZ):
+    if data.startswith(XZ):
         with _file(data, "6.1.0-1-amd64.btf.tar.xz") as path:
             read_archived(path)
     else:

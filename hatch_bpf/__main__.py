@@ -2,6 +2,6 @@
 
 import sys
 
-from hatch_bpf.cli import main
+from hatch_bpf.cli.main import main
 
 sys.exit(main())

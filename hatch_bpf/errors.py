@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hatch_bpf.printable import printable
+from hatch_bpf.runtime.printable import printable
 
 
 class HatchBpfError(Exception):

@@ -21,8 +21,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.plugin import hookimpl
 
 if TYPE_CHECKING:
-    from hatch_bpf.artifacts import Artifact, Artifacts
-    from hatch_bpf.project import Project
+    from hatch_bpf.project.sources import Project
+    from hatch_bpf.wheel.artifacts import Artifact, Artifacts
 
 KEY = "tool.hatch.build.hooks.bpf"
 RESERVED_HOOK_KEYS = frozenset(
@@ -58,7 +58,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
 
     def _build(self, *, editable: bool) -> Artifacts | None:
         """What was built, and if `editable` is in the tree now; None if the wheel has no such hook."""
-        from hatch_bpf import unchanged
+        from hatch_bpf.reuse import unchanged
 
         # after an editable build nothing is as it was, and where an sdist is made nobody is in a hurry
         is_wheel = self.target_name == "wheel" and not editable
@@ -71,8 +71,8 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
         if artifacts is not None:
             return artifacts
 
-        from hatch_bpf import tree
-        from hatch_bpf.remembered import build
+        from hatch_bpf.reuse.remembered import build
+        from hatch_bpf.wheel import source_tree
 
         project = load_project(Path(self.root))
         if project is None:  # the hook is switched on for the sdist alone
@@ -81,14 +81,14 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
             project = project.without_host()
         artifacts = build(project, notify=self._notify, name=name)
         if editable:
-            tree.write(artifacts.files, root=project.root)
+            source_tree.write(artifacts.files, root=project.root)
         else:
-            tree.reject_leftovers(artifacts, project=project, goes_in=self.build_config.include_path)
+            source_tree.reject_leftovers(artifacts, project=project, goes_in=self.build_config.include_path)
         return artifacts
 
     def _place_of(self, file: Artifact, *, taken: Collection[str]) -> str:
         """Where hatchling is to take a file from, from each place once: a file of our own, or what was made, staged."""
-        from hatch_bpf.files import write_new
+        from hatch_bpf.support.files import write_new
 
         if not isinstance(file.content, bytes) and str(file.content) not in taken:
             return str(file.content)
@@ -105,11 +105,11 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
     def clean(self, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what editable builds wrote."""
         with self._user_errors():
-            from hatch_bpf import tree
+            from hatch_bpf.wheel import source_tree
 
             project = load_project(Path(self.root))
             if project is not None:
-                tree.remove(project)
+                source_tree.remove(project)
 
     def _notify(self, text: str) -> None:
         self.app.display_info(f"hatch-bpf: {text}")
@@ -118,7 +118,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
     def _user_errors(self) -> Iterator[None]:
         """Let hatchling say what a user can mend, and leave nothing behind."""
         from hatch_bpf.errors import HatchBpfError
-        from hatch_bpf.files import disk_errors
+        from hatch_bpf.support.files import disk_errors
 
         try:
             with disk_errors():
@@ -143,8 +143,8 @@ def load_project(root: Path) -> Project | None:
     """
     from hatchling.builders.wheel import WheelBuilder
 
-    from hatch_bpf.config import parse_config
-    from hatch_bpf.project import find_project
+    from hatch_bpf.project.config import parse_config
+    from hatch_bpf.project.sources import find_project
 
     wheel = WheelBuilder(str(root)).config
     table = wheel.hook_config.get(BpfBuildHook.PLUGIN_NAME)

@@ -13,20 +13,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from hatch_bpf import alternatives, prebuilt
-from hatch_bpf.artifacts import Artifact, Artifacts
-from hatch_bpf.bundle import bundle
-from hatch_bpf.compile import CompiledPackage, compile_package
-from hatch_bpf.declared import Notify, find_kernels
+from hatch_bpf.compiler.clang import CompiledPackage, compile_package
 from hatch_bpf.errors import PortabilityError
-from hatch_bpf.fit import Watch, fit_all
-from hatch_bpf.kernels.fetch import Progress
 from hatch_bpf.kernels.matrix import Matrix
-from hatch_bpf.layout import lay_out
-from hatch_bpf.progress import PacedLines
-from hatch_bpf.project import Package, Project
-from hatch_bpf.report import render_failures, render_summary
-from hatch_bpf.verdicts import Report, joined
+from hatch_bpf.kernels.remote.fetch import Progress
+from hatch_bpf.per_kernel import Watch, fit_all
+from hatch_bpf.portability.text import render_failures, render_summary
+from hatch_bpf.portability.verdicts import Report, joined
+from hatch_bpf.project import alternatives
+from hatch_bpf.project.declared_kernels import Notify, find_kernels
+from hatch_bpf.project.sources import Package, Project
+from hatch_bpf.reuse import shipped
+from hatch_bpf.support.progress import PacedLines
+from hatch_bpf.wheel.artifacts import Artifact, Artifacts
+from hatch_bpf.wheel.bundled_libbpf import bundle
+from hatch_bpf.wheel.contents import lay_out
 
 
 def build(
@@ -48,9 +49,9 @@ def build(
     config, told = project.config, Told(notify)
     bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
     either = alternatives.Alternatives(config.alternatives, config.optional)
-    packages: list[tuple[Package, CompiledPackage, prebuilt.Prebuilt | None]] = []
+    packages: list[tuple[Package, CompiledPackage, shipped.Prebuilt | None]] = []
     for package in project.packages:
-        earlier = prebuilt.find(package, project, notify) if reuse else None
+        earlier = shipped.find(package, project, notify) if reuse else None
         compiled = earlier.compiled if earlier else compile_package(package, project, environ)
         packages.append((package, compiled, earlier))
     objects = [compiled.objects for _, compiled, _ in packages]

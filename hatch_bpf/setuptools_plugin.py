@@ -20,12 +20,13 @@ from setuptools.command.build import build as build_command
 from setuptools.command.sdist import sdist as sdist_command
 from setuptools.errors import BaseError
 
-from hatch_bpf import remembered, tree
-from hatch_bpf.config import SETUPTOOLS_KEY as KEY
-from hatch_bpf.config import parse_config
 from hatch_bpf.errors import ConfigError, Fault, HatchBpfError
-from hatch_bpf.files import disk_errors, write_whole
-from hatch_bpf.project import Project, find_project, source_files
+from hatch_bpf.project.config import SETUPTOOLS_KEY as KEY
+from hatch_bpf.project.config import parse_config
+from hatch_bpf.project.sources import Project, find_project, source_files
+from hatch_bpf.reuse import remembered
+from hatch_bpf.support.files import disk_errors, write_whole
+from hatch_bpf.wheel import source_tree
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -64,9 +65,9 @@ class BuildBpf(Command):
         project = _project(self, Path.cwd(), os.environ)
         artifacts = remembered.build(project, notify=_notify)
         if self.editable_mode:
-            tree.write(artifacts.files, root=project.root)
+            source_tree.write(artifacts.files, root=project.root)
             return
-        tree.reject_foreign(artifacts, root=project.root)
+        source_tree.reject_foreign(artifacts, root=project.root)
         self.platform = artifacts.platform
         for file in artifacts.files:
             path = Path(self.build_lib, file.wheel_path)
@@ -102,9 +103,9 @@ class Sdist(sdist_command):
             with disk_errors():
                 project = _project(self, Path.cwd(), os.environ)
                 artifacts = remembered.build(project.without_host(), notify=_notify)
-                tree.reject_foreign(artifacts, root=project.root)
+                source_tree.reject_foreign(artifacts, root=project.root)
                 super().make_release_tree(base_dir, files)
-                tree.write(artifacts.files, root=Path(base_dir))
+                source_tree.write(artifacts.files, root=Path(base_dir))
         except HatchBpfError as error:
             raise BaseError(f"hatch-bpf: {error}") from error
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hatch_bpf.cache import CACHE_VARIABLE
-from tests import needs
-from tests.projects import REPOSITORY
+from hatch_bpf.support.store import CACHE_VARIABLE
+from tests.common import needs
+from tests.common.projects import REPOSITORY
 
 
 @pytest.fixture(scope="session", autouse=True)

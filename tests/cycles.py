@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from hatch_bpf.runtime import BpfError, ObjectSpec
-from tests import needs, tracefs
-from tests.namespaces import own_cgroup, own_loopback
-from tests.skeleton_package import load_skeleton
+from tests.common import needs, tracefs
+from tests.common.namespaces import own_cgroup, own_loopback
+from tests.common.skeleton_package import load_skeleton
 
 WARM_UP = 20
 """Cycles until Python's and libbpf's caches are full."""

@@ -1,6 +1,7 @@
 """Files in the repository that are derived from others: `python -m tests.regenerate` writes them anew.
 
-Input: nothing. Output: every file of `DERIVED`. `tests/test_regenerate.py` fails, naming the command, when one drifts.
+Input: nothing. Output: every file of `DERIVED`. `tests/repository/test_regenerate.py` fails, naming the command, when
+one drifts.
 To add one: a function that returns its text, and a line in `DERIVED`.
 """
 
@@ -11,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hatch_bpf.arch import X86_64
-from hatch_bpf.skeleton import SkeletonOptions, generate
-from tests.skeleton_package import BPF, model_of
+from hatch_bpf.skeleton.generate import SkeletonOptions, generate
+from tests.common.skeleton_package import BPF, model_of
 
 ROOT = Path(__file__).parent.parent
 

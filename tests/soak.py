@@ -29,11 +29,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from tests import needs
-from tests.namespaces import own_loopback
-from tests.skeleton_package import load_skeleton
+from tests.common import needs
+from tests.common.namespaces import own_loopback
+from tests.common.skeleton_package import load_skeleton
 
-TRAFFIC = Path(__file__).with_name("soak_traffic.py")
+TRAFFIC = Path(__file__).parent / "common" / "soak_traffic.py"
 INTERRUPTIBLE = """
 import signal, sys
 from tcprtt.__main__ import main
@@ -247,8 +247,8 @@ def _compare(figures: Figures, reader: Reader, path: Path, stops: list[tuple[flo
 
 
 def main(arguments: list[str]) -> int:
-    from tests.projects import build_wheel
-    from tests.test_example import copy_of_example, install  # they need pytest, which the rest does not
+    from tests.common.projects import build_wheel
+    from tests.system.test_example import copy_of_example, install  # they need pytest, which the rest does not
 
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=600)

@@ -14,15 +14,26 @@ from typing import Any
 
 import pytest
 
-from hatch_bpf import arch, bpftool, prebuilt
-from hatch_bpf.bpf_object import read_object
+from hatch_bpf import arch
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.compiler import bpftool
 from hatch_bpf.hatch_plugin import load_project
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.matrix import LOCK_NAME
+from hatch_bpf.objects.model import read_object
+from hatch_bpf.reuse import shipped
 from hatch_bpf.runtime.embedded import Embedded
-from tests import needs
-from tests.projects import KERNELS, PROGRAM, REPOSITORY, build_wheel, make_project, pip_wheel, tree_of, wheel_files
+from tests.common import needs
+from tests.common.projects import (
+    KERNELS,
+    PROGRAM,
+    REPOSITORY,
+    build_wheel,
+    make_project,
+    pip_wheel,
+    tree_of,
+    wheel_files,
+)
 
 OPTIONS = f"""\
 archs = ["x86_64", "arm64"]
@@ -299,11 +310,11 @@ def test_a_record_that_does_not_fit(tmp_path: Path, sdist: Path, change: Any, re
     assert loaded is not None
     (package,) = loaded.packages
     said: list[str] = []
-    assert prebuilt.find(package, loaded, said.append) is not None
+    assert shipped.find(package, loaded, said.append) is not None
     record = json.loads(path.read_text())
     change(record, project)
     path.write_text(json.dumps(record))
-    assert prebuilt.find(package, loaded, said.append) is None
+    assert shipped.find(package, loaded, said.append) is None
     assert said[-1].startswith(f"building anew what is in src/demo/_bpf: {reason}")
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf import pipeline
-from hatch_bpf.cache import CACHE_VARIABLE
 from hatch_bpf.setuptools_plugin import load_project
-from tests import needs
-from tests.projects import LEFT_OUT, PROGRAM, count_resolutions, make_small
+from hatch_bpf.support.store import CACHE_VARIABLE
+from tests.common import needs
+from tests.common.projects import LEFT_OUT, PROGRAM, count_resolutions, make_small
 
 PROJECT = """
 [project]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import needs
-from tests.projects import (
+from tests.common import needs
+from tests.common.projects import (
     KERNELS,
     PROGRAM,
     SETUPTOOLS_PYPROJECT,

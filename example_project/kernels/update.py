@@ -14,9 +14,9 @@ sys.path.insert(0, str(FOLDER.parents[1]))  # hatch_bpf and tests, when run from
 
 from hatch_bpf.errors import HatchBpfError  # noqa: E402
 from hatch_bpf.kernels.archive import list_kernels, pack, path_of, read_archived  # noqa: E402
+from hatch_bpf.kernels.formats.kernel_file import read_btf  # noqa: E402
 from hatch_bpf.kernels.identity import Kernel  # noqa: E402
-from hatch_bpf.kernels.sources import read_btf  # noqa: E402
-from tests.kernels.debian import Apt, Package  # noqa: E402
+from tests.lab.debian import Apt, Package  # noqa: E402
 
 KERNELS = (
     "debian/11/x86_64/5.10.0-32-cloud-amd64",

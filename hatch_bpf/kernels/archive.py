@@ -14,9 +14,9 @@ from pathlib import Path
 
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels import compression
+from hatch_bpf.kernels.formats import compression
+from hatch_bpf.kernels.formats.raw_btf import MAX_BTF, check_btf
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel
-from hatch_bpf.kernels.raw_btf import MAX_BTF, check_btf
 
 SUFFIX = ".btf.tar.xz"
 """How BTFHub packs, and we do."""

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.archive import suffix_of
+from hatch_bpf.kernels.formats.kernel_file import KernelFile
+from hatch_bpf.kernels.formats.packages import PackagedImage
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.packages import PackagedImage
-from hatch_bpf.kernels.sources import KernelFile
 
 _BANNER = re.compile(rb"Linux version (\d[!-~]*) \([^\n\0]{1,400}")
 _DISTROS = (

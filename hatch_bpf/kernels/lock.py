@@ -20,7 +20,7 @@ from pathlib import Path
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import Entry, KernelSource, Matrix, Newest, Pattern, resolve
-from hatch_bpf.kernels.remote import Archive, ArchiveUrl
+from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -20,10 +20,10 @@ from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import identity
 from hatch_bpf.kernels.archive import ArchivedKernel, list_kernels, read_archived
-from hatch_bpf.kernels.fetch import Progress, fetch, fetch_all
+from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_btf
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.remote import Archive, ArchiveUrl, entry_of, list_archive
-from hatch_bpf.kernels.sources import HOST_BTF, read_btf
+from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl, entry_of, list_archive
+from hatch_bpf.kernels.remote.fetch import Progress, fetch, fetch_all
 
 PATTERN_FORM = "distro/version/arch/release"
 LOCK_NAME = "bpf-kernels.lock"

@@ -1,7 +1,7 @@
 """The minimized BTFs of a package and the kernels they are for: the file `kernels.btfs`.
 
-Input: its bytes, as `hatch_bpf/embed.py` wrote them. Output: an `Embedded`, which names the kernels and puts together
-the BTF of each.
+Input: its bytes, as `hatch_bpf/wheel/embedded_btfs.py` wrote them. Output: an `Embedded`, which names the kernels and
+puts together the BTF of each.
 
 From kernel to kernel few types change: a struct grows, and all others stay. So each distinct type is stored once, and a
 BTF is a list of types. What would differ all the same are the numbers by which types refer to each other and to

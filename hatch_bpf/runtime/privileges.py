@@ -1,8 +1,8 @@
 """Why the kernel refuses BPF to this process, and what to do about it: capabilities, and what else may forbid it.
 
 Input: section names of programs. Output: a sentence for an error. What each kind of program needs is measured by
-tests/test_privileges.py and told in SECURITY.md. Files are read as bytes: a process that has given up its rights may
-not be able to import codecs any more.
+tests/system/test_privileges.py and told in SECURITY.md. Files are read as bytes: a process that has given up its rights
+may not be able to import codecs any more.
 """
 
 from __future__ import annotations

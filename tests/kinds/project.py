@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 from hatch_bpf.arch import build_machine
-from tests import needs
-from tests.projects import build_wheel, make_project
-from tests.skeleton_package import BPF
+from tests.common import needs
+from tests.common.projects import build_wheel, make_project
+from tests.common.skeleton_package import BPF
 
 EXERCISES = Path(__file__).with_name("exercises.py")
 SOURCES = ("kinds", "struct_ops", "struct_ops_link", "usdt")

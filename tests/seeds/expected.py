@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests import needs
+from tests.common import needs
 
 MEMBER = re.compile(r"^\t'([^']*)' type_id=(\d+) bits_offset=(\d+)(?: bitfield_size=(\d+))?$", re.MULTILINE)
 ENUMERATOR = re.compile(r"^\t'([^']*)' val=(-?\d+)$", re.MULTILINE)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.projects import KERNELS, build_wheel, make_project
+from tests.common.projects import KERNELS, build_wheel, make_project
 
 SOURCES = Path(__file__).parents[1] / "bpf" / "seeds"
 EXERCISES = Path(__file__).with_name("exercises.py")

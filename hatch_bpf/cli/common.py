@@ -1,0 +1,111 @@
+"""What several commands share: the project they are run in, the archive they are given, and how they talk.
+
+Input: a folder, or an option and the environment. Output: a `Project` or an archive, or the `HatchBpfError` of what is
+wrong with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_bpf.cli.terminal import make_room
+from hatch_bpf.errors import ConfigError, Fault, ToolchainError
+
+if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
+    from hatch_bpf.kernels.remote.archive_url import Archive
+    from hatch_bpf.project.sources import Project
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Fits descriptions to the terminal, and leaves examples their lines."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+def load_project(root: Path) -> Project:
+    """The project in a folder, whichever of the two build systems it uses. Raises `ConfigError` or `ToolchainError`."""
+    from hatch_bpf import hatch_plugin
+    from hatch_bpf.project.config import SETUPTOOLS_KEY
+
+    path = root / "pyproject.toml"
+    if not path.is_file():
+        raise ConfigError([Fault(str(path), "is not there: run this in the folder of a project")])
+    pyproject = _read(path)
+    tables = {"hatchling": hatch_plugin.KEY, "setuptools": SETUPTOOLS_KEY}
+    try:
+        loaded = (hatch_plugin.load_project(root), _load_by_setuptools(root, pyproject))
+    except (TypeError, ValueError) as error:  # what either build system says of its own tables
+        raise ConfigError([Fault(str(path), f"cannot be used: {error}")]) from error
+    found = {system: project for system, project in zip(tables, loaded, strict=True) if project}
+    named = ", ".join(f"[{key}] for {system}" for system, key in tables.items())
+    if not found:
+        raise ConfigError([Fault(str(path), f"has no table for hatch-bpf: add {named}")])
+    if len(found) > 1:
+        raise ConfigError([Fault(str(path), f"has two tables for hatch-bpf: keep one ({named})")])
+    ((system, project),) = found.items()
+    backend = _build_backend(pyproject)
+    if backend in tables and backend != system:
+        rule = f"has [{tables[system]}], which {backend} does not read: call the table [{tables[backend]}]"
+        raise ConfigError([Fault(str(path), rule)])
+    return project
+
+
+def _load_by_setuptools(root: Path, pyproject: dict[str, Any]) -> Project | None:
+    """The same as `setuptools_plugin` has; setuptools need not be there for a project that does without."""
+    tool = pyproject.get("tool")
+    if not isinstance(tool, dict) or "hatch-bpf" not in tool:
+        return None
+    try:
+        from setuptools.errors import BaseError
+
+        from hatch_bpf import setuptools_plugin
+    except ModuleNotFoundError as error:
+        told = "the project is built by setuptools, which is not installed here: pip install setuptools"
+        raise ToolchainError(told) from error
+    try:
+        return setuptools_plugin.load_project(root)
+    except BaseError as error:
+        raise ValueError(str(error)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        text = path.read_bytes().decode()
+        if text.startswith("\ufeff"):
+            raise ConfigError([Fault(str(path), "begins with a byte order mark, which TOML has not: save it without")])
+        return tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise ConfigError([Fault(str(path), f"is not UTF-8, which TOML has to be: {error}")]) from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([Fault(str(path), f"is not TOML: {error}")]) from error
+
+
+def _build_backend(pyproject: dict[str, Any]) -> str:
+    """The package of the build backend that is named; nothing where none is."""
+    system = pyproject.get("build-system")
+    backend = system.get("build-backend") if isinstance(system, dict) else None
+    return backend.partition(".")[0] if isinstance(backend, str) else ""
+
+
+def named_archive(option: str | None) -> Archive | None:
+    """The BTF archive that an option names, else the environment. Raises `KernelError`."""
+    from hatch_bpf.kernels import ARCHIVE_VARIABLE
+    from hatch_bpf.kernels.remote.archive_url import parse_archive
+
+    text = option or os.environ.get(ARCHIVE_VARIABLE)
+    return parse_archive(text, root=Path()) if text else None
+
+
+def say(text: str) -> None:
+    """A line for the user, beside what the command puts out."""
+    make_room()
+    print(f"hatch-bpf: {text}", file=sys.stderr, flush=True)

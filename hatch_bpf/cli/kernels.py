@@ -1,0 +1,302 @@
+"""The command `hatch-bpf kernels`: what kernels there are, and putting them into archives and locks.
+
+Input: a command line. Output: an exit status: 0 for success, 1 for failure or, with `verify`, for faults found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_bpf.cli.common import HelpFormatter, load_project, named_archive, say
+from hatch_bpf.cli.terminal import Meter, console, meter
+from hatch_bpf.errors import HatchBpfError, KernelError
+
+if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
+    from hatch_bpf.kernels.identify import Clues
+    from hatch_bpf.kernels.identity import Kernel
+    from hatch_bpf.kernels.matrix import Entry, Matrix
+    from hatch_bpf.kernels.remote.archive_url import Archive
+    from hatch_bpf.project.sources import Project
+
+EXAMPLES = """examples:
+  hatch-bpf kernels list                                  the kernels this project is built for
+  hatch-bpf kernels list ARCHIVE --match 'debian/12/*/*'  the kernels of an archive, a folder or URL
+  hatch-bpf kernels list FOLDER --write-index             make the list that an archive needs to be served
+  hatch-bpf kernels add linux-image-*.deb --archive kernels
+  hatch-bpf kernels add host --archive kernels
+  hatch-bpf kernels add vmlinux --archive kernels --release 5.4.0-custom --distro - --version -
+  hatch-bpf kernels lock                                  accept no other BTF than today's from now on
+  hatch-bpf kernels verify                                is every BTF there, whole, and the one that was locked?
+"""
+HOST = "host"
+TABLE_LIMIT = 1000
+"""Kernels that are listed as a table, on a terminal; more than anybody reads come quicker as lines."""
+
+
+def add_parser(commands: Any) -> None:
+    """Add `kernels` to the commands of an argument parser."""
+    parser = commands.add_parser(
+        "kernels",
+        help="list, add, lock and verify the kernels that programs are built for",
+        epilog=EXAMPLES,
+        formatter_class=HelpFormatter,
+    )
+    actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    action = actions.add_parser("list", help="list the kernels of an archive, or those this project is built for")
+    action.add_argument("archive", metavar="ARCHIVE", nargs="?", help="folder or URL (default: this project's matrix)")
+    action.add_argument("--match", metavar="PATTERN", action="append", help="distro/version/arch/release, or host")
+    action.add_argument(
+        "--write-index", action="store_true", help="write the list as index.txt into the folder ARCHIVE, to be served"
+    )
+    action.add_argument("--json", action="store_true", help="print JSON")
+    action.set_defaults(command=_list)
+
+    action = actions.add_parser(
+        "add",
+        help="put kernels into an archive",
+        description="Put the BTF of kernels into an archive. What a file doesn't say of its kernel has to be given.",
+    )
+    action.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="+",
+        help="raw BTF, .btf.tar.xz, vmlinux, vmlinuz, .deb or .rpm kernel package, or host",
+    )
+    action.add_argument("--archive", metavar="FOLDER", type=Path, required=True, help="the archive, made if need be")
+    for name, what in (
+        ("distro", "os-release's ID, or - for none"),
+        ("version", "os-release's VERSION_ID, or - for none"),
+        ("arch", "architecture"),
+        ("release", "`uname -r` of the kernel"),
+    ):
+        action.add_argument(f"--{name}", metavar=name.upper(), default="", help=what)
+    action.set_defaults(command=_add)
+
+    action = actions.add_parser(
+        "lock",
+        help="write bpf-kernels.lock, the sha256 of every BTF of this project's matrix",
+        description="Write bpf-kernels.lock beside pyproject.toml. A build then accepts no other kernels and BTFs.",
+    )
+    action.set_defaults(command=_lock)
+
+    action = actions.add_parser(
+        "verify",
+        help="read every BTF of an archive, or of this project's matrix, and tell what is wrong",
+        epilog="exit status: 0 when all is well, 1 otherwise",
+    )
+    action.add_argument("archive", metavar="ARCHIVE", nargs="?", help="folder or URL (default: this project's matrix)")
+    action.add_argument("--json", action="store_true", help="print JSON")
+    action.set_defaults(command=_verify)
+
+
+def _list(options: argparse.Namespace) -> int:
+    if options.write_index:
+        return _write_index(options)
+    sources = _matrix(options.archive, options.match).sources
+    if options.json:
+        kernels = [{"kernel": str(source.kernel), **_parts(source.kernel), "btf": source.origin} for source in sources]
+        print(json.dumps({"kernels": kernels}, indent=2))
+    elif len(sources) <= TABLE_LIMIT and (here := console(sys.stdout)) is not None:
+        from hatch_bpf.cli.tables import show_kernels
+
+        show_kernels(here, sources)
+    else:
+        for source in sources:
+            print(source.kernel)
+    return 0
+
+
+def _parts(kernel: Kernel) -> dict[str, str]:
+    from dataclasses import asdict
+
+    return asdict(kernel)
+
+
+def _write_index(options: argparse.Namespace) -> int:
+    from hatch_bpf.kernels.remote.archive_url import INDEX, index_of
+    from hatch_bpf.support.files import write_whole
+
+    archive = named_archive(options.archive)
+    if not isinstance(archive, Path):
+        raise KernelError("--write-index writes into a folder: name the folder that is served, not its URL")
+    text = index_of(archive)
+    write_whole(archive / INDEX, text.encode())
+    print(archive / INDEX)
+    return 0
+
+
+def _matrix(archive: str | None, match: list[str] | None = None) -> Matrix:
+    """The kernels of an archive, else those that the project in this folder is built for, less what does not match."""
+    from dataclasses import replace
+
+    from hatch_bpf.kernels.matrix import matching
+    from hatch_bpf.project.declared_kernels import find_kernels
+
+    if archive:
+        return _resolve(named_archive(archive), match)
+    if Path("pyproject.toml").exists():
+        project = load_project(Path.cwd())
+        matrix = find_kernels(project.config, say, lock=project.lock)
+        return replace(matrix, sources=matching(matrix.sources, match)) if match else matrix
+    named = named_archive(None)
+    if named is None:
+        raise KernelError(
+            "which kernels? Run this in the folder of a project, name an archive (a folder or URL), or let the "
+            "environment's BTFHUB_ARCHIVE name one"
+        )
+    return _resolve(named, match)
+
+
+def _resolve(archive: Archive | None, match: list[str] | None) -> Matrix:
+    from hatch_bpf.arch import ARCHES
+    from hatch_bpf.kernels.matrix import Host, Pattern, resolve
+
+    entries: list[Entry] = [Host() if text == HOST else Pattern(text) for text in match or ["*/*/*/*"]]
+    matrix = resolve(entries, archs=ARCHES, archive=archive)
+    for warning in matrix.warnings:
+        say(f"warning: {warning}")
+    return matrix
+
+
+def _add(options: argparse.Namespace) -> int:
+    from hatch_bpf.kernels.identify import Clues
+
+    given = Clues(options.distro, options.version, options.arch, options.release)
+    if options.release and len(options.files) > 1:
+        raise KernelError(f"--release {options.release} names one kernel: give one FILE with it")
+    try:
+        for name in options.files:
+            print(_add_file(name, given, options.archive))
+    finally:
+        _renew_index(options.archive)
+    return 0
+
+
+def _add_file(name: str, given: Clues, archive: Path) -> Path:
+    """Put one kernel into an archive; returns its file there."""
+    from hatch_bpf.kernels import identity
+    from hatch_bpf.kernels.archive import pack, path_of
+    from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_kernel
+    from hatch_bpf.kernels.identify import Clues, identify
+    from hatch_bpf.kernels.matrix import find_archived
+    from hatch_bpf.support.files import write_whole
+
+    path = HOST_BTF if name == HOST else Path(name)
+    found = read_kernel(path)
+    if name == HOST:
+        host = identity.host()
+        clues = Clues(host.distro or identity.UNKNOWN, host.version or identity.UNKNOWN, host.arch, host.release)
+    else:
+        clues = identify(path, found)
+    kernel = given.over(clues).kernel(name)
+    known = find_archived(archive, kernel) if archive.is_dir() else None
+    if known:
+        if known.read() != found.btf:
+            raise KernelError(
+                f"{kernel} is in the archive already, with another BTF: delete {known.path} to have this one instead"
+            )
+        return known.path
+    target = archive / path_of(kernel)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KernelError(f"{error.filename} cannot be made a folder of the archive: {error.strerror}") from error
+    write_whole(target, pack(found.btf, kernel))
+    return target
+
+
+def _renew_index(archive: Path) -> None:
+    """Keep the list of an archive that has one."""
+    from hatch_bpf.kernels.remote.archive_url import INDEX, index_of
+    from hatch_bpf.support.files import write_whole
+
+    if (archive / INDEX).exists():
+        write_whole(archive / INDEX, index_of(archive).encode())
+
+
+def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
+    from hatch_bpf.kernels.lock import make_lock, read_lock, render_lock
+    from hatch_bpf.project.declared_kernels import find_kernels
+    from hatch_bpf.support.files import write_whole
+
+    project = load_project(Path.cwd()).without_host()
+    config = project.config
+    if not config.kernels:
+        raise KernelError("there is nothing to lock: kernels names none, or only the host's")
+    try:
+        old = read_lock(project.lock)
+    except KernelError as error:
+        say(f"making anew what cannot be read: {error}")
+        old = None
+    matrix = find_kernels(config, say)
+    with meter() as shown:
+        matrix.download(lambda _: None, shown.downloads)
+        lock = make_lock(
+            config.kernels,
+            [arch.name for arch in config.archs],
+            matrix,
+            lambda number, kernel: shown.step("reading", number, len(matrix.sources), kernel),
+        )
+    write_whole(project.lock, render_lock(lock).encode())
+    before = old.digests if old else {}
+    new, gone = lock.digests.keys() - before.keys(), before.keys() - lock.digests.keys()
+    changed = [kernel for kernel in lock.digests.keys() & before.keys() if lock.digests[kernel] != before[kernel]]
+    for sign, kernels in (("+", new), ("-", gone), ("!", changed)):
+        for kernel in sorted(kernels):
+            print(f"{sign} {kernel}")
+    say(f"{project.lock}: {len(lock.digests)} kernels, {len(new)} new, {len(gone)} gone, {len(changed)} changed")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    matrix = _matrix(options.archive)
+    with meter() as shown:
+        faults = list(_faults(matrix, shown))
+    project = None if options.archive or not Path("pyproject.toml").exists() else load_project(Path.cwd())
+    if project is None:
+        faults += _index_faults(named_archive(options.archive))
+    if options.json:
+        print(json.dumps({"kernels": len(matrix.sources), "faults": faults}, indent=2))
+    else:
+        print("".join(f"{fault}\n" for fault in faults), end="")
+    say(f"{len(matrix.sources)} kernels read, {len(faults)} faults{_locked(project)}")
+    return 1 if faults else 0
+
+
+def _faults(matrix: Matrix, shown: Meter) -> Iterator[str]:
+    """What is wrong with each kernel's BTF, down to its last type."""
+    from hatch_bpf.btf.reader import Btf
+    from hatch_bpf.kernels.remote.download import NotThereError
+
+    # what the server has not is told below, with the other faults
+    with suppress(NotThereError):
+        matrix.download(lambda _: None, shown.downloads)
+    for number, source in enumerate(matrix.sources, 1):
+        try:
+            Btf(source.read(), source=source.origin)
+        except HatchBpfError as error:
+            yield str(error)
+        shown.step("reading", number, len(matrix.sources), source.kernel)
+
+
+def _index_faults(archive: Archive | None) -> Iterator[str]:
+    from hatch_bpf.kernels.remote.archive_url import INDEX, index_of
+
+    if not isinstance(archive, Path):
+        return
+    path = archive / INDEX
+    if path.exists() and path.read_text(errors="replace") != index_of(archive):
+        yield f"{path} is not what the folder has: run `hatch-bpf kernels list {archive} --write-index`"
+
+
+def _locked(project: Project | None) -> str:
+    if project is None:
+        return ""
+    return f"; held to {project.lock.name}" if project.lock.exists() else f"; there is no {project.lock.name}"

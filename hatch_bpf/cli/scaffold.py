@@ -1,0 +1,70 @@
+"""`hatch-bpf init`: a name -> a package with a BPF program in it that builds, runs and passes its own test.
+
+Input: a name, a folder and a build system. Output: the new project's files, from `templates/init`; or `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import keyword
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from hatch_bpf.errors import ConfigError, Fault, OutputError
+from hatch_bpf.support.templating import environment
+
+BACKENDS = ("hatchling", "setuptools")
+_NAME = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+"""A project's name (PEP 508) that also makes a package's: it starts with a letter."""
+_FILES = {
+    "pyproject.toml.j2": "pyproject.toml",
+    "README.md.j2": "README.md",
+    "gitignore.j2": ".gitignore",
+    "src/package/__init__.py.j2": "src/{package}/__init__.py",
+    "src/package/__main__.py.j2": "src/{package}/__main__.py",
+    "src/package/execs.bpf.c.j2": "src/{package}/execs.bpf.c",
+    "tests/test_package.py.j2": "tests/test_{package}.py",
+}
+
+
+def create(name: str, *, folder: Path, backend: str) -> list[Path]:
+    """Write a new project into `folder`, whole or not at all; returns its files, relative to it.
+
+    Raises `ConfigError` for a name that cannot be, and `OutputError` where the folder cannot be made.
+    """
+    package = re.sub(r"[-_.]+", "_", name).lower()
+    if not _NAME.fullmatch(name) or keyword.iskeyword(package) or package in sys.stdlib_module_names:
+        raise ConfigError([Fault("NAME", f"cannot be the name of a package of its own (got {name!r}): choose another")])
+    is_new = not folder.exists()
+    if not is_new and not folder.is_dir():
+        raise OutputError(f"{folder} is there and no folder: name another")
+    if not is_new and any(folder.iterdir()):
+        raise OutputError(f"{folder} is there and not empty: name another folder")
+    templates = environment()
+    written = []
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(dir=folder.parent if is_new else folder, prefix=f".{package}."))
+        try:
+            for source, pattern in _FILES.items():
+                path = Path(pattern.format(package=package))
+                (staged / path).parent.mkdir(parents=True, exist_ok=True)
+                template = templates.get_template(f"init/{source}")
+                (staged / path).write_text(template.render(name=name, package=package, backend=backend))
+                written.append(path)
+            if is_new:
+                staged.chmod(0o755)
+                os.replace(staged, folder)
+            else:  # it stays the same folder: a shell may be in it
+                for path in sorted(staged.iterdir()):
+                    os.replace(path, folder / path.name)
+                staged.rmdir()
+        except BaseException:
+            shutil.rmtree(staged, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
+    return written

@@ -1,0 +1,186 @@
+"""How far a command has come, on a terminal: bars where rich is installed, else one line that changes.
+
+Input: what the stages say of their progress. Output: standard error of a terminal; nothing elsewhere, so that a log has
+no more than the lines for it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
+    from hatch_bpf.kernels.remote.fetch import Progress
+
+
+_EVERY = 0.1
+"""Seconds between drawings of the bars."""
+
+
+class Meter:
+    """Takes what the stages tell. This one shows nothing."""
+
+    def downloads(self, progress: Progress) -> None:
+        """Bytes have come."""
+
+    def step(self, doing: str, number: int, total: int, name: object) -> None:
+        """The `number`-th of some equal things is done: a kernel was looked at, a BTF was read."""
+
+
+class _Line(Meter):
+    """A line that changes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._doing = ""
+        self._since = 0.0
+        self._first = 0
+
+    def downloads(self, progress: Progress) -> None:
+        pace = self._pace("downloading", progress.received, progress.expected)
+        rate = f", {pace[0] / 1e6:.1f} MB/s" if pace else ""
+        sizes = f"{progress.received / 1e6:.1f} of {progress.expected / 1e6:.1f} MB"
+        self._show(f"downloading {progress.files} of {progress.of_files}, {sizes}{rate}{_left(pace)}")
+
+    def step(self, doing: str, number: int, total: int, name: object) -> None:
+        pace = self._pace(doing, number, total)
+        rate = f", {pace[0]:.1f}/s" if pace else ""
+        self._show(f"{doing} {number} of {total}{rate}{_left(pace)}: {name}")
+
+    def _pace(self, doing: str, done: int, total: int) -> tuple[float, float] | None:
+        """How much a second, and seconds left, once enough has happened to tell."""
+        now = time.monotonic()
+        if doing != self._doing or done < self._first:
+            self._doing, self._since, self._first = doing, now, done
+        passed, came = now - self._since, done - self._first
+        if passed < 0.5 or not came:
+            return None
+        return came / passed, max(total - done, 0) * passed / came
+
+    def _show(self, text: str) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        self._stream.write(f"\r\033[K{text[:width]}")
+        self._stream.flush()
+
+    def clear(self) -> None:
+        """Leave no trace."""
+        if self._doing:
+            self._stream.write("\r\033[K")
+            self._stream.flush()
+
+
+def _left(pace: tuple[float, float] | None) -> str:
+    if not pace:
+        return ""
+    minutes, seconds = divmod(round(pace[1]), 60)
+    return f", {minutes}:{seconds:02} left"
+
+
+_line: _Line | None = None
+"""The one on the terminal now: there is no second terminal for another."""
+
+
+class _Bars(Meter):
+    """Bars, by rich: one for the downloads, one for each thing that is done."""
+
+    def __init__(self, progress: Any) -> None:
+        self._progress = progress
+        self._tasks: dict[str, Any] = {}
+        self._drawn = 0.0
+
+    def downloads(self, progress: Progress) -> None:
+        count = f"{progress.files} of {progress.of_files}"
+        size = f"{progress.received / 1e6:.1f} of {progress.expected / 1e6:.1f} MB"
+        self._update("downloading", progress.received, progress.expected, f"{count}, {size}", unit="MB", scale=1e-6)
+
+    def step(self, doing: str, number: int, total: int, name: object) -> None:
+        self._update(doing, number, total, f"{number} of {total}  {name}", unit="", scale=1)
+
+    def _update(self, doing: str, done: int, total: int, text: str, *, unit: str, scale: float) -> None:
+        if doing not in self._tasks:
+            self._tasks[doing] = self._progress.add_task(doing, total=total, text="", unit=unit, scale=scale)
+        self._progress.update(self._tasks[doing], completed=done, total=total, text=text)
+        now = time.monotonic()
+        if now - self._drawn > _EVERY or done == total:
+            self._drawn = now
+            self._progress.refresh()
+
+
+@contextmanager
+def meter() -> Iterator[Meter]:
+    """What shows progress here. It is gone from the terminal when the block ends, however that is."""
+    if not shows_progress():
+        yield Meter()
+        return
+    progress = _rich_progress()
+    if progress is not None:
+        with progress:
+            yield _Bars(progress)
+        return
+    global _line
+    _line = line = _Line(sys.stderr)
+    try:
+        yield line
+    finally:
+        line.clear()
+        _line = None
+
+
+def make_room() -> None:
+    """Before anything else is written to standard error: take away the line that is there, if one is."""
+    if _line is not None:
+        _line.clear()
+
+
+def shows_progress() -> bool:
+    """Whether standard error is a terminal on which a line can be written over."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def colours(stream: TextIO) -> bool:
+    """Whether a stream is a terminal whose user has nothing against colours (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def console(stream: TextIO) -> Any:
+    """rich's console for a terminal; None for anything else, or where rich is not installed."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return None
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def _rich_progress() -> Any:
+    here = console(sys.stderr)
+    if here is None:
+        return None
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            if not speed:
+                return Text("")
+            unit = f" {task.fields['unit']}" if task.fields["unit"] else ""
+            return Text(f"{speed * task.fields['scale']:.1f}{unit}/s")
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        Rate(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[text]}", markup=False),
+        console=here,
+        transient=True,
+        # drawn as things happen, and not by a thread: kernels are looked at by forked processes
+        auto_refresh=False,
+    )

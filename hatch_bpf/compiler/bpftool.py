@@ -1,0 +1,59 @@
+"""`bpftool gen min_core_btf` as a minimizer: the reference for our own, selectable in the configuration.
+
+Input: objects and a kernel's BTF. Output: the minimized BTF that bpftool writes, or `MinimizeError`, `ToolchainError`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.compiler.toolchain import tool_environment
+from hatch_bpf.errors import MinimizeError, ToolchainError
+from hatch_bpf.objects.model import ObjectModel
+
+_SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+"""Where distributions put bpftool, out of sight of an ordinary user's PATH."""
+
+
+def minimize(objects: Sequence[ObjectModel], kernel: Btf, environ: Mapping[str, str] = os.environ) -> bytes:
+    """Run bpftool over all the objects together. Raises `MinimizeError` with bpftool's own words."""
+    bpftool = find_bpftool(environ)
+    with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder:
+        source, target = Path(folder, "kernel.btf"), Path(folder, "minimized.btf")
+        source.write_bytes(kernel.data)
+        paths = []
+        for number, item in enumerate(objects):
+            paths.append(Path(folder, f"{number}.bpf.o"))
+            paths[-1].write_bytes(item.elf)
+        done = subprocess.run(
+            [bpftool, "gen", "min_core_btf", source, target, *paths],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=tool_environment(environ),
+        )
+        if done.returncode or not target.exists():
+            names, words = ", ".join(item.path for item in objects), done.stderr.strip() or done.stdout.strip()
+            raise MinimizeError(
+                f"{kernel.source}: bpftool gen min_core_btf fails for {names}: {words}. "
+                'The option minimizer = "builtin" does without bpftool'
+            )
+        return target.read_bytes()
+
+
+def find_bpftool(environ: Mapping[str, str] = os.environ) -> Path:
+    """bpftool on PATH or in the system's sbin folders. Raises `ToolchainError`."""
+    search = os.pathsep.join([environ.get("PATH", os.defpath), *_SYSTEM_FOLDERS])
+    found = shutil.which("bpftool", path=search)
+    if found is None:
+        raise ToolchainError(
+            'bpftool is not installed, and minimizer = "bpftool" asks for it. Debian: apt install bpftool; '
+            'Fedora: dnf install bpftool; Alpine: apk add bpftool; or take minimizer = "builtin"'
+        )
+    return Path(found)

@@ -1,0 +1,318 @@
+"""Program source -> BPF object: one run of clang, with DWARF taken out.
+
+Input: a `NAME.bpf.c` and an architecture. Output: a `CompiledObject`; the same bytes wherever the project lies.
+`compile_package()` does so for all of a package and reads the objects.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import product
+from pathlib import Path, PurePosixPath
+
+from hatch_bpf.arch import Arch
+from hatch_bpf.compiler.identifiers import HEADER, names_in
+from hatch_bpf.compiler.linker import link_objects
+from hatch_bpf.compiler.strip import strip_debug
+from hatch_bpf.compiler.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, find_toolchain, tool_environment
+from hatch_bpf.compiler.vmlinux_h import Header, find_header, versions
+from hatch_bpf.errors import CompileError, ToolchainError
+from hatch_bpf.objects.model import ObjectModel, read_object
+from hatch_bpf.project.sources import Package, ProgramSource, Project
+from hatch_bpf.support.files import disk_errors, write_whole
+from hatch_bpf.support.store import INCLUDE, RESULTS, Store, cache_dir
+
+DEFAULT_FLAGS = (
+    "-O2",  # the verifier expects optimised code: nothing else is tested with it
+    "-mcpu=v1",  # the instruction set of every kernel; clang's own default changes with its version
+    "-Wall",
+    "-Werror",  # a warning in BPF code is nearly always a program that the verifier rejects
+    "-fno-stack-protector",  # some distributions switch it on, and BPF has no __stack_chk_fail
+)
+"""What `cflags` may override."""
+
+REQUIRED_FLAGS = (
+    "-g",  # BTF is made from debug information
+    "-c",
+    "-fno-ident",  # the compiler's name and version don't belong in the object
+    "-fno-addrsig",  # a table for linkers, in terms of symbol numbers that stripping changes
+    "-fno-asynchronous-unwind-tables",  # libbpf warns of .eh_frame, which some clangs add
+    "-fno-unwind-tables",
+    "-fdebug-compilation-dir=.",  # no absolute path in the object
+)
+"""What the rest of hatch-bpf relies on."""
+CRASH = "PLEASE submit a bug report"
+"""What clang says before it lists its own stack, where it cannot translate something: before clang 18 for example a
+signed division, of which it has told the line by then."""
+
+
+@dataclass(frozen=True)
+class CompiledObject:
+    """What one run of clang made."""
+
+    source: PurePosixPath
+    """The program source, relative to the project."""
+    arch: Arch
+    data: bytes
+    """The ELF, without DWARF."""
+    warnings: str
+    """clang's output, if it said anything."""
+    dependencies: tuple[PurePosixPath, ...]
+    """The files of the project that the object was made of, relative to it, sorted; the source is one."""
+    read: tuple[Path, ...]
+    """All the files that the object was made of."""
+
+
+@dataclass(frozen=True)
+class CompiledPackage:
+    """A package's objects and what they were made of."""
+
+    objects: Mapping[str, tuple[ObjectModel, ...]]
+    """By architecture's name, in the order of the package's sources. One that has the same bytes for several
+    architectures is one model."""
+    inputs: Mapping[str, str]
+    """sha256 of the sources, the project's own headers and the lock of its kernels, by path relative to the project."""
+    compiler: str
+    """What made them: the first line of `clang --version`."""
+    read: tuple[Path, ...] = ()
+    """All the files that the objects were made of, those of the system among them; none where they are taken as is."""
+
+
+def compile_package(package: Package, project: Project, environ: Mapping[str, str]) -> CompiledPackage:
+    """Every source for every architecture, as many at once as there are processors. Raises as `compile_source()`."""
+    config, toolchain = project.config, find_toolchain(environ)
+    parts = [part for source in package.sources for part in source.parts]
+    jobs = list(product(config.archs, parts))
+    headers = _headers(jobs, project, toolchain, environ)
+
+    def make(job: tuple[Arch, PurePosixPath]) -> CompiledObject:
+        arch, part = job
+        return compile_source(
+            part,
+            root=project.root,
+            arch=arch,
+            toolchain=toolchain,
+            cflags=config.cflags,
+            environ=environ,
+            headers=headers.texts.get(job, ()),
+        )
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = dict(zip(jobs, pool.map(make, jobs), strict=True))
+    models: dict[tuple[str, bytes], ObjectModel] = {}
+
+    def model(source: ProgramSource, arch: Arch) -> ObjectModel:
+        key = source.object_name, _linked(source, [made[arch, part] for part in source.parts])
+        if key not in models:
+            models[key] = read_object(key[1], path=key[0])
+        return models[key]
+
+    dependencies = {path for compiled in made.values() for path in compiled.dependencies}
+    dependencies.update(_inside(project.root, headers.made_of))
+    if project.lock.is_file():  # what is made besides the objects depends on it
+        dependencies.add(PurePosixPath(project.lock.name))
+    return CompiledPackage(
+        objects={arch.name: tuple(model(source, arch) for source in package.sources) for arch in config.archs},
+        inputs={str(path): sha256((project.root / path).read_bytes()).hexdigest() for path in sorted(dependencies)},
+        compiler=toolchain.version_text,
+        read=(*headers.made_of, *(path for compiled in made.values() for path in compiled.read)),
+    )
+
+
+def compile_commands(project: Project, environ: Mapping[str, str]) -> bytes:
+    """How each translation unit is compiled for the first architecture, as a JSON compilation database.
+
+    A vmlinux.h that a build would make for it is written to the cache folder: the whole one, for a program may name
+    more as it is edited. Raises `OutputError` where it cannot be.
+    """
+    config, toolchain = project.config, find_toolchain(environ)
+    parts = [part for source in project.sources for part in source.parts]
+    jobs = list(product(config.archs[:1], parts))
+    folders = {
+        part: _write_header(header.whole(), environ)
+        for (_, part), header, _ in _who_includes(jobs, project, toolchain, environ)
+    }
+    entries = [
+        {
+            "directory": str(project.root),
+            "file": str(part),
+            "arguments": [
+                *command(part, root=project.root, arch=arch, toolchain=toolchain, cflags=config.cflags),
+                *(("-isystem", str(folders[part])) if part in folders else ()),
+            ],
+        }
+        for arch, part in jobs
+    ]
+    return json.dumps(entries, indent=2).encode() + b"\n"
+
+
+def _write_header(text: str, environ: Mapping[str, str]) -> Path:
+    """The folder of a vmlinux.h with this text, the same folder for the same text."""
+    data = text.encode()
+    folder = cache_dir(environ) / INCLUDE / sha256(data).hexdigest()[:16]
+    with disk_errors():
+        folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / HEADER, data)
+    return folder
+
+
+def _linked(source: ProgramSource, parts: Sequence[CompiledObject]) -> bytes:
+    if len(parts) == 1:
+        return parts[0].data
+    return link_objects([(str(part.source), part.data) for part in parts], name=source.object_name)
+
+
+_Job = tuple[Arch, PurePosixPath]
+"""An architecture, and a source to compile for it."""
+
+
+@dataclass(frozen=True)
+class _Headers:
+    """The vmlinux.h of those programs that include one."""
+
+    texts: Mapping[_Job, Iterable[str]]
+    """The versions to try, by architecture and source."""
+    made_of: Sequence[Path]
+
+
+def _headers(jobs: Sequence[_Job], project: Project, toolchain: Toolchain, environ: Mapping[str, str]) -> _Headers:
+    """Headers as `vmlinux-h` says, no more than each program needs."""
+    texts, made_of = dict[_Job, Iterable[str]](), dict[Path, None]()
+    for job, header, names in _who_includes(jobs, project, toolchain, environ):
+        texts[job] = versions(header, names)
+        made_of[header.path] = None
+    return _Headers(texts, list(made_of))
+
+
+def _who_includes(
+    jobs: Sequence[_Job], project: Project, toolchain: Toolchain, environ: Mapping[str, str]
+) -> Iterator[tuple[_Job, Header, Set[str]]]:
+    """Those that include a vmlinux.h which `vmlinux-h` gives, that header, and what they name.
+
+    No kernel's BTF is read for programs that do without.
+    """
+    config, found, store = project.config, dict[str, Header](), Store(cache_dir(environ) / RESULTS)
+    for arch, part in jobs if config.vmlinux_h else ():
+        names = names_in(
+            project.root / part,
+            root=project.root,
+            cflags=config.cflags,
+            system_includes=toolchain.system_includes,
+        )
+        if names.includes_header:
+            kernel = config.vmlinux_h[arch.name]
+            if kernel not in found:
+                found[kernel] = find_header(kernel, root=project.root, archive=config.btf_archive, store=store)
+            yield (arch, part), found[kernel], names.names
+
+
+def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolchain, cflags: Sequence[str]) -> list[str]:
+    """The whole clang command but for its output, to be run in `root`."""
+    return [
+        *toolchain.clang,
+        "-target",
+        arch.clang_target + toolchain.target_suffix,
+        f"-D__TARGET_ARCH_{arch.target_macro}",
+        *DEFAULT_FLAGS,
+        f"-ffile-prefix-map={root}=.",
+        *cflags,
+        *REQUIRED_FLAGS,
+        # behind all others, so that they only fill gaps such as asm/types.h
+        *(flag for folder in toolchain.system_includes for flag in ("-idirafter", str(folder))),
+        _operand(source),
+    ]
+
+
+def _operand(source: PurePosixPath) -> str:
+    """A source's path, for clang to take it as that whatever it is called: as an option it could load a plugin."""
+    return f"./{source}" if str(source).startswith("-") else str(source)
+
+
+def compile_source(
+    source: PurePosixPath,
+    *,
+    root: Path,
+    arch: Arch,
+    toolchain: Toolchain,
+    cflags: Sequence[str],
+    environ: Mapping[str, str],
+    headers: Iterable[str] = (),
+) -> CompiledObject:
+    """Compile `root / source`. `headers` are texts for vmlinux.h: each is taken if it won't compile with those before.
+
+    Raises `CompileError` with clang's own lines; `ToolchainError` where headers miss.
+    """
+    argv = command(source, root=root, arch=arch, toolchain=toolchain, cflags=cflags)
+    if source.name.startswith("@"):  # wherever it stands in a path: clang hands the bare name to itself
+        raise CompileError(str(source), argv, "clang takes a name that starts with @ for a list of options: rename it")
+    with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder:
+        made, rule, include = Path(folder, "object"), Path(folder, "dependencies"), Path(folder, "include")
+        include.mkdir()
+        # the name of a temporary folder must not get into the object
+        inclusion = ("-isystem", str(include), f"-ffile-prefix-map={include}=.")
+
+        def run() -> subprocess.CompletedProcess[bytes]:
+            return subprocess.run(
+                [*argv, *inclusion, "-MD", "-MT", "object", "-MF", str(rule), "-o", str(made)],
+                cwd=root,
+                capture_output=True,
+                check=False,
+                env=tool_environment(environ),
+            )
+
+        done = None
+        for text in headers:
+            (include / HEADER).write_text(text, encoding="utf-8")
+            done = run()
+            if not done.returncode:
+                break
+        done = done or run()
+        stderr = done.stderr.decode("utf-8", "replace").replace(f"{include}/", "")
+        if done.returncode:
+            raise _refusal(source, argv, stderr)
+        if not made.is_file():
+            raise CompileError(str(source), argv, f"{stderr}clang made no object: cflags asks for something else of it")
+        data, dependencies = made.read_bytes(), rule.read_text(errors="surrogateescape")
+    read = [path for path in _files_of_rule(root, dependencies) if not path.is_relative_to(folder)]
+    for path in read:
+        if not path.is_file():
+            raise CompileError(str(source), argv, f"includes {path}, whose real name clang does not tell: rename it")
+    return CompiledObject(
+        source, arch, strip_debug(data, path=str(source)), stderr, tuple(_inside(root, read)), tuple(read)
+    )
+
+
+def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> CompileError | ToolchainError:
+    missing = re.search(r"fatal error: '((?:bpf|linux|asm)/[\w./-]+)' file not found", stderr)
+    if missing:
+        return ToolchainError(
+            f"{source} includes <{missing[1]}>, which is not on this system. It comes with libbpf's development "
+            f"package. {INSTALL_LIBBPF_HEADERS}"
+        )
+    if f"'{HEADER}' file not found" in stderr:
+        stderr += f"The option vmlinux-h makes {HEADER} of a kernel's BTF.\n"
+    said, crash, _ = stderr.partition(CRASH)
+    if crash:
+        stderr = f"{said}clang itself broke off here.\n"
+    return CompileError(str(source), argv, stderr)
+
+
+def _files_of_rule(root: Path, rule: str) -> Iterator[Path]:
+    """The files that a make rule depends on. clang makes slashes of backslashes in names."""
+    words = re.split(r"(?<!\\)\s+", rule.replace("\\\n", " ").split(":", 1)[1].strip())
+    return (root / word.replace("\\ ", " ").replace("\\#", "#").replace("$$", "$") for word in words)
+
+
+def _inside(root: Path, paths: Iterable[Path]) -> list[PurePosixPath]:
+    """Those of the files that lie in the project, by their resolved names."""
+    home = root.resolve()
+    found = {path.resolve() for path in paths}
+    return sorted(PurePosixPath(path.relative_to(home).as_posix()) for path in found if path.is_relative_to(home))

@@ -1,0 +1,66 @@
+"""Several BPF objects -> one: libbpf's static linker, as in `bpftool gen object`.
+
+Input: objects of one architecture. Output: the linked object, without DWARF; or `LinkError` with libbpf's own words.
+Types that the objects share are there once, and what one declares `extern` is found in another.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hatch_bpf.compiler.toolchain import OWN_LIBBPF
+from hatch_bpf.errors import LinkError, ToolchainError
+from hatch_bpf.runtime import bundled, libbpf
+from hatch_bpf.runtime.errors import LibbpfNotFoundError
+
+
+def link_objects(objects: Sequence[tuple[str, bytes]], *, name: str) -> bytes:
+    """Link objects, given with the names of their sources. Raises `LinkError`, or `ToolchainError` without libbpf."""
+    library, functions = _libbpf()
+    with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder, libbpf.Capture(library) as said:
+        target, names = Path(folder, "linked.o"), dict[str, str]()
+        linker = functions.bpf_linker__new(bytes(target), None)
+        if not linker:
+            raise LinkError(f"{name}: libbpf's linker cannot start: {'; '.join(said)}")
+        try:
+            for number, (source, data) in enumerate(objects):
+                path = Path(folder, f"{number}.o")
+                names[str(path)] = source
+                path.write_bytes(data)
+                if functions.bpf_linker__add_file(linker, bytes(path), None):
+                    raise LinkError(f"{name}: {source} cannot be linked with the others: {_told(said, names)}")
+            if functions.bpf_linker__finalize(linker):
+                raise LinkError(f"{name}: what was linked does not fit together: {_told(said, names)}")
+        finally:
+            functions.bpf_linker__free(linker)
+        return target.read_bytes()
+
+
+def _told(said: Sequence[str], names: Mapping[str, str]) -> str:
+    """What libbpf said, with the names of the sources for those of the files that it was given."""
+    text = "; ".join(said)
+    for path, source in names.items():
+        text = text.replace(path, source)
+    return text
+
+
+def _libbpf() -> tuple[libbpf.Libbpf, ctypes.CDLL]:
+    """This machine's libbpf, else the one in hatch-bpf's own wheel, and the linker's functions in it."""
+    try:
+        library = libbpf.load()
+        functions = ctypes.CDLL(library.path)
+    except LibbpfNotFoundError as error:
+        own = bundled.load(str(OWN_LIBBPF))
+        if own is None:
+            raise ToolchainError(f"linking several sources into one object needs libbpf: {error}") from error
+        library, functions = libbpf.Libbpf(*own), own[1]
+    functions.bpf_linker__new.restype = ctypes.c_void_p
+    functions.bpf_linker__new.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
+    functions.bpf_linker__add_file.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+    functions.bpf_linker__finalize.argtypes = (ctypes.c_void_p,)
+    functions.bpf_linker__free.argtypes = (ctypes.c_void_p,)
+    functions.bpf_linker__free.restype = None
+    return library, functions

@@ -1,0 +1,167 @@
+"""What the option `vmlinux-h` names -> the text of vmlinux.h, whole or pruned to what a program names.
+
+Input: a BTF in any form, a kernel of the archive, `host`, or a header. Output: a `Header`, which gives its text for a
+set of names; or `KernelError`. What was made of a kernel is kept for the next build. What takes long to import is
+imported where it is needed: a text that was kept is there in less time than that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_bpf.errors import KernelError
+from hatch_bpf.support.store import Store
+
+if TYPE_CHECKING:
+    from hatch_bpf.btf.c_types import CTypes
+    from hatch_bpf.kernels.remote.archive_url import Archive
+
+HOST_BTF = Path("/sys/kernel/btf/vmlinux")
+KIND = "vmlinux-h"
+"""What the store calls headers."""
+_MAGICS = (b"\x9f\xeb", b"\xeb\x9f")
+_DUMPER = (
+    "compiler/vmlinux_h.py",
+    "compiler/vmlinux_pruning.py",
+    "btf/c_dump.py",
+    "btf/c_order.py",
+    "btf/c_types.py",
+    "btf/reader.py",
+)
+"""What makes a header of a BTF."""
+HOST = "host"
+"""The running kernel's BTF."""
+
+
+@dataclass(frozen=True)
+class HeaderFile:
+    """A header that is there already."""
+
+    path: Path
+
+    def whole(self) -> str:
+        """A header that includes it, under whatever name it has."""
+        return f'#include "{self.path}"\n'
+
+    def pruned(self, names: Set[str]) -> str:  # noqa: ARG002
+        """The same: what is C already cannot be pruned."""
+        return self.whole()
+
+
+@dataclass(frozen=True)
+class KernelHeader:
+    """The types of a kernel."""
+
+    path: Path
+    data: bytes
+    """The kernel's BTF."""
+    source: str
+    """How errors call it."""
+    store: Store | None = None
+    """Where texts are kept."""
+
+    def whole(self) -> str:
+        """All types. Raises `BtfError`."""
+
+        def make() -> str:
+            from hatch_bpf.btf.c_dump import write_c
+
+            return write_c(self._types, self._types.of_c())
+
+        return self._kept("whole", make)
+
+    def pruned(self, names: Set[str]) -> str:
+        """The types that a program with these names can use. Raises `BtfError`.
+
+        All types, where one of the names stands for two things: which has the plain name depends on all others.
+        """
+
+        def make() -> str:
+            from hatch_bpf.compiler.vmlinux_pruning import write_pruned
+
+            return write_pruned(self._types, names) or self.whole()
+
+        return self._kept(" ".join(("pruned", *sorted(names))), make)
+
+    def _kept(self, what: str, make: Callable[[], str]) -> str:
+        if self.store is None:
+            return make()
+        key = f"{_dumper()} {self._digest} {what}"
+        kept = self.store.get(KIND, key)
+        if kept is not None:
+            return kept.decode()
+        text = make()
+        self.store.put(KIND, key, text.encode())
+        return text
+
+    @cached_property
+    def _digest(self) -> str:
+        return sha256(self.data).hexdigest()
+
+    @cached_property
+    def _types(self) -> CTypes:
+        from hatch_bpf.btf.c_types import CTypes
+        from hatch_bpf.btf.reader import Btf
+        from hatch_bpf.kernels.formats.raw_btf import check_btf
+
+        return CTypes(Btf(check_btf(self.data, self.source), source=self.source))
+
+
+Header = HeaderFile | KernelHeader
+
+
+def versions(header: Header, names: Set[str]) -> Iterator[str]:
+    """The header's text, pruned and then whole, for the program that pastes its names together."""
+    pruned = header.pruned(names)
+    yield pruned
+    whole = header.whole()
+    if whole != pruned:
+        yield whole
+
+
+def find_header(source: str, *, root: Path, archive: Archive | None, store: Store | None = None) -> Header:
+    """The header that a source gives; relative paths are against `root`. Raises `KernelError`."""
+    path = HOST_BTF if source == HOST else root / source
+    if path.suffix == ".h" and path.is_file():
+        if re.search(r'["\\\n]', str(path)):
+            raise KernelError(f"{path}: clang cannot include a header with such a name; rename it")
+        return HeaderFile(path.absolute())
+    if path.exists():
+        return KernelHeader(path, _read(path), str(path), store)
+    if archive is not None and source.count("/") == 3:
+        from hatch_bpf.kernels.identity import Kernel
+        from hatch_bpf.kernels.matrix import find_archived
+
+        found = find_archived(archive, Kernel.parse(source))
+        if found:
+            return KernelHeader(found.path, found.read(), found.origin, store)
+    where = f", nor is it a kernel of the archive {archive}" if archive else ""
+    raise KernelError(
+        f'vmlinux.h cannot be made of "{source}": {root / source} is not a file{where}. Name a raw BTF, a vmlinux or '
+        f'vmlinuz, a kernel package, a kernel of btf-archive as distro/version/arch/release, a header, or "{HOST}"'
+    )
+
+
+def _read(path: Path) -> bytes:
+    """The BTF that a file of any form holds. Whether all of it is there is looked at where it is used."""
+    with suppress(OSError), path.open("rb") as file:
+        if file.read(2) in _MAGICS:
+            file.seek(0)
+            return file.read()
+    from hatch_bpf.kernels.formats.kernel_file import read_btf
+
+    return read_btf(path)
+
+
+@cache
+def _dumper() -> str:
+    """The sha256 of what makes headers."""
+    here = Path(__file__).parents[1]
+    return sha256(b"\0".join((here / name).read_bytes() for name in _DUMPER)).hexdigest()

@@ -1,0 +1,1 @@
+"""CO-RE relocations: matching, values, patching, minimizing."""

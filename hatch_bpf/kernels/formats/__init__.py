@@ -1,0 +1,1 @@
+"""Files of any form -> a kernel's BTF."""

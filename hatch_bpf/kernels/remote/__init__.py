@@ -1,0 +1,1 @@
+"""BTF archives at URLs."""

@@ -1,0 +1,1 @@
+"""Verdicts: will a program load on a kernel, and why not."""

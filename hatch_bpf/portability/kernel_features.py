@@ -1,0 +1,431 @@
+"""A kernel's BTF -> `KernelFeatures`: what the kernel says of itself there, so that no table of versions is needed.
+
+Input: the full BTF of a vmlinux, or the answers that it gave before. Output: which helpers, map types, program types
+and attach types it has; whether it has a function, a tracepoint, a kfunc, a kernel variable; and what its verifier can
+follow, told by the fields that came with it. Distributions backport BPF into old kernels, so a version says little; the
+BTF says what was compiled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple
+from functools import cached_property, wraps
+from itertools import islice
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+from hatch_bpf.btf import types as t
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.objects.insns import InsnSet
+from hatch_bpf.portability.licenses import GPL_ONLY_HELPERS
+from hatch_bpf.verifier.abilities import Verifier
+
+Question = tuple[str | int, ...]
+"""The name of a method of `KernelFeatures`, and its arguments."""
+Answer = bool | int | str | tuple[bool, ...] | None
+_NAMES = frozenset({
+    "bpf_func_id", "bpf_map_type", "bpf_prog_type", "bpf_attach_type", "bpf_reg_state", "bpf_map_ops", "bpf_map",
+    "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
+    "bpf_check", "check_stack_range_initialized", "bpf_insn_aux_data", "bpf_ringbuf", "ftrace_ops",
+})  # fmt: skip
+"""What is asked of nearly every kernel."""
+
+
+KTIME_GET_NS, SPIN_LOCK, RINGBUF_OUTPUT, IMA_INODE_HASH, CHECK_MTU = 5, 93, 130, 161, 163
+ARENA = 33
+
+_MAP_FLAGS = {
+    1 << 7: ("bpf_map_ops", "map_direct_value_addr"),  # BPF_F_RDONLY_PROG, Linux 5.2
+    1 << 8: ("bpf_map_ops", "map_direct_value_addr"),  # BPF_F_WRONLY_PROG
+    1 << 10: ("bpf_map_ops", "map_mmap"),  # BPF_F_MMAPABLE, Linux 5.5
+    1 << 11: ("bpf_map_ops", "map_meta_equal"),  # BPF_F_PRESERVE_ELEMS, Linux 5.10
+    1 << 12: ("bpf_map_ops", "map_meta_equal"),  # BPF_F_INNER_MAP
+    1 << 19: ("bpf_ringbuf", "overwrite_mode"),  # BPF_F_RB_OVERWRITE, Linux 6.19
+}
+"""Flags of maps, and what came with them. Those of map types that came together with their flags are not here."""
+
+
+class NotAnsweredError(Exception):
+    """Only the kernel's BTF can tell; never leaves the build."""
+
+
+_Asked = ParamSpec("_Asked")
+_One = TypeVar("_One")
+_Answered = TypeVar("_Answered", bound=Answer)
+_Method = Callable[Concatenate["KernelFeatures", _Asked], _Answered]
+
+
+def _noted(question: _Method[_Asked, _Answered]) -> _Method[_Asked, _Answered]:
+    """A method whose answer is noted, and looked for in the BTF once only."""
+
+    @wraps(question)
+    def ask(self: KernelFeatures, /, *args: _Asked.args, **kwargs: _Asked.kwargs) -> _Answered:
+        key = (question.__name__, *cast("Question", args))
+        if key not in self.answers:
+            self.answers[key] = question(self, *args, **kwargs)
+        return cast("_Answered", self.answers[key])
+
+    return ask
+
+
+def type_shape(btf: Btf, type_id: int) -> str:
+    """Equal texts for types that libbpf takes for one another in externs: bpf_core_types_are_compat()."""
+    return "".join(islice(_shape(btf, type_id), _MAX_SHAPE))
+
+
+def _shape(btf: Btf, type_id: int) -> Iterator[str]:
+    while True:
+        _, found = btf.resolve(type_id)
+        match found:
+            case t.Ptr() | t.Array():
+                yield "*" if isinstance(found, t.Ptr) else "[]"
+                type_id = found.type_id
+            case t.FuncProto():
+                yield "("
+                for param in found.params:
+                    yield from _shape(btf, param.type_id)
+                    yield ","
+                yield ")"
+                type_id = found.return_type_id
+            case _:
+                yield "ENUM" if isinstance(found, t.Enum64) else t.KIND_OF[type(found)].name
+                return
+
+
+def member_type(btf: Btf, type_id: int) -> str:
+    """Equal texts for members of structs that libbpf takes for one another in struct_ops maps: by kind and size."""
+    _, found = btf.resolve(type_id)
+    kind = t.KIND_OF[type(found)].name
+    return kind if isinstance(found, t.Ptr) else f"{kind} {btf.size_of(type_id)}"
+
+
+_MAX_SHAPE = 200
+"""Words of a shape: only a forged BTF has more, and then perhaps without end."""
+
+
+def _lists(known: frozenset[_One] | None, one: _One) -> bool | None:
+    return None if known is None else one in known
+
+
+class KernelFeatures:
+    """Answers about one kernel, read from its BTF on demand.
+
+    An answer of None means that this BTF cannot tell: it has no such enum, or lists no functions at all.
+    """
+
+    def __init__(self, btf: Btf | None, answers: Mapping[Question, Answer] = {}) -> None:
+        """Without BTF the `answers` that are known are all; any other question raises `NotAnsweredError`."""
+        self.answers = dict(answers)
+        """Every answer that a method gave; those of the properties rest on them, but for the sets."""
+        self._btf = btf
+        self._found: dict[tuple[str, tuple[t.Kind, ...]], list[int]] = {}
+        self._members: dict[str, frozenset[str]] = {}
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Say which names there will be questions about: the BTF finds many in the time of one."""
+        if self._btf is not None:
+            self._btf.expect(_NAMES.union(names))
+
+    @property
+    def btf(self) -> Btf:
+        if self._btf is None:
+            raise NotAnsweredError
+        return self._btf
+
+    @cached_property
+    def helpers(self) -> frozenset[int] | None:
+        """Numbers of the helpers it knows, of `enum bpf_func_id`."""
+        return self._values("bpf_func_id", "BPF_FUNC_")
+
+    @cached_property
+    def map_types(self) -> frozenset[int] | None:
+        return self._values("bpf_map_type", "BPF_MAP_TYPE_")
+
+    @cached_property
+    def program_types(self) -> frozenset[str] | None:
+        """Names of `enum bpf_prog_type`, without BPF_PROG_TYPE_."""
+        return self._names("bpf_prog_type", "BPF_PROG_TYPE_")
+
+    @cached_property
+    def attach_types(self) -> frozenset[str] | None:
+        """Names of `enum bpf_attach_type`."""
+        return self._names("bpf_attach_type", "")
+
+    @_noted
+    def has_helper(self, number: int) -> bool | None:
+        return _lists(self.helpers, number)
+
+    @_noted
+    def has_map_type(self, number: int) -> bool | None:
+        return _lists(self.map_types, number)
+
+    @_noted
+    def has_program_type(self, name: str) -> bool | None:
+        return _lists(self.program_types, name)
+
+    @_noted
+    def has_attach_type(self, name: str) -> bool | None:
+        return _lists(self.attach_types, name)
+
+    @property
+    def verifier(self) -> Verifier:
+        return Verifier(*self._verifier_fields())
+
+    @_noted
+    def _verifier_fields(self) -> tuple[bool, ...]:
+        return astuple(self._verifier)
+
+    @cached_property
+    def _verifier(self) -> Verifier:
+        return Verifier(
+            follows_constants=self.has_member("bpf_reg_state", "precise"),
+            follows_xor=self.has_sleepable,  # which came with the same release
+            # no field came with this one; the helper is of the same release, and as old in what distributions ship
+            follows_small_spills=self._has_helper("BPF_FUNC_kallsyms_lookup_name"),
+            follows_immediate_stores=self.has_member("bpf_map_ops", "map_mem_usage"),
+            reads_frozen_maps=self.has_member("bpf_map", "writecnt"),
+            skips_uncalled_globals=self.has_member("bpf_func_info_aux", "called"),
+            spares_what_is_read=self._tells_reads_of_stack,
+        )
+
+    def is_gpl_only(self, helper: int) -> bool:
+        """Whether only programs under a license that is compatible with the GPL may call a helper."""
+        # the time was theirs until Linux 5.8, with which ring buffers came
+        return helper in GPL_ONLY_HELPERS or (helper == KTIME_GET_NS and self.has_helper(RINGBUF_OUTPUT) is False)
+
+    def has_insns(self, insns: InsnSet) -> bool:
+        """Whether it knows a set of instructions."""
+        # no field came with any of them; each of these came with the same release
+        match insns:
+            case InsnSet.JUMP32:  # Linux 5.1
+                found = self.has_helper(SPIN_LOCK)
+            case InsnSet.ATOMIC:  # Linux 5.12
+                found = self.has_helper(CHECK_MTU)
+            case InsnSet.V4:  # Linux 6.6
+                found = self.has_attach_type("BPF_TRACE_UPROBE_MULTI")
+            case InsnSet.MAY_GOTO:  # Linux 6.9
+                found = self.has_map_type(ARENA)
+            case InsnSet.ACQUIRE_RELEASE:  # Linux 6.15
+                found = self.has_member("bpf_insn_aux_data", "live_regs_before")
+        return found is not False
+
+    @cached_property
+    def has_loops(self) -> bool:
+        """Whether a program may have loops (Linux 5.3)."""
+        return self.has_member("bpf_reg_state", "precise")
+
+    @cached_property
+    def has_long_programs(self) -> bool:
+        """Whether a program may have more than 4096 instructions (Linux 5.2)."""
+        return self.has_global_data
+
+    def has_tail_calls_beside_subprograms(self, arch: str) -> bool:
+        """Whether a program that has subprograms may do tail calls (Linux 5.10; on arm64 6.0)."""
+        return self.has_member("bpf_prog_aux", "tail_call_reachable") and (arch != "arm64" or self._is_linux_6_0)
+
+    def has_trampolines(self, arch: str, *, of_functions: bool) -> bool:
+        """Whether BPF code can be called in place of functions: of the kernel's own, or of BPF programs.
+
+        That is more than to load such a program: arm64 knows it from Linux 6.4 on, of BPF programs from 6.0 on.
+        """
+        if arch != "arm64":
+            return True
+        return self.has_member("ftrace_ops", "direct_call") if of_functions else self._is_linux_6_0
+
+    @property
+    def _is_linux_6_0(self) -> bool:
+        return self.has_attach_type("BPF_LSM_CGROUP") is not False
+
+    @cached_property
+    def has_global_pointers(self) -> bool:
+        """Whether a global function may have pointers as arguments, other than the context (Linux 5.12)."""
+        # older ones than 5.6 take a global function for a static one
+        return not self.has_member("bpf_func_info_aux", "linkage") or self.has_helper(CHECK_MTU) is not False
+
+    @cached_property
+    def has_global_data(self) -> bool:
+        """Whether maps can back global variables (Linux 5.2)."""
+        return self.has_member("bpf_map_ops", "map_direct_value_addr")
+
+    @cached_property
+    def has_kfunc_addresses(self) -> bool:
+        """Whether a program may hold a kfunc's address, as bpf_ksym_exists() does (Linux 6.4)."""
+        # no field came with it; this one came with the same release
+        return self.has_member("bpf_map_ops", "map_mem_usage")
+
+    @cached_property
+    def has_xdp_frags(self) -> bool:
+        """Whether it takes BPF_F_XDP_HAS_FRAGS (Linux 5.18)."""
+        return self.has_member("bpf_prog_aux", "xdp_has_frags")
+
+    @cached_property
+    def has_sleepable(self) -> bool:
+        """Whether it takes BPF_F_SLEEPABLE (Linux 5.10)."""
+        return self.has_member("bpf_prog_aux", "sleepable") or self.has_member("bpf_prog", "sleepable")
+
+    def has_sleepable_programs(self, program_type: str) -> bool:
+        """Whether programs of a type may sleep."""
+        if not self.has_sleepable:
+            return False
+        match program_type:
+            case "KPROBE":
+                return self._is_linux_6_0
+            case "STRUCT_OPS":  # Linux 6.3; no field came with it, but this one with the same release
+                return self.has_member("bpf_map_ops", "map_mem_usage")
+            case _:
+                return True
+
+    @cached_property
+    def has_sleepable_hooks(self) -> bool:
+        """Whether more than one LSM hook may sleep (Linux 5.11)."""
+        return self.has_helper(IMA_INODE_HASH) is not False
+
+    def has_map_flag(self, flag: int) -> bool:
+        """Whether it knows one of `map_flags`."""
+        member = _MAP_FLAGS.get(flag)
+        return member is None or self.has_member(*member)
+
+    @_noted
+    def has_function(self, name: str) -> bool | None:
+        """Whether a FUNC has this name; None where the BTF lists no functions."""
+        if self._find(name, t.Kind.FUNC):
+            return True
+        return False if self._lists_functions else None
+
+    @_noted
+    def has_tracepoint(self, name: str) -> bool | None:
+        """Whether `btf_trace_NAME` is there; None where the BTF lists no tracepoints."""
+        if self._find(f"btf_trace_{name}", t.Kind.TYPEDEF):
+            return True
+        return False if self._lists_tracepoints else None
+
+    @_noted
+    def arguments(self, name: str) -> int | None:
+        """How many arguments a function has, or with its btf_trace_ prefix a tracepoint.
+
+        None where it isn't there, where several of its name differ, or where an argument is a struct, which takes the
+        place of several.
+        """
+        counts = {self._parameters(type_id) for type_id in self._find(name, t.Kind.FUNC, t.Kind.TYPEDEF)}
+        return counts.pop() if len(counts) == 1 else None
+
+    def _parameters(self, type_id: int) -> int | None:
+        found = self.btf[type_id]
+        hidden = 0
+        if isinstance(found, t.Typedef):
+            # a pointer to a function, whose first argument is the tracepoint's own
+            _, found = self.btf.resolve(type_id)
+            hidden = 1
+        if not isinstance(found, (t.Func, t.Ptr)):
+            return None
+        proto = self.btf[found.type_id]
+        if not isinstance(proto, t.FuncProto):
+            return None
+        kinds = [self.btf.resolve(parameter.type_id)[1] for parameter in proto.params]
+        return None if any(isinstance(kind, (t.Struct, t.Union)) for kind in kinds) else len(kinds) - hidden
+
+    @_noted
+    def has_kfunc(self, name: str) -> bool | None:
+        """Whether a FUNC has this name and, where the kernel tags its kfuncs, is tagged as one."""
+        has_function = self.has_function(name)
+        if not has_function or not self._kfunc_ids:
+            return has_function
+        return any(type_id in self._kfunc_ids for type_id in self._find(name, t.Kind.FUNC))
+
+    @_noted
+    def has_variable(self, name: str) -> bool:
+        """Whether the BTF has the kernel variable: what a typed ksym needs. BTF lists per-CPU variables only."""
+        return bool(self._find(name, t.Kind.VAR))
+
+    @_noted
+    def function_shape(self, name: str) -> str | None:
+        """What a kfunc's declaration has to be like, as `type_shape()` says it; None where it isn't there."""
+        return self._shape(name, t.Kind.FUNC)
+
+    @_noted
+    def variable_shape(self, name: str) -> str | None:
+        """The same of a kernel variable."""
+        return self._shape(name, t.Kind.VAR)
+
+    def _shape(self, name: str, kind: t.Kind) -> str | None:
+        # libbpf takes the first
+        found = self.btf[min(self._find(name, kind), default=0)]
+        return type_shape(self.btf, found.type_id) if isinstance(found, (t.Func, t.Var)) else None
+
+    @_noted
+    def has_struct(self, name: str) -> bool:
+        return bool(self._find(name, t.Kind.STRUCT))
+
+    @_noted
+    def has_member(self, struct: str, member: str) -> bool:
+        """Whether a struct has a member of that name, at its top level."""
+        if struct not in self._members:
+            # old kernels have a struct many times over, with the same names
+            names = {name for type_id in self._find(struct, t.Kind.STRUCT) for name in self.btf.entry_names(type_id)}
+            self._members[struct] = frozenset(map(self.btf.string, names))
+        return member in self._members[struct]
+
+    @_noted
+    def member_type(self, struct: str, member: str) -> str | None:
+        """`member_type()` of a struct's member; None where it isn't there."""
+        # libbpf takes the first
+        found = self.btf[min(self._find(struct, t.Kind.STRUCT), default=0)]
+        members = found.members if isinstance(found, t.Struct) else ()
+        return next((member_type(self.btf, m.type_id) for m in members if m.name == member), None)
+
+    def _find(self, name: str, *kinds: t.Kind) -> list[int]:
+        """`Btf.find()`, which searches all names; many programs ask for the same few."""
+        key = (name, kinds)
+        if key not in self._found:
+            self._found[key] = self.btf.find(name, *kinds)
+        return self._found[key]
+
+    @cached_property
+    def _lists_functions(self) -> bool:
+        # every kernel has the BPF system call's own functions, under one of the names that its age gives them
+        names = ("bpf_prog_load", "bpf_check", "map_create", "bpf_prog_select_runtime", "schedule")
+        return any(self._find(name, t.Kind.FUNC) for name in names)
+
+    @cached_property
+    def _lists_tracepoints(self) -> bool:
+        # tracepoints of the scheduler are in every kernel that has any
+        return any(self._find(f"btf_trace_{name}", t.Kind.TYPEDEF) for name in ("sched_switch", "sched_wakeup"))
+
+    @cached_property
+    def _kfunc_ids(self) -> frozenset[int]:
+        """Ids of the FUNCs that carry the declaration tag `bpf_kfunc`, which pahole adds from 1.27 on."""
+        tags = (self.btf[type_id] for type_id in self._find("bpf_kfunc", t.Kind.DECL_TAG))
+        return frozenset(tag.type_id for tag in tags if isinstance(tag, t.DeclTag))
+
+    @cached_property
+    def _tells_reads_of_stack(self) -> bool:
+        """Whether the verifier's check of stack that a helper is given is told if it is read or written.
+
+        Nothing else in the BTF came with this. A compiler may leave the function out, and then the answer is no.
+        """
+        for type_id in self._find("check_stack_range_initialized", t.Kind.FUNC):
+            func = self.btf[type_id]
+            proto = self.btf[func.type_id] if isinstance(func, t.Func) else None
+            if isinstance(proto, t.FuncProto):
+                return any(self.btf.resolve(p.type_id)[1].name == "bpf_access_type" for p in proto.params)
+        return False
+
+    def _has_helper(self, name: str) -> bool:
+        return any(value.name == name for value in self._enumerators("bpf_func_id", "BPF_FUNC_"))
+
+    def _values(self, enum: str, prefix: str) -> frozenset[int] | None:
+        values = self._enumerators(enum, prefix)
+        return frozenset(value.value for value in values) if values else None
+
+    def _names(self, enum: str, prefix: str) -> frozenset[str] | None:
+        values = self._enumerators(enum, prefix)
+        return frozenset(value.name.removeprefix(prefix) for value in values) if values else None
+
+    def _enumerators(self, enum: str, prefix: str) -> list[t.Enumerator]:
+        values = []
+        for type_id in self._find(enum, t.Kind.ENUM, t.Kind.ENUM64):
+            found = self.btf[type_id]
+            if isinstance(found, (t.Enum, t.Enum64)):
+                # the last enumerator of each counts the others (__BPF_FUNC_MAX_ID); it is no feature
+                values += [v for v in found.values if v.name.startswith(prefix) and not v.name.startswith("__")]
+        return values

@@ -1,0 +1,132 @@
+"""The options `alternatives` and `optional` x an object -> what they mean for it: its groups, and who uses its maps.
+
+Input: what the project declares, and objects. Output: an `OfObject` for each, or `ConfigError` where a name fits none.
+At run time `runtime/alternatives.py` decides by trial; `portability.py` says beforehand where that can go wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hatch_bpf.errors import ConfigError, Fault
+from hatch_bpf.objects.linked_program import RefersTo, link
+from hatch_bpf.objects.model import ObjectModel
+from hatch_bpf.project.config import suggestion
+
+RING_AND_PERF_BUFFERS = (27, 4)
+"""`enum bpf_map_type` of the maps that can stand in for each other."""
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """As the project declares them, for all of its objects."""
+
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Members by the group's name, the one to prefer first."""
+    optional: tuple[str, ...] = ()
+    """Programs that are left out where they can't be loaded."""
+
+
+NONE = Alternatives()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Programs, or ring and perf buffers, of which the first that the kernel takes is used."""
+
+    name: str
+    members: tuple[str, ...]
+    of_maps: bool
+
+
+@dataclass(frozen=True)
+class OfObject:
+    """What of the project's alternatives is about one object."""
+
+    groups: tuple[Group, ...] = ()
+    optional: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.groups or self.optional)
+
+    @property
+    def questionable(self) -> frozenset[str]:
+        """Programs that may be left out of the load."""
+        return frozenset(self.optional).union(*(group.members for group in self.groups if not group.of_maps))
+
+    def group_of(self, program: str) -> Group | None:
+        """The group that a program is in."""
+        return next((group for group in self.groups if not group.of_maps and program in group.members), None)
+
+
+def of_object(model: ObjectModel, declared: Alternatives) -> OfObject:
+    """The groups all of whose members are in the object, and the optional programs that are."""
+    programs, maps = _programs(model), _buffers(model)
+    groups = [
+        Group(name, members, of_maps=maps.issuperset(members))
+        for name, members in declared.groups.items()
+        if programs.issuperset(members) or maps.issuperset(members)
+    ]
+    return OfObject(tuple(groups), tuple(name for name in declared.optional if name in programs))
+
+
+def check(models: Sequence[ObjectModel], declared: Alternatives) -> None:
+    """Whether every name fits an object. Raises `ConfigError` with every one that doesn't."""
+    faults: list[Fault] = []
+    programs = {name for model in models for name in _programs(model)}
+    known = programs.union(*map(_buffers, models))
+    for i, name in enumerate(declared.optional):
+        if name not in programs:
+            faults.append(_unknown(f"optional[{i}]", name, programs, "no program"))
+    for group, members in declared.groups.items():
+        key = f"alternatives.{group}"
+        unknown = [(i, name) for i, name in enumerate(members) if name not in known]
+        faults += [_unknown(f"{key}[{i}]", name, known, "no program, ring or perf buffer") for i, name in unknown]
+        if not unknown:
+            faults += _faults_of_group(key, group, members, models)
+    if faults:
+        raise ConfigError(faults)
+
+
+def _faults_of_group(key: str, group: str, members: tuple[str, ...], models: Sequence[ObjectModel]) -> list[Fault]:
+    declared = Alternatives({group: members})
+    found = [(model, own) for model in models for own in of_object(model, declared).groups]
+    if not found:
+        where = "; ".join(
+            f"{name} is in {', '.join(dict.fromkeys(m.path for m in models if name in _programs(m) | _buffers(m)))}"
+            for name in members
+        )
+        rule = "must be programs of one object, or ring and perf buffers of one"
+        return [Fault(key, f"{rule} ({where}; the option link makes one object of several sources)")]
+    for model, own in found:
+        taken = {item.name for item in model.maps} if own.of_maps else _programs(model)
+        if group in taken:
+            kind = "map" if own.of_maps else "program"
+            return [Fault(key, f"is the name of a {kind} of {model.path}; choose another for the group")]
+    return []
+
+
+def _unknown(key: str, name: str, known: Iterable[str], what: str) -> Fault:
+    there = sorted(known)
+    names = f"; there are {', '.join(there)}" if there else ""
+    return Fault(key, f"names {what} of any object (got {name!r}{suggestion(name, there)}{names})")
+
+
+def users_of_maps(models: Iterable[ObjectModel]) -> dict[str, tuple[str, ...]]:
+    """The programs that refer to a map, by the map's name, in any of one source's objects for several architectures."""
+    users: dict[str, set[str]] = {}
+    for model in models:
+        for program in model.programs:
+            for reference in link(model, program).references.values():
+                if reference.to is RefersTo.MAP:
+                    users.setdefault(reference.name, set()).add(program.name)
+    return {name: tuple(sorted(programs)) for name, programs in sorted(users.items())}
+
+
+def _programs(model: ObjectModel) -> set[str]:
+    return {program.name for program in model.programs}
+
+
+def _buffers(model: ObjectModel) -> set[str]:
+    return {item.name for item in model.maps if item.type in RING_AND_PERF_BUFFERS}

@@ -1,0 +1,39 @@
+"""The kernels that a project declares -> its matrix, as the lock file has it if there is one.
+
+Input: a `Config`, and where the lock would be. Output: a `Matrix`. Raises `KernelError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from hatch_bpf.kernels.lock import read_lock, resolve_locked
+from hatch_bpf.kernels.matrix import Host, Matrix, resolve
+from hatch_bpf.project.config import Config
+
+Notify = Callable[[str], None]
+"""Told of progress and warnings, a line each."""
+
+
+def find_kernels(
+    config: Config,
+    notify: Notify = lambda _: None,
+    *,
+    lock: Path | None = None,
+    only_host: bool = False,
+) -> Matrix:
+    """The kernel matrix; if there is a file `lock`, exactly what that says. `notify` is told what is left out.
+
+    A package may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
+    """
+    entries = [entry for entry in config.kernels if isinstance(entry, Host) or not only_host]
+    if not entries:
+        return Matrix((), ())
+    archs = [arch.name for arch in config.archs]
+    if lock and not only_host and (locked := read_lock(lock)):
+        matrix = resolve_locked(entries, archs=archs, archive=config.btf_archive, lock=locked, path=lock)
+    else:
+        matrix = resolve(entries, archs=archs, archive=config.btf_archive)
+    matrix.warn(notify)
+    return matrix

@@ -1,0 +1,294 @@
+"""What a front end hands to the pipeline: `Project`, the package that is being built and its program sources.
+
+Input: the project's folder, its `Config` and where the wheel puts each source folder.
+Output: a `Project`, or `ConfigError`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+
+from hatch_bpf.errors import ConfigError, Fault
+from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
+from hatch_bpf.objects.names import object_name
+from hatch_bpf.project.config import Config, suggestion
+
+SUFFIX = ".bpf.c"
+BPF_DIR = "_bpf"
+"""Folder of a package that holds objects, minimized BTFs and the runtime."""
+
+
+@dataclass(frozen=True, order=True)
+class ProgramSource:
+    """One `NAME.bpf.c`, or several that are linked into one object, and where what is made of it goes."""
+
+    path: PurePosixPath
+    """The source, relative to the project; of a linked object, where a single one would be."""
+    wheel_dir: PurePosixPath
+    """The folder of the wheel that the skeleton goes to."""
+    depth: int
+    """How many folders above the skeleton's the package's `_bpf` lies: 0 where the source is in the package itself."""
+    linked: tuple[PurePosixPath, ...] = ()
+    """The sources of a linked object, in the order given; empty for a single one."""
+
+    @property
+    def parts(self) -> tuple[PurePosixPath, ...]:
+        """The translation units, relative to the project."""
+        return self.linked or (self.path,)
+
+    @property
+    def name(self) -> str:
+        """libbpf's name for the object; the skeleton's module is `NAME_skel`."""
+        return object_name(self.path.name)
+
+    @property
+    def object_name(self) -> str:
+        """File name of the object."""
+        return f"{self.name}.bpf.o"
+
+    @property
+    def bpf_dir(self) -> PurePosixPath:
+        """The package's `_bpf` folder in the wheel."""
+        return _above(self.wheel_dir, self.depth) / BPF_DIR
+
+    @property
+    def tree_bpf_dir(self) -> PurePosixPath:
+        """The package's `_bpf` folder in the source tree, relative to the project: where an editable build writes."""
+        return _above(self.path.parent, self.depth) / BPF_DIR
+
+
+@dataclass(frozen=True)
+class Package:
+    """The program sources that share a `_bpf` folder."""
+
+    sources: tuple[ProgramSource, ...]
+    """Sorted by path; at least one."""
+
+    @property
+    def wheel_dir(self) -> PurePosixPath:
+        """Its `_bpf` folder in the wheel."""
+        return self.sources[0].bpf_dir
+
+    @property
+    def tree_dir(self) -> PurePosixPath:
+        """Its `_bpf` folder in the source tree, relative to the project."""
+        return self.sources[0].tree_bpf_dir
+
+
+@dataclass(frozen=True)
+class Project:
+    """A package with BPF programs in it."""
+
+    root: Path
+    """The folder of pyproject.toml."""
+    config: Config
+    sources: tuple[ProgramSource, ...]
+    """Sorted by path."""
+    searched: tuple[Path, ...]
+    """The folders in which, or somewhere below, another source would be found."""
+
+    @property
+    def lock(self) -> Path:
+        """Where the lock of its kernels is, if it has one."""
+        return self.root / LOCK_NAME
+
+    def without_host(self) -> Project:
+        """The project for an sdist: the machine that makes it is not the one that it is installed on."""
+        kernels = tuple(entry for entry in self.config.kernels if not isinstance(entry, Host))
+        return replace(self, config=replace(self.config, kernels=kernels, libbpf="system"))
+
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """The sources by the `_bpf` folder that they share."""
+        by_folder: dict[PurePosixPath, list[ProgramSource]] = {}
+        for source in self.sources:
+            by_folder.setdefault(source.bpf_dir, []).append(source)
+        return tuple(Package(tuple(sources)) for sources in by_folder.values())
+
+
+def find_project(
+    *, root: Path, config: Config, key: str, packages: Sequence[str], wheel_path: Callable[[str], str]
+) -> Project:
+    """Find the program sources.
+
+    `packages` are the folders, relative to `root`, that are searched when the configuration names no programs;
+    `wheel_path` says where the wheel has a file. Raises `ConfigError` when nothing is found, two sources clash, or one
+    lies where its skeleton could not be imported from.
+    """
+    paths = _named(root, config, key) if config.programs else _in_packages(root, packages, key)
+    searched = {_before_wildcards(pattern) for pattern in config.programs} or packages
+    _check_links(config, paths, key)
+    for name, parts in config.link.items():
+        paths = paths.difference(parts) | {parts[0].with_name(name + SUFFIX)}
+    links = {parts[0].with_name(name + SUFFIX): parts for name, parts in config.link.items()}
+    found = (_source(root, path, PurePosixPath(wheel_path(str(path))), links.get(path, ())) for path in paths)
+    sources = tuple(sorted(found))
+    _reject_clashes(sources, key)
+    _reject_inside_ours(sources, key)
+    homes = [PurePosixPath(wheel_path(os.path.relpath(root / package / "_", root))).parent for package in packages]
+    _reject_outside(sources, homes, key)
+    return Project(root, config, sources, tuple(sorted({root / folder for folder in searched})))
+
+
+def _check_links(config: Config, paths: set[PurePosixPath], key: str) -> None:
+    faults = []
+    users: dict[PurePosixPath, str] = {}
+    for name, parts in config.link.items():
+        for i, part in enumerate(parts):
+            where = f"{key}.link.{name}[{i}]"
+            if part not in paths:
+                near = suggestion(str(part), sorted(map(str, paths)))
+                faults.append(Fault(where, f"is not one of the project's program sources (got '{part}'{near})"))
+            elif users.setdefault(part, name) != name or parts.index(part) != i:
+                faults.append(Fault(where, f"is linked already (got '{part}')"))
+        target = parts[0].with_name(name + SUFFIX)
+        if target in paths and target not in parts:
+            faults.append(Fault(f"{key}.link.{name}", f"would make the skeleton of {target}; choose another name"))
+    if faults:
+        raise ConfigError(faults)
+
+
+def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
+    found: set[PurePosixPath] = set()
+    faults = []
+    for i, pattern in enumerate(config.programs):
+        where = f"{key}.programs[{i}]"
+        if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+            faults.append(Fault(where, f"must stay inside the project (got {pattern!r})"))
+            continue
+        try:
+            found_here = [path for path in root.glob(pattern) if path.is_file()]
+        except (ValueError, IndexError) as error:  # which patterns pathlib refuses differs between Pythons
+            faults.append(Fault(where, f"is not a pattern of file names (got {pattern!r}: {error})"))
+            continue
+        matches = {PurePosixPath(path.relative_to(root).as_posix()) for path in found_here}
+        wrong = sorted(path for path in matches if not path.name.endswith(SUFFIX))
+        if wrong:
+            faults.append(Fault(where, f"matches {wrong[0]}, whose name does not end in {SUFFIX}"))
+        elif not matches:
+            faults.append(Fault(where, f"matches no file (got {pattern!r}, searched in {root})"))
+        found |= matches
+    if faults:
+        raise ConfigError(faults)
+    return found
+
+
+def _before_wildcards(pattern: str) -> str:
+    parts = PurePosixPath(pattern).parent.parts
+    return str(PurePosixPath(*takewhile(lambda part: not set("*?[") & set(part), parts)))
+
+
+def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosixPath]:
+    searched = sorted(packages)
+    found = {
+        PurePosixPath(path.relative_to(root).as_posix())
+        for package in searched
+        for path in _walk(root / package)
+        if path.name.endswith(SUFFIX)
+    }
+    if not found:
+        places = ", ".join(searched) or "no package"
+        raise ConfigError(
+            [Fault(f"{key}.programs", f"is needed: there is no *{SUFFIX} in the wheel's packages ({places})")]
+        )
+    return found
+
+
+def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files below a folder; of links that lead back to a folder above them there is no end."""
+    if not folder.is_dir() or folder.resolve() in above:
+        return
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir():
+            yield path
+        elif not path.name.startswith((".", "__pycache__")):
+            yield from _walk(path, (*above, folder.resolve()))
+
+
+def _source(
+    root: Path, path: PurePosixPath, wheel_path: PurePosixPath, linked: tuple[PurePosixPath, ...]
+) -> ProgramSource:
+    """The package is the outermost folder with an `__init__.py`: a namespace package belongs to nobody alone."""
+    depth = 0
+    for level in range(len(wheel_path.parent.parts)):
+        if (root / _above(path.parent, level) / "__init__.py").is_file():
+            depth = level
+    return ProgramSource(path, wheel_path.parent, depth, linked)
+
+
+def _above(folder: PurePosixPath, levels: int) -> PurePosixPath:
+    for _ in range(levels):
+        folder = folder.parent
+    return folder
+
+
+def _reject_clashes(sources: Iterable[ProgramSource], key: str) -> None:
+    taken: dict[tuple[PurePosixPath, str], ProgramSource] = {}
+    faults = []
+    for source in sources:
+        other = taken.setdefault((source.bpf_dir, source.name), source)
+        if other is not source:
+            faults.append(
+                Fault(
+                    f"{key}.programs",
+                    f"has two sources for the skeleton {source.name}_skel: {other.path} and {source.path}; rename one",
+                )
+            )
+    if faults:
+        raise ConfigError(faults)
+
+
+def _reject_inside_ours(sources: Sequence[ProgramSource], key: str) -> None:
+    folders = {source.tree_bpf_dir for source in sources}
+    faults = [
+        Fault(f"{key}.programs", f"has {part}, and {folder} is the folder that hatch-bpf fills: move it to another")
+        for source in sources
+        for part in source.parts
+        for folder in folders.intersection(part.parents)
+    ]
+    if faults:
+        raise ConfigError(faults)
+
+
+def _reject_outside(sources: Iterable[ProgramSource], homes: Sequence[PurePosixPath], key: str) -> None:
+    """`homes` are the wheel's packages. At the top of site-packages lies what belongs to no project."""
+    tops = {home.parts[:1] for home in homes}
+    places = ", ".join(map(str, homes)) or "there are none"
+    faults = [
+        Fault(
+            f"{key}.programs",
+            f"has {source.path}, which is in none of the wheel's packages ({places}): "
+            "move it into one, from which its skeleton can be imported",
+        )
+        for source in sources
+        if len(source.bpf_dir.parts) == 1 or tops.isdisjoint({(), source.bpf_dir.parts[:1]})
+    ]
+    if faults:
+        raise ConfigError(faults)
+
+
+def source_files(project: Project) -> list[PurePosixPath]:
+    """What a build starts from, relative to the project: program sources, headers beside them, the lock of its kernels,
+    and kernels' BTF that the project keeps itself. Raises `KernelError`."""
+    root, config = project.root, project.config
+    paths = {root / part for source in project.sources for part in source.parts}
+    for source_dir in {path.parent for path in paths}:
+        paths.update(source_dir.glob("*.h"))
+    if project.lock.is_file():
+        paths.add(project.lock)
+    # of an archive at a URL nothing is in the project
+    folder = config.btf_archive if isinstance(config.btf_archive, Path) else None
+    entries = [
+        entry
+        for entry in config.kernels
+        if isinstance(entry, BtfFile) or (folder is not None and not isinstance(entry, Host))
+    ]
+    if entries:
+        archs = [arch.name for arch in config.archs]
+        paths.update(kernel.path for kernel in resolve(entries, archs=archs, archive=folder).sources)
+    inside = [path.relative_to(root) for path in paths if path.is_relative_to(root)]
+    return sorted(PurePosixPath(path.as_posix()) for path in inside)

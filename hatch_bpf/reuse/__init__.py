@@ -1,0 +1,1 @@
+"""What an earlier build made that may serve again."""

@@ -1,0 +1,62 @@
+"""What earlier builds learned of kernels: for the file that holds a kernel's BTF, the excerpt that stands for it.
+
+Input: a `KernelSource`, and later what was made of its BTF. Output: excerpts as `RecordedBtf.pack()` makes them. Many
+kernels have one excerpt: whoever groups them by its name works it out once. All is lost, and nothing else, with the
+cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable
+
+from hatch_bpf.btf.excerpt import Excerpt, RecordedBtf
+from hatch_bpf.kernels.matrix import KernelSource
+from hatch_bpf.reuse.file_identity import identities
+from hatch_bpf.support.store import Store
+
+
+class KnownKernels:
+    """Looks excerpts up, and keeps them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def recall(self, source: KernelSource) -> str | None:
+        """The name of the excerpt that stands for a kernel; None for a kernel that was not met yet, or has changed."""
+        return self._recall(source, identities(source))
+
+    def _recall(self, source: KernelSource, known_by: Iterable[str]) -> str | None:
+        for identity in known_by:
+            note = self._store.get("kernels", identity)
+            if note is not None:
+                excerpt, sha256 = json.loads(note)
+                return None if source.sha256 and source.sha256 != sha256 else str(excerpt)
+        return None
+
+    def excerpt(self, name: str) -> bytes | None:
+        """An excerpt by name, unless it is gone."""
+        packed = self._store.get("excerpts", name)
+        return None if packed is None else zlib.decompress(packed)
+
+    def keep(self, source: KernelSource, whole: RecordedBtf, before: str | None) -> str:
+        """Keep the excerpt of a kernel that was just read: of what was asked now, and by builds before. Its name.
+
+        `before` is what the file was known by before it was read; one that was replaced meanwhile is not kept.
+        """
+        known_by = tuple(identities(source))  # which reads the file
+        if before not in known_by:
+            return ""
+        former = self._recall(source, known_by)
+        packed = self.excerpt(former) if former else None
+        packed = whole.pack(Excerpt(packed, source=source.origin) if packed else None)
+        name = hashlib.sha256(packed).hexdigest()
+        if self._store.get("excerpts", name) is None:
+            self._store.put("excerpts", name, zlib.compress(packed))
+        # that the BTF is the one that was locked was seen to when it was read
+        note = json.dumps([name, source.sha256]).encode()
+        for identity in known_by:
+            self._store.put("kernels", identity, note)
+        return name

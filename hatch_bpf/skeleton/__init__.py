@@ -1,0 +1,1 @@
+"""Skeletons: the generated Python modules."""

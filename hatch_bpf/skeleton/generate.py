@@ -1,0 +1,521 @@
+"""ObjectModel -> Python source of a skeleton, through `templates/skeleton.py.j2`.
+
+Input: the models of one program source, an architecture each, and `SkeletonOptions`. Output: the text of
+`NAME_skel.py`, or `SkeletonError`. What it declares of C types is `skeleton_types.py`'s; how it behaves, the runtime's.
+
+Names come from the object and are not trusted: they enter the text only as Python identifiers that `names.py` made,
+or as quoted literals.
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import jinja2
+
+import hatch_bpf
+from hatch_bpf import runtime
+from hatch_bpf.arch import ARCHES
+from hatch_bpf.btf import types as t
+from hatch_bpf.errors import BtfError, SkeletonError
+from hatch_bpf.objects.model import Function, MapDef, ObjectModel
+from hatch_bpf.project.alternatives import NONE, Alternatives, OfObject, of_object, users_of_maps
+from hatch_bpf.runtime import enums as runtime_enums
+from hatch_bpf.runtime import types as runtime_types
+from hatch_bpf.skeleton.declares_only import parse as declarations_of
+from hatch_bpf.skeleton.names import Names, identifier, quote
+from hatch_bpf.skeleton.types import RESERVED_TYPES, Codec, EnumDecl, Member, StructDecl, TypeDecls, bytes_codec
+from hatch_bpf.support import templating
+
+TEMPLATE = "skeleton.py.j2"
+LINE_LENGTH = 120
+KCONFIG = ".kconfig"
+"""The section of externs that libbpf fills in at load."""
+MAPS_OF_MAPS = (12, 13)
+"""`enum bpf_map_type`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkeletonOptions:
+    """What a skeleton needs to know beyond its object."""
+
+    source: str
+    """The program source's path, as the header shows it."""
+    class_name: str
+    """Name of the skeleton's class; see `class_name()`."""
+    runtime: str = "._bpf.runtime"
+    """Import path of the runtime, relative to the skeleton."""
+    bpf_dir: str = "_bpf"
+    """The `_bpf` folder, relative to the skeleton's folder."""
+    objects: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Architecture -> the object's file name relative to `bpf_dir`, and its sha256."""
+    kernels: tuple[str, str] = ("", "")
+    """The same of the file of embedded BTFs."""
+    events: Mapping[str, str] = field(default_factory=dict)
+    """Ring or perf buffer, or group of them -> name of its events' type."""
+    alternatives: Alternatives = NONE
+    types: tuple[str, ...] = ()
+    """Further types to declare, by name."""
+
+
+@dataclass(frozen=True)
+class MapDecl:
+    """A map, as the template needs it."""
+
+    name: str
+    attribute: str
+    cls: str
+    """Class of the runtime: `HashMap`."""
+    annotation: str
+    """`HashMap[int, counter]`"""
+    key: str
+    """Codec expression, or empty."""
+    value: str
+    users: tuple[str, ...]
+    """Programs that refer to it, where some may be left out."""
+    holds: tuple[str, ...]
+    """Maps that libbpf puts into it, where some may be left out."""
+
+
+@dataclass(frozen=True)
+class GroupDecl:
+    """A group of alternatives, as the template needs it."""
+
+    name: str
+    attribute: str
+    members: tuple[str, ...]
+    of_maps: bool
+    annotation: str
+    """What the members have in common: `_bpf.EventSource[event]`."""
+
+
+@dataclass(frozen=True)
+class ProgramDecl:
+    """A program, as the template needs it."""
+
+    name: str
+    attribute: str
+    section: str
+    core: bool
+
+
+@dataclass(frozen=True)
+class SectionDecl:
+    """A section of globals, as the template needs it."""
+
+    name: str
+    attribute: str
+    struct: StructDecl
+
+
+@dataclass(frozen=True)
+class Declarations:
+    """All that a skeleton declares: equal for all architectures, or it's an error."""
+
+    types: tuple[StructDecl | EnumDecl, ...]
+    sections: tuple[SectionDecl, ...]
+    maps: tuple[MapDecl, ...]
+    programs: tuple[ProgramDecl, ...]
+    groups: tuple[GroupDecl, ...]
+    optional: tuple[str, ...]
+
+
+def class_name(stem: str) -> str:
+    """Name of the skeleton class for a source's stem: `http_conn` is `HttpConn`."""
+    words = "".join(char if char.isascii() and char.isalnum() else " " for char in stem).split()
+    name = "".join(word[0].upper() + word[1:] for word in words)
+    # of Python's keywords `None` and the like begin as classes do
+    return identifier(name) if name and not name[0].isdigit() else f"Bpf{name}"
+
+
+def generate(models: Mapping[str, ObjectModel], *, options: SkeletonOptions) -> str:
+    """The skeleton of one program source. `models` go by architecture. Raises `SkeletonError`."""
+    if not models:
+        raise SkeletonError(f"{options.source}: there is no object to make a skeleton of")
+    users = {}
+    distinct = {id(model): model for model in models.values()}
+    if any(of_object(model, options.alternatives) for model in distinct.values()):
+        users = users_of_maps(distinct.values())
+    declared = {key: _declare(model, options, users) for key, model in distinct.items()}
+    by_arch = {arch: declared[id(models[arch])] for arch in sorted(models)}
+    first, *others = by_arch
+    for other in others:
+        _compare(options.source, first, by_arch[first], other, by_arch[other])
+    declarations = by_arch[first]
+    text = _render(declarations, options, models[first].name)
+    _check(declarations, text, options)
+    return text
+
+
+# --- what the object holds ------------------------------------------------------------------------------------------
+
+_MAP_CLASSES = {
+    # enum bpf_map_type: (class, its type parameters: k(ey), v(alue), e(vent))
+    1: ("HashMap", "kv"),
+    2: ("ArrayMap", "v"),
+    3: ("ProgramArray", ""),
+    4: ("PerfBuffer", "e"),
+    5: ("PerCpuHashMap", "kv"),
+    6: ("PerCpuArrayMap", "v"),
+    7: ("StackTraces", ""),
+    8: ("DescriptorMap", "k"),
+    9: ("HashMap", "kv"),
+    10: ("PerCpuHashMap", "kv"),
+    11: ("LpmTrie", "kv"),
+    12: ("MapOfMaps", "k"),
+    13: ("MapOfMaps", "k"),
+    14: ("HashMap", "kv"),
+    15: ("DescriptorMap", "k"),
+    16: ("HashMap", "kv"),
+    17: ("DescriptorMap", "k"),
+    18: ("DescriptorMap", "k"),
+    19: ("HashMap", "kv"),
+    20: ("DescriptorMap", "k"),
+    21: ("PerCpuHashMap", "kv"),
+    22: ("Queue", "v"),
+    23: ("Queue", "v"),
+    24: ("LocalStorage", "v"),
+    25: ("HashMap", "kv"),
+    27: ("RingBuffer", "e"),
+    28: ("LocalStorage", "v"),
+    29: ("LocalStorage", "v"),
+    30: ("BloomFilter", "v"),
+    31: ("UserRingBuffer", "e"),
+    32: ("LocalStorage", "v"),
+}
+"""Others are plain `Map`s: what they hold is not for user space to read."""
+
+_PARTS = ("", "Opened", "Loaded", "Maps", "OpenedMaps", "Programs", "OpenedPrograms")
+"""Endings of the classes a skeleton declares next to the C types."""
+
+
+def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, tuple[str, ...]]) -> Declarations:
+    _check_externs(model)
+    names = Names(reserved=RESERVED_TYPES | {f"{options.class_name}{part}" for part in _PARTS})
+    sections = [section for section in model.data_sections if any(map(_is_public, section.variables))]
+    section_names = {section.name: names.take(f"{options.class_name}{_camel(section.name)}") for section in sections}
+    types = TypeDecls(model.btf, names, where=model.path)
+    try:
+        alternatives = of_object(model, options.alternatives)
+        events = _events(model, options, alternatives, types)
+        extra = [types.codec(_find_type(model, name, "types")) for name in options.types]
+        del extra  # declaring them is what asking for their codecs does
+        map_names = Names(reserved=_RUNTIME_MEMBERS)
+        maps = tuple(_map(definition, map_names, types, events, users) for definition in model.maps)
+        maps += tuple(
+            MapDecl(name, map_names.take(name), "StructOps", "_bpf.StructOps", "", "", (), ())
+            for name in model.struct_ops
+        )
+        section_attributes = Names(reserved=_LOADED_ATTRIBUTES)
+        declared = tuple(
+            SectionDecl(
+                name=section.name,
+                attribute=section_attributes.take(section.name.lstrip(".").replace(".", "_")),
+                struct=types.section(
+                    section_names[section.name],
+                    c_name=section.name,
+                    size=len(section.data),
+                    variables=[variable for variable in section.variables if _is_public(variable)],
+                ),
+            )
+            for section in sections
+        ) + _kconfig(model, names, types, options.class_name)
+    except BtfError as error:
+        raise SkeletonError(f"{model.path}: {error}") from error
+    program_names = Names(reserved=_RUNTIME_MEMBERS)
+    programs = tuple(
+        ProgramDecl(
+            name=program.name,
+            attribute=program_names.take(program.name),
+            section=program.section,
+            core=_has_core_relos(model, program),
+        )
+        for program in model.programs
+    )
+    groups = _groups(alternatives, events, options, map_names=map_names, program_names=program_names)
+    return Declarations(types.declared(), declared, maps, programs, groups, alternatives.optional)
+
+
+def _check_externs(model: ObjectModel) -> None:
+    """Raise `SkeletonError` for what is declared extern and is neither the kernel's nor in the object."""
+    known = {extern.name for extern in (*model.kconfig, *model.ksyms)}
+    missing = sorted({relo.symbol for relo in model.relocations if not relo.target_section} - known - {""})
+    if missing:
+        raise SkeletonError(
+            f"{model.path}: {', '.join(missing)}: declared, but defined nowhere, and libbpf opens no such object: "
+            f"define it, link the source that does (option link), or mark it __ksym or __kconfig if it is the kernel's"
+        )
+
+
+def _groups(
+    alternatives: OfObject,
+    events: Mapping[str, Codec],
+    options: SkeletonOptions,
+    *,
+    map_names: Names,
+    program_names: Names,
+) -> tuple[GroupDecl, ...]:
+    groups = []
+    for group in alternatives.groups:
+        annotation = "_bpf.Program"
+        if group.of_maps:
+            carried = {name: events[name].python if name in events else "bytes" for name in group.members}
+            if len(set(carried.values())) > 1:
+                told = ", ".join(f"{name} {event}" for name, event in carried.items())
+                raise SkeletonError(
+                    f"{options.source}: alternatives.{group.name}: its buffers carry different events ({told}): "
+                    f"name the group, instead of them, in the option events"
+                )
+            annotation = f"_bpf.EventSource[{carried[group.members[0]]}]"
+        attribute = (map_names if group.of_maps else program_names).take(group.name)
+        groups.append(GroupDecl(group.name, attribute, group.members, group.of_maps, annotation))
+    return tuple(groups)
+
+
+_RUNTIME_MEMBERS = frozenset({"_by_name"})
+"""What a map or program can't be called in Python: what `runtime/members.py` keeps beside them."""
+_LOADED_ATTRIBUTES = frozenset(
+    {"maps", "programs", "btf", "links", "kconfig", "attach", "close", "load", "open", "run", "choices", "explain"}
+)
+
+
+def _kconfig(model: ObjectModel, names: Names, types: TypeDecls, class_name: str) -> tuple[SectionDecl, ...]:
+    """What libbpf tells the program of the kernel's configuration, as a section that can only be read."""
+    if not model.kconfig:
+        return ()
+    size = model.kconfig[-1].offset + model.kconfig[-1].size
+    name = names.take(f"{class_name}Kconfig")
+    return (SectionDecl(KCONFIG, "kconfig", types.section(name, c_name=KCONFIG, size=size, variables=model.kconfig)),)
+
+
+def _is_public(variable: Any) -> bool:
+    return bool(variable.linkage != t.Linkage.STATIC)
+
+
+def _camel(section: str) -> str:
+    return "".join(part.capitalize() for part in section.replace("_", ".").split("."))
+
+
+def _has_core_relos(model: ObjectModel, program: Function) -> bool:
+    """Whether a program has CO-RE relocations; those of subprograms count for every program, which may call them."""
+    if model.ext.core_relos.get(".text"):
+        return True
+    end = program.offset + len(program.insns)
+    return any(program.offset <= relo.insn_off < end for relo in model.ext.core_relos.get(program.section, ()))
+
+
+def _map(
+    definition: MapDef,
+    names: Names,
+    types: TypeDecls,
+    events: Mapping[str, Codec],
+    users: Mapping[str, tuple[str, ...]],
+) -> MapDecl:
+    cls, parameters = _MAP_CLASSES.get(definition.type, ("Map", ""))
+    key = _sized(types, definition.key_type_id, definition.key_size)
+    value = _sized(types, definition.value_type_id, definition.value_size)
+    event = events.get(definition.name)
+    arguments = {"k": key.python, "v": value.python, "e": event.python if event else "bytes"}
+    annotation = f"_bpf.{cls}"
+    if parameters:
+        annotation += f"[{', '.join(arguments[parameter] for parameter in parameters)}]"
+    return MapDecl(
+        name=definition.name,
+        attribute=names.take(definition.name),
+        cls=cls,
+        annotation=annotation,
+        key=key.expression if "k" in parameters else "",
+        value=event.expression if event else value.expression if "v" in parameters else "",
+        users=users.get(definition.name, ()),
+        holds=definition.holds if users and definition.type in MAPS_OF_MAPS else (),
+    )
+
+
+def _sized(types: TypeDecls, type_id: int, size: int) -> Codec:
+    return types.codec(type_id) if type_id else bytes_codec(size)
+
+
+def buffers_of(model: ObjectModel, alternatives: OfObject) -> dict[str, tuple[str, ...]]:
+    """What `events` can name: an object's ring and perf buffers, and groups of them, with the maps that are meant."""
+    buffers = {m.name: (m.name,) for m in model.maps if "e" in _MAP_CLASSES.get(m.type, ("", ""))[1]}
+    return buffers | {group.name: group.members for group in alternatives.groups if group.of_maps}
+
+
+def _events(model: ObjectModel, options: SkeletonOptions, alternatives: OfObject, types: TypeDecls) -> dict[str, Codec]:
+    buffers = buffers_of(model, alternatives)
+    events: dict[str, Codec] = {}
+    for name, type_name in sorted(options.events.items()):
+        if name not in buffers:
+            there = f"its ring and perf buffers are {', '.join(sorted(buffers))}" if buffers else "it has none"
+            raise SkeletonError(f"{options.source}: events.{name}: no ring or perf buffer of that name; {there}")
+        codec = types.codec(_find_type(model, type_name, f"events.{name}"))
+        events.update(dict.fromkeys(buffers[name], codec))
+    return events
+
+
+_DECLARABLE = (t.Kind.STRUCT, t.Kind.UNION, t.Kind.TYPEDEF, t.Kind.ENUM, t.Kind.ENUM64, t.Kind.INT)
+
+
+def type_of(model: ObjectModel, name: str) -> int:
+    """Id of the type that the configuration names: `rtt_event`, `struct rtt_event` or a typedef; 0 for none."""
+    return next((found[0] for kind in _DECLARABLE if (found := model.btf.find(_bare(name), kind))), 0)
+
+
+def _bare(name: str) -> str:
+    return name.removeprefix("struct ").removeprefix("union ").removeprefix("enum ").strip()
+
+
+def _find_type(model: ObjectModel, name: str, key: str) -> int:
+    found = type_of(model, name)
+    if found:
+        return found
+    bare, kinds = _bare(name), _DECLARABLE[:-1]
+    there = {model.btf.name(i) for i in range(1, len(model.btf)) if model.btf.kind(i) in kinds} - {""}
+    near = difflib.get_close_matches(bare, sorted(there), n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+    raise SkeletonError(
+        f"{key}: {model.path} has no type {name!r}{hint} clang drops types that nothing refers to; "
+        f"`struct {bare} *unused_{bare} __attribute__((unused));` in the source keeps one"
+    )
+
+
+# --- the text -------------------------------------------------------------------------------------------------------
+
+
+def _render(declarations: Declarations, options: SkeletonOptions, name: str) -> str:
+    package, _, module = options.runtime.rpartition(".")
+    sections = tuple(section.struct for section in declarations.sections)
+    return _template().render(
+        version=hatch_bpf.__version__,
+        source=options.source,
+        name=name,
+        class_name=options.class_name,
+        runtime_package=package or ".",
+        runtime_module=module,
+        bpf_dir=options.bpf_dir,
+        objects=[(arch, *options.objects[arch]) for arch in ARCHES if arch in options.objects],
+        kernels=options.kernels,
+        types=[*declarations.types, *sections],
+        uses_types=any((*declarations.types, *sections, *("_t." in f"{m.key}{m.value}" for m in declarations.maps))),
+        has_enums=any(isinstance(item, EnumDecl) for item in declarations.types),
+        aliases={},
+        maps=declarations.maps,
+        programs=declarations.programs,
+        sections=declarations.sections,
+        map_groups=[group for group in declarations.groups if group.of_maps],
+        program_groups=[group for group in declarations.groups if not group.of_maps],
+        groups=declarations.groups,
+        optional=declarations.optional,
+    )
+
+
+def _one_line(text: str) -> str:
+    """Text for a comment: on one line, ASCII, and nothing in it ends a string."""
+    return "".join(char if char.isascii() and char.isprintable() and char not in '\\"' else "?" for char in text)
+
+
+def _docstring(text: str) -> str:
+    return f'"""{_one_line(text)}"""'
+
+
+def _fields(fields: tuple[tuple[str, str], ...]) -> str:
+    if not fields:
+        return "()"
+    entries = [f'("{name}", {ctype})' for name, ctype in fields]
+    if len(entries) == 1 and len(entries[0]) + len("    _fields_ = (,)") <= LINE_LENGTH:
+        return f"({entries[0]},)"
+    return "(\n" + "".join(f"        {entry},\n" for entry in entries) + "    )"
+
+
+def _member_names(members: tuple[Member, ...]) -> str:
+    """A tuple of names, on one line where it fits as a formatter would have it."""
+    quoted = [f'"{member.name}"' for member in members]
+    if not quoted:
+        return "()"
+    line = f"({', '.join(quoted)}{',' if len(quoted) == 1 else ''})"
+    if len(line) + len("    _names_ = ") <= LINE_LENGTH:
+        return line
+    return "(\n" + "".join(f"        {name},\n" for name in quoted) + "    )"
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = templating.environment()
+    environment.filters.update(
+        quote=quote, one_line=_one_line, docstring=_docstring, fields=_fields, names=_member_names
+    )
+    return environment.get_template(TEMPLATE)
+
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+
+def _compare(source: str, arch: str, one: Declarations, other_arch: str, other: Declarations) -> None:
+    if one == other:
+        return
+    for what in ("types", "sections", "maps", "programs", "groups"):
+        mine, theirs = getattr(one, what), getattr(other, what)
+        if mine == theirs:
+            continue
+        by_name, their_names = {item.name: item for item in mine}, {item.name: item for item in theirs}
+        for name in [*by_name, *their_names]:
+            if by_name.get(name) != their_names.get(name):
+                raise SkeletonError(
+                    f"{source}: {_difference(what, name, by_name.get(name), their_names.get(name))} "
+                    f"on {arch} and {other_arch}, and one skeleton serves both. "
+                    f"Use types of the same size everywhere (__u64 rather than long), and the same declarations"
+                )
+    raise SkeletonError(f"{source}: its declarations differ between {arch} and {other_arch}")
+
+
+def _difference(what: str, name: str, one: Any, other: Any) -> str:
+    single = {"types": "type", "sections": "section", "maps": "map", "programs": "program", "groups": "group"}[what]
+    if one is None or other is None:
+        return f"{single} {name} is not declared both"
+    if what == "sections":
+        one, other = one.struct, other.struct
+    if isinstance(one, StructDecl) and isinstance(other, StructDecl):
+        if one.size != other.size:
+            return f"{single} {name} differs in size ({one.size} and {other.size} bytes)"
+        for member, theirs in zip(one.members, other.members, strict=False):
+            if member != theirs:
+                return f"{single} {name} differs at its member {member.c_name}"
+    return f"{single} {name} differs"
+
+
+def _check(declarations: Declarations, text: str, options: SkeletonOptions) -> None:
+    """Make the classes in this process, with the runtime here, and compare ctypes' sizes and offsets with BTF's."""
+    tree = declarations_of(text, source=options.source)
+    tree.body = [part for part in tree.body if not (isinstance(part, ast.ImportFrom) and part.level)]
+    namespace: dict[str, Any] = {"__name__": "hatch_bpf_skeleton_check", "__file__": __file__}
+    namespace |= {"_bpf": runtime, "_e": runtime_enums, "_t": runtime_types}
+    try:
+        exec(compile(tree, "skeleton", "exec"), namespace)
+    except Exception as error:
+        raise SkeletonError(f"{options.source}: its skeleton can't be imported: {error}") from error
+    for declared in (*declarations.types, *(section.struct for section in declarations.sections)):
+        if isinstance(declared, StructDecl):
+            _check_struct(declared, namespace[declared.name], options.source)
+
+
+def _check_struct(declared: StructDecl, cls: Any, source: str) -> None:
+    if ctypes.sizeof(cls) != declared.size:
+        raise SkeletonError(
+            f"{source}: {declared.c_name} has {declared.size} bytes in C, but {ctypes.sizeof(cls)} in Python"
+        )
+    for member in _stored(declared.members):
+        offset = getattr(cls, member.storage).offset
+        if offset != member.offset:
+            raise SkeletonError(
+                f"{source}: {declared.c_name}.{member.c_name} is at byte {member.offset} in C, but at {offset} here"
+            )
+
+
+def _stored(members: Iterable[Member]) -> Iterable[Member]:
+    return (member for member in members if member.storage)

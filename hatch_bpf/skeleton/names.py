@@ -1,0 +1,45 @@
+"""Names of a BPF object -> Python identifiers and literals. Input: any text. Output: what can stand in code."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Iterable
+
+KEYWORDS = frozenset(keyword.kwlist)
+
+
+def identifier(name: str) -> str:
+    """A Python identifier close to a C name.
+
+    Keywords get a trailing underscore. Two leading underscores become one: inside classes Python would mangle such a
+    name. Whatever C does not allow in a name becomes an underscore.
+    """
+    plain = "".join(char if char.isascii() and (char.isalnum() or char == "_") else "_" for char in name)
+    if plain.startswith("__"):
+        plain = "_" + plain.lstrip("_")
+    if not plain or plain[0].isdigit():
+        plain = f"_{plain}"
+    return f"{plain}_" if plain in KEYWORDS else plain
+
+
+class Names:
+    """A scope: gives out identifiers, never one twice, never a reserved one."""
+
+    def __init__(self, reserved: Iterable[str] = ()) -> None:
+        self._taken = set(reserved)
+
+    def take(self, name: str) -> str:
+        """The identifier for a C name: with underscores appended until it is free."""
+        found = identifier(name)
+        while found in self._taken:
+            found += "_"
+        self._taken.add(found)
+        return found
+
+
+def quote(text: str) -> str:
+    """A Python string literal on one line, in ASCII, double-quoted where that needs no more escapes."""
+    literal = ascii(text)
+    if literal[0] == "'" and '"' not in literal:
+        return f'"{literal[1:-1]}"'
+    return literal

@@ -1,0 +1,1 @@
+"""What a kernel's verifier reaches of a program."""

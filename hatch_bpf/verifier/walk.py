@@ -1,0 +1,658 @@
+"""Which of a program's suspicious instructions would the kernel's verifier come to? `Code` x `Facts` -> `Reach`.
+
+Input: a program; the slots that the verifier refuses ("hazards": poisoned instructions, helpers that the kernel lacks);
+the numbers that CO-RE relocation puts into instructions; what externs are worth; how much the kernel's verifier can
+follow. Output: for each hazard whether it is reached for certain, only under conditions that are fixed when the program
+is loaded (and which), or not at all, so that it does no harm: the verifier leaves dead code alone.
+
+The walk is the verifier's: every branch on what changes from run to run goes both ways, a branch on constants goes one.
+States that meet at a label are kept apart as long as they are few, and joined beyond that. Where this module knows less
+than the verifier, it comes to more instructions, never to fewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from hatch_bpf.objects.insns import (
+    LOAD_ACQUIRE,
+    STACK_REGISTER,
+    STACK_SIZE,
+    STORE_RELEASE,
+    AluOp,
+    Class,
+    Insn,
+    JmpOp,
+    Mode,
+    PseudoSrc,
+    wide_immediate,
+)
+from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
+from hatch_bpf.verifier.abilities import Verifier
+from hatch_bpf.verifier.values import (
+    PERHAPS_STACK,
+    ContextPointer,
+    DataPointer,
+    FunctionPointer,
+    Opaque,
+    Settable,
+    StackPointer,
+    Undecided,
+    Value,
+    alu,
+    compare,
+    join,
+    sign_extend,
+    truncate,
+)
+
+MAX_STATES = 8
+"""States kept apart at one label of one call; with more, they are joined."""
+MAX_SEGMENTS = 20_000
+"""Straight pieces of code walked before every state at a label is joined at once."""
+MAX_FRAMES = 8
+"""Deepest nesting of calls that the verifier takes."""
+
+READING_HELPERS = frozenset({1, 2, 3, 6, 25, 87, 130})
+"""Helpers whose memory arguments are only read: map lookup, update and delete, trace_printk, perf_event_output,
+map_push_elem, ringbuf_output. Any other may write to the stack it is given."""
+SIZED_HELPERS = frozenset({4, 6, 16, 25, 26, 45, 67, 112, 113, 114, 115, 130})
+"""Helpers that take the size of memory right behind its address: the probe_read family, trace_printk, get_current_comm,
+perf_event_output, skb_load_bytes, get_stack, ringbuf_output. For any other, what is in that register is no size."""
+
+ReadGlobal = Callable[[str, int, int], Value]
+"""(section, offset, size) -> what is known of those bytes when the program is loaded."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one kernel makes of a program."""
+
+    hazards: frozenset[int]
+    """Slots of instructions that the verifier refuses, if it comes to them."""
+    immediates: Mapping[int, Value] = field(default_factory=dict)
+    """Slot -> the number that relocation puts in its place: an int, or OPAQUE."""
+    externs: Mapping[str, Value] = field(default_factory=dict)
+    """Kconfig externs: their values. Kernel symbols: 0 where the kernel lacks them, NON_NULL or None else."""
+    verifier: Verifier = field(default_factory=Verifier)
+    arguments: int | None = None
+    """Of a tracing program: how many its target has; a read of another one is a hazard too. None not to look."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How the verifier comes to a hazard."""
+
+    certain: bool
+    """Whatever the application sets before the load."""
+    conditions: frozenset[str] = frozenset()
+    """If not certain: the globals and configuration values that decide it."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What the walk found."""
+
+    hazards: Mapping[int, Exposure]
+    """Those that are reached, by slot; also the reads of arguments that the target lacks."""
+    missing_arguments: Mapping[int, int]
+    """Slots of those reads -> which argument, from 0 on."""
+    certain: bool
+    """Whatever the application sets, the verifier comes to one of the hazards."""
+    reached: frozenset[int]
+    """Slots that the walk came to."""
+    depends_on_opaque: bool
+    """A branch hangs on a number that was kept back as OPAQUE: walk again with its value."""
+
+
+class Code:
+    """What does not depend on the kernel: labels and live registers, worked out once for a program."""
+
+    def __init__(self, linked: LinkedProgram, read_global: ReadGlobal) -> None:
+        self.linked = linked
+        self.read_global = read_global
+
+    @cached_property
+    def labels(self) -> frozenset[int]:
+        """Slots where paths meet: targets of jumps, and where calls return to."""
+        labels = set(self.linked.starts)
+        for slot, insn in enumerate(self.linked.insns):
+            if insn.is_goto or insn.is_branch:
+                labels.add(slot + 1 + insn.jump)
+            elif slot in self.linked.calls:
+                labels.add(slot + 1)
+        return frozenset(labels)
+
+    @cached_property
+    def live(self) -> tuple[int, ...]:
+        """By slot: bit n is set if the value of register n may be read from here on, in the same function."""
+        insns = self.linked.insns
+        live = [0] * (len(insns) + 1)
+        changed = True
+        while changed:
+            changed = False
+            for slot in range(len(insns) - 1, -1, -1):
+                insn = insns[slot]
+                if insn.is_exit:
+                    after = 0
+                elif insn.is_goto:
+                    after = self._live_at(live, slot + 1 + insn.jump)
+                elif insn.is_branch:
+                    after = live[slot + 1] | self._live_at(live, slot + 1 + insn.jump)
+                else:
+                    after = live[slot + (2 if insn.is_wide else 1)]
+                reads, writes = _registers(insn)
+                now = after & ~writes | reads
+                if now != live[slot]:
+                    live[slot] = now
+                    changed = True
+        return tuple(live)
+
+    @staticmethod
+    def _live_at(live: list[int], slot: int) -> int:
+        return live[slot] if 0 <= slot < len(live) else 0
+
+
+def analyse(code: Code, facts: Facts) -> Reach:
+    """Walk a program as the verifier would."""
+    walk = _Walk(code, facts, max_states=MAX_STATES)
+    if not walk.run(MAX_SEGMENTS):
+        walk = _Walk(code, facts, max_states=0)
+        walk.run(None)
+    return walk.result()
+
+
+def _registers(insn: Insn) -> tuple[int, int]:
+    """Bit sets of the registers that an instruction reads, and of those that it overwrites."""
+    dst, src = 1 << insn.dst, 1 << insn.src
+    cls = insn.cls
+    if cls in (Class.ALU, Class.ALU64):
+        reads = src if insn.uses_register else 0
+        return (reads, dst) if insn.op == AluOp.MOV else (reads | dst, 0)
+    if cls is Class.LDX:
+        return src, dst & ~src
+    if cls is Class.LD:
+        return (0, dst) if insn.is_wide else (1 << 6 | src, 1)
+    if cls is Class.ST:
+        return dst, 0
+    if cls is Class.STX:
+        return dst | src | (1 if insn.mode == Mode.ATOMIC else 0), 0
+    if insn.is_call:
+        return 0b111110, 1
+    if insn.is_exit:
+        return 1, 0
+    if insn.is_branch:
+        return dst | (src if insn.uses_register else 0), 0
+    return 0, 0
+
+
+_Stack = dict[int, tuple[int, Value]]
+"""Offset in a frame -> size and what is known of the bytes there."""
+
+
+class _State:
+    """Registers r0 to r9 (r10 never changes), the frames of the callers, and what is known of every frame's stack."""
+
+    __slots__ = ("frames", "registers", "stacks")
+
+    def __init__(
+        self, registers: list[Value], frames: tuple[tuple[int, tuple[Value, ...]], ...], stacks: tuple[_Stack, ...]
+    ) -> None:
+        self.registers = registers
+        self.frames = frames
+        """Of each caller: the slot it goes on at, and its r6 to r9."""
+        self.stacks = stacks
+        """The last is the running function's."""
+
+    def key(self) -> tuple[object, ...]:
+        """Equal for states in which the same is known."""
+        return (tuple(self.registers), self.frames, tuple(frozenset(stack.items()) for stack in self.stacks))
+
+    def copy(self) -> _State:
+        return _State(list(self.registers), self.frames, tuple(dict(stack) for stack in self.stacks))
+
+    def get(self, register: int) -> Value:
+        return StackPointer(len(self.stacks) - 1, 0) if register == STACK_REGISTER else self.registers[register]
+
+    def joined(self, other: _State) -> _State:
+        """What is known in both; they have the same frames."""
+        registers = [join(a, b) for a, b in zip(self.registers, other.registers, strict=True)]
+        frames = tuple(
+            (slot, tuple(join(a, b) for a, b in zip(saved, others, strict=True)))
+            for (slot, saved), (_, others) in zip(self.frames, other.frames, strict=True)
+        )
+        stacks = tuple(_joined_stack(a, b) for a, b in zip(self.stacks, other.stacks, strict=True))
+        return _State(registers, frames, stacks)
+
+
+def _joined_stack(a: _Stack, b: _Stack) -> _Stack:
+    result: _Stack = {}
+    for offset in a.keys() | b.keys():
+        size, value = a.get(offset) or (b[offset][0], None)
+        other_size, other = b.get(offset) or (size, None)
+        value = join(value, other if size == other_size else None)
+        if value is not None:
+            # what is a pointer on one path only may still be written through
+            result[offset] = (size, value)
+    return result
+
+
+@dataclass
+class _Node:
+    """A straight piece of code, entered in one state, and what follows it."""
+
+    slot: int
+    state: _State
+    successors: tuple[int, ...] = ()
+    names: frozenset[str] | None = None
+    """Of a branch decided at load: what decides it. Then one of the successors is walked, and else all are."""
+    hazards: frozenset[int] = frozenset()
+
+
+class _Walk:
+    def __init__(self, code: Code, facts: Facts, *, max_states: int) -> None:
+        self.code = code
+        self.linked = code.linked
+        self.insns = code.linked.insns
+        self.facts = facts
+        self.max_states = max_states
+        self.nodes: list[_Node] = []
+        self.known: dict[tuple[object, ...], int] = {}
+        """(slot, callers, state) -> node."""
+        self.count: dict[tuple[object, ...], int] = {}
+        """(slot, callers) -> number of nodes."""
+        self.joined: dict[tuple[object, ...], int] = {}
+        """(slot, callers) -> the node of what is joined there."""
+        self.pending: list[int] = []
+        self.reached: set[int] = set()
+        self.depends_on_opaque = False
+        self.met: set[int] = set()
+        """Hazards of the piece of code that is being followed."""
+        self.missing_arguments: dict[int, int] = {}
+
+    def run(self, limit: int | None) -> bool:
+        """Walk to the end; False if it takes more than `limit` pieces."""
+        self.entries = [self._enter(0, _State([None, ContextPointer(0), *[None] * 9], (), ({},)))]
+        if not self.facts.verifier.skips_uncalled_globals:
+            self.entries += [
+                self._enter(start, _State([None] * 11, (), ({},)))
+                for function, start in zip(self.linked.functions[1:], self.linked.starts[1:], strict=True)
+                if function.is_global
+            ]
+        done = 0
+        while self.pending:
+            done += 1
+            if limit is not None and done > limit:
+                return False
+            self._follow(self.nodes[self.pending.pop()])
+        return True
+
+    def _enter(self, slot: int, state: _State) -> int:
+        """The node for going on at `slot` in `state`, made or widened if need be."""
+        live = self.code.live[slot] if slot < len(self.insns) else 0
+        registers = state.registers
+        for register in range(10):
+            if registers[register] is not None and not live >> register & 1:
+                registers[register] = None
+        place = (slot, tuple(frame[0] for frame in state.frames))
+        key = (slot, state.key())
+        if key in self.known:
+            return self.known[key]
+        if self.count.get(place, 0) < self.max_states:
+            self.count[place] = self.count.get(place, 0) + 1
+            node = self.known[key] = self._add(slot, state)
+            return node
+        if place not in self.joined:
+            node = self.joined[place] = self.known[key] = self._add(slot, state)
+            return node
+        node = self.joined[place]
+        old = self.nodes[node].state
+        wider = old.joined(state)
+        if wider.key() != old.key():
+            self.nodes[node].state = wider
+            self.pending.append(node)
+        return node
+
+    def _add(self, slot: int, state: _State) -> int:
+        self.nodes.append(_Node(slot, state))
+        self.pending.append(len(self.nodes) - 1)
+        return len(self.nodes) - 1
+
+    def _follow(self, node: _Node) -> None:
+        """Execute up to the next branch, label or exit."""
+        state, slot = node.state.copy(), node.slot
+        insns, labels, hazards = self.insns, self.code.labels, self.facts.hazards
+        self.met = set()
+        extra: list[int] = []
+        successors: list[int] = []
+        names: frozenset[str] | None = None
+        while slot < len(insns):
+            insn = insns[slot]
+            self.reached.add(slot)
+            if slot in hazards:
+                self.met.add(slot)
+            if insn.is_exit:
+                successors += self._leave(state)
+                break
+            if insn.is_branch:
+                successors, names = self._branch(state, slot, insn)
+                break
+            if insn.is_goto:
+                successors.append(self._enter(slot + 1 + insn.jump, state))
+                break
+            if slot in self.linked.calls:
+                successors += self._call(state, slot)
+                break
+            if insn.is_call:
+                extra += self._helper(state, insn)
+                slot += 1
+            else:
+                slot = self._step(state, slot, insn)
+            if slot in labels:
+                successors.append(self._enter(slot, state))
+                break
+        if extra and names is not None:
+            # callbacks are walked in any case, so they cannot share a node with a branch decided at load
+            self.nodes.append(_Node(slot, node.state, tuple(successors), names))
+            successors, names = [len(self.nodes) - 1], None
+        node.successors = (*successors, *extra)
+        node.names = names
+        node.hazards = frozenset(self.met)
+
+    def _branch(self, state: _State, slot: int, insn: Insn) -> tuple[list[int], frozenset[str] | None]:
+        there, here = slot + 1 + insn.jump, slot + 1
+        left = state.get(insn.dst)
+        right: Value = state.get(insn.src) if insn.uses_register else insn.imm & 0xFFFFFFFF_FFFFFFFF
+        bits = 64 if insn.cls is Class.JMP else 32
+        outcome = compare(insn.op, left, right, bits=bits)
+        if not self.facts.verifier.follows_constants and (
+            bits == 32 or insn.uses_register or insn.op not in (JmpOp.JEQ, JmpOp.JNE)
+        ):
+            outcome = None
+        match outcome:
+            case True:
+                return [self._enter(there, state)], None
+            case False:
+                return [self._enter(here, state)], None
+            case Undecided(names):
+                taken, not_taken = state.copy(), state
+                if isinstance(right, int) and isinstance(left, Settable) and bits == 64:
+                    if insn.op == JmpOp.JEQ:
+                        taken.registers[insn.dst] = right
+                    elif insn.op == JmpOp.JNE:
+                        not_taken.registers[insn.dst] = right
+                return [self._enter(there, taken), self._enter(here, not_taken)], names
+            case Opaque():
+                self.depends_on_opaque = True
+        return [self._enter(there, state.copy()), self._enter(here, state)], None
+
+    def _call(self, state: _State, slot: int) -> list[int]:
+        """A call of a subprogram: a static one is walked with what is known here, a global one with nothing known."""
+        index = self.linked.calls[slot]
+        function, start = self.linked.functions[index], self.linked.starts[index]
+        if len(state.frames) + 1 >= MAX_FRAMES:
+            self._forget_call(state)
+            return [self._enter(slot + 1, state)]
+        if function.is_global:
+            self._forget_call(state)
+            return [self._enter(slot + 1, state), self._enter(start, _State([None] * 11, (), ({},)))]
+        live = self.code.live[slot + 1]
+        saved = tuple(state.registers[r] if live >> r & 1 else None for r in range(6, 10))
+        registers = [None, *state.registers[1:6], *[None] * 5]
+        inner = _State(registers, (*state.frames, (slot + 1, saved)), (*state.stacks, {}))
+        return [self._enter(start, inner)]
+
+    def _leave(self, state: _State) -> list[int]:
+        if not state.frames:
+            return []
+        slot, saved = state.frames[-1]
+        result = state.registers[0]
+        frame = len(state.stacks) - 1
+        if isinstance(result, StackPointer) and result.frame == frame:
+            result = None
+        registers = [result, *[None] * 5, *saved, None]
+        return [self._enter(slot, _State(registers, state.frames[:-1], state.stacks[:-1]))]
+
+    def _helper(self, state: _State, insn: Insn) -> list[int]:
+        """A call of a helper or kfunc; returns the nodes of callbacks that it is given."""
+        callbacks = [value for value in state.registers[1:6] if isinstance(value, FunctionPointer)]
+        helper = insn.imm if insn.src == 0 else None
+        if not (helper in READING_HELPERS and self.facts.verifier.spares_what_is_read):
+            for register in range(1, 6):
+                value = state.registers[register]
+                if value is PERHAPS_STACK:
+                    self._forget_stacks(state)
+                elif isinstance(value, StackPointer):
+                    size = state.registers[register + 1] if register < 5 and helper in SIZED_HELPERS else None
+                    if callbacks:
+                        # what is there may in turn point anywhere into the stacks
+                        self._forget_stacks(state)
+                    elif isinstance(size, int) and size <= STACK_SIZE:
+                        self._store(state, value, 0, size, None)
+                    else:
+                        self._forget_from(state, value)
+        for register in range(6):
+            state.registers[register] = None
+        return [self._enter(self.linked.starts[value.index], _State([None] * 11, (), ({},))) for value in callbacks]
+
+    def _forget_call(self, state: _State) -> None:
+        for register in range(1, 6):
+            value = state.registers[register]
+            if value is PERHAPS_STACK:
+                self._forget_stacks(state)
+            elif isinstance(value, StackPointer):
+                state.stacks[value.frame].clear()
+        for register in range(6):
+            state.registers[register] = None
+
+    @staticmethod
+    def _forget_stacks(state: _State) -> None:
+        for stack in state.stacks:
+            stack.clear()
+
+    @staticmethod
+    def _forget_from(state: _State, pointer: StackPointer) -> None:
+        """Whoever has the pointer may write from there up to the top of the frame."""
+        stack = state.stacks[pointer.frame]
+        for offset in list(stack):
+            if pointer.offset is None or offset + stack[offset][0] > pointer.offset & ~7:
+                del stack[offset]
+
+    def _step(self, state: _State, slot: int, insn: Insn) -> int:
+        """Execute anything but jumps and calls; returns the next slot."""
+        cls = insn.cls
+        registers = state.registers
+        if cls in (Class.ALU64, Class.ALU):
+            registers[insn.dst] = self._alu(state, slot, insn)
+        elif cls is Class.LDX:
+            registers[insn.dst] = self._load(state, slot, insn)
+        elif cls is Class.STX:
+            pointer = state.get(insn.dst)
+            if insn.mode == Mode.ATOMIC and insn.imm == LOAD_ACQUIRE:
+                registers[insn.dst] = self._load(state, slot, insn)
+            elif insn.mode == Mode.ATOMIC and insn.imm != STORE_RELEASE:
+                self._store(state, pointer, insn.off, insn.size, None)
+                # a fetching operation puts the old value in src, or for a compare-and-exchange in r0
+                registers[insn.src] = registers[0] = None
+            else:
+                self._store(state, pointer, insn.off, insn.size, state.get(insn.src))
+        elif cls is Class.ST:
+            value = insn.imm & 0xFFFFFFFF_FFFFFFFF if self.facts.verifier.follows_immediate_stores else None
+            self._store(state, state.get(insn.dst), insn.off, insn.size, value)
+        elif insn.is_wide:
+            registers[insn.dst] = self._immediate(slot, insn)
+            return slot + 2
+        else:
+            # LD_ABS and LD_IND: r0 becomes packet bytes, r1 to r5 are lost
+            for register in range(6):
+                registers[register] = None
+        return slot + 1
+
+    def _alu(self, state: _State, slot: int, insn: Insn) -> Value:
+        bits = 64 if insn.cls is Class.ALU64 else 32
+        if slot in self.facts.hazards:
+            return None
+        operand: Value
+        if insn.uses_register:
+            operand = state.get(insn.src)
+            if insn.op == AluOp.MOV and insn.off in (8, 16, 32):
+                return truncate(sign_extend(operand, insn.off // 8), bits // 8)
+        else:
+            operand = self.facts.immediates.get(slot, insn.imm & 0xFFFFFFFF_FFFFFFFF)
+            if isinstance(operand, int):
+                # the instruction has 32 bits for it, which count as signed
+                operand = sign_extend(operand, 4)
+        return alu(insn.op, state.get(insn.dst), operand, bits=bits, follows_xor=self.facts.verifier.follows_xor)
+
+    def _immediate(self, slot: int, insn: Insn) -> Value:
+        if slot in self.facts.hazards:
+            return None
+        if slot in self.facts.immediates:
+            return self.facts.immediates[slot]
+        if slot in self.linked.addresses:
+            return FunctionPointer(self.linked.addresses[slot])
+        reference = self.linked.references.get(slot)
+        if reference is None:
+            if insn.src and insn.src != PseudoSrc.FUNC:
+                return None
+            return wide_immediate(insn, self.insns[slot + 1])
+        match reference.to:
+            case RefersTo.DATA:
+                return DataPointer(reference.name, reference.offset)
+            case RefersTo.KCONFIG:
+                return DataPointer(reference.name, 0, is_kconfig=True)
+            case RefersTo.KSYM:
+                return self.facts.externs.get(reference.name)
+            case _:
+                return None
+
+    def _load(self, state: _State, slot: int, insn: Insn) -> Value:
+        pointer, size = state.get(insn.src), insn.size
+        match pointer:
+            case StackPointer(frame, int(offset)):
+                value = self._read_stack(state.stacks[frame], offset + insn.off, size)
+            case DataPointer(name, int(offset), is_kconfig) if self.facts.verifier.reads_frozen_maps:
+                if is_kconfig:
+                    value = self.facts.externs.get(name, Settable(frozenset({name})))
+                    value = truncate(value, size) if offset + insn.off == 0 else Settable(frozenset({name}))
+                else:
+                    value = self.code.read_global(name, offset + insn.off, size)
+            case ContextPointer(int(offset)):
+                if self.facts.arguments is not None and offset + insn.off >= 8 * self.facts.arguments:
+                    self.met.add(slot)
+                    self.missing_arguments[slot] = (offset + insn.off) // 8
+                return None
+            case _:
+                return PERHAPS_STACK if isinstance(pointer, StackPointer) and size == 8 else None
+        if insn.mode == Mode.MEMSX:
+            return sign_extend(value, size)
+        return value
+
+    @staticmethod
+    def _read_stack(stack: _Stack, offset: int, size: int) -> Value:
+        found = stack.get(offset)
+        if found is not None and found[0] == size:
+            return found[1]
+        # bytes that are 0 are known one by one
+        at = offset
+        while at < offset + size:
+            for start, (length, value) in stack.items():
+                if start <= at < start + length and value == 0:
+                    at = start + length
+                    break
+            else:
+                return None
+        return 0
+
+    def _store(self, state: _State, pointer: Value, shift: int, size: int, value: Value) -> None:
+        if not isinstance(pointer, StackPointer):
+            if pointer is PERHAPS_STACK:
+                self._forget_stacks(state)
+            return
+        stack = state.stacks[pointer.frame]
+        if pointer.offset is None:
+            stack.clear()
+            return
+        offset = pointer.offset + shift
+        # the verifier keeps what is known in slots of eight bytes, and a write into one may cost it all that was there
+        low, high = offset & ~7, (offset + size + 7) & ~7
+        for start in list(stack):
+            if start < high and low < start + stack[start][0]:
+                del stack[start]
+        if isinstance(value, StackPointer) and value.frame > pointer.frame:
+            return  # the verifier refuses a caller's frame that points into that of the function it called
+        kept = truncate(value, size)
+        if isinstance(value, int) and kept != value:
+            return  # the verifier looks at the register, of which this is a part
+        if kept is not None and self._is_kept(offset, size, kept):
+            stack[offset] = (size, kept)
+
+    def _is_kept(self, offset: int, size: int, value: Value) -> bool:
+        """Whether the verifier remembers a value that is stored on the stack."""
+        if value == 0:
+            return True
+        verifier = self.facts.verifier
+        if size == 8:
+            return verifier.follows_constants or not isinstance(value, (int, Settable, Opaque))
+        return verifier.follows_small_spills and offset % 8 == 0
+
+    def result(self) -> Reach:
+        """Put the pieces together: what is certain, and what hangs on which conditions."""
+        predecessors: list[list[int]] = [[] for _ in self.nodes]
+        for index, node in enumerate(self.nodes):
+            for successor in dict.fromkeys(node.successors):
+                predecessors[successor].append(index)
+        slots = sorted(set().union(*(node.hazards for node in self.nodes)))
+        exposures = {slot: self._exposure(slot, predecessors) for slot in slots}
+        certain = self._certain([i for i, node in enumerate(self.nodes) if node.hazards], predecessors)
+        return Reach(
+            hazards=exposures,
+            missing_arguments=self.missing_arguments,
+            certain=any(entry in certain for entry in self.entries),
+            reached=frozenset(self.reached),
+            depends_on_opaque=self.depends_on_opaque,
+        )
+
+    def _exposure(self, slot: int, predecessors: list[list[int]]) -> Exposure:
+        starts = [index for index, node in enumerate(self.nodes) if slot in node.hazards]
+        certain = self._certain(starts, predecessors)
+        if any(entry in certain for entry in self.entries):
+            return Exposure(certain=True)
+        leading = self._leading_to(starts, predecessors)
+        names: set[str] = set()
+        for index in leading:
+            node = self.nodes[index]
+            if node.names and any(successor not in leading for successor in node.successors):
+                names |= node.names
+        if not names:
+            names.update(*(self.nodes[index].names or () for index in leading))
+        return Exposure(certain=False, conditions=frozenset(names))
+
+    @staticmethod
+    def _leading_to(starts: Iterable[int], predecessors: list[list[int]]) -> set[int]:
+        """Nodes from which one of `starts` may be reached."""
+        found = set(starts)
+        pending = list(found)
+        while pending:
+            for index in predecessors[pending.pop()]:
+                if index not in found:
+                    found.add(index)
+                    pending.append(index)
+        return found
+
+    def _certain(self, starts: Iterable[int], predecessors: list[list[int]]) -> set[int]:
+        """Nodes from which one of `starts` is reached whatever is set before the load.
+
+        A branch decided at load has to lead there both ways; any other leads there if one way does.
+        """
+        found = set(starts)
+        pending = list(found)
+        while pending:
+            for index in predecessors[pending.pop()]:
+                node = self.nodes[index]
+                if index not in found and (node.names is None or all(s in found for s in node.successors)):
+                    found.add(index)
+                    pending.append(index)
+        return found

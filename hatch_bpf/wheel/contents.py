@@ -1,0 +1,138 @@
+"""Objects, skeletons and minimized BTFs -> `Artifact`s: every file that goes into the wheel, and where.
+
+Input: what the stages before made. Output: artifacts, each with its path in the wheel and in the source tree.
+What the folder `_bpf` looks like is said here and read by `runtime/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hatch_bpf import __version__
+from hatch_bpf.compiler.clang import CompiledPackage
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.objects.model import ObjectModel
+from hatch_bpf.project.alternatives import Alternatives, of_object
+from hatch_bpf.project.config import Config
+from hatch_bpf.project.sources import BPF_DIR, Package, ProgramSource
+from hatch_bpf.skeleton.generate import SkeletonOptions, buffers_of, class_name, generate, type_of
+from hatch_bpf.wheel.artifacts import GENERATED, RECORD_NAME, RUNTIME, Artifact
+from hatch_bpf.wheel.bundled_libbpf import Bundle
+from hatch_bpf.wheel.embedded_btfs import pack
+
+KERNELS_NAME = "kernels.btfs"
+"""The minimized BTFs, and which kernels they are for."""
+RECORD_FORMAT = 1
+"""Counted up when the record changes its meaning; one of another format counts as none."""
+
+
+def lay_out(
+    package: Package,
+    compiled: CompiledPackage,
+    minimized: Mapping[Kernel, bytes],
+    config: Config,
+    bundled: Bundle | None,
+    *,
+    programs: Sequence[ObjectModel],
+) -> list[Artifact]:
+    """Everything that a package gets: its `_bpf` folder, and a skeleton for each program. Raises `SkeletonError`.
+
+    `programs` are the objects of all packages: what `events` and `types` name has to be in one of them.
+    """
+    embedded = pack(minimized)
+    folder = _bpf_folder(package, config, compiled, embedded, bundled)
+    kernels = (KERNELS_NAME, _sha256(embedded))
+    skeletons = []
+    for number, source in enumerate(package.sources):
+        models = {arch: of_arch[number] for arch, of_arch in compiled.objects.items()}
+        skeletons.append(_skeleton(source, models, config, programs, kernels=kernels))
+    return folder + skeletons
+
+
+def _bpf_folder(
+    package: Package,
+    config: Config,
+    compiled: CompiledPackage,
+    embedded: bytes,
+    bundled: Bundle | None,
+) -> list[Artifact]:
+    """Objects by architecture, minimized BTFs, the record of the build, libraries, the runtime."""
+    made = {
+        **{f"{arch}/{model.path}": model.elf for arch, models in compiled.objects.items() for model in models},
+        KERNELS_NAME: embedded,
+    }
+    files: dict[str, bytes | Path] = {
+        "__init__.py": f'{GENERATED} {__version__}; do not edit.\n"""BPF objects and what loads them."""\n'.encode(),
+        **made,
+        RECORD_NAME: _record(config, compiled, made),
+        **(bundled.files if bundled else {}),
+        **{f"{RUNTIME.name}/{path.name}": path for path in sorted(RUNTIME.iterdir()) if path.is_file()},
+    }
+    return [Artifact(package.wheel_dir / name, package.tree_dir / name, content) for name, content in files.items()]
+
+
+def _record(config: Config, compiled: CompiledPackage, made: Mapping[str, bytes]) -> bytes:
+    """What went in and what came out, each with its sha256; read by `prebuilt.py`."""
+    return _json(
+        {
+            "format": RECORD_FORMAT,
+            "compiler": compiled.compiler,
+            "options": config.digest,
+            "inputs": dict(compiled.inputs),
+            "outputs": {name: _sha256(data) for name, data in sorted(made.items())},
+        }
+    )
+
+
+def _skeleton(
+    source: ProgramSource,
+    models: Mapping[str, ObjectModel],
+    config: Config,
+    programs: Sequence[ObjectModel],
+    *,
+    kernels: tuple[str, str],
+) -> Artifact:
+    own = next(iter(models.values()))
+    # what another program has is not asked of this one; what none has, `generate` tells of
+    alternatives = Alternatives(config.alternatives, config.optional)
+    buffers = [buffers_of(model, of_object(model, alternatives)) for model in (own, *programs)]
+    stems = {model.path.removesuffix(".bpf.o") for model in programs}
+    of_all = {key: type_name for key, type_name in config.events.items() if key.rpartition(".")[0] not in stems}
+    events = {
+        name: type_name
+        for name, type_name in of_all.items()
+        if name in buffers[0] or not any(name in of_program for of_program in buffers)
+    } | {
+        key.removeprefix(f"{source.name}."): type_name
+        for key, type_name in config.events.items()
+        if key not in of_all and key.rpartition(".")[0] == source.name
+    }
+    types = tuple(
+        name for name in config.types if type_of(own, name) or not any(type_of(program, name) for program in programs)
+    )
+    up = "." * (source.depth + 1)
+    options = SkeletonOptions(
+        source=str(source.path),
+        class_name=class_name(source.name),
+        runtime=f"{up}{BPF_DIR}.runtime",
+        bpf_dir="/".join([".."] * source.depth + [BPF_DIR]),
+        objects={arch: (f"{arch}/{model.path}", _sha256(model.elf)) for arch, model in models.items()},
+        kernels=kernels,
+        events=events,
+        alternatives=alternatives,
+        types=types,
+    )
+    name = f"{source.name}_skel.py"
+    text = generate(models, options=options)
+    return Artifact(source.wheel_dir / name, source.path.parent / name, text.encode())
+
+
+def _json(table: Mapping[str, object]) -> bytes:
+    return json.dumps(table, indent=0, separators=(",", ":")).encode() + b"\n"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

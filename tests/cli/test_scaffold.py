@@ -1,0 +1,115 @@
+"""`hatch-bpf init`: what it makes builds, installs, runs and passes its own test, with each build system."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.metadata import Metadata
+
+from hatch_bpf.cli import scaffold
+from hatch_bpf.cli.main import main
+from hatch_bpf.cli.scaffold import BACKENDS
+from hatch_bpf.errors import OutputError
+from tests.common import needs, tracefs
+from tests.common.projects import build_wheel, tree_of, wheel_files
+
+
+def check_metadata(wheel: Path, *, name: str) -> None:
+    """What PyPI checks when a wheel is uploaded: metadata that is valid, and a description in Markdown."""
+    (raw,) = (data for path, data in wheel_files(wheel).items() if path.endswith(".dist-info/METADATA"))
+    metadata = Metadata.from_email(raw, validate=True)
+    assert (metadata.name, metadata.description_content_type) == (name, "text/markdown")
+    assert metadata.description is not None
+    assert name in metadata.description
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_package_works(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.tool("clang")
+    needs.root_bpf()
+    tracefs.mounted()
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "Exec-Watch", "--backend", backend]) == 0
+    wheel = build_wheel(tmp_path / "Exec-Watch", tmp_path / "out")
+    check_metadata(wheel, name="Exec-Watch")
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
+    subprocess.run(pip, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    own_test = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "Exec-Watch/tests"],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert "1 passed" in own_test.stdout, own_test.stdout
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "exec_watch", "--count", "1"], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert watcher.stdout is not None
+    assert watcher.stdout.readline().split() == ["PID", "PARENT", "COMMAND"]
+    started = subprocess.Popen(["/bin/true"])
+    started.wait()
+    out, _ = watcher.communicate(timeout=30)
+    pid, parent, _command = out.split()
+    assert (int(pid) > 0, int(parent) > 0) == (True, True)
+    assert watcher.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["", "1st", "import", "a/b", "../x", "-x", "json", "a b", "x\n"])
+def test_a_name_that_cannot_be_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "--", name]) == 1
+    assert "cannot be the name of a package" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_begun_is_taken_away_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(scaffold.os, "replace", refuse)
+    with pytest.raises(OutputError, match="demo cannot be made: No space left on device"):
+        scaffold.create("demo", folder=tmp_path / "demo", backend="hatchling")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "installs"),
+    [(None, "./demo"), (".", "."), ("a b/c", "'./a b/c'"), ("{absolute}/x", "{absolute}/x")],
+)
+def test_what_is_next_can_be_typed(
+    tmp_path: Path,
+    folder: str | None,
+    installs: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """pip takes a bare name for a project on PyPI, whatever folder is there."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    where = [] if folder is None else [folder.format(absolute=tmp_path)]
+    assert main(["init", "demo", *where]) == 0
+    next_command = f'pip install {installs.format(absolute=tmp_path)}, then sudo "$(command -v demo)"'
+    assert next_command in capsys.readouterr().err
+    made = Path(*where or ["demo"])
+    assert sorted(path.name for path in made.iterdir()) == [".gitignore", "README.md", "pyproject.toml", "src", "tests"]
+    assert Path.cwd() == tmp_path / "work"
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine").write_text("mine")
+    before = tree_of(tmp_path)
+    assert main(["init", "demo", str(tmp_path / "there")]) == 1
+    assert "is there and not empty" in capsys.readouterr().err
+    assert main(["init", "demo", str(tmp_path / "there" / "mine" / "deeper")]) == 1
+    assert "cannot be made" in capsys.readouterr().err
+    assert main(["init", "demo", str(tmp_path / "there" / "mine")]) == 1
+    assert "is there and no folder: name another" in capsys.readouterr().err
+    assert tree_of(tmp_path) == before

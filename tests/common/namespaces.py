@@ -1,0 +1,44 @@
+"""A network namespace and a cgroup of one's own, for tests that attach to them. Need root."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.common import needs
+
+_CLONE_NEWNET = 0x40000000
+
+
+@contextmanager
+def own_loopback() -> Iterator[str]:
+    """The loopback interface of a network namespace of this thread's own; its name."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/thread-self/ns/net") as before:
+        if libc.unshare(_CLONE_NEWNET):
+            needs.missing("a network namespace needs root")
+        try:
+            subprocess.run([needs.tool("ip"), "link", "set", "lo", "up"], check=True)
+            yield "lo"
+        finally:
+            assert libc.setns(before.fileno(), _CLONE_NEWNET) == 0
+
+
+@contextmanager
+def own_cgroup() -> Iterator[Path]:
+    """A cgroup with this process in it; its folder."""
+    root = needs.cgroup2()
+    folder = root / f"hatch-bpf-test-{os.getpid()}"
+    folder.mkdir()
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    own = next(line.split("::")[1].strip() for line in lines if "::" in line)
+    try:
+        (folder / "cgroup.procs").write_text(str(os.getpid()))
+        yield folder
+    finally:
+        (root / own.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
+        folder.rmdir()

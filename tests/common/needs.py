@@ -1,0 +1,89 @@
+"""What a test needs of the machine: skip with the reason where it is missing, fail where CI=true says it must run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.common.libbpf_load import LIBRARY, Libbpf
+
+HOST_BTF = Path("/sys/kernel/btf/vmlinux")
+CGROUP2 = next(
+    (Path(p) for p in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if Path(p, "cgroup.procs").exists()), None
+)
+
+ARCHIVE = os.environ.pop("BTFHUB_ARCHIVE", "")
+"""The archive that the tests were given: theirs to ask for, and not to leak into the builds that they run."""
+
+
+def missing(reason: str) -> None:
+    """Skip the running test; under CI=true, where everything must be there, fail it."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI=true, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def tool(name: str) -> str:
+    """Path of a program on PATH (clang, bpftool, qemu-system-x86_64)."""
+    path = shutil.which(name)
+    if path is None:
+        missing(f"{name} is not installed")
+        raise AssertionError
+    return path
+
+
+def optional_tool(name: str) -> str:
+    """Path of a program that is too big to ask for, so that its absence is a skip even in CI (chromium)."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def host_btf() -> Path:
+    """The running kernel's BTF."""
+    if not HOST_BTF.exists():
+        missing(f"{HOST_BTF} is not there")
+    return HOST_BTF
+
+
+def root_bpf() -> None:
+    """Root, and a kernel that lets it load BPF."""
+    if os.geteuid() != 0:
+        missing("loading BPF needs root")
+    host_btf()
+
+
+def libbpf() -> Libbpf:
+    """libbpf 1.x, to load programs with."""
+    try:
+        return Libbpf()
+    except OSError:
+        missing(f"{LIBRARY} is not installed")
+        raise
+
+
+def cgroup2() -> Path:
+    """Where cgroup v2 is mounted."""
+    if CGROUP2 is None:
+        missing("cgroup v2 is not mounted")
+        raise AssertionError
+    return CGROUP2
+
+
+def archive() -> Path:
+    """The BTF archive that BTFHUB_ARCHIVE names. It is optional everywhere, so its absence is a skip even in CI."""
+    value = ARCHIVE
+    if not value or not Path(value).is_dir():
+        pytest.skip("BTFHUB_ARCHIVE names no BTF archive")
+    return Path(value)
+
+
+def private_mounts() -> None:
+    """Root, and a kernel that lets it have a mount namespace of its own."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        missing("a private mount namespace needs root")

@@ -1,0 +1,31 @@
+"""tracefs for tests that attach to tracepoints: mounted for this process alone, where the machine has not done it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+
+from tests.common import needs
+
+_EVENTS = (Path("/sys/kernel/tracing/events"), Path("/sys/kernel/debug/tracing/events"))
+_CLONE_NEWNS = 0x00020000
+_MS_REC_PRIVATE = (1 << 14) | (1 << 18)
+
+
+def mounted() -> None:
+    """Have tracefs; needs root, and skips (under CI=true fails) where the kernel has none."""
+    needs.root_bpf()
+    if not any(path.is_dir() for path in _EVENTS) and not _mount():
+        needs.missing("tracefs can't be mounted")
+
+
+@cache
+def _mount() -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    # a mount namespace of its own, which this process's children share, and nobody else
+    if libc.unshare(_CLONE_NEWNS) or libc.mount(None, b"/", None, _MS_REC_PRIVATE, None):
+        return False
+    libc.mount(b"tracefs", os.fsencode("/sys/kernel/tracing"), b"tracefs", 0, None)
+    return _EVENTS[0].is_dir()

@@ -1,0 +1,189 @@
+"""Compiling: the same bytes wherever the project lies, and clang's own words when it refuses."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path, PurePosixPath
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from hatch_bpf import arch
+from hatch_bpf.compiler.clang import CompiledObject, compile_package, compile_source
+from hatch_bpf.compiler.toolchain import find_toolchain
+from hatch_bpf.errors import CompileError, ToolchainError
+from hatch_bpf.hatch_plugin import load_project
+from hatch_bpf.objects.model import read_object
+from tests.common import needs
+from tests.common.projects import PROGRAM, make_project
+
+
+def compile_text(
+    root: Path, text: str, *, arch: arch.Arch = arch.X86_64, cflags: tuple[str, ...] = ()
+) -> CompiledObject:
+    needs.tool("clang")
+    source = PurePosixPath("src/prog.bpf.c")
+    (root / source).parent.mkdir(parents=True, exist_ok=True)
+    (root / source).write_text(text)
+    return compile_source(
+        source, root=root, arch=arch, toolchain=find_toolchain(), cflags=cflags, environ=dict(os.environ)
+    )
+
+
+def test_the_object_does_not_depend_on_where_it_was_built(tmp_path: Path) -> None:
+    first, second = tmp_path / "one", tmp_path / "some where else" / "deeper"
+    one, two = compile_text(first, PROGRAM), compile_text(second, PROGRAM)
+    assert one.data == two.data
+    assert str(tmp_path).encode() not in one.data
+    lines = read_object(one.data, path="prog.bpf.o").ext.line_infos["raw_tp/sched_switch"]
+    assert {line.file for line in lines} == {"./src/prog.bpf.c"}
+
+
+def test_btf_is_kept_and_dwarf_is_not(tmp_path: Path) -> None:
+    data = compile_text(tmp_path, PROGRAM).data
+    assert [relo.access_str for _, relo in read_object(data, path="prog.bpf.o").core_relos()] == ["0:0"]
+    names = {section.name for section in ELFFile(io.BytesIO(data)).iter_sections()}
+    assert {".BTF", ".BTF.ext"} < names
+    assert not [name for name in names if "debug" in name or name == ".eh_frame"]
+
+
+@pytest.mark.parametrize("name", ["x86_64", "arm64", "s390x"])
+def test_each_architecture_is_told_apart(tmp_path: Path, name: str) -> None:
+    target = arch.ARCHES[name]
+    text = f"#ifndef __TARGET_ARCH_{target.target_macro}\n#error wrong target\n#endif\n" + PROGRAM
+    model = read_object(compile_text(tmp_path, text, arch=target).data, path="prog.bpf.o")
+    assert model.endian == target.endian
+
+
+@pytest.mark.parametrize(("more", "is_one"), [("", True), ("#ifdef __TARGET_ARCH_x86\nint number = 1;\n#endif", False)])
+def test_what_is_the_same_for_two_architectures_is_one_model(tmp_path: Path, more: str, is_one: bool) -> None:
+    needs.tool("clang")
+    root = make_project(tmp_path, options='archs = ["x86_64", "arm64"]', sources={"prog.bpf.c": PROGRAM + more})
+    project = load_project(root)
+    assert project is not None
+    objects = compile_package(project.packages[0], project, os.environ).objects
+    assert (objects["x86_64"][0] is objects["arm64"][0]) == is_one
+
+
+def test_the_instruction_set_is_pinned_and_can_be_raised(tmp_path: Path) -> None:
+    text = (
+        "#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n"
+        'SEC("socket") int p(struct __sk_buff *s) { int a = s->len; return a > 7 ? s->mark : 3; }\n'
+    )
+    jump32 = 0x06
+
+    def classes(data: bytes) -> set[int]:
+        insns = read_object(data, path="p.o").programs[0].insns
+        return {insns[at] & 0x07 for at in range(0, len(insns), 8)}
+
+    assert jump32 not in classes(compile_text(tmp_path, text).data)
+    assert jump32 in classes(compile_text(tmp_path, text, cflags=("-mcpu=v3",)).data)
+
+
+def test_a_header_beside_the_source_is_found(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "shared.h").write_text("#define ANSWER 42\n")
+    made = compile_text(tmp_path, '#include "shared.h"\nint answer = ANSWER;\n' + PROGRAM)
+    assert made.dependencies == (PurePosixPath("src/prog.bpf.c"), PurePosixPath("src/shared.h"))
+
+
+def test_clangs_own_lines_are_shown(tmp_path: Path) -> None:
+    with pytest.raises(CompileError) as caught:
+        compile_text(tmp_path, "int broken(void) { return undeclared; }\n")
+    text = str(caught.value)
+    assert text.startswith("src/prog.bpf.c does not compile:\n")
+    assert "src/prog.bpf.c:1:27: error: use of undeclared identifier 'undeclared'" in text
+
+
+@pytest.mark.parametrize("flag", ["-fsyntax-only", "--version", "-###"])
+def test_flags_that_make_no_object(tmp_path: Path, flag: str) -> None:
+    with pytest.raises(CompileError, match="clang made no object: cflags asks for something else of it"):
+        compile_text(tmp_path, PROGRAM, cflags=(flag,))
+
+
+def test_warnings_are_errors_until_told_otherwise(tmp_path: Path) -> None:
+    text = PROGRAM + "static int unused(void) { return 0; }\n"
+    with pytest.raises(CompileError, match="Wunused-function"):
+        compile_text(tmp_path, text)
+    made = compile_text(tmp_path, text, cflags=("-Wno-error=unused-function",))
+    assert "unused function 'unused'" in made.warnings
+
+
+def test_clangs_own_stack_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clang = tmp_path / "clang"
+    clang.write_text(
+        "#!/bin/sh\necho 'Error at line 4: Unsupport signed division' >&2\n"
+        "echo 'PLEASE submit a bug report to nobody' >&2\necho ' #0 0x0 llvm::sys()' >&2\nexit 70\n"
+    )
+    clang.chmod(0o755)
+    broken = find_toolchain()._replace(clang=(str(clang),))
+    monkeypatch.setattr("tests.compiler.test_clang.find_toolchain", lambda: broken)
+    with pytest.raises(CompileError) as caught:
+        compile_text(tmp_path, PROGRAM)
+    assert str(caught.value).splitlines()[1:] == [
+        "Error at line 4: Unsupport signed division",
+        "clang itself broke off here.",
+    ]
+
+
+def test_missing_headers_name_the_package(tmp_path: Path) -> None:
+    with pytest.raises(ToolchainError) as caught:
+        compile_text(tmp_path, "#include <bpf/not_in_libbpf.h>\n")
+    assert str(caught.value) == (
+        "src/prog.bpf.c includes <bpf/not_in_libbpf.h>, which is not on this system. It comes with libbpf's "
+        "development package. Debian, Ubuntu: apt install libbpf-dev; Fedora: dnf install libbpf-devel; "
+        "Alpine: apk add libbpf-dev linux-headers"
+    )
+
+
+def test_variables_that_steer_clang_do_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "evil" / "linux").mkdir(parents=True)
+    (tmp_path / "evil" / "linux" / "bpf.h").write_text("#error taken from CPATH\n")
+    monkeypatch.setenv("CPATH", str(tmp_path / "evil"))
+    assert compile_text(tmp_path, PROGRAM).data
+
+
+@pytest.mark.parametrize("name", ["-fplugin=evil.bpf.c", "-.bpf.c", "--version.bpf.c"])
+def test_the_name_of_a_source_is_never_an_option(tmp_path: Path, name: str) -> None:
+    """One could load a plugin into clang."""
+    needs.tool("clang")
+    (tmp_path / name).write_text(PROGRAM)
+    made = compile_source(
+        PurePosixPath(name), root=tmp_path, arch=arch.X86_64, toolchain=find_toolchain(), cflags=(), environ=os.environ
+    )
+    assert made.dependencies == (PurePosixPath(name),)
+    assert read_object(made.data, path="x.bpf.o").programs
+
+
+@pytest.mark.parametrize("name", ["@evil.bpf.c", "src/@evil.bpf.c"])
+def test_the_name_of_a_source_is_never_a_list_of_options(tmp_path: Path, name: str) -> None:
+    needs.tool("clang")
+    (tmp_path / "src").mkdir()
+    (tmp_path / name).write_text(PROGRAM)
+    (tmp_path / "evil.bpf.c").write_text("-include /etc/passwd")
+    with pytest.raises(CompileError, match="clang takes a name that starts with @ for a list of options: rename it"):
+        compile_source(
+            PurePosixPath(name),
+            root=tmp_path,
+            arch=arch.X86_64,
+            toolchain=find_toolchain(),
+            cflags=(),
+            environ=os.environ,
+        )
+
+
+@pytest.mark.parametrize("name", ["with space.h", "a$b.h", "a#b.h", "ünï.h", "a'b.h", "a:b.h", "-x.h", "@x.h"])
+def test_headers_of_any_name_are_recorded(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "src" / "prog.bpf.c"
+    source.parent.mkdir()
+    (source.parent / name).write_text("")
+    made = compile_text(tmp_path, f'#include "{name}"\n{PROGRAM}')
+    assert set(made.dependencies) == {PurePosixPath("src/prog.bpf.c"), PurePosixPath("src", name)}
+
+
+def test_a_header_whose_name_clang_does_not_tell_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a\\b.h").write_text("")
+    with pytest.raises(CompileError, match="whose real name clang does not tell: rename it"):
+        compile_text(tmp_path, f'#include "a\\b.h"\n{PROGRAM}')

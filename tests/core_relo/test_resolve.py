@@ -1,0 +1,717 @@
+"""CO-RE relocation against libbpf itself, and case by case with the outcome spelled out."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.btf.types import Kind
+from hatch_bpf.core_relo.resolve import (
+    KIND_NAMES,
+    MAX_SPEC,
+    AmbiguityError,
+    Matcher,
+    Resolution,
+    essential_name,
+    patch_insn,
+)
+from hatch_bpf.errors import RelocationError
+from hatch_bpf.objects.model import ObjectModel, read_object
+from tests.common import kernel_btfs, libbpf_log, needs, objects, random_types
+from tests.common.btf_builder import EXIT, RawBtf, btf_ext, elf_object
+from tests.common.c_programs import kernel, model
+
+K = CoreReloKind
+
+
+# --- against libbpf
+
+
+@pytest.mark.parametrize("name", kernel_btfs.SAMPLE)
+def test_every_relocation_of_real_objects_comes_out_as_in_libbpf(name: str, tmp_path: Path) -> None:
+    needs.root_bpf()
+    path = tmp_path / "kernel.btf"
+    path.write_bytes(kernel_btfs.read(name))
+    target = Btf(path.read_bytes(), source=name)
+    records = 0
+    for program, obj in objects.models().items():
+        said = libbpf_log.relocate(obj.elf, path)
+        assert libbpf_log.expect(obj, target) == said, program
+        records += len(said)
+    assert records > 400
+
+
+@pytest.mark.parametrize("seed", range(0, 20_000 if kernel_btfs.FULL else 400, 20))
+def test_random_relocations_come_out_as_in_libbpf(seed: int, tmp_path: Path) -> None:
+    needs.root_bpf()
+    path = tmp_path / "kernel.btf"
+    for case_seed in range(seed, seed + 20):
+        case = random_types.make(case_seed)
+        path.write_bytes(case.target)
+        relos = [(2 * insn_off, type_id, access, kind) for insn_off, type_id, access, kind in case.relos]
+        code = _code_for(random.Random(case_seed), Btf(case.local.build()), Btf(case.target), relos)
+        ext = btf_ext(case.local, {"socket": relos})
+        elf = elf_object(case.local.build(), ext, {"socket": code + EXIT})
+        obj = read_object(elf, path="random.bpf.o")
+        assert libbpf_log.expect(obj, Btf(case.target)) == libbpf_log.relocate(elf, path), f"seed {case_seed}"
+
+
+def _code_for(rng: random.Random, local: Btf, target: Btf, relos: list[tuple[int, int, str, K]]) -> bytes:
+    """Two instructions for each record, the first of which holds the value it should, or now and then another."""
+    code = b""
+    resolved = Matcher(target).resolve_all(local, [CoreRelo(*relo) for relo in relos])
+    for resolution in resolved:
+        value = rng.randrange(4) if rng.random() < 0.05 else 0
+        size = rng.choice((1, 2, 4, 8))
+        if isinstance(resolution, Resolution):
+            value += resolution.local_value
+            size = resolution.local_size if resolution.local_size in (1, 2, 4, 8) else size
+        low, high, short = value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF, value & 0xFFFF
+        size_bits = {4: 0x00, 2: 0x08, 1: 0x10, 8: 0x18}[size]
+        match rng.choice(("wide", "alu32", "alu64", "load", "load", "store", "store", "other")):
+            case "wide":
+                code += struct.pack("<BBHIBBHI", 0x18, 1, 0, low, 0, 0, 0, high)
+            case "alu32":
+                code += struct.pack("<BBHIQ", 0xB4, 1, 0, low, 5)
+            case "alu64":
+                code += struct.pack("<BBHIQ", 0xB7, 1, 0, low, 5)
+            case "load":
+                code += struct.pack("<BBHIQ", 0x61 | size_bits, 0x12, short, 0, 5)
+            case "store":
+                code += struct.pack("<BBHIQ", rng.choice((0x62, 0x63)) | size_bits, 0x12, short, 7, 5)
+            case _:
+                code += struct.pack("<BBHIQ", rng.choice((0xBF, 0x05, 0x15, 0x20)), 0, short, low, 5)
+    return code
+
+
+def _array_for_a_number(btf: RawBtf, *, is_target: bool) -> None:
+    """What an array is indexed for is an array in the object only."""
+    number = btf.integer()
+    btf.typedef("A", number if is_target else btf.array(number, 4))
+
+
+def _deep(btf: RawBtf, *, is_target: bool) -> None:
+    """Found, but one step too deep for libbpf."""
+    inner = btf.struct("" if is_target else "A", 8, ("a", btf.array(btf.integer(), 2), 0))
+    for level in range(MAX_SPEC - 2 if is_target else 0):
+        inner = btf.struct("A" if level == MAX_SPEC - 3 else "", 8, ("", inner, 0))
+
+
+def _wide(btf: RawBtf, *, is_target: bool) -> None:
+    """An unsigned integer that no load takes at once."""
+    number = btf.integer("number", 16 if is_target else 8, signed=False)
+    btf.struct("A", 16, ("a", number, 0))
+
+
+def _arrays(btf: RawBtf, *, is_target: bool) -> None:
+    btf.typedef("A", btf.array(btf.integer(), 5 if is_target else 3))
+
+
+def _function(btf: RawBtf, *parameters: int) -> None:
+    btf.typedef("A", btf.ptr(btf.func_proto(1, *((f"p{n}", type_id) for n, type_id in enumerate(parameters)))))
+
+
+def _more_parameters(btf: RawBtf, *, is_target: bool) -> None:
+    number = btf.integer()
+    _function(btf, *[number] * (3 if is_target else 2))
+
+
+def _another_kind_of_parameter(btf: RawBtf, *, is_target: bool) -> None:
+    number = btf.integer()
+    _function(btf, number, btf.ptr(number) if is_target else number)
+
+
+def _functions_that_take_functions(btf: RawBtf, *, is_target: bool, levels: int = 40) -> None:
+    """Of a type for which libbpf gives up."""
+    del is_target
+    taken = btf.integer()
+    for _ in range(levels):
+        taken = btf.ptr(btf.func_proto(1, ("p", taken)))
+    btf.typedef("A", taken)
+
+
+def _few_functions_that_take_functions(btf: RawBtf, *, is_target: bool) -> None:
+    _functions_that_take_functions(btf, is_target=is_target, levels=20)
+
+
+def _forward(btf: RawBtf, *, is_target: bool) -> None:
+    """Only declared in the object, and a struct in the kernel."""
+    number = btf.integer()
+    pointed = btf.struct("B", 4, ("b", number, 0)) if is_target else btf.fwd("B")
+    btf.struct("A", 8, ("a", btf.ptr(pointed), 0))
+
+
+def _forward_to_a_union(btf: RawBtf, *, is_target: bool) -> None:
+    number = btf.integer()
+    pointed = btf.union("B", 4, ("b", number, 0)) if is_target else btf.fwd("B")
+    btf.struct("A", 8, ("a", btf.ptr(pointed), 0))
+
+
+@pytest.mark.parametrize(
+    ("make", "access", "kind"),
+    [
+        (_array_for_a_number, "0:1", K.FIELD_EXISTS),
+        (_deep, "0:0:1", K.FIELD_EXISTS),
+        (_deep, "0:0", K.FIELD_EXISTS),
+        (_wide, "0:0", K.FIELD_BYTE_OFFSET),
+        *(
+            (make, "0", kind)
+            for kind in (K.TYPE_EXISTS, K.TYPE_MATCHES)
+            for make in (
+                _arrays,
+                _more_parameters,
+                _another_kind_of_parameter,
+                _functions_that_take_functions,
+                _few_functions_that_take_functions,
+                _forward,
+                _forward_to_a_union,
+            )
+        ),
+    ],
+)
+def test_types_that_differ_come_out_as_in_libbpf(
+    make: Callable[..., None], access: str, kind: K, tmp_path: Path
+) -> None:
+    needs.root_bpf()
+    local, target = RawBtf(), RawBtf()
+    make(local, is_target=False)
+    make(target, is_target=True)
+    path = tmp_path / "kernel.btf"
+    path.write_bytes(target.build())
+    (root,) = Btf(local.build()).find("A", Kind.STRUCT, Kind.TYPEDEF)
+    ext = btf_ext(local, {"socket": [(0, root, access, kind)]})
+    load = struct.pack("<BBhi", 0x79, 0x12, 0, 0)
+    ask = struct.pack("<BBhi", 0xB7, 0, 0, 1)
+    elf = elf_object(local.build(), ext, {"socket": (load if kind is K.FIELD_BYTE_OFFSET else ask) + EXIT})
+    said = libbpf_log.relocate(elf, path)
+    assert len(said) == 1
+    assert libbpf_log.expect(read_object(elf, path="program.bpf.o"), Btf(target.build())) == said
+
+
+# --- case by case; expected values are what the C layout rules give on both sides
+
+_LOCAL = """
+struct core inner { int x; int y; };
+struct core thing {
+    int moved;
+    struct { int in_anonymous; };
+    struct inner nested;
+    u32 shrinks;
+    int shrinks_signed;
+    int array[4];
+    u32 bits : 3;
+    int signed_bits : 5;
+    char *pointer;
+    int gone;
+};
+"""
+_KERNEL = """
+struct inner { long pad; int y; int x; };
+struct thing {
+    long pad;
+    int moved;
+    union { struct { long pad2; int in_anonymous; }; long other; };
+    struct inner nested;
+    u16 shrinks;
+    short shrinks_signed;
+    int array[8];
+    u32 pad3 : 7;
+    u32 bits : 4;
+    int signed_bits : 6;
+    char *pointer;
+} thing;
+"""
+
+
+def _resolve(local: str, target: str) -> list[Resolution]:
+    obj, btf = model(local), kernel(target)
+    found = []
+    for resolution in Matcher(btf).resolve_all(obj.btf, [relo for _, relo in obj.core_relos()]):
+        assert isinstance(resolution, Resolution), resolution
+        found.append(resolution)
+    return found
+
+
+def _one(body: str, *, local: str = _LOCAL, target: str = _KERNEL) -> Resolution:
+    """The one relocation of a program whose body is `body`."""
+    (resolution,) = _resolve(f'{local}\nSEC("socket") u64 program(void *ctx) {{ {body} }}', target)
+    return resolution
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "values"),
+    [
+        ("return ((struct thing *)ctx)->moved;", K.FIELD_BYTE_OFFSET, (0, 8)),
+        ("return ((struct thing *)ctx)->in_anonymous;", K.FIELD_BYTE_OFFSET, (4, 24)),
+        ("return ((struct thing *)ctx)->nested.x;", K.FIELD_BYTE_OFFSET, (8, 44)),
+        ("return ((struct thing *)ctx)->array[2];", K.FIELD_BYTE_OFFSET, (32, 60)),
+        ("return bpf_core_field_size(((struct thing *)0)->array);", K.FIELD_BYTE_SIZE, (16, 32)),
+        ("return bpf_core_field_size(((struct thing *)0)->shrinks);", K.FIELD_BYTE_SIZE, (4, 2)),
+        ("return bpf_core_field_exists(((struct thing *)0)->moved);", K.FIELD_EXISTS, (1, 1)),
+        ("return bpf_core_field_exists(((struct thing *)0)->gone);", K.FIELD_EXISTS, (1, 0)),
+        ("return bpf_core_field_signed(((struct thing *)ctx)->bits);", K.FIELD_SIGNED, (0, 0)),
+        ("return bpf_core_field_signed(((struct thing *)ctx)->signed_bits);", K.FIELD_SIGNED, (1, 1)),
+        # 3 bits at bit 0, then 4 bits at bit 7
+        ("return bpf_core_field_lshift(((struct thing *)ctx)->bits);", K.FIELD_LSHIFT_U64, (61, 53)),
+        ("return bpf_core_field_rshift(((struct thing *)ctx)->bits);", K.FIELD_RSHIFT_U64, (61, 60)),
+        ("return bpf_core_type_exists(struct thing);", K.TYPE_EXISTS, (1, 1)),
+        ("return bpf_core_type_size(struct thing);", K.TYPE_SIZE, (64, 96)),
+    ],
+)
+def test_a_kind(body: str, kind: K, values: tuple[int, int]) -> None:
+    resolution = _one(body)
+    assert resolution.relo.kind is kind
+    assert (resolution.local_value, resolution.target_value) == values
+    assert not resolution.poisoned
+
+
+def test_type_ids() -> None:
+    local, target = _resolve(
+        _LOCAL + 'SEC("socket") u64 program(void *ctx) { return bpf_core_type_id_local(struct thing)'
+        " + bpf_core_type_id_kernel(struct thing); }",
+        _KERNEL,
+    )
+    assert (local.relo.kind, target.relo.kind) == (K.TYPE_ID_LOCAL, K.TYPE_ID_TARGET)
+    assert local.found
+    assert local.target is None
+    assert local.target_value == local.relo.type_id
+    assert target.target_value == kernel(_KERNEL).find("thing", Kind.STRUCT)[0]
+    assert not target.validate
+
+
+def test_what_is_missing_poisons_the_instruction_unless_it_only_asks() -> None:
+    missing = _one("return ((struct thing *)ctx)->gone;")
+    assert missing.poisoned
+    assert not missing.found
+    assert missing.local.access == "struct thing.gone"
+    no_type = "struct core nothing { int x; };"
+    assert _one("return ((struct nothing *)ctx)->x;", local=no_type).poisoned
+    for asks in ("exists(struct nothing)", "size(struct nothing)", "id_kernel(struct nothing)"):
+        resolution = _one(f"return bpf_core_type_{asks};", local=no_type)
+        assert (resolution.found, resolution.poisoned, resolution.target_value) == (False, False, 0)
+
+
+_ENUM_KERNEL = """
+enum numbers { SAME = 1, OTHER = 70, BIG___x = -2 } numbers;
+"""
+
+
+@pytest.mark.parametrize(
+    ("local", "name", "kind", "found", "value"),
+    [
+        ("enum numbers { SAME = 1 }", "SAME", K.ENUMVAL_VALUE, True, 1),
+        ("enum numbers { OTHER = 7 }", "OTHER", K.ENUMVAL_VALUE, True, 70),
+        ("enum numbers___old { OTHER___old = 7 }", "OTHER___old", K.ENUMVAL_VALUE, True, 70),
+        ("enum numbers { BIG = 7 }", "BIG", K.ENUMVAL_VALUE, True, 0xFFFFFFFFFFFFFFFE),
+        ("enum numbers { MISSING = 7 }", "MISSING", K.ENUMVAL_VALUE, False, 0),
+        ("enum numbers { OTHER = 7 }", "OTHER", K.ENUMVAL_EXISTS, True, 1),
+        ("enum numbers { MISSING = 7 }", "MISSING", K.ENUMVAL_EXISTS, False, 0),
+    ],
+)
+def test_enumerators(local: str, name: str, kind: K, found: bool, value: int) -> None:
+    macro = "bpf_core_enum_value" if kind is K.ENUMVAL_VALUE else "bpf_core_enum_value_exists"
+    body = f"return {macro}({local.split(' {')[0]}, {name});"
+    (resolution,) = _resolve(f'{local}; SEC("socket") u64 program(void *ctx) {{ {body} }}', _ENUM_KERNEL)
+    assert resolution.relo.kind is kind
+    assert (resolution.found, resolution.target_value) == (found, value)
+    assert resolution.poisoned == (not found and kind is K.ENUMVAL_VALUE)
+
+
+def test_an_enum_may_be_an_enum64_on_the_other_side() -> None:
+    """Built by hand: clang writes ENUM64 from version 15 on."""
+    small, wide = RawBtf(), RawBtf()
+    small_id = small.enum("numbers", SAME=7)
+    wide_id = wide.enum64("numbers", OTHER=1, SAME=0x1234567890)
+    narrow, broad = Btf(small.build()), Btf(wide.build())
+    up = Matcher(broad).resolve(narrow, CoreRelo(0, small_id, "0", K.ENUMVAL_VALUE))
+    assert (up.local_value, up.target_value) == (7, 0x1234567890)
+    load = struct.pack("<BBHIBBHI", 0x18, 1, 0, 7, 0, 0, 0, 0)
+    assert patch_insn(load, 0, up) == struct.pack("<BBHIBBHI", 0x18, 1, 0, 0x34567890, 0, 0, 0, 0x12)
+    down = Matcher(narrow).resolve(broad, CoreRelo(0, wide_id, "1", K.ENUMVAL_VALUE))
+    assert (down.local_value, down.target_value) == (0x1234567890, 7)
+
+
+def test_flavors_stand_for_the_same_kernel_type() -> None:
+    local = """
+    struct core thing___new { long moved; };
+    struct core thing___old { int renamed; };
+    SEC("socket") u64 program(struct thing___new *new) {
+        if (bpf_core_field_exists(new->moved)) return new->moved;
+        return ((struct thing___old *)new)->renamed;
+    }
+    """
+    exists, new, old = _resolve(local, _KERNEL)
+    assert (exists.target_value, new.target_value) == (1, 8)
+    assert old.poisoned
+    assert essential_name("thing___new") == "thing"
+    assert essential_name("a___b___c") == "a___b"
+    assert essential_name("___x") == "___x"
+    assert essential_name("a____b") == "a____b"
+
+
+def test_a_load_changes_its_width_where_that_is_right() -> None:
+    unsigned = _one("return ((struct thing *)ctx)->shrinks;")
+    assert (unsigned.local_size, unsigned.target_size, unsigned.fail_memsz_adjust) == (4, 2, False)
+    load = struct.pack("<BBhi", 0x61, 0x10, unsigned.local_value, 0)
+    assert patch_insn(load, 0, unsigned) == struct.pack("<BBhi", 0x69, 0x10, unsigned.target_value, 0)
+    signed = _one("return ((struct thing *)ctx)->shrinks_signed;")
+    assert signed.fail_memsz_adjust
+    load = struct.pack("<BBhi", 0x61, 0x10, signed.local_value, 0)
+    assert patch_insn(load, 0, signed) == _POISON
+    add = struct.pack("<BBhi", 0x07, 0x01, 0, signed.local_value)  # an addition reads nothing, so nothing is wrong
+    assert patch_insn(add, 0, signed) == struct.pack("<BBhi", 0x07, 0x01, 0, signed.target_value)
+
+
+def test_an_array_index_must_be_within_bounds_unless_the_array_is_flexible() -> None:
+    local = "struct core thing { int array[16]; }; struct core tail { int n; int data[]; };"
+    target = _KERNEL + "struct tail { long n; int data[]; } *tail;"
+    assert _one("return ((struct thing *)ctx)->array[7];", local=local, target=target).found
+    assert _one("return ((struct thing *)ctx)->array[8];", local=local, target=target).poisoned
+    assert _one("return ((struct tail *)ctx)->data[9];", local=local, target=target).target_value == 44
+
+
+def test_members_must_be_of_a_compatible_type() -> None:
+    local = "struct core thing { int *moved; int nested; };"
+    assert _one("return (u64)((struct thing *)ctx)->moved;", local=local).poisoned
+    assert _one("return bpf_core_field_exists(((struct thing *)ctx)->nested);", local=local).target_value == 0
+
+
+def test_type_exists_goes_by_kind_not_by_members() -> None:
+    local = "struct thing { char other; }; union other { int x; }; typedef int number;"
+    target = _KERNEL + "struct other { int x; } other; typedef long number; number n;"
+    assert _one("return bpf_core_type_exists(struct thing);", local=local, target=target).target_value == 1
+    assert _one("return bpf_core_type_exists(union other);", local=local, target=target).target_value == 0
+    assert _one("return bpf_core_type_exists(number);", local=local, target=target).target_value == 1
+
+
+def test_a_typedef_is_looked_for_as_a_typedef() -> None:
+    local = "typedef struct core { int moved; } alias_t;"
+    found = _one(
+        "return ((alias_t *)ctx)->moved;",
+        local=local,
+        target="typedef struct { long l; int moved; } alias_t; alias_t a;",
+    )
+    assert found.target_value == 8
+    assert _one("return ((alias_t *)ctx)->moved;", local=local, target="struct alias_t { int moved; } a;").poisoned
+
+
+def test_renderings_are_libbpfs() -> None:
+    resolution = _one("return ((struct thing *)ctx)->in_anonymous;")
+    assert str(resolution.local).endswith("struct thing.in_anonymous (0:1:0 @ offset 4)")
+    assert str(resolution.target).endswith("struct thing.in_anonymous (0:2:0:1 @ offset 24)")
+    assert resolution.target is not None
+    assert resolution.target.access == "struct thing.in_anonymous"
+    bits = _one("return bpf_core_field_signed(((struct thing *)ctx)->signed_bits);")
+    assert str(bits.target).startswith("<signed> [")
+    assert str(bits.target).endswith("@ offset 85.3)")
+    assert set(KIND_NAMES) == set(CoreReloKind)
+
+
+def test_a_big_endian_bitfield_is_shifted_from_the_other_end() -> None:
+    source = 'SEC("socket") u64 program(struct thing *t) { return bpf_core_field_lshift(t->bits); }'
+    obj = model(_LOCAL + source, endian="big")
+    resolution = Matcher(kernel(_KERNEL, endian="big")).resolve(obj.btf, obj.core_relos()[0][1])
+    # a 32-bit load puts bit 0 of a big-endian word at bit 32 of 64
+    assert (resolution.local_value, resolution.target_value) == (32, 32 + 7)
+
+
+# --- TYPE_MATCHES: built by hand, since clang 14 crashes on it
+
+
+def _matches(local: RawBtf, local_id: int, target: RawBtf) -> bool:
+    resolution = Matcher(Btf(target.build())).resolve(Btf(local.build()), CoreRelo(0, local_id, "0", K.TYPE_MATCHES))
+    assert resolution.target_value == int(resolution.found)
+    return resolution.found
+
+
+@pytest.mark.parametrize(
+    ("same", "length", "signed", "extra", "matches"),
+    [
+        (True, 3, True, False, True),
+        (True, 3, True, True, True),
+        (False, 3, True, False, False),
+        (True, 4, True, False, False),
+        (True, 3, False, False, False),
+    ],
+    ids=["the-same", "target-has-more", "another-name", "another-length", "another-sign"],
+)
+def test_type_matches(same: bool, length: int, signed: bool, extra: bool, matches: bool) -> None:
+    local, target = RawBtf(), RawBtf()
+    number = local.integer()
+    found = local.struct("thing", 16, ("a", number, 0), ("b", local.array(number, 3), 32))
+    number = target.integer(signed=signed)
+    members = [("a" if same else "z", number, 0), ("b", target.array(number, length), 32)]
+    target.struct("thing", 32, *(([("new", number, 128)] if extra else []) + members))
+    assert _matches(local, found, target) is matches
+
+
+def test_type_matches_behind_a_pointer_goes_by_name_and_kind() -> None:
+    for kind, matches in ((Kind.STRUCT, True), (Kind.FWD, True), (Kind.UNION, False)):
+        local, target = RawBtf(), RawBtf()
+        number = local.integer()
+        pointed = local.struct("pointed", 8, ("only_here", number, 0))
+        found = local.struct("thing", 8, ("p", local.ptr(pointed), 0))
+        target.integer()
+        there = target.fwd("pointed") if kind is Kind.FWD else target.struct("pointed", 8, kind=kind)
+        target.struct("thing", 8, ("p", target.ptr(there), 0))
+        assert _matches(local, found, target) is matches
+
+
+# --- records that libbpf refuses
+
+
+def test_two_namesakes_with_another_offset_are_ambiguous() -> None:
+    local, target = RawBtf(), RawBtf()
+    found = local.struct("thing", 8, ("a", local.integer(), 0))
+    number = target.integer()
+    target.struct("thing", 8, ("a", number, 0))
+    target.struct("thing___2", 8, ("a", number, 32))
+    matcher, btf = Matcher(Btf(target.build())), Btf(local.build())
+    with pytest.raises(
+        AmbiguityError, match=r"field offset ambiguity: .*thing\.a \(0:0 @ offset 0\) or .*offset 4"
+    ) as info:
+        matcher.resolve(btf, CoreRelo(0, found, "0:0", K.FIELD_EXISTS))
+    assert [target.root_type_id for target in info.value.targets] == [2, 3]
+    with pytest.raises(AmbiguityError, match=r"gives 2, .* gives 3"):
+        matcher.resolve(btf, CoreRelo(0, found, "0", K.TYPE_ID_TARGET))
+
+
+def test_namesakes_that_agree_are_one() -> None:
+    local, target = RawBtf(), RawBtf()
+    found = local.struct("thing", 8, ("a", local.integer(), 0))
+    number = target.integer()
+    for extra in ("x", "y"):
+        target.struct("thing", 8, ("a", number, 32), (extra, number, 0))
+    resolution = Matcher(Btf(target.build())).resolve(
+        Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET)
+    )
+    assert resolution.target_value == 4
+
+
+def test_a_modules_types_count_only_where_the_kernel_has_none() -> None:
+    base = RawBtf()
+    number = base.integer()
+    base.struct("common", 8, ("a", number, 32))
+    module = RawBtf(first_id=3, first_string=len(base.strings))
+    module.struct("common", 8, ("a", number, 0), ("only", number, 32))
+    module.struct("own", 8, ("a", number, 32))
+    target = Btf(module.build(), base=Btf(base.build()))
+    local = RawBtf()
+    number = local.integer()
+    common = local.struct("common", 8, ("a", number, 0), ("only", number, 32))
+    own = local.struct("own", 8, ("a", number, 0))
+    found = Matcher(target).resolve_all(
+        Btf(local.build()),
+        [
+            CoreRelo(0, common, "0:0", K.FIELD_BYTE_OFFSET),
+            CoreRelo(8, common, "0:1", K.FIELD_EXISTS),
+            CoreRelo(16, own, "0:0", K.FIELD_BYTE_OFFSET),
+        ],
+    )
+    assert [item.target_value for item in found if isinstance(item, Resolution)] == [4, 0, 4]
+
+
+def test_a_candidate_ruled_out_once_stays_out() -> None:
+    """libbpf keeps, for each local type, the candidates that earlier records left."""
+    local, target = RawBtf(), RawBtf()
+    number = local.integer()
+    found = local.struct("thing", 8, ("a", number, 0), ("b", number, 32))
+    number = target.integer()
+    target.struct("thing", 8, ("a", number, 0), ("b", number, 32))
+    target.struct("thing", 8, ("a", number, 32))
+    first, second = CoreRelo(0, found, "0:1", K.FIELD_BYTE_OFFSET), CoreRelo(8, found, "0:0", K.FIELD_BYTE_OFFSET)
+    matcher, btf = Matcher(Btf(target.build())), Btf(local.build())
+    in_order = list(matcher.resolve_all(btf, [first, second]))
+    assert [item.target_value for item in in_order if isinstance(item, Resolution)] == [4, 0]
+    assert isinstance(next(matcher.resolve_all(btf, [second, first])), AmbiguityError)
+    with pytest.raises(AmbiguityError):
+        matcher.resolve(btf, second)
+
+
+@pytest.mark.parametrize(
+    ("access", "kind", "message"),
+    [
+        ("", K.FIELD_EXISTS, "malformed"),
+        (":0", K.FIELD_EXISTS, "malformed"),
+        ("0:", K.FIELD_EXISTS, "malformed"),
+        ("0:x", K.FIELD_EXISTS, "malformed"),
+        ("0:-1", K.FIELD_EXISTS, "malformed"),
+        ("0:7", K.FIELD_EXISTS, "names no member of 'thing'"),
+        ("0:0:0", K.FIELD_EXISTS, "goes into a int"),
+        ("0:1:3", K.FIELD_EXISTS, "past the end of an array of 3"),
+        ("0:1:0", K.FIELD_SIGNED, "an array element has no signed"),
+        (":".join("0" * (MAX_SPEC + 1)), K.FIELD_EXISTS, "too long"),
+        ("1", K.TYPE_EXISTS, "a type relocation has '0'"),
+        ("0", K.ENUMVAL_VALUE, "names no enumerator"),
+    ],
+)
+def test_a_malformed_record(access: str, kind: K, message: str) -> None:
+    local = RawBtf()
+    number = local.integer()
+    found = local.struct("thing", 16, ("a", number, 0), ("b", local.array(number, 3), 32))
+    btf = Btf(local.build(), source="object")
+    with pytest.raises(RelocationError, match=rf"object: CO-RE relocation at byte 24 against kernel: .*{message}"):
+        Matcher(Btf(local.build(), source="kernel")).resolve(btf, CoreRelo(24, found, access, kind))
+
+
+def test_anonymous_and_missing_types() -> None:
+    local = RawBtf()
+    anonymous = local.struct("", 4, ("a", local.integer(), 0))
+    btf = Btf(local.build())
+    with pytest.raises(RelocationError, match="anonymous type"):
+        Matcher(btf).resolve(btf, CoreRelo(0, anonymous, "0:0", K.FIELD_EXISTS))
+    with pytest.raises(RelocationError, match="there is no type 99"):
+        Matcher(btf).resolve(btf, CoreRelo(0, 99, "0:0", K.FIELD_EXISTS))
+
+
+def test_types_without_end_are_refused() -> None:
+    def refused(btf: RawBtf, type_id: int, access: str, kind: K) -> str:
+        read = Btf(btf.build())
+        with pytest.raises(RelocationError) as info:
+            Matcher(read).resolve(read, CoreRelo(0, type_id, access, kind))
+        return str(info.value)
+
+    btf = RawBtf()
+    loop = btf.typedef("loop", 1)
+    assert "loop of typedefs" in refused(btf, loop, "0", K.TYPE_EXISTS)
+    btf = RawBtf()
+    btf.typedef("endless", btf.ptr(1))  # id 2 -> id 1 -> id 1
+    assert "nest deeper than 32" in refused(btf, 2, "0", K.TYPE_EXISTS)
+    assert "nest deeper than 32" in refused(btf, 2, "0", K.TYPE_MATCHES)
+    btf = RawBtf()
+    btf.struct("inside", 8, ("", 1, 0))
+    btf.struct("outside", 8, ("wanted", btf.integer(), 0))
+    local = Btf(btf.build())
+    target = RawBtf()
+    target.struct("outside", 8, ("", 1, 0))
+    with pytest.raises(RelocationError, match="nests deeper than 64"):
+        Matcher(Btf(target.build())).resolve(local, CoreRelo(0, 3, "0:0", K.FIELD_EXISTS))
+
+
+def test_a_search_that_would_take_for_ever_is_given_up() -> None:
+    """Sixty levels of structs, each with the next one in it twice: 2 to the 60 places to look for a member."""
+    target = RawBtf()
+    number = target.integer()
+    inner = target.struct("", 8, ("x", number, 0))
+    for _ in range(60):
+        inner = target.struct("", 8, ("", inner, 0), ("", inner, 64))
+    target.struct("thing", 8, ("", inner, 0))
+    local = RawBtf()
+    found = local.struct("thing", 8, ("wanted", local.integer(), 0))
+    with pytest.raises(RelocationError, match="takes more than"):
+        Matcher(Btf(target.build())).resolve(Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_EXISTS))
+
+
+# --- instructions
+
+_POISON = struct.pack("<BBhi", 0x85, 0, 0, 195896080)
+
+
+def _offset_resolution(order: str = "<", *, target_offset: int = 5) -> Resolution:
+    local, target = RawBtf(order), RawBtf(order)
+    found = local.struct("thing", 8, ("a", local.integer(), 32))
+    target.struct("thing", 8, ("a", target.integer(), 8 * target_offset))
+    return Matcher(Btf(target.build())).resolve(Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_each_form_of_instruction_is_patched(order: str) -> None:
+    resolution = _offset_resolution(order)
+    for before, after in (
+        (("BBhi", 0xB7, 1, 0, 4), ("BBhi", 0xB7, 1, 0, 5)),
+        (("BBhi", 0x04, 1, 0, 4), ("BBhi", 0x04, 1, 0, 5)),
+        (("BBhi", 0x61, 0x21, 4, 0), ("BBhi", 0x61, 0x21, 5, 0)),
+        (("BBhi", 0x63, 0x21, 4, 0), ("BBhi", 0x63, 0x21, 5, 0)),
+        (("BBhi", 0x62, 0x01, 4, 9), ("BBhi", 0x62, 0x01, 5, 9)),
+        (("BBhIBBhI", 0x18, 0x01 if order == "<" else 0x10, 0, 4, 0, 0, 0, 0),) * 1
+        + (("BBhIBBhI", 0x18, 0x01 if order == "<" else 0x10, 0, 5, 0, 0, 0, 0),),
+    ):
+        code = struct.pack(order + before[0], *before[1:])
+        assert patch_insn(EXIT + code, 8, resolution) == EXIT + struct.pack(order + after[0], *after[1:])
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (struct.pack("<BBhi", 0xB7, 1, 0, 3), "holds 3 where 4 was expected"),
+        (struct.pack("<BBhi", 0x61, 1, -4, 0), "has offset -4 where 4 was expected"),
+        (struct.pack("<BBhIBBhI", 0x18, 1, 0, 4, 0, 0, 0, 1), "holds 4294967300 where 4 was expected"),
+        (struct.pack("<BBhIBBhI", 0x18, 0x11, 0, 4, 0, 0, 0, 0), "not a plain 64-bit load"),
+        (struct.pack("<BBhI", 0x18, 1, 0, 4), "half a 64-bit load"),
+        (struct.pack("<BBhi", 0xBF, 1, 0, 4), "takes its operand from a register"),
+        (struct.pack("<BBhi", 0x85, 0, 0, 4), "of a class that cannot be relocated"),
+        (b"", "there is no instruction at byte 0"),
+    ],
+)
+def test_an_instruction_that_does_not_fit_its_record(code: bytes, message: str) -> None:
+    with pytest.raises(RelocationError, match=message):
+        patch_insn(code, 0, _offset_resolution())
+
+
+@pytest.mark.parametrize(
+    ("code", "size", "message"),
+    [
+        (0x79, 2, "accesses 8 bytes of a field of 4, so it cannot be changed to one of 2"),
+        (0x61, 16, "cannot access 16 bytes at once"),
+    ],
+)
+def test_a_width_that_no_load_can_be_given(code: int, size: int, message: str) -> None:
+    local, target = RawBtf(), RawBtf()
+    found = local.struct("thing", 16, ("a", local.integer(signed=False), 32))
+    target.struct("thing", 16, ("a", target.integer("int", size, signed=False), 32))
+    record = CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET)
+    resolution = Matcher(Btf(target.build())).resolve(Btf(local.build()), record)
+    with pytest.raises(RelocationError, match=message):
+        patch_insn(struct.pack("<BBhi", code, 0x12, 4, 0), 0, resolution)
+
+
+def test_a_bitfield_of_something_else_than_a_number() -> None:
+    btf = RawBtf()
+    found = btf.struct("thing", 8, ("a", btf.ptr(btf.integer()), 0, 3))
+    read = Btf(btf.build())
+    with pytest.raises(RelocationError, match="a ptr cannot be a bitfield"):
+        Matcher(read).resolve(read, CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET))
+
+
+def test_arrays_nested_deeper_than_types_are_compared() -> None:
+    """Nothing is remembered of such a field under the name of another."""
+    local = RawBtf()
+    nested = local.integer()
+    for _ in range(40):
+        nested = local.array(nested, 1)
+    thing = local.struct("thing", 4, ("a", nested, 0))
+    number = local.struct("thing___2", 4, ("a", 1, 0))
+    obj = Btf(local.build())
+    matcher = Matcher(Btf(local.build()))
+    records = [CoreRelo(8 * n, type_id, "0:0", K.FIELD_EXISTS) for n, type_id in enumerate((thing, number, thing))]
+    found = list(matcher.resolve_all(obj, records))
+    assert [resolution.target_value for resolution in found if isinstance(resolution, Resolution)] == [1, 1, 1]
+
+
+def test_an_offset_too_large_for_a_load() -> None:
+    load = struct.pack("<BBhi", 0x61, 1, 4, 0)
+    with pytest.raises(RelocationError, match="does not fit 16 bits"):
+        patch_insn(load, 0, _offset_resolution(target_offset=40_000))
+
+
+def test_poisoning_takes_both_halves_of_a_64_bit_load() -> None:
+    local = RawBtf()
+    found = local.struct("gone", 8, ("a", local.integer(), 0))
+    resolution = Matcher(Btf(RawBtf().build())).resolve(
+        Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET)
+    )
+    assert patch_insn(struct.pack("<BBhIQ", 0x18, 1, 0, 0, 0) + EXIT, 0, resolution) == _POISON * 2 + EXIT
+    assert patch_insn(struct.pack("<BBhI", 0xBF, 1, 0, 0), 0, resolution) == _POISON
+
+
+def test_eliminated_weak_functions_and_models() -> None:
+    obj: ObjectModel = model(_LOCAL + 'SEC("socket") u64 program(struct thing *t) { return t->moved; }')
+    ((section, relo),) = obj.core_relos()
+    assert section == "socket"
+    assert obj.function_at(section, relo.insn_off) is obj.programs[0]

@@ -1,0 +1,131 @@
+"""Finding program sources, and where what is made of them goes."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from hatch_bpf.errors import ConfigError
+from hatch_bpf.project.config import parse_config
+from hatch_bpf.project.sources import ProgramSource, Project, find_project
+
+KEY = "tool.hatch-bpf"
+
+
+def find(root: Path, *files: str, packages: tuple[str, ...] = ("src/pkg",), programs: tuple[str, ...] = ()) -> Project:
+    for name in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    return find_project(
+        root=root,
+        config=parse_config({"archs": ["x86_64"], "programs": list(programs)}, key=KEY, root=root, environ={}),
+        key=KEY,
+        packages=packages,
+        wheel_path=lambda path: path.removeprefix("src/"),
+    )
+
+
+def fault(root: Path, *files: str, **options: tuple[str, ...]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        find(root, *files, **options)
+    return str(caught.value)
+
+
+def test_every_program_in_the_packages_sorted(tmp_path: Path) -> None:
+    project = find(
+        tmp_path, "src/pkg/__init__.py", "src/pkg/b.bpf.c", "src/pkg/a.bpf.c", "other/c.bpf.c", "src/pkg/n.c"
+    )
+    assert [str(source.path) for source in project.sources] == ["src/pkg/a.bpf.c", "src/pkg/b.bpf.c"]
+
+
+def test_one_bpf_folder_in_the_outermost_package(tmp_path: Path) -> None:
+    files = ("src/pkg/__init__.py", "src/pkg/sub/__init__.py", "src/pkg/sub/bpf/http-conn.bpf.c", "src/pkg/a.bpf.c")
+    deep, shallow = sorted(find(tmp_path, *files).sources, key=lambda source: -source.depth)
+    assert deep == ProgramSource(PurePosixPath("src/pkg/sub/bpf/http-conn.bpf.c"), PurePosixPath("pkg/sub/bpf"), 2)
+    assert (deep.name, str(deep.bpf_dir), str(deep.tree_bpf_dir)) == ("http_conn", "pkg/_bpf", "src/pkg/_bpf")
+    assert (shallow.depth, shallow.bpf_dir, shallow.tree_bpf_dir) == (0, deep.bpf_dir, deep.tree_bpf_dir)
+
+
+def test_a_namespace_package_is_nobodys(tmp_path: Path) -> None:
+    """Two distributions may share `ns`, so neither may put its `_bpf` there."""
+    project = find(tmp_path, "src/ns/pkg/__init__.py", "src/ns/pkg/bpf/a.bpf.c", packages=("src/ns",))
+    assert str(project.sources[0].bpf_dir) == "ns/pkg/_bpf"
+
+
+def test_a_folder_that_is_no_package_keeps_its_own(tmp_path: Path) -> None:
+    assert str(find(tmp_path, "src/pkg/a.bpf.c").sources[0].bpf_dir) == "pkg/_bpf"
+
+
+def test_named_programs_are_taken_and_no_others(tmp_path: Path) -> None:
+    files = ("src/pkg/a.bpf.c", "src/pkg/b.bpf.c", "src/pkg/lib/x.bpf.c")
+    project = find(tmp_path, *files, programs=("src/pkg/lib/*.bpf.c", "*/*/b.bpf.c"))
+    assert [str(source.path) for source in project.sources] == ["src/pkg/b.bpf.c", "src/pkg/lib/x.bpf.c"]
+
+
+@pytest.mark.parametrize("packages", [("src/pkg",), (), (".",)])
+def test_a_program_outside_of_the_packages(tmp_path: Path, packages: tuple[str, ...]) -> None:
+    """What would lie at the top of site-packages, every such project would have there."""
+    text = fault(tmp_path, "src/pkg/__init__.py", "a.bpf.c", packages=packages, programs=("*.bpf.c",))
+    assert text.startswith("tool.hatch-bpf.programs has a.bpf.c, which is in none of the wheel's packages (")
+    assert text.endswith("): move it into one, from which its skeleton can be imported")
+    beside = {"packages": packages, "programs": ("bpf/*.bpf.c",)}
+    if packages == (".",):
+        assert str(find(tmp_path, "bpf/a.bpf.c", **beside).sources[0].bpf_dir) == "bpf/_bpf"
+    else:
+        assert "has bpf/a.bpf.c, which is in none" in fault(tmp_path, "bpf/a.bpf.c", **beside)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert fault(tmp_path, "src/pkg/a.c") == (
+        "tool.hatch-bpf.programs is needed: there is no *.bpf.c in the wheel's packages (src/pkg)"
+    )
+
+
+def test_patterns_that_are_wrong_are_told_together(tmp_path: Path) -> None:
+    text = fault(tmp_path, "src/pkg/a.c", programs=("/etc/*.bpf.c", "../x.bpf.c", "src/*/*.c", "none/*.bpf.c"))
+    assert text.splitlines() == [
+        "tool.hatch-bpf.programs[0] must stay inside the project (got '/etc/*.bpf.c')",
+        "tool.hatch-bpf.programs[1] must stay inside the project (got '../x.bpf.c')",
+        "tool.hatch-bpf.programs[2] matches src/pkg/a.c, whose name does not end in .bpf.c",
+        f"tool.hatch-bpf.programs[3] matches no file (got 'none/*.bpf.c', searched in {tmp_path})",
+    ]
+
+
+@pytest.mark.parametrize("pattern", [".", "**x.bpf.c", "***/x.bpf.c"])
+def test_a_pattern_that_pathlib_refuses_is_a_fault(tmp_path: Path, pattern: str) -> None:
+    text = fault(tmp_path, "src/pkg/a.c", programs=(pattern,))
+    assert text.startswith("tool.hatch-bpf.programs[0] ")
+    assert f"got {pattern!r}" in text
+
+
+def test_a_link_to_a_folder_above_is_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "src" / "pkg").mkdir(parents=True)
+    (tmp_path / "src" / "pkg" / "again").symlink_to(".")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "src" / "pkg" / "linked").symlink_to(tmp_path / "other")
+    project = find(tmp_path, "src/pkg/a.bpf.c", "other/b.bpf.c")
+    assert [str(source.path) for source in project.sources] == ["src/pkg/a.bpf.c", "src/pkg/linked/b.bpf.c"]
+
+
+def test_a_program_in_the_folder_that_is_filled(tmp_path: Path) -> None:
+    files = ("src/pkg/__init__.py", "src/pkg/_bpf/a.bpf.c", "src/pkg/_bpf/sub/b.bpf.c")
+    assert fault(tmp_path, *files).splitlines() == [
+        f"tool.hatch-bpf.programs has {path}, and src/pkg/_bpf is the folder that hatch-bpf fills: move it to another"
+        for path in files[1:]
+    ]
+
+
+@pytest.mark.parametrize("second", ["src/pkg/x_y.bpf.c", "src/pkg/sub/x-y.bpf.c"])
+def test_two_programs_with_one_skeleton_name(tmp_path: Path, second: str) -> None:
+    text = fault(tmp_path, "src/pkg/__init__.py", "src/pkg/x-y.bpf.c", second)
+    assert text.startswith("tool.hatch-bpf.programs has two sources for the skeleton x_y_skel: ")
+    assert second in text
+    assert text.endswith("; rename one")
+
+
+def test_the_same_name_in_two_packages_is_fine(tmp_path: Path) -> None:
+    files = ("src/pkg/__init__.py", "src/pkg/a.bpf.c", "src/two/__init__.py", "src/two/a.bpf.c")
+    project = find(tmp_path, *files, packages=("src/pkg", "src/two"))
+    assert sorted(str(package.wheel_dir) for package in project.packages) == ["pkg/_bpf", "two/_bpf"]

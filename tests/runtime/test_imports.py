@@ -1,0 +1,109 @@
+"""What ships in wheels stands alone: standard library only, every supported Python, nothing heavy at import."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.common import needs
+from tests.common.skeleton_package import BPF, RUNTIME, Package, make_package
+
+MODULES = sorted(RUNTIME.glob("*.py"))
+PYTHONS = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return make_package(BPF / "sockrtt.bpf.c", tmp_path_factory.mktemp("imports"), events={"rtt_events": "rtt_event"})
+
+
+def imports(path: Path) -> set[str]:
+    """Top names of the absolute imports of a module; relative ones may not leave the runtime."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= 1, f"{path.name} imports from outside the runtime"
+            if not node.level:
+                found.add((node.module or "").split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+def test_only_the_standard_library_is_imported(path: Path) -> None:
+    assert imports(path) <= set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
+def test_the_syntax_is_that_of_the_oldest_python(path: Path) -> None:
+    ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+def test_a_skeleton_imports_with_nothing_else_installed(package: Package) -> None:
+    code = f"import sys; sys.path.insert(0, {os.fspath(package.root)!r}); import demo.sockrtt_skel; " + (
+        "print(sorted({name.split('.')[0] for name in sys.modules if 'site-packages' in "
+        "(getattr(sys.modules[name], '__file__', None) or '')} | {n for n in sys.modules if n == 'hatch_bpf'}))"
+    )
+    result = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+def test_what_is_heavy_is_not_imported_with_a_skeleton(package: Package) -> None:
+    code = f"import sys; sys.path.insert(0, {os.fspath(package.root)!r}); import demo.sockrtt_skel; " + (
+        "print([name for name in ('asyncio', 'dataclasses', 'hashlib', 'json', 'logging', 'numpy', 're', 'typing') "
+        "if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
+
+
+@cache
+def pythons() -> dict[str, str]:
+    """The other Pythons of this machine, by version."""
+    found = {}
+    for version in PYTHONS:
+        candidates = [shutil.which(f"python{version}")]
+        candidates += sorted(map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python")))
+        for candidate in filter(None, candidates):
+            if (
+                subprocess.run([candidate, "-c", "import ctypes, mmap"], capture_output=True, check=False).returncode
+                == 0
+            ):
+                found[version] = candidate
+                break
+    return found
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_every_python_imports_and_runs_it(package: Package, version: str) -> None:
+    python = pythons().get(version)
+    if python is None:
+        pytest.skip(f"Python {version} is not on this machine")
+    needs.root_bpf()
+    code = """
+        import warnings
+        warnings.simplefilter("error")
+        from demo.sockrtt_skel import Sockrtt, direction, rtt_event
+        event = rtt_event(saddr=1, comm="x", direction=2)
+        assert event.direction is direction.DIRECTION_PASSIVE and str(direction(9)) == "9", event
+        assert repr(event.comm) and str(event.comm) == "x"
+        with Sockrtt.open() as bpf:
+            bpf.rodata.min_rtt_us = 3
+            with bpf.load() as skel:
+                skel.maps.calls.update({1: 2, 3: 4})
+                assert dict(skel.maps.calls.items()) == {1: 2, 3: 4}
+                assert skel.maps.rtt_events.poll(0) == []
+                assert skel.rodata.min_rtt_us == 3
+                skel.bss.seen = 9
+                assert skel.bss.seen == 9
+        print("ran")
+    """
+    assert package.run(code, python=python).stdout == "ran\n"

@@ -1,0 +1,99 @@
+"""What a libbpf is too old for is said, with the version that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_bpf.objects.section_names import section_patterns
+from hatch_bpf.runtime import attaching, errors, kernel
+from hatch_bpf.runtime import libbpf as libbpf_module
+from hatch_bpf.runtime.load_errors import check_libbpf_is_new_enough
+from tests.common import needs
+from tests.common.skeleton_package import load_skeleton
+
+
+@pytest.fixture
+def old(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """This machine's libbpf, saying that it is 0.7."""
+    needs.libbpf()
+    libbpf = libbpf_module.load()
+    monkeypatch.setattr(libbpf, "version", (0, 7))
+    return libbpf
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Any:
+    return load_skeleton("kconfig", tmp_path).Kconfig._spec_
+
+
+@pytest.mark.parametrize(
+    ("section", "since"),
+    [
+        ("?tp/syscalls/sys_enter_openat", "0.8"),
+        ("usdt", "0.8"),
+        ("kprobe", "1.0"),
+        ("?fentry", "1.0"),
+        ("ksyscall/openat", "1.0"),
+        ("uprobe.multi//lib/libc.so.6:malloc*", "1.3"),
+        ("kprobe.session/tcp_*", "1.5"),
+    ],
+)
+def test_sections_that_came_later(old: Any, spec: Any, section: str, since: str) -> None:
+    line = f"prog 'p': missing BPF prog type, check ELF section name '{section}'"
+    with pytest.raises(errors.LibbpfTooOldError) as caught:
+        check_libbpf_is_new_enough(spec, old, ["something else", line])
+    assert f"SEC({section!r}) needs libbpf {since} or later; {old.path} is libbpf 0.7" in str(caught.value)
+
+
+def test_a_section_that_nobody_knows_is_not_libbpfs_fault(old: Any, spec: Any) -> None:
+    check_libbpf_is_new_enough(spec, old, ["prog 'p': missing BPF prog type, check ELF section name 'nonsense/x'"])
+
+
+def test_later_sections_are_sections() -> None:
+    known = {pattern.rstrip("+").split("/")[0] for pattern in section_patterns()}
+    assert {*libbpf_module.SECTIONS_SINCE, *libbpf_module.BARE_SECTIONS} <= known
+
+
+def test_kinds_of_btf_that_came_later(old: Any, spec: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["Error loading vmlinux BTF: -3"]
+    monkeypatch.setattr(kernel, "KERNEL_BTF", str(tmp_path / "none"))
+    check_libbpf_is_new_enough(spec, old, lines)  # it has none: that is not for a later libbpf to mend
+    (tmp_path / "none").touch()
+    with pytest.raises(errors.LibbpfTooOldError, match=r"the BTF of a kernel from 6\.0 on needs libbpf 1\.0 or later"):
+        check_libbpf_is_new_enough(spec, old, lines)
+
+
+def test_where_tracepoints_are_looked_for(old: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracing, debug = tmp_path / "tracing", tmp_path / "debug"
+    monkeypatch.setattr(attaching, "TRACEFS", (str(tracing), str(debug)))
+    program = attaching.Attachable()
+    program._libbpf = old
+    tracing.mkdir()
+    assert "mount -t debugfs" in program._tracefs_hint()
+    debug.mkdir()
+    assert program._tracefs_hint() == ""
+    monkeypatch.setattr(old, "version", (1, 0))
+    debug.rmdir()
+    assert program._tracefs_hint() == ""
+    tracing.rmdir()
+    assert "mount -t tracefs" in program._tracefs_hint()
+
+
+@pytest.mark.parametrize(
+    ("attach", "message"),
+    [
+        (lambda p: p.on_uprobe.attach_uprobe("/lib/libc.so.6", "malloc"), "a function by its name needs libbpf 0.8"),
+        (lambda p: p.on_kprobes.attach_kprobe_multi("a*", session=True), "entry and return needs libbpf 1.5"),
+    ],
+)
+def test_options_that_came_later(old: Any, tmp_path: Path, attach: Any, message: str) -> None:
+    needs.root_bpf()
+    kinds = load_skeleton("kinds", tmp_path)
+    with kinds.Kinds.open() as bpf:
+        bpf.programs.on_uprobe.autoload = bpf.programs.on_kprobes.autoload = True
+        with bpf.load() as skel, pytest.raises(errors.LibbpfTooOldError, match=message):
+            attach(skel.programs)
+    assert old.version == (0, 7)
