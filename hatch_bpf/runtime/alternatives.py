@@ -17,6 +17,7 @@ from .errors import AttachError, LoadError, PermissionDeniedError, permission_de
 from .libbpf import Capture, verifier_logs
 from .maps import ProgramArray
 from .programs import Program
+from .sections import ATTACH_TYPES, AttachTypeUse, Target, parse_section
 from .structops import StructOps
 
 TYPE_CHECKING = False
@@ -27,29 +28,13 @@ if TYPE_CHECKING:
     from .errors import BpfError
     from .handle import ObjectHandle
     from .libbpf import Libbpf
+    from .sections import ProgramSection
     from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec
 
-WATCHING = (
-    "fentry",
-    "fexit",
-    "fsession",
-    "kprobe",
-    "kprobe.multi",
-    "kprobe.session",
-    "kretprobe",
-    "kretprobe.multi",
-    "kretsyscall",
-    "ksyscall",
-    "raw_tp",
-    "raw_tracepoint",
-    "tp",
-    "tp_btf",
-    "tracepoint",
-)
-"""Sections of programs that only watch: a trial can attach them for a moment. To attach others would change what the
-kernel does."""
-LINKS_OF_INTERFACES = {"tcx/ingress": 46, "tcx/egress": 47, "netkit/primary": 54, "netkit/peer": 55}
-"""Section -> `enum bpf_attach_type`: kernels before these load the programs, and know no such links."""
+_WATCHING = ("BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_FSESSION", "BPF_TRACE_RAW_TP")
+"""Attach types of TRACING programs that only watch."""
+_LINKS_OF_INTERFACES = ("BPF_TCX_INGRESS", "BPF_TCX_EGRESS", "BPF_NETKIT_PRIMARY", "BPF_NETKIT_PEER")
+"""Attach types of links to interfaces: kernels that do not know these links load the programs all the same."""
 NO_INTERFACE = 0x7FFFFFFF
 BPF_MAP_TYPE_ARRAY = 2
 BPF_MAP_TYPE_PROG_ARRAY = 3
@@ -203,14 +188,16 @@ class _Chooser:
 
     def _try_attach(self, trial: ObjectHandle, program: ProgramSpec) -> Optional[Refusal]:
         pointer = trial.find_program(program.name)
-        section = program.section.lstrip("?")
-        if section in LINKS_OF_INTERFACES:
+        section = parse_section(program.section)
+        if section is None:
+            return None
+        if section.attach_type in _LINKS_OF_INTERFACES and section.attach_type_use == AttachTypeUse.ATTACH:
             fd = self._libbpf.bpf_program__fd(pointer)
-            self._libbpf.bpf_link_create(fd, NO_INTERFACE, LINKS_OF_INTERFACES[section], None)
+            self._libbpf.bpf_link_create(fd, NO_INTERFACE, ATTACH_TYPES[section.attach_type], None)
             code = ctypes.get_errno()
             if code != errno.ENODEV:  # who knows such links looks for the interface
                 return Refusal(program.name, f"it loads, but this kernel has no such links: {reason(code)}", errno=code)
-        elif section.split("/")[0].removesuffix(".s") in WATCHING and program.name in self._attaching:
+        elif _only_watches(section) and program.name in self._attaching:
             ready = Program(self._libbpf, pointer, program.name, program.section, links=trial.links)
             try:
                 ready.attach()
@@ -306,6 +293,13 @@ class _Chooser:
             raise permission_denied(f"{self._spec.source}: {name} can't be loaded", errno=code, lines=lines)
         words = _lacks(code, *(self._programs[name].section for name in programs)) or _last_words(lines)
         return Refusal(name, ": ".join(filter(None, (reason(code), words))), errno=code)
+
+
+def _only_watches(section: ProgramSection) -> bool:
+    """Whether a trial may attach the program for a moment. To attach any other would change what the kernel does."""
+    if section.program_type == "KPROBE":
+        return section.target_kind != Target.BINARY
+    return section.program_type in ("RAW_TRACEPOINT", "TRACEPOINT") or section.attach_type in _WATCHING
 
 
 def _lacks(code: int, *sections: str) -> str:

@@ -204,23 +204,6 @@ class TestRunOpts(Options):
     )
 
 
-class MapCreateOpts(Options):
-    """`struct bpf_map_create_opts`."""
-
-    _fields_ = (
-        ("sz", c_size_t),
-        ("btf_fd", c_uint32),
-        ("btf_key_type_id", c_uint32),
-        ("btf_value_type_id", c_uint32),
-        ("btf_vmlinux_value_type_id", c_uint32),
-        ("inner_map_fd", c_uint32),
-        ("map_flags", c_uint32),
-        ("map_extra", c_uint64),
-        ("numa_node", c_uint32),
-        ("map_ifindex", c_uint32),
-    )
-
-
 _structures: dict[type[Options], Any] = {}
 
 
@@ -240,9 +223,6 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "libbpf_set_print": ("0.0.1", _P, (PRINT_FN,)),
     "libbpf_set_strict_mode": ("0.5", c_int, (c_int,)),
     "libbpf_num_possible_cpus": ("0.0.4", c_int, ()),
-    "libbpf_probe_bpf_prog_type": ("0.7", c_int, (c_int, _P)),
-    "libbpf_probe_bpf_map_type": ("0.7", c_int, (c_int, _P)),
-    "libbpf_probe_bpf_helper": ("0.7", c_int, (c_int, c_int, _P)),
     "bpf_object__open_mem": ("0.0.6", _P, (_P, c_size_t, _P)),
     "bpf_object__load": ("0.0.1", c_int, (_P,)),
     "bpf_object__close": ("0.0.1", None, (_P,)),
@@ -259,7 +239,6 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_map__set_key_size": ("0.1", c_int, (_P, c_uint32)),
     "bpf_map__value_size": ("0.1", c_uint32, (_P,)),
     "bpf_map__set_value_size": ("0.1", c_int, (_P, c_uint32)),
-    "bpf_map__set_inner_map_fd": ("0.0.1", c_int, (_P, c_int)),
     "bpf_map__initial_value": ("0.5", _P, (_P, _P)),
     "bpf_map__set_initial_value": ("0.0.8", c_int, (_P, _P, c_size_t)),
     "bpf_map__autocreate": ("0.8", c_bool, (_P,)),
@@ -269,7 +248,6 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_map__set_pin_path": ("0.0.6", c_int, (_P, _S)),
     "bpf_map__attach_struct_ops": ("0.0.7", _P, (_P,)),
     "bpf_program__fd": ("0.0.1", c_int, (_P,)),
-    "bpf_program__type": ("0.7", c_int, (_P,)),
     "bpf_program__autoload": ("0.1", c_bool, (_P,)),
     "bpf_program__set_autoload": ("0.1", c_int, (_P, c_bool)),
     "bpf_program__set_log_level": ("0.7", c_int, (_P, c_uint32)),
@@ -281,28 +259,21 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_program__attach_kprobe_opts": ("0.5", _P, (_P, _S, _P)),
     "bpf_program__attach_kprobe_multi_opts": ("0.8", _P, (_P, _S, _P)),
     "bpf_program__attach_ksyscall": ("1.0", _P, (_P, _S, _P)),
-    "bpf_program__attach_lsm": ("0.0.8", _P, (_P,)),
     "bpf_program__attach_netfilter": ("1.3", _P, (_P, _P)),
     "bpf_program__attach_netns": ("0.0.9", _P, (_P, c_int)),
     "bpf_program__attach_perf_event_opts": ("0.5", _P, (_P, c_int, _P)),
     "bpf_program__attach_raw_tracepoint": ("0.0.4", _P, (_P, _S)),
     "bpf_program__attach_tcx": ("1.3", _P, (_P, c_int, _P)),
-    "bpf_program__attach_trace": ("0.0.6", _P, (_P,)),
     "bpf_program__attach_tracepoint_opts": ("0.5", _P, (_P, _S, _S, _P)),
     "bpf_program__attach_uprobe_opts": ("0.5", _P, (_P, c_int, _S, c_size_t, _P)),
     "bpf_program__attach_uprobe_multi": ("1.3", _P, (_P, c_int, _S, _S, _P)),
     "bpf_program__attach_usdt": ("0.8", _P, (_P, c_int, _S, _S, _S, _P)),
-    "bpf_program__attach_xdp": ("0.1", _P, (_P, c_int)),
     "bpf_link__fd": ("0.0.8", c_int, (_P,)),
     "bpf_link__destroy": ("0.0.4", c_int, (_P,)),
-    "bpf_link__disconnect": ("0.0.7", None, (_P,)),
-    "bpf_link__pin": ("0.0.8", c_int, (_P, _S)),
-    "bpf_link__unpin": ("0.0.8", c_int, (_P,)),
     "bpf_link__update_map": ("1.2", c_int, (_P, _P)),
     "bpf_link__update_program": ("0.0.8", c_int, (_P, _P)),
     "bpf_link_create": ("0.0.8", c_int, (c_int, c_int, c_int, _P)),
     "bpf_link_update": ("0.0.8", c_int, (c_int, c_int, _P)),
-    "bpf_link_detach": ("0.1", c_int, (c_int,)),
     "bpf_iter_create": ("0.0.9", c_int, (c_int,)),
     "bpf_prog_attach": ("0.0.1", c_int, (c_int, c_int, c_int, c_uint32)),
     "bpf_prog_detach2": ("0.0.1", c_int, (c_int, c_int, c_int)),
@@ -310,63 +281,28 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_xdp_attach": ("0.7", c_int, (c_int, c_int, c_uint32, _P)),
     "bpf_xdp_detach": ("0.7", c_int, (c_int, c_uint32, _P)),
     "bpf_tc_hook_create": ("0.4", c_int, (_P,)),
-    "bpf_tc_hook_destroy": ("0.4", c_int, (_P,)),
     "bpf_tc_attach": ("0.4", c_int, (_P, _P)),
     "bpf_tc_detach": ("0.4", c_int, (_P, _P)),
-    "bpf_map_create": ("0.6", c_int, (c_int, _S, c_uint32, c_uint32, c_uint32, _P)),
     "bpf_map_lookup_elem": ("0.0.1", c_int, (c_int, _P, _P)),
     "bpf_map_lookup_and_delete_elem": ("0.0.1", c_int, (c_int, _P, _P)),
     "bpf_map_update_elem": ("0.0.1", c_int, (c_int, _P, _P, c_uint64)),
     "bpf_map_delete_elem": ("0.0.1", c_int, (c_int, _P)),
     "bpf_map_get_next_key": ("0.0.1", c_int, (c_int, _P, _P)),
     "bpf_map_lookup_batch": ("0.0.7", c_int, (c_int, _P, _P, _P, _P, _P, _P)),
-    "bpf_map_lookup_and_delete_batch": (
-        "0.0.7",
-        c_int,
-        (c_int, _P, _P, _P, _P, _P, _P),
-    ),
     "bpf_map_update_batch": ("0.0.7", c_int, (c_int, _P, _P, _P, _P)),
     "bpf_map_delete_batch": ("0.0.7", c_int, (c_int, _P, _P, _P)),
-    "bpf_map_get_fd_by_id": ("0.0.1", c_int, (c_uint32,)),
     "bpf_obj_get": ("0.0.1", c_int, (_S,)),
     "bpf_obj_pin": ("0.0.1", c_int, (c_int, _S)),
     "bpf_obj_get_info_by_fd": ("0.0.1", c_int, (c_int, _P, _P)),
     "perf_buffer__new": ("0.6", _P, (c_int, c_size_t, SAMPLE_FN, LOST_FN, _P, _P)),
     "perf_buffer__free": ("0.0.4", None, (_P,)),
-    "perf_buffer__poll": ("0.0.4", c_int, (_P, c_int)),
     "perf_buffer__consume": ("0.0.9", c_int, (_P,)),
     "perf_buffer__epoll_fd": ("0.2", c_int, (_P,)),
     "user_ring_buffer__new": ("1.1", _P, (c_int, _P)),
     "user_ring_buffer__reserve": ("1.1", _P, (_P, c_uint32)),
-    "user_ring_buffer__reserve_blocking": ("1.1", _P, (_P, c_uint32, c_int)),
     "user_ring_buffer__submit": ("1.1", None, (_P, _P)),
-    "user_ring_buffer__discard": ("1.1", None, (_P, _P)),
     "user_ring_buffer__free": ("1.1", None, (_P,)),
 }
-
-SECTIONS_SINCE = {
-    "usdt": (0, 8),
-    "kprobe.multi": (0, 8),
-    "kretprobe.multi": (0, 8),
-    "ksyscall": (1, 0),
-    "kretsyscall": (1, 0),
-    "lsm_cgroup": (1, 0),
-    "struct_ops.s": (1, 1),
-    "netfilter": (1, 3),
-    "netkit": (1, 3),
-    "tcx": (1, 3),
-    "uprobe.multi": (1, 3),
-    "uretprobe.multi": (1, 3),
-    "kprobe.session": (1, 5),
-    "uprobe.session": (1, 6),
-    "fsession": (1, 7),
-}
-"""How section names begin that libbpf learned late -> the version that did."""
-BARE_SECTIONS = (
-    *("fentry", "fexit", "fmod_ret", "freplace", "iter", "kprobe", "kretprobe", "lsm", "raw_tp", "raw_tracepoint"),
-    *("tp", "tp_btf", "tracepoint", "uprobe", "uretprobe"),
-)
-"""Section names that say no target: libbpf 1.0 was the first to take them so."""
 
 _MAX_ERRNO = 4095
 _POINTER_LIMIT = 1 << (8 * ctypes.sizeof(c_void_p))
@@ -385,7 +321,8 @@ class Libbpf:
         self.version = (0, 5)
         if not hasattr(self._dll, "libbpf_major_version"):
             raise LibbpfTooOldError(
-                f"{path} is older than libbpf 0.6, the oldest that can be given an embedded BTF; " + _PACKAGES
+                f"{path} is older than libbpf {_in_words(MINIMUM)}, the oldest that can be given an embedded BTF; "
+                + _PACKAGES
             )
         self.version = (self.libbpf_major_version(), self.libbpf_minor_version())
         if self.version[0] == 0:
@@ -398,7 +335,7 @@ class Libbpf:
         try:
             function = getattr(self._dll, name)
         except AttributeError:
-            have = ".".join(map(str, self.version))
+            have = _in_words(self.version)
             raise LibbpfTooOldError(
                 f"{name}() needs libbpf {since} or later; {self.path} is libbpf {have}; " + _PACKAGES
             ) from None
@@ -414,7 +351,7 @@ class Libbpf:
     def require(self, version: tuple[int, int], what: str) -> None:
         """Raise `LibbpfTooOldError` where this libbpf is older than what is asked of it."""
         if self.version < version:
-            have, wanted = (".".join(map(str, v)) for v in (self.version, version))
+            have, wanted = _in_words(self.version), _in_words(version)
             raise LibbpfTooOldError(f"{what} needs libbpf {wanted} or later; {self.path} is libbpf {have}; {_PACKAGES}")
 
     def pointer(self, value: Optional[int]) -> int:
@@ -432,6 +369,10 @@ class Libbpf:
         if self.libbpf_set_strict_mode(clean_pointers | direct_errors | auto_memlock):
             self.libbpf_set_strict_mode(clean_pointers | direct_errors)
             _raise_memlock()
+
+
+def _in_words(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
 
 
 def _raise_memlock() -> None:

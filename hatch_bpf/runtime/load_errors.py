@@ -9,6 +9,7 @@ from . import kernel as _kernel
 from . import libbpf as _libbpf
 from . import privileges
 from .errors import LoadError, VerifierError, permission_denied, reason, tail
+from .sections import libbpf_since, parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,18 +23,6 @@ VERIFIER_LINES = 20
 """Lines of the verifier's log that an error's message holds; the exception holds all of them."""
 LOG_LINES = 12
 """Lines of libbpf's that it holds."""
-_NEEDS_KERNEL_BTF = (
-    "fentry",
-    "fexit",
-    "fmod_ret",
-    "fsession",
-    "freplace",
-    "lsm",
-    "tp_btf",
-    "iter",
-    "struct_ops",
-    "syscall",
-)
 
 
 def check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[str]) -> None:
@@ -42,9 +31,7 @@ def check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[str
         # 64-bit enums came with Linux 6.0 and libbpf 1.0
         libbpf.require((1, 0), f"{spec.source}: reading the BTF of a kernel from 6.0 on")
     for name in (line.split("'")[-2] for line in lines if "missing BPF prog type" in line and line.count("'") > 1):
-        bare = name.lstrip("?")
-        since = (1, 0) if bare in _libbpf.BARE_SECTIONS else _libbpf.SECTIONS_SINCE.get(bare.split("/")[0])
-        libbpf.require(since or ((0, 8) if name != bare else (0, 0)), f"{spec.source}: SEC({name!r})")
+        libbpf.require(libbpf_since(name), f"{spec.source}: SEC({name!r})")
 
 
 def load_error(
@@ -73,9 +60,8 @@ def load_error(
         if any(line.startswith(f"map '{name}': failed to create: Invalid argument") for line in lines):
             message += f"\nmap {name} is {map_in_words(name)}"
     if not os.path.exists(_kernel.KERNEL_BTF):
-        typed = [
-            p.name for p in spec.programs if p.section.lstrip("?").split("/")[0].split(".")[0] in _NEEDS_KERNEL_BTF
-        ]
+        parsed = ((program.name, parse_section(program.section)) for program in spec.programs)
+        typed = [name for name, section in parsed if section is not None and section.needs_kernel_btf]
         if typed:
             message += (
                 f"\nThis kernel has no BTF of its own, and {', '.join(typed)} can't be loaded without it, whatever the "

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from .sections import Target, parse_section
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,37 +19,42 @@ if TYPE_CHECKING:
 BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24, "CAP_PERFMON": 38, "CAP_BPF": 39}
 """Numbers of linux/capability.h."""
 
-_TRACING = (
-    *("fentry", "fexit", "fmod_ret", "fsession", "freplace", "iter", "lsm", "lsm_cgroup", "perf_event", "struct_ops"),
-    *("kprobe", "kretprobe", "ksyscall", "kretsyscall", "raw_tp", "raw_tracepoint", "tp", "tp_btf", "tracepoint"),
+_TRACING = frozenset(
+    (
+        *("EXT", "KPROBE", "LSM", "PERF_EVENT", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "STRUCT_OPS"),
+        *("TRACEPOINT", "TRACING"),
+    )
 )
-_USER_PROBES = ("uprobe", "uretprobe", "usdt")
-_PERF_EVENTS = ("kprobe", "kretprobe", "ksyscall", "kretsyscall", "perf_event", "tp", "tracepoint", *_USER_PROBES)
-"""Programs that hang on perf events."""
-_NETWORKING = (
-    *("action", "classifier", "flow_dissector", "freplace", "lwt_in", "lwt_out", "lwt_seg6local", "lwt_xmit"),
-    *("netfilter", "netkit", "sk_msg", "sk_skb", "sockops", "struct_ops", "tc", "tcx", "xdp"),
+"""Program types that want CAP_PERFMON."""
+_NETWORKING = frozenset(
+    (
+        *("CGROUP_DEVICE", "CGROUP_SKB", "CGROUP_SOCK", "CGROUP_SOCKOPT", "CGROUP_SOCK_ADDR", "CGROUP_SYSCTL", "EXT"),
+        *("FLOW_DISSECTOR", "LWT_IN", "LWT_OUT", "LWT_SEG6LOCAL", "LWT_XMIT", "NETFILTER", "SCHED_ACT", "SCHED_CLS"),
+        *("SK_MSG", "SK_SKB", "SOCK_OPS", "STRUCT_OPS", "XDP"),
+    )
 )
-_CGROUP = "cgroup"
+"""Program types that want CAP_NET_ADMIN."""
+_PERF_EVENTS = frozenset(("KPROBE", "PERF_EVENT", "TRACEPOINT"))
+"""Program types that are attached through a perf event."""
 
 
 def needed(section: str) -> tuple[str, ...]:
-    """The capabilities that loading and attaching a program takes, Linux 5.8 or later."""
-    kind = section.lstrip("?").split("/")[0].split(".")[0]
+    """The capabilities that loading and attaching a program takes on Linux 5.8 and later."""
+    parsed = parse_section(section)
     found = ["CAP_BPF"]
-    if kind in _TRACING or kind in _USER_PROBES:
+    if parsed is not None and parsed.program_type in _TRACING:
         found.append("CAP_PERFMON")
-    if kind in _NETWORKING or kind.startswith(_CGROUP):
+    if parsed is not None and parsed.program_type in _NETWORKING:
         found.append("CAP_NET_ADMIN")
     return tuple(found)
 
 
 def for_perf_event(section: str) -> tuple[str, ...]:
-    """What else it takes where the kernel refuses the perf event that a program of this section hangs on."""
-    kind = section.lstrip("?").split("/")[0].split(".")[0]
-    if kind in _USER_PROBES or (kind in _PERF_EVENTS and _paranoid() > 2):
-        return ("CAP_SYS_ADMIN",)
-    return ()
+    """The capabilities to add if the kernel refuses the perf event that a program of this section is attached to."""
+    parsed = parse_section(section)
+    if parsed is None or parsed.program_type not in _PERF_EVENTS:
+        return ()
+    return ("CAP_SYS_ADMIN",) if parsed.target_kind == Target.BINARY or _paranoid() > 2 else ()
 
 
 def _paranoid() -> int:

@@ -34,6 +34,7 @@ from .libbpf import (
 from .links import FdLink, Link, MapLink, TcLink, XdpLink
 from .members import Members
 from .sampling import online_cpus, open_cpu_clock
+from .sections import ATTACH_TYPES, Target, parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,19 +46,9 @@ if TYPE_CHECKING:
     from .maps import Map
     from .testrun import TestRun
 
-BPF_XDP = 37
-"""`enum bpf_attach_type`."""
 XDP_MODES = {"auto": 0, "skb": 1 << 1, "driver": 1 << 2, "hardware": 1 << 3}
 """`XDP_FLAGS_*` of linux/if_link.h."""
 XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
-SOCKMAP_ATTACH_TYPES = {
-    "sk_skb/stream_parser": 4,
-    "sk_skb/stream_verdict": 5,
-    "sk_msg": 7,
-    "sk_skb/verdict": 38,
-    "sk_skb": 38,
-}
-"""Section -> `enum bpf_attach_type`, for maps of sockets."""
 TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
 """`enum bpf_tc_attach_point`."""
 ITERATED = {"bpf_map_elem": "map", "bpf_sk_storage_map": "map", "cgroup": "cgroup"}
@@ -100,11 +91,12 @@ class Program(Attachable):
 
     def attach(self) -> Link:
         """Attach where the section name says."""
-        kind, _, name = self.section.lstrip("?").partition("/")
-        if kind in ("iter", "iter.s") and name in ITERATED:
+        section = parse_section(self.section)
+        if section is not None and section.target_kind == Target.ITERATOR and section.target in ITERATED:
+            option = ITERATED[section.target]
             raise AttachError(
                 f"program {self.name}: SEC({self.section!r}) does not say what it goes through; "
-                f"use read_iter({ITERATED[name]}=...) or attach_iter({ITERATED[name]}=...)",
+                f"use read_iter({option}=...) or attach_iter({option}=...)",
                 errno=errno.EOPNOTSUPP,
             )
         return self._attach(
@@ -282,10 +274,10 @@ class Program(Attachable):
 
     def attach_sockmap(self, sockets: Map) -> Link:
         """Attach an sk_skb or sk_msg program to a sockmap or sockhash; what it is for, its section says."""
-        kind = self.section.lstrip("?")
-        if kind not in SOCKMAP_ATTACH_TYPES:
-            raise ValueError(f"SEC({self.section!r}) is none of {', '.join(SOCKMAP_ATTACH_TYPES)}")
-        attach_type = SOCKMAP_ATTACH_TYPES[kind]
+        section = parse_section(self.section)
+        if section is None or section.program_type not in ("SK_MSG", "SK_SKB"):
+            raise ValueError(f"program {self.name}: SEC({self.section!r}) is neither an sk_skb nor an sk_msg section")
+        attach_type = ATTACH_TYPES[section.attach_type or "BPF_SK_SKB_VERDICT"]
         with self._links.lock:
             program_fd, map_fd = self.fd, sockets.fd
             self._links.get_ready()
@@ -323,7 +315,9 @@ class Program(Attachable):
             fd = self.fd
             self._links.get_ready()
             if not replace:
-                link = self._libbpf.bpf_link_create(fd, index, BPF_XDP, byref(opts(LinkCreateOpts, flags=flags)))
+                link = self._libbpf.bpf_link_create(
+                    fd, index, ATTACH_TYPES["BPF_XDP"], byref(opts(LinkCreateOpts, flags=flags))
+                )
                 if link >= 0:
                     return self._links.add(FdLink(self, target, link))
             code = 0 if replace else ctypes.get_errno()

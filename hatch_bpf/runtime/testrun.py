@@ -7,6 +7,7 @@ from ctypes import byref
 
 from .errors import AttachError, reason
 from .libbpf import TestRunOpts, opts
+from .sections import parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 ROOM = 256
 """Bytes by which a program may make the packet longer."""
 
-IN_PLACE = ("syscall", "raw_tp", "raw_tracepoint")
-"""Sections of programs whose context the kernel takes, and changes, where it is."""
+IN_PLACE = ("SYSCALL", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE")
+"""Types of programs whose context the kernel changes where it is, instead of returning a copy."""
 
 
 class TestRun:
@@ -45,7 +46,8 @@ def run(
 ) -> TestRun:
     """Run the program of a descriptor."""
     room = len(data) + ROOM
-    in_place = section.lstrip("?").split("/")[0].split(".")[0] in IN_PLACE
+    parsed = parse_section(section)
+    in_place = parsed is not None and parsed.program_type in IN_PLACE
     context_in = ctypes.create_string_buffer(context, len(context) or 1)
     data_out, context_out = ctypes.create_string_buffer(room), ctypes.create_string_buffer(len(context) or 1)
     has_context_out = bool(context) and not in_place

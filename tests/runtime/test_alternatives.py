@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hatch_bpf.project.alternatives import Alternatives
-from hatch_bpf.runtime import alternatives, errors
+from hatch_bpf.runtime import alternatives, errors, sections
 from hatch_bpf.runtime import skeleton as skeleton_module
 from hatch_bpf.runtime.libbpf import Libbpf
 from tests.common import needs, tracefs
@@ -223,9 +223,11 @@ def test_a_group_that_is_turned_off_is_nobodys(skel: Any) -> None:
 
 
 def test_links_of_interfaces_are_looked_for(skel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By asking for one on an interface that isn't there: only who knows such links looks for the interface."""
+    """By asking for one on an interface that isn't there: only a kernel that knows such links looks for it."""
+    parse, as_tcx = sections.parse_section, sections.parse_section("tcx/ingress")
+    monkeypatch.setattr(alternatives, "parse_section", lambda name: as_tcx if name[-2:] == "tc" else parse(name))
     for attach_type, wanted in ((9999, "on_tcx"), (46, "on_tc")):
-        monkeypatch.setitem(alternatives.LINKS_OF_INTERFACES, "tc", attach_type)
+        monkeypatch.setitem(sections.ATTACH_TYPES, "BPF_TCX_INGRESS", attach_type)
         with opened(skel) as bpf:
             bpf.programs.on_tcx.autoload = False
             if attach_type == 46:

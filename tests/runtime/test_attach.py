@@ -331,7 +331,7 @@ def test_a_verdict_on_a_sockmap(other: Any) -> None:
             client.sendall(b"hello")
             assert accepted.recv(5) == b"hello"
             assert other.bss.verdicts > 0
-    with pytest.raises(ValueError, match="is none of"):
+    with pytest.raises(ValueError, match="is neither an sk_skb nor an sk_msg section"):
         other.programs.on_sample.attach_sockmap(other.maps.sockets)
 
 

@@ -52,11 +52,6 @@ def test_a_section_that_nobody_knows_is_not_libbpfs_fault(old: Any, spec: Any) -
     check_libbpf_is_new_enough(spec, old, ["prog 'p': missing BPF prog type, check ELF section name 'nonsense/x'"])
 
 
-def test_later_sections_are_sections() -> None:
-    known = {pattern.rstrip("+").split("/")[0] for pattern in section_patterns()}
-    assert {*libbpf_module.SECTIONS_SINCE, *libbpf_module.BARE_SECTIONS} <= known
-
-
 def test_kinds_of_btf_that_came_later(old: Any, spec: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["Error loading vmlinux BTF: -3"]
     monkeypatch.setattr(kernel, "KERNEL_BTF", str(tmp_path / "none"))

@@ -1,0 +1,262 @@
+"""What libbpf takes a program for, by the name of its ELF section. Input: `SEC("fentry/tcp_close")`'s name.
+
+Output: a `ProgramSection`: program type, expected attach type, attach target; or None for a name that libbpf does not
+know. The table is libbpf 1.7's, so that it also knows sections that are newer than the installed libbpf. The build
+reads it too, and the tests compare it with libbpf_prog_type_by_name().
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional
+
+
+class Target:
+    """What the part of a section name behind the first slash is. Plain strings: enum takes long to import."""
+
+    NONE = "none"
+    """Nothing, a pattern, or something that a kernel's BTF says nothing about."""
+    BINARY = "binary"
+    """A function or probe of a program in user space."""
+    FUNCTION = "function"
+    """A kernel function to probe; looked up at attach."""
+    SYSCALL = "syscall"
+    """A system call to probe; looked up at attach."""
+    RAW_TRACEPOINT = "raw tracepoint"
+    """A tracepoint; looked up at attach."""
+    BTF_FUNCTION = "BTF function"
+    """A kernel function, looked up in the kernel's BTF at load."""
+    BTF_TRACEPOINT = "BTF tracepoint"
+    """`btf_trace_NAME`, looked up in the kernel's BTF at load."""
+    LSM_HOOK = "LSM hook"
+    """`bpf_lsm_NAME`, looked up in the kernel's BTF at load."""
+    ITERATOR = "iterator"
+    """`bpf_iter_NAME`, looked up in the kernel's BTF at load."""
+    STRUCT_OPS = "struct_ops"
+    """A member of a struct_ops map's struct; the map says which."""
+    BPF_PROGRAM = "BPF program"
+    """A function of another BPF program; the application sets it before the load."""
+
+
+BTF_PREFIX = {
+    Target.BTF_FUNCTION: "",
+    Target.BTF_TRACEPOINT: "btf_trace_",
+    Target.LSM_HOOK: "bpf_lsm_",
+    Target.ITERATOR: "bpf_iter_",
+}
+"""What precedes the target's name in the kernel's BTF, for targets that are looked up at load."""
+
+
+class AttachTypeUse:
+    """When the kernel looks at the expected attach type."""
+
+    NONE = "none"
+    LOAD = "load"
+    """At load: it refuses one that it does not know."""
+    ATTACH = "attach"
+    """At attach: with one that it does not know a program loads, but cannot be attached as its section says."""
+    OPTIONAL = "optional"
+    """Only newer kernels look at all; older ones attach the program without it."""
+
+
+class ProgramSection:
+    """What one section name means to libbpf."""
+
+    __slots__ = ("attach_type", "attach_type_use", "module", "name", "program_type", "since", "target", "target_kind")
+
+    def __init__(self, name: str, row: _Row, target: str) -> None:
+        self.name = name
+        """Without the leading `?`."""
+        self.program_type = row[1]
+        """Name in `enum bpf_prog_type`, without BPF_PROG_TYPE_."""
+        self.attach_type = row[2]
+        """Name in `enum bpf_attach_type`, or empty."""
+        self.attach_type_use = row[3]
+        self.target_kind = row[4]
+        self.since = row[5]
+        """The libbpf that was the first to know such sections; (0, 0) where all that we support do."""
+        module, colon, rest = target.partition(":")
+        has_module = bool(colon) and self.target_kind in BTF_PREFIX
+        self.target = rest if has_module else target
+        """Empty also where the application names it at run time: SEC("fentry")."""
+        self.module = module if has_module else ""
+        """The kernel module that SEC("fentry/module:function") names."""
+
+    @property
+    def sleepable(self) -> bool:
+        return self.program_type == "SYSCALL" or self.name.partition("/")[0].endswith(".s")
+
+    @property
+    def xdp_frags(self) -> bool:
+        return self.name.partition("/")[0] == "xdp.frags"
+
+    @property
+    def needs_kernel_btf(self) -> bool:
+        """Whether libbpf and the kernel need the kernel's own BTF, so that no embedded one helps."""
+        return self.target_kind in BTF_PREFIX or self.target_kind == Target.STRUCT_OPS
+
+
+def parse_section(name: str) -> Optional[ProgramSection]:
+    """Look up a section name, with or without a leading `?`. None if libbpf could not guess the program type."""
+    bare = name[1:] if name.startswith("?") else name
+    head, _, target = bare.partition("/")
+    row = _BY_PATTERN.get(f"{head}+")
+    if row is not None:
+        return ProgramSection(bare, row, target)
+    row = _BY_PATTERN.get(bare)
+    return ProgramSection(bare, row, "") if row is not None else None
+
+
+def libbpf_since(name: str) -> tuple[int, int]:
+    """The libbpf that was the first to load programs of this section; (0, 0) if all do or nothing is known of it."""
+    section = parse_section(name)
+    if section is not None and section.since > (0, 0):
+        return section.since
+    if section is not None and f"{section.name}+" in _BY_PATTERN:
+        return (1, 0)  # earlier ones wanted a target: SEC("fentry/tcp_close")
+    return (0, 8) if name.startswith("?") else (0, 0)
+
+
+def section_patterns() -> tuple[str, ...]:
+    """Every section name of the table, `+` where something may follow."""
+    return tuple(_BY_PATTERN)
+
+
+if TYPE_CHECKING:
+    _Row = tuple[str, str, str, str, str, tuple[int, int]]
+    """Pattern (an exact name or, with `+`, also anything behind a slash) and attributes of `ProgramSection`."""
+
+
+def _row(
+    pattern: str,
+    program_type: str,
+    attach_type: str = "",
+    use: str = AttachTypeUse.NONE,
+    target: str = Target.NONE,
+    *,
+    since: tuple[int, int] = (0, 0),
+) -> _Row:
+    return pattern, program_type, attach_type, use, target, since
+
+
+def _with_sleepable(*rows: _Row, since: tuple[int, int] = (0, 0)) -> list[_Row]:
+    """These rows and those of the sections with `.s`, whose programs may sleep."""
+    return [*rows, *((f"{row[0][:-1]}.s+", *row[1:5], max(since, row[5])) for row in rows)]
+
+
+_LOAD, _ATTACH, _OPTIONAL = AttachTypeUse.LOAD, AttachTypeUse.ATTACH, AttachTypeUse.OPTIONAL
+_ROWS: tuple[_Row, ...] = (
+    # kprobe and uprobe programs: all of one type, told apart when they are attached
+    _row("kprobe+", "KPROBE", target=Target.FUNCTION),
+    _row("kretprobe+", "KPROBE", target=Target.FUNCTION),
+    _row("kprobe.multi+", "KPROBE", "BPF_TRACE_KPROBE_MULTI", _ATTACH, since=(0, 8)),
+    _row("kretprobe.multi+", "KPROBE", "BPF_TRACE_KPROBE_MULTI", _ATTACH, since=(0, 8)),
+    _row("kprobe.session+", "KPROBE", "BPF_TRACE_KPROBE_SESSION", _ATTACH, since=(1, 5)),
+    _row("ksyscall+", "KPROBE", target=Target.SYSCALL, since=(1, 0)),
+    _row("kretsyscall+", "KPROBE", target=Target.SYSCALL, since=(1, 0)),
+    *_with_sleepable(
+        _row("uprobe+", "KPROBE", target=Target.BINARY),
+        _row("uretprobe+", "KPROBE", target=Target.BINARY),
+        _row("uprobe.multi+", "KPROBE", "BPF_TRACE_UPROBE_MULTI", _ATTACH, Target.BINARY, since=(1, 3)),
+        _row("uretprobe.multi+", "KPROBE", "BPF_TRACE_UPROBE_MULTI", _ATTACH, Target.BINARY, since=(1, 3)),
+        _row("uprobe.session+", "KPROBE", "BPF_TRACE_UPROBE_SESSION", _ATTACH, Target.BINARY, since=(1, 6)),
+        _row("usdt+", "KPROBE", target=Target.BINARY, since=(0, 8)),
+    ),
+    # programs whose arguments the kernel's BTF describes
+    _row("tp_btf+", "TRACING", "BPF_TRACE_RAW_TP", _LOAD, Target.BTF_TRACEPOINT),
+    _row("lsm_cgroup+", "LSM", "BPF_LSM_CGROUP", _LOAD, Target.LSM_HOOK, since=(1, 0)),
+    _row("freplace+", "EXT", target=Target.BPF_PROGRAM),
+    *_with_sleepable(
+        _row("fentry+", "TRACING", "BPF_TRACE_FENTRY", _LOAD, Target.BTF_FUNCTION),
+        _row("fexit+", "TRACING", "BPF_TRACE_FEXIT", _LOAD, Target.BTF_FUNCTION),
+        _row("fmod_ret+", "TRACING", "BPF_MODIFY_RETURN", _LOAD, Target.BTF_FUNCTION),
+        _row("fsession+", "TRACING", "BPF_TRACE_FSESSION", _LOAD, Target.BTF_FUNCTION, since=(1, 7)),
+        _row("lsm+", "LSM", "BPF_LSM_MAC", _LOAD, Target.LSM_HOOK),
+        _row("iter+", "TRACING", "BPF_TRACE_ITER", _LOAD, Target.ITERATOR),
+    ),
+    *_with_sleepable(_row("struct_ops+", "STRUCT_OPS", target=Target.STRUCT_OPS), since=(1, 1)),
+    # tracepoints, and what has no target
+    _row("raw_tracepoint+", "RAW_TRACEPOINT", target=Target.RAW_TRACEPOINT),
+    _row("raw_tp+", "RAW_TRACEPOINT", target=Target.RAW_TRACEPOINT),
+    _row("raw_tracepoint.w+", "RAW_TRACEPOINT_WRITABLE", target=Target.RAW_TRACEPOINT),
+    _row("raw_tp.w+", "RAW_TRACEPOINT_WRITABLE", target=Target.RAW_TRACEPOINT),
+    _row("tracepoint+", "TRACEPOINT"),
+    _row("tp+", "TRACEPOINT"),
+    _row("perf_event", "PERF_EVENT"),
+    _row("syscall", "SYSCALL"),
+    _row("lirc_mode2", "LIRC_MODE2", "BPF_LIRC_MODE2", _OPTIONAL),
+    # cgroups
+    _row("cgroup_skb/ingress", "CGROUP_SKB", "BPF_CGROUP_INET_INGRESS", _OPTIONAL),
+    _row("cgroup_skb/egress", "CGROUP_SKB", "BPF_CGROUP_INET_EGRESS", _OPTIONAL),
+    _row("cgroup/skb", "CGROUP_SKB"),
+    _row("cgroup/sock", "CGROUP_SOCK", "BPF_CGROUP_INET_SOCK_CREATE", _OPTIONAL),
+    _row("cgroup/sock_create", "CGROUP_SOCK", "BPF_CGROUP_INET_SOCK_CREATE", _LOAD),
+    _row("cgroup/sock_release", "CGROUP_SOCK", "BPF_CGROUP_INET_SOCK_RELEASE", _LOAD),
+    _row("cgroup/post_bind4", "CGROUP_SOCK", "BPF_CGROUP_INET4_POST_BIND", _LOAD),
+    _row("cgroup/post_bind6", "CGROUP_SOCK", "BPF_CGROUP_INET6_POST_BIND", _LOAD),
+    _row("cgroup/sysctl", "CGROUP_SYSCTL", "BPF_CGROUP_SYSCTL", _ATTACH),
+    _row("cgroup/getsockopt", "CGROUP_SOCKOPT", "BPF_CGROUP_GETSOCKOPT", _LOAD),
+    _row("cgroup/setsockopt", "CGROUP_SOCKOPT", "BPF_CGROUP_SETSOCKOPT", _LOAD),
+    _row("cgroup/dev", "CGROUP_DEVICE", "BPF_CGROUP_DEVICE", _OPTIONAL),
+    _row("sockops", "SOCK_OPS", "BPF_CGROUP_SOCK_OPS", _OPTIONAL),
+    *(
+        _row(f"cgroup/{call}{family}", "CGROUP_SOCK_ADDR", f"BPF_CGROUP_{protocol}{family}_{call.upper()}", _LOAD)
+        for protocol, calls in (
+            ("INET", ("bind", "connect", "getpeername", "getsockname")),
+            ("UDP", ("sendmsg", "recvmsg")),
+        )
+        for call in calls
+        for family in "46"
+    ),
+    *(
+        _row(f"cgroup/{call}_unix", "CGROUP_SOCK_ADDR", f"BPF_CGROUP_UNIX_{call.upper()}", _LOAD)
+        for call in ("connect", "sendmsg", "recvmsg", "getpeername", "getsockname")
+    ),
+    # the network
+    _row("socket", "SOCKET_FILTER"),
+    _row("sk_reuseport/migrate", "SK_REUSEPORT", "BPF_SK_REUSEPORT_SELECT_OR_MIGRATE", _LOAD),
+    # the attach type came later than the program type, and is 0 for a kernel that does not know it
+    _row("sk_reuseport", "SK_REUSEPORT", "BPF_SK_REUSEPORT_SELECT", _OPTIONAL),
+    _row("tc/ingress", "SCHED_CLS", "BPF_TCX_INGRESS", _OPTIONAL),
+    _row("tc/egress", "SCHED_CLS", "BPF_TCX_EGRESS", _OPTIONAL),
+    _row("tcx/ingress", "SCHED_CLS", "BPF_TCX_INGRESS", _ATTACH, since=(1, 3)),
+    _row("tcx/egress", "SCHED_CLS", "BPF_TCX_EGRESS", _ATTACH, since=(1, 3)),
+    _row("netkit/primary", "SCHED_CLS", "BPF_NETKIT_PRIMARY", _ATTACH, since=(1, 3)),
+    _row("netkit/peer", "SCHED_CLS", "BPF_NETKIT_PEER", _ATTACH, since=(1, 3)),
+    _row("tc", "SCHED_CLS"),
+    _row("classifier", "SCHED_CLS"),
+    _row("action", "SCHED_ACT"),
+    _row("xdp", "XDP", "BPF_XDP", _OPTIONAL),
+    _row("xdp/devmap", "XDP", "BPF_XDP_DEVMAP", _ATTACH),
+    _row("xdp/cpumap", "XDP", "BPF_XDP_CPUMAP", _ATTACH),
+    _row("xdp.frags", "XDP", "BPF_XDP", _OPTIONAL),
+    _row("xdp.frags/devmap", "XDP", "BPF_XDP_DEVMAP", _ATTACH),
+    _row("xdp.frags/cpumap", "XDP", "BPF_XDP_CPUMAP", _ATTACH),
+    _row("lwt_in", "LWT_IN"),
+    _row("lwt_out", "LWT_OUT"),
+    _row("lwt_xmit", "LWT_XMIT"),
+    _row("lwt_seg6local", "LWT_SEG6LOCAL"),
+    _row("sk_skb/stream_parser", "SK_SKB", "BPF_SK_SKB_STREAM_PARSER", _OPTIONAL),
+    _row("sk_skb/stream_verdict", "SK_SKB", "BPF_SK_SKB_STREAM_VERDICT", _OPTIONAL),
+    _row("sk_skb/verdict", "SK_SKB", "BPF_SK_SKB_VERDICT", _OPTIONAL),
+    _row("sk_skb", "SK_SKB"),
+    _row("sk_msg", "SK_MSG", "BPF_SK_MSG_VERDICT", _OPTIONAL),
+    _row("sk_lookup", "SK_LOOKUP", "BPF_SK_LOOKUP", _LOAD),
+    _row("flow_dissector", "FLOW_DISSECTOR", "BPF_FLOW_DISSECTOR", _OPTIONAL),
+    _row("netfilter", "NETFILTER", "BPF_NETFILTER", _LOAD, since=(1, 3)),
+)
+_BY_PATTERN = {row[0]: row for row in _ROWS}
+
+ATTACH_TYPES = {
+    "BPF_SK_SKB_STREAM_PARSER": 4,
+    "BPF_SK_SKB_STREAM_VERDICT": 5,
+    "BPF_SK_MSG_VERDICT": 7,
+    "BPF_XDP": 37,
+    "BPF_SK_SKB_VERDICT": 38,
+    "BPF_TCX_INGRESS": 46,
+    "BPF_TCX_EGRESS": 47,
+    "BPF_NETKIT_PRIMARY": 54,
+    "BPF_NETKIT_PEER": 55,
+}
+"""Numbers in `enum bpf_attach_type`, of those that the runtime passes to the kernel itself."""
