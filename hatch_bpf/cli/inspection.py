@@ -14,10 +14,10 @@ from hatch_bpf.core_relo.resolve import KIND_NAMES, parse_spec
 from hatch_bpf.errors import BtfError, RelocationError
 from hatch_bpf.objects.linked_program import link
 from hatch_bpf.objects.model import INSN_SIZE, Function, MapDef, ObjectModel
-from hatch_bpf.objects.section_names import parse_section
 from hatch_bpf.objects.uapi import helper_name, map_type_name
 from hatch_bpf.portability.reasons import source_of
 from hatch_bpf.runtime.printable import printable
+from hatch_bpf.runtime.sections import parse_section
 
 
 def inspect(obj: ObjectModel) -> dict[str, Any]:

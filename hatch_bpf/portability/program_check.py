@@ -24,13 +24,13 @@ from hatch_bpf.kernels.version import version_bounds
 from hatch_bpf.objects.insns import InsnSet, insn_set, is_known_by_opcode
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo, link
 from hatch_bpf.objects.model import INSN_SIZE, Function, MapDef, ObjectModel, Variable
-from hatch_bpf.objects.section_names import BTF_PREFIX, Target, parse_section
 from hatch_bpf.objects.uapi import helper_name
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures, member_type, type_shape
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict, Weight, decide
 from hatch_bpf.project.alternatives import NONE, Alternatives, of_object
+from hatch_bpf.runtime.sections import BTF_PREFIX, Target, parse_section
 from hatch_bpf.verifier.abilities import Verifier
 from hatch_bpf.verifier.read_only_data import FrozenData
 from hatch_bpf.verifier.values import NON_NULL, OPAQUE, Settable, Value

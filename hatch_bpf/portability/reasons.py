@@ -16,9 +16,9 @@ from hatch_bpf.errors import BtfError, RelocationError
 from hatch_bpf.objects import uapi
 from hatch_bpf.objects.insns import InsnSet
 from hatch_bpf.objects.model import Function, MapDef, ObjectModel
-from hatch_bpf.objects.section_names import BTF_PREFIX, AttachTypeUse, Section, Target
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.verdicts import Kind, Reason, Weight
+from hatch_bpf.runtime.sections import BTF_PREFIX, AttachTypeUse, ProgramSection, Target
 from hatch_bpf.verifier.walk import Exposure
 
 MAP_RINGBUF = 27
@@ -178,7 +178,7 @@ def map_type_missing(definition: MapDef) -> Reason:
     return Reason(Kind.MAP_TYPE_MISSING, Weight.FAILS, what, remedy)
 
 
-def argument_missing(section: Section, index: int, has: int, source: str) -> Reason:
+def argument_missing(section: ProgramSection, index: int, has: int, source: str) -> Reason:
     count = "no argument" if not has else f"{has} argument{'s' * (has != 1)}"
     what = f"argument {index + 1} of {section.target} is read, which has {count} on this kernel"
     remedy = "choose by what the kernel's BTF says of it, such as bpf_core_field_exists(), not by its version"
@@ -304,7 +304,9 @@ def reached(
     return replace(reason, weight=weight, what=what)
 
 
-def for_section(program: Function, section: Section | None, features: KernelFeatures, arch: str) -> Iterator[Reason]:
+def for_section(
+    program: Function, section: ProgramSection | None, features: KernelFeatures, arch: str
+) -> Iterator[Reason]:
     """Program type, flags, attach type and attach target, as the section name has them, against a kernel."""
     if section is None:
         what = f'libbpf knows no program type for SEC("{program.section_def}")'
@@ -324,7 +326,7 @@ def for_section(program: Function, section: Section | None, features: KernelFeat
     yield from _target(kind, section, features)
 
 
-def _alternative(section: Section) -> str:
+def _alternative(section: ProgramSection) -> str:
     match section.target_kind:
         case Target.BTF_FUNCTION:
             return f"provide a kprobe/{section.target} program for it" if section.target else "provide a kprobe for it"
@@ -334,7 +336,7 @@ def _alternative(section: Section) -> str:
             return 'make the program optional with SEC("?...")'
 
 
-def _flags(kind: str, section: Section, features: KernelFeatures) -> Iterator[Reason]:
+def _flags(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
     optional_remedy = 'make the program optional with SEC("?...")'
     if section.xdp_frags and not features.has_xdp_frags:
         what = f"{kind} needs BPF_F_XDP_HAS_FRAGS, which this kernel does not know"
@@ -358,7 +360,7 @@ _LISTED_TARGETS = (Target.BTF_FUNCTION, Target.LSM_HOOK)
 """Of sleepable programs only some targets will do."""
 
 
-def _trampoline(kind: str, section: Section, features: KernelFeatures, arch: str) -> Iterator[Reason]:
+def _trampoline(kind: str, section: ProgramSection, features: KernelFeatures, arch: str) -> Iterator[Reason]:
     of_functions = section.target_kind in (Target.BTF_FUNCTION, Target.LSM_HOOK)
     if not of_functions and section.target_kind not in (Target.BPF_PROGRAM, Target.STRUCT_OPS):
         return
@@ -367,27 +369,27 @@ def _trampoline(kind: str, section: Section, features: KernelFeatures, arch: str
         yield Reason(Kind.ATTACH_UNSUPPORTED, Weight.FAILS, what, _alternative(section))
 
 
-def _attach_type(kind: str, section: Section, features: KernelFeatures) -> Iterator[Reason]:
+def _attach_type(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
     use = section.attach_type_use
     if use not in (AttachTypeUse.LOAD, AttachTypeUse.ATTACH):
         return
     if features.has_attach_type(section.attach_type) is not False:
         return
-    then = "so that it does not load" if use is AttachTypeUse.LOAD else "so that it loads but can never be attached"
+    then = "so that it does not load" if use == AttachTypeUse.LOAD else "so that it loads but can never be attached"
     what = f"{kind} attaches as {section.attach_type}, which this kernel does not know, {then}"
     yield Reason(Kind.ATTACH_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
 
 
-def _target(kind: str, section: Section, features: KernelFeatures) -> Iterator[Reason]:
+def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
     target = section.target
     if not target:
         return
     if section.target_kind in BTF_PREFIX:
         yield from _btf_target(kind, section, features)
-    elif section.target_kind is Target.RAW_TRACEPOINT and features.has_tracepoint(target) is False:
+    elif section.target_kind == Target.RAW_TRACEPOINT and features.has_tracepoint(target) is False:
         what = f"{kind}: this kernel has no tracepoint {target}, unless a module defines it; if not, the attach fails"
         yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
-    elif section.target_kind is Target.FUNCTION:
+    elif section.target_kind == Target.FUNCTION:
         function = re.split(r"[+:]", target)[0]
         # `name.isra.0` and the like are made by the compiler; BTF lists only what the source has
         if "." not in function and features.has_function(function) is False:
@@ -396,18 +398,18 @@ def _target(kind: str, section: Section, features: KernelFeatures) -> Iterator[R
                 f"if it is not in a module or in assembly, the attach fails"
             )
             yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
-    elif section.target_kind is Target.SYSCALL and all(
+    elif section.target_kind == Target.SYSCALL and all(
         features.has_function(name) is False for name in names_of_target(section)
     ):
         what = f"{kind}: this kernel's BTF has no function for the system call {target}; the attach may fail"
         yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
 
 
-def names_of_target(section: Section) -> Iterator[str]:
+def names_of_target(section: ProgramSection) -> Iterator[str]:
     """What a kernel's BTF may have the target by."""
-    if section.target_kind is Target.RAW_TRACEPOINT:
+    if section.target_kind == Target.RAW_TRACEPOINT:
         yield BTF_PREFIX[Target.BTF_TRACEPOINT] + section.target
-    elif section.target_kind is Target.SYSCALL:
+    elif section.target_kind == Target.SYSCALL:
         yield from (pattern.format(section.target) for pattern in _SYSCALL_NAMES)
     else:
         yield BTF_PREFIX.get(section.target_kind, "") + section.target
@@ -424,14 +426,14 @@ _SYSCALL_NAMES = (
 )
 
 
-def _btf_target(kind: str, section: Section, features: KernelFeatures) -> Iterator[Reason]:
+def _btf_target(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
     """Targets that libbpf looks for in the kernel's BTF, and in its modules', while it loads the program."""
     name = BTF_PREFIX[section.target_kind] + section.target
     if section.module:
         what = f"{kind}: whether module {section.module} has {section.target} is for the running kernel to say"
         yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
         return
-    if section.target_kind is Target.BTF_TRACEPOINT:
+    if section.target_kind == Target.BTF_TRACEPOINT:
         # the typedefs are part of what makes such a program possible, so a BTF without any is of a kernel without
         is_there: bool | None = bool(features.has_tracepoint(section.target))
     else:

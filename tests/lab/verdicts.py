@@ -27,9 +27,9 @@ from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.objects.section_names import parse_section
 from hatch_bpf.portability.program_check import Checker, KernelTypes
 from hatch_bpf.portability.verdicts import Kind, ProgramVerdict, Verdict, Weight
+from hatch_bpf.runtime.sections import parse_section
 from tests.common import libbpf_load, objects
 from tests.lab import cpio
 from tests.lab.__main__ import _chosen

@@ -19,10 +19,10 @@ from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.kernels.identity import Kernel, host
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.objects.section_names import parse_section
 from hatch_bpf.objects.uapi import map_type_name
 from hatch_bpf.portability.program_check import Checker, KernelTypes, check
 from hatch_bpf.portability.verdicts import Kind, ProgramVerdict, Verdict, Weight
+from hatch_bpf.runtime.sections import parse_section
 from tests.common import c_programs, kernel_btfs, libbpf_log, needs, objects
 from tests.common.btf_builder import RawBtf
 from tests.lab.verdicts import loads_with_libbpf

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from hatch_bpf.objects.section_names import section_patterns
 from hatch_bpf.runtime import attaching, errors, kernel
 from hatch_bpf.runtime import libbpf as libbpf_module
 from hatch_bpf.runtime.load_errors import check_libbpf_is_new_enough

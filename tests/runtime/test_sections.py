@@ -9,7 +9,7 @@ import pytest
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.objects.section_names import AttachTypeUse, Target, parse_section, section_patterns
+from hatch_bpf.runtime.sections import ATTACH_TYPES, AttachTypeUse, Target, parse_section, section_patterns
 from tests.common import needs
 
 
@@ -102,8 +102,13 @@ def test_names_that_libbpf_does_not_know(name: str) -> None:
     assert parse_section(name) is None
 
 
+def test_the_numbers_of_attach_types_are_the_kernels() -> None:
+    btf = Btf(needs.host_btf().read_bytes(), source="host")
+    assert ATTACH_TYPES.items() <= _enumerators(btf, "bpf_attach_type").items()
+
+
 def test_targets() -> None:
-    def target(name: str) -> tuple[Target, str, str]:
+    def target(name: str) -> tuple[str, str, str]:
         section = parse_section(name)
         assert section is not None
         return section.target_kind, section.target, section.module
@@ -118,7 +123,7 @@ def test_targets() -> None:
     assert target("raw_tp/sched_switch") == (Target.RAW_TRACEPOINT, "sched_switch", "")
     assert target("kprobe/tcp_close") == (Target.FUNCTION, "tcp_close", "")
     assert target("ksyscall/openat") == (Target.SYSCALL, "openat", "")
-    assert target("uprobe//usr/lib/libc.so.6:malloc") == (Target.NONE, "/usr/lib/libc.so.6:malloc", "")
+    assert target("uprobe//usr/lib/libc.so.6:malloc") == (Target.BINARY, "/usr/lib/libc.so.6:malloc", "")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +144,7 @@ def test_what_an_embedded_btf_serves(name: str) -> None:
 
 def test_an_attach_type_says_when_it_is_looked_at() -> None:
     assert all(
-        (section.attach_type == "") == (section.attach_type_use is AttachTypeUse.NONE)
+        (section.attach_type == "") == (section.attach_type_use == AttachTypeUse.NONE)
         for section in map(parse_section, _names())
         if section is not None
     )
