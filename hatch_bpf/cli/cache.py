@@ -21,7 +21,7 @@ EXAMPLES = """examples:
 """
 
 
-def add_parser(commands: Any) -> None:
+def add_cache(commands: Any) -> None:
     """Add `cache` to the commands of an argument parser."""
     parser = commands.add_parser(
         "cache",

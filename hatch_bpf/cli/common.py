@@ -9,14 +9,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_bpf.cli.terminal import make_room
-from hatch_bpf.errors import ConfigError, Fault, ToolchainError
+from hatch_bpf.errors import ConfigError, Fault, ObjectError, ToolchainError
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
+    from hatch_bpf.kernels.matrix import Entry
     from hatch_bpf.kernels.remote.archive_url import Archive
+    from hatch_bpf.objects.model import ObjectModel
     from hatch_bpf.project.sources import Project
 
 
@@ -25,6 +28,13 @@ class HelpFormatter(argparse.HelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+def examples(*lines: str, status: str = "") -> dict[str, Any]:
+    """What an argument parser shows below its options: command lines that work, and the exit statuses."""
+    text = "examples:\n" + "".join(f"  hatch-bpf {line}\n" for line in lines)
+    text += f"\nexit status: {status}\n" * bool(status)
+    return {"epilog": text, "formatter_class": HelpFormatter}
 
 
 def load_project(root: Path) -> Project:
@@ -109,3 +119,44 @@ def say(text: str) -> None:
     """A line for the user, beside what the command puts out."""
     make_room()
     print(f"hatch-bpf: {text}", file=sys.stderr, flush=True)
+
+
+def add_alternatives_options(command: argparse.ArgumentParser) -> None:
+    """The options `--alternatives` and `--optional`, for objects that belong to no project."""
+    command.add_argument(
+        "--alternatives",
+        metavar="NAME=A,B",
+        action="append",
+        default=[],
+        help="programs, or ring and perf buffers, of an OBJECT, of which the first that the machine takes is used",
+    )
+    command.add_argument(
+        "--optional", metavar="PROGRAM", action="append", default=[], help="an OBJECT's program that may be left out"
+    )
+
+
+def alternatives_table(options: argparse.Namespace) -> dict[str, Any]:
+    """What these options say, in the form that a project's table has."""
+    groups = dict(group.partition("=")[::2] for group in options.alternatives)
+    return {
+        "alternatives": {name: members.split(",") for name, members in groups.items()},
+        "optional": options.optional,
+    }
+
+
+def entries_of(patterns: Sequence[str]) -> tuple[Entry, ...]:
+    """What `--match` selects, as a project's option `kernels` would."""
+    from hatch_bpf.kernels.matrix import Host, Pattern
+    from hatch_bpf.project.config import HOST
+
+    return tuple(Host() if pattern == HOST else Pattern(pattern) for pattern in patterns)
+
+
+def read_object_file(path: Path) -> ObjectModel:
+    """A BPF object. Raises `ObjectError`."""
+    from hatch_bpf.objects.model import read_object
+
+    try:
+        return read_object(path.read_bytes(), path=str(path))
+    except OSError as error:
+        raise ObjectError(f"{path} cannot be read: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""argparse parser -> a completion script for bash, zsh or fish.
+"""The command `hatch-bpf completion`: argparse parser -> a completion script for bash, zsh or fish.
 
 Input: the command's parser. Output: a script that offers commands and options, and file names everywhere else.
 """
@@ -9,7 +9,9 @@ import argparse
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from hatch_bpf.cli.common import examples
 
 _ZSH = """\
 (( $+functions[compdef] )) || { autoload -U +X compinit && compinit -i; }
@@ -28,6 +30,26 @@ class _Level:
     options: tuple[tuple[str, str], ...]
     words: tuple[str, ...]
     """What a positional argument may be, where it is one of a few words."""
+
+
+def add_completion(commands: Any, parser: argparse.ArgumentParser) -> None:
+    """Add `completion` to the commands of an argument parser, whose words it completes."""
+    command = commands.add_parser(
+        "completion",
+        help="print a script that completes this command's words, for a shell to read",
+        **examples(
+            "completion bash > ~/.local/share/bash-completion/completions/hatch-bpf",
+            "completion zsh >> ~/.zshrc",
+            "completion fish > ~/.config/fish/completions/hatch-bpf.fish",
+        ),
+    )
+    command.add_argument("shell", choices=("bash", "zsh", "fish"))
+    command.set_defaults(command=_completion, parser=parser)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    print(script(options.parser, options.shell), end="")
+    return 0
 
 
 def script(parser: argparse.ArgumentParser, shell: Literal["bash", "zsh", "fish"]) -> str:

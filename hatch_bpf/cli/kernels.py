@@ -13,14 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_bpf.cli.common import HelpFormatter, load_project, named_archive, say
+from hatch_bpf.cli.common import HelpFormatter, entries_of, load_project, named_archive, say
 from hatch_bpf.cli.terminal import Meter, console, meter
 from hatch_bpf.errors import HatchBpfError, KernelError
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.kernels.identify import Clues
     from hatch_bpf.kernels.identity import Kernel
-    from hatch_bpf.kernels.matrix import Entry, Matrix
+    from hatch_bpf.kernels.matrix import Matrix
     from hatch_bpf.kernels.remote.archive_url import Archive
     from hatch_bpf.project.sources import Project
 
@@ -39,7 +39,7 @@ TABLE_LIMIT = 1000
 """Kernels that are listed as a table, on a terminal; more than anybody reads come quicker as lines."""
 
 
-def add_parser(commands: Any) -> None:
+def add_kernels(commands: Any) -> None:
     """Add `kernels` to the commands of an argument parser."""
     parser = commands.add_parser(
         "kernels",
@@ -156,12 +156,10 @@ def _matrix(archive: str | None, match: list[str] | None = None) -> Matrix:
 
 def _resolve(archive: Archive | None, match: list[str] | None) -> Matrix:
     from hatch_bpf.arch import ARCHES
-    from hatch_bpf.kernels.matrix import Host, Pattern, resolve
+    from hatch_bpf.kernels.matrix import resolve
 
-    entries: list[Entry] = [Host() if text == HOST else Pattern(text) for text in match or ["*/*/*/*"]]
-    matrix = resolve(entries, archs=ARCHES, archive=archive)
-    for warning in matrix.warnings:
-        say(f"warning: {warning}")
+    matrix = resolve(entries_of(match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
+    matrix.warn(say)
     return matrix
 
 

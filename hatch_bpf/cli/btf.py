@@ -1,0 +1,96 @@
+"""The commands that turn a kernel's BTF into a file: `hatch-bpf min-core-btf` and `hatch-bpf vmlinux-h`.
+
+Input: a command line. Output: an exit status: 0 for success, 1 for failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hatch_bpf.cli.common import examples, named_archive, read_object_file, say
+from hatch_bpf.errors import ObjectError
+
+
+def add_min_core_btf(commands: Any) -> None:
+    """Add `min-core-btf` to the commands of an argument parser."""
+    command = commands.add_parser(
+        "min-core-btf",
+        help="minimize a kernel's BTF for BPF objects",
+        description="Write the part of a kernel's BTF that the CO-RE relocations of BPF objects need. "
+        "The arguments are in the order of `bpftool gen min_core_btf`.",
+        **examples(
+            "min-core-btf host minimized.btf prog.bpf.o",
+            "min-core-btf kernels/debian/12/x86_64/6.1.0-50-amd64.btf.tar.xz minimized.btf a.bpf.o b.bpf.o",
+        ),
+    )
+    command.add_argument("kernel", metavar="KERNEL", help="raw BTF, vmlinux, vmlinuz, .btf.tar.xz, or host")
+    command.add_argument("out", metavar="OUT", type=Path, help="file to write")
+    command.add_argument("objects", metavar="OBJECT", type=Path, nargs="+", help="BPF object")
+    command.set_defaults(command=_min_core_btf)
+
+
+def add_vmlinux_h(commands: Any) -> None:
+    """Add `vmlinux-h` to the commands of an argument parser."""
+    command = commands.add_parser(
+        "vmlinux-h",
+        help="write a kernel's types as a C header",
+        description="Write vmlinux.h, a kernel's types as a C header, to standard output or a file.",
+        **examples("vmlinux-h host -o vmlinux.h", "vmlinux-h linux-image-6.1.deb --prune prog.bpf.c -o vmlinux.h"),
+    )
+    command.add_argument(
+        "source", metavar="SOURCE", help="raw BTF, vmlinux, vmlinuz, kernel package, kernel of BTFHUB_ARCHIVE, or host"
+    )
+    command.add_argument(
+        "--prune", metavar="FILE", type=Path, nargs="+", help="only the types that these program sources can use"
+    )
+    command.add_argument("-o", "--output", metavar="OUT", type=Path, help="file to write")
+    command.set_defaults(command=_vmlinux_h)
+
+
+def _min_core_btf(options: argparse.Namespace) -> int:
+    from hatch_bpf.btf.reader import Btf
+    from hatch_bpf.core_relo.minimize import collect, extract
+    from hatch_bpf.core_relo.resolve import Matcher
+    from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_btf
+    from hatch_bpf.support.files import write_whole
+
+    objects = [read_object_file(path) for path in options.objects]
+    path = HOST_BTF if options.kernel == "host" else Path(options.kernel)
+    kernel = Btf(read_btf(path), source=str(path))
+    needs = collect(objects, Matcher(kernel))
+    for error in needs.errors:
+        say(f"warning: libbpf will refuse a relocation on this kernel: {error}")
+    write_whole(options.out, extract(kernel, needs))
+    return 0
+
+
+def _vmlinux_h(options: argparse.Namespace) -> int:
+    from hatch_bpf.compiler.vmlinux_h import find_header
+    from hatch_bpf.support.files import write_whole
+    from hatch_bpf.support.store import Store
+
+    # a file needs no archive, which takes long to import
+    archive = None if options.source == "host" or Path(options.source).exists() else named_archive(None)
+    header = find_header(options.source, root=Path.cwd(), archive=archive, store=Store())
+    text = header.pruned(_names(options.prune)) if options.prune else header.whole()
+    if options.output:
+        write_whole(options.output, text.encode())
+    else:
+        print(text, end="")
+    return 0
+
+
+def _names(sources: Sequence[Path]) -> set[str]:
+    """What program sources name, in them and in the headers they include."""
+    from hatch_bpf.compiler.identifiers import names_in
+    from hatch_bpf.compiler.toolchain import find_toolchain
+
+    for path in sources:
+        if not path.is_file():
+            raise ObjectError(f"{path} is not a file: let --prune name program sources")
+    system_includes = find_toolchain().system_includes
+    found = (names_in(path, root=path.parent, cflags=(), system_includes=system_includes) for path in sources)
+    return {name for names in found for name in names.names}

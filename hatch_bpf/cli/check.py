@@ -1,0 +1,136 @@
+"""The command `hatch-bpf check`: whether programs will load on kernels.
+
+Input: a command line. Output: an exit status: 0 when every program loads, 1 when some fail, 2 when something cannot be
+read or written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_bpf.cli.common import (
+    add_alternatives_options,
+    alternatives_table,
+    entries_of,
+    examples,
+    load_project,
+    named_archive,
+    read_object_file,
+    say,
+)
+from hatch_bpf.cli.terminal import Meter, colours, console, meter
+from hatch_bpf.errors import KernelError
+
+if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
+    from hatch_bpf.portability.verdicts import Report
+
+
+def add_check(commands: Any) -> None:
+    """Add `check` to the commands of an argument parser."""
+    command = commands.add_parser(
+        "check",
+        help="tell for every program and kernel whether it loads there, and why not",
+        description="Tell whether BPF programs will load on kernels, from the kernels' BTF alone. "
+        "Without OBJECT, the project in the current folder is compiled and checked on its own kernel matrix.",
+        **examples(
+            "check                          this project, on its kernel matrix",
+            "check --match 'debian/12/*/*'  this project, on other kernels of its archive",
+            "check prog.bpf.o --kernels ARCHIVE --json",
+            "check prog.bpf.o --match host --alternatives on_close=fentry_close,kprobe_close",
+            "check --html report.html       and a page to look at",
+            status="0 when every program loads, 1 when some fail, 2 when something cannot be read or written",
+        ),
+    )
+    command.add_argument("objects", metavar="OBJECT", type=Path, nargs="*", help="BPF object")
+    command.add_argument("--kernels", metavar="ARCHIVE", help="BTF archive, a folder or URL (default: BTFHUB_ARCHIVE)")
+    command.add_argument(
+        "--match", metavar="PATTERN", action="append", help="distro/version/arch/release, or host (default: all of it)"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--html", metavar="FILE", type=Path, help="write a page to look at, besides what is printed")
+    add_alternatives_options(command)
+    command.set_defaults(command=_check, error_status=2)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from hatch_bpf.portability.text import render_json, render_text
+
+    with meter() as shown:
+        report = _check_objects(options, shown) if options.objects else _check_project(options, shown)
+    here = console(sys.stdout)
+    if options.html:
+        from hatch_bpf.portability.html import render_html
+        from hatch_bpf.support.files import write_whole
+
+        write_whole(options.html, render_html(report).encode())
+    if options.json:
+        print(render_json(report), end="")
+    elif here is not None:
+        from hatch_bpf.cli.tables import show_report
+
+        show_report(here, report)
+    else:
+        width = shutil.get_terminal_size((100, 24)).columns
+        print(render_text(report, width=width, colour=colours(sys.stdout)), end="")
+    return report.exit_status
+
+
+def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
+    from dataclasses import replace
+
+    from hatch_bpf.compiler.clang import compile_package
+    from hatch_bpf.per_kernel import fit_all
+    from hatch_bpf.portability.verdicts import joined
+    from hatch_bpf.project import alternatives
+    from hatch_bpf.project.declared_kernels import find_kernels
+
+    project = load_project(Path.cwd())
+    config = project.config
+    if options.kernels:
+        config = replace(config, btf_archive=named_archive(options.kernels))
+    if options.match:
+        config = replace(config, kernels=entries_of(options.match))
+    # the lock is about the project's own kernels
+    lock = None if options.kernels or options.match else project.lock
+    matrix = find_kernels(config, say, lock=lock)
+    matrix.download(_quiet, shown.downloads)
+    either = alternatives.Alternatives(config.alternatives, config.optional)
+    packages = [compile_package(package, project, os.environ).objects for package in project.packages]
+    alternatives.check([model for objects in packages for models in objects.values() for model in models], either)
+    watch = partial(shown.step, "checking")
+    fitted = fit_all(packages, matrix, minimizer=config.minimizer, watch=watch, alternatives=either)
+    return joined(of_package.report for of_package in fitted)
+
+
+def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
+    from hatch_bpf.arch import ARCHES
+    from hatch_bpf.kernels.matrix import resolve
+    from hatch_bpf.per_kernel import fit
+    from hatch_bpf.project import alternatives
+    from hatch_bpf.project.config import parse_config
+
+    config = parse_config(alternatives_table(options), key="check", root=Path.cwd(), environ={})
+    either = alternatives.Alternatives(config.alternatives, config.optional)
+    objects = [read_object_file(path) for path in options.objects]
+    alternatives.check(objects, either)
+    archive = named_archive(options.kernels)
+    if archive is None and not options.match:
+        raise KernelError(
+            "which kernels? Let --kernels (or the environment's BTFHUB_ARCHIVE) name an archive, a folder or URL, or "
+            "say --match host for the running one"
+        )
+    matrix = resolve(entries_of(options.match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
+    matrix.warn(say)
+    matrix.download(_quiet, shown.downloads)
+    by_arch, watch = dict.fromkeys(ARCHES, objects), partial(shown.step, "checking")
+    return fit(by_arch, matrix, minimizer="builtin", watch=watch, alternatives=either).report
+
+
+def _quiet(_text: str) -> None:
+    """What a bar shows needs no line."""

@@ -1,0 +1,94 @@
+"""The commands for one BPF object: `hatch-bpf inspect` and `hatch-bpf skeleton`.
+
+Input: a command line. Output: an exit status: 0 for success, 1 for failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from hatch_bpf.cli.common import add_alternatives_options, alternatives_table, examples, read_object_file
+from hatch_bpf.cli.terminal import console
+from hatch_bpf.errors import OutputError
+
+
+def add_inspect(commands: Any) -> None:
+    """Add `inspect` to the commands of an argument parser."""
+    command = commands.add_parser(
+        "inspect",
+        help="show an object's programs, maps, globals, helpers, and CO-RE relocations with their source lines",
+        **examples("inspect src/my_tool/_bpf/x86_64/prog.bpf.o", "inspect prog.bpf.o --json"),
+    )
+    command.add_argument("object", metavar="OBJECT", type=Path, help="BPF object")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.set_defaults(command=_inspect)
+
+
+def add_skeleton(commands: Any) -> None:
+    """Add `skeleton` to the commands of an argument parser."""
+    command = commands.add_parser(
+        "skeleton",
+        help="generate a skeleton, with the runtime it needs, for an object that is built already",
+        description="Write NAME_skel.py and a folder _bpf with the object and the runtime, ready to be imported.",
+        **examples("skeleton prog.bpf.o --out src/my_tool --event events=event"),
+    )
+    command.add_argument("object", metavar="OBJECT", type=Path, help="BPF object")
+    command.add_argument("--out", metavar="FOLDER", type=Path, default=Path(), help="package to write to (default: .)")
+    command.add_argument("--arch", help="architecture the object was compiled for (default: this machine's)")
+    command.add_argument(
+        "--event", metavar="MAP=STRUCT", action="append", default=[], help="what a ring or perf buffer carries"
+    )
+    command.add_argument("--type", metavar="TYPE", action="append", default=[], help="declare this type, too")
+    add_alternatives_options(command)
+    command.set_defaults(command=_skeleton)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from hatch_bpf.cli.inspection import inspect, render, render_json
+
+    document = inspect(read_object_file(options.object))
+    here = console(sys.stdout)
+    if here is not None and not options.json:
+        from hatch_bpf.cli.tables import show_inspection
+
+        show_inspection(here, document)
+    else:
+        print(render_json(document) if options.json else render(document), end="")
+    return 0
+
+
+def _skeleton(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+    from pathlib import PurePosixPath
+
+    from hatch_bpf.compiler.clang import CompiledPackage
+    from hatch_bpf.project.alternatives import Alternatives, check
+    from hatch_bpf.project.config import parse_config
+    from hatch_bpf.project.sources import Package, ProgramSource
+    from hatch_bpf.wheel import source_tree
+    from hatch_bpf.wheel.contents import KERNELS_NAME, lay_out
+
+    model = read_object_file(options.object)
+    table = {
+        **({"archs": [options.arch]} if options.arch else {}),
+        "events": dict(event.partition("=")[::2] for event in options.event),
+        "types": options.type,
+        **alternatives_table(options),
+    }
+    config = parse_config(table, key="skeleton", root=Path.cwd(), environ={})
+    check([model], Alternatives(config.alternatives, config.optional))
+    source = ProgramSource(PurePosixPath(f"{model.name}.bpf.c"), PurePosixPath(), 0)
+    own = replace(model, path=source.object_name)
+    compiled = CompiledPackage({config.archs[0].name: (own,)}, inputs={}, compiler="")
+    files = lay_out(Package((source,)), compiled, {}, config, None, programs=[own])
+    for file in files:  # other skeletons may be there, which hold the sha256 of this
+        there = options.out / file.tree_path
+        if file.tree_path.name == KERNELS_NAME and there.is_file() and there.read_bytes() != file.data:
+            raise OutputError(f"{there.parent} is what a build made, for its kernels: name another folder by --out")
+    source_tree.write(files, root=options.out.absolute(), alone=False)
+    for file in files:
+        print(options.out / file.tree_path)
+    return 0
