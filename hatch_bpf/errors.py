@@ -7,6 +7,7 @@ The runtime that ships in wheels stands alone and has its own base class in `run
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from hatch_bpf.runtime.printable import printable
@@ -14,6 +15,11 @@ from hatch_bpf.runtime.printable import printable
 
 class HatchBpfError(Exception):
     """Base of everything hatch-bpf raises on purpose; front ends print it and exit, with no traceback."""
+
+    def __init__(self, message: str, *, source: str | Path = "") -> None:
+        """`source` is the file, folder or URL at fault; the message begins with it."""
+        self.source = str(source)
+        super().__init__(f"{printable(self.source)}: {message}" if self.source else message)
 
     def __str__(self) -> str:
         """The message; names in it that came out of a file cannot do anything to a terminal."""
@@ -65,7 +71,12 @@ class ObjectError(HatchBpfError):
 
 
 class KernelError(HatchBpfError):
-    """A kernel of the matrix, or the archive it should come from, cannot be had or read."""
+    """A kernel of the matrix cannot be read, or the archive that should hold it cannot."""
+
+    def __init__(self, message: str, *, source: str | Path = "", kernel: object = "") -> None:
+        """`kernel` is the one at fault, as `distro/version/arch/release`; empty if it concerns more or none."""
+        self.kernel = str(kernel)
+        super().__init__(message, source=source)
 
 
 class RelocationError(HatchBpfError):

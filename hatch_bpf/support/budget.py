@@ -1,0 +1,70 @@
+"""How much reading somebody else's file may cost, in time and in memory; and the largest counts and sizes taken.
+
+Input: a file's name and size. Output: a `Budget`, which the file's readers charge for what they do, and which raises
+their error once it is spent. Work and bytes are counted, not measured: a file is refused on every machine or on none.
+
+The promise: one command with one file of up to 10 MB takes at most five seconds and 300 MB. A larger file may cost more
+in proportion to its size.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hatch_bpf.errors import HatchBpfError, KernelError
+
+SECONDS = 5
+MEGABYTES = 300
+SIZE = 10 << 20
+"""Bytes of the largest input that the promise is for."""
+STEPS = 1_500_000
+"""Steps that such an input may take, each of one or two microseconds: one turn of a loop in Python."""
+BYTES = 120 << 20
+"""Bytes that such an input may unpack to. Real kernels and their packages have 4 to 10 times their packed size."""
+
+
+class Limit(NamedTuple):
+    """The most that is taken of something, and the largest real case that it was chosen by."""
+
+    most: int
+    what: str
+    real: str
+
+    def check(self, count: int, *, source: str, error: type[HatchBpfError] = KernelError) -> int:
+        """The count, if it is within the limit; else the error says what real files have."""
+        if count > self.most:
+            raise error(f"more than {self.most:,} {self.what}, where {self.real}; get the file anew", source=source)
+        return count
+
+
+BTF_BYTES = Limit(64 << 20, "bytes of BTF", "the largest kernel known has 27 million")
+IMAGE_BYTES = Limit(512 << 20, "bytes of kernel image", "kernels without debug information have 40 to 80 million")
+PACKAGE_HEADER = Limit(32 << 20, "bytes of package header", "kernel packages have up to a million")
+FILE_NAME = Limit(4096, "bytes of file name", "Linux takes no path longer than that")
+LISTED_KERNELS = Limit(1 << 16, "kernels in a list", "BTFHub's archive has 4,300")
+LIST_BYTES = Limit(8 << 20, "bytes in a list of kernels", "one of all of BTFHub's has 200,000")
+RELEASE = Limit(64, "characters", "`uname -r` can have no more")
+
+
+class Budget:
+    """What may still be spent on one file."""
+
+    def __init__(self, source: str, size: int = SIZE, *, error: type[HatchBpfError] = KernelError) -> None:
+        """`source` names the file in errors; `size` is its size in bytes."""
+        self.source = source
+        self._error = error
+        scale = max(1.0, size / SIZE)
+        self._steps = int(STEPS * scale)
+        self._bytes = int(BYTES * scale)
+
+    def work(self, steps: int = 1) -> None:
+        """Charge for turns of a loop. Raises the budget's error."""
+        self._steps -= steps
+        if self._steps < 0:
+            raise self._error("takes more work to read than any real file of its size", source=self.source)
+
+    def unpack(self, size: int) -> None:
+        """Charge for bytes that are made of the file: decompressed, decoded or copied. Raises the budget's error."""
+        self._bytes -= size
+        if self._bytes < 0:
+            raise self._error("unpacks to more than any real file of its size; get it anew", source=self.source)
