@@ -260,3 +260,19 @@ KIND_OF: dict[type, Kind] = {
 
 MODIFIERS = (Typedef, Volatile, Const, Restrict, TypeTag)
 """What libbpf's skip_mods_and_typedefs() looks through."""
+
+
+def kind_name(found: Type) -> str:
+    """The kind of a type as libbpf spells it in its log: `struct`, `enum64`."""
+    return KIND_OF[type(found)].name.lower()
+
+
+def is_signed(found: Type) -> bool:
+    """Whether a type is a signed integer or enum."""
+    match found:
+        case Enum() | Enum64():
+            return found.signed
+        case Int():
+            return IntEncoding.SIGNED in found.encoding
+        case _:
+            return False

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hatch_bpf.btf.ext import CoreRelo
-from hatch_bpf.core_relo.resolve import KIND_NAMES, parse_spec
+from hatch_bpf.core_relo.spec import KIND_NAMES, parse_spec
 from hatch_bpf.errors import BtfError, RelocationError
 from hatch_bpf.objects.linked_program import link
 from hatch_bpf.objects.model import INSN_SIZE, Function, MapDef, ObjectModel

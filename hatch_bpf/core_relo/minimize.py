@@ -22,7 +22,8 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.btf.writer import BtfBuilder
-from hatch_bpf.core_relo.resolve import ENUMVAL_KINDS, FIELD_KINDS, AmbiguityError, Matcher, Resolution, Spec
+from hatch_bpf.core_relo.resolve import AmbiguityError, Matcher, Resolution
+from hatch_bpf.core_relo.spec import ENUMVAL_KINDS, FIELD_KINDS, Spec
 from hatch_bpf.errors import RelocationError
 from hatch_bpf.objects.model import ObjectModel
 

@@ -17,7 +17,9 @@ from functools import cached_property, partial
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.core_relo.resolve import Matcher, Resolution, Resolver, agree, essential_name, patch_insn
+from hatch_bpf.core_relo.patch import patch_insn
+from hatch_bpf.core_relo.resolve import Matcher, Resolution, Resolver, agree
+from hatch_bpf.core_relo.spec import essential_name
 from hatch_bpf.errors import RelocationError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.version import version_bounds

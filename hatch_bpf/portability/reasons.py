@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind, LineInfo
-from hatch_bpf.core_relo.resolve import ENUMVAL_KINDS, AmbiguityError, Resolution, Spec, parse_spec
+from hatch_bpf.core_relo.resolve import AmbiguityError, Resolution
+from hatch_bpf.core_relo.spec import ENUMVAL_KINDS, Spec, parse_spec
 from hatch_bpf.errors import BtfError, RelocationError
 from hatch_bpf.objects import uapi
 from hatch_bpf.objects.insns import InsnSet

@@ -16,9 +16,10 @@ from functools import cache
 from pathlib import Path
 
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.core_relo.resolve import INSN_SIZE, POISON_IMM, Matcher, Resolution, patch_insn
+from hatch_bpf.core_relo.patch import POISON_IMM, patch_insn
+from hatch_bpf.core_relo.resolve import Matcher, Resolution
 from hatch_bpf.errors import RelocationError
-from hatch_bpf.objects.model import ObjectModel
+from hatch_bpf.objects.model import INSN_SIZE, ObjectModel
 from tests.common import needs
 
 LIBBPF = "libbpf.so.1"

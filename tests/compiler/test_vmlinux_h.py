@@ -20,7 +20,7 @@ from hatch_bpf.compiler.clang import compile_package, compile_source
 from hatch_bpf.compiler.identifiers import names_in
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.compiler.vmlinux_h import HeaderFile, KernelHeader, find_header, versions
-from hatch_bpf.core_relo.resolve import parse_spec
+from hatch_bpf.core_relo.spec import parse_spec
 from hatch_bpf.errors import CompileError, HatchBpfError, KernelError
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.support.store import CACHE_VARIABLE, Store
