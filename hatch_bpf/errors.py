@@ -1,5 +1,6 @@
 """Every error of the build side: one base class, and one subclass for each stage.
 
+`PortabilityError` lives beside the report that it carries, in `portability/verdicts.py`.
 A message says three things: what is wrong, where (the file, the key or the kernel), and what to do about it.
 The runtime that ships in wheels stands alone and has its own base class in `runtime/errors.py`.
 """
@@ -93,7 +94,3 @@ class SkeletonError(HatchBpfError):
 
 class OutputError(HatchBpfError):
     """What was made cannot be put where it belongs: a file is in the way, or it cannot be written."""
-
-
-class PortabilityError(HatchBpfError):
-    """A program will not load on a kernel of the matrix, and `on-unportable` says that this is an error."""

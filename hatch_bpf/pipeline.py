@@ -14,12 +14,11 @@ import os
 from collections.abc import Callable, Mapping
 
 from hatch_bpf.compiler.clang import CompiledPackage, compile_package
-from hatch_bpf.errors import PortabilityError
 from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.kernels.remote.fetch import Progress
 from hatch_bpf.per_kernel import Watch, fit_all
 from hatch_bpf.portability.text import render_failures, render_summary
-from hatch_bpf.portability.verdicts import Report, joined
+from hatch_bpf.portability.verdicts import PortabilityError, Report, joined
 from hatch_bpf.project import alternatives
 from hatch_bpf.project.declared_kernels import Notify, find_kernels
 from hatch_bpf.project.sources import Package, Project
@@ -95,5 +94,5 @@ def judge(report: Report, project: Project, notify: Notify) -> None:
     if report.exit_status:
         failures = render_failures(report).rstrip()
         if project.config.on_unportable == "error":
-            raise PortabilityError(f'{failures}\n(the option on-unportable = "warn" builds all the same)')
+            raise PortabilityError(f'{failures}\n(the option on-unportable = "warn" builds all the same)', report)
         notify(f"warning: {failures}")

@@ -1,4 +1,4 @@
-"""What commands show, as tables for a terminal: what `report.py`, `inspection.py` and others say in plain text.
+"""Tables for a terminal, which show what commands otherwise print as plain text.
 
 Input: a report, an object's document, kernels; and rich's console. Output: on that console.
 """
@@ -14,8 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from hatch_bpf.cli.inspection import headline, tables
-from hatch_bpf.portability import text as reports
+from hatch_bpf.portability.report import KernelGroup, ReportedProgram, counted, model_of
+from hatch_bpf.portability.text import SHORT, label, labelled, reason_line
 from hatch_bpf.portability.verdicts import Report, Verdict
+from hatch_bpf.runtime.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,36 +52,36 @@ def _shown(cell: object) -> Text:
 
 def show_report(console: Console, report: Report) -> None:
     """The portability report: a table of verdicts, the kernels behind its letters, and the reasons."""
-    groups = reports.group_kernels(report.kernels)
-    if not groups or not any(group.programs for group in groups):
-        console.print(reports.render_text(report), end="")
+    model = model_of(report)
+    if model.nothing:
+        console.print(Text(model.nothing))
         return
-    for sharing in reports.by_programs(groups):
-        _show_verdicts(console, sharing)
-        _show_kernels(console, sharing)
-    for finding in reports.findings(groups):
-        letters = ", ".join(group.label for group in finding.groups)
-        console.print(Text.assemble((finding.program, "bold"), f" on {letters}: ", _verdict(finding.verdict)))
-        for line in finding.lines:
-            console.print(Padding(Text(line), (0, 0, 0, 2)))
+    for programs, groups in model.tables():
+        _show_verdicts(console, programs, groups)
+        _show_kernels(console, groups)
+    for program, block in model.blocks:
+        letters = ", ".join(block.groups)
+        console.print(Text.assemble((label(program), "bold"), f" on {letters}: ", _verdict(block.verdict)))
+        for reason in block.reasons:
+            console.print(Padding(Text(reason_line(reason)), (0, 0, 0, 2)))
     console.print()
-    console.print(Text(reports.render_summary(report).rstrip(), style="bold"))
+    console.print(Text(model.summary, style="bold"))
 
 
-def _show_verdicts(console: Console, groups: Sequence[reports.Group]) -> None:
+def _show_verdicts(console: Console, programs: Sequence[ReportedProgram], groups: Sequence[KernelGroup]) -> None:
     """Programs down, groups across; in pieces if there are more groups than fit."""
-    names = [reports.label(program) + reports.role(program) for program in groups[0].programs]
+    names = [labelled(program) for program in programs]
     left = max(len("program"), *map(len, names)) + _AROUND
     words = {verdict: verdict.value for verdict in Verdict}
-    column = max(len(words[program.verdict]) for group in groups for program in group.programs) + _AROUND
+    column = max(len(words[verdict]) for group in groups for verdict in group.verdicts.values()) + _AROUND
     if left + column * len(groups) > console.width:
-        words, column = reports.SHORT, max(map(len, [*reports.SHORT.values(), groups[-1].label])) + _AROUND
+        words, column = SHORT, max(map(len, [*SHORT.values(), groups[-1].label])) + _AROUND
     per_piece = max(1, (console.width - left) // column)
     for start in range(0, len(groups), per_piece):
         shown = groups[start : start + per_piece]
         rows = []
-        for row, name in enumerate(names):
-            verdicts = [group.programs[row].verdict for group in shown]
+        for program, name in zip(programs, names, strict=True):
+            verdicts = [group.verdicts[program.key] for group in shown]
             rows.append([name, *(_verdict(found, words[found]) for found in verdicts)])
         show_table(console, "", ["program", *(group.label for group in shown)], rows)
 
@@ -88,11 +90,12 @@ def _verdict(verdict: Verdict, word: str = "") -> Text:
     return Text(word or verdict.value, style=STYLES[verdict])
 
 
-def _show_kernels(console: Console, groups: Sequence[reports.Group]) -> None:
+def _show_kernels(console: Console, groups: Sequence[KernelGroup]) -> None:
     rows = []
     for group in groups:
-        for place, line in enumerate(reports.kernel_lines(group, width=console.width - 20)):
-            rows.append(["" if place else group.label, "" if place else str(len(group.kernels)), line])
+        for place, ranges in enumerate(group.ranges):
+            head = ["", ""] if place else [group.label, str(len(group.kernels))]
+            rows.append([*head, printable(str(ranges))])
     show_table(console, "", ["", "kernels", "which"], rows)
 
 
@@ -112,4 +115,4 @@ def show_kernels(console: Console, sources: Sequence[KernelSource]) -> None:
         size = source.path.stat().st_size if source.path.exists() else "not downloaded"
         rows.append([kernel.distro or "-", kernel.version or "-", kernel.arch, kernel.release, size])
     show_table(console, "", ["distro", "version", "arch", "release", "bytes of BTF, as packed"], rows)
-    console.print(Text(reports.counted(len(rows), "kernel"), style="bold"))
+    console.print(Text(counted(len(rows), "kernel"), style="bold"))

@@ -18,7 +18,7 @@ from hatch_bpf.objects import uapi
 from hatch_bpf.objects.insns import InsnSet
 from hatch_bpf.objects.model import Function, MapDef, ObjectModel
 from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.portability.verdicts import Kind, Reason, Weight
+from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
 from hatch_bpf.runtime.sections import BTF_PREFIX, AttachTypeUse, ProgramSection, Target
 from hatch_bpf.verifier.walk import Exposure
 
@@ -70,7 +70,7 @@ def missing(spec: Spec, source: str, *, type_is_there: bool) -> Reason:
         what = f"{spec.access} is not in this kernel, whose BTF has no {root} ({MODULE_NOTE})"
     check = "bpf_core_enum_value_exists" if spec.kind in ENUMVAL_KINDS else "bpf_core_field_exists"
     guard = f"{check}({root}, {part})" if part else f"bpf_core_type_exists({root})"
-    return Reason(Kind.CO_RE_MISSING, Weight.NOTE, what, f"guard it with {guard}", source)
+    return Reason(ReasonKind.CO_RE_MISSING, Weight.NOTE, what, f"guard it with {guard}", source)
 
 
 def size_differs(resolution: Resolution, source: str) -> Reason:
@@ -79,7 +79,7 @@ def size_differs(resolution: Resolution, source: str) -> Reason:
         f"in this kernel, and is not an unsigned integer or pointer, so that its load or store cannot be adjusted"
     )
     remedy = "read it with bpf_core_read() and bpf_core_field_size(), or declare a flavor of the type for this kernel"
-    return Reason(Kind.CO_RE_SIZE, Weight.NOTE, what, remedy, source)
+    return Reason(ReasonKind.CO_RE_SIZE, Weight.NOTE, what, remedy, source)
 
 
 def refused_relocation(error: RelocationError, source: str) -> Reason:
@@ -92,12 +92,14 @@ def refused_relocation(error: RelocationError, source: str) -> Reason:
         # without the places and ids that are another on each kernel
         what = str(error.__cause__ or error)
     remedy = "declare what the program reads of the type as the kernel has it"
-    return Reason(Kind.CO_RE_REFUSED, Weight.FAILS, f"libbpf refuses the object: {what}", remedy, source)
+    return Reason(ReasonKind.CO_RE_REFUSED, Weight.FAILS, f"libbpf refuses the object: {what}", remedy, source)
 
 
 def minimized_differs(resolution: Resolution, source: str) -> Reason:
     what = f"{resolution.local} comes to something else on the minimized BTF than on the kernel's own"
-    return Reason(Kind.MINIMIZED_DIFFERS, Weight.FAILS, what, "this is a fault of hatch-bpf; please report it", source)
+    return Reason(
+        ReasonKind.MINIMIZED_DIFFERS, Weight.FAILS, what, "this is a fault of hatch-bpf; please report it", source
+    )
 
 
 def type_id_target(spec: Spec, source: str) -> Reason:
@@ -105,7 +107,7 @@ def type_id_target(spec: Spec, source: str) -> Reason:
         f"bpf_core_type_id_kernel({spec.access}) is the type's id in the kernel's own BTF; "
         f"an embedded BTF numbers its types anew"
     )
-    return Reason(Kind.TYPE_ID_TARGET, Weight.KERNEL_BTF, what, source=source)
+    return Reason(ReasonKind.TYPE_ID_TARGET, Weight.KERNEL_BTF, what, source=source)
 
 
 def helper_missing(number: int, source: str) -> Reason:
@@ -116,13 +118,13 @@ def helper_missing(number: int, source: str) -> Reason:
         remedy = f"guard the call with bpf_core_enum_value_exists(enum bpf_func_id, {enumerator})"
     else:
         remedy = "guard the call"
-    return Reason(Kind.HELPER_MISSING, Weight.NOTE, f"this kernel has no {name}()", remedy, source)
+    return Reason(ReasonKind.HELPER_MISSING, Weight.NOTE, f"this kernel has no {name}()", remedy, source)
 
 
 def not_gpl(thing: str, obj: ObjectModel, source: str, weight: Weight) -> Reason:
     license_ = f'"{obj.license}"' if obj.license else "none"
     what = f"{thing} is for programs under a license that is compatible with the GPL, and this object names {license_}"
-    return Reason(Kind.LICENSE, weight, what, 'say char LICENSE[] SEC("license") = "GPL"; if it is', source)
+    return Reason(ReasonKind.LICENSE, weight, what, 'say char LICENSE[] SEC("license") = "GPL"; if it is', source)
 
 
 def kfunc_missing(name: str, source: str = "") -> Reason:
@@ -131,19 +133,19 @@ def kfunc_missing(name: str, source: str = "") -> Reason:
     remedy = f"declare it __weak and guard the call with bpf_ksym_exists({name})"
     if source:
         remedy = f"guard the call with bpf_ksym_exists({name})"
-    return Reason(Kind.KFUNC_MISSING, Weight.NOTE if source else Weight.FAILS, what, remedy, source)
+    return Reason(ReasonKind.KFUNC_MISSING, Weight.NOTE if source else Weight.FAILS, what, remedy, source)
 
 
 def kfunc_address(name: str) -> Reason:
     what = f"this kernel has the kfunc {name}(), but takes no program that holds its address, as bpf_ksym_exists() does"
     remedy = "guard its calls with a CO-RE check of something that came with it"
-    return Reason(Kind.KFUNC_MISSING, Weight.FAILS, what, remedy)
+    return Reason(ReasonKind.KFUNC_MISSING, Weight.FAILS, what, remedy)
 
 
 def ksym_missing(name: str) -> Reason:
     what = f"this kernel's BTF has no variable {name} ({MODULE_NOTE})"
     return Reason(
-        Kind.KSYM_MISSING, Weight.FAILS, what, f"declare it __weak and guard its use with bpf_ksym_exists({name})"
+        ReasonKind.KSYM_MISSING, Weight.FAILS, what, f"declare it __weak and guard its use with bpf_ksym_exists({name})"
     )
 
 
@@ -154,7 +156,7 @@ def with_libbpf(reason: Reason, versions: str, *, fails: bool) -> Reason:
 
 
 def extern_differs(name: str, *, is_function: bool) -> Reason:
-    kind = Kind.KFUNC_MISSING if is_function else Kind.KSYM_MISSING
+    kind = ReasonKind.KFUNC_MISSING if is_function else ReasonKind.KSYM_MISSING
     thing = f"kfunc {name}()" if is_function else f"variable {name}"
     what = f"this kernel's {thing} is of another type than the extern, so that libbpf refuses the object"
     return Reason(kind, Weight.FAILS, what, "declare it as the kernel has it")
@@ -162,12 +164,12 @@ def extern_differs(name: str, *, is_function: bool) -> Reason:
 
 def ksym_unknown(name: str) -> Reason:
     what = f"kernel symbol {name} is not in this kernel's BTF, which lists few; libbpf looks it up in /proc/kallsyms"
-    return Reason(Kind.KSYM_UNKNOWN, Weight.NOTE, what)
+    return Reason(ReasonKind.KSYM_UNKNOWN, Weight.NOTE, what)
 
 
 def typed_extern(name: str, *, is_function: bool) -> Reason:
     what = "kfunc" if is_function else "typed kernel symbol"
-    return Reason(Kind.KERNEL_BTF, Weight.KERNEL_BTF, f"{what} {name} is found in the kernel's own BTF only")
+    return Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, f"{what} {name} is found in the kernel's own BTF only")
 
 
 def map_type_missing(definition: MapDef) -> Reason:
@@ -176,14 +178,14 @@ def map_type_missing(definition: MapDef) -> Reason:
         remedy = f"use {PERF_BUFFER} there"
     else:
         remedy = "use another type of map there, or switch the map's creation off"
-    return Reason(Kind.MAP_TYPE_MISSING, Weight.FAILS, what, remedy)
+    return Reason(ReasonKind.MAP_TYPE_MISSING, Weight.FAILS, what, remedy)
 
 
 def argument_missing(section: ProgramSection, index: int, has: int, source: str) -> Reason:
     count = "no argument" if not has else f"{has} argument{'s' * (has != 1)}"
     what = f"argument {index + 1} of {section.target} is read, which has {count} on this kernel"
     remedy = "choose by what the kernel's BTF says of it, such as bpf_core_field_exists(), not by its version"
-    return Reason(Kind.ARGUMENT_MISSING, Weight.NOTE, what, remedy, source)
+    return Reason(ReasonKind.ARGUMENT_MISSING, Weight.NOTE, what, remedy, source)
 
 
 def insns_missing(insns: InsnSet, source: str, weight: Weight) -> Reason:
@@ -197,65 +199,67 @@ def insns_missing(insns: InsnSet, source: str, weight: Weight) -> Reason:
             remedy = "a guard does not help: do without, or put it into a program of its own"
         case _:
             remedy = "guard it"
-    return Reason(Kind.INSN_MISSING, weight, what, remedy, source)
+    return Reason(ReasonKind.INSN_MISSING, weight, what, remedy, source)
 
 
 def too_long(length: int, limit: int) -> Reason:
     what = f"it has {length} instructions with all that it calls, and this kernel takes {limit}"
-    return Reason(Kind.TOO_LONG, Weight.FAILS, what, "split it up with tail calls")
+    return Reason(ReasonKind.TOO_LONG, Weight.FAILS, what, "split it up with tail calls")
 
 
 def loops_missing(source: str) -> Reason:
     what = "it has a loop, and this kernel takes none"
-    return Reason(Kind.LOOPS_MISSING, Weight.FAILS, what, "have clang unroll it with #pragma unroll", source)
+    return Reason(ReasonKind.LOOPS_MISSING, Weight.FAILS, what, "have clang unroll it with #pragma unroll", source)
 
 
 def global_pointer(name: str) -> Reason:
     what = f"the global function {name}() takes a pointer that is not the context, for which this kernel is too old"
-    return Reason(Kind.GLOBAL_POINTER, Weight.FAILS, what, "declare it static")
+    return Reason(ReasonKind.GLOBAL_POINTER, Weight.FAILS, what, "declare it static")
 
 
 def tail_call_refused(source: str) -> Reason:
     what = "this kernel takes no tail calls in programs that have subprograms"
-    return Reason(Kind.TAIL_CALL_REFUSED, Weight.NOTE, what, "inline the functions with __always_inline", source)
+    return Reason(ReasonKind.TAIL_CALL_REFUSED, Weight.NOTE, what, "inline the functions with __always_inline", source)
 
 
 def map_flag_missing(definition: MapDef, flag: int) -> Reason:
     what = f"map {definition.name} has the flag {uapi.MAP_FLAGS[flag]}, which this kernel does not know"
-    return Reason(Kind.MAP_FLAG_MISSING, Weight.FAILS, what, "do without it, or switch the map's creation off")
+    return Reason(ReasonKind.MAP_FLAG_MISSING, Weight.FAILS, what, "do without it, or switch the map's creation off")
 
 
 def callbacks_missing(name: str) -> Reason:
     what = f"subprogram {name} is passed to a helper, and this kernel knows no helper that calls subprograms"
-    return Reason(Kind.CALLBACKS_MISSING, Weight.FAILS, what, "put what uses it into a program of its own")
+    return Reason(ReasonKind.CALLBACKS_MISSING, Weight.FAILS, what, "put what uses it into a program of its own")
 
 
 def kconfig_unknown(name: str) -> Reason:
     what = f"{name} is read from the running machine's /proc/config.gz or /boot/config-*; without, nothing here loads"
-    return Reason(Kind.KCONFIG_UNKNOWN, Weight.NOTE, what)
+    return Reason(ReasonKind.KCONFIG_UNKNOWN, Weight.NOTE, what)
 
 
 def map_unsized(definition: MapDef, lacking: Sequence[str]) -> Reason:
     what = f"map {definition.name} has no {' and no '.join(lacking)}"
     return Reason(
-        Kind.MAP_UNSIZED, Weight.NOTE, f"{what}: nothing of its object loads until the application sets what is missing"
+        ReasonKind.MAP_UNSIZED,
+        Weight.NOTE,
+        f"{what}: nothing of its object loads until the application sets what is missing",
     )
 
 
 def map_index_differs(definition: MapDef) -> Reason:
     map_type = uapi.map_type_name(definition.type)
     what = f"map {definition.name} has keys of {definition.key_size} bytes, and the keys of a {map_type} are indices"
-    return Reason(Kind.MAP_INDEX_DIFFERS, Weight.FAILS, what, "declare its key as __u32")
+    return Reason(ReasonKind.MAP_INDEX_DIFFERS, Weight.FAILS, what, "declare its key as __u32")
 
 
 def struct_ops_missing(name: str) -> Reason:
     what = f"this kernel has no struct_ops {name} ({MODULE_NOTE})"
-    return Reason(Kind.STRUCT_OPS_MISSING, Weight.FAILS, what, "put the struct_ops map into an object of its own")
+    return Reason(ReasonKind.STRUCT_OPS_MISSING, Weight.FAILS, what, "put the struct_ops map into an object of its own")
 
 
 def struct_ops_link_missing(name: str) -> Reason:
     what = f"a struct_ops {name} is in .struct_ops.link, and this kernel knows no links of them"
-    return Reason(Kind.STRUCT_OPS_MISSING, Weight.FAILS, what, 'put it into SEC(".struct_ops")')
+    return Reason(ReasonKind.STRUCT_OPS_MISSING, Weight.FAILS, what, 'put it into SEC(".struct_ops")')
 
 
 def struct_ops_member_missing(struct: str, member: str) -> Reason:
@@ -263,28 +267,28 @@ def struct_ops_member_missing(struct: str, member: str) -> Reason:
         f"this kernel's struct {struct} has no {member}, so that libbpf before 1.5 refuses the object; "
         f"newer ones leave the member out, unless it is a number that is not 0"
     )
-    return Reason(Kind.STRUCT_OPS_MISSING, Weight.CONDITIONAL, what, "declare no more of the struct than you set")
+    return Reason(ReasonKind.STRUCT_OPS_MISSING, Weight.CONDITIONAL, what, "declare no more of the struct than you set")
 
 
 def struct_ops_member_differs(struct: str, member: str) -> Reason:
     what = f"{member} of this kernel's struct {struct} is of another kind or size, so that libbpf refuses the object"
-    return Reason(Kind.STRUCT_OPS_MISSING, Weight.FAILS, what, "declare it as the kernel has it")
+    return Reason(ReasonKind.STRUCT_OPS_MISSING, Weight.FAILS, what, "declare it as the kernel has it")
 
 
 def global_data_missing(source: str) -> Reason:
     what = "this kernel has no global variables"
-    return Reason(Kind.GLOBAL_DATA_MISSING, Weight.NOTE, what, "keep the value in an array map", source)
+    return Reason(ReasonKind.GLOBAL_DATA_MISSING, Weight.NOTE, what, "keep the value in an array map", source)
 
 
 def optional(program: Function, *, is_declared: bool) -> Reason:
     what = f'SEC("{program.section}") is optional: not loaded unless the application asks for it'
     if is_declared:
         what = "it is optional: left out where it can't be loaded"
-    return Reason(Kind.OPTIONAL, Weight.NOTE, what)
+    return Reason(ReasonKind.OPTIONAL, Weight.NOTE, what)
 
 
 def alternative(group: str, stand_in: str) -> Reason:
-    return Reason(Kind.ALTERNATIVE, Weight.NOTE, f"{stand_in} of the group {group} stands in for it")
+    return Reason(ReasonKind.ALTERNATIVE, Weight.NOTE, f"{stand_in} of the group {group} stands in for it")
 
 
 def reached(
@@ -312,15 +316,15 @@ def for_section(
     if section is None:
         what = f'libbpf knows no program type for SEC("{program.section_def}")'
         remedy = "use one of libbpf's section names, or set the type from the application"
-        yield Reason(Kind.SECTION_UNKNOWN, Weight.FAILS, what, remedy)
+        yield Reason(ReasonKind.SECTION_UNKNOWN, Weight.FAILS, what, remedy)
         return
     kind = f'SEC("{section.name}")'
     if features.has_program_type(section.program_type) is False:
         what = f"{kind} is a BPF_PROG_TYPE_{section.program_type}, which this kernel does not know"
-        yield Reason(Kind.PROGRAM_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
+        yield Reason(ReasonKind.PROGRAM_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
         return
     if section.needs_kernel_btf:
-        yield Reason(Kind.KERNEL_BTF, Weight.KERNEL_BTF, f"{kind} needs the kernel's own BTF")
+        yield Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, f"{kind} needs the kernel's own BTF")
     yield from _flags(kind, section, features)
     yield from _attach_type(kind, section, features)
     yield from _trampoline(kind, section, features, arch)
@@ -341,20 +345,20 @@ def _flags(kind: str, section: ProgramSection, features: KernelFeatures) -> Iter
     optional_remedy = 'make the program optional with SEC("?...")'
     if section.xdp_frags and not features.has_xdp_frags:
         what = f"{kind} needs BPF_F_XDP_HAS_FRAGS, which this kernel does not know"
-        yield Reason(Kind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+        yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
     is_lsm = section.program_type == "LSM"
     if section.sleepable and not features.has_sleepable_programs(section.program_type):
         what = f"{kind} is sleepable, for which this kernel is too old"
-        yield Reason(Kind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+        yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
     elif section.sleepable and is_lsm and section.target != FIRST_SLEEPABLE_HOOK and not features.has_sleepable_hooks:
         what = f"{kind} is sleepable, and the only hook of this kernel that may be is {FIRST_SLEEPABLE_HOOK}"
-        yield Reason(Kind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+        yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
     elif section.attach_type == "BPF_MODIFY_RETURN" or (section.sleepable and section.target_kind in _LISTED_TARGETS):
         may = "is one of those that may sleep" if is_lsm else "allows error injection"
         if section.attach_type == "BPF_MODIFY_RETURN":
             may += " or is a security hook"
         what = f"{kind} loads only if its target {may}, which BTF does not tell"
-        yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
 
 
 _LISTED_TARGETS = (Target.BTF_FUNCTION, Target.LSM_HOOK)
@@ -367,7 +371,7 @@ def _trampoline(kind: str, section: ProgramSection, features: KernelFeatures, ar
         return
     if not features.has_trampolines(arch, of_functions=of_functions):
         what = f"{kind} can never be attached: on {arch} this kernel has nothing to call such programs with"
-        yield Reason(Kind.ATTACH_UNSUPPORTED, Weight.FAILS, what, _alternative(section))
+        yield Reason(ReasonKind.ATTACH_UNSUPPORTED, Weight.FAILS, what, _alternative(section))
 
 
 def _attach_type(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
@@ -378,7 +382,7 @@ def _attach_type(kind: str, section: ProgramSection, features: KernelFeatures) -
         return
     then = "so that it does not load" if use == AttachTypeUse.LOAD else "so that it loads but can never be attached"
     what = f"{kind} attaches as {section.attach_type}, which this kernel does not know, {then}"
-    yield Reason(Kind.ATTACH_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
+    yield Reason(ReasonKind.ATTACH_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
 
 
 def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
@@ -389,7 +393,7 @@ def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Ite
         yield from _btf_target(kind, section, features)
     elif section.target_kind == Target.RAW_TRACEPOINT and features.has_tracepoint(target) is False:
         what = f"{kind}: this kernel has no tracepoint {target}, unless a module defines it; if not, the attach fails"
-        yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
     elif section.target_kind == Target.FUNCTION:
         function = re.split(r"[+:]", target)[0]
         # `name.isra.0` and the like are made by the compiler; BTF lists only what the source has
@@ -398,12 +402,12 @@ def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Ite
                 f"{kind}: this kernel's BTF has no function {function}; "
                 f"if it is not in a module or in assembly, the attach fails"
             )
-            yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+            yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
     elif section.target_kind == Target.SYSCALL and all(
         features.has_function(name) is False for name in names_of_target(section)
     ):
         what = f"{kind}: this kernel's BTF has no function for the system call {target}; the attach may fail"
-        yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
 
 
 def names_of_target(section: ProgramSection) -> Iterator[str]:
@@ -432,7 +436,7 @@ def _btf_target(kind: str, section: ProgramSection, features: KernelFeatures) ->
     name = BTF_PREFIX[section.target_kind] + section.target
     if section.module:
         what = f"{kind}: whether module {section.module} has {section.target} is for the running kernel to say"
-        yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
         return
     if section.target_kind == Target.BTF_TRACEPOINT:
         # the typedefs are part of what makes such a program possible, so a BTF without any is of a kernel without
@@ -441,7 +445,7 @@ def _btf_target(kind: str, section: ProgramSection, features: KernelFeatures) ->
         is_there = features.has_function(name)
     if is_there is None:
         what = f"{kind}: this BTF does not tell whether the kernel has {name}"
-        yield Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
     elif not is_there:
         what = f"{kind}: this kernel's BTF has no {name} (a module may define it)"
-        yield Reason(Kind.ATTACH_TARGET_MISSING, Weight.FAILS, what, _alternative(section))
+        yield Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, _alternative(section))

@@ -1,14 +1,16 @@
 """The portability report as data: `Report` > `KernelReport` > `ProgramVerdict` > `Reason`.
 
-Input: nothing. Output: the types that `portability.py` makes and `report.py` renders.
+Input: nothing. Output: the types that `object_check.py` fills in, and `PortabilityError`, which carries a report.
+`report.py` works out what is shown of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.identity import Kernel
 
 
@@ -43,7 +45,7 @@ _VERDICTS = {
 }
 
 
-class Kind(Enum):
+class ReasonKind(Enum):
     """Stable identifiers of reasons."""
 
     CO_RE_MISSING = "co-re-missing"
@@ -109,7 +111,7 @@ class Kind(Enum):
 class Reason:
     """One thing that a verdict rests on."""
 
-    kind: Kind
+    kind: ReasonKind
     weight: Weight
     what: str
     """What is wrong or noteworthy. The kernel is `this kernel`, so that kernels with the same reasons compare equal."""
@@ -117,17 +119,12 @@ class Reason:
     """What to do about it; empty for notes."""
     source: str = ""
     """`file:line`, where one line of source is to blame."""
+    on_any_kernel: bool = False
+    """It holds whatever the kernel is, so that leaving out kernels helps nothing."""
 
     @property
     def message(self) -> str:
         return f"{self.what}: {self.remedy}" if self.remedy else self.what
-
-    def message_for(self, kernels: str) -> str:
-        """The message, with the last resort where the program fails: to drop the kernels, named so, from the matrix."""
-        if self.weight is Weight.FAILS:
-            separator = ", or " if self.remedy else ": "
-            return f"{self.message}{separator}drop {kernels} from kernels"
-        return self.message
 
 
 @dataclass(frozen=True)
@@ -166,6 +163,14 @@ class Report:
         return int(any(program.breaks_build for kernel in self.kernels for program in kernel.programs))
 
 
+class PortabilityError(HatchBpfError):
+    """A program will not load on a kernel of the matrix, and `on-unportable` says that this is an error."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        self.report = report
+        super().__init__(message)
+
+
 def joined(reports: Iterable[Report]) -> Report:
     """One report of several, of a project's packages: each kernel once, with the programs of all."""
     programs: dict[Kernel, list[ProgramVerdict]] = {}
@@ -175,13 +180,8 @@ def joined(reports: Iterable[Report]) -> Report:
     return Report(tuple(KernelReport(kernel, tuple(found)) for kernel, found in programs.items()))
 
 
-def needs_no_last_resort(reasons: Sequence[Reason]) -> bool:
-    """Whether these are of a program that another stands in for: then no kernel has to go."""
-    return any(reason.kind is Kind.ALTERNATIVE for reason in reasons)
-
-
 def decide(reasons: list[Reason]) -> tuple[Verdict, tuple[Reason, ...]]:
-    """The verdict that reasons come to, and the reasons in order, each once."""
+    """The verdict that follows from reasons, and the reasons in order, each once."""
     unique = list(dict.fromkeys(reasons))
     unique.sort(key=lambda reason: -reason.weight)
     heaviest = max((reason.weight for reason in unique), default=Weight.NOTE)

@@ -26,7 +26,7 @@ from hatch_bpf.kernels.formats.packages import deb_files
 from hatch_bpf.kernels.identity import Kernel, natural
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.program_check import Checker, KernelTypes
-from hatch_bpf.portability.verdicts import Kind, ProgramVerdict, Verdict
+from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from tests.lab import cpio
 from tests.lab.__main__ import _chosen
 from tests.lab.guest import SUITES
@@ -155,7 +155,7 @@ def _wanted(exercise: str, verdict: ProgramVerdict, kernel: Kernel, hidden: bool
     if verdict.verdict is Verdict.CONDITIONAL:
         return "load" if exercise == "fancy_helper_on" else "right"
     # a wrong type id loads, and misleads
-    if hidden and Kind.KERNEL_BTF in {reason.kind for reason in verdict.reasons}:
+    if hidden and ReasonKind.KERNEL_BTF in {reason.kind for reason in verdict.reasons}:
         return "load"
     # arm64 has no ftrace direct calls before Linux 6.4, of which BTF tells nothing
     if exercise == "tcprtt" and kernel.arch == "arm64" and natural(kernel.release) < natural("6.4"):

@@ -28,7 +28,7 @@ from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.program_check import Checker, KernelTypes
-from hatch_bpf.portability.verdicts import Kind, ProgramVerdict, Verdict, Weight
+from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict, Weight
 from hatch_bpf.runtime.sections import parse_section
 from tests.common import libbpf_load, objects
 from tests.lab import cpio
@@ -129,21 +129,21 @@ def expected(found: ProgramVerdict, model: ObjectModel, *, hidden: bool, has_fla
     section = parse_section(program.section)
     if section is not None and section.needs_kernel_btf and (not section.target or section.module):
         return None  # the application names the target, or a module has it
-    if Kind.KCONFIG_UNKNOWN in kinds:
+    if ReasonKind.KCONFIG_UNKNOWN in kinds:
         return None  # the virtual machine has no file of its kernel's configuration
-    if kinds & {Kind.MAP_UNSIZED, Kind.ATTACH_TYPE_MISSING, Kind.ATTACH_UNSUPPORTED}:
+    if kinds & {ReasonKind.MAP_UNSIZED, ReasonKind.ATTACH_TYPE_MISSING, ReasonKind.ATTACH_UNSUPPORTED}:
         return None  # for the application to set; or a failure of the attach, not of the load
     match found.verdict:
         case Verdict.FAILS:
             return False
         case Verdict.CONDITIONAL:
             if (loads := loads_with_libbpf(found, has_flavors=has_flavors)) is not None:
-                return loads and not (hidden and Kind.KERNEL_BTF in kinds)
+                return loads and not (hidden and ReasonKind.KERNEL_BTF in kinds)
             text = " ".join(reason.what for reason in found.reasons)
             return "(with the initial values of globals it is)" not in text
         case Verdict.NEEDS_KERNEL_BTF:
             # a wrong type id loads, and misleads
-            return not hidden or Kind.KERNEL_BTF not in kinds
+            return not hidden or ReasonKind.KERNEL_BTF not in kinds
         case _:
             return True
 

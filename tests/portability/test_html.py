@@ -20,7 +20,16 @@ import pytest
 
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.html import MANY_KERNELS, MANY_PROGRAMS, render_html
-from hatch_bpf.portability.verdicts import KernelReport, Kind, ProgramVerdict, Reason, Report, Verdict, Weight, decide
+from hatch_bpf.portability.verdicts import (
+    KernelReport,
+    ProgramVerdict,
+    Reason,
+    ReasonKind,
+    Report,
+    Verdict,
+    Weight,
+    decide,
+)
 from tests.cli.test_main import run
 from tests.common import needs
 from tests.common.projects import KERNELS, PROGRAM
@@ -28,11 +37,13 @@ from tests.compiler.test_clang import compile_text
 
 VOID = {"meta", "input", "wbr", "br", "rect"}
 HELPER = Reason(
-    Kind.HELPER_MISSING, Weight.FAILS, "this kernel has no bpf_loop()", "use a bounded loop", "src/prog.bpf.c:36"
+    ReasonKind.HELPER_MISSING, Weight.FAILS, "this kernel has no bpf_loop()", "use a bounded loop", "src/prog.bpf.c:36"
 )
-BTF = Reason(Kind.KERNEL_BTF, Weight.KERNEL_BTF, 'SEC("fentry") needs the kernel\'s own BTF')
-GLOBAL = Reason(Kind.CO_RE_MISSING, Weight.CONDITIONAL, "a.b is not in this kernel", "guard it", "src/prog.bpf.c:7")
-NOTE = Reason(Kind.KSYM_UNKNOWN, Weight.NOTE, "kernel symbol x is not in this kernel's BTF")
+BTF = Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, 'SEC("fentry") needs the kernel\'s own BTF')
+GLOBAL = Reason(
+    ReasonKind.CO_RE_MISSING, Weight.CONDITIONAL, "a.b is not in this kernel", "guard it", "src/prog.bpf.c:7"
+)
+NOTE = Reason(ReasonKind.KSYM_UNKNOWN, Weight.NOTE, "kernel symbol x is not in this kernel's BTF")
 HOSTILE = [
     "<script>alert(1)</script>",
     "</script><script>alert(1)</script>",
@@ -185,7 +196,7 @@ def test_a_cell_leads_to_its_reasons() -> None:
                 assert reason.remedy in finding.text
                 assert reason.source in finding.text
             assert kernel.kernel.release in next(finding.all("dl")).text
-            assert ("drop these kernels" in finding.text) == (program.verdict is Verdict.FAILS)
+            assert ("from the option `kernels`" in finding.text) == (program.verdict is Verdict.FAILS)
 
 
 def test_kernels_share_reasons_and_are_told_in_ranges() -> None:
@@ -286,7 +297,7 @@ def test_a_report_about_nothing_is_a_page_too(report: Report) -> None:
 
 def named(name: str) -> Report:
     """A report with a name in every place that an object or an archive can put one."""
-    reason = Reason(Kind.CO_RE_MISSING, Weight.FAILS, f"{name} is not in this kernel", name, f"{name}.c:3")
+    reason = Reason(ReasonKind.CO_RE_MISSING, Weight.FAILS, f"{name} is not in this kernel", name, f"{name}.c:3")
     as_folder = name.replace("/", "")
     kernel = Kernel(as_folder, as_folder, "x86_64", f"{as_folder}-1")
     return Report((KernelReport(kernel, (verdict_of(reason, program=name, path=f"{name}.bpf.o"),)),))

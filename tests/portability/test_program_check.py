@@ -21,7 +21,8 @@ from hatch_bpf.kernels.identity import Kernel, host
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.objects.uapi import map_type_name
 from hatch_bpf.portability.program_check import Checker, KernelTypes, check
-from hatch_bpf.portability.verdicts import Kind, ProgramVerdict, Verdict, Weight
+from hatch_bpf.portability.report import remedy_for
+from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Verdict, Weight
 from hatch_bpf.runtime.sections import parse_section
 from tests.common import c_programs, kernel_btfs, libbpf_log, needs, objects
 from tests.common.btf_builder import RawBtf
@@ -75,6 +76,10 @@ def verdict(kernel: str, file: str, program: str) -> ProgramVerdict:
     return verdicts_on(kernel, obj)[obj.path, program]
 
 
+def message_for(reason: Reason, kernel: str) -> str:
+    return f"{reason.what}: {remedy_for(reason, kernel, [reason])}"
+
+
 def line_of(file: str, text: str, *, after: str = "") -> int:
     """Number of the first line of a source that holds `text`, behind the one that holds `after`."""
     lines = (SOURCES / file).read_text().splitlines()
@@ -89,11 +94,11 @@ def test_every_program_gets_the_verdict_that_its_name_says(kernel: str) -> None:
     for (path, program), found in verdicts_on(kernel, *models).items():
         prefix, separator, _ = program.partition("__")
         kinds = {reason.kind for reason in found.reasons}
-        if Kind.ATTACH_UNSUPPORTED in kinds:
+        if ReasonKind.ATTACH_UNSUPPORTED in kinds:
             # whether it loads does not matter then
             assert "/arm64/5.10." in kernel or "/arm64/6.1." in kernel
             assert found.verdict is Verdict.FAILS
-        elif "callback" in program and Kind.CALLBACKS_MISSING in kinds:
+        elif "callback" in program and ReasonKind.CALLBACKS_MISSING in kinds:
             # there, what calls back cannot load at all
             assert "/5.10." in kernel
             assert found.verdict is Verdict.FAILS
@@ -146,7 +151,7 @@ def _depends_on_the_machine(found: ProgramVerdict, obj: ObjectModel, error: int)
     ):
         return True
     unset = section.needs_kernel_btf and (not section.target or bool(section.module))
-    return unset or any(reason.kind is Kind.MAP_UNSIZED for reason in found.reasons)
+    return unset or any(reason.kind is ReasonKind.MAP_UNSIZED for reason in found.reasons)
 
 
 def test_the_running_kernel_agrees_on_libbpf_tools(subtests_failed: list[str]) -> None:
@@ -172,12 +177,13 @@ def test_an_unguarded_field_is_told_with_its_line_and_a_guard() -> None:
     kernel = kernel_btfs.EXAMPLES[0]
     found = verdict(kernel, "guards.bpf.c", "fails__no_guard")
     (reason,) = found.reasons
-    assert reason.kind is Kind.CO_RE_MISSING
+    assert reason.kind is ReasonKind.CO_RE_MISSING
     line = line_of("guards.bpf.c", "return BPF_CORE_READ", after="fails__no_guard")
     assert reason.source == f"guards.bpf.c:{line}"
-    assert reason.message_for(kernel) == (
+    assert message_for(reason, kernel) == (
         "struct task_struct___never.hatch_bpf_never is not in this kernel: guard it with "
-        f"bpf_core_field_exists(struct task_struct___never, hatch_bpf_never), or drop {kernel} from kernels"
+        "bpf_core_field_exists(struct task_struct___never, hatch_bpf_never), "
+        f"or remove {kernel} from the option `kernels`"
     )
 
 
@@ -206,13 +212,13 @@ def test_a_missing_enumerator_is_guarded_by_its_own_macro() -> None:
 def test_a_condition_names_its_globals(program: str, names: str, as_built: str) -> None:
     (reason,) = verdict(kernel_btfs.EXAMPLES[-1], "globals.bpf.c", program).reasons
     assert f"whether it is reached depends on {names} (with the initial values of globals it {as_built})" in reason.what
-    assert "drop" not in reason.message_for("any")
+    assert "remove" not in message_for(reason, "any")
 
 
 def test_a_condition_on_the_configuration_names_it() -> None:
     reason, note = verdict(kernel_btfs.EXAMPLES[-1], "externs.bpf.c", "conditional__on_the_configuration").reasons
     assert reason.what.endswith("depends on CONFIG_HATCH_BPF_NEVER")
-    assert note.kind is Kind.KCONFIG_UNKNOWN
+    assert note.kind is ReasonKind.KCONFIG_UNKNOWN
 
 
 @pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
@@ -256,10 +262,10 @@ def test_a_ring_buffer_on_an_old_kernel_is_told_at_build_time() -> None:
     report = check([model("ringbuf.bpf.c"), model("perfbuf.bpf.c")], [KernelTypes(kernel, old_kernel())])
     ring, perf = report.kernels[0].programs
     assert ring.verdict is Verdict.FAILS
-    assert {reason.kind for reason in ring.reasons} == {Kind.MAP_TYPE_MISSING, Kind.HELPER_MISSING}
-    assert ring.reasons[0].message_for(str(kernel)) == (
+    assert {reason.kind for reason in ring.reasons} == {ReasonKind.MAP_TYPE_MISSING, ReasonKind.HELPER_MISSING}
+    assert message_for(ring.reasons[0], str(kernel)) == (
         "map events is a BPF_MAP_TYPE_RINGBUF, which this kernel does not know: use bpf_perf_event_output() and a "
-        f"BPF_MAP_TYPE_PERF_EVENT_ARRAY map there, or drop {kernel} from kernels"
+        f"BPF_MAP_TYPE_PERF_EVENT_ARRAY map there, or remove {kernel} from the option `kernels`"
     )
     line = line_of("ringbuf.bpf.c", "bpf_ringbuf_output(")
     assert [reason.source for reason in ring.reasons] == ["", f"ringbuf.bpf.c:{line}"]
@@ -275,7 +281,7 @@ def test_a_ring_buffer_on_the_archives_old_kernels() -> None:
         ring, perf = verdicts_on(kernel, model("ringbuf.bpf.c"), model("perfbuf.bpf.c")).values()
         assert perf.verdict is Verdict.LOADS, kernel
         assert ring.verdict is Verdict.FAILS, kernel
-        assert ring.reasons[0].kind is Kind.MAP_TYPE_MISSING, kernel
+        assert ring.reasons[0].kind is ReasonKind.MAP_TYPE_MISSING, kernel
 
 
 def test_libbpf_falls_back_to_probe_read_on_old_kernels() -> None:
@@ -283,7 +289,7 @@ def test_libbpf_falls_back_to_probe_read_on_old_kernels() -> None:
     kernel = Kernel.parse("centos/8/x86_64/4.18.0-147.el8")
     report = check([model("guards.bpf.c")], [KernelTypes(kernel, old_kernel())])
     for found in report.kernels[0].programs:
-        texts = [reason.what for reason in found.reasons if reason.kind is Kind.HELPER_MISSING]
+        texts = [reason.what for reason in found.reasons if reason.kind is ReasonKind.HELPER_MISSING]
         assert not any("probe_read" in text for text in texts)
         if "overwritten_by_a_helper" in found.program:
             assert any("bpf_get_current_task()" in text for text in texts)
@@ -294,7 +300,7 @@ def test_program_types_of_a_newer_kernel() -> None:
     found = check([model("targets.bpf.c")], [KernelTypes(kernel, old_kernel())]).kernels[0].programs
     by_name = {program.program: program for program in found}
     reason = by_name["kernel_btf__fentry"].reasons[0]
-    assert reason.kind is Kind.PROGRAM_TYPE_MISSING
+    assert reason.kind is ReasonKind.PROGRAM_TYPE_MISSING
     assert reason.remedy == "provide a kprobe/vfs_read program for it"
     assert by_name["loads__kprobe"].verdict is Verdict.LOADS
 
@@ -305,7 +311,7 @@ def test_attach_targets_that_are_found_at_attach_are_notes() -> None:
     for name, found in by_name.items():
         kinds = [reason.kind for reason in found.reasons]
         if "cannot_attach" in name:
-            assert kinds == [Kind.ATTACH_TARGET_UNKNOWN]
+            assert kinds == [ReasonKind.ATTACH_TARGET_UNKNOWN]
         elif name.startswith("loads__"):
             assert kinds == []
     assert by_name["fails__tp_btf"].reasons[0].remedy == "provide a raw_tp/hatch_bpf_never program for it"
@@ -313,7 +319,7 @@ def test_attach_targets_that_are_found_at_attach_are_notes() -> None:
 
 def test_a_read_of_an_argument_that_the_target_lacks_names_both() -> None:
     found = verdict(kernel_btfs.EXAMPLES[-1], "arguments.bpf.c", "fails__behind_the_return_value")
-    (reason,) = [reason for reason in found.reasons if reason.kind is Kind.ARGUMENT_MISSING]
+    (reason,) = [reason for reason in found.reasons if reason.kind is ReasonKind.ARGUMENT_MISSING]
     assert reason.what == "argument 6 of vfs_fsync_range is read, which has 4 arguments on this kernel"
     line = line_of("arguments.bpf.c", "volatile __u64 value = ctx[argument]")
     assert reason.source == f"arguments.bpf.c:{line}"
@@ -371,7 +377,7 @@ def test_a_map_type_of_a_newer_kernel() -> None:
     SEC("socket") int program(void *ctx) { return 0; }"""
     old = KernelTypes(Kernel.parse("centos/8/x86_64/4.18.0-147.el8"), old_kernel())
     (found,) = check([c_programs.model(source)], [old]).kernels[0].programs
-    (reason,) = [reason for reason in found.reasons if reason.kind is Kind.MAP_TYPE_MISSING]
+    (reason,) = [reason for reason in found.reasons if reason.kind is ReasonKind.MAP_TYPE_MISSING]
     assert reason.what == "map bloom is a BPF_MAP_TYPE_BLOOM_FILTER, which this kernel does not know"
     assert "another type of map" in reason.remedy
 
@@ -412,7 +418,9 @@ def with_map(map_type: str, members: str, count: int) -> ObjectModel:
 @pytest.mark.parametrize(("map_type", "members", "count", "what"), MAPS)
 def test_the_sizes_that_a_map_cannot_do_without(map_type: str, members: str, count: int, what: str) -> None:
     ((_, found),) = verdicts_on(kernel_btfs.EXAMPLES[-1], with_map(map_type, members, count)).items()
-    told = [reason.what for reason in found.reasons if reason.kind in (Kind.MAP_UNSIZED, Kind.MAP_INDEX_DIFFERS)]
+    told = [
+        reason.what for reason in found.reasons if reason.kind in (ReasonKind.MAP_UNSIZED, ReasonKind.MAP_INDEX_DIFFERS)
+    ]
     assert [line.partition(f"map m {what}")[0] for line in told] == ([""] if what else [])
     assert (found.verdict is Verdict.FAILS) == ("has keys" in what)
 
@@ -446,7 +454,7 @@ def licensed(declared: str, call: str, license_: str) -> ObjectModel:
 @pytest.mark.parametrize(("declared", "call", "license_", "refused"), LICENSES)
 def test_what_only_gpl_programs_may_call(declared: str, call: str, license_: str, refused: str) -> None:
     ((_, found),) = verdicts_on(kernel_btfs.EXAMPLES[-1], licensed(declared, call, license_)).items()
-    told = [reason for reason in found.reasons if reason.kind is Kind.LICENSE]
+    told = [reason for reason in found.reasons if reason.kind is ReasonKind.LICENSE]
     assert [reason.what for reason in told if reason.weight is Weight.FAILS] == (
         [f"{refused} is for programs under a license that is compatible with the GPL, and this object names "
          + (f'"{license_}"' if license_ else "none")] if refused else []
@@ -467,8 +475,8 @@ def test_an_old_kernel_keeps_the_time_for_gpl_programs() -> None:
         check([licensed(NOW, "bpf_ktime_get_ns()", license_)], [old]).kernels[0].programs[0].reasons
         for license_ in ("Proprietary", "GPL")
     )
-    assert [reason.kind for reason in found if reason.kind is Kind.LICENSE] == [Kind.LICENSE]
-    assert not any(reason.kind is Kind.LICENSE for reason in free)
+    assert [reason.kind for reason in found if reason.kind is ReasonKind.LICENSE] == [ReasonKind.LICENSE]
+    assert not any(reason.kind is ReasonKind.LICENSE for reason in free)
 
 
 @pytest.mark.parametrize(
@@ -488,7 +496,7 @@ def test_what_is_for_gpl_programs_as_a_whole(source: str, what: str) -> None:
         model = c_programs.model(f'{source} char LICENSE[] SEC("license") = "{license_}";')
         ((_, found),) = verdicts_on(kernel_btfs.EXAMPLES[-1], model).items()
         assert found.verdict is verdict_
-        told = [reason.what for reason in found.reasons if reason.kind is Kind.LICENSE]
+        told = [reason.what for reason in found.reasons if reason.kind is ReasonKind.LICENSE]
         assert [line.partition(what)[0] for line in told[:1]] == ([""] if verdict_ is Verdict.FAILS else [])
 
 
@@ -513,8 +521,8 @@ def test_struct_ops_are_the_kernels_that_have_their_types(kernel: str, section: 
     for name in ("tcp_congestion_ops", "tcp_congestion_ops___mine"):
         found = struct_ops(kernel, name, SSTHRESH, section)
         told = [reason.kind for reason in found.reasons if reason.weight is Weight.FAILS]
-        unsupported = [Kind.ATTACH_UNSUPPORTED] * (kernel == OLD_ARM64)
-        assert told == [*unsupported, *[Kind.STRUCT_OPS_MISSING] * (not loads)]
+        unsupported = [ReasonKind.ATTACH_UNSUPPORTED] * (kernel == OLD_ARM64)
+        assert told == [*unsupported, *[ReasonKind.STRUCT_OPS_MISSING] * (not loads)]
         assert (found.verdict is Verdict.NEEDS_KERNEL_BTF) is not bool(told)
     never = struct_ops(kernel, "hatch_bpf_never", SSTHRESH, section)
     assert never.verdict is Verdict.FAILS
@@ -546,17 +554,25 @@ char LICENSE[] SEC("license") = "GPL";
 @pytest.mark.parametrize(
     ("kernel", "kind", "told"),
     [
-        ("struct thing { char before[40000]; int field; } thing;", Kind.CO_RE_REFUSED, "cannot have offset 40000"),
-        ("struct thing { long field; } thing;", Kind.CO_RE_SIZE, "has 4 bytes in the object and 8 in this kernel"),
+        (
+            "struct thing { char before[40000]; int field; } thing;",
+            ReasonKind.CO_RE_REFUSED,
+            "cannot have offset 40000",
+        ),
+        (
+            "struct thing { long field; } thing;",
+            ReasonKind.CO_RE_SIZE,
+            "has 4 bytes in the object and 8 in this kernel",
+        ),
         (
             "struct thing { int field; } thing; struct thing___2 { long before; int field; } more;",
-            Kind.CO_RE_REFUSED,
+            ReasonKind.CO_RE_REFUSED,
             "more than one struct thing.field, at bits 0 and 64",
         ),
         ("struct thing { int field; } thing;", None, ""),
     ],
 )
-def test_a_field_that_cannot_be_read_so(kernel: str, kind: Kind | None, told: str, tmp_path: Path) -> None:
+def test_a_field_that_cannot_be_read_so(kernel: str, kind: ReasonKind | None, told: str, tmp_path: Path) -> None:
     """And libbpf, given this for the kernel's BTF, doesn't load it either."""
     obj, btf = c_programs.model(_FIELD.replace("TYPE", "int")), c_programs.kernel(kernel)
     (found,) = check([obj], [KernelTypes(host(), btf)]).kernels[0].programs
@@ -581,7 +597,7 @@ def test_a_strong_symbol_that_no_btf_lists_is_noted() -> None:
     SEC("raw_tp/sched_switch") long program(void *ctx) { return (long)&hatch_bpf_never; }"""
     (found,) = verdicts_on(kernel_btfs.EXAMPLES[-1], c_programs.model(source)).values()
     (reason,) = found.reasons
-    assert (found.verdict, reason.kind) == (Verdict.LOADS, Kind.KSYM_UNKNOWN)
+    assert (found.verdict, reason.kind) == (Verdict.LOADS, ReasonKind.KSYM_UNKNOWN)
     assert "libbpf looks it up in /proc/kallsyms" in reason.what
 
 
@@ -589,7 +605,7 @@ def test_a_namesake_in_the_minimized_btf_alone_is_noticed() -> None:
     obj, btf = c_programs.model(_FIELD.replace("TYPE", "int")), c_programs.kernel("struct thing { int field; } thing;")
     two = c_programs.kernel("struct thing { int field; } thing; struct thing___2 { long before; int field; } more;")
     (found,) = check([obj], [KernelTypes(host(), btf, two)]).kernels[0].programs
-    assert [reason.kind for reason in found.reasons] == [Kind.MINIMIZED_DIFFERS]
+    assert [reason.kind for reason in found.reasons] == [ReasonKind.MINIMIZED_DIFFERS]
 
 
 _EXTERN = """
@@ -661,7 +677,7 @@ def test_an_optional_program_fails_no_build() -> None:
     only_optional = tuple(found for found in report.kernels[0].programs if found.program == "fails__optional")
     (found,) = only_optional
     assert found.verdict is Verdict.FAILS
-    assert Kind.OPTIONAL in {reason.kind for reason in found.reasons}
+    assert ReasonKind.OPTIONAL in {reason.kind for reason in found.reasons}
     assert replace(report, kernels=(replace(report.kernels[0], programs=only_optional),)).exit_status == 0
 
 
@@ -672,8 +688,10 @@ def test_a_minimized_btf_of_something_else_is_noticed() -> None:
     found = check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel), wrong)]).kernels[0].programs
     by_name = {program.program: program for program in found}
     assert by_name["loads__guarded"].verdict is Verdict.FAILS
-    assert Kind.MINIMIZED_DIFFERS in {reason.kind for reason in by_name["loads__guarded"].reasons}
-    assert Kind.MINIMIZED_DIFFERS not in {reason.kind for reason in by_name["fails__helper_without_guard"].reasons}
+    assert ReasonKind.MINIMIZED_DIFFERS in {reason.kind for reason in by_name["loads__guarded"].reasons}
+    assert ReasonKind.MINIMIZED_DIFFERS not in {
+        reason.kind for reason in by_name["fails__helper_without_guard"].reasons
+    }
 
 
 def test_a_copy_of_the_whole_btf_does_as_well_as_a_minimized_one() -> None:
@@ -756,7 +774,7 @@ def test_what_came_with_one_kernel_fails_on_older_ones(file: str, kernel: str) -
 def test_what_arm64_cannot_attach_fails_there(kernel: str, section: str) -> None:
     """As docs/attaching.md has it: in place of BPF programs from Linux 6.0 on, of kernel functions from 6.4 on."""
     (found,) = verdicts_on(kernel, c_programs.model(f'SEC("{section}") int f(void *ctx) {{ return 0; }}')).values()
-    told = [reason.what for reason in found.reasons if reason.kind is Kind.ATTACH_UNSUPPORTED]
+    told = [reason.what for reason in found.reasons if reason.kind is ReasonKind.ATTACH_UNSUPPORTED]
     since = {"freplace": (6, 0), "kprobe/f": (0, 0)}.get(section, (6, 4))
     assert bool(told) == (_version(kernel) < since)
     assert all("can never be attached: on arm64" in what for what in told)
@@ -773,13 +791,13 @@ enum bpf_func_id { BPF_FUNC_get_prandom_u32 = 7, BPF_FUNC_spin_lock = 93 } c;
 @pytest.mark.parametrize(
     ("lacks", "kind"),
     [
-        ("precise", Kind.LOOPS_MISSING),
-        ("map_direct_value_addr", Kind.TOO_LONG),
-        ("map_mmap", Kind.MAP_FLAG_MISSING),
-        (", BPF_FUNC_spin_lock = 93", Kind.INSN_MISSING),
+        ("precise", ReasonKind.LOOPS_MISSING),
+        ("map_direct_value_addr", ReasonKind.TOO_LONG),
+        ("map_mmap", ReasonKind.MAP_FLAG_MISSING),
+        (", BPF_FUNC_spin_lock = 93", ReasonKind.INSN_MISSING),
     ],
 )
-def test_what_kernels_before_5_5_lack(lacks: str, kind: Kind) -> None:
+def test_what_kernels_before_5_5_lack(lacks: str, kind: ReasonKind) -> None:
     """No kernel of the example's is so old."""
     source = """struct { int (*type)[2]; int (*max_entries)[1]; int (*key_size)[4]; int (*value_size)[8];
         int (*map_flags)[1024]; } values SEC(".maps");
@@ -805,7 +823,7 @@ def test_a_jump_back_that_closes_no_loop_is_none() -> None:
     obj = c_programs.model(source)
     kernel = c_programs.kernel("struct bpf_reg_state { int older; } a;")
     (found,) = check([obj], [KernelTypes(host(), kernel)]).kernels[0].programs
-    assert Kind.LOOPS_MISSING not in {reason.kind for reason in found.reasons}
+    assert ReasonKind.LOOPS_MISSING not in {reason.kind for reason in found.reasons}
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,27 @@ import pytest
 
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.text import render_failures, render_json, render_summary, render_text
-from hatch_bpf.portability.verdicts import KernelReport, Kind, ProgramVerdict, Reason, Report, Verdict, Weight, decide
+from hatch_bpf.portability.verdicts import (
+    KernelReport,
+    ProgramVerdict,
+    Reason,
+    ReasonKind,
+    Report,
+    Verdict,
+    Weight,
+    decide,
+)
 
 MISSING = Reason(
-    Kind.CO_RE_MISSING,
+    ReasonKind.CO_RE_MISSING,
     Weight.FAILS,
     "struct a.b is not in this kernel",
     "guard it with x(struct a, b)",
     "./src/p.bpf.c:7",
 )
 AGAIN = Reason(MISSING.kind, MISSING.weight, MISSING.what, MISSING.remedy, "./src/p.bpf.c:9")
-NOTE = Reason(Kind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, "no function f")
-OWN_BTF = Reason(Kind.KERNEL_BTF, Weight.KERNEL_BTF, 'SEC("fentry/f") needs the kernel\'s own BTF')
+NOTE = Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, "no function f")
+OWN_BTF = Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, 'SEC("fentry/f") needs the kernel\'s own BTF')
 OLD = "debian/11/x86_64/5.10.0-30-amd64", "debian/11/x86_64/5.10.0-32-amd64"
 NEW = tuple(f"debian/12/x86_64/6.1.0-{abi}-amd64" for abi in (50, 9, 47, 10))
 
@@ -58,12 +67,12 @@ def test_text() -> None:
         "\n"
         "p.one on A: fails\n"
         "  ./src/p.bpf.c:7, 9: struct a.b is not in this kernel: guard it with x(struct a, b), "
-        "or drop these kernels from kernels\n"
+        "or remove these kernels from the option `kernels`\n"
         "  no function f\n"
         "p.two on A, B: needs-kernel-btf\n"
         '  SEC("fentry/f") needs the kernel\'s own BTF\n'
         "\n"
-        "12 pairs of a program and one of 6 kernels: 4 loads, 6 needs-kernel-btf, 2 fails\n"
+        "2 programs on 6 kernels: 4 loads, 6 needs-kernel-btf, 2 fails\n"
     )
 
 
@@ -93,12 +102,13 @@ def test_objects_of_two_architectures_make_two_tables() -> None:
 
 def test_failures_name_program_kernels_line_and_remedy() -> None:
     assert render_failures(REPORT) == (
-        f"p.one fails on {', '.join(OLD)}:\n"
+        "p.one fails on 2 of 6 kernels:\n"
+        "  debian/11/x86_64/ 5.10.0-30-amd64, 5.10.0-32-amd64\n"
         "  ./src/p.bpf.c:7, 9: struct a.b is not in this kernel: guard it with x(struct a, b), "
-        "or drop these kernels from kernels\n"
+        "or remove these kernels from the option `kernels`\n"
     )
     one = Report(REPORT.kernels[:1])
-    assert f"or drop {OLD[0]} from kernels" in render_failures(one)
+    assert f"or remove {OLD[0]} from the option `kernels`" in render_failures(one)
 
 
 def test_an_optional_program_is_no_failure() -> None:
@@ -111,9 +121,9 @@ def test_an_optional_program_is_no_failure() -> None:
 
 
 def test_nothing_to_check() -> None:
-    assert "nothing to check: the option kernels names none" in render_text(Report(()))
+    assert "nothing to check: the option `kernels` names none" in render_text(Report(()))
     assert "nothing to check: no object has a program" in render_text(report(old=(), new=()))
-    assert render_summary(Report(())) == "0 pairs of a program and one of 0 kernels: none\n"
+    assert render_summary(Report(())) == "0 programs on 0 kernels\n"
 
 
 def test_json() -> None:
@@ -131,7 +141,7 @@ def test_json() -> None:
                             {
                                 "kind": "co-re-missing",
                                 "message": "struct a.b is not in this kernel: guard it with x(struct a, b), "
-                                f"or drop {OLD[0]} from kernels",
+                                f"or remove {OLD[0]} from the option `kernels`",
                                 "source": f"./src/p.bpf.c:{line}",
                             }
                             for line in (7, 9)
@@ -156,7 +166,8 @@ def test_json() -> None:
 def test_every_group_of_kernels_has_a_letter_of_its_own(count: int) -> None:
     kernels = [
         KernelReport(
-            Kernel.parse(f"d/1/x86_64/{number}.0"), (program("one", Reason(Kind.KERNEL_BTF, Weight.NOTE, str(number))),)
+            Kernel.parse(f"d/1/x86_64/{number}.0"),
+            (program("one", Reason(ReasonKind.KERNEL_BTF, Weight.NOTE, str(number))),),
         )
         for number in range(count)
     ]

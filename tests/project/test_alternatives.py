@@ -24,7 +24,7 @@ from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.program_check import KernelTypes
 from hatch_bpf.portability.program_check import check as check_kernels
 from hatch_bpf.portability.text import render_failures, render_json, render_summary, render_text
-from hatch_bpf.portability.verdicts import Kind, ProgramVerdict, Report, Verdict
+from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Report, Verdict
 from hatch_bpf.project.alternatives import NONE, Alternatives, OfObject, check, of_object, users_of_maps
 from tests.common import kernel_btfs, needs
 from tests.common.projects import KERNELS, make_project
@@ -156,7 +156,7 @@ def test_a_member_that_fails_where_another_loads_fails_no_build(choosy: ObjectMo
     assert render_failures(report) == ""
     found = by_name(report)
     assert (found["newer"].verdict, found["newer"].stand_in) == (Verdict.FAILS, "older")
-    assert Kind.ALTERNATIVE in {reason.kind for reason in found["newer"].reasons}
+    assert ReasonKind.ALTERNATIVE in {reason.kind for reason in found["newer"].reasons}
     assert (found["older"].verdict, found["older"].stand_in) == (Verdict.LOADS, "")
     assert not found["older"].is_optional, 'in a group, SEC("?...") is loaded'
     assert (found["never"].verdict, found["never"].is_optional) == (Verdict.FAILS, True)
@@ -205,7 +205,7 @@ def assert_counted_right(either: ObjectModel, kernel: str) -> None:
     assert report.exit_status == 0, render_failures(report)
     found = by_name(report)
     assert (found["flat_ring"].verdict, found["flat_ring"].stand_in) == (Verdict.FAILS, "flat_perf")
-    assert Kind.MAP_TYPE_MISSING in {reason.kind for reason in found["flat_ring"].reasons}
+    assert ReasonKind.MAP_TYPE_MISSING in {reason.kind for reason in found["flat_ring"].reasons}
     assert found["flat_perf"].verdict is Verdict.LOADS
     assert found["flat_guarded"].verdict is Verdict.LOADS, "what it refers to and never reaches doesn't matter"
     # the programs' group by itself: then a third program, which is always loaded, uses the ring buffer

@@ -81,7 +81,7 @@ def test_it_says_again_what_the_build_said(root: Path, capsys: pytest.CaptureFix
     summary = capsys.readouterr()
     wheel_of(root)
     again = capsys.readouterr()
-    told = [line for line in (summary.out + summary.err).splitlines() if "pairs of a program" in line]
+    told = [line for line in (summary.out + summary.err).splitlines() if " kernels: " in line]
     assert told
     assert told[0] in again.out + again.err
     assert "nothing has changed" in again.out + again.err

@@ -25,7 +25,7 @@ from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.program_check import KernelTypes, check
-from hatch_bpf.portability.verdicts import Kind, Verdict
+from hatch_bpf.portability.verdicts import ReasonKind, Verdict
 from tests.common import kernel_btfs, needs
 from tests.common.projects import KERNELS
 from tests.seeds import exercises, expected, project
@@ -161,7 +161,7 @@ def types_of(kernel: str) -> KernelTypes:
     return KernelTypes(Kernel.parse(kernel), Btf(kernel_btfs.read(kernel), source=kernel))
 
 
-def verdict(site: Path, name: str, program: str, kernel: str) -> tuple[Verdict, set[Kind], str]:
+def verdict(site: Path, name: str, program: str, kernel: str) -> tuple[Verdict, set[ReasonKind], str]:
     """The verdict of a program on a kernel, the kinds of its reasons, and their text."""
     (report,) = check([model(site, name)], [types_of(kernel)]).kernels
     (found,) = (found for found in report.programs if found.program == program)
@@ -199,7 +199,7 @@ def test_verdicts(site: Path, kernel: str) -> None:
 def test_a_helper_behind_a_setting_is_a_condition_where_the_kernel_lacks_it(site: Path, kernel: str) -> None:
     found, kinds, text = verdict(site, "fancy_helper", "on_enter", kernel)
     if "/5.10." in kernel:
-        assert (found, kinds) == (Verdict.CONDITIONAL, {Kind.HELPER_MISSING})
+        assert (found, kinds) == (Verdict.CONDITIONAL, {ReasonKind.HELPER_MISSING})
         assert "bpf_ktime_get_tai_ns()" in text
         assert "depends on use_fancy_helper" in text
     else:
@@ -214,7 +214,7 @@ def test_old_kernels_are_told_to_lack_the_ring_buffer_and_not_its_twin(site: Pat
     for kernel in old:
         found, kinds, text = verdict(site, "flat", "flat", kernel)
         assert found is Verdict.FAILS
-        assert Kind.MAP_TYPE_MISSING in kinds
+        assert ReasonKind.MAP_TYPE_MISSING in kinds
         assert "use bpf_perf_event_output() and a BPF_MAP_TYPE_PERF_EVENT_ARRAY map there" in text
         assert verdict(site, "flat_perfbuf", "flat", kernel)[0] is Verdict.LOADS
 
