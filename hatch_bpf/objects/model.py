@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from elftools.common.exceptions import ELFError
+from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import Section, Symbol, SymbolTableSection
@@ -352,7 +353,7 @@ def _relocations(sections: list[Section], path: str) -> list[SymbolRelocation]:
         if not isinstance(table, RelocationSection):
             continue
         target = section_at(table["sh_info"])
-        if not target["sh_flags"] & 4:  # SHF_EXECINSTR: the others relocate data, or .BTF itself
+        if not target["sh_flags"] & SH_FLAGS.SHF_EXECINSTR:  # the others relocate data, or .BTF itself
             continue
         symbol_table = section_at(table["sh_link"])
         if not isinstance(symbol_table, SymbolTableSection):

@@ -1,10 +1,13 @@
-"""Names of helpers and map types by number, for messages: a kernel that lacks one cannot name it.
+"""Numbers of the kernel's UAPI by name, and the names for messages: helpers, map types and map flags.
 
-Input: a number of `enum bpf_func_id` or `enum bpf_map_type`. Output: the enumerator. The numbers never change;
-the kernel adds no more helpers, only kfuncs. Whether a kernel *has* one is asked of its BTF, never of this table.
+Input: a name of `enum bpf_func_id`, or a number of that or of `enum bpf_map_type`. Output: the number, or the
+enumerator. The numbers never change, and the kernel adds kfuncs instead of helpers now. Whether a kernel *has* one is a
+question to its BTF, not to these tables.
 """
 
 from __future__ import annotations
+
+from enum import IntEnum, IntFlag
 
 _HELPERS_TEXT = """
     unspec map_lookup_elem map_update_elem map_delete_elem probe_read ktime_get_ns trace_printk get_prandom_u32
@@ -41,38 +44,85 @@ _HELPERS_TEXT = """
     tcp_raw_gen_syncookie_ipv6 tcp_raw_check_syncookie_ipv4 tcp_raw_check_syncookie_ipv6 ktime_get_tai_ns
     user_ringbuf_drain cgrp_storage_get cgrp_storage_delete
 """
-_MAP_TYPES_TEXT = """
-    UNSPEC HASH ARRAY PROG_ARRAY PERF_EVENT_ARRAY PERCPU_HASH PERCPU_ARRAY STACK_TRACE CGROUP_ARRAY LRU_HASH
-    LRU_PERCPU_HASH LPM_TRIE ARRAY_OF_MAPS HASH_OF_MAPS DEVMAP SOCKMAP CPUMAP XSKMAP SOCKHASH
-    CGROUP_STORAGE REUSEPORT_SOCKARRAY PERCPU_CGROUP_STORAGE QUEUE STACK SK_STORAGE
-    DEVMAP_HASH STRUCT_OPS RINGBUF INODE_STORAGE TASK_STORAGE BLOOM_FILTER USER_RINGBUF CGRP_STORAGE ARENA
-    INSN_ARRAY RHASH
-"""
+_HELPER_NAMES = tuple(_HELPERS_TEXT.split())
+_HELPERS = {name: number for number, name in enumerate(_HELPER_NAMES)}
 
-MAP_FLAGS = {
-    1 << 7: "BPF_F_RDONLY_PROG",
-    1 << 8: "BPF_F_WRONLY_PROG",
-    1 << 10: "BPF_F_MMAPABLE",
-    1 << 11: "BPF_F_PRESERVE_ELEMS",
-    1 << 12: "BPF_F_INNER_MAP",
-    1 << 19: "BPF_F_RB_OVERWRITE",
-}
-"""Flags of maps that not every kernel knows."""
 
-_HELPERS = tuple(_HELPERS_TEXT.split())
-_MAP_TYPES = tuple(_MAP_TYPES_TEXT.split())
+class MapType(IntEnum):
+    """`BPF_MAP_TYPE_*`."""
+
+    UNSPEC = 0
+    HASH = 1
+    ARRAY = 2
+    PROG_ARRAY = 3
+    PERF_EVENT_ARRAY = 4
+    PERCPU_HASH = 5
+    PERCPU_ARRAY = 6
+    STACK_TRACE = 7
+    CGROUP_ARRAY = 8
+    LRU_HASH = 9
+    LRU_PERCPU_HASH = 10
+    LPM_TRIE = 11
+    ARRAY_OF_MAPS = 12
+    HASH_OF_MAPS = 13
+    DEVMAP = 14
+    SOCKMAP = 15
+    CPUMAP = 16
+    XSKMAP = 17
+    SOCKHASH = 18
+    CGROUP_STORAGE = 19
+    REUSEPORT_SOCKARRAY = 20
+    PERCPU_CGROUP_STORAGE = 21
+    QUEUE = 22
+    STACK = 23
+    SK_STORAGE = 24
+    DEVMAP_HASH = 25
+    STRUCT_OPS = 26
+    RINGBUF = 27
+    INODE_STORAGE = 28
+    TASK_STORAGE = 29
+    BLOOM_FILTER = 30
+    USER_RINGBUF = 31
+    CGRP_STORAGE = 32
+    ARENA = 33
+    INSN_ARRAY = 34
+    RHASH = 35
+
+
+class MapFlag(IntFlag):
+    """`BPF_F_*` of maps: those that not every kernel with BTF knows."""
+
+    RDONLY_PROG = 1 << 7
+    WRONLY_PROG = 1 << 8
+    MMAPABLE = 1 << 10
+    PRESERVE_ELEMS = 1 << 11
+    INNER_MAP = 1 << 12
+    RB_OVERWRITE = 1 << 19
+
+
+def helper(name: str) -> int:
+    """The number of `bpf_NAME()`."""
+    return _HELPERS[name]
+
+
+def helpers(names: str) -> frozenset[int]:
+    """The numbers of several helpers, whose names stand in one text."""
+    return frozenset(map(helper, names.split()))
 
 
 def helper_name(number: int) -> str:
-    """`bpf_ringbuf_output`; a number that is newer than the table has no better name than itself."""
-    return f"bpf_{_HELPERS[number]}" if 0 < number < len(_HELPERS) else f"helper {number}"
+    """`bpf_ringbuf_output`; `helper 300` for a number that is newer than the table."""
+    return f"bpf_{_HELPER_NAMES[number]}" if 0 < number < len(_HELPER_NAMES) else f"helper {number}"
 
 
 def helper_enumerator(number: int) -> str:
-    """`BPF_FUNC_ringbuf_output`; empty where the table has no name."""
-    return f"BPF_FUNC_{_HELPERS[number]}" if 0 < number < len(_HELPERS) else ""
+    """`BPF_FUNC_ringbuf_output`; empty for a number that is newer than the table."""
+    return f"BPF_FUNC_{_HELPER_NAMES[number]}" if 0 < number < len(_HELPER_NAMES) else ""
 
 
 def map_type_name(number: int) -> str:
-    """`BPF_MAP_TYPE_RINGBUF`."""
-    return f"BPF_MAP_TYPE_{_MAP_TYPES[number]}" if 0 <= number < len(_MAP_TYPES) else f"map type {number}"
+    """`BPF_MAP_TYPE_RINGBUF`; `map type 99` for a number that is newer than the table."""
+    return f"BPF_MAP_TYPE_{MapType(number).name}" if number in _MAP_TYPES else f"map type {number}"
+
+
+_MAP_TYPES = frozenset(MapType)

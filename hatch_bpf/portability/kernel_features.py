@@ -17,6 +17,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.objects.insns import InsnSet
+from hatch_bpf.objects.uapi import MapFlag, MapType, helper
 from hatch_bpf.portability.licenses import GPL_ONLY_HELPERS
 from hatch_bpf.verifier.abilities import Verifier
 
@@ -31,16 +32,15 @@ _NAMES = frozenset({
 """What is asked of nearly every kernel."""
 
 
-KTIME_GET_NS, SPIN_LOCK, RINGBUF_OUTPUT, IMA_INODE_HASH, CHECK_MTU = 5, 93, 130, 161, 163
-ARENA = 33
-
-_MAP_FLAGS = {
-    1 << 7: ("bpf_map_ops", "map_direct_value_addr"),  # BPF_F_RDONLY_PROG, Linux 5.2
-    1 << 8: ("bpf_map_ops", "map_direct_value_addr"),  # BPF_F_WRONLY_PROG
-    1 << 10: ("bpf_map_ops", "map_mmap"),  # BPF_F_MMAPABLE, Linux 5.5
-    1 << 11: ("bpf_map_ops", "map_meta_equal"),  # BPF_F_PRESERVE_ELEMS, Linux 5.10
-    1 << 12: ("bpf_map_ops", "map_meta_equal"),  # BPF_F_INNER_MAP
-    1 << 19: ("bpf_ringbuf", "overwrite_mode"),  # BPF_F_RB_OVERWRITE, Linux 6.19
+_KTIME_GET_NS, _SPIN_LOCK, _RINGBUF_OUTPUT = helper("ktime_get_ns"), helper("spin_lock"), helper("ringbuf_output")
+_IMA_INODE_HASH, _CHECK_MTU = helper("ima_inode_hash"), helper("check_mtu")
+_MAP_FLAGS: Mapping[int, tuple[str, str]] = {
+    MapFlag.RDONLY_PROG: ("bpf_map_ops", "map_direct_value_addr"),  # Linux 5.2
+    MapFlag.WRONLY_PROG: ("bpf_map_ops", "map_direct_value_addr"),
+    MapFlag.MMAPABLE: ("bpf_map_ops", "map_mmap"),  # Linux 5.5
+    MapFlag.PRESERVE_ELEMS: ("bpf_map_ops", "map_meta_equal"),  # Linux 5.10
+    MapFlag.INNER_MAP: ("bpf_map_ops", "map_meta_equal"),
+    MapFlag.RB_OVERWRITE: ("bpf_ringbuf", "overwrite_mode"),  # Linux 6.19
 }
 """Flags of maps, and what came with them. Those of map types that came together with their flags are not here."""
 
@@ -188,23 +188,23 @@ class KernelFeatures:
             spares_what_is_read=self._tells_reads_of_stack,
         )
 
-    def is_gpl_only(self, helper: int) -> bool:
+    def is_gpl_only(self, number: int) -> bool:
         """Whether only programs under a license that is compatible with the GPL may call a helper."""
         # the time was theirs until Linux 5.8, with which ring buffers came
-        return helper in GPL_ONLY_HELPERS or (helper == KTIME_GET_NS and self.has_helper(RINGBUF_OUTPUT) is False)
+        return number in GPL_ONLY_HELPERS or (number == _KTIME_GET_NS and self.has_helper(_RINGBUF_OUTPUT) is False)
 
     def has_insns(self, insns: InsnSet) -> bool:
         """Whether it knows a set of instructions."""
         # no field came with any of them; each of these came with the same release
         match insns:
             case InsnSet.JUMP32:  # Linux 5.1
-                found = self.has_helper(SPIN_LOCK)
+                found = self.has_helper(_SPIN_LOCK)
             case InsnSet.ATOMIC:  # Linux 5.12
-                found = self.has_helper(CHECK_MTU)
+                found = self.has_helper(_CHECK_MTU)
             case InsnSet.V4:  # Linux 6.6
                 found = self.has_attach_type("BPF_TRACE_UPROBE_MULTI")
             case InsnSet.MAY_GOTO:  # Linux 6.9
-                found = self.has_map_type(ARENA)
+                found = self.has_map_type(MapType.ARENA)
             case InsnSet.ACQUIRE_RELEASE:  # Linux 6.15
                 found = self.has_member("bpf_insn_aux_data", "live_regs_before")
         return found is not False
@@ -240,7 +240,7 @@ class KernelFeatures:
     def has_global_pointers(self) -> bool:
         """Whether a global function may have pointers as arguments, other than the context (Linux 5.12)."""
         # older ones than 5.6 take a global function for a static one
-        return not self.has_member("bpf_func_info_aux", "linkage") or self.has_helper(CHECK_MTU) is not False
+        return not self.has_member("bpf_func_info_aux", "linkage") or self.has_helper(_CHECK_MTU) is not False
 
     @cached_property
     def has_global_data(self) -> bool:
@@ -278,7 +278,7 @@ class KernelFeatures:
     @cached_property
     def has_sleepable_hooks(self) -> bool:
         """Whether more than one LSM hook may sleep (Linux 5.11)."""
-        return self.has_helper(IMA_INODE_HASH) is not False
+        return self.has_helper(_IMA_INODE_HASH) is not False
 
     def has_map_flag(self, flag: int) -> bool:
         """Whether it knows one of `map_flags`."""

@@ -26,7 +26,7 @@ from hatch_bpf.kernels.version import version_bounds
 from hatch_bpf.objects.insns import InsnSet, insn_set, is_known_by_opcode
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo, link
 from hatch_bpf.objects.model import INSN_SIZE, Function, MapDef, ObjectModel, Variable
-from hatch_bpf.objects.uapi import helper_name
+from hatch_bpf.objects.uapi import MapType, helper, helper_name
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures, member_type, type_shape
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
@@ -38,14 +38,18 @@ from hatch_bpf.verifier.read_only_data import FrozenData
 from hatch_bpf.verifier.values import NON_NULL, OPAQUE, Settable, Value
 from hatch_bpf.verifier.walk import Code, Exposure, Facts, Reach, analyse
 
-PROBE_READ_FALLBACKS = {112: 4, 113: 4, 114: 45, 115: 45}
-"""probe_read_user, _kernel, _user_str and _kernel_str: libbpf calls probe_read and probe_read_str instead on kernels
-without the first."""
-GET_ATTACH_COOKIE = 174
-TAIL_CALL = 12
+PROBE_READ_FALLBACKS = {
+    helper("probe_read_user"): helper("probe_read"),
+    helper("probe_read_kernel"): helper("probe_read"),
+    helper("probe_read_user_str"): helper("probe_read_str"),
+    helper("probe_read_kernel_str"): helper("probe_read_str"),
+}
+"""The helpers that libbpf calls instead on kernels without the first."""
+GET_ATTACH_COOKIE = helper("get_attach_cookie")
+TAIL_CALL = helper("tail_call")
 MAX_INSNS = 4096
 """Instructions that a program has at most on kernels before Linux 5.2."""
-FOR_EACH_MAP_ELEM = 164
+FOR_EACH_MAP_ELEM = helper("for_each_map_elem")
 """The first helper that calls subprograms: a kernel without it cannot take their addresses (before Linux 5.13)."""
 
 
@@ -554,7 +558,7 @@ class _ProgramChecker:
                 hazards[slot] = poison
         for slot, number in self.linked.helper_calls.items():
             either = (number, PROBE_READ_FALLBACKS.get(number, number))
-            if all(features.has_helper(helper) is False for helper in either):
+            if all(features.has_helper(one) is False for one in either):
                 hazards[slot] = because.helper_missing(number, self._source(slot))
             elif not self._is_gpl and features.is_gpl_only(number):
                 called = f"{helper_name(number)}()"
@@ -692,13 +696,26 @@ _CONTEXTS = frozenset({
     "bpf_raw_tracepoint_args",
 })  # fmt: skip
 """Structs that a kernel knows as the context of some type of program."""
-_KEYLESS_MAPS = frozenset({22, 23, 26, 27, 30, 31, 33})
+_KEYLESS_MAPS = frozenset({
+    MapType.QUEUE, MapType.STACK, MapType.STRUCT_OPS, MapType.RINGBUF, MapType.BLOOM_FILTER, MapType.USER_RINGBUF,
+    MapType.ARENA,
+})  # fmt: skip
 """Types whose maps have no keys, or get them from libbpf: queues, stacks, struct_ops, ring buffers, blooms, arenas."""
-_VALUELESS_MAPS = frozenset({12, 13, 26, 27, 31, 33})
+_VALUELESS_MAPS = frozenset({
+    MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS, MapType.STRUCT_OPS, MapType.RINGBUF, MapType.USER_RINGBUF,
+    MapType.ARENA,
+})  # fmt: skip
 """Types whose maps have no values, or get them from libbpf, as maps of maps do."""
-_COUNTLESS_MAPS = frozenset({4, 19, 21, 24, 26, 28, 29, 32, 33})
+_COUNTLESS_MAPS = frozenset({
+    MapType.PERF_EVENT_ARRAY, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.SK_STORAGE,
+    MapType.STRUCT_OPS, MapType.INODE_STORAGE, MapType.TASK_STORAGE, MapType.CGRP_STORAGE, MapType.ARENA,
+})  # fmt: skip
 """Types whose max_entries may be 0: perf event arrays, which libbpf sizes, local storage, struct_ops and arenas."""
-_INDEXED_MAPS = frozenset({2, 3, 4, 6, 7, 8, 12, 14, 15, 16, 17, 20, 25})
+_INDEXED_MAPS = frozenset({
+    MapType.ARRAY, MapType.PROG_ARRAY, MapType.PERF_EVENT_ARRAY, MapType.PERCPU_ARRAY, MapType.STACK_TRACE,
+    MapType.CGROUP_ARRAY, MapType.ARRAY_OF_MAPS, MapType.DEVMAP, MapType.SOCKMAP, MapType.CPUMAP, MapType.XSKMAP,
+    MapType.REUSEPORT_SOCKARRAY, MapType.DEVMAP_HASH,
+})  # fmt: skip
 """Types whose keys are indices."""
 _INDEX_SIZE = 4
 

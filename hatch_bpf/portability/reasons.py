@@ -22,8 +22,7 @@ from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
 from hatch_bpf.runtime.sections import BTF_PREFIX, AttachTypeUse, ProgramSection, Target
 from hatch_bpf.verifier.walk import Exposure
 
-MAP_RINGBUF = 27
-RINGBUF_HELPERS = range(130, 135)
+RINGBUF_HELPERS = uapi.helpers("ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query")
 PERF_BUFFER = "bpf_perf_event_output() and a BPF_MAP_TYPE_PERF_EVENT_ARRAY map"
 FIRST_SLEEPABLE_HOOK = "bprm_committed_creds"
 MODULE_NOTE = "a module may define it, but no embedded BTF can serve that"
@@ -174,7 +173,7 @@ def typed_extern(name: str, *, is_function: bool) -> Reason:
 
 def map_type_missing(definition: MapDef) -> Reason:
     what = f"map {definition.name} is a {uapi.map_type_name(definition.type)}, which this kernel does not know"
-    if definition.type == MAP_RINGBUF:
+    if definition.type == uapi.MapType.RINGBUF:
         remedy = f"use {PERF_BUFFER} there"
     else:
         remedy = "use another type of map there, or switch the map's creation off"
@@ -223,7 +222,7 @@ def tail_call_refused(source: str) -> Reason:
 
 
 def map_flag_missing(definition: MapDef, flag: int) -> Reason:
-    what = f"map {definition.name} has the flag {uapi.MAP_FLAGS[flag]}, which this kernel does not know"
+    what = f"map {definition.name} has the flag BPF_F_{uapi.MapFlag(flag).name}, which this kernel does not know"
     return Reason(ReasonKind.MAP_FLAG_MISSING, Weight.FAILS, what, "do without it, or switch the map's creation off")
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from hatch_bpf.errors import ConfigError, Fault
 from hatch_bpf.objects.linked_program import RefersTo, link
 from hatch_bpf.objects.model import ObjectModel
+from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.project.config import suggestion
 
-RING_AND_PERF_BUFFERS = (27, 4)
-"""`enum bpf_map_type` of the maps that can stand in for each other."""
+RING_AND_PERF_BUFFERS = (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY)
+"""Types of maps that can replace each other."""
 
 
 @dataclass(frozen=True)

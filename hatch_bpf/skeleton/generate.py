@@ -25,6 +25,7 @@ from hatch_bpf.arch import ARCHES
 from hatch_bpf.btf import types as t
 from hatch_bpf.errors import BtfError, SkeletonError
 from hatch_bpf.objects.model import Function, MapDef, ObjectModel
+from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.project.alternatives import NONE, Alternatives, OfObject, of_object, users_of_maps
 from hatch_bpf.runtime import enums as runtime_enums
 from hatch_bpf.runtime import types as runtime_types
@@ -37,8 +38,7 @@ TEMPLATE = "skeleton.py.j2"
 LINE_LENGTH = 120
 KCONFIG = ".kconfig"
 """The section of externs that libbpf fills in at load."""
-MAPS_OF_MAPS = (12, 13)
-"""`enum bpf_map_type`."""
+MAPS_OF_MAPS = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,39 +155,39 @@ def generate(models: Mapping[str, ObjectModel], *, options: SkeletonOptions) -> 
 
 # --- what the object holds ------------------------------------------------------------------------------------------
 
-_MAP_CLASSES = {
-    # enum bpf_map_type: (class, its type parameters: k(ey), v(alue), e(vent))
-    1: ("HashMap", "kv"),
-    2: ("ArrayMap", "v"),
-    3: ("ProgramArray", ""),
-    4: ("PerfBuffer", "e"),
-    5: ("PerCpuHashMap", "kv"),
-    6: ("PerCpuArrayMap", "v"),
-    7: ("StackTraces", ""),
-    8: ("DescriptorMap", "k"),
-    9: ("HashMap", "kv"),
-    10: ("PerCpuHashMap", "kv"),
-    11: ("LpmTrie", "kv"),
-    12: ("MapOfMaps", "k"),
-    13: ("MapOfMaps", "k"),
-    14: ("HashMap", "kv"),
-    15: ("DescriptorMap", "k"),
-    16: ("HashMap", "kv"),
-    17: ("DescriptorMap", "k"),
-    18: ("DescriptorMap", "k"),
-    19: ("HashMap", "kv"),
-    20: ("DescriptorMap", "k"),
-    21: ("PerCpuHashMap", "kv"),
-    22: ("Queue", "v"),
-    23: ("Queue", "v"),
-    24: ("LocalStorage", "v"),
-    25: ("HashMap", "kv"),
-    27: ("RingBuffer", "e"),
-    28: ("LocalStorage", "v"),
-    29: ("LocalStorage", "v"),
-    30: ("BloomFilter", "v"),
-    31: ("UserRingBuffer", "e"),
-    32: ("LocalStorage", "v"),
+_MAP_CLASSES: Mapping[int, tuple[str, str]] = {
+    # type of map: (class, its type parameters: k(ey), v(alue), e(vent))
+    MapType.HASH: ("HashMap", "kv"),
+    MapType.ARRAY: ("ArrayMap", "v"),
+    MapType.PROG_ARRAY: ("ProgramArray", ""),
+    MapType.PERF_EVENT_ARRAY: ("PerfBuffer", "e"),
+    MapType.PERCPU_HASH: ("PerCpuHashMap", "kv"),
+    MapType.PERCPU_ARRAY: ("PerCpuArrayMap", "v"),
+    MapType.STACK_TRACE: ("StackTraces", ""),
+    MapType.CGROUP_ARRAY: ("DescriptorMap", "k"),
+    MapType.LRU_HASH: ("HashMap", "kv"),
+    MapType.LRU_PERCPU_HASH: ("PerCpuHashMap", "kv"),
+    MapType.LPM_TRIE: ("LpmTrie", "kv"),
+    MapType.ARRAY_OF_MAPS: ("MapOfMaps", "k"),
+    MapType.HASH_OF_MAPS: ("MapOfMaps", "k"),
+    MapType.DEVMAP: ("HashMap", "kv"),
+    MapType.SOCKMAP: ("DescriptorMap", "k"),
+    MapType.CPUMAP: ("HashMap", "kv"),
+    MapType.XSKMAP: ("DescriptorMap", "k"),
+    MapType.SOCKHASH: ("DescriptorMap", "k"),
+    MapType.CGROUP_STORAGE: ("HashMap", "kv"),
+    MapType.REUSEPORT_SOCKARRAY: ("DescriptorMap", "k"),
+    MapType.PERCPU_CGROUP_STORAGE: ("PerCpuHashMap", "kv"),
+    MapType.QUEUE: ("Queue", "v"),
+    MapType.STACK: ("Queue", "v"),
+    MapType.SK_STORAGE: ("LocalStorage", "v"),
+    MapType.DEVMAP_HASH: ("HashMap", "kv"),
+    MapType.RINGBUF: ("RingBuffer", "e"),
+    MapType.INODE_STORAGE: ("LocalStorage", "v"),
+    MapType.TASK_STORAGE: ("LocalStorage", "v"),
+    MapType.BLOOM_FILTER: ("BloomFilter", "v"),
+    MapType.USER_RINGBUF: ("UserRingBuffer", "e"),
+    MapType.CGRP_STORAGE: ("LocalStorage", "v"),
 }
 """Others are plain `Map`s: what they hold is not for user space to read."""
 

@@ -30,6 +30,7 @@ from hatch_bpf.objects.insns import (
     wide_immediate,
 )
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
+from hatch_bpf.objects.uapi import helpers
 from hatch_bpf.verifier.abilities import Verifier
 from hatch_bpf.verifier.values import (
     PERHAPS_STACK,
@@ -55,12 +56,15 @@ MAX_SEGMENTS = 20_000
 MAX_FRAMES = 8
 """Deepest nesting of calls that the verifier takes."""
 
-READING_HELPERS = frozenset({1, 2, 3, 6, 25, 87, 130})
-"""Helpers whose memory arguments are only read: map lookup, update and delete, trace_printk, perf_event_output,
-map_push_elem, ringbuf_output. Any other may write to the stack it is given."""
-SIZED_HELPERS = frozenset({4, 6, 16, 25, 26, 45, 67, 112, 113, 114, 115, 130})
-"""Helpers that take the size of memory right behind its address: the probe_read family, trace_printk, get_current_comm,
-perf_event_output, skb_load_bytes, get_stack, ringbuf_output. For any other, what is in that register is no size."""
+READING_HELPERS = helpers("""
+    map_lookup_elem map_update_elem map_delete_elem trace_printk perf_event_output map_push_elem ringbuf_output
+""")
+"""Helpers that only read the memory they are given. Any other may write to the stack."""
+SIZED_HELPERS = helpers("""
+    probe_read trace_printk get_current_comm perf_event_output skb_load_bytes probe_read_str get_stack
+    probe_read_user probe_read_kernel probe_read_user_str probe_read_kernel_str ringbuf_output
+""")
+"""Helpers that take the size of memory in the register after its address. For any other, that register is no size."""
 
 ReadGlobal = Callable[[str, int, int], Value]
 """(section, offset, size) -> what is known of those bytes when the program is loaded."""
