@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -56,6 +58,43 @@ def root_bpf() -> None:
     if os.geteuid() != 0:
         missing("loading BPF needs root")
     host_btf()
+
+
+def program_kind(section: str) -> None:
+    """A kernel that takes programs in this section; one that refuses even bpftool such a program is a skip, also in CI.
+
+    It loads a program that does nothing, so the section must be complete (`fentry/vfs_fsync`, not `fentry`).
+    """
+    root_bpf()
+    if _refusal("socket"):
+        pytest.fail(f"bpftool can't load a socket filter: {_refusal('socket')}", pytrace=False)
+    if refusal := _refusal(section):
+        pytest.skip(f"this kernel refuses programs in SEC({section!r}), from bpftool too: {refusal}")
+
+
+@cache
+def _refusal(section: str) -> str:
+    """Why bpftool can't load, and for an iterator pin, a program in this section; empty if it can."""
+    source = 'char name_of_license[] __attribute__((section("license"))) = "GPL";\n'
+    source += f'__attribute__((section("{section}"))) int program(void *ctx) {{ return 0; }}\n'
+    what = "iter pin" if section == "iter/task" else "prog load"
+    script = f'mount -t bpf bpf /sys/fs/bpf && bpftool {what} "$1" /sys/fs/bpf/program'
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "program.bpf.o")
+        compile_ = [tool("clang"), "-g", "-O2", "-target", "bpf", "-x", "c", "-c", "-", "-o", path]
+        subprocess.run(compile_, input=source, text=True, check=True)
+        load = [tool("unshare"), "--mount", "sh", "-c", script, "sh", path]
+        done = subprocess.run(load, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"})
+    if done.returncode == 0:
+        return ""
+    said = done.stderr.splitlines()
+    return next((line.partition("load failed: ")[2] for line in said if "load failed: " in line), " ".join(said))
+
+
+def kprobes() -> None:
+    """A kernel with kprobes; one without is a skip, also in CI."""
+    if not Path("/sys/bus/event_source/devices/kprobe").exists():
+        pytest.skip("this kernel is built without kprobes; those of the kernel lab have them")
 
 
 def libbpf() -> Libbpf:

@@ -7,28 +7,63 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hatch_bpf.runtime import attaching, errors
+from hatch_bpf.skeleton.generate import class_name
 from tests.common import needs, tracefs
 from tests.common.namespaces import own_cgroup, own_loopback
 from tests.common.skeleton_package import load_skeleton
 
 
 @pytest.fixture(scope="module")
-def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_skeleton("attachments", tmp_path_factory.mktemp("attachments"))
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """The skeleton class of tests/bpf/NAME.bpf.c, which is compiled once."""
+
+    @cache
+    def class_of(name: str) -> Any:
+        module = load_skeleton(name, tmp_path_factory.mktemp(name))
+        return getattr(module, class_name(name))
+
+    return class_of
 
 
 @pytest.fixture
-def skel(skeleton: Any) -> Iterator[Any]:
+def skel(classes: Callable[[str], Any]) -> Iterator[Any]:
+    with loaded(classes("attachments")) as bpf:
+        yield bpf
+
+
+@pytest.fixture
+def probes(classes: Callable[[str], Any]) -> Iterator[Any]:
+    with loaded(classes("probes")) as bpf:
+        yield bpf
+
+
+@pytest.fixture
+def contexts(classes: Callable[[str], Any]) -> Iterator[Any]:
+    with loaded(classes("contexts")) as bpf:
+        yield bpf
+
+
+@pytest.fixture
+def iterators(classes: Callable[[str], Any]) -> Iterator[Any]:
+    needs.program_kind("iter/task")
+    with loaded(classes("iterators")) as bpf:
+        yield bpf
+
+
+@contextmanager
+def loaded(skeleton: Any) -> Iterator[Any]:
     needs.root_bpf()
-    with skeleton.Attachments.open() as bpf, bpf.load() as loaded:
-        yield loaded
+    with skeleton.open() as bpf, bpf.load() as skel:
+        yield skel
 
 
 @pytest.fixture
@@ -186,79 +221,59 @@ def test_test_run(skel: Any) -> None:
 # --- kinds that attach in ways of their own -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def more(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return load_skeleton("more_attachments", tmp_path_factory.mktemp("more"))
-
-
-@pytest.fixture
-def other(more: Any) -> Iterator[Any]:
-    needs.root_bpf()
-    with more.MoreAttachments.open() as bpf, bpf.load() as loaded:
-        yield loaded
-
-
-def test_sampling(other: Any) -> None:
-    links = other.programs.on_sample.attach_sampling(1000)
+def test_sampling(probes: Any) -> None:
+    links = probes.programs.on_sample.attach_sampling(1000)
     assert len(links) == os.sysconf("SC_NPROCESSORS_ONLN")
     deadline = time.monotonic() + 20
-    while not other.bss.samples and time.monotonic() < deadline:
+    while not probes.bss.samples and time.monotonic() < deadline:
         sum(range(100_000))
-    assert other.bss.samples > 0
+    assert probes.bss.samples > 0
     for link in links:
         link.detach()
-    assert other.links == ()
+    assert probes.links == ()
 
 
-def test_an_iterator_reads_as_text(other: Any) -> None:
-    lines = other.programs.list_tasks.read_iter().splitlines()
-    assert f"task {os.getpid()}" in lines
-    assert other.links == ()
+def test_an_iterator_reads_as_text(iterators: Any) -> None:
+    lines = iterators.programs.list_tasks.read_iter().splitlines()
+    assert f"process {os.getpid()}" in lines
+    assert iterators.links == ()
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    needs.root_bpf()
-    module = load_skeleton("told", tmp_path_factory.mktemp("told"))
-    with module.Told.open() as bpf, bpf.load() as loaded:
-        yield loaded
-
-
-def test_a_context_that_the_kernel_changes_in_place(told: Any) -> None:
-    run = told.programs.answer.test_run(context=struct.pack("Qq", 42, 0))
+def test_a_context_that_the_kernel_changes_in_place(contexts: Any) -> None:
+    run = contexts.programs.answer.test_run(context=struct.pack("Qq", 42, 0))
     assert run.result == 3
     assert struct.unpack("Qq", run.context) == (42, -42)
-    assert told.programs.answer.test_run(context=bytes(16), repeat=1).context == bytes(16)
+    assert contexts.programs.answer.test_run(context=bytes(16), repeat=1).context == bytes(16)
 
 
-def test_a_context_of_arguments(told: Any) -> None:
+def test_a_context_of_arguments(contexts: Any) -> None:
     arguments = struct.pack("QQ", 5, 1 << 63)
-    run = told.programs.takes_arguments.test_run(context=arguments)
+    run = contexts.programs.takes_arguments.test_run(context=arguments)
     assert (run.result, run.context) == (4, arguments)
-    assert told.bss.argument == 1 << 63
+    assert contexts.bss.argument == 1 << 63
 
 
-def test_a_context_that_comes_back_changed(told: Any) -> None:
+def test_a_context_that_comes_back_changed(contexts: Any) -> None:
     context = bytes(8) + struct.pack("I", 6) + bytes(180)  # struct __sk_buff, with its mark
-    run = told.programs.marks.test_run(b"\x01" * 64, context=context)
+    run = contexts.programs.marks.test_run(b"\x01" * 64, context=context)
     assert (run.result, run.data) == (0, b"\x01" * 64)
     assert struct.unpack_from("I", run.context, 8) == (7,)
     assert context[8] == 6, "what was passed stays as it was"
 
 
-def test_an_iterator_over_a_map(told: Any) -> None:
-    told.maps.squares.update_many({n: n * n for n in range(5)})
-    lines = told.programs.list_squares.read_iter(map=told.maps.squares).splitlines()
+def test_an_iterator_over_a_map(iterators: Any) -> None:
+    iterators.maps.squares.update_many({n: n * n for n in range(5)})
+    lines = iterators.programs.list_squares.read_iter(map=iterators.maps.squares).splitlines()
     assert sorted(lines) == [f"{n} {n * n}" for n in range(5)]
-    with told.programs.list_squares.attach_iter(map=told.maps.squares) as link:
+    with iterators.programs.list_squares.attach_iter(map=iterators.maps.squares) as link:
         assert repr(link) == "<link of list_squares, attached to iterator over map squares>"
 
 
-def test_an_iterator_over_cgroups(told: Any, cgroup: Path) -> None:
+def test_an_iterator_over_cgroups(iterators: Any, cgroup: Path) -> None:
     (cgroup / "inner").mkdir()
     try:
         levels = {
-            order: told.programs.list_cgroups.read_iter(cgroup=cgroup, order=order).split()[1::2]
+            order: iterators.programs.list_cgroups.read_iter(cgroup=cgroup, order=order).split()[1::2]
             for order in ("self_only", "descendants_pre", "descendants_post", "ancestors_up")
         }
     finally:
@@ -269,14 +284,14 @@ def test_an_iterator_over_cgroups(told: Any, cgroup: Path) -> None:
     assert levels["descendants_post"] == [inner, own]
     assert levels["ancestors_up"] == [str(level) for level in range(int(own), -1, -1)]
     with pytest.raises(errors.AttachError, match="can't be attached to cgroup /nowhere: No such file"):
-        told.programs.list_cgroups.read_iter(cgroup="/nowhere")
+        iterators.programs.list_cgroups.read_iter(cgroup="/nowhere")
     with pytest.raises(ValueError, match="order must be one of self_only, descendants_pre"):
-        told.programs.list_cgroups.read_iter(cgroup=cgroup, order="up")
+        iterators.programs.list_cgroups.read_iter(cgroup=cgroup, order="up")
 
 
-def test_storage_of_a_cgroup(told: Any, cgroup: Path) -> None:
-    of_all, by_cpu = told.maps.per_cgroup, told.maps.per_cgroup_and_cpu
-    with told.programs.counts.attach_cgroup(cgroup):
+def test_storage_of_a_cgroup(classes: Callable[[str], Any], cgroup: Path) -> None:
+    with loaded(classes("cgroup_storage")) as skel, skel.programs.counts.attach_cgroup(cgroup):
+        of_all, by_cpu = skel.maps.per_cgroup, skel.maps.per_cgroup_and_cpu
         send_a_packet()
         ((key, count),) = of_all.items()
         assert key.cgroup_inode_id == cgroup.stat().st_ino
@@ -287,41 +302,42 @@ def test_storage_of_a_cgroup(told: Any, cgroup: Path) -> None:
         assert of_all[key] > 1 << 40
 
 
-def test_an_iterator_over_one_process(told: Any) -> None:
-    assert set(told.programs.list_tasks.read_iter(pid=os.getpid()).splitlines()) == {f"process {os.getpid()}"}
+def test_an_iterator_over_one_process(iterators: Any) -> None:
+    assert set(iterators.programs.list_tasks.read_iter(pid=os.getpid()).splitlines()) == {f"process {os.getpid()}"}
 
 
-def test_what_has_to_be_told_is_not_attached_by_itself(told: Any) -> None:
+def test_iterators_that_need_an_argument_are_not_attached_by_themselves(iterators: Any) -> None:
     with pytest.raises(errors.AttachError, match=r"does not say what it goes through; use read_iter\(map=...\)"):
-        told.programs.list_squares.attach()
+        iterators.programs.list_squares.attach()
     with pytest.raises(errors.AttachError, match=r"use read_iter\(cgroup=...\)"):
-        told.programs.list_cgroups.attach()
-    told.attach()
-    attached = [link.program.name for link in told.links]
-    for link in told.links:
+        iterators.programs.list_cgroups.attach()
+    iterators.attach()
+    attached = [link.program.name for link in iterators.links]
+    for link in iterators.links:
         link.detach()
-    assert attached == ["takes_arguments", "list_tasks"]
+    assert attached == ["list_tasks"]
 
 
-def test_only_what_tracefs_names_is_blamed_on_it(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_tracefs_names_is_blamed_on_it(contexts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attaching, "TRACEFS", ("/nowhere", "/nowhere"))
     with pytest.raises(errors.AttachError, match="raw tracepoint no_such: ENOENT") as caught:
-        told.programs.takes_arguments.attach_raw_tracepoint("no_such")
+        contexts.programs.takes_arguments.attach_raw_tracepoint("no_such")
     assert "mount" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("loopback")
-def test_socket_lookup_of_a_network_namespace(other: Any) -> None:
-    with other.programs.on_lookup.attach_netns() as link, socket.socket() as listener, socket.socket() as client:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        client.connect(listener.getsockname())
-        assert other.bss.lookups > 0
-        link.update(other.programs.on_lookup)
+def test_socket_lookup_of_a_network_namespace(classes: Callable[[str], Any]) -> None:
+    with loaded(classes("sk_lookup")) as skel, skel.programs.on_lookup.attach_netns() as link:
+        with socket.socket() as listener, socket.socket() as client:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            client.connect(listener.getsockname())
+        assert skel.bss.lookups > 0
+        link.update(skel.programs.on_lookup)
 
 
-def test_a_verdict_on_a_sockmap(other: Any) -> None:
-    with socket.socket() as listener, socket.socket() as client:
+def test_a_verdict_on_a_sockmap(classes: Callable[[str], Any], skel: Any) -> None:
+    with loaded(classes("sockmap")) as other, socket.socket() as listener, socket.socket() as client:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         client.connect(listener.getsockname())
@@ -331,8 +347,8 @@ def test_a_verdict_on_a_sockmap(other: Any) -> None:
             client.sendall(b"hello")
             assert accepted.recv(5) == b"hello"
             assert other.bss.verdicts > 0
-    with pytest.raises(ValueError, match="is neither an sk_skb nor an sk_msg section"):
-        other.programs.on_sample.attach_sockmap(other.maps.sockets)
+        with pytest.raises(ValueError, match="is neither an sk_skb nor an sk_msg section"):
+            skel.programs.on_xdp.attach_sockmap(other.maps.sockets)
 
 
 @pytest.mark.parametrize(
@@ -345,15 +361,15 @@ def test_a_verdict_on_a_sockmap(other: Any) -> None:
         lambda p: p.on_sample.attach_perf_event(-1),
     ],
 )
-def test_probes_that_cannot_be_made_say_so(other: Any, attach: Any) -> None:
+def test_probes_that_cannot_be_made_say_so(probes: Any, attach: Any) -> None:
     tracefs.mounted()
     with pytest.raises((errors.AttachError, errors.PermissionDeniedError), match="can't be attached to"):
-        attach(other.programs)
-    assert other.links == ()
+        attach(probes.programs)
+    assert probes.links == ()
 
 
-def test_what_this_libbpf_lacks_is_named(other: Any) -> None:
-    if other._held.libbpf.has("bpf_program__attach_tcx"):
+def test_what_this_libbpf_lacks_is_named(probes: Any) -> None:
+    if probes._held.libbpf.has("bpf_program__attach_tcx"):
         pytest.skip("this libbpf has it")
     with pytest.raises(errors.LibbpfTooOldError, match=r"bpf_program__attach_tcx\(\) needs libbpf 1\.3 or later"):
-        other.programs.on_function.attach_tcx("lo")
+        probes.programs.on_function.attach_tcx("lo")

@@ -28,7 +28,17 @@ from tests.lab.kinds import NEEDS
 from tests.seeds.project import install
 
 PROBES = ("kprobe", "kprobe_offset", "kretprobe", "ksyscall", "kretsyscall", "kprobe_multi", "kprobe_session")
-TRAMPOLINES = ("fentry", "fexit", "fmod_ret", "lsm", "lsm_cgroup", "freplace")
+SECTIONS = {
+    "fentry": "fentry/vfs_fsync",
+    "fexit": "fexit/vfs_fsync",
+    "fmod_ret": "fmod_ret/security_task_getpgid",
+    "freplace": "fentry/vfs_fsync",  # itself it needs a program to replace a part of; both are made of trampolines
+    "iterator": "iter/task",
+    "lsm": "lsm/file_open",
+    "lsm_cgroup": "lsm_cgroup/socket_post_create",
+    "tp_btf": "tp_btf/sys_enter",
+}
+"""Exercise -> section of a program of its kind, where there are kernels that refuse it."""
 NAMESPACES = """\
 set -e
 [ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
@@ -66,9 +76,9 @@ def test_it_is_attached_and_runs(outcomes: dict[str, dict[str, Any]], name: str)
         assert libbpf.load().version < NEEDS[name].libbpf
         pytest.skip(record["error"].split("; install")[0])
     if name in PROBES and record["step"] == "attach":
-        pytest.skip("this kernel has no kprobes; the kernel lab has")
-    if name in TRAMPOLINES and record["step"] == "load" and "EPERM" in record["error"]:
-        pytest.skip("this kernel refuses root such programs; those of the kernel lab don't")
+        needs.kprobes()
+    if name in SECTIONS and record["step"] != "works":
+        needs.program_kind(SECTIONS[name])
     assert record["step"] == "works", record["error"]
 
 
