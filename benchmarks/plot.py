@@ -1,4 +1,4 @@
-"""`python -m benchmarks.plot [JSON [SVG]]`: what kernels cost by their number, as a picture for the README.
+"""`python -m benchmarks.plot [JSON [SVG]]`: what kernels cost by their number, as a picture for docs/kernel-matrix.md.
 
 Input: `docs/scaling.json`, which `python -m benchmarks.scaling` writes: lists of equal length, `kernels` (how many,
 going up), `cold_seconds`, `warm_seconds` and `bytes_per_kernel`. Output: `docs/scaling.svg`, with logarithmic axes, and

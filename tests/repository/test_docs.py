@@ -6,14 +6,21 @@ import argparse
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from hatch_bpf import runtime
 from hatch_bpf.cli import main
+from hatch_bpf.project import config, options
 from hatch_bpf.project.config import parse_config
+from hatch_bpf.runtime.alternatives import Choice, Refusal, explain
+from hatch_bpf.runtime.kernel import BtfChoice
 from tests.common.projects import REPOSITORY
 
 if sys.version_info >= (3, 11):
@@ -44,8 +51,9 @@ def anchors(page: Path) -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_modules_named_exist(page: Path) -> None:
     for name in re.findall(r"`((?:\w+/)*\w+\.py)`", page.read_text()):
-        if name not in ("setup.py", "tcprtt_skel.py", "src/exec_watch/__main__.py"):  # users' own
-            assert any((folder / name).exists() for folder in (REPOSITORY, REPOSITORY / "hatch_bpf", page.parent)), name
+        if name.endswith("_skel.py") or name in ("setup.py", "src/exec_watch/__main__.py"):  # users' own
+            continue
+        assert any((folder / name).exists() for folder in (REPOSITORY, REPOSITORY / "hatch_bpf", page.parent)), name
 
 
 @pytest.mark.parametrize("page", DOCS, ids=lambda path: path.stem)
@@ -80,6 +88,53 @@ def test_methods_shown_exist() -> None:
 
 
 REFERENCE = (REPOSITORY / "docs" / "reference.md").read_text()
+SKELETON = (REPOSITORY / "docs" / "skeleton.md").read_text()
+
+
+def test_the_option_table_is_the_options() -> None:
+    assert options.markdown_table() in REFERENCE, "paste what hatch_bpf.project.options.markdown_table() returns"
+    declared = [field.name.replace("_", "-") for field in fields(config.Config) if field.name != "digest"]
+    assert list(options.NAMES) == declared
+
+
+def test_the_alternatives_shown_are_accepted(tmp_path: Path) -> None:
+    shown = re.findall(r"^    ((?:alternatives|optional) = .*)$", SKELETON, re.MULTILINE)
+    parsed = parse_config(tomllib.loads("\n".join(shown)), key="k", root=tmp_path, environ={})
+    assert parsed.alternatives["events"] == ("ring", "perf")
+    assert parsed.optional
+
+
+def test_what_explain_is_shown_to_print_is_what_it_prints() -> None:
+    library = SimpleNamespace(version=(1, 1), path="/usr/lib/x86_64-linux-gnu/libbpf.so.1")
+    eperm = "EPERM: Operation not permitted: prog 'fentry_close': BPF program load failed: Operation not permitted"
+    choices = (
+        Choice("programs", "on_close", "kprobe_close", (Refusal("fentry_close", eperm),)),
+        Choice("maps", "events", "ring"),
+        Choice("optional", "count_retransmits", "count_retransmits"),
+    )
+    btf = BtfChoice(source="kernel", path="/sys/kernel/btf/vmlinux", kernel="", size=6117374)
+    printed = explain("src/demo/demo.bpf.c", choices, btf=str(btf), libbpf=cast(Any, library))
+    assert textwrap.indent(printed, "    ") in SKELETON
+
+
+COMMAND_LINES = [
+    (page, line)
+    for page in PAGES
+    for line in re.findall(r"^ +(hatch-bpf .+)$", page.read_text(), re.MULTILINE)
+    + re.findall(r"`(hatch-bpf [a-z][^`]*)`", page.read_text())
+]
+
+
+@pytest.mark.parametrize(("page", "line"), COMMAND_LINES, ids=lambda value: getattr(value, "stem", value))
+def test_command_lines_shown_are_accepted(page: Path, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the parser; a command may also be named alone, without the arguments it needs."""
+    words = shlex.split(line, comments=True)[1:]
+    if "|" in words or "[" in line:
+        pytest.fail(f"{page.name}: {line}: show a command that can be typed")
+    try:
+        main._parser().parse_args(words)
+    except SystemExit:
+        assert "the following arguments are required" in capsys.readouterr().err, line
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -141,3 +196,24 @@ def test_the_help_fits_a_terminal(parser: argparse.ArgumentParser, monkeypatch: 
 def test_exit_statuses_are_told() -> None:
     assert "exit status:" in main._parser().format_help()
     assert set(re.findall(r"^\| (\d+) \|", REFERENCE, re.MULTILINE)) == {"0", "1", "2", "130", "141"}
+
+
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text()
+ROOMS = re.findall(r"^\| (?:`([a-z_/]+)/`|the [a-z ]+) \| [^|]+ \| (.*) \|$", ARCHITECTURE, re.MULTILINE)
+
+
+def test_every_module_has_its_place_in_the_rooms() -> None:
+    """And every name there is a module's. Two rows are of modules that lie directly in `hatch_bpf`."""
+    package = REPOSITORY / "hatch_bpf"
+    named = sorted(f"{room}/{name}".lstrip("/") for room, names in ROOMS for name in re.findall(r"`(\w+)`", names))
+    modules = (path.relative_to(package).with_suffix("") for path in package.rglob("*.py"))
+    assert named == sorted(str(path) for path in modules if not path.name.startswith("__"))
+
+
+def test_the_rooms_are_in_the_order_of_imports() -> None:
+    document = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    layers = " | ".join(document["tool"]["importlinter"]["contracts"][0]["layers"])
+    rooms = [room for room, _ in ROOMS if room and "/" not in room]
+    assert rooms == [
+        name for name in re.findall(r"hatch_bpf\.(\w+)", layers) if (REPOSITORY / "hatch_bpf" / name).is_dir()
+    ]

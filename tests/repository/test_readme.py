@@ -1,23 +1,18 @@
-"""What the README claims: its commands exist, its options are the options, its code runs."""
+"""What the README claims: its commands exist, its options are accepted, its pictures show what is printed today."""
 
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
-import textwrap
-from dataclasses import fields
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 
 from hatch_bpf.cli.main import main
-from hatch_bpf.project import config, options
 from hatch_bpf.project.config import parse_config
-from hatch_bpf.runtime.alternatives import Choice, Refusal, explain
-from hatch_bpf.runtime.kernel import BtfChoice
+from tests.common import needs
 from tests.common.projects import REPOSITORY
 
 if sys.version_info >= (3, 11):
@@ -26,6 +21,7 @@ else:
     import tomli as tomllib
 
 README = (REPOSITORY / "README.md").read_text()
+PICTURES = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
 
 
 def code_block(language: str) -> str:
@@ -33,10 +29,8 @@ def code_block(language: str) -> str:
     return str(text)
 
 
-def test_the_option_table_is_the_options() -> None:
-    assert options.markdown_table() in README, "paste what hatch_bpf.project.options.markdown_table() returns"
-    declared = [field.name.replace("_", "-") for field in fields(config.Config) if field.name != "digest"]
-    assert list(options.NAMES) == declared
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_pyproject_shown_is_accepted(tmp_path: Path) -> None:
@@ -45,33 +39,13 @@ def test_the_pyproject_shown_is_accepted(tmp_path: Path) -> None:
     assert len(parsed.kernels) == 4
 
 
-def test_the_alternatives_shown_are_accepted(tmp_path: Path) -> None:
-    shown = re.findall(r"^    ((?:alternatives|optional) = .*)$", README, re.MULTILINE)
-    parsed = parse_config(tomllib.loads("\n".join(shown)), key="k", root=tmp_path, environ={})
-    assert parsed.alternatives["events"] == ("ring", "perf")
-    assert parsed.optional
-
-
-def test_what_explain_is_shown_to_tell_is_what_it_tells() -> None:
-    library = SimpleNamespace(version=(1, 1), path="/usr/lib/x86_64-linux-gnu/libbpf.so.1")
-    eperm = "EPERM: Operation not permitted: prog 'fentry_close': BPF program load failed: Operation not permitted"
-    choices = (
-        Choice("programs", "on_close", "kprobe_close", (Refusal("fentry_close", eperm),)),
-        Choice("maps", "events", "ring"),
-        Choice("optional", "count_retransmits", "count_retransmits"),
-    )
-    btf = BtfChoice(source="kernel", path="/sys/kernel/btf/vmlinux", kernel="", size=6117374)
-    told = explain("src/demo/demo.bpf.c", choices, btf=str(btf), libbpf=cast(Any, library))
-    assert textwrap.indent(told, "    ") in README
-
-
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"^    make ([a-z-]+)", README, re.MULTILINE))))
 def test_the_make_targets_exist(target: str) -> None:
     done = subprocess.run(["make", "--dry-run", target], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", sorted(set(re.findall(r"^    hatch-bpf ([a-z-]+)", README, re.MULTILINE))))
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"(?:`|^    )hatch-bpf ([a-z-]+)", README, re.MULTILINE))))
 def test_the_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
@@ -79,6 +53,37 @@ def test_the_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) ->
     assert f"hatch-bpf {command}" in capsys.readouterr().out
 
 
-def test_the_files_named_are_there() -> None:
-    for name in re.findall(r"`((?:hatch_bpf|example_project|tests|docs)/[\w./-]+)`", README):
-        assert (REPOSITORY / name).exists(), name
+def test_every_page_is_in_the_index() -> None:
+    linked = set(re.findall(r"\]\((docs/[a-z-]+\.md)\)", README))
+    assert linked == {f"docs/{page.name}" for page in (REPOSITORY / "docs").glob("*.md")}
+
+
+def test_the_pictures_are_there_and_small() -> None:
+    """Paths are relative, so that they show in a clone as well as on the web."""
+    assert len(PICTURES) == 3
+    for name in PICTURES:
+        assert 0 < (REPOSITORY / name).stat().st_size < 150_000, name
+
+
+def shown_in(picture: Path) -> list[str]:
+    """What a picture of a terminal shows, without its spacing."""
+    texts = re.findall(r"<text[^>]*>([^<]+)</text>", picture.read_text())
+    words = (" ".join(html.unescape(text).split()) for text in texts)
+    return [line for line in words if line]
+
+
+def test_the_picture_of_check_is_what_it_prints(tmp_path: Path) -> None:
+    needs.tool("clang")
+    remake = [sys.executable, REPOSITORY / "tools" / "pictures.py", "check"]
+    subprocess.run([*remake, "--out", tmp_path], check=True, capture_output=True)
+    assert shown_in(REPOSITORY / "docs/pictures/check.svg") == shown_in(tmp_path / "check.svg"), "run tools/pictures.py"
+
+
+def test_the_picture_of_events_is_the_examples_output() -> None:
+    """tests/system/test_example.py runs it."""
+    prompt, command, btf, header, *events = shown_in(REPOSITORY / "docs/pictures/events.svg")[1:]
+    assert (prompt, command.split()[0]) == ("$", "tcprtt")
+    assert btf.startswith("Types: the kernel's own BTF, /sys/kernel/btf/vmlinux (")
+    assert header == "Src addr Port -> Dest addr Port RTT (ms)"
+    assert events
+    assert all(re.fullmatch(r"127\.0\.0\.1 \d+ -> 127\.0\.0\.1 \d+ \d+\.\d{3}", event) for event in events)

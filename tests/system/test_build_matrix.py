@@ -1,4 +1,4 @@
-"""The README's table of how a package can be built: build system x what is built x where the compiler comes from."""
+"""How a package can be built, as docs/publishing.md says: build system x kind of build x source of the compiler."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import pytest
 
 from hatch_bpf.cli.main import main
 from tests.common import needs
-from tests.common.projects import PYPROJECT, SETUPTOOLS_PYPROJECT, make_project, wheel_files
-from tests.repository.test_readme import README
+from tests.common.projects import PYPROJECT, REPOSITORY, SETUPTOOLS_PYPROJECT, make_project, wheel_files
 
 BACKENDS = {"hatchling": ("hatchling.build", PYPROJECT), "setuptools": ("setuptools.build_meta", SETUPTOOLS_PYPROJECT)}
 KINDS = ("wheel", "sdist, then wheel", "editable")
@@ -66,8 +65,7 @@ def test_every_way_to_build(
         assert wheel.name == "demo-1-py3-none-any.whl"
 
 
-def test_the_table_in_the_readme_is_this_matrix() -> None:
-    rows = re.findall(
-        r"^\| (hatchling|setuptools), ([a-z, ]+) \| ([a-z ]+) \| ([a-z ]+) \| ([a-z ]+) \|$", README, re.M
-    )
+def test_the_table_on_the_page_is_this_matrix() -> None:
+    page = (REPOSITORY / "docs" / "publishing.md").read_text()
+    rows = re.findall(r"^\| (hatchling|setuptools), ([a-z, ]+) \| ([a-z ]+) \| ([a-z ]+) \| ([a-z ]+) \|$", page, re.M)
     assert [(row[0], row[1]) for row in rows] == list(product(BACKENDS, KINDS))

@@ -1,0 +1,1 @@
+"""The project in the README's pictures of a portability report."""
