@@ -29,7 +29,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.lock import read_lock, tomllib
 from hatch_bpf.kernels.remote.archive_url import parse_index
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.portability.program_check import KernelTypes, check
+from hatch_bpf.portability.object_check import KernelTypes, check
 from hatch_bpf.portability.text import render_failures
 from hatch_bpf.project.config import parse_config
 from hatch_bpf.runtime.embedded import Embedded

@@ -21,7 +21,7 @@ from hatch_bpf.kernels.matrix import KernelSource, Matrix
 from hatch_bpf.kernels.version import version_bounds
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.portability.kernel_features import KernelFeatures, NotAnsweredError
-from hatch_bpf.portability.program_check import Checker
+from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Report
 from hatch_bpf.project.alternatives import NONE, Alternatives
 from hatch_bpf.project.config import Minimizer

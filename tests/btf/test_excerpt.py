@@ -13,7 +13,7 @@ from hatch_bpf.btf.writer import BtfBuilder
 from hatch_bpf.core_relo.minimize import collect, extract, minimize
 from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.portability.program_check import Checker, KernelTypes
+from hatch_bpf.portability.object_check import Checker, KernelTypes
 from tests.common import kernel_btfs, objects
 
 OBJECTS = 61 if kernel_btfs.FULL else 8

@@ -25,7 +25,7 @@ from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.formats.packages import deb_files
 from hatch_bpf.kernels.identity import Kernel, natural
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.portability.program_check import Checker, KernelTypes
+from hatch_bpf.portability.object_check import Checker, KernelTypes
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from tests.lab import cpio
 from tests.lab.__main__ import _chosen

@@ -21,8 +21,8 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.html import render_html
 from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.portability.program_check import KernelTypes
-from hatch_bpf.portability.program_check import check as check_kernels
+from hatch_bpf.portability.object_check import KernelTypes
+from hatch_bpf.portability.object_check import check as check_kernels
 from hatch_bpf.portability.text import render_failures, render_json, render_summary, render_text
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Report, Verdict
 from hatch_bpf.project.alternatives import NONE, Alternatives, OfObject, check, of_object, users_of_maps

@@ -23,7 +23,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.portability.program_check import KernelTypes, check
+from hatch_bpf.portability.object_check import KernelTypes, check
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict
 from tests.common import kernel_btfs, needs
 from tests.common.projects import KERNELS

@@ -20,7 +20,7 @@ from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.kernels.identity import Kernel, host
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.objects.uapi import map_type_name
-from hatch_bpf.portability.program_check import Checker, KernelTypes, check
+from hatch_bpf.portability.object_check import Checker, KernelTypes, check
 from hatch_bpf.portability.report import remedy_for
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Verdict, Weight
 from hatch_bpf.runtime.sections import parse_section

@@ -1,0 +1,147 @@
+"""`ObjectModel`s x kernels -> `Report`: will each program load on each kernel, and if not, why, and what to do.
+
+Input: BPF objects and, for each kernel, its full BTF and the minimized one that is embedded for it. Output: a `Report`.
+
+A verdict is about one program, as if it alone of its object were loaded. What libbpf does for the whole object first
+(creating maps, finding externs) counts for each of its programs. One module checks each part: `map_check.py`,
+`extern_check.py`, `relocation_check.py`, `section_check.py` and `program_check.py`, which puts them together for one
+program. `reasons.py` has the wording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.core_relo.resolve import Matcher, Resolver
+from hatch_bpf.core_relo.spec import essential_name
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.objects.model import ObjectModel
+from hatch_bpf.portability import reasons as because
+from hatch_bpf.portability.extern_check import find_ksyms, kconfig_reasons, values_of_externs
+from hatch_bpf.portability.kernel_features import KernelFeatures
+from hatch_bpf.portability.map_check import map_reasons, struct_ops_reasons
+from hatch_bpf.portability.program_check import ProgramChecker
+from hatch_bpf.portability.relocation_check import RelocationChecker
+from hatch_bpf.portability.section_check import names_of_target
+from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict, Weight, decide
+from hatch_bpf.project.alternatives import NONE, Alternatives, of_object
+
+
+@dataclass(frozen=True)
+class KernelTypes:
+    """What is looked at of one kernel."""
+
+    kernel: Kernel
+    btf: Btf
+    """All of its own BTF."""
+    minimized: Btf | None = None
+    """What is embedded for it; None to leave that out."""
+
+
+def check(
+    objects: Sequence[ObjectModel], kernels: Iterable[KernelTypes], *, alternatives: Alternatives = NONE
+) -> Report:
+    """The verdict for every program on every kernel. Raises `ObjectError` for code that no compiler makes."""
+    checker = Checker(objects, alternatives)
+    return Report(tuple(checker.check(kernel) for kernel in kernels))
+
+
+class Checker:
+    """Looks at objects once, and then at one kernel after another; what kernels have in common is worked out once."""
+
+    def __init__(self, objects: Sequence[ObjectModel], alternatives: Alternatives = NONE) -> None:
+        self._objects = [ObjectChecker(obj, alternatives) for obj in objects]
+        self._names = frozenset(name for obj in self._objects for name in obj.names())
+
+    def check(self, kernel: KernelTypes) -> KernelReport:
+        minimized = None if kernel.minimized is None else Matcher(kernel.minimized)
+        features = KernelFeatures(kernel.btf)
+        return KernelReport(kernel.kernel, self.verdicts(kernel.kernel, features, Matcher(kernel.btf), minimized))
+
+    def verdicts(
+        self, kernel: Kernel, features: KernelFeatures, matcher: Resolver, minimized: Resolver | None
+    ) -> tuple[ProgramVerdict, ...]:
+        """The same, of what is known of a kernel: these are all that it is asked, but for its version."""
+        features.expect(self._names)
+        return tuple(verdict for obj in self._objects for verdict in obj.check(kernel, features, matcher, minimized))
+
+
+def _with_any_libbpf(newer: ProgramVerdict, older: ProgramVerdict | None = None) -> ProgramVerdict:
+    """One verdict of two that hang on the version of libbpf."""
+    if older is None or newer == older:
+        return newer
+    fails = newer.verdict is older.verdict is Verdict.FAILS
+    reasons = [reason for reason in newer.reasons if reason in older.reasons]
+    for one, other, versions in ((newer, older, "1.3 and newer"), (older, newer, "before 1.3")):
+        apart = (reason for reason in one.reasons if reason not in other.reasons)
+        reasons += (because.with_libbpf(reason, versions, fails=fails) for reason in apart)
+    verdict, ordered = decide(reasons)
+    return replace(newer, verdict=verdict, reasons=ordered)
+
+
+class ObjectChecker:
+    """One object."""
+
+    def __init__(self, obj: ObjectModel, alternatives: Alternatives) -> None:
+        self.obj = obj
+        self.alternatives = of_object(obj, alternatives)
+        self._relocations = RelocationChecker(obj)
+        self._kconfig = kconfig_reasons(obj)
+        self.programs = [
+            ProgramChecker(obj, program, self._relocations.relos, self.alternatives) for program in obj.programs
+        ]
+
+    def names(self) -> Iterator[str]:
+        """Functions, tracepoints and variables that a kernel is asked about."""
+        for program in self.programs:
+            if program.section is not None and program.section.target:
+                yield from names_of_target(program.section)
+        for extern in self.obj.ksyms:
+            yield from (extern.name, essential_name(extern.name))
+
+    def check(
+        self, kernel: Kernel, features: KernelFeatures, matcher: Resolver, minimized: Resolver | None
+    ) -> list[ProgramVerdict]:
+        outcomes = self._relocations.outcomes(matcher, minimized)
+        maps = list(map_reasons(self.obj, features))
+        unmade = self._unmade(maps)
+        shared = [*struct_ops_reasons(self.obj, features), *self._kconfig]
+        by_libbpf = []
+        for ksyms in dict.fromkeys(find_ksyms(self.obj, features, with_flavors=newer) for newer in (True, False)):
+            externs = values_of_externs(self.obj, kernel, features, ksyms)
+            verdicts = []
+            for program in self.programs:
+                own = [reason for name, reason in maps if name not in unmade and self._is_created(name, program)]
+                given = [*own, *shared, *ksyms.reasons]
+                verdicts.append(program.check(features, kernel.arch, outcomes, externs, ksyms, given, unmade))
+            by_libbpf.append(verdicts)
+        verdicts = [_with_any_libbpf(*each) for each in zip(*by_libbpf, strict=True)]
+        return [self._in_its_group(verdict, verdicts) for verdict in verdicts]
+
+    def _unmade(self, maps: Sequence[tuple[str, Reason]]) -> dict[str, Reason]:
+        """Maps that the kernel can't create, and another of their group stands in for, with the reasons."""
+        failing = {name: reason for name, reason in maps if reason.weight is Weight.FAILS}
+        return {
+            name: failing[name]
+            for group in self.alternatives.groups
+            if group.of_maps and not failing.keys() >= set(group.members)
+            for name in group.members
+            if name in failing
+        }
+
+    def _is_created(self, name: str, program: ProgramChecker) -> bool:
+        """Whether a map is, where a program is loaded and the others in question are not."""
+        users = {other.program.name for other in self.programs if name in other.maps.values()}
+        return not users or program.program.name in users or not users <= self.alternatives.questionable
+
+    def _in_its_group(self, verdict: ProgramVerdict, verdicts: Sequence[ProgramVerdict]) -> ProgramVerdict:
+        group = self.alternatives.group_of(verdict.program)
+        if group is None or verdict.verdict is not Verdict.FAILS:
+            return replace(verdict, group=group.name if group else "")
+        by_name = {found.program: found.verdict for found in verdicts}
+        loading = [name for name in group.members if by_name[name] is not Verdict.FAILS]
+        stand_in = min(loading, key=lambda name: by_name[name] is not Verdict.LOADS, default="")
+        told = (because.alternative(group.name, stand_in),) if stand_in else ()
+        return replace(verdict, reasons=(*verdict.reasons, *told), group=group.name, stand_in=stand_in)

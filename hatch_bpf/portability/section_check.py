@@ -1,0 +1,158 @@
+"""A program's section name against a kernel: program type, flags, attach type and attach target.
+
+Input: a program, what its section name means to libbpf, and the kernel's features. Output: reasons.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from hatch_bpf.objects.model import Function
+from hatch_bpf.portability.kernel_features import KernelFeatures
+from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
+from hatch_bpf.runtime.sections import BTF_PREFIX, AttachTypeUse, ProgramSection, Target
+
+_FIRST_SLEEPABLE_HOOK = "bprm_committed_creds"
+
+
+def check_section(
+    program: Function, section: ProgramSection | None, features: KernelFeatures, arch: str
+) -> Iterator[Reason]:
+    """Program type, flags, attach type and attach target, as the section name has them, against a kernel."""
+    if section is None:
+        what = f'libbpf knows no program type for SEC("{program.section_def}")'
+        remedy = "use one of libbpf's section names, or set the type from the application"
+        yield Reason(ReasonKind.SECTION_UNKNOWN, Weight.FAILS, what, remedy)
+        return
+    kind = f'SEC("{section.name}")'
+    if features.has_program_type(section.program_type) is False:
+        what = f"{kind} is a BPF_PROG_TYPE_{section.program_type}, which this kernel does not know"
+        yield Reason(ReasonKind.PROGRAM_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
+        return
+    if section.needs_kernel_btf:
+        yield Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, f"{kind} needs the kernel's own BTF")
+    yield from _flags(kind, section, features)
+    yield from _attach_type(kind, section, features)
+    yield from _trampoline(kind, section, features, arch)
+    yield from _target(kind, section, features)
+
+
+def _alternative(section: ProgramSection) -> str:
+    match section.target_kind:
+        case Target.BTF_FUNCTION:
+            return f"provide a kprobe/{section.target} program for it" if section.target else "provide a kprobe for it"
+        case Target.BTF_TRACEPOINT:
+            return f"provide a raw_tp/{section.target} program for it"
+        case _:
+            return 'make the program optional with SEC("?...")'
+
+
+def _flags(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
+    optional_remedy = 'make the program optional with SEC("?...")'
+    if section.xdp_frags and not features.has_xdp_frags:
+        what = f"{kind} needs BPF_F_XDP_HAS_FRAGS, which this kernel does not know"
+        yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+    is_lsm = section.program_type == "LSM"
+    if section.sleepable and not features.has_sleepable_programs(section.program_type):
+        what = f"{kind} is sleepable, for which this kernel is too old"
+        yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+    elif section.sleepable and is_lsm and section.target != _FIRST_SLEEPABLE_HOOK and not features.has_sleepable_hooks:
+        what = f"{kind} is sleepable, and the only hook of this kernel that may be is {_FIRST_SLEEPABLE_HOOK}"
+        yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+    elif section.attach_type == "BPF_MODIFY_RETURN" or (section.sleepable and section.target_kind in _LISTED_TARGETS):
+        may = "is one of those that may sleep" if is_lsm else "allows error injection"
+        if section.attach_type == "BPF_MODIFY_RETURN":
+            may += " or is a security hook"
+        what = f"{kind} loads only if its target {may}, which BTF does not tell"
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+
+
+_LISTED_TARGETS = (Target.BTF_FUNCTION, Target.LSM_HOOK)
+"""Of sleepable programs only some targets will do."""
+
+
+def _trampoline(kind: str, section: ProgramSection, features: KernelFeatures, arch: str) -> Iterator[Reason]:
+    of_functions = section.target_kind in (Target.BTF_FUNCTION, Target.LSM_HOOK)
+    if not of_functions and section.target_kind not in (Target.BPF_PROGRAM, Target.STRUCT_OPS):
+        return
+    if not features.has_trampolines(arch, of_functions=of_functions):
+        what = f"{kind} can never be attached: on {arch} this kernel has nothing to call such programs with"
+        yield Reason(ReasonKind.ATTACH_UNSUPPORTED, Weight.FAILS, what, _alternative(section))
+
+
+def _attach_type(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
+    use = section.attach_type_use
+    if use not in (AttachTypeUse.LOAD, AttachTypeUse.ATTACH):
+        return
+    if features.has_attach_type(section.attach_type) is not False:
+        return
+    then = "so that it does not load" if use == AttachTypeUse.LOAD else "so that it loads but can never be attached"
+    what = f"{kind} attaches as {section.attach_type}, which this kernel does not know, {then}"
+    yield Reason(ReasonKind.ATTACH_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
+
+
+def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
+    target = section.target
+    if not target:
+        return
+    if section.target_kind in BTF_PREFIX:
+        yield from _btf_target(kind, section, features)
+    elif section.target_kind == Target.RAW_TRACEPOINT and features.has_tracepoint(target) is False:
+        what = f"{kind}: this kernel has no tracepoint {target}, unless a module defines it; if not, the attach fails"
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+    elif section.target_kind == Target.FUNCTION:
+        function = re.split(r"[+:]", target)[0]
+        # `name.isra.0` and the like are made by the compiler; BTF lists only what the source has
+        if "." not in function and features.has_function(function) is False:
+            what = (
+                f"{kind}: this kernel's BTF has no function {function}; "
+                f"if it is not in a module or in assembly, the attach fails"
+            )
+            yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+    elif section.target_kind == Target.SYSCALL and all(
+        features.has_function(name) is False for name in names_of_target(section)
+    ):
+        what = f"{kind}: this kernel's BTF has no function for the system call {target}; the attach may fail"
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+
+
+def names_of_target(section: ProgramSection) -> Iterator[str]:
+    """What a kernel's BTF may have the target by."""
+    if section.target_kind == Target.RAW_TRACEPOINT:
+        yield BTF_PREFIX[Target.BTF_TRACEPOINT] + section.target
+    elif section.target_kind == Target.SYSCALL:
+        yield from (pattern.format(section.target) for pattern in _SYSCALL_NAMES)
+    else:
+        yield BTF_PREFIX.get(section.target_kind, "") + section.target
+
+
+_SYSCALL_NAMES = (
+    "__x64_sys_{}",
+    "__arm64_sys_{}",
+    "__s390x_sys_{}",
+    "__riscv_sys_{}",
+    "__se_sys_{}",
+    "sys_{}",
+    "SyS_{}",
+)
+
+
+def _btf_target(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
+    """Targets that libbpf looks for in the kernel's BTF, and in its modules', while it loads the program."""
+    name = BTF_PREFIX[section.target_kind] + section.target
+    if section.module:
+        what = f"{kind}: whether module {section.module} has {section.target} is for the running kernel to say"
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+        return
+    if section.target_kind == Target.BTF_TRACEPOINT:
+        # the typedefs are part of what makes such a program possible, so a BTF without any is of a kernel without
+        is_there: bool | None = bool(features.has_tracepoint(section.target))
+    else:
+        is_there = features.has_function(name)
+    if is_there is None:
+        what = f"{kind}: this BTF does not tell whether the kernel has {name}"
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+    elif not is_there:
+        what = f"{kind}: this kernel's BTF has no {name} (a module may define it)"
+        yield Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, _alternative(section))
