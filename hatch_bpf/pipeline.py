@@ -19,7 +19,6 @@ from hatch_bpf.kernels.remote.fetch import Progress
 from hatch_bpf.per_kernel import Watch, fit_all
 from hatch_bpf.portability.text import render_failures, render_summary
 from hatch_bpf.portability.verdicts import PortabilityError, Report, joined
-from hatch_bpf.project import alternatives
 from hatch_bpf.project.declared_kernels import Notify, find_kernels
 from hatch_bpf.project.sources import Package, Project
 from hatch_bpf.reuse import shipped
@@ -47,7 +46,6 @@ def build(
     """
     config, told = project.config, Told(notify)
     bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
-    either = alternatives.Alternatives(config.alternatives, config.optional)
     packages: list[tuple[Package, CompiledPackage, shipped.Prebuilt | None]] = []
     for package in project.packages:
         earlier = shipped.find(package, project, notify) if reuse else None
@@ -55,13 +53,13 @@ def build(
         packages.append((package, compiled, earlier))
     objects = [compiled.objects for _, compiled, _ in packages]
     programs = [model for of_package in objects for models in of_package.values() for model in models]
-    alternatives.check(programs, either)
+    config.alternatives.check(programs)
     is_prebuilt = [earlier is not None for _, _, earlier in packages]
     matrix = known or find_kernels(config, lock=project.lock, only_host=all(is_prebuilt))
     matrix.warn(told)
     matrix.download(notify, downloads)
     shown = watch or PacedLines(notify, "kernels")
-    fitted = fit_all(objects, matrix, minimizer=config.minimizer, watch=shown, alternatives=either)
+    fitted = fit_all(objects, matrix, minimizer=config.minimizer, watch=shown, alternatives=config.alternatives)
     judge(joined(of_package.report for of_package in fitted), project, told)
     files: list[Artifact] = []
     for (package, compiled, earlier), made in zip(packages, fitted, strict=True):

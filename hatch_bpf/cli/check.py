@@ -87,7 +87,6 @@ def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
     from hatch_bpf.compiler.clang import compile_package
     from hatch_bpf.per_kernel import fit_all
     from hatch_bpf.portability.verdicts import joined
-    from hatch_bpf.project import alternatives
     from hatch_bpf.project.declared_kernels import find_kernels
 
     project = load_project(Path.cwd())
@@ -100,11 +99,10 @@ def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
     lock = None if options.kernels or options.match else project.lock
     matrix = find_kernels(config, say, lock=lock)
     matrix.download(_quiet, shown.downloads)
-    either = alternatives.Alternatives(config.alternatives, config.optional)
     packages = [compile_package(package, project, os.environ).objects for package in project.packages]
-    alternatives.check([model for objects in packages for models in objects.values() for model in models], either)
+    config.alternatives.check([model for objects in packages for models in objects.values() for model in models])
     watch = partial(shown.step, "checking")
-    fitted = fit_all(packages, matrix, minimizer=config.minimizer, watch=watch, alternatives=either)
+    fitted = fit_all(packages, matrix, minimizer=config.minimizer, watch=watch, alternatives=config.alternatives)
     return joined(of_package.report for of_package in fitted)
 
 
@@ -112,13 +110,11 @@ def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
     from hatch_bpf.arch import ARCHES
     from hatch_bpf.kernels.matrix import resolve
     from hatch_bpf.per_kernel import fit
-    from hatch_bpf.project import alternatives
     from hatch_bpf.project.config import parse_config
 
     config = parse_config(alternatives_table(options), key="check", root=Path.cwd(), environ={})
-    either = alternatives.Alternatives(config.alternatives, config.optional)
     objects = [read_object_file(path) for path in options.objects]
-    alternatives.check(objects, either)
+    config.alternatives.check(objects)
     archive = named_archive(options.kernels)
     if archive is None and not options.match:
         raise KernelError(
@@ -129,7 +125,7 @@ def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
     matrix.warn(say)
     matrix.download(_quiet, shown.downloads)
     by_arch, watch = dict.fromkeys(ARCHES, objects), partial(shown.step, "checking")
-    return fit(by_arch, matrix, minimizer="builtin", watch=watch, alternatives=either).report
+    return fit(by_arch, matrix, minimizer="builtin", watch=watch, alternatives=config.alternatives).report
 
 
 def _quiet(_text: str) -> None:

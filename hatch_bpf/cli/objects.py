@@ -65,7 +65,6 @@ def _skeleton(options: argparse.Namespace) -> int:
     from pathlib import PurePosixPath
 
     from hatch_bpf.compiler.clang import CompiledPackage
-    from hatch_bpf.project.alternatives import Alternatives, check
     from hatch_bpf.project.config import parse_config
     from hatch_bpf.project.sources import Package, ProgramSource
     from hatch_bpf.wheel import source_tree
@@ -79,7 +78,7 @@ def _skeleton(options: argparse.Namespace) -> int:
         **alternatives_table(options),
     }
     config = parse_config(table, key="skeleton", root=Path.cwd(), environ={})
-    check([model], Alternatives(config.alternatives, config.optional))
+    config.alternatives.check([model])
     source = ProgramSource(PurePosixPath(f"{model.name}.bpf.c"), PurePosixPath(), 0)
     own = replace(model, path=source.object_name)
     compiled = CompiledPackage({config.archs[0].name: (own,)}, inputs={}, compiler="")

@@ -26,7 +26,7 @@ from hatch_bpf.portability.program_check import ProgramChecker
 from hatch_bpf.portability.relocation_check import RelocationChecker
 from hatch_bpf.portability.section_check import names_of_target
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict, Weight, decide
-from hatch_bpf.project.alternatives import NONE, Alternatives, of_object
+from hatch_bpf.project.alternatives import NONE, Alternatives
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class ObjectChecker:
 
     def __init__(self, obj: ObjectModel, alternatives: Alternatives) -> None:
         self.obj = obj
-        self.alternatives = of_object(obj, alternatives)
+        self.alternatives = alternatives.of_object(obj)
         self._relocations = RelocationChecker(obj)
         self._kconfig = kconfig_reasons(obj)
         self.programs = [

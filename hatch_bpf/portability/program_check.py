@@ -24,7 +24,7 @@ from hatch_bpf.portability.licenses import GPL_COMPATIBLE
 from hatch_bpf.portability.relocation_check import RelocationOutcome
 from hatch_bpf.portability.section_check import check_section
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Weight, decide
-from hatch_bpf.project.alternatives import OfObject
+from hatch_bpf.project.alternatives import ObjectAlternatives
 from hatch_bpf.runtime.sections import BTF_PREFIX, Target, parse_section
 from hatch_bpf.verifier.abilities import Verifier
 from hatch_bpf.verifier.read_only_data import FrozenData
@@ -53,7 +53,7 @@ class ProgramChecker:
         obj: ObjectModel,
         program: Function,
         relos: Sequence[tuple[str, CoreRelo]],
-        alternatives: OfObject,
+        alternatives: ObjectAlternatives,
     ) -> None:
         """`relos` are all of the object."""
         self.obj = obj

@@ -1,7 +1,8 @@
-"""The options `alternatives` and `optional` x an object -> what they mean for it: its groups, and who uses its maps.
+"""The options `alternatives` and `optional`, and what they mean for one object: its groups, and who uses its maps.
 
-Input: what the project declares, and objects. Output: an `OfObject` for each, or `ConfigError` where a name fits none.
-At run time `runtime/alternatives.py` decides by trial; `portability.py` says beforehand where that can go wrong.
+Input: what the project declares, and objects. Output: an `ObjectAlternatives` for each object, or `ConfigError` where a
+name fits none. At run time `runtime/alternatives.py` decides by trial; the room `portability` says beforehand where
+that can go wrong.
 """
 
 from __future__ import annotations
@@ -13,27 +14,14 @@ from hatch_bpf.errors import ConfigError, Fault
 from hatch_bpf.objects.linked_program import RefersTo, link
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import MapType
-from hatch_bpf.project.config import suggestion
+from hatch_bpf.project.forms import TEXT, TEXTS, ListForm, NameForm, TableForm, described, suggestion
 
 RING_AND_PERF_BUFFERS = (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY)
 """Types of maps that can replace each other."""
 
 
 @dataclass(frozen=True)
-class Alternatives:
-    """As the project declares them, for all of its objects."""
-
-    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Members by the group's name, the one to prefer first."""
-    optional: tuple[str, ...] = ()
-    """Programs that are left out where they can't be loaded."""
-
-
-NONE = Alternatives()
-
-
-@dataclass(frozen=True)
-class Group:
+class AlternativeGroup:
     """Programs, or ring and perf buffers, of which the first that the kernel takes is used."""
 
     name: str
@@ -42,10 +30,10 @@ class Group:
 
 
 @dataclass(frozen=True)
-class OfObject:
-    """What of the project's alternatives is about one object."""
+class ObjectAlternatives:
+    """The part of a project's alternatives that is about one object."""
 
-    groups: tuple[Group, ...] = ()
+    groups: tuple[AlternativeGroup, ...] = ()
     optional: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
@@ -56,43 +44,79 @@ class OfObject:
         """Programs that may be left out of the load."""
         return frozenset(self.optional).union(*(group.members for group in self.groups if not group.of_maps))
 
-    def group_of(self, program: str) -> Group | None:
+    def group_of(self, program: str) -> AlternativeGroup | None:
         """The group that a program is in."""
         return next((group for group in self.groups if not group.of_maps and program in group.members), None)
 
 
-def of_object(model: ObjectModel, declared: Alternatives) -> OfObject:
-    """The groups all of whose members are in the object, and the optional programs that are."""
-    programs, maps = _programs(model), _buffers(model)
-    groups = [
-        Group(name, members, of_maps=maps.issuperset(members))
-        for name, members in declared.groups.items()
-        if programs.issuperset(members) or maps.issuperset(members)
-    ]
-    return OfObject(tuple(groups), tuple(name for name in declared.optional if name in programs))
+@dataclass(frozen=True)
+class Alternatives:
+    """What a project declares, for all of its objects."""
+
+    groups: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict,
+        metadata=described(
+            TableForm(
+                ListForm(TEXT, at_least_two="programs or buffers"),
+                NameForm("a group: letters, digits and _, not a digit first", "[A-Za-z_][A-Za-z0-9_]*"),
+            ),
+            "programs, or ring and perf buffers, of which the first that the machine takes is used, by a name for the "
+            'group: `{ on_close = ["fentry_close", "kprobe_close"] }`',
+            "none: all are loaded",
+            name="alternatives",
+        ),
+    )
+    """By the group's name; the member to prefer comes first."""
+    optional: tuple[str, ...] = field(
+        default=(), metadata=described(TEXTS, "programs that are left out where they can't be loaded", "none")
+    )
+
+    def of_object(self, model: ObjectModel) -> ObjectAlternatives:
+        """The groups all of whose members are in the object, and its optional programs."""
+        programs, maps = _programs(model), _buffers(model)
+        groups = [
+            AlternativeGroup(name, members, of_maps=maps.issuperset(members))
+            for name, members in self.groups.items()
+            if programs.issuperset(members) or maps.issuperset(members)
+        ]
+        return ObjectAlternatives(tuple(groups), tuple(name for name in self.optional if name in programs))
+
+    def duplicates(self, key: str) -> list[Fault]:
+        """A fault for each name that is there twice; `key` is the path of the table that has these options."""
+        faults: list[Fault] = []
+        users = dict.fromkeys(self.optional, f"{key}.optional")
+        for group, members in self.groups.items():
+            own = f"{key}.alternatives.{group}"
+            for i, member in enumerate(members):
+                other = users.setdefault(member, own)
+                if member and (other != own or members.index(member) != i):
+                    faults.append(Fault(f"{own}[{i}]", f"is in {other} already (got {member!r})"))
+        return faults
+
+    def check(self, models: Sequence[ObjectModel]) -> None:
+        """Check that every name fits an object. Raises `ConfigError` with all that fit none."""
+        faults: list[Fault] = []
+        programs = {name for model in models for name in _programs(model)}
+        known = programs.union(*map(_buffers, models))
+        for i, name in enumerate(self.optional):
+            if name not in programs:
+                faults.append(_unknown(f"optional[{i}]", name, programs, "no program"))
+        for group, members in self.groups.items():
+            key = f"alternatives.{group}"
+            unknown = [(i, name) for i, name in enumerate(members) if name not in known]
+            faults += [_unknown(f"{key}[{i}]", name, known, "no program, ring or perf buffer") for i, name in unknown]
+            if not unknown:
+                faults += _faults_of_group(key, group, members, models)
+        if faults:
+            raise ConfigError(faults)
 
 
-def check(models: Sequence[ObjectModel], declared: Alternatives) -> None:
-    """Whether every name fits an object. Raises `ConfigError` with every one that doesn't."""
-    faults: list[Fault] = []
-    programs = {name for model in models for name in _programs(model)}
-    known = programs.union(*map(_buffers, models))
-    for i, name in enumerate(declared.optional):
-        if name not in programs:
-            faults.append(_unknown(f"optional[{i}]", name, programs, "no program"))
-    for group, members in declared.groups.items():
-        key = f"alternatives.{group}"
-        unknown = [(i, name) for i, name in enumerate(members) if name not in known]
-        faults += [_unknown(f"{key}[{i}]", name, known, "no program, ring or perf buffer") for i, name in unknown]
-        if not unknown:
-            faults += _faults_of_group(key, group, members, models)
-    if faults:
-        raise ConfigError(faults)
+NONE = Alternatives()
 
 
 def _faults_of_group(key: str, group: str, members: tuple[str, ...], models: Sequence[ObjectModel]) -> list[Fault]:
     declared = Alternatives({group: members})
-    found = [(model, own) for model in models for own in of_object(model, declared).groups]
+    found = [(model, own) for model in models for own in declared.of_object(model).groups]
     if not found:
         where = "; ".join(
             f"{name} is in {', '.join(dict.fromkeys(m.path for m in models if name in _programs(m) | _buffers(m)))}"
@@ -115,7 +139,7 @@ def _unknown(key: str, name: str, known: Iterable[str], what: str) -> Fault:
 
 
 def users_of_maps(models: Iterable[ObjectModel]) -> dict[str, tuple[str, ...]]:
-    """The programs that refer to a map, by the map's name, in any of one source's objects for several architectures."""
+    """The programs that refer to each map, by its name. `models` are one source's objects for its architectures."""
     users: dict[str, set[str]] = {}
     for model in models:
         for program in model.programs:

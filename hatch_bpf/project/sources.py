@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from hatch_bpf.errors import ConfigError, Fault
 from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
 from hatch_bpf.objects.names import object_name
-from hatch_bpf.project.config import Config, suggestion
+from hatch_bpf.project.config import Config
+from hatch_bpf.project.forms import suggestion
 
 SUFFIX = ".bpf.c"
 BPF_DIR = "_bpf"

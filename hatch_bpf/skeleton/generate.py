@@ -26,7 +26,7 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.errors import BtfError, SkeletonError
 from hatch_bpf.objects.model import Function, MapDef, ObjectModel
 from hatch_bpf.objects.uapi import MapType
-from hatch_bpf.project.alternatives import NONE, Alternatives, OfObject, of_object, users_of_maps
+from hatch_bpf.project.alternatives import NONE, Alternatives, ObjectAlternatives, users_of_maps
 from hatch_bpf.runtime import enums as runtime_enums
 from hatch_bpf.runtime import types as runtime_types
 from hatch_bpf.skeleton.declares_only import parse as declarations_of
@@ -140,7 +140,7 @@ def generate(models: Mapping[str, ObjectModel], *, options: SkeletonOptions) -> 
         raise SkeletonError(f"{options.source}: there is no object to make a skeleton of")
     users = {}
     distinct = {id(model): model for model in models.values()}
-    if any(of_object(model, options.alternatives) for model in distinct.values()):
+    if any(options.alternatives.of_object(model) for model in distinct.values()):
         users = users_of_maps(distinct.values())
     declared = {key: _declare(model, options, users) for key, model in distinct.items()}
     by_arch = {arch: declared[id(models[arch])] for arch in sorted(models)}
@@ -202,7 +202,7 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
     section_names = {section.name: names.take(f"{options.class_name}{_camel(section.name)}") for section in sections}
     types = TypeDecls(model.btf, names, where=model.path)
     try:
-        alternatives = of_object(model, options.alternatives)
+        alternatives = options.alternatives.of_object(model)
         events = _events(model, options, alternatives, types)
         extra = [types.codec(_find_type(model, name, "types")) for name in options.types]
         del extra  # declaring them is what asking for their codecs does
@@ -254,7 +254,7 @@ def _check_externs(model: ObjectModel) -> None:
 
 
 def _groups(
-    alternatives: OfObject,
+    alternatives: ObjectAlternatives,
     events: Mapping[str, Codec],
     options: SkeletonOptions,
     *,
@@ -341,13 +341,15 @@ def _sized(types: TypeDecls, type_id: int, size: int) -> Codec:
     return types.codec(type_id) if type_id else bytes_codec(size)
 
 
-def buffers_of(model: ObjectModel, alternatives: OfObject) -> dict[str, tuple[str, ...]]:
+def buffers_of(model: ObjectModel, alternatives: ObjectAlternatives) -> dict[str, tuple[str, ...]]:
     """What `events` can name: an object's ring and perf buffers, and groups of them, with the maps that are meant."""
     buffers = {m.name: (m.name,) for m in model.maps if "e" in _MAP_CLASSES.get(m.type, ("", ""))[1]}
     return buffers | {group.name: group.members for group in alternatives.groups if group.of_maps}
 
 
-def _events(model: ObjectModel, options: SkeletonOptions, alternatives: OfObject, types: TypeDecls) -> dict[str, Codec]:
+def _events(
+    model: ObjectModel, options: SkeletonOptions, alternatives: ObjectAlternatives, types: TypeDecls
+) -> dict[str, Codec]:
     buffers = buffers_of(model, alternatives)
     events: dict[str, Codec] = {}
     for name, type_name in sorted(options.events.items()):

@@ -15,7 +15,6 @@ from hatch_bpf import __version__
 from hatch_bpf.compiler.clang import CompiledPackage
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel
-from hatch_bpf.project.alternatives import Alternatives, of_object
 from hatch_bpf.project.config import Config
 from hatch_bpf.project.sources import BPF_DIR, Package, ProgramSource
 from hatch_bpf.skeleton.generate import SkeletonOptions, buffers_of, class_name, generate, type_of
@@ -97,8 +96,7 @@ def _skeleton(
 ) -> Artifact:
     own = next(iter(models.values()))
     # what another program has is not asked of this one; what none has, `generate` tells of
-    alternatives = Alternatives(config.alternatives, config.optional)
-    buffers = [buffers_of(model, of_object(model, alternatives)) for model in (own, *programs)]
+    buffers = [buffers_of(model, config.alternatives.of_object(model)) for model in (own, *programs)]
     stems = {model.path.removesuffix(".bpf.o") for model in programs}
     of_all = {key: type_name for key, type_name in config.events.items() if key.rpartition(".")[0] not in stems}
     events = {
@@ -122,7 +120,7 @@ def _skeleton(
         objects={arch: (f"{arch}/{model.path}", _sha256(model.elf)) for arch, model in models.items()},
         kernels=kernels,
         events=events,
-        alternatives=alternatives,
+        alternatives=config.alternatives,
         types=types,
     )
     name = f"{source.name}_skel.py"

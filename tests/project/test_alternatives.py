@@ -25,7 +25,7 @@ from hatch_bpf.portability.object_check import KernelTypes
 from hatch_bpf.portability.object_check import check as check_kernels
 from hatch_bpf.portability.text import render_failures, render_json, render_summary, render_text
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Report, Verdict
-from hatch_bpf.project.alternatives import NONE, Alternatives, OfObject, check, of_object, users_of_maps
+from hatch_bpf.project.alternatives import NONE, Alternatives, ObjectAlternatives, users_of_maps
 from tests.common import kernel_btfs, needs
 from tests.common.projects import KERNELS, make_project
 from tests.common.skeleton_package import BPF, make_package, skeleton_text
@@ -103,12 +103,12 @@ def by_name(report: Report) -> dict[str, ProgramVerdict]:
 
 def test_an_object_has_the_groups_that_are_all_in_it(either: ObjectModel) -> None:
     declared = Alternatives({**EITHER.groups, "other": ("flat_ring", "elsewhere")}, ("flat_guarded", "elsewhere"))
-    found = of_object(either, declared)
+    found = declared.of_object(either)
     assert [(group.name, group.of_maps) for group in found.groups] == [("flat", False), ("flow_events", True)]
     assert found.optional == ("flat_guarded",)
     assert found.questionable == {"flat_ring", "flat_perf", "flat_guarded"}
-    assert not of_object(either, NONE)
-    assert of_object(either, NONE) == OfObject()
+    assert not NONE.of_object(either)
+    assert NONE.of_object(either) == ObjectAlternatives()
 
 
 def test_the_users_of_maps_are_those_that_libbpf_relocates(either: ObjectModel) -> None:
@@ -130,7 +130,7 @@ def test_every_wrong_name_is_told(either: ObjectModel, choosy: ObjectModel) -> N
         ("flow_ring",),
     )
     with pytest.raises(ConfigError) as caught:
-        check([either, choosy], wrong)
+        wrong.check([either, choosy])
     assert [str(fault).split("; there are")[0] for fault in caught.value.faults] == [
         "optional[0] names no program of any object (got 'flow_ring', did you mean 'flat_ring'?",
         "alternatives.apart must be programs of one object, or ring and perf buffers of one (newer is in "
@@ -141,7 +141,7 @@ def test_every_wrong_name_is_told(either: ObjectModel, choosy: ObjectModel) -> N
         "alternatives.near[0] names no program, ring or perf buffer of any object (got 'flat_rings', "
         "did you mean 'flat_ring'?",
     ]
-    check([either, choosy], Alternatives(EITHER.groups, ("never",)))
+    Alternatives(EITHER.groups, ("never",)).check([either, choosy])
 
 
 # --- verdicts -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from hatch_bpf import arch
 from hatch_bpf.errors import ConfigError
 from hatch_bpf.kernels.matrix import BtfFile, Host, Newest, Pattern
+from hatch_bpf.project.alternatives import Alternatives
 from hatch_bpf.project.config import Config, parse_config
 
 ROOT = Path("/project")
@@ -26,6 +27,13 @@ def faults(**table: Any) -> list[str]:
     return [str(fault) for fault in caught.value.faults]
 
 
+def deep_list(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def test_an_empty_table_means_the_defaults() -> None:
     machine = arch.build_machine()
     assert machine is not None
@@ -38,8 +46,7 @@ def test_an_empty_table_means_the_defaults() -> None:
         vmlinux_h={},
         link={},
         events={},
-        alternatives={},
-        optional=(),
+        alternatives=Alternatives(),
         types=(),
         minimizer="builtin",
         on_unportable="error",
@@ -95,9 +102,9 @@ def test_all_faults_are_told_at_once_each_with_its_path() -> None:
         on_unportable="errr",
         programs=[""],
     ) == [
+        "tool.hatch-bpf.programs[0] must be a string that is not empty (got '')",
         "tool.hatch-bpf.archs[0] must be one of x86_64, arm64, arm, i386, ppc64le, riscv64, s390x, loongarch64 "
         "(got 'x86-64', did you mean 'x86_64'?)",
-        "tool.hatch-bpf.programs[0] must be a string that is not empty (got '')",
         "tool.hatch-bpf.kernels[1] must be a pattern, a table or 'host' (got 5)",
         "tool.hatch-bpf.kernels[2].relase is not an option, did you mean 'release'?; "
         "the options are btf, release, arch, distro, version",
@@ -129,12 +136,12 @@ def test_one_vmlinux_h_serves_all_architectures_or_each_has_its_own() -> None:
 
 def test_faults_of_vmlinux_h() -> None:
     assert faults(archs=["x86_64", "arm64"], vmlinux_h={"x86-64": "host", "arm64": 3}) == [
-        "tool.hatch-bpf.vmlinux-h.arm64 must be a string that is not empty (got 3)",
         "tool.hatch-bpf.vmlinux-h.x86-64 must be one of x86_64, arm64, arm, i386, ppc64le, riscv64, s390x, loongarch64 "
         "(got 'x86-64', did you mean 'x86_64'?)",
+        "tool.hatch-bpf.vmlinux-h.arm64 must be a string that is not empty (got 3)",
         "tool.hatch-bpf.vmlinux-h must name a source for every architecture in archs (x86_64 missing)",
     ]
-    assert faults(vmlinux_h=5) == ["tool.hatch-bpf.vmlinux-h must be a string that is not empty (got 5)"]
+    assert faults(vmlinux_h=5) == ["tool.hatch-bpf.vmlinux-h must be a string or a table (got 5)"]
 
 
 @pytest.mark.parametrize("count", [0, -1, True, "3", 1.5])
@@ -163,6 +170,19 @@ def test_another_name_of_an_architecture_is_told_ours(spelling: str, ours: str) 
     assert of_file.endswith(told)
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (int("f" * 5000, 16), "an int that is too large to show"),
+        ("x" * 5000 + "\0", f"'{'x' * 199}..."),
+        (deep_list(100_000), "a list that is too large to show"),
+    ],
+    ids=["digits", "length", "depth"],
+)
+def test_a_wrong_value_is_told_however_large_it_is(value: object, told: str) -> None:
+    assert faults(btf_archive=value) == [f"tool.hatch-bpf.btf-archive must be a string that is not empty (got {told})"]
+
+
 def test_one_fault_is_told_once() -> None:
     assert faults(archs=[7, ""], cflags=["\0"], alternatives={"a": "x"}) == [
         "tool.hatch-bpf.archs[0] must be a string that is not empty (got 7)",
@@ -189,18 +209,18 @@ def test_libbpf_is_bundled_for_the_build_machine_alone() -> None:
 
 
 def test_alternatives_are_groups_of_their_own() -> None:
-    assert parse(alternatives={"b": ["x", "y"], "a": ["v", "w"]}, optional=["z"]).alternatives == {
-        "a": ("v", "w"),
-        "b": ("x", "y"),
-    }
+    assert parse(alternatives={"b": ["x", "y"], "a": ["v", "w"]}, optional=["z"]).alternatives == Alternatives(
+        {"a": ("v", "w"), "b": ("x", "y")}, ("z",)
+    )
     assert faults(
         alternatives={"a b": ["x", "y"], "b": ["z"], "c": ["q", "q"], "d": ["x", "p"], "e": ["o", 3]}, optional=["o"]
     ) == [
-        "tool.hatch-bpf.alternatives.a b is the name of a group: letters, digits and _",
+        "tool.hatch-bpf.alternatives.a b must be the name of a group: letters, digits and _, not a digit first "
+        "(got 'a b')",
         "tool.hatch-bpf.alternatives.b must list two programs or buffers or more (got 1)",
+        "tool.hatch-bpf.alternatives.e[1] must be a string that is not empty (got 3)",
         "tool.hatch-bpf.alternatives.c[1] is in tool.hatch-bpf.alternatives.c already (got 'q')",
         "tool.hatch-bpf.alternatives.d[0] is in tool.hatch-bpf.alternatives.a b already (got 'x')",
-        "tool.hatch-bpf.alternatives.e[1] must be a string that is not empty (got 3)",
         "tool.hatch-bpf.alternatives.e[0] is in tool.hatch-bpf.optional already (got 'o')",
     ]
     assert faults(alternatives=["x"]) == ["tool.hatch-bpf.alternatives must be a table (got ['x'])"]
@@ -219,7 +239,8 @@ def test_links_name_their_sources() -> None:
         "one": (PurePosixPath("a.bpf.c"), PurePosixPath("src/b.bpf.c"))
     }
     assert faults(link={"a b": ["x", "y"], "one": ["x"], "two": "x", "three": ["x", 3]}) == [
-        "tool.hatch-bpf.link.a b is the name of an object: letters, digits, - and _",
+        "tool.hatch-bpf.link.a b must be the name of an object: letters, digits, - and _, not a digit first "
+        "(got 'a b')",
         "tool.hatch-bpf.link.one must list two program sources or more (got 1)",
         "tool.hatch-bpf.link.three[1] must be a string that is not empty (got 3)",
         "tool.hatch-bpf.link.two must be a list (got 'x')",
