@@ -21,9 +21,10 @@ from hatch_bpf.btf.ext import read_btf_ext
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.errors import HatchBpfError
-from hatch_bpf.kernels.archive import only_member, read_archived
+from hatch_bpf.kernels.archive import read_archived
 from hatch_bpf.kernels.formats.compression import XZ
 from hatch_bpf.kernels.formats.kernel_file import read_kernel
+from hatch_bpf.kernels.formats.tar import only_member
 from hatch_bpf.kernels.identify import identify
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.lock import read_lock, tomllib
@@ -35,6 +36,7 @@ from hatch_bpf.project.config import parse_config
 from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import BpfError
 from hatch_bpf.skeleton.generate import SkeletonOptions, generate
+from hatch_bpf.support.budget import Budget
 
 REFUSALS = (HatchBpfError, BpfError)
 """How bad input is to be refused."""
@@ -115,7 +117,7 @@ def read_archive(data: bytes) -> None:
         with _file(data, "6.1.0-1-amd64.btf.tar.xz") as path:
             read_archived(path)
     else:
-        only_member(data, "fuzzed")
+        only_member(data, Budget("fuzzed"))
 
 
 def read_index(data: bytes) -> None:

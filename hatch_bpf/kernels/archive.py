@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,17 @@ from pathlib import Path
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.formats import compression
-from hatch_bpf.kernels.formats.raw_btf import MAX_BTF, check_btf
+from hatch_bpf.kernels.formats.raw_btf import check_btf
+from hatch_bpf.kernels.formats.tar import only_member
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel
+from hatch_bpf.runtime.printable import printable
+from hatch_bpf.support.budget import BTF_BYTES, Budget
+from hatch_bpf.support.files import open_regular
 
 SUFFIX = ".btf.tar.xz"
 """How BTFHub packs, and we do."""
 SUFFIXES = {SUFFIX: "xz", ".btf.tar.gz": "gzip", ".btf.tar.zst": "zstd", ".btf": ""}
 """Endings of the files that an archive may have, each with its compression; the last is a BTF as it is."""
-MAX_TAR = MAX_BTF + (1 << 20)
-"""Largest tar taken: the BTF and what tar puts around it, in bytes."""
 
 
 @dataclass(frozen=True, order=True)
@@ -42,13 +45,14 @@ def list_kernels(folder: Path) -> tuple[ArchivedKernel, ...]:
     passed over."""
     if not folder.is_dir():
         raise KernelError(
-            f"there is no BTF archive at {folder}: let btf-archive (or the environment's BTFHUB_ARCHIVE, which "
-            f"overrides it) name a folder that holds distro/version/arch/release{SUFFIX}"
+            "there is no BTF archive here: let btf-archive (or the environment's BTFHUB_ARCHIVE, which overrides it) "
+            f"name a folder that holds distro/version/arch/release{SUFFIX}",
+            source=folder,
         )
     try:
         found = [_identify(path) for path in folder.glob("*/*/*/*")]
     except OSError as error:
-        raise KernelError(f"the BTF archive at {folder} cannot be read: {error}") from error
+        raise KernelError(f"this BTF archive cannot be read: {error.strerror}", source=folder) from error
     return tuple(sorted(entry for entry in found if entry))
 
 
@@ -60,26 +64,27 @@ def path_of(kernel: Kernel) -> Path:
 def read_archived(path: Path) -> bytes:
     """The BTF of one file of an archive, whose name must be that of its member. Raises `KernelError`."""
     suffix = suffix_of(path.name)
-    compression_name = SUFFIXES[suffix]
+    promised = SUFFIXES[suffix]
     try:
-        with path.open("rb") as file:
-            if not compression_name:
-                return check_btf(file.read(MAX_BTF + 1), str(path))
+        with open_regular(path) as file:
+            if not promised:
+                return check_btf(file.read(BTF_BYTES.most + 1), str(path))
             start = file.read(16)
-            fmt = compression.detect(start)
-            if fmt is None or fmt.name != compression_name:
+            known = compression.detect(start)
+            if known is None or known.name != promised:
                 begin = start[:6].hex(" ") or "nothing"
-                raise KernelError(f"{path}: not {compression_name} data: it starts with {begin}; get it anew")
+                raise KernelError(f"not {promised} data: it starts with {begin}; get it anew", source=path)
             file.seek(0)
-            tar = compression.decompress(file, fmt, limit=MAX_TAR, source=str(path))
+            budget = Budget(str(path), os.fstat(file.fileno()).st_size)
+            name, data = only_member(compression.decompress(file, known, budget), budget)
     except OSError as error:
-        raise KernelError(f"{path} cannot be read: {error}") from error
-    name, data = only_member(tar, str(path))
+        raise KernelError(f"cannot be read: {error.strerror}", source=path) from error
     expected = path.name.removesuffix(suffix) + ".btf"
     if name != expected:
         raise KernelError(
-            f'{path}: holds "{name}" where its own name promises "{expected}"; '
-            f"one of the two names is wrong: give the file the name of the kernel it is of"
+            f'holds "{printable(name)}" where its own name promises "{expected}"; '
+            "one of the two names is wrong: give the file the name of the kernel it is of",
+            source=path,
         )
     return data
 
@@ -100,36 +105,6 @@ def pack(btf: bytes, kernel: Kernel) -> bytes:
     return lzma.compress(tar.getvalue(), preset=9 | lzma.PRESET_EXTREME)
 
 
-def only_member(tar: bytes, source: str) -> tuple[str, bytes]:
-    """Name and BTF of a tar's one member. Raises `KernelError` for any other tar."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(tar), mode="r:") as opened:
-            members = [member for member in opened if not member.isdir() or member.name.strip("./")]
-            if len(members) != 1:
-                names = ", ".join(member.name for member in members[:4]) or "nothing"
-                raise KernelError(
-                    f"{source}: holds {len(members)} members ({names}); pack exactly one, the kernel's BTF"
-                )
-            (member,) = members
-            name = member.name.removeprefix("./")
-            if not member.isreg() or member.issparse():
-                raise KernelError(f'{source}: "{member.name}" is not a regular file; pack the BTF itself')
-            if "/" in name:
-                raise KernelError(
-                    f'{source}: "{member.name}" leads to another folder; pack the BTF under its bare name'
-                )
-            # what extractfile() would copy several times
-            data = tar[member.offset_data : member.offset_data + member.size]
-            if len(data) != member.size:
-                raise tarfile.ReadError("unexpected end of data")
-    except KernelError:
-        raise
-    # tarfile lets more than its own errors out of hostile headers (ValueError, OverflowError, UnicodeError)
-    except Exception as error:
-        raise KernelError(f"{source}: its tar is corrupt or cut off ({error}); get the file anew") from error
-    return name, check_btf(data, f"{source}, {name}")
-
-
 def _identify(path: Path) -> ArchivedKernel | None:
     distro, version, machine, name = path.parts[-4:]
     arch, suffix = arches.by_machine(machine), suffix_of(name)
@@ -140,4 +115,4 @@ def _identify(path: Path) -> ArchivedKernel | None:
     try:
         return ArchivedKernel(Kernel.parse(f"{distro}/{version}/{arch.name}/{name.removesuffix(suffix)}"), path)
     except KernelError as error:
-        raise KernelError(f"{str(path)!r}: {error}") from error
+        raise KernelError(str(error), source=path) from error

@@ -21,6 +21,8 @@ STEPS = 1_500_000
 """Steps that such an input may take, each of one or two microseconds: one turn of a loop in Python."""
 BYTES = 120 << 20
 """Bytes that such an input may unpack to. Real kernels and their packages have 4 to 10 times their packed size."""
+BYTES_PER_STEP = 128
+"""Bytes that are unpacked in the time of a step."""
 
 
 class Limit(NamedTuple):
@@ -38,6 +40,10 @@ class Limit(NamedTuple):
 
 
 BTF_BYTES = Limit(64 << 20, "bytes of BTF", "the largest kernel known has 27 million")
+BTF_TYPES = Limit((1 << 20) - 1, "types", "Linux itself takes no more (BTF_MAX_TYPE)")
+BTF_STRINGS = Limit(1 << 24, "bytes of names", "Linux itself takes no more (BTF_MAX_NAME_OFFSET)")
+BTF_NAME = Limit(511, "bytes in a name", "Linux itself takes no more (KSYM_NAME_LEN)")
+ARCHIVED_BYTES = Limit(16 << 20, "bytes of packed BTF", "the largest known has 2.5 million")
 IMAGE_BYTES = Limit(512 << 20, "bytes of kernel image", "kernels without debug information have 40 to 80 million")
 PACKAGE_HEADER = Limit(32 << 20, "bytes of package header", "kernel packages have up to a million")
 FILE_NAME = Limit(4096, "bytes of file name", "Linux takes no path longer than that")
@@ -65,6 +71,7 @@ class Budget:
 
     def unpack(self, size: int) -> None:
         """Charge for bytes that are made of the file: decompressed, decoded or copied. Raises the budget's error."""
+        self.work(1 + size // BYTES_PER_STEP)
         self._bytes -= size
         if self._bytes < 0:
             raise self._error("unpacks to more than any real file of its size; get it anew", source=self.source)

@@ -99,7 +99,7 @@ def test_list_of_nothing(tmp_path: Path) -> None:
     assert "which kernels? Run this in the folder of a project, name an archive" in refused(
         "kernels", "list", cwd=tmp_path
     )
-    assert "there is no BTF archive at" in refused("kernels", "list", tmp_path / "absent")
+    assert "there is no BTF archive here" in refused("kernels", "list", tmp_path / "absent")
     assert "has no kernels" in refused("kernels", "list", tmp_path)
 
 

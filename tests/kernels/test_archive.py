@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import archive
+from hatch_bpf.kernels.formats.tar import only_member
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.support import budget
+from hatch_bpf.support.budget import Budget
 from tests.common import kernel_images, needs
 from tests.common.kernel_images import member, tar
 
@@ -79,7 +82,7 @@ def test_no_archive(what: str, tmp_path: Path) -> None:
     path = tmp_path / "kernels"
     if what == "a file":
         path.write_text("")
-    with pytest.raises(KernelError, match=r"no BTF archive at .*kernels: let btf-archive .*BTFHUB_ARCHIVE"):
+    with pytest.raises(KernelError, match=r"kernels: there is no BTF archive here: let btf-archive .*BTFHUB_ARCHIVE"):
         archive.list_kernels(path)
 
 
@@ -94,9 +97,9 @@ def test_what_tar_and_xz_make_is_read(tmp_path: Path) -> None:
 
 
 BAD_TARS = {
-    "two members": (tar(member(f"{NAME}.btf", BTF), member("5.4.0.btf", BTF)), "holds 2 members"),
-    "the same twice": (tar(member(f"{NAME}.btf", BTF), member(f"{NAME}.btf", BTF)), "holds 2 members"),
-    "no member": (tar(), r"holds 0 members \(nothing\)"),
+    "two members": (tar(member(f"{NAME}.btf", BTF), member("5.4.0.btf", BTF)), "holds more than one member"),
+    "the same twice": (tar(member(f"{NAME}.btf", BTF), member(f"{NAME}.btf", BTF)), "holds more than one member"),
+    "no member": (tar(), "holds no member"),
     "a folder": (tar(member("folder", type=tarfile.DIRTYPE)), "not a regular file"),
     "a symlink": (tar(member(f"{NAME}.btf", type=tarfile.SYMTYPE, linkname="/etc/passwd")), "not a regular file"),
     "a hard link": (tar(member(f"{NAME}.btf", type=tarfile.LNKTYPE, linkname="/etc/passwd")), "not a regular file"),
@@ -167,9 +170,9 @@ def test_a_flipped_bit_anywhere(tmp_path: Path) -> None:
 
 
 def test_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MAX_TAR", 4 << 20)
+    monkeypatch.setattr(budget, "BYTES", 4 << 20)
     path = write(tmp_path, lzma.compress(tar(member(f"{NAME}.btf", bytes(8 << 20))), preset=0))
-    with pytest.raises(KernelError, match="unpacks to more than 4 MiB"):
+    with pytest.raises(KernelError, match="unpacks to more than any real file of its size"):
         archive.read_archived(path)
 
 
@@ -191,7 +194,7 @@ def test_damaged_tars_are_our_error_or_nothing(data: st.DataObject) -> None:
         # a checksum that fits again, so that the damage gets past it
         packed[148:156] = b"%06o\0 " % (sum(packed[:512]) - sum(packed[148:156]) + 8 * 32)
     with contextlib.suppress(KernelError):
-        name, btf = archive.only_member(bytes(packed), "FILE")
+        name, btf = only_member(bytes(packed), Budget("FILE"))
         assert "/" not in name
         assert btf[:2] in (b"\x9f\xeb", b"\xeb\x9f")
 

@@ -198,7 +198,7 @@ def test_no_archive(tmp_path: Path) -> None:
     with pytest.raises(KernelError) as caught:
         resolve(tmp_path / "absent", "debian/12/*/*", "ubuntu/*/*/*")
     # said once, not for each pattern
-    assert str(caught.value).count("there is no BTF archive at") == 1
+    assert str(caught.value).count("there is no BTF archive here") == 1
     (tmp_path / "empty").mkdir()
     with pytest.raises(KernelError, match="has no kernels: it should hold"):
         resolve(tmp_path / "empty", "debian/12/*/*")

@@ -11,9 +11,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hatch_bpf.kernels.formats.packages import deb_files
 from tests.lab import cpio
 from tests.lab.debian import Apt
+from tests.lab.debs import deb_files
 
 
 @dataclass(frozen=True)
@@ -101,17 +101,16 @@ def _nodes(packages: list[Path]) -> dict[str, cpio.Node]:
         nodes[name] = cpio.folder()
     nodes["init"] = cpio.file(INIT, executable=True)
     for package in packages:
-        with package.open("rb") as opened:
-            for member, read in deb_files(opened, str(package)):
-                path = _merged(member.name)
-                if not path.startswith(KEPT) or any(part in path for part in DROPPED):
-                    continue
-                if member.isdir():
-                    nodes.setdefault(path, cpio.folder())
-                elif member.issym():
-                    nodes[path] = cpio.link(member.linkname)
-                elif member.isreg():
-                    nodes[path] = cpio.Node(stat.S_IFREG | member.mode, read())
+        for member, read in deb_files(package):
+            path = _merged(member.name)
+            if not path.startswith(KEPT) or any(part in path for part in DROPPED):
+                continue
+            if member.isdir():
+                nodes.setdefault(path, cpio.folder())
+            elif member.issym():
+                nodes[path] = cpio.link(member.linkname)
+            elif member.isreg():
+                nodes[path] = cpio.Node(stat.S_IFREG | member.mode, read())
     # Debian's maintainer scripts would have written these
     nodes["etc/passwd"] = cpio.file("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n")
     nodes["etc/hosts"] = cpio.file("127.0.0.1 localhost\n")

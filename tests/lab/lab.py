@@ -20,6 +20,7 @@ from typing import Any
 
 from hatch_bpf.kernels.formats.packages import image_of_deb
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.support.budget import Budget
 from tests.lab import cpio, guest
 from tests.lab.debian import Apt
 
@@ -145,7 +146,7 @@ class Lab:
         """The kernel's vmlinuz."""
         package = self.package(kernel)
         with package.open("rb") as file:
-            return image_of_deb(file, str(package)).data
+            return image_of_deb(file, Budget(str(package), package.stat().st_size)).data
 
     def _root(self, suite: str, arch: str) -> bytes:
         """The packed root file system."""

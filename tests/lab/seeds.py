@@ -22,13 +22,13 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.formats.kernel_file import read_btf
-from hatch_bpf.kernels.formats.packages import deb_files
 from hatch_bpf.kernels.identity import Kernel, natural
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.object_check import Checker, KernelTypes
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from tests.lab import cpio
 from tests.lab.__main__ import _chosen
+from tests.lab.debs import deb_files
 from tests.lab.guest import SUITES
 from tests.lab.lab import Lab, LabError
 from tests.seeds import exercises, expected, project
@@ -131,15 +131,14 @@ def _run(lab: Lab, kernel: Kernel, hidden: bool, *, built: Built, suite: str) ->
 
 def of_package(package: Path, kernel: Kernel) -> Iterator[tuple[str, cpio.Node]]:
     """The kernel's configuration and modules."""
-    with package.open("rb") as opened:
-        for member, read in deb_files(opened, str(package)):
-            path = PurePosixPath(member.name)
-            stem = path.name.removesuffix(".xz").removesuffix(".ko")
-            if stem in MODULES and ".ko" in path.suffixes:
-                data = read()
-                yield f"{stem}.ko", cpio.file(lzma.decompress(data) if path.suffix == ".xz" else data)
-            elif path.name == f"config-{kernel.release}" or path.parts[-3:] == ("modules", kernel.release, "config"):
-                yield "config", cpio.file(read())
+    for member, read in deb_files(package):
+        path = PurePosixPath(member.name)
+        stem = path.name.removesuffix(".xz").removesuffix(".ko")
+        if stem in MODULES and ".ko" in path.suffixes:
+            data = read()
+            yield f"{stem}.ko", cpio.file(lzma.decompress(data) if path.suffix == ".xz" else data)
+        elif path.name == f"config-{kernel.release}" or path.parts[-3:] == ("modules", kernel.release, "config"):
+            yield "config", cpio.file(read())
 
 
 def _verdicts(built: Built, kernel: Kernel, btf: bytes) -> dict[tuple[str, str], ProgramVerdict]:

@@ -1,7 +1,7 @@
 """Compressed bytes -> plain bytes, for every compression that kernels and their packages come in.
 
-Input: a file open for reading, at the start of compressed data. Output: the plain bytes in chunks, or `KernelError`.
-Bytes behind the end of the compressed data are left alone: a kernel image has more of itself there.
+Input: a file open for reading, at the start of compressed data, and its budget. Output: the plain bytes in chunks, or
+`KernelError`. Bytes behind the end of the compressed data are left alone: a kernel image has more of itself there.
 xz, lzma, gzip and bzip2 are in the standard library. For zstd and lz4 a Python module or the command is used.
 """
 
@@ -9,31 +9,29 @@ from __future__ import annotations
 
 import bz2
 import importlib
-import io
 import lzma
 import shutil
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
 from hatch_bpf.errors import KernelError
+from hatch_bpf.support.budget import Budget
 
 CHUNK = 1 << 20
 """Bytes read at a time, and the most that one step puts out, so that a bomb is noticed while it is small."""
-MAX_DICTIONARY = 256 << 20
-"""Memory a decompressor may ask for: above any real kernel's (128 MiB), far below what a forged header can demand."""
-MAX_RATIO = 200
-"""Most that data may unpack to, as a multiple of its size. Kernels, their BTF and their packages come to 4 to 10."""
-FREE_OF_RATIO = 16 << 20
-"""Plain bytes up to which the ratio does not matter."""
+MAX_DICTIONARY = 130 << 20
+"""Memory a decompressor may ask for: just above the 128 MiB of newer kernels, far below what a forged header can."""
+STEPS_PER_STREAM = 256
+"""What a stream costs of a budget: for each the input that was read ahead is copied."""
 LZ4_LEGACY_BLOCK = 8 << 20
 """Plain size of every block but the last in the legacy lz4 format, which is what the kernel's build writes."""
 
 
-class Decoder(Protocol):
+class Decompressor(Protocol):
     """What lzma, bz2, Python 3.14's zstd and lz4.frame have in common."""
 
     @property
@@ -49,89 +47,87 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True)
-class Format:
-    """A compression: what its data starts with and how to undo it."""
+class Compression:
+    """What compressed data starts with, and how to undo it."""
 
     name: str
     magic: bytes
-    chunks: Callable[[BinaryIO], Iterator[bytes]]
+    chunks: Callable[[BinaryIO, Budget], Iterator[bytes]]
 
 
-def detect(start: bytes) -> Format | None:
+def detect(start: bytes) -> Compression | None:
     """The compression of data that starts so, or None."""
-    return next((fmt for fmt in FORMATS if start.startswith(fmt.magic)), None)
+    return next((known for known in COMPRESSIONS if start.startswith(known.magic)), None)
 
 
-def decompress(file: BinaryIO, fmt: Format, *, limit: int, source: str) -> bytes:
-    """All of the plain bytes. `source` names the data in errors. Raises `KernelError` beyond `limit` bytes."""
-    chunks, size = [], 0
-    for chunk in read_chunks(file, fmt, source=source):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            raise KernelError(
-                f"{source}: unpacks to more than {limit >> 20} MiB, which no kernel's BTF needs; get the file anew"
-            )
-    return b"".join(chunks)
+def decompress(file: BinaryIO, compression: Compression, budget: Budget) -> bytes:
+    """All of the plain bytes. Raises `KernelError`."""
+    return b"".join(read_chunks(file, compression, budget))
 
 
-def read_chunks(file: BinaryIO, fmt: Format, *, source: str) -> Iterator[bytes]:
-    """The plain bytes, chunk by chunk. Every fault of the data is a `KernelError` that names `source`."""
-    packed, plain = _Counted(file), 0
+def read_chunks(file: BinaryIO, compression: Compression, budget: Budget) -> Iterator[bytes]:
+    """The plain bytes, chunk by chunk. Every fault of the data is a `KernelError` that names the budget's source."""
     try:
-        for chunk in fmt.chunks(cast(BinaryIO, packed)):
-            plain += len(chunk)
-            if plain > max(FREE_OF_RATIO, MAX_RATIO * packed.count):
-                raise KernelError(f"unpacks to more than {MAX_RATIO} times its size, as no kernel does")
+        for chunk in compression.chunks(file, budget):
+            budget.unpack(len(chunk))
             yield chunk
     except EOFError:
-        raise KernelError(f"{source}: cut off in the middle of its {fmt.name} data; get the file anew") from None
-    except KernelError as error:
-        raise KernelError(f"{source}: {error}") from None
+        raise KernelError(
+            f"cut off in the middle of its {compression.name} data; get the file anew", source=budget.source
+        ) from None
+    except KernelError:
+        raise
     except Exception as error:  # each decompressor has exception classes of its own, optional modules too
-        raise KernelError(f"{source}: its {fmt.name} data is corrupt ({error}); get the file anew") from error
+        raise KernelError(
+            f"its {compression.name} data is corrupt ({error}); get the file anew", source=budget.source
+        ) from error
 
 
-class _Counted:
-    """A file that knows how much of it was read."""
+class PlainStream:
+    """Chunks of plain bytes, read once, front to back."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.count = 0
+    def __init__(self, chunks: Iterable[bytes], what: str, *, source: str) -> None:
+        """Errors say `what` in the file `source` is broken."""
+        self._chunks = iter(chunks)
+        self._chunk = b""
+        self._at = 0
+        self._what = what
+        self._source = source
+        self.position = 0
+        """Bytes read or passed over so far."""
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
-        self.count += len(data)
-        return data
+    def read(self, count: int) -> bytes:
+        """Exactly so many bytes. Raises `KernelError` at the end of the file."""
+        return b"".join(self._take(count))
+
+    def skip(self, count: int) -> None:
+        """Pass over so many bytes. Raises `KernelError` at the end of the file."""
+        for _ in self._take(count):
+            pass
+
+    def fault(self, why: str) -> KernelError:
+        """The error for bytes that break their format's rules."""
+        return KernelError(f"{self._what} is corrupt or cut off ({why}); get the file anew", source=self._source)
+
+    def _take(self, count: int) -> Iterator[bytes]:
+        while count:
+            if self._at == len(self._chunk):
+                chunk = next(self._chunks, None)
+                if chunk is None:
+                    raise self.fault("it ends too early")
+                self._chunk, self._at = chunk, 0
+            piece = self._chunk[self._at : self._at + count]
+            self._at += len(piece)
+            self.position += len(piece)
+            count -= len(piece)
+            yield piece
 
 
-class PlainStream(io.RawIOBase):
-    """Chunks as a file that can be read once, front to back: what tarfile's stream mode wants."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        super().__init__()
-        self._chunks = chunks
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = chunk
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-
-def _decode(new_decoder: Callable[[], Decoder], file: BinaryIO, magic: bytes) -> Iterator[bytes]:
+def _decode(new_decoder: Callable[[], Decompressor], file: BinaryIO, magic: bytes, budget: Budget) -> Iterator[bytes]:
     """Run decoders over the data, one for each of the streams that stand back to back in it."""
     data = file.read(CHUNK)
     while True:
+        budget.work(STEPS_PER_STREAM)
         decoder = new_decoder()
         while not decoder.eof:
             plain = decoder.decompress(data, CHUNK)
@@ -170,45 +166,45 @@ class _GzipDecoder:
         return plain
 
 
-def _xz(file: BinaryIO) -> Iterator[bytes]:
-    return _decode(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_DICTIONARY), file, XZ)
+def _xz(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
+    return _decode(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_DICTIONARY), file, XZ, budget)
 
 
-def _lzma(file: BinaryIO) -> Iterator[bytes]:
-    return _decode(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, MAX_DICTIONARY), file, LZMA)
+def _lzma(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
+    return _decode(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, MAX_DICTIONARY), file, LZMA, budget)
 
 
-def _bzip2(file: BinaryIO) -> Iterator[bytes]:
-    return _decode(bz2.BZ2Decompressor, file, BZIP2)
+def _bzip2(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
+    return _decode(bz2.BZ2Decompressor, file, BZIP2, budget)
 
 
-def _gzip(file: BinaryIO) -> Iterator[bytes]:
-    return _decode(_GzipDecoder, file, GZIP)
+def _gzip(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
+    return _decode(_GzipDecoder, file, GZIP, budget)
 
 
-def _zstd(file: BinaryIO) -> Iterator[bytes]:
+def _zstd(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
     # Python 3.14's own module, or its twin for older Pythons
     module = _module("compression.zstd") or _module("backports.zstd")
     if module:
-        return _decode(module.ZstdDecompressor, file, ZSTD)
-    return _command("zstd", file, module="backports.zstd")
+        return _decode(module.ZstdDecompressor, file, ZSTD, budget)
+    return _command("zstd", file, budget, module="backports.zstd")
 
 
-def _lz4(file: BinaryIO) -> Iterator[bytes]:
+def _lz4(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
     module = _module("lz4.frame")
     if module:
-        return _decode(module.LZ4FrameDecompressor, file, LZ4)
-    return _command("lz4", file, module="lz4")
+        return _decode(module.LZ4FrameDecompressor, file, LZ4, budget)
+    return _command("lz4", file, budget, module="lz4")
 
 
-def _lz4_legacy(file: BinaryIO) -> Iterator[bytes]:
+def _lz4_legacy(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
     module = _module("lz4.block")
     if module:
-        return _lz4_legacy_blocks(module, file)
-    return _command("lz4", file, module="lz4")
+        return _lz4_legacy_blocks(module, file, budget)
+    return _command("lz4", file, budget, module="lz4")
 
 
-def _lz4_legacy_blocks(module: Any, file: BinaryIO) -> Iterator[bytes]:
+def _lz4_legacy_blocks(module: Any, file: BinaryIO, budget: Budget) -> Iterator[bytes]:
     file.read(len(LZ4_LEGACY))
     while True:
         size = int.from_bytes(file.read(4), "little")
@@ -216,16 +212,18 @@ def _lz4_legacy_blocks(module: Any, file: BinaryIO) -> Iterator[bytes]:
         # the format has no end mark: it ends where no whole block follows
         if not size or len(block) < size:
             return
+        budget.work(STEPS_PER_STREAM)
         yield module.decompress(block, uncompressed_size=LZ4_LEGACY_BLOCK)
 
 
-def _command(name: str, file: BinaryIO, *, module: str) -> Iterator[bytes]:
+def _command(name: str, file: BinaryIO, budget: Budget, *, module: str) -> Iterator[bytes]:
     """Let a command of the system decompress."""
     path = shutil.which(name)
     if path is None:
         raise KernelError(
             f"compressed with {name}, which this Python cannot read: "
-            f"install the Python module {module}, or the system package {name}"
+            f"install the Python module {module}, or the system package {name}",
+            source=budget.source,
         )
     with tempfile.TemporaryFile() as compressed:
         shutil.copyfileobj(file, compressed)
@@ -262,13 +260,13 @@ GZIP = b"\x1f\x8b\x08"
 ZSTD = b"\x28\xb5\x2f\xfd"
 LZ4 = b"\x04\x22\x4d\x18"
 LZ4_LEGACY = b"\x02\x21\x4c\x18"
-FORMATS = (
-    Format("xz", XZ, _xz),
-    Format("zstd", ZSTD, _zstd),
-    Format("gzip", GZIP, _gzip),
-    Format("lz4", LZ4_LEGACY, _lz4_legacy),
-    Format("lz4", LZ4, _lz4),
-    Format("bzip2", BZIP2, _bzip2),
-    Format("lzma", LZMA, _lzma),
+COMPRESSIONS = (
+    Compression("xz", XZ, _xz),
+    Compression("zstd", ZSTD, _zstd),
+    Compression("gzip", GZIP, _gzip),
+    Compression("lz4", LZ4_LEGACY, _lz4_legacy),
+    Compression("lz4", LZ4, _lz4),
+    Compression("bzip2", BZIP2, _bzip2),
+    Compression("lzma", LZMA, _lzma),
 )
 """Every compression known, told apart by the first bytes."""

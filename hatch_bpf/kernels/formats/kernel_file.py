@@ -1,27 +1,29 @@
 """A file of any form that holds a kernel's BTF -> that BTF, and the kernel image that it was in.
 
 Input: a raw BTF, a `.btf.tar.*`, an ELF with .BTF (vmlinux), a vmlinuz of any compression, a .deb or .rpm kernel
-package. Output: a `KernelFile`, or `KernelError`. The form is told by the content, never by the name.
+package. Output: a `KernelFile`, or `KernelError`. The content decides which form it is, never the name.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import struct
 from dataclasses import dataclass, replace
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import BinaryIO
 
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.archive import MAX_TAR, only_member
-from hatch_bpf.kernels.formats import compression, packages
-from hatch_bpf.kernels.formats.raw_btf import MAX_BTF, check_btf, find_btf, is_btf
+from hatch_bpf.kernels.formats import compression, elf, packages
+from hatch_bpf.kernels.formats.raw_btf import check_btf, find_btf, is_btf
+from hatch_bpf.kernels.formats.tar import only_member
+from hatch_bpf.support.budget import BTF_BYTES, IMAGE_BYTES, Budget
+from hatch_bpf.support.files import open_regular
 
 HOST_BTF = Path("/sys/kernel/btf/vmlinux")
 """The running kernel's own BTF."""
 
-_ELF = b"\x7fELF"
-_BPF_MACHINE = 247
 _TAR_MAGIC_AT = 257
 _FORMS = "a raw BTF, a .btf.tar.xz, a vmlinux or vmlinuz, or a .deb or .rpm kernel package"
 
@@ -32,9 +34,9 @@ class KernelFile:
 
     btf: bytes
     images: tuple[bytes, ...] = ()
-    """The kernel image in every form it was met in, from the outermost to the plain one; none with a bare BTF."""
+    """The kernel image as it was found at each step of unpacking, the plain one last; none with a bare BTF."""
     packaged: packages.PackagedImage | None = None
-    """The package's own words, if the file is one."""
+    """What the package says of itself, if the file is one."""
     member: str = ""
     """The BTF's name, where the file is a tar."""
 
@@ -47,93 +49,79 @@ def read_btf(path: Path) -> bytes:
 def read_kernel(path: Path) -> KernelFile:
     """All that a file holds of a kernel. Raises `KernelError`."""
     try:
-        with path.open("rb") as file:
-            return _read(file, str(path))
+        with open_regular(path) as file:
+            return _read(file, Budget(str(path), os.fstat(file.fileno()).st_size))
     except OSError as error:
-        raise KernelError(f"{path} cannot be read: {error}") from error
+        raise KernelError(f"cannot be read: {error.strerror}", source=path) from error
 
 
-def _read(file: BinaryIO, source: str) -> KernelFile:
+def _read(file: BinaryIO, budget: Budget) -> KernelFile:
     start = file.read(512)
     file.seek(0)
     if is_btf(start):
-        return KernelFile(check_btf(file.read(MAX_BTF + 1), source))
-    if start.startswith(_ELF):
-        return KernelFile(_btf_of_elf(file, source), (_whole(file),))
+        return KernelFile(check_btf(file.read(BTF_BYTES.most + 1), budget.source))
     if start.startswith(packages.DEB_MAGIC):
-        return _from_package(packages.image_of_deb(file, source), source)
+        return _from_package(packages.image_of_deb(file, budget), budget)
     if start.startswith(packages.RPM_MAGIC):
-        return _from_package(packages.image_of_rpm(file, source), source)
-    fmt = compression.detect(start)
-    if fmt:
-        plain = compression.decompress(file, fmt, limit=packages.MAX_IMAGE, source=source)
-        return _from_unpacked(plain, source)
-    return _from_image(file.read(packages.MAX_IMAGE), source)
+        return _from_package(packages.image_of_rpm(file, budget), budget)
+    known = compression.detect(start)
+    if known:
+        return _from_unpacked(compression.decompress(file, known, budget), budget)
+    image = file.read(IMAGE_BYTES.most)
+    if start.startswith(elf.MAGIC):
+        # with debug information it can be larger than an image is
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as whole:
+            return KernelFile(_btf_of_elf(whole, budget), (image,))
+    return _from_image(image, budget)
 
 
-def _whole(file: BinaryIO) -> bytes:
-    file.seek(0)
-    return file.read(packages.MAX_IMAGE)
+def _from_package(packaged: packages.PackagedImage, budget: Budget) -> KernelFile:
+    return replace(_from_image(packaged.data, budget), packaged=packaged)
 
 
-def _from_package(packaged: packages.PackagedImage, source: str) -> KernelFile:
-    return replace(_from_image(packaged.data, f"{source}, vmlinuz"), packaged=packaged)
-
-
-def _from_unpacked(plain: bytes, source: str) -> KernelFile:
+def _from_unpacked(plain: bytes, budget: Budget) -> KernelFile:
     """What a compressed file held: a BTF, a tar with one, an ELF, or a kernel image."""
     if plain[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
-        name, btf = only_member(plain[:MAX_TAR], source)
+        name, btf = only_member(plain, budget)
         return KernelFile(btf, member=name)
     if is_btf(plain):
-        return KernelFile(check_btf(plain, source))
-    if plain.startswith(_ELF):
-        return KernelFile(_btf_of_elf(io.BytesIO(plain), source), (plain,))
-    return KernelFile(_found(find_btf(plain), source), (plain,))
+        return KernelFile(check_btf(plain, budget.source))
+    if plain.startswith(elf.MAGIC):
+        return KernelFile(_btf_of_elf(plain, budget), (plain,))
+    return KernelFile(_found(find_btf(plain, budget), budget), (plain,))
 
 
-def _btf_of_elf(file: BinaryIO, source: str) -> bytes:
-    # few builds meet one, and all would wait for the import
-    from elftools.elf.elffile import ELFFile
-
-    from hatch_bpf.objects.elf import contents
-
-    try:
-        elf = ELFFile(file)
-        if elf.header["e_machine"] in (_BPF_MACHINE, "EM_BPF"):
-            raise KernelError(f"{source}: a BPF object, not a kernel; name {_FORMS}")
-        section = elf.get_section_by_name(".BTF")
-        data = contents(section) if section else None
-    except KernelError:
-        raise
-    # pyelftools lets construct's, struct's and the standard errors out of broken files, besides its own
-    except Exception as error:
-        raise KernelError(f"{source}: a broken ELF file ({error}); get it anew") from error
-    if data is None:
+def _btf_of_elf(data: bytes | mmap, budget: Budget) -> bytes:
+    if elf.machine(data) == elf.BPF_MACHINE:
+        raise KernelError(f"a BPF object, not a kernel; name {_FORMS}", source=budget.source)
+    btf = elf.find_section(data, ".BTF", budget)
+    if btf is None:
         raise KernelError(
-            f"{source}: this ELF file has no .BTF section; the kernel was built without CONFIG_DEBUG_INFO_BTF, "
-            f"or it was stripped: name another of {_FORMS}"
+            "this ELF file has no .BTF section; the kernel was built without CONFIG_DEBUG_INFO_BTF, or it was "
+            f"stripped: name another of {_FORMS}",
+            source=budget.source,
         )
-    return check_btf(data, source)
+    return check_btf(btf, budget.source)
 
 
-def _from_image(image: bytes, source: str) -> KernelFile:
+def _from_image(image: bytes, budget: Budget) -> KernelFile:
     """The BTF in a bootable kernel image, which is compressed as a whole, carries its payload, or is plain."""
-    fmt = compression.detect(image)
-    if fmt:
+    known = compression.detect(image)
+    if known:
         # once: there are files that unpack to themselves
-        image = compression.decompress(io.BytesIO(image), fmt, limit=packages.MAX_IMAGE, source=source)
+        image = compression.decompress(io.BytesIO(image), known, budget)
     payload = _payload(image)
     if payload is None:
-        return KernelFile(_found(find_btf(image), source), (image,))
-    fmt = compression.detect(payload)
-    if fmt is None:
+        return KernelFile(_found(find_btf(image, budget), budget), (image,))
+    known = compression.detect(payload)
+    if known is None:
         raise KernelError(
-            f"{source}: the compression of this kernel's payload is not known (it starts with {payload[:4].hex(' ')}); "
-            f"known are {', '.join(dict.fromkeys(known.name for known in compression.FORMATS))}"
+            f"the compression of this kernel's payload is not known (it starts with {payload[:4].hex(' ')}); "
+            f"known are {', '.join(dict.fromkeys(known.name for known in compression.COMPRESSIONS))}",
+            source=budget.source,
         )
-    plain = compression.decompress(io.BytesIO(payload), fmt, limit=packages.MAX_IMAGE, source=source)
-    return KernelFile(_found(find_btf(plain), source), (image, plain))
+    plain = compression.decompress(io.BytesIO(payload), known, budget)
+    return KernelFile(_found(find_btf(plain, budget), budget), (image, plain))
 
 
 def _payload(image: bytes) -> bytes | None:
@@ -149,9 +137,10 @@ def _payload(image: bytes) -> bytes | None:
     return None
 
 
-def _found(btf: bytes | None, source: str) -> bytes:
+def _found(btf: bytes | None, budget: Budget) -> bytes:
     if btf is None:
         raise KernelError(
-            f"{source}: no BTF in it; it is not {_FORMS}, or the kernel was built without CONFIG_DEBUG_INFO_BTF"
+            f"no BTF in it; it is not {_FORMS}, or the kernel was built without CONFIG_DEBUG_INFO_BTF",
+            source=budget.source,
         )
     return btf

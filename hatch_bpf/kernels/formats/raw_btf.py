@@ -1,7 +1,7 @@
 """Bytes that are, or somewhere hold, a kernel's BTF -> that BTF.
 
 Input: the bytes of a file, or of a decompressed kernel image. Output: the BTF's bytes, or `KernelError`.
-Only the header is looked at: indexing 130,000 types takes longer than unpacking them, and `btf.reader` does it later.
+Only the header is checked: indexing 130,000 types takes longer than unpacking them, and `btf.reader` does it later.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import struct
 
 from hatch_bpf.btf.header import MIN_HEADER, VERSION
 from hatch_bpf.errors import KernelError
+from hatch_bpf.support.budget import BTF_BYTES, Budget
 
-MAX_BTF = 128 << 20
-"""Largest BTF taken, in bytes. Real ones have 2 to 27 MB."""
 MAX_HEADER = 256
 """Longest header believed, in bytes; known ones have 24 and 32."""
 MAGICS = {b"\x9f\xeb": "<", b"\xeb\x9f": ">"}
@@ -27,22 +26,25 @@ def is_btf(data: bytes) -> bool:
 def check_btf(data: bytes, source: str) -> bytes:
     """`data`, when all of it is the BTF of a whole kernel. `source` names it in errors. Raises `KernelError`."""
     if not is_btf(data):
-        raise KernelError(f"{source}: not BTF: it starts with {data[:4].hex(' ') or 'nothing'} instead of 9f eb 01 00")
-    size = btf_size(data, 0)
-    if size is None:
+        start = data[:4].hex(" ") or "nothing"
+        raise KernelError(f"not BTF: it starts with {start} instead of 9f eb 01 00", source=source)
+    BTF_BYTES.check(len(data), source=source)
+    if btf_size(data, 0) is None:
         raise KernelError(
-            f"{source}: this BTF is cut off, or not of a whole kernel (a module's only adds to vmlinux's); "
-            f"get the file anew, or name the kernel's own BTF"
+            "this BTF is cut off, or not of a whole kernel (a module's only adds to vmlinux's); "
+            "get the file anew, or name the kernel's own BTF",
+            source=source,
         )
     return data
 
 
-def find_btf(image: bytes) -> bytes | None:
-    """The largest sane BTF inside a kernel image, or None."""
+def find_btf(image: bytes, budget: Budget) -> bytes | None:
+    """The largest sane BTF inside a kernel image, or None. Raises `KernelError` for an image of nothing but headers."""
     start, length = 0, 0
     for magic in MAGICS:
         at = image.find(magic + bytes([VERSION, 0]))
         while at >= 0:
+            budget.work()
             size = btf_size(image, at)
             if size is not None and size > length:
                 start, length = at, size
@@ -61,7 +63,7 @@ def btf_size(data: bytes, at: int) -> int | None:
         return None
     types, strings = at + hdr_len + type_off, at + hdr_len + str_off
     end = max(types + type_len, strings + str_len)
-    if not type_len or type_len % 4 or type_off % 4 or not str_len or end > len(data) or end - at > MAX_BTF:
+    if not type_len or type_len % 4 or type_off % 4 or not str_len or end > len(data) or end - at > BTF_BYTES.most:
         return None
     # the empty string comes first; a module's strings go on where the kernel's end, and start with a name
     if data[strings] or data[strings + str_len - 1]:

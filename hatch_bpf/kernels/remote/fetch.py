@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from hatch_bpf.kernels.archive import MAX_TAR, ArchivedKernel
+from hatch_bpf.kernels.archive import ArchivedKernel
 from hatch_bpf.kernels.remote.download import NotThereError, download
+from hatch_bpf.support.budget import ARCHIVED_BYTES
 
 AT_ONCE = 8
 """Downloads at the same time: files are small, so that most of the time goes by waiting."""
@@ -152,7 +153,7 @@ class _Sum:
 
 def _fetch(entry: ArchivedKernel, *, tell: Callable[[int, int | None], None], stop: threading.Event | None) -> None:
     try:
-        download(entry.url, entry.path, limit=MAX_TAR, tell=tell, stop=stop)
+        download(entry.url, entry.path, limit=ARCHIVED_BYTES.most, tell=tell, stop=stop)
     except NotThereError as error:
         raise NotThereError(
             f"{error}: the archive has no {entry.kernel}; take it out of kernels, or let btf-archive name another"

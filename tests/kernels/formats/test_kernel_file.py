@@ -126,7 +126,7 @@ BAD = {
     "ELF with a BTF that is not in it": (packed_elf(kind=8), "section .BTF is not in the file"),
     "EFI zboot cut off in its header": (b"MZ\0\0zimg\0\0\0\0\0\0", "no BTF in it"),
     "compressed three times": (gzip.compress(gzip.compress(gzip.compress(BTF))), "no BTF in it"),
-    "two members": (lzma.compress(tar(member("a", BTF), member("b", BTF))), "holds 2 members"),
+    "two members": (lzma.compress(tar(member("a", BTF), member("b", BTF))), "holds more than one member"),
     "deb without a kernel": (kernel_images.deb(member("./usr/a", b"a")), "no kernel image"),
     "deb with a kernel without BTF": (kernel_images.deb(member("vmlinuz-6", xz_bz(b"\x90" * 99))), "no BTF in it"),
 }  # fmt: skip

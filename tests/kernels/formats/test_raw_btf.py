@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.formats import raw_btf
+from hatch_bpf.support.budget import Budget
 from tests.common import kernel_images, needs
 
 
@@ -20,13 +21,13 @@ def test_whole_btf(endian: str, header: int) -> None:
     data = kernel_images.btf("int", "long", endian=endian, header=header)
     assert raw_btf.check_btf(data, "FILE") == data
     assert [found.name for found in Btf(data)] == ["", "int", "long"]
-    assert raw_btf.find_btf(kernel_images.image(data)) == data
+    assert raw_btf.find_btf(kernel_images.image(data), Budget("FILE")) == data
 
 
 def test_the_running_kernels() -> None:
     data = needs.host_btf().read_bytes()
     assert raw_btf.check_btf(data, "FILE") == data
-    assert raw_btf.find_btf(b"\x9f" + data + b"\0") == data
+    assert raw_btf.find_btf(b"\x9f" + data + b"\0", Budget("FILE")) == data
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_headers_that_are_not_a_kernels(at: int, value: int) -> None:
     struct.pack_into("<I", data, at, value)
     with pytest.raises(KernelError, match="cut off, or not of a whole kernel"):
         raw_btf.check_btf(bytes(data), "FILE")
-    assert raw_btf.find_btf(bytes(data)) is None
+    assert raw_btf.find_btf(bytes(data), Budget("FILE")) is None
 
 
 def test_strings_without_an_end() -> None:
@@ -81,14 +82,14 @@ def test_a_modules_btf_is_refused() -> None:
 
 def test_the_largest_wins() -> None:
     small, large = kernel_images.btf("a"), kernel_images.btf("a", "b", "c")
-    assert raw_btf.find_btf(b"..." + large + b"..." + small) == large
-    assert raw_btf.find_btf(b"..." + small + b"..." + large) == large
-    assert raw_btf.find_btf(b"nothing here") is None
+    assert raw_btf.find_btf(b"..." + large + b"..." + small, Budget("FILE")) == large
+    assert raw_btf.find_btf(b"..." + small + b"..." + large, Budget("FILE")) == large
+    assert raw_btf.find_btf(b"nothing here", Budget("FILE")) is None
 
 
 @given(st.binary(max_size=80), st.binary(max_size=80))
 def test_any_bytes(before: bytes, after: bytes) -> None:
     data = kernel_images.btf("name")
-    found = raw_btf.find_btf(before + data + after)
+    found = raw_btf.find_btf(before + data + after, Budget("FILE"))
     assert found is not None
     assert len(found) >= len(data)
