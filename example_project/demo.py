@@ -1,7 +1,7 @@
 """The whole story on one terminal: build the example's wheel, install it alone, and watch it work in the kernel.
 
-Run by `make demo`. Input: this repository. Output: what is said on the way; exit status 0 when all of it worked, or
-when the last line says what this machine lacks for loading BPF.
+Run by `make demo`. Input: this repository. Output: what each step prints; exit status 0 if all of it worked, or if the
+last line says what this machine lacks for loading BPF.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def what_lacks() -> str:
     if os.geteuid() != 0:
         return "loading BPF needs root; run `sudo make demo`"
     if not Path("/sys/kernel/btf/vmlinux").exists():
-        return "this kernel has no BTF (/sys/kernel/btf/vmlinux), so its first half cannot be shown"
+        return "this kernel has no BTF (/sys/kernel/btf/vmlinux), so the first half of the demo cannot run"
     if "cgroup2" not in Path("/proc/filesystems").read_text():
         return "this kernel has no cgroup v2"
     probe = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
@@ -90,7 +90,7 @@ def what_lacks() -> str:
 
 @contextmanager
 def cgroup() -> Iterator[Path]:
-    """A cgroup of our own, below the mounted cgroup v2 or below a mount of our own."""
+    """A new cgroup, in the mounted cgroup v2 or in a mount of our own."""
     mounted = [
         line.split()[1] for line in Path("/proc/mounts").read_text().splitlines() if line.split()[2] == "cgroup2"
     ]
@@ -108,7 +108,7 @@ def cgroup() -> Iterator[Path]:
 
 
 def remove(group: Path) -> None:
-    """A cgroup can be removed once the last of its processes is gone."""
+    """Remove a cgroup, which works only once the last of its processes is gone."""
     for _ in range(50):
         try:
             group.rmdir()
@@ -120,7 +120,7 @@ def remove(group: Path) -> None:
 
 @contextmanager
 def traffic(group: Path) -> Iterator[None]:
-    """A process inside the cgroup that talks TCP to itself over the loopback."""
+    """A process in the cgroup that talks TCP to itself over the loopback."""
     join = f'echo $$ > "{group}/cgroup.procs" && exec "$@"'
     process = subprocess.Popen(["sh", "-c", join, "sh", sys.executable, __file__, "--traffic"])
     try:
@@ -131,7 +131,7 @@ def traffic(group: Path) -> Iterator[None]:
 
 
 def make_traffic() -> None:
-    """Open a connection, exchange a few bytes, and again, for ever, but gently."""
+    """Open a connection, exchange a few bytes, pause; repeat forever."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def echo() -> None:
@@ -155,7 +155,7 @@ def step(text: str) -> None:
 
 
 def run(*command: object, cwd: Path | None = None, keep: str = "") -> None:
-    """Run a command; with `keep`, print only what follows it in the lines that hold it (all lines, if it fails)."""
+    """Run a command. With `keep`, print only what follows that text in lines that contain it; all lines on failure."""
     argv = [str(part) for part in command]
     if not keep:
         if subprocess.run(argv, cwd=cwd, check=False).returncode:
