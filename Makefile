@@ -2,11 +2,13 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 RUNS := 100000
+# one process for each core; what uses the kernel runs in one of them (tests/conftest.py)
+PARALLEL := -n auto --dist loadgroup
 LOWEST := $(addprefix tests/,objects/test_model.py btf/test_reader.py btf/test_writer.py cli/test_main.py compiler/test_strip.py \
 	kernels/test_archive.py kernels/test_lock.py kernels/test_matrix.py kernels/formats/test_packages.py project/test_config.py \
 	project/test_options.py project/test_sources.py skeleton/test_types.py test_hatch_plugin.py test_setuptools_plugin.py)
 
-.PHONY: help demo test test-kernels test-lowest bench fuzz soak clean
+.PHONY: help demo test test-quick test-kernels test-lowest bench fuzz soak clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,7 +23,11 @@ test:  ## check style and types, then run the tests
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest $(PARALLEL)
+
+test-quick:  ## run the tests that build no packages, those that load into this kernel included: two minutes on two cores
+	@tools/setup.sh test $(VENV)
+	$(PYTHON) -m pytest -q $(PARALLEL) -m "not packaging"
 
 test-kernels:  ## boot real kernels under qemu, and hold programs, the example and the verdicts against them
 	@tools/setup.sh lab $(VENV)
@@ -38,7 +44,7 @@ bench:  ## measure what hatch-bpf costs, against what does the same without it, 
 
 test-lowest:  ## test with the oldest versions of what hatch-bpf needs
 	@tools/setup.sh lowest $(VENV)-lowest
-	$(VENV)-lowest/bin/python -m pytest -q $(LOWEST)
+	$(VENV)-lowest/bin/python -m pytest -q $(PARALLEL) $(LOWEST)
 
 fuzz:  ## look for input that is not refused properly: RUNS inputs for each of TARGETS
 	@tools/setup.sh fuzz $(VENV)

@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share, because they are dear to make."""
+"""What holds for every test: its markers, the cache folder, and fixtures that several modules share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,23 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.support.store import CACHE_VARIABLE
-from tests.common import needs
+from tests.common import marks, needs
 from tests.common.projects import REPOSITORY
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test, and group them for pytest-xdist (`--dist loadgroup`).
+
+    Tests that use the kernel run one after another, for some count what the whole kernel holds; they go first, since
+    theirs is the largest group. The others stay together by module, so that its fixtures are made once.
+    """
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        for marker in marks.markers(item):
+            item.add_marker(marker)
+        item.add_marker(pytest.mark.xdist_group("kernel" if item.get_closest_marker("kernel") else item.path.stem))
+    items.sort(key=lambda item: item.get_closest_marker("kernel") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

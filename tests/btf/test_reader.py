@@ -74,7 +74,7 @@ EVERY_KIND: list[t.Type] = [
 
 
 @pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
-def testevery_kind(order: str) -> None:
+def test_every_kind(order: str) -> None:
     btf = Btf(every_kind(order).build())
     assert btf.endian == ("little" if order == "<" else "big")
     assert list(btf) == EVERY_KIND

@@ -1,0 +1,1 @@
+"""What tests of several rooms share: projects to build, kernels, servers, what the machine must have, markers."""

@@ -1,1 +1,1 @@
-"""Every kind of program, attached for real: exercises that run on this machine and in the kernel lab."""
+"""A program of every kind, and exercises that attach each; they run on this machine and in the kernel lab."""

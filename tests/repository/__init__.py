@@ -1,0 +1,1 @@
+"""The repository's own pages, scripts and settings say what is true."""

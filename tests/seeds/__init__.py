@@ -1,1 +1,1 @@
-"""The seeds' programs (tests/bpf/seeds): a package of all of them, exercises that use it, and what they must find."""
+"""Programs as their authors would write them (tests/bpf/seeds), and exercises that hold what they report to account."""

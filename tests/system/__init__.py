@@ -1,0 +1,1 @@
+"""Whole builds and installed packages, used from outside as a user would."""

@@ -1,4 +1,4 @@
-"""The parts of the kernel lab that need no virtual machine; `python -m tests.kernels` boots the real ones."""
+"""The parts of the kernel lab that need no virtual machine; `python -m tests.lab` boots them."""
 
 from __future__ import annotations
 

@@ -18,6 +18,8 @@ from tests.system.test_example import HIDE_LIBBPF, cgroup, copy_of_example, even
 
 __all__ = ["cgroup"]  # a fixture
 
+pytestmark = pytest.mark.packaging
+
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
