@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import inspect
 import re
 import shlex
 import sys
@@ -72,10 +74,26 @@ def test_the_messages_explained_are_the_codes() -> None:
         assert message in joined, message
 
 
-def test_methods_shown_exist() -> None:
+METHODS = [
+    (page, call)
+    for page in DOCS
+    for call in re.findall(r"(?<!b\.)\b((?:attach|read_iter|test_run)\w*\([^)`]*\))", page.read_text())
+]
+
+
+@pytest.mark.parametrize(("page", "call"), METHODS, ids=lambda value: getattr(value, "stem", value))
+def test_methods_shown_take_the_arguments_shown(page: Path, call: str) -> None:
+    parsed = ast.parse(call, mode="eval").body
+    assert isinstance(parsed, ast.Call)
+    assert isinstance(parsed.func, ast.Name)
+    method = getattr(runtime.Program, parsed.func.id)
+    arguments = {word.arg: None for word in parsed.keywords if word.arg}
+    inspect.signature(method).bind_partial(None, *parsed.args, **arguments)
+
+
+def test_phases_shown_exist() -> None:
     text = (REPOSITORY / "docs" / "porting.md").read_text()
-    shown = set(re.findall(r"skel\.programs\.p\.(\w+)", text))
-    assert {"attach_cgroup", "attach_kprobe"} <= shown <= set(dir(runtime.Program))
+    assert len(METHODS) > 30
     for cls, method in (
         (runtime.Skeleton, "open"),
         (runtime.Skeleton, "run"),
