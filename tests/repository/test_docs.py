@@ -208,7 +208,7 @@ def test_the_help_fits_a_terminal(parser: argparse.ArgumentParser, monkeypatch: 
     assert max(map(len, above.splitlines())) <= 80
 
 
-def test_exit_statuses_are_told() -> None:
+def test_exit_statuses_are_documented() -> None:
     assert "exit status:" in main._parser().format_help()
     assert set(re.findall(r"^\| (\d+) \|", REFERENCE, re.MULTILINE)) == {"0", "1", "2", "130", "141"}
 
