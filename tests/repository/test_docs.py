@@ -218,7 +218,7 @@ ROOMS = re.findall(r"^\| (?:`([a-z_/]+)/`|the [a-z ]+) \| [^|]+ \| (.*) \|$", AR
 
 
 def test_every_module_has_its_place_in_the_rooms() -> None:
-    """And every name there is a module's. Two rows are of modules that lie directly in `hatch_bpf`."""
+    """And every name there is a module's. Two rows name modules that lie directly in `hatch_bpf`."""
     package = REPOSITORY / "hatch_bpf"
     named = sorted(f"{room}/{name}".lstrip("/") for room, names in ROOMS for name in re.findall(r"`(\w+)`", names))
     modules = (path.relative_to(package).with_suffix("") for path in package.rglob("*.py"))
