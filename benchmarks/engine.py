@@ -19,15 +19,16 @@ from pathlib import Path
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.compiler.bpftool import find_bpftool
-from hatch_bpf.compiler.clang import compile_package
+from hatch_bpf.compiler.clang import compile_packages
 from hatch_bpf.core_relo.minimize import minimize as minimize_btf
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.hatch_plugin import load_project
 from hatch_bpf.kernels.matrix import KernelSource, Matrix, Pattern, resolve
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.per_kernel import fit
+from hatch_bpf.pipeline import build
 from hatch_bpf.project.sources import Project
-from hatch_bpf.reuse.remembered import build
+from hatch_bpf.support.context import Context
 from hatch_bpf.support.store import CACHE_VARIABLE, Store
 from hatch_bpf.support.workers import run_all
 
@@ -103,7 +104,7 @@ def _change(root: Path, changes: Mapping[str, str]) -> None:
 
 
 def objects_of(project: Project) -> dict[str, tuple[ObjectModel, ...]]:
-    return dict(compile_package(project.packages[0], project, os.environ).objects)
+    return dict(compile_packages(project.packages, project, Context())[0].objects)
 
 
 def minimize_all(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]]) -> list[bytes]:
@@ -187,11 +188,11 @@ def _after_a_change(
 
 
 def fit_all(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]], store: Store) -> None:
-    fit(of, matrix, minimizer="builtin", watch=lambda *_: None, store=store)
+    fit([of], matrix, Context(), store=store)
 
 
 def _builds(project: Project, folder: Path, rounds: int) -> Iterator[Row]:
-    build(project, notify=_silent)
+    build(project, Context())
     turn = 0
 
     def changed() -> float:
@@ -203,10 +204,10 @@ def _builds(project: Project, folder: Path, rounds: int) -> Iterator[Row]:
             if turn == 1
             else {f"srtt_us + {turn - 1} <": f"srtt_us + {turn} <"},
         )
-        return wall_of(lambda: build(project, notify=_silent))
+        return wall_of(lambda: build(project, Context()))
 
     ours, theirs = interleaved(
-        changed, lambda: wall_of(lambda: compile_package(project.packages[0], project, os.environ)), rounds=3 * rounds
+        changed, lambda: wall_of(lambda: compile_packages(project.packages, project, Context())), rounds=3 * rounds
     )
     yield Row(
         what="program code changed, relocations not",
@@ -236,10 +237,6 @@ def _builds(project: Project, folder: Path, rounds: int) -> Iterator[Row]:
         unit="s",
         target=ratio_at_most(1.2),
     )
-
-
-def _silent(_line: str) -> None:
-    """A benchmark's user watches nothing."""
 
 
 def _report(matrix: Matrix, of: Mapping[str, Sequence[ObjectModel]], rounds: int) -> Row:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hatch_bpf.per_kernel import fit
 from hatch_bpf.portability.text import render_summary
+from hatch_bpf.support.context import Context
 from hatch_bpf.wheel.embedded_btfs import pack
 
 from .engine import example_project, objects_of, renamed
@@ -20,7 +21,7 @@ from .engine import example_project, objects_of, renamed
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-bench-") as scratch:
         of = objects_of(example_project(Path(scratch)))
-    fitted = fit(of, renamed(int(sys.argv[1])), minimizer="builtin", watch=lambda *_: None)
+    (fitted,) = fit([of], renamed(int(sys.argv[1])), Context())
     pack(fitted.minimized)
     render_summary(fitted.report)
     # of itself getrusage() would count what the process that started this one had

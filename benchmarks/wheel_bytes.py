@@ -26,9 +26,9 @@ from hatch_bpf.errors import ToolchainError
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.runtime.embedded import Embedded
-from hatch_bpf.wheel.artifacts import RECORD_NAME
 from hatch_bpf.wheel.contents import KERNELS_NAME
 from hatch_bpf.wheel.embedded_btfs import pack
+from hatch_bpf.wheel.record import RECORD_NAME
 
 from .kernel_names import kernel_names
 from .machine import ARCHIVE, EXAMPLE

@@ -58,6 +58,14 @@ class CompileError(HatchBpfError):
         self.stderr = stderr
         super().__init__(f"{source} does not compile:\n{stderr.rstrip()}")
 
+    @classmethod
+    def of_several(cls, errors: Sequence[CompileError]) -> CompileError:
+        """One error that says what is wrong with every source."""
+        first = errors[0]
+        whole = cls(first.source, first.command, first.stderr)
+        whole.args = ("\n".join(dict.fromkeys(str(error) for error in errors)),)
+        return whole
+
 
 class LinkError(HatchBpfError):
     """libbpf's linker refused to make one object of several."""

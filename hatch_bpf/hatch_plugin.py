@@ -4,7 +4,7 @@ Input: the table `[tool.hatch.build.hooks.bpf]` and hatchling's idea of the whee
 tag, for an ordinary wheel or an sdist; files in the source tree for an editable wheel, because it imports from there.
 
 hatchling imports this module for every project with a hook, whatever hook that is, wherever hatch-bpf is installed. So
-everything is imported where it is needed, and for a build where nothing has changed that is little.
+everything is imported where it is needed.
 """
 
 from __future__ import annotations
@@ -58,20 +58,9 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
 
     def _build(self, *, editable: bool) -> Artifacts | None:
         """What was built, and if `editable` is in the tree now; None if the wheel has no such hook."""
-        from hatch_bpf.reuse import unchanged
-
-        # after an editable build nothing is as it was, and where an sdist is made nobody is in a hurry
-        is_wheel = self.target_name == "wheel" and not editable
-        name = (
-            unchanged.name_of(self.root, self.build_config.packages, self.build_config.only_include)
-            if is_wheel
-            else None
-        )
-        artifacts = unchanged.recall(name, self._notify) if name else None
-        if artifacts is not None:
-            return artifacts
-
-        from hatch_bpf.reuse.remembered import build
+        from hatch_bpf import pipeline
+        from hatch_bpf.support.context import Context
+        from hatch_bpf.support.progress import PacedLines
         from hatch_bpf.wheel import source_tree
 
         project = load_project(Path(self.root))
@@ -79,7 +68,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
             return None
         if self.target_name == "sdist":
             project = project.without_host()
-        artifacts = build(project, notify=self._notify, name=name)
+        artifacts = pipeline.build(project, Context(self._notify, PacedLines(self._notify)))
         if editable:
             source_tree.write(artifacts.files, root=project.root)
         else:

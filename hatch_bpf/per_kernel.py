@@ -1,15 +1,14 @@
 """Objects x kernel matrix -> for each kernel a minimized BTF and a verdict for every program.
 
-Input: each package's objects by architecture, and the kernels. Output: a `Fitted` for each package. There are three
-ways to it, and the quickest that will do for all packages is taken: what an excerpt answered to objects that asked the
-same; the excerpt, once for all kernels that share it, where a kernel was met before; the whole BTF, which several
-processes read, each one at a time.
+Input: each package's objects by architecture, and the kernels. Output: a `PerKernel` for each package. A kernel that an
+earlier build read is known by its excerpt, which is looked at once for all kernels that have the same; any other
+kernel's BTF is read whole. Several processes share the work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from hatch_bpf.btf.excerpt import Excerpt, NotInExcerptError, RecordedBtf
 from hatch_bpf.btf.reader import Btf
@@ -20,122 +19,86 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import KernelSource, Matrix
 from hatch_bpf.kernels.version import version_bounds
 from hatch_bpf.objects.model import ObjectModel
-from hatch_bpf.portability.kernel_features import KernelFeatures, NotAnsweredError
+from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Report
 from hatch_bpf.project.alternatives import NONE, Alternatives
 from hatch_bpf.project.config import Minimizer
 from hatch_bpf.reuse.excerpts import KnownKernels
 from hatch_bpf.reuse.file_identity import identity_of
-from hatch_bpf.reuse.kernel_answers import Answers, KnownAnswers, answers_of, asked
+from hatch_bpf.support.context import Context
 from hatch_bpf.support.store import Store
 from hatch_bpf.support.workers import run_all
 
 Objects = Mapping[str, Sequence[ObjectModel]]
 """The objects of a package, by architecture."""
-Watch = Callable[[int, int, Kernel], None]
-"""Told after each kernel, or several: how many are done, of how many, and the last one."""
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """What was made of every kernel of the matrix for one package."""
+class PerKernel:
+    """The minimized BTF of every kernel of the matrix, and the verdicts on it, for one package."""
 
     minimized: Mapping[Kernel, bytes]
     report: Report
 
 
 def fit(
-    objects: Objects,
-    matrix: Matrix,
-    *,
-    minimizer: Minimizer,
-    watch: Watch,
-    alternatives: Alternatives = NONE,
-    store: Store | None = None,
-) -> Fitted:
-    """As `fit_all()`, for one package."""
-    (fitted,) = fit_all([objects], matrix, minimizer=minimizer, watch=watch, alternatives=alternatives, store=store)
-    return fitted
-
-
-def fit_all(
     packages: Sequence[Objects],
     matrix: Matrix,
+    context: Context,
     *,
-    minimizer: Minimizer,
-    watch: Watch,
+    minimizer: Minimizer = "builtin",
     alternatives: Alternatives = NONE,
     store: Store | None = None,
-) -> list[Fitted]:
-    """For each package, minimize every kernel's BTF for the objects of its architecture together, and check every
-    program on it. A kernel is looked at once for all packages."""
+) -> list[PerKernel]:
+    """For each package, minimize every kernel's BTF for all objects of its architecture, and check every program on it.
+
+    Each kernel is read once for all packages.
+    """
     store = store or Store()
     fitter = _Fitter(packages, alternatives, minimizer, store)
     found: dict[Kernel, _Outcomes] = {}
     distinct: dict[_Outcome, _Outcome] = {}
 
     def note(sources: Sequence[KernelSource], outcomes: _Outcomes) -> None:
-        # thousands of kernels come to a few
+        # thousands of kernels share a few outcomes
         shared = tuple(distinct.setdefault(outcome, outcome) for outcome in outcomes)
         found.update((source.kernel, shared) for source in sources)
-        watch(len(found), len(matrix.sources), sources[-1].kernel)
+        context.meter.step("checking", len(found), len(matrix.sources), sources[-1].kernel)
 
     groups, new = fitter.group(matrix.sources)
-    unknown = []
-    # in this process alone, since what is learnt of the code on one kernel serves for the next
-    for group in groups:
-        outcomes = fitter.judge(group)
+    for (_, sources), outcomes in zip(groups, run_all(fitter.recall, groups, alone=0.25), strict=True):
         if outcomes is None:
-            unknown.append(group)
-        else:
-            note(group[1], outcomes)
-    for (_, sources), look in zip(unknown, run_all(fitter.recall, unknown, alone=0.25), strict=True):
-        if look is None:
             new += sources
         else:
-            fitter.learn(sources[0], look)
-            note(sources, look.outcomes)
-    for source, look in zip(new, run_all(fitter.read, new), strict=True):
-        fitter.learn(source, look)
-        note([source], look.outcomes)
-    fitter.save()
+            note(sources, outcomes)
+    for source, outcomes in zip(new, run_all(fitter.read, new), strict=True):
+        note([source], outcomes)
     if new:
         store.prune()
-    kernels = [source.kernel for source in matrix.sources]
-    return [_fitted({kernel: found[kernel][number] for kernel in kernels}) for number in range(len(packages))]
+    return [
+        _per_kernel({source.kernel: found[source.kernel][number] for source in matrix.sources})
+        for number in range(len(packages))
+    ]
 
 
-def _fitted(outcomes: Mapping[Kernel, _Outcome]) -> Fitted:
+def _per_kernel(outcomes: Mapping[Kernel, _Outcome]) -> PerKernel:
     reports = tuple(KernelReport(kernel, outcome.programs) for kernel, outcome in outcomes.items())
-    return Fitted({kernel: outcome.minimized for kernel, outcome in outcomes.items()}, Report(reports))
+    return PerKernel({kernel: outcome.minimized for kernel, outcome in outcomes.items()}, Report(reports))
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What one kernel comes to for one package."""
+    """One kernel's minimized BTF and verdicts for one package."""
 
     minimized: bytes
     programs: tuple[ProgramVerdict, ...]
 
 
 _Outcomes = tuple[_Outcome, ...]
-"""For each package."""
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What one kernel comes to, and how it may be told again."""
-
-    outcomes: _Outcomes
-    answers: tuple[Answers | None, ...]
-    """For each package."""
-    excerpt: str = ""
-    """The name of that which stands for it; empty where it is not kept."""
-
-
-_Group = tuple[str, list[KernelSource]]
-"""An excerpt by name, and the kernels it stands for."""
+"""One for each package."""
+_SameExcerpt = tuple[str, list[KernelSource]]
+"""An excerpt by name, and kernels that have it and get the same verdicts from it."""
 
 
 class _Fitter:
@@ -144,13 +107,13 @@ class _Fitter:
     def __init__(
         self, packages: Sequence[Objects], alternatives: Alternatives, minimizer: Minimizer, store: Store
     ) -> None:
-        self._packages = [_PackageFitter(objects, alternatives, minimizer, store) for objects in packages]
+        self._packages = [_PackageFitter(objects, alternatives, minimizer) for objects in packages]
         self._minimizer = minimizer
         self._known = KnownKernels(store)
 
-    def group(self, sources: Sequence[KernelSource]) -> tuple[list[_Group], list[KernelSource]]:
-        """Kernels that come to the same, since they have one excerpt; and those of which none is known."""
-        groups: dict[tuple[object, ...], _Group] = {}
+    def group(self, sources: Sequence[KernelSource]) -> tuple[list[_SameExcerpt], list[KernelSource]]:
+        """Known kernels by their excerpt, and those that have none yet."""
+        groups: dict[tuple[object, ...], _SameExcerpt] = {}
         new = []
         for source in sources:
             # bpftool reads whole BTF itself
@@ -158,99 +121,55 @@ class _Fitter:
             if excerpt is None:
                 new.append(source)
             else:
-                apart = [package.apart(source.kernel) for package in self._packages]
-                group = groups.setdefault((excerpt, *apart), (excerpt, []))
-                group[1].append(source)
+                apart = [package.besides_btf(source.kernel) for package in self._packages]
+                groups.setdefault((excerpt, *apart), (excerpt, []))[1].append(source)
         return list(groups.values()), new
 
-    def judge(self, group: _Group) -> _Outcomes | None:
-        """What a group of kernels comes to, of what is known of it; None if that is not enough."""
-        name, (source, *_) = group
-        outcomes = []
-        for package in self._packages:
-            outcome = package.judge(source.kernel, name)
-            if outcome is None:
-                return None
-            outcomes.append(outcome)
-        return tuple(outcomes)
-
-    def learn(self, source: KernelSource, look: _Look) -> None:
-        """Note what a kernel's excerpt comes to."""
-        for package, answers in zip(self._packages, look.answers, strict=True):
-            if look.excerpt and answers:
-                package.answers[source.kernel.arch].learn(look.excerpt, answers)
-
-    def save(self) -> None:
-        """Keep what was learnt for the next build."""
-        for package in self._packages:
-            for answers in set(package.answers.values()):
-                answers.save()
-
-    def recall(self, group: _Group) -> _Look | None:
-        """What a group of kernels comes to; None if that takes more than their excerpt knows."""
+    def recall(self, group: _SameExcerpt) -> _Outcomes | None:
+        """The outcomes from a cached excerpt; None if the excerpt is gone or lacks something."""
         name, (source, *_) = group
         packed = self._known.excerpt(name)
         if packed is None:
             return None
         try:
-            return replace(self._look(source.kernel, Excerpt(packed, source=source.origin)), excerpt=name)
+            return self._look(source.kernel, Excerpt(packed, source=source.origin))
         except NotInExcerptError:
             return None
 
-    def read(self, source: KernelSource) -> _Look:
-        """What a kernel comes to whose BTF has to be read."""
+    def read(self, source: KernelSource) -> _Outcomes:
+        """The outcomes from a kernel's whole BTF, whose excerpt is kept for the next build."""
         before = identity_of(source)
         whole = RecordedBtf(source.read(), source=source.origin)
-        look = self._look(source.kernel, whole)
-        return look if self._minimizer == "bpftool" else replace(look, excerpt=self._known.keep(source, whole, before))
+        outcomes = self._look(source.kernel, whole)
+        if self._minimizer == "builtin":
+            self._known.keep(source, whole, before)
+        return outcomes
 
-    def _look(self, kernel: Kernel, btf: Btf) -> _Look:
+    def _look(self, kernel: Kernel, btf: Btf) -> _Outcomes:
         matcher = Matcher(btf)
-        outcomes, answers = zip(*(package.look(kernel, matcher) for package in self._packages), strict=True)
-        return _Look(outcomes, answers)
+        return tuple(package.look(kernel, matcher) for package in self._packages)
 
 
 class _PackageFitter:
-    """Says what kernels come to for one package; what it works out of the objects serves for all kernels."""
+    """Minimizes and checks for one package. What it works out about the objects serves for all kernels."""
 
-    def __init__(self, objects: Objects, alternatives: Alternatives, minimizer: Minimizer, store: Store) -> None:
+    def __init__(self, objects: Objects, alternatives: Alternatives, minimizer: Minimizer) -> None:
         self._objects = objects
-        # what is the same for several architectures is looked at once
+        # objects that several architectures share are looked at once
         alike = {arch: tuple(map(id, of_arch)) for arch, of_arch in objects.items()}
         distinct = {alike[arch]: of_arch for arch, of_arch in objects.items()}
         checkers = {key: Checker(of_arch, alternatives) for key, of_arch in distinct.items()}
         self._checkers = {arch: checkers[key] for arch, key in alike.items()}
         self._minimizer = minimizer
-        asked_for = {key: asked(of_arch) for key, of_arch in distinct.items()}
-        answers = {digest: KnownAnswers(store, digest) for digest in asked_for.values()}
-        self.answers = {arch: answers[asked_for[key]] for arch, key in alike.items()}
-        """By architecture."""
-        self._judged: dict[tuple[object, ...], tuple[ProgramVerdict, ...] | None] = {}
         externs = {e.name for of_arch in objects.values() for model in of_arch for e in model.kconfig}
         self._reads_version = "LINUX_KERNEL_VERSION" in externs
 
-    def apart(self, kernel: Kernel) -> tuple[object, ...]:
-        """What of a kernel verdicts depend on besides its BTF."""
+    def besides_btf(self, kernel: Kernel) -> tuple[object, ...]:
+        """What verdicts on a kernel depend on besides its BTF."""
         return self._checkers[kernel.arch], version_bounds(kernel) if self._reads_version else None
 
-    def judge(self, kernel: Kernel, excerpt: str) -> _Outcome | None:
-        """What a kernel comes to, of what is known of its excerpt; None if that is not enough."""
-        answers = self.answers[kernel.arch].get(excerpt)
-        if answers is None:
-            return None
-        key = (answers.facts, *self.apart(kernel))
-        if key not in self._judged:
-            features = KernelFeatures(None, dict(answers.facts.features))
-            resolver = answers.facts.resolver(self._objects[kernel.arch])
-            try:
-                self._judged[key] = self._checkers[kernel.arch].verdicts(kernel, features, resolver, None)
-            except NotAnsweredError:
-                self._judged[key] = None
-        verdicts = self._judged[key]
-        return None if verdicts is None else _Outcome(answers.minimized, verdicts)
-
-    def look(self, kernel: Kernel, matcher: Matcher) -> tuple[_Outcome, Answers | None]:
-        """What a kernel comes to whose BTF is here, and the answers that tell it again."""
+    def look(self, kernel: Kernel, matcher: Matcher) -> _Outcome:
+        """The outcome of one kernel."""
         objects = self._objects[kernel.arch]
         if self._minimizer == "bpftool":
             made = bpftool.minimize(objects, matcher.target)
@@ -258,5 +177,4 @@ class _PackageFitter:
             made = minimize.extract(matcher.target, minimize.collect(objects, matcher))
         small = Matcher(Btf(made, source=f"minimized BTF of {kernel}"))
         features = KernelFeatures(matcher.target)
-        verdicts = self._checkers[kernel.arch].verdicts(kernel, features, matcher, small)
-        return _Outcome(made, verdicts), answers_of(objects, matcher, small, made, features)
+        return _Outcome(made, self._checkers[kernel.arch].verdicts(kernel, features, matcher, small))

@@ -1,96 +1,116 @@
-"""The whole flow, on one screen: `build(Project) -> Artifacts`. START READING HERE.
+"""The whole flow, on one screen. START READING HERE.
 
     Project ─► clang ─► objects ─┬► minimized BTFs ─► `_bpf` folder ─┐
     kernel matrix ─► kernel BTF ─┴► portability report               ├─► Artifacts
                                  └► skeletons ───────────────────────┘
 
-Each stage is a module with one main function; this one only calls them in order. It reads the project and the BTF
-archive and writes nothing: the front ends put the artifacts where their build system wants them.
+Every front end calls one of these three: `build()` makes all that goes into a wheel, `check()` only the report, and
+`skeleton()` serves an object that was built elsewhere. Each stage is a room with one main function, called here in
+order. Nothing is written: the front ends put the artifacts where their build system wants them.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
-from hatch_bpf.compiler.clang import CompiledPackage, compile_package
+from hatch_bpf.compiler.clang import CompiledPackage, compile_packages
 from hatch_bpf.kernels.matrix import Matrix
-from hatch_bpf.kernels.remote.fetch import Progress
-from hatch_bpf.per_kernel import Watch, fit_all
+from hatch_bpf.objects.model import ObjectModel
+from hatch_bpf.per_kernel import PerKernel, fit
 from hatch_bpf.portability.text import render_failures, render_summary
 from hatch_bpf.portability.verdicts import PortabilityError, Report, joined
-from hatch_bpf.project.declared_kernels import Notify, find_kernels
-from hatch_bpf.project.sources import Package, Project
-from hatch_bpf.reuse import shipped
-from hatch_bpf.support.progress import PacedLines
+from hatch_bpf.project.config import Config
+from hatch_bpf.project.declared_kernels import find_kernels
+from hatch_bpf.project.sources import Package, ProgramSource, Project
+from hatch_bpf.reuse.shipped import Shipped, find_shipped
+from hatch_bpf.support.context import Context, ignore
 from hatch_bpf.wheel.artifacts import Artifact, Artifacts
 from hatch_bpf.wheel.bundled_libbpf import bundle
 from hatch_bpf.wheel.contents import lay_out
 
 
-def build(
-    project: Project,
-    *,
-    notify: Notify,
-    environ: Mapping[str, str] = os.environ,
-    reuse: bool = True,
-    downloads: Callable[[Progress], None] = lambda _: None,
-    watch: Watch | None = None,
-    known: Matrix | None = None,
-) -> Artifacts:
+def build(project: Project, context: Context, *, use_shipped: bool = True) -> Artifacts:
     """Make everything that the BPF programs of a project need. Raises the `HatchBpfError` of the stage that fails.
 
-    With `reuse`, objects and minimized BTFs that an earlier build left in the source tree serve if they still fit.
-    `downloads` and `watch` are for who can show how far it has come; without `watch` there is a line now and then.
-    `known` are the project's kernels, where somebody has just found them.
+    With `use_shipped`, objects and minimized BTFs that came with the sources serve if they still fit.
     """
-    config, told = project.config, Told(notify)
+    config = project.config
     bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
-    packages: list[tuple[Package, CompiledPackage, shipped.Prebuilt | None]] = []
-    for package in project.packages:
-        earlier = shipped.find(package, project, notify) if reuse else None
-        compiled = earlier.compiled if earlier else compile_package(package, project, environ)
-        packages.append((package, compiled, earlier))
-    objects = [compiled.objects for _, compiled, _ in packages]
-    programs = [model for of_package in objects for models in of_package.values() for model in models]
-    config.alternatives.check(programs)
-    is_prebuilt = [earlier is not None for _, _, earlier in packages]
-    matrix = known or find_kernels(config, lock=project.lock, only_host=all(is_prebuilt))
-    matrix.warn(told)
-    matrix.download(notify, downloads)
-    shown = watch or PacedLines(notify, "kernels")
-    fitted = fit_all(objects, matrix, minimizer=config.minimizer, watch=shown, alternatives=config.alternatives)
-    judge(joined(of_package.report for of_package in fitted), project, told)
+    packages = _objects(project, context, use_shipped=use_shipped)
+    matrix = find_kernels(
+        config, context.notify, lock=project.lock, only_host=all(package.shipped for package in packages)
+    )
+    matrix.download(context.notify, context.meter.downloads)
+    fitted = _fit([package.compiled for package in packages], config, matrix, context)
+    judge(joined(package.report for package in fitted), project, context)
+    programs = [model for package in packages for model in package.compiled.models]
     files: list[Artifact] = []
-    for (package, compiled, earlier), made in zip(packages, fitted, strict=True):
-        minimized = {**(earlier.minimized if earlier else {}), **made.minimized}
-        files += lay_out(package, compiled, minimized, config, bundled, programs=programs)
+    for package, made in zip(packages, fitted, strict=True):
+        minimized = {**(package.shipped.minimized if package.shipped else {}), **made.minimized}
+        files += lay_out(package.sources, package.compiled, minimized, config, bundled, programs=programs)
     in_order = tuple(sorted(files, key=lambda file: file.wheel_path))
-    read = {path for _, compiled, _ in packages for path in compiled.read}
-    whole = not bundled and not any(is_prebuilt)
-    platform = bundled.platform if bundled else "any"
-    return Artifacts(in_order, platform, tuple(told.lines), tuple(sorted(read)) if whole else None)
+    return Artifacts(in_order, bundled.platform if bundled else "any")
 
 
-class Told:
-    """Passes lines on, and keeps them."""
-
-    def __init__(self, notify: Notify) -> None:
-        self.lines: list[str] = []
-        self._notify = notify
-
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
-        self._notify(line)
+def check(project: Project, context: Context, *, matrix: Matrix | None = None) -> Report:
+    """The verdict for every program of a project on its kernels, or on those of `matrix`. Raises as `build()`."""
+    packages = _objects(project, context, use_shipped=True)
+    matrix = matrix or find_kernels(project.config, context.notify, lock=project.lock)
+    matrix.download(ignore, context.meter.downloads)
+    fitted = _fit([package.compiled for package in packages], project.config, matrix, context)
+    return joined(package.report for package in fitted)
 
 
-def judge(report: Report, project: Project, notify: Notify) -> None:
-    """Tell the verdicts, and do about them what `on-unportable` says. Raises `PortabilityError`."""
+def check_objects(objects: Sequence[ObjectModel], config: Config, matrix: Matrix, context: Context) -> Report:
+    """The same for objects that belong to no project; `config` has the architectures to take them for."""
+    compiled = CompiledPackage({arch.name: tuple(objects) for arch in config.archs}, inputs={}, compiler="")
+    matrix.download(ignore, context.meter.downloads)
+    return _fit([compiled], config, matrix, context)[0].report
+
+
+def skeleton(model: ObjectModel, config: Config) -> list[Artifact]:
+    """The skeleton of an object that was built elsewhere, with the `_bpf` folder that it needs."""
+    config.alternatives.check([model])
+    source = ProgramSource(PurePosixPath(f"{model.name}.bpf.c"), PurePosixPath(), 0)
+    own = replace(model, path=source.object_name)
+    compiled = CompiledPackage({config.archs[0].name: (own,)}, inputs={}, compiler="")
+    return lay_out(Package((source,)), compiled, {}, config, None, programs=[own])
+
+
+@dataclass(frozen=True)
+class _PackageObjects:
+    """A package's objects, and where they are from."""
+
+    sources: Package
+    compiled: CompiledPackage
+    shipped: Shipped | None
+
+
+def _objects(project: Project, context: Context, *, use_shipped: bool) -> list[_PackageObjects]:
+    """The objects of every package: shipped ones that fit, and the rest compiled."""
+    shipped = {p: find_shipped(p, project, context) for p in project.packages} if use_shipped else {}
+    missing = [package for package in project.packages if not shipped.get(package)]
+    compiled = dict(zip(missing, compile_packages(missing, project, context), strict=True))
+    found = ((package, shipped.get(package)) for package in project.packages)
+    return [_PackageObjects(p, serves.compiled if serves else compiled[p], serves) for p, serves in found]
+
+
+def _fit(compiled: Sequence[CompiledPackage], config: Config, matrix: Matrix, context: Context) -> list[PerKernel]:
+    """Every kernel's minimized BTF and verdicts, for each package."""
+    config.alternatives.check([model for package in compiled for model in package.models])
+    objects = [package.objects for package in compiled]
+    return fit(objects, matrix, context, minimizer=config.minimizer, alternatives=config.alternatives)
+
+
+def judge(report: Report, project: Project, context: Context) -> None:
+    """Report the verdicts, and treat failures as `on-unportable` says. Raises `PortabilityError`."""
     if project.config.on_unportable == "ignore" or not report.kernels:
         return
-    notify(render_summary(report).rstrip())
+    context.notify(render_summary(report).rstrip())
     if report.exit_status:
         failures = render_failures(report).rstrip()
         if project.config.on_unportable == "error":
             raise PortabilityError(f'{failures}\n(the option on-unportable = "warn" builds all the same)', report)
-        notify(f"warning: {failures}")
+        context.warn(failures)

@@ -20,12 +20,14 @@ from setuptools.command.build import build as build_command
 from setuptools.command.sdist import sdist as sdist_command
 from setuptools.errors import BaseError
 
+from hatch_bpf import pipeline
 from hatch_bpf.errors import ConfigError, Fault, HatchBpfError
 from hatch_bpf.project.config import SETUPTOOLS_KEY as KEY
 from hatch_bpf.project.config import parse_config
 from hatch_bpf.project.sources import Project, find_project, source_files
-from hatch_bpf.reuse import remembered
+from hatch_bpf.support.context import Context
 from hatch_bpf.support.files import disk_errors, write_whole
+from hatch_bpf.support.progress import PacedLines
 from hatch_bpf.wheel import source_tree
 
 if sys.version_info >= (3, 11):
@@ -63,7 +65,7 @@ class BuildBpf(Command):
 
     def _build(self) -> None:
         project = _project(self, Path.cwd(), os.environ)
-        artifacts = remembered.build(project, notify=_notify)
+        artifacts = pipeline.build(project, _CONTEXT)
         if self.editable_mode:
             source_tree.write(artifacts.files, root=project.root)
             return
@@ -102,7 +104,7 @@ class Sdist(sdist_command):
         try:
             with disk_errors():
                 project = _project(self, Path.cwd(), os.environ)
-                artifacts = remembered.build(project.without_host(), notify=_notify)
+                artifacts = pipeline.build(project.without_host(), _CONTEXT)
                 source_tree.reject_foreign(artifacts, root=project.root)
                 super().make_release_tree(base_dir, files)
                 source_tree.write(artifacts.files, root=Path(base_dir))
@@ -150,6 +152,9 @@ def load_project(root: Path) -> Project | None:
 
 def _notify(text: str) -> None:
     print(f"hatch-bpf: {text}", flush=True)
+
+
+_CONTEXT = Context(_notify, PacedLines(_notify))
 
 
 def _pyproject(root: Path) -> Mapping[str, Any]:

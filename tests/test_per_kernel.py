@@ -20,9 +20,11 @@ from hatch_bpf.kernels.archive import read_archived
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import KernelSource, Matrix, Pattern, resolve
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.per_kernel import Fitted, fit, fit_all
+from hatch_bpf.per_kernel import PerKernel, fit
 from hatch_bpf.project.config import Minimizer
 from hatch_bpf.reuse.file_identity import identity_of
+from hatch_bpf.support.context import Context
+from hatch_bpf.support.progress import Meter
 from hatch_bpf.support.store import Store
 from tests.common import kernel_btfs, needs, objects
 from tests.common.projects import REPOSITORY
@@ -48,9 +50,19 @@ def models(*names: str) -> list[ObjectModel]:
     return [objects.models()[name] for name in names]
 
 
-def run(matrix: Matrix, of: Sequence[ObjectModel], store: Store) -> tuple[Fitted, list[int]]:
-    seen = []
-    fitted = fit({"x86_64": of}, matrix, minimizer="builtin", watch=lambda done, *_: seen.append(done), store=store)
+class Seen(Meter):
+    """Notes how many kernels were done at each step."""
+
+    def __init__(self, seen: list[int]) -> None:
+        self._seen = seen
+
+    def step(self, doing: str, done: int, total: int, name: object) -> None:  # noqa: ARG002
+        self._seen.append(done)
+
+
+def run(matrix: Matrix, of: Sequence[ObjectModel], store: Store) -> tuple[PerKernel, list[int]]:
+    seen = list[int]()
+    (fitted,) = fit([{"x86_64": of}], matrix, Context(meter=Seen(seen)), store=store)
     return fitted, seen
 
 
@@ -160,6 +172,8 @@ from dataclasses import replace
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.support.store import Store
 from hatch_bpf.per_kernel import fit
+from hatch_bpf.support.context import Context
+from hatch_bpf.support.progress import Meter
 from hatch_bpf.kernels.matrix import Matrix, Pattern, resolve
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests' own parent ignores
 archive, store, path = map(Path, sys.argv[1:])
@@ -167,7 +181,10 @@ sources = resolve([Pattern("*/*/x86_64/*")], archs=["x86_64"], archive=archive).
 named = lambda s, n: replace(s, kernel=replace(s.kernel, release=f"{s.kernel.release}.{n}"))
 many = Matrix(tuple(named(source, n) for n in range(100) for source in sources), ())
 model = read_object(path.read_bytes(), path="tcprtt.bpf.o")
-fit({"x86_64": [model]}, many, minimizer="builtin", watch=lambda done, *_: print(done, flush=True), store=Store(store))
+class Printed(Meter):
+    def step(self, doing, done, total, name):
+        print(done, flush=True)
+fit([{"x86_64": [model]}], many, Context(meter=Printed()), store=Store(store))
 """
 
 
@@ -217,11 +234,11 @@ def test_one_model_for_two_architectures_is_as_good_as_two(archive: Path, tmp_pa
     (one,) = models("tcprtt")
     copy = read_object(one.elf, path=one.path)
 
-    def of(x86_64: ObjectModel, arm64: ObjectModel, name: str) -> list[Fitted]:
+    def of(x86_64: ObjectModel, arm64: ObjectModel, name: str) -> list[PerKernel]:
         objects = {"x86_64": [x86_64], "arm64": [arm64]}
         store = Store(tmp_path / name)
         # read, and then told again
-        return [fit(objects, matrix, minimizer="builtin", watch=lambda *_: None, store=store) for _ in range(2)]
+        return [fit([objects], matrix, Context(), store=store)[0] for _ in range(2)]
 
     both, again = of(one, one, "one")
     assert both == again
@@ -247,17 +264,15 @@ def test_packages_together_come_to_what_each_does_alone_and_read_kernels_once(
     packages = [{"x86_64": models("tcprtt")}, {"x86_64": models(*others)}]
     matrix, store, log, seen = matrix_of(archive), Store(tmp_path / "store"), tmp_path / "log", list[int]()
 
-    def together() -> list[Fitted]:
+    def together() -> list[PerKernel]:
         read = counted(matrix, log)
-        return fit_all(packages, read, minimizer="builtin", watch=lambda done, *_: seen.append(done), store=store)
+        return fit(packages, read, Context(meter=Seen(seen)), store=store)
 
     alone = [run(matrix, of["x86_64"], Store(tmp_path / f"alone {n}"))[0] for n, of in enumerate(packages)]
     assert together() == alone
     assert sorted(log.read_text().split()) == sorted(str(source.path) for source in matrix.sources)
     assert seen == list(range(1, len(matrix.sources) + 1))
-    # told again, of what is kept: all of it; the excerpts alone; and what only the first package left
-    assert together() == alone
-    shutil.rmtree(tmp_path / "store" / "answers")
+    # again, from what is kept: all of it, and only what the first package left
     assert together() == alone
     shutil.rmtree(tmp_path / "store")
     run(matrix, packages[0]["x86_64"], store)
@@ -269,7 +284,7 @@ def test_bpftool_minimizes_for_each_package(archive: Path, tmp_path: Path) -> No
     packages = [{"x86_64": models("tcprtt")}, {"x86_64": models("opensnoop")}]
     matrix = matrix_of(archive)
     ours, theirs = (
-        fit_all(packages, matrix, minimizer=minimizer, watch=lambda *_: None, store=Store(tmp_path / minimizer))
+        fit(packages, matrix, Context(), minimizer=minimizer, store=Store(tmp_path / minimizer))
         for minimizer in get_args(Minimizer)
     )
     assert ours == theirs

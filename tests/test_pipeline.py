@@ -9,6 +9,7 @@ import pytest
 
 from hatch_bpf import pipeline
 from hatch_bpf.setuptools_plugin import load_project
+from hatch_bpf.support.context import Context
 from hatch_bpf.support.store import CACHE_VARIABLE
 from tests.common import needs
 from tests.common.projects import LEFT_OUT, PROGRAM, count_resolutions, make_small
@@ -43,7 +44,7 @@ def built(root: Path) -> tuple[dict[Path, bytes], list[str]]:
     told: list[str] = []
     project = load_project(root)
     assert project is not None
-    artifacts = pipeline.build(project, notify=told.append)
+    artifacts = pipeline.build(project, Context(told.append))
     return {root / file.tree_path: file.data for file in artifacts.files}, told
 
 

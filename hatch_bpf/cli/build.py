@@ -6,13 +6,13 @@ Input: a command line. Output: an exit status: 0 for success, 1 for failure.
 from __future__ import annotations
 
 import argparse
-import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hatch_bpf.cli.common import examples, load_project, say
 from hatch_bpf.cli.terminal import meter, shows_progress
+from hatch_bpf.support.context import Context
+from hatch_bpf.support.progress import PacedLines
 
 
 def add_build(commands: Any) -> None:
@@ -42,13 +42,13 @@ def add_compile_commands(commands: Any) -> None:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from hatch_bpf.reuse.remembered import build
+    from hatch_bpf import pipeline
     from hatch_bpf.wheel import source_tree
 
     project = load_project(options.project.absolute())
     with meter() as shown:
-        watch = partial(shown.step, "checking") if shows_progress() else None
-        artifacts = build(project, notify=say, reuse=False, downloads=shown.downloads, watch=watch)
+        context = Context(say, shown if shows_progress() else PacedLines(say))
+        artifacts = pipeline.build(project, context, use_shipped=False)
     source_tree.write(artifacts.files, root=project.root)
     for file in artifacts.files:
         print(file.tree_path)
@@ -61,6 +61,6 @@ def _compile_commands(options: argparse.Namespace) -> int:
 
     project = load_project(options.project.absolute())
     path = project.root / "compile_commands.json"
-    write_whole(path, compile_commands(project, os.environ))
+    write_whole(path, compile_commands(project, Context(say)))
     print(path)
     return 0

@@ -7,10 +7,8 @@ read or written.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +22,9 @@ from hatch_bpf.cli.common import (
     read_object_file,
     say,
 )
-from hatch_bpf.cli.terminal import Meter, colours, console, meter
+from hatch_bpf.cli.terminal import colours, console, meter
 from hatch_bpf.errors import KernelError
+from hatch_bpf.support.context import Context
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.portability.verdicts import Report
@@ -62,7 +61,8 @@ def _check(options: argparse.Namespace) -> int:
     from hatch_bpf.portability.text import render_json, render_text
 
     with meter() as shown:
-        report = _check_objects(options, shown) if options.objects else _check_project(options, shown)
+        context = Context(say, shown)
+        report = _check_objects(options, context) if options.objects else _check_project(options, context)
     here = console(sys.stdout)
     if options.html:
         from hatch_bpf.portability.html import render_html
@@ -81,40 +81,34 @@ def _check(options: argparse.Namespace) -> int:
     return report.exit_status
 
 
-def _check_project(options: argparse.Namespace, shown: Meter) -> Report:
+def _check_project(options: argparse.Namespace, context: Context) -> Report:
     from dataclasses import replace
 
-    from hatch_bpf.compiler.clang import compile_package
-    from hatch_bpf.per_kernel import fit_all
-    from hatch_bpf.portability.verdicts import joined
+    from hatch_bpf import pipeline
     from hatch_bpf.project.declared_kernels import find_kernels
 
     project = load_project(Path.cwd())
+    if not options.kernels and not options.match:
+        return pipeline.check(project, context)
     config = project.config
     if options.kernels:
         config = replace(config, btf_archive=named_archive(options.kernels))
     if options.match:
         config = replace(config, kernels=entries_of(options.match))
-    # the lock is about the project's own kernels
-    lock = None if options.kernels or options.match else project.lock
-    matrix = find_kernels(config, say, lock=lock)
-    matrix.download(_quiet, shown.downloads)
-    packages = [compile_package(package, project, os.environ).objects for package in project.packages]
-    config.alternatives.check([model for objects in packages for models in objects.values() for model in models])
-    watch = partial(shown.step, "checking")
-    fitted = fit_all(packages, matrix, minimizer=config.minimizer, watch=watch, alternatives=config.alternatives)
-    return joined(of_package.report for of_package in fitted)
+    # without the lock, which is about the project's own kernels
+    return pipeline.check(project, context, matrix=find_kernels(config, context.notify))
 
 
-def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
+def _check_objects(options: argparse.Namespace, context: Context) -> Report:
+    from dataclasses import replace
+
+    from hatch_bpf import pipeline
     from hatch_bpf.arch import ARCHES
     from hatch_bpf.kernels.matrix import resolve
-    from hatch_bpf.per_kernel import fit
     from hatch_bpf.project.config import parse_config
 
     config = parse_config(alternatives_table(options), key="check", root=Path.cwd(), environ={})
     objects = [read_object_file(path) for path in options.objects]
-    config.alternatives.check(objects)
     archive = named_archive(options.kernels)
     if archive is None and not options.match:
         raise KernelError(
@@ -122,11 +116,6 @@ def _check_objects(options: argparse.Namespace, shown: Meter) -> Report:
             "say --match host for the running one"
         )
     matrix = resolve(entries_of(options.match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
-    matrix.warn(say)
-    matrix.download(_quiet, shown.downloads)
-    by_arch, watch = dict.fromkeys(ARCHES, objects), partial(shown.step, "checking")
-    return fit(by_arch, matrix, minimizer="builtin", watch=watch, alternatives=config.alternatives).report
-
-
-def _quiet(_text: str) -> None:
-    """What a bar shows needs no line."""
+    matrix.warn(context.notify)
+    # an object does not tell which architecture it was compiled for
+    return pipeline.check_objects(objects, replace(config, archs=tuple(ARCHES.values())), matrix, context)

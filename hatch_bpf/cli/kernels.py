@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_bpf.cli.common import HelpFormatter, entries_of, load_project, named_archive, say
-from hatch_bpf.cli.terminal import Meter, console, meter
+from hatch_bpf.cli.terminal import console, meter
 from hatch_bpf.errors import HatchBpfError, KernelError
+from hatch_bpf.support.progress import Meter
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.kernels.identify import Clues

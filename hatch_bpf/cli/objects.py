@@ -61,14 +61,10 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _skeleton(options: argparse.Namespace) -> int:
-    from dataclasses import replace
-    from pathlib import PurePosixPath
-
-    from hatch_bpf.compiler.clang import CompiledPackage
+    from hatch_bpf import pipeline
     from hatch_bpf.project.config import parse_config
-    from hatch_bpf.project.sources import Package, ProgramSource
     from hatch_bpf.wheel import source_tree
-    from hatch_bpf.wheel.contents import KERNELS_NAME, lay_out
+    from hatch_bpf.wheel.contents import KERNELS_NAME
 
     model = read_object_file(options.object)
     table = {
@@ -78,11 +74,7 @@ def _skeleton(options: argparse.Namespace) -> int:
         **alternatives_table(options),
     }
     config = parse_config(table, key="skeleton", root=Path.cwd(), environ={})
-    config.alternatives.check([model])
-    source = ProgramSource(PurePosixPath(f"{model.name}.bpf.c"), PurePosixPath(), 0)
-    own = replace(model, path=source.object_name)
-    compiled = CompiledPackage({config.archs[0].name: (own,)}, inputs={}, compiler="")
-    files = lay_out(Package((source,)), compiled, {}, config, None, programs=[own])
+    files = pipeline.skeleton(model, config)
     for file in files:  # other skeletons may be there, which hold the sha256 of this
         there = options.out / file.tree_path
         if file.tree_path.name == KERNELS_NAME and there.is_file() and there.read_bytes() != file.data:

@@ -12,24 +12,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
-    from hatch_bpf.kernels.remote.fetch import Progress
-
+from hatch_bpf.support.progress import Downloaded, Meter
 
 _EVERY = 0.1
 """Seconds between drawings of the bars."""
-
-
-class Meter:
-    """Takes what the stages tell. This one shows nothing."""
-
-    def downloads(self, progress: Progress) -> None:
-        """Bytes have come."""
-
-    def step(self, doing: str, number: int, total: int, name: object) -> None:
-        """The `number`-th of some equal things is done: a kernel was looked at, a BTF was read."""
 
 
 class _Line(Meter):
@@ -41,16 +29,16 @@ class _Line(Meter):
         self._since = 0.0
         self._first = 0
 
-    def downloads(self, progress: Progress) -> None:
-        pace = self._pace("downloading", progress.received, progress.expected)
+    def downloads(self, downloaded: Downloaded) -> None:
+        pace = self._pace("downloading", downloaded.received, downloaded.expected)
         rate = f", {pace[0] / 1e6:.1f} MB/s" if pace else ""
-        sizes = f"{progress.received / 1e6:.1f} of {progress.expected / 1e6:.1f} MB"
-        self._show(f"downloading {progress.files} of {progress.of_files}, {sizes}{rate}{_left(pace)}")
+        sizes = f"{downloaded.received / 1e6:.1f} of {downloaded.expected / 1e6:.1f} MB"
+        self._show(f"downloading {downloaded.files} of {downloaded.of_files}, {sizes}{rate}{_left(pace)}")
 
-    def step(self, doing: str, number: int, total: int, name: object) -> None:
-        pace = self._pace(doing, number, total)
+    def step(self, doing: str, done: int, total: int, name: object) -> None:
+        pace = self._pace(doing, done, total)
         rate = f", {pace[0]:.1f}/s" if pace else ""
-        self._show(f"{doing} {number} of {total}{rate}{_left(pace)}: {name}")
+        self._show(f"{doing} {done} of {total}{rate}{_left(pace)}: {name}")
 
     def _pace(self, doing: str, done: int, total: int) -> tuple[float, float] | None:
         """How much a second, and seconds left, once enough has happened to tell."""
@@ -93,13 +81,13 @@ class _Bars(Meter):
         self._tasks: dict[str, Any] = {}
         self._drawn = 0.0
 
-    def downloads(self, progress: Progress) -> None:
-        count = f"{progress.files} of {progress.of_files}"
-        size = f"{progress.received / 1e6:.1f} of {progress.expected / 1e6:.1f} MB"
-        self._update("downloading", progress.received, progress.expected, f"{count}, {size}", unit="MB", scale=1e-6)
+    def downloads(self, downloaded: Downloaded) -> None:
+        count = f"{downloaded.files} of {downloaded.of_files}"
+        size = f"{downloaded.received / 1e6:.1f} of {downloaded.expected / 1e6:.1f} MB"
+        self._update("downloading", downloaded.received, downloaded.expected, f"{count}, {size}", unit="MB", scale=1e-6)
 
-    def step(self, doing: str, number: int, total: int, name: object) -> None:
-        self._update(doing, number, total, f"{number} of {total}  {name}", unit="", scale=1)
+    def step(self, doing: str, done: int, total: int, name: object) -> None:
+        self._update(doing, done, total, f"{done} of {total}  {name}", unit="", scale=1)
 
     def _update(self, doing: str, done: int, total: int, text: str, *, unit: str, scale: float) -> None:
         if doing not in self._tasks:

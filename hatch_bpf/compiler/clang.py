@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from hatch_bpf.arch import Arch
 from hatch_bpf.compiler.identifiers import HEADER, names_in
+from hatch_bpf.compiler.inputs import digests, inside
 from hatch_bpf.compiler.linker import link_objects
 from hatch_bpf.compiler.strip import strip_debug
 from hatch_bpf.compiler.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, find_toolchain, tool_environment
@@ -27,6 +28,7 @@ from hatch_bpf.compiler.vmlinux_h import Header, find_header, versions
 from hatch_bpf.errors import CompileError, ToolchainError
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.project.sources import Package, ProgramSource, Project
+from hatch_bpf.support.context import Context
 from hatch_bpf.support.files import disk_errors, write_whole
 from hatch_bpf.support.store import INCLUDE, RESULTS, Store, cache_dir
 
@@ -67,46 +69,69 @@ class CompiledObject:
     """clang's output, if it said anything."""
     dependencies: tuple[PurePosixPath, ...]
     """The files of the project that the object was made of, relative to it, sorted; the source is one."""
-    read: tuple[Path, ...]
-    """All the files that the object was made of."""
 
 
 @dataclass(frozen=True)
 class CompiledPackage:
-    """A package's objects and what they were made of."""
+    """A package's objects and what they were made from."""
 
     objects: Mapping[str, tuple[ObjectModel, ...]]
-    """By architecture's name, in the order of the package's sources. One that has the same bytes for several
-    architectures is one model."""
+    """By architecture's name, in the order of the package's sources. Where several architectures have the same bytes,
+    they share one model."""
     inputs: Mapping[str, str]
-    """sha256 of the sources, the project's own headers and the lock of its kernels, by path relative to the project."""
+    """sha256 of everything of the project's own that the objects depend on, by path: see `inputs.py`."""
     compiler: str
-    """What made them: the first line of `clang --version`."""
-    read: tuple[Path, ...] = ()
-    """All the files that the objects were made of, those of the system among them; none where they are taken as is."""
+    """The first line of `clang --version`."""
+
+    @property
+    def models(self) -> list[ObjectModel]:
+        """The objects of all architectures."""
+        return [model for of_arch in self.objects.values() for model in of_arch]
 
 
-def compile_package(package: Package, project: Project, environ: Mapping[str, str]) -> CompiledPackage:
-    """Every source for every architecture, as many at once as there are processors. Raises as `compile_source()`."""
-    config, toolchain = project.config, find_toolchain(environ)
-    parts = [part for source in package.sources for part in source.parts]
+def compile_packages(packages: Sequence[Package], project: Project, context: Context) -> list[CompiledPackage]:
+    """Compile every source for every architecture, as many at once as there are processors.
+
+    Raises `CompileError` with every source that does not compile, or `ToolchainError`.
+    """
+    if not packages:
+        return []
+    config, toolchain = project.config, find_toolchain(context.environ)
+    parts = [part for package in packages for source in package.sources for part in source.parts]
     jobs = list(product(config.archs, parts))
-    headers = _headers(jobs, project, toolchain, environ)
+    headers = _headers(jobs, project, toolchain, context.environ)
 
-    def make(job: tuple[Arch, PurePosixPath]) -> CompiledObject:
+    def compile_one(job: _Job) -> CompiledObject | CompileError:
         arch, part = job
-        return compile_source(
-            part,
-            root=project.root,
-            arch=arch,
-            toolchain=toolchain,
-            cflags=config.cflags,
-            environ=environ,
-            headers=headers.texts.get(job, ()),
-        )
+        try:
+            return compile_source(
+                part,
+                root=project.root,
+                arch=arch,
+                toolchain=toolchain,
+                cflags=config.cflags,
+                environ=context.environ,
+                headers=headers.texts.get(job, ()),
+            )
+        except CompileError as error:
+            return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = dict(zip(jobs, pool.map(make, jobs), strict=True))
+        results = list(pool.map(compile_one, jobs))
+    failed = [result for result in results if isinstance(result, CompileError)]
+    if failed:
+        raise failed[0] if len(failed) == 1 else CompileError.of_several(failed)
+    made = {job: result for job, result in zip(jobs, results, strict=True) if isinstance(result, CompiledObject)}
+    return [_compiled_package(package, project, made, headers.made_of, toolchain) for package in packages]
+
+
+def _compiled_package(
+    package: Package,
+    project: Project,
+    made: Mapping[_Job, CompiledObject],
+    headers_made_of: Iterable[Path],
+    toolchain: Toolchain,
+) -> CompiledPackage:
     models: dict[tuple[str, bytes], ObjectModel] = {}
 
     def model(source: ProgramSource, arch: Arch) -> ObjectModel:
@@ -115,25 +140,25 @@ def compile_package(package: Package, project: Project, environ: Mapping[str, st
             models[key] = read_object(key[1], path=key[0])
         return models[key]
 
-    dependencies = {path for compiled in made.values() for path in compiled.dependencies}
-    dependencies.update(_inside(project.root, headers.made_of))
-    if project.lock.is_file():  # what is made besides the objects depends on it
-        dependencies.add(PurePosixPath(project.lock.name))
+    archs = project.config.archs
+    jobs = product(archs, (part for source in package.sources for part in source.parts))
+    files = {path for job in jobs for path in made[job].dependencies}
+    files.update(inside(project.root, headers_made_of))
     return CompiledPackage(
-        objects={arch.name: tuple(model(source, arch) for source in package.sources) for arch in config.archs},
-        inputs={str(path): sha256((project.root / path).read_bytes()).hexdigest() for path in sorted(dependencies)},
+        objects={arch.name: tuple(model(source, arch) for source in package.sources) for arch in archs},
+        inputs=digests(files, project),
         compiler=toolchain.version_text,
-        read=(*headers.made_of, *(path for compiled in made.values() for path in compiled.read)),
     )
 
 
-def compile_commands(project: Project, environ: Mapping[str, str]) -> bytes:
+def compile_commands(project: Project, context: Context) -> bytes:
     """How each translation unit is compiled for the first architecture, as a JSON compilation database.
 
     A vmlinux.h that a build would make for it is written to the cache folder: the whole one, for a program may name
     more as it is edited. Raises `OutputError` where it cannot be.
     """
-    config, toolchain = project.config, find_toolchain(environ)
+    config, environ = project.config, context.environ
+    toolchain = find_toolchain(environ)
     parts = [part for source in project.sources for part in source.parts]
     jobs = list(product(config.archs[:1], parts))
     folders = {
@@ -285,9 +310,7 @@ def compile_source(
     for path in read:
         if not path.is_file():
             raise CompileError(str(source), argv, f"includes {path}, whose real name clang does not tell: rename it")
-    return CompiledObject(
-        source, arch, strip_debug(data, path=str(source)), stderr, tuple(_inside(root, read)), tuple(read)
-    )
+    return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(inside(root, read)))
 
 
 def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> CompileError | ToolchainError:
@@ -309,10 +332,3 @@ def _files_of_rule(root: Path, rule: str) -> Iterator[Path]:
     """The files that a make rule depends on. clang makes slashes of backslashes in names."""
     words = re.split(r"(?<!\\)\s+", rule.replace("\\\n", " ").split(":", 1)[1].strip())
     return (root / word.replace("\\ ", " ").replace("\\#", "#").replace("$$", "$") for word in words)
-
-
-def _inside(root: Path, paths: Iterable[Path]) -> list[PurePosixPath]:
-    """Those of the files that lie in the project, by their resolved names."""
-    home = root.resolve()
-    found = {path.resolve() for path in paths}
-    return sorted(PurePosixPath(path.relative_to(home).as_posix()) for path in found if path.is_relative_to(home))

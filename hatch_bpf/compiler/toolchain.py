@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hatch_bpf.errors import ToolchainError
-from hatch_bpf.support.files import signature
 
 CLANG_VARIABLE = "CLANG"
 """Environment variable that names the clang to use, as in the kernel's own makefiles."""
@@ -77,16 +76,6 @@ def find_toolchain(environ: Mapping[str, str] = os.environ) -> Toolchain:
     if found:
         return _reject_old(found[0])
     raise ToolchainError(f"clang is not on PATH; it compiles the BPF programs. {INSTALL_CLANG}")
-
-
-def clang_identity(environ: Mapping[str, str] = os.environ) -> str | None:
-    """A text that is another when `find_toolchain()` would run another clang; None where only running it can tell."""
-    named = environ.get(CLANG_VARIABLE)
-    path = shutil.which(named, path=environ.get("PATH")) if named else next(_candidates(environ), None)
-    if path is None:
-        return None
-    # PATH has been followed; with pip it names another folder for each build
-    return f"{named} {os.path.realpath(path)} {signature(path)} {environ.get('HOME')} {environ.get('LD_LIBRARY_PATH')}"
 
 
 def tool_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

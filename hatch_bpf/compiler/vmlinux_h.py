@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,15 +27,6 @@ HOST_BTF = Path("/sys/kernel/btf/vmlinux")
 KIND = "vmlinux-h"
 """What the store calls headers."""
 _MAGICS = (b"\x9f\xeb", b"\xeb\x9f")
-_DUMPER = (
-    "compiler/vmlinux_h.py",
-    "compiler/vmlinux_pruning.py",
-    "btf/c_dump.py",
-    "btf/c_order.py",
-    "btf/c_types.py",
-    "btf/reader.py",
-)
-"""What makes a header of a BTF."""
 HOST = "host"
 """The running kernel's BTF."""
 
@@ -93,7 +84,7 @@ class KernelHeader:
     def _kept(self, what: str, make: Callable[[], str]) -> str:
         if self.store is None:
             return make()
-        key = f"{_dumper()} {self._digest} {what}"
+        key = f"{self._digest} {what}"
         kept = self.store.get(KIND, key)
         if kept is not None:
             return kept.decode()
@@ -158,10 +149,3 @@ def _read(path: Path) -> bytes:
     from hatch_bpf.kernels.formats.kernel_file import read_btf
 
     return read_btf(path)
-
-
-@cache
-def _dumper() -> str:
-    """The sha256 of what makes headers."""
-    here = Path(__file__).parents[1]
-    return sha256(b"\0".join((here / name).read_bytes() for name in _DUMPER)).hexdigest()

@@ -23,7 +23,8 @@ from hatch_bpf.kernels.archive import ArchivedKernel, list_kernels, read_archive
 from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_btf
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl, entry_of, list_archive
-from hatch_bpf.kernels.remote.fetch import Progress, fetch, fetch_all
+from hatch_bpf.kernels.remote.fetch import fetch, fetch_all
+from hatch_bpf.support.progress import Downloaded
 
 PATTERN_FORM = "distro/version/arch/release"
 LOCK_NAME = "bpf-kernels.lock"
@@ -159,7 +160,7 @@ class Matrix:
         for warning in self.warnings:
             notify(f"warning: {warning}")
 
-    def download(self, notify: Callable[[str], None], progress: Callable[[Progress], None] = lambda _: None) -> None:
+    def download(self, notify: Callable[[str], None], progress: Callable[[Downloaded], None] = lambda _: None) -> None:
         """Get what is at a URL and not in the cache. Raises `KernelError` with everything that the server has not."""
         fetch_all([source.entry for source in self.sources if source.is_missing], notify, progress)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.errors import ConfigError, Fault
@@ -89,8 +88,6 @@ class Project:
     config: Config
     sources: tuple[ProgramSource, ...]
     """Sorted by path."""
-    searched: tuple[Path, ...]
-    """The folders in which, or somewhere below, another source would be found."""
 
     @property
     def lock(self) -> Path:
@@ -121,7 +118,6 @@ def find_project(
     lies where its skeleton could not be imported from.
     """
     paths = _named(root, config, key) if config.programs else _in_packages(root, packages, key)
-    searched = {_before_wildcards(pattern) for pattern in config.programs} or packages
     _check_links(config, paths, key)
     for name, parts in config.link.items():
         paths = paths.difference(parts) | {parts[0].with_name(name + SUFFIX)}
@@ -132,7 +128,7 @@ def find_project(
     _reject_inside_ours(sources, key)
     homes = [PurePosixPath(wheel_path(os.path.relpath(root / package / "_", root))).parent for package in packages]
     _reject_outside(sources, homes, key)
-    return Project(root, config, sources, tuple(sorted({root / folder for folder in searched})))
+    return Project(root, config, sources)
 
 
 def _check_links(config: Config, paths: set[PurePosixPath], key: str) -> None:
@@ -176,11 +172,6 @@ def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
     if faults:
         raise ConfigError(faults)
     return found
-
-
-def _before_wildcards(pattern: str) -> str:
-    parts = PurePosixPath(pattern).parent.parts
-    return str(PurePosixPath(*takewhile(lambda part: not set("*?[") & set(part), parts)))
 
 
 def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosixPath]:

@@ -1,55 +1,41 @@
-"""A file that holds a kernel's BTF -> texts that are others when the file is another.
+"""The file that holds a kernel's BTF -> texts that identify it.
 
-Input: a `KernelSource`. Output: texts to remember it by, without unpacking it. Raises nothing.
+Input: a `KernelSource`. Output: identities, found without unpacking the file; each changes whenever the contents may
+have changed, or hatch-bpf itself. Raises nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path
 
 from hatch_bpf.kernels import running_kernel
 from hatch_bpf.kernels.matrix import KernelSource
-from hatch_bpf.reuse.unchanged import SETTLED
-from hatch_bpf.support.files import signature
-from hatch_bpf.support.templating import FOLDERS
+
+SETTLED = 2.0
+"""Seconds after which another write to a file gives it another time stamp."""
 
 
 def identity_of(source: KernelSource) -> str | None:
-    """A text that is another when the file of a kernel is another; None where nobody can tell."""
+    """Identity of a kernel's file: changes whenever its contents may have. None if it cannot be read."""
     return next(identities(source), None)
 
 
 def identities(source: KernelSource) -> Iterator[str]:
-    """The cheapest first: what the file system says of the file, then its contents, which may have been copied."""
+    """The cheapest first: what the file system says of the file, then its contents, which a copy shares."""
     try:
         if source.is_host:
-            yield f"{engine_digest()} host {running_kernel()}"
+            yield f"host {running_kernel()}"
             return
-        now = signature(source.path)
-        modified = int(now.split()[3]) / 1e9
-        if modified < time.time() - SETTLED:
-            yield f"{engine_digest()} {source.path} {now}"
-        # an archive's file has to hold what its name says
+        status = os.stat(source.path)
+        # whoever writes a file can set the time it was modified, but not the time it was changed
+        if max(status.st_mtime, status.st_ctime) < time.time() - SETTLED:
+            stamps = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+            yield f"{source.path} {status.st_dev} {status.st_ino} {stamps}"
+        # the name too, since a file of an archive has to hold what its name says
         contents = hashlib.sha256(source.path.read_bytes()).hexdigest()
-        yield f"{engine_digest()} {source.path.name} {contents}"
+        yield f"{source.path.name} {contents}"
     except OSError:
         return
-
-
-@lru_cache(maxsize=1)
-def engine_digest() -> str:
-    """Another for another version of hatch-bpf, which may read the same kernel in another way."""
-    digest = hashlib.sha256()
-    for path in engine_files():
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def engine_files() -> list[Path]:
-    """hatch-bpf's own code and templates, sorted."""
-    own = [*Path(__file__).parents[1].rglob("*.py"), *(path for folder in FOLDERS for path in folder.rglob("*.*"))]
-    return sorted(own)

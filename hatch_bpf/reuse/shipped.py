@@ -1,32 +1,34 @@
-"""What an earlier build left in the source tree -> objects and minimized BTFs that need not be made again.
+"""Objects and minimized BTFs that came with the sources -> the same, if they still fit.
 
-Input: a package whose `_bpf` folder came with an sdist or is committed. Output: a `Prebuilt`; or None, with the reason
-told, where there is none or it does not fit. What ties the two together is the record `build.json`: the sha256 of
-everything that went in and of everything that came out. With it an sdist installs without clang, headers or archive.
+Input: a package whose `_bpf` folder came with an sdist or is committed. Output: a `Shipped`; or None, after saying why,
+where the folder is missing or does not fit. The record in it names everything that went in and everything that came
+out. With it an sdist installs without clang, headers or archive.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hatch_bpf.compiler.clang import CompiledPackage
+from hatch_bpf.compiler.inputs import digest
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.project.sources import Package, Project
 from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import PackageError
-from hatch_bpf.wheel.artifacts import RECORD_NAME
-from hatch_bpf.wheel.contents import KERNELS_NAME, RECORD_FORMAT
+from hatch_bpf.support.context import Context
+from hatch_bpf.wheel.contents import KERNELS_NAME
+from hatch_bpf.wheel.record import RECORD_NAME, Record, RecordError, sha256
+
+MAX_FILE = 64 << 20
+"""Bytes of a file that is looked at. The largest real one, the BTFs of 4,000 kernels, has 17 KB."""
 
 
 @dataclass(frozen=True)
-class Prebuilt:
+class Shipped:
     """What an earlier build made of a package."""
 
     compiled: CompiledPackage
@@ -34,39 +36,33 @@ class Prebuilt:
 
 
 class _MisfitError(Exception):
-    """Why what is there cannot serve; never leaves this module."""
+    """Says why shipped files cannot serve; never leaves this module."""
 
 
-def find(package: Package, project: Project, notify: Callable[[str], None]) -> Prebuilt | None:
-    """What an earlier build made, if it still fits the sources and the options."""
+def find_shipped(package: Package, project: Project, context: Context) -> Shipped | None:
+    """The shipped objects and BTFs of a package, if they still fit the sources and the options."""
     folder = project.root / package.tree_dir
     if not (folder / RECORD_NAME).is_file():
         return None
     try:
         found = _load(folder, package, project)
     except _MisfitError as misfit:
-        notify(f"building anew what is in {package.tree_dir}: {misfit}")
+        context.notify(f"building anew what is in {package.tree_dir}: {misfit}")
         return None
-    notify(f"taking the objects in {package.tree_dir}, which fit the sources ({found.compiled.compiler})")
+    context.notify(f"taking the objects in {package.tree_dir}, which fit the sources ({found.compiled.compiler})")
     return found
 
 
-def _load(folder: Path, package: Package, project: Project) -> Prebuilt:
-    record = _record(folder / RECORD_NAME)
-    if record["options"] != project.config.digest:
-        raise _MisfitError("the options have changed")
-    lock = project.lock.name
-    for name, digest in record["inputs"].items():
-        # an sdist may have been told to leave the lock out: then there is nothing that contradicts it
-        if name != lock or project.lock.exists():
-            _check(project.root / name, digest, name)
-    if project.lock.exists() and lock not in record["inputs"]:
-        raise _MisfitError(f"{lock} is new")
-    for source in package.sources:
-        for part in source.parts:
-            if str(part) not in record["inputs"]:
-                raise _MisfitError(f"{part} is new")
-    outputs = {name: _check(folder / name, digest, name) for name, digest in record["outputs"].items()}
+def _load(folder: Path, package: Package, project: Project) -> Shipped:
+    try:
+        record = Record.decode(_read(folder / RECORD_NAME, RECORD_NAME))
+    except RecordError as error:
+        raise _MisfitError(f"{RECORD_NAME} {error}") from error
+    _check_inputs(record, package, project)
+    outputs = {name: _read(folder / name, name) for name in record.outputs}
+    for name, expected in record.outputs.items():
+        if sha256(outputs[name]) != expected:
+            raise _MisfitError(f"{name} has changed")
     try:
         objects = {
             arch.name: tuple(
@@ -78,7 +74,29 @@ def _load(folder: Path, package: Package, project: Project) -> Prebuilt:
         minimized = _embedded(outputs[KERNELS_NAME])
     except (KeyError, ValueError, HatchBpfError, PackageError) as error:
         raise _MisfitError(f"the record does not name all of it ({error})") from error
-    return Prebuilt(CompiledPackage(objects, record["inputs"], record["compiler"]), minimized)
+    return Shipped(CompiledPackage(objects, record.inputs, record.compiler), minimized)
+
+
+def _check_inputs(record: Record, package: Package, project: Project) -> None:
+    """Raise `_MisfitError` for anything that is not as it was when the objects were made."""
+    if record.options != project.config.digest:
+        raise _MisfitError("the options have changed")
+    lock = project.lock.name
+    for name, expected in record.inputs.items():
+        # an sdist may leave the lock out, and then nothing contradicts it
+        if name == lock and not project.lock.exists():
+            continue
+        if name.endswith("/"):
+            if digest(project.root, name) != expected:
+                raise _MisfitError(f"the headers in {name} are not the same ones")
+        elif sha256(_read(project.root / name, name)) != expected:
+            raise _MisfitError(f"{name} has changed")
+    if project.lock.exists() and lock not in record.inputs:
+        raise _MisfitError(f"{lock} is new")
+    for source in package.sources:
+        for part in source.parts:
+            if str(part) not in record.inputs:
+                raise _MisfitError(f"{part} is new")
 
 
 def _embedded(data: bytes) -> dict[Kernel, bytes]:
@@ -88,25 +106,13 @@ def _embedded(data: bytes) -> dict[Kernel, bytes]:
     return {Kernel.parse(kernel): btfs[number] for kernel, number in kernels.items()}
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _read(path: Path, name: str) -> bytes:
+    """The contents of an ordinary file. The record may name anything, also a device without end."""
     try:
-        record: dict[str, Any] = json.loads(path.read_bytes())
-        if record["format"] != RECORD_FORMAT:
-            raise _MisfitError(f"{path.name} is of another version of hatch-bpf")
-        texts = (record["compiler"], record["options"], *record["inputs"].values(), *record["outputs"].values())
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _MisfitError(f"{path.name} is not a record of a build") from error
-    return record
-
-
-def _check(path: Path, digest: str, name: str) -> bytes:
-    """The contents of a file, if they are still what the record says."""
-    try:
-        data = path.read_bytes()
+        if not path.is_file():
+            raise _MisfitError(f"{name} is missing")
+        if path.stat().st_size > MAX_FILE:
+            raise _MisfitError(f"{name} is larger than {MAX_FILE >> 20} MB")
+        return path.read_bytes()
     except OSError as error:
         raise _MisfitError(f"{name} is missing") from error
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise _MisfitError(f"{name} has changed")
-    return data

@@ -85,13 +85,6 @@ def remove_leftovers(path: Path) -> None:
             sibling.unlink()
 
 
-def signature(path: str | Path) -> str:
-    """What the file system says that is other when a file, or the entries of a folder, are: device, inode, bytes, and
-    when it was modified and changed, in ns. Who writes can set the first time, but not the second. Raises `OSError`."""
-    status = os.stat(path)
-    return f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
-
-
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Keep other builds out of a folder: they wait. Where locks are not to be had, go on without."""

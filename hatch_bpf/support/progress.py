@@ -1,31 +1,56 @@
-"""How far long work is -> a line now and then, for those who watch no bar.
+"""How far long work has come -> whoever watches: the base class `Meter`, and lines for those who watch no bar.
 
-Input: how many of how many are done, again and again. Output: lines with the rate and the time left.
+Input: what the stages report as they go. Output: nothing by itself; with `PacedLines`, a line now and then.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 _EVERY = 2.0
 """Seconds between lines."""
 
 
-class PacedLines:
-    """Says nothing of work that is done within a second."""
+@dataclass(frozen=True)
+class Downloaded:
+    """How far the downloads have come."""
 
-    def __init__(self, notify: Callable[[str], None], what: str) -> None:
+    files: int
+    """Files that are complete."""
+    of_files: int
+    received: int
+    """Bytes."""
+    expected: int
+    """Bytes of all the files. A file whose size is not known yet counts as the average of the others."""
+
+
+class Meter:
+    """Hears how far the stages have come. This one shows nothing."""
+
+    def downloads(self, downloaded: Downloaded) -> None:
+        """More bytes have arrived."""
+
+    def step(self, doing: str, done: int, total: int, name: object) -> None:
+        """`done` of `total` equal pieces of work are complete; the last one was `name`."""
+
+
+class PacedLines(Meter):
+    """Writes a line every two seconds, and none for work that takes less than one."""
+
+    def __init__(self, notify: Callable[[str], None]) -> None:
         self._notify = notify
-        self._what = what
-        self._start = time.monotonic()
-        self._next = self._start + 1.0
+        self._start = self._next = 0.0
 
-    def __call__(self, done: int, total: int, _last: object) -> None:
+    def step(self, doing: str, done: int, total: int, name: object) -> None:
         now = time.monotonic()
+        if not self._start:
+            self._start, self._next = now, now + 1.0
         if now < self._next or done == total:
             return
         self._next = now + _EVERY
         rate = done / (now - self._start)
-        left = (total - done) / rate
-        self._notify(f"{done:,} of {total:,} {self._what}, {rate:,.1f} a second, {left:,.0f} s left")
+        self._notify(
+            f"{doing} {name}: {done:,} of {total:,}, {rate:,.1f} a second, {(total - done) / rate:,.0f} s left"
+        )

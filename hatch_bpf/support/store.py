@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,7 +56,8 @@ class Usage(NamedTuple):
 class Store:
     """Results by kind and key. Any number of processes may use it at once; each result is there whole or not at all.
 
-    A result carries its own sha256: one that was damaged is removed and counts as not there.
+    A result carries its own sha256: one that was damaged is removed and counts as not there. Results of another version
+    of hatch-bpf count as not there either.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -80,26 +82,23 @@ class Store:
                 os.utime(path)
         return data
 
-    def put(self, kind: str, key: str, data: bytes) -> bool:
-        """Keep something, if that is possible; whether there is one result more now."""
+    def put(self, kind: str, key: str, data: bytes) -> None:
+        """Keep something, if that is possible."""
         path = self._path(kind, key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-            is_new = not path.exists()
         except OSError:
-            return False
+            return
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(hashlib.sha256(data).digest() + data)
             os.replace(name, path)
-            return is_new
         except BaseException as error:
             with suppress(OSError):
                 os.unlink(name)
             if not isinstance(error, OSError):
                 raise
-            return False
 
     def prune(self, limit: int = LIMIT) -> None:
         """Remove what was not used for longest, and what interrupted writes left, until at most `limit` bytes stay."""
@@ -117,8 +116,18 @@ class Store:
                     path.unlink()
 
     def _path(self, kind: str, key: str) -> Path:
-        digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+        whole = f"{_engine_digest()} {key}"
+        digest = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder.joinpath(kind, digest[:2], digest[2:])
+
+
+@lru_cache(maxsize=1)
+def _engine_digest() -> str:
+    """A digest of hatch-bpf's own code: another version may make something else of the same input."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def usage(folder: Path) -> tuple[Usage, ...]:

@@ -6,8 +6,6 @@ What the folder `_bpf` looks like is said here and read by `runtime/`.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,14 +16,13 @@ from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.project.config import Config
 from hatch_bpf.project.sources import BPF_DIR, Package, ProgramSource
 from hatch_bpf.skeleton.generate import SkeletonOptions, buffers_of, class_name, generate, type_of
-from hatch_bpf.wheel.artifacts import GENERATED, RECORD_NAME, RUNTIME, Artifact
+from hatch_bpf.wheel.artifacts import GENERATED, RUNTIME, Artifact
 from hatch_bpf.wheel.bundled_libbpf import Bundle
 from hatch_bpf.wheel.embedded_btfs import pack
+from hatch_bpf.wheel.record import RECORD_NAME, Record, sha256
 
 KERNELS_NAME = "kernels.btfs"
 """The minimized BTFs, and which kernels they are for."""
-RECORD_FORMAT = 1
-"""Counted up when the record changes its meaning; one of another format counts as none."""
 
 
 def lay_out(
@@ -43,7 +40,7 @@ def lay_out(
     """
     embedded = pack(minimized)
     folder = _bpf_folder(package, config, compiled, embedded, bundled)
-    kernels = (KERNELS_NAME, _sha256(embedded))
+    kernels = (KERNELS_NAME, sha256(embedded))
     skeletons = []
     for number, source in enumerate(package.sources):
         models = {arch: of_arch[number] for arch, of_arch in compiled.objects.items()}
@@ -63,27 +60,16 @@ def _bpf_folder(
         **{f"{arch}/{model.path}": model.elf for arch, models in compiled.objects.items() for model in models},
         KERNELS_NAME: embedded,
     }
+    outputs = {name: sha256(data) for name, data in made.items()}
+    record = Record(compiled.compiler, config.digest, compiled.inputs, outputs)
     files: dict[str, bytes | Path] = {
         "__init__.py": f'{GENERATED} {__version__}; do not edit.\n"""BPF objects and what loads them."""\n'.encode(),
         **made,
-        RECORD_NAME: _record(config, compiled, made),
+        RECORD_NAME: record.encode(),
         **(bundled.files if bundled else {}),
         **{f"{RUNTIME.name}/{path.name}": path for path in sorted(RUNTIME.iterdir()) if path.is_file()},
     }
     return [Artifact(package.wheel_dir / name, package.tree_dir / name, content) for name, content in files.items()]
-
-
-def _record(config: Config, compiled: CompiledPackage, made: Mapping[str, bytes]) -> bytes:
-    """What went in and what came out, each with its sha256; read by `prebuilt.py`."""
-    return _json(
-        {
-            "format": RECORD_FORMAT,
-            "compiler": compiled.compiler,
-            "options": config.digest,
-            "inputs": dict(compiled.inputs),
-            "outputs": {name: _sha256(data) for name, data in sorted(made.items())},
-        }
-    )
 
 
 def _skeleton(
@@ -117,7 +103,7 @@ def _skeleton(
         class_name=class_name(source.name),
         runtime=f"{up}{BPF_DIR}.runtime",
         bpf_dir="/".join([".."] * source.depth + [BPF_DIR]),
-        objects={arch: (f"{arch}/{model.path}", _sha256(model.elf)) for arch, model in models.items()},
+        objects={arch: (f"{arch}/{model.path}", sha256(model.elf)) for arch, model in models.items()},
         kernels=kernels,
         events=events,
         alternatives=config.alternatives,
@@ -126,11 +112,3 @@ def _skeleton(
     name = f"{source.name}_skel.py"
     text = generate(models, options=options)
     return Artifact(source.wheel_dir / name, source.path.parent / name, text.encode())
-
-
-def _json(table: Mapping[str, object]) -> bytes:
-    return json.dumps(table, indent=0, separators=(",", ":")).encode() + b"\n"
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -22,7 +22,7 @@ import pytest
 from hatch_bpf.cli import terminal
 from hatch_bpf.kernels.archive import pack, path_of
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.remote.fetch import Progress
+from hatch_bpf.support.progress import Downloaded
 from tests.cli.test_main import MISSING_FIELD, run
 from tests.common import kernel_images, needs
 from tests.common.archive_server import serve
@@ -244,9 +244,9 @@ def test_the_line_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
     monkeypatch.setenv("COLUMNS", "200")
     line = terminal._Line(sys.stderr)
-    line.downloads(Progress(0, 4, 0, 0))
+    line.downloads(Downloaded(0, 4, 0, 0))
     now = 10.0
-    line.downloads(Progress(1, 4, 20_000_000, 80_000_000))
+    line.downloads(Downloaded(1, 4, 20_000_000, 80_000_000))
     line.step("reading", 1, 10, "a/b/c/d")
     now = 12.0
     line.step("reading", 5, 10, "a/b/c/d")

@@ -40,16 +40,6 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path, at: int) -> None:
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_whether_a_result_is_one_more_is_said(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    assert [store.put("kind", key, data) for key, data in (("a", b"1"), ("a", b"2"), ("b", b"1"))] == [
-        True,
-        False,
-        True,
-    ]
-    assert not Store(Path(os.devnull)).put("kind", "a", b"1")
-
-
 @pytest.mark.parametrize("size", [0, 10, 32, 41])
 def test_a_cut_off_result_is_noticed(tmp_path: Path, size: int) -> None:
     store = Store(tmp_path)

@@ -15,24 +15,12 @@ from queue import SimpleQueue
 from hatch_bpf.kernels.archive import ArchivedKernel
 from hatch_bpf.kernels.remote.download import NotThereError, download
 from hatch_bpf.support.budget import ARCHIVED_BYTES
+from hatch_bpf.support.progress import Downloaded
 
 AT_ONCE = 8
 """Downloads at the same time: files are small, so that most of the time goes by waiting."""
 _NO_MORE = -1
 """In the place of a file's number: there are no more."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the downloads have come."""
-
-    files: int
-    """Those that are there."""
-    of_files: int
-    received: int
-    """Bytes."""
-    expected: int
-    """Bytes of all the files; of those whose size is not known yet, what the others have on average."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ def fetch(entry: ArchivedKernel) -> None:
 def fetch_all(
     entries: Sequence[ArchivedKernel],
     notify: Callable[[str], None],
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Callable[[Downloaded], None] = lambda _: None,
 ) -> None:
     """Download kernels; both are called in the caller's own thread. Raises `KernelError`: `NotThereError` only once
     all the others are there."""
@@ -105,7 +93,7 @@ def _follow(
     entries: Sequence[ArchivedKernel],
     events: SimpleQueue[_Event],
     notify: Callable[[str], None],
-    progress: Callable[[Progress], None],
+    progress: Callable[[Downloaded], None],
 ) -> dict[int, str]:
     """Tell what the workers do until all is done; returns what is said of files that the server has not."""
     have, sizes = _Sum(), _Sum()
@@ -129,7 +117,7 @@ def _follow(
         else:
             raise event.error
         expected = sizes.sum * len(entries) // len(sizes) if len(sizes) else 0
-        progress(Progress(done, len(entries), have.sum, expected))
+        progress(Downloaded(done, len(entries), have.sum, expected))
     return absent
 
 

@@ -20,7 +20,8 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import Matrix, Pattern, resolve
 from hatch_bpf.kernels.remote import download
 from hatch_bpf.kernels.remote.archive_url import ArchiveUrl
-from hatch_bpf.kernels.remote.fetch import AT_ONCE, Progress, fetch_all
+from hatch_bpf.kernels.remote.fetch import AT_ONCE, fetch_all
+from hatch_bpf.support.progress import Downloaded
 from tests.common import kernel_images
 from tests.common.archive_server import Server, serve
 from tests.common.projects import REPOSITORY
@@ -77,16 +78,16 @@ def test_as_many_at_a_time_as_allowed_and_no_more(server: Server) -> None:
 
 
 def test_progress_counts_bytes_up_to_what_there_is(server: Server) -> None:
-    seen: list[Progress] = []
+    seen: list[Downloaded] = []
     caller = threading.get_ident()
 
-    def look(progress: Progress) -> None:
+    def look(progress: Downloaded) -> None:
         assert threading.get_ident() == caller
         seen.append(progress)
 
     matrix(server, NAMES).download(lambda _: None, look)
     size = sum((server.folder / path_of(Kernel.parse(name))).stat().st_size for name in NAMES)
-    assert seen[-1] == Progress(20, 20, size, size)
+    assert seen[-1] == Downloaded(20, 20, size, size)
     assert [progress.files for progress in seen] == sorted(progress.files for progress in seen)
     assert [progress.received for progress in seen] == sorted(progress.received for progress in seen)
     assert all(progress.received <= progress.expected for progress in seen if progress.expected)
@@ -97,7 +98,7 @@ def test_a_resumed_file_counts_what_was_there(server: Server) -> None:
     with pytest.raises(KernelError, match="cut off after 100 of"):
         matrix(server, NAMES[:1]).download(lambda _: None)
     server.cut = lambda *_: None
-    seen: list[Progress] = []
+    seen: list[Downloaded] = []
     matrix(server, NAMES[:1]).download(lambda _: None, seen.append)
     assert seen[0].received == 100
     assert (server.requests[-1].range, server.requests[-1].status) == ("bytes=100-", 206)
