@@ -21,8 +21,9 @@ from hatch_bpf.hatch_plugin import load_project
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.matrix import LOCK_NAME
 from hatch_bpf.objects.model import read_object
-from hatch_bpf.reuse import shipped
+from hatch_bpf.reuse.shipped import find_shipped
 from hatch_bpf.runtime.embedded import Embedded
+from hatch_bpf.support.context import Context
 from tests.common import needs
 from tests.common.projects import (
     KERNELS,
@@ -291,12 +292,24 @@ def _another_index(record: Any, project: Path) -> None:
     record["outputs"]["kernels.btfs"] = hashlib.sha256(b"nonsense").hexdigest()
 
 
+def _a_fifo(record: Any, project: Path) -> None:
+    os.mkfifo(project / "pipe")
+    record["inputs"]["pipe"] = "00"
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         (lambda record, _: record.update(format=0), "build.json is of another version of hatch-bpf"),
         (lambda record, _: record.update(compiler=14), "build.json is not a record of a build"),
         (lambda record, _: record.update(inputs=[]), "build.json is not a record of a build"),
+        (lambda record, _: record["inputs"].update({"/dev/zero": "00"}), "build.json is not a record of a build"),
+        (lambda record, _: record["inputs"].update({"../secret": "00"}), "build.json is not a record of a build"),
+        (lambda record, _: record["inputs"].update({"\x1b[2J": "00"}), "build.json is not a record of a build"),
+        (lambda record, _: record["inputs"].update({"a\0b": "00"}), "build.json is not a record of a build"),
+        (lambda record, _: record["inputs"].update({"\ud800": "00"}), "build.json is not a record of a build"),
+        (_a_fifo, "pipe is missing"),
+        (lambda _, project: (project / "src/demo/new.h").write_text(""), "the headers in src/demo/ are not the same"),
         (lambda record, _: record["outputs"].pop("arm64/prog.bpf.o"), "the record does not name all of it"),
         (lambda record, _: record["outputs"].pop("kernels.btfs"), "the record does not name all of it"),
         (_another_index, "the record does not name all of it"),
@@ -310,11 +323,11 @@ def test_a_record_that_does_not_fit(tmp_path: Path, sdist: Path, change: Any, re
     assert loaded is not None
     (package,) = loaded.packages
     said: list[str] = []
-    assert shipped.find(package, loaded, said.append) is not None
+    assert find_shipped(package, loaded, Context(said.append)) is not None
     record = json.loads(path.read_text())
     change(record, project)
     path.write_text(json.dumps(record))
-    assert shipped.find(package, loaded, said.append) is None
+    assert find_shipped(package, loaded, Context(said.append)) is None
     assert said[-1].startswith(f"building anew what is in src/demo/_bpf: {reason}")
 
 

@@ -10,11 +10,12 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from hatch_bpf import arch
-from hatch_bpf.compiler.clang import CompiledObject, compile_package, compile_source
+from hatch_bpf.compiler.clang import CompiledObject, compile_packages, compile_source
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.errors import CompileError, ToolchainError
 from hatch_bpf.hatch_plugin import load_project
 from hatch_bpf.objects.model import read_object
+from hatch_bpf.support.context import Context
 from tests.common import needs
 from tests.common.projects import PROGRAM, make_project
 
@@ -62,7 +63,7 @@ def test_what_is_the_same_for_two_architectures_is_one_model(tmp_path: Path, mor
     root = make_project(tmp_path, options='archs = ["x86_64", "arm64"]', sources={"prog.bpf.c": PROGRAM + more})
     project = load_project(root)
     assert project is not None
-    objects = compile_package(project.packages[0], project, os.environ).objects
+    objects = compile_packages(project.packages, project, Context())[0].objects
     assert (objects["x86_64"][0] is objects["arm64"][0]) == is_one
 
 

@@ -16,13 +16,14 @@ from hatch_bpf.btf.c_dump import dump_c
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.cli import main
 from hatch_bpf.cli.common import load_project
-from hatch_bpf.compiler.clang import compile_package, compile_source
+from hatch_bpf.compiler.clang import compile_packages, compile_source
 from hatch_bpf.compiler.identifiers import names_in
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.compiler.vmlinux_h import HeaderFile, KernelHeader, find_header, versions
 from hatch_bpf.core_relo.spec import parse_spec
 from hatch_bpf.errors import CompileError, HatchBpfError, KernelError
 from hatch_bpf.objects.model import ObjectModel, read_object
+from hatch_bpf.support.context import Context
 from hatch_bpf.support.store import CACHE_VARIABLE, Store
 from tests.common import kernel_btfs, needs
 from tests.common.btf_builder import RawBtf
@@ -350,11 +351,11 @@ def test_a_build_keeps_its_header(tmp_path: Path) -> None:
     made, cache = project(tmp_path / "p", '["x86_64"]', f'"{KERNEL}"'), tmp_path / "cache"
     environ = {**os.environ, CACHE_VARIABLE: str(cache)}
     loaded = load_project(made)
-    objects = [compile_package(loaded.packages[0], loaded, environ).objects]
+    objects = [compile_packages(loaded.packages, loaded, Context(environ=environ))[0].objects]
     (kept,) = [path for path in (cache / "results" / "vmlinux-h").rglob("*") if path.is_file()]
-    objects.append(compile_package(loaded.packages[0], loaded, environ).objects)
+    objects.append(compile_packages(loaded.packages, loaded, Context(environ=environ))[0].objects)
     kept.unlink()
-    objects.append(compile_package(loaded.packages[0], loaded, environ).objects)
+    objects.append(compile_packages(loaded.packages, loaded, Context(environ=environ))[0].objects)
     assert len({of["x86_64"][0].elf for of in objects}) == 1
     assert kept.is_file()
 
