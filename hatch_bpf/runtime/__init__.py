@@ -9,6 +9,8 @@ from .errors import (
     AttachError,
     BpfError,
     ClosedError,
+    InvalidTypeError,
+    InvalidValueError,
     KernelNotCoveredError,
     LibbpfNotFoundError,
     LibbpfTooOldError,
@@ -17,6 +19,7 @@ from .errors import (
     OpenError,
     PackageError,
     PermissionDeniedError,
+    UnknownNameError,
     VerifierError,
 )
 from .kernel import BtfChoice
@@ -37,10 +40,11 @@ from .maps import (
     Queue,
     StackTraces,
 )
+from .opened import OpenedMap, OpenedProgram
 from .perfbuf import PerfBuffer
 from .programs import Program, Programs
 from .ringbuf import EventSource, RingBuffer, wait
-from .skeleton import Loaded, Opened, OpenedMap, OpenedProgram, Skeleton
+from .skeleton import Loaded, Opened, Skeleton
 from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec, SectionSpec
 from .structops import StructOps
 from .testrun import TestRun
@@ -59,6 +63,8 @@ __all__ = [
     "EventSource",
     "GroupSpec",
     "HashMap",
+    "InvalidTypeError",
+    "InvalidValueError",
     "KernelNotCoveredError",
     "LibbpfNotFoundError",
     "LibbpfTooOldError",
@@ -94,6 +100,7 @@ __all__ = [
     "StackTraces",
     "StructOps",
     "TestRun",
+    "UnknownNameError",
     "UserRingBuffer",
     "VerifierError",
     "wait",

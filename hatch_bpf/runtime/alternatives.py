@@ -15,7 +15,7 @@ from . import privileges
 from .attaching import says_no_target
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
 from .libbpf import Capture, verifier_logs
-from .maps import ProgramArray
+from .maps import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, ProgramArray
 from .programs import Program
 from .sections import ATTACH_TYPES, AttachTypeUse, Target, parse_section
 from .structops import StructOps
@@ -36,9 +36,6 @@ _WATCHING = ("BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_FSESSION", "BPF_T
 _LINKS_OF_INTERFACES = ("BPF_TCX_INGRESS", "BPF_TCX_EGRESS", "BPF_NETKIT_PRIMARY", "BPF_NETKIT_PEER")
 """Attach types of links to interfaces: kernels that do not know these links load the programs all the same."""
 NO_INTERFACE = 0x7FFFFFFF
-BPF_MAP_TYPE_ARRAY = 2
-BPF_MAP_TYPE_PROG_ARRAY = 3
-BPF_MAP_TYPE_STRUCT_OPS = 26
 _NOISE = ("failed to load object", "-- BEGIN ", "-- END ", "processed ", "permission error while running as root")
 """How lines begin that say no more than that something failed."""
 

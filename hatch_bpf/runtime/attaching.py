@@ -13,6 +13,7 @@ from . import privileges
 from .errors import AttachError, permission_denied, reason, tail
 from .libbpf import Capture
 from .links import LibbpfLink
+from .sealed import Sealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ LOG_LINES = 8
 """Lines of libbpf's that an attach error's message holds."""
 
 
-class Attachable:
+class Attachable(Sealed):
     """Something of a loaded object that can be attached."""
 
     name: str
@@ -37,6 +38,10 @@ class Attachable:
     _libbpf: Libbpf
     _links: Links
     _kind = "program"
+
+    def _refusal(self, name: str) -> str:
+        what = f"{self._kind} {self.name}: {name} can't be set"
+        return f"{what}; what can be set before load() is set on what open() returned"
 
     def _live(self) -> int:
         """libbpf's pointer. Raises `ClosedError`."""

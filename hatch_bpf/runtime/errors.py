@@ -93,6 +93,20 @@ class ClosedError(BpfError):
     """The skeleton, or the phase of it, that this belongs to is over."""
 
 
+class InvalidValueError(BpfError, ValueError):
+    """A value does not fit what it is assigned to; the message names the field."""
+
+
+class InvalidTypeError(BpfError, TypeError):
+    """A value of another type belongs there; the message names the field."""
+
+
+class UnknownNameError(BpfError, AttributeError, KeyError):
+    """There is nothing of this name, or nothing that can be set; the message lists what there is."""
+
+    __str__ = Exception.__str__  # KeyError's would quote the message
+
+
 ENOTSUPP = 524
 """An error of the kernel's that is not for user space, but comes there."""
 LIBBPF_ERRORS = (

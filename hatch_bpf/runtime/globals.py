@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 
-from .errors import ClosedError, OpenError, PackageError, reason
+from .errors import ClosedError, OpenError, PackageError, UnknownNameError, reason
 from .maps import own_descriptor
 from .types import ArrayView, Struct, Union, size_of
 
@@ -112,7 +112,7 @@ class Mirror:
 
     def _check_writable(self) -> None:
         if not self._section.writable:
-            raise AttributeError(f"{self._section.name} is read-only once the object is loaded; set it before load()")
+            raise UnknownNameError(f"{self._section.name} is read-only once the object is loaded; set it before load()")
 
     def __getattr__(self, name: str) -> Any:
         self._refresh()

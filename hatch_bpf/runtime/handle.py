@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from .errors import BpfError, ClosedError, PackageError
+from .errors import BpfError, ClosedError, PackageError, UnknownNameError
 from .links import Links
 
 TYPE_CHECKING = False
@@ -62,9 +62,9 @@ class ObjectHandle:
             return self.globals[name]
         if any(name == section.attribute for section in spec.sections):
             if self.pointer:
-                raise AttributeError(f"{name} of {self.name} is known once the object is loaded")
+                raise UnknownNameError(f"{name} of {self.name} is known once the object is loaded")
             raise ClosedError(f"{name} of {self.name}: the skeleton is closed")
-        raise AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}")
+        raise UnknownNameError(f"{owner!r} has no {name!r}")
 
     def close_memfd(self) -> None:
         if self.memfd >= 0:

@@ -15,6 +15,7 @@ from itertools import chain
 from .descriptor import Descriptor, descriptor_of, duplicate
 from .errors import ClosedError, MapError, permission_denied, reason, unprivileged
 from .members import Members
+from .sealed import Sealed
 from .types import U32, Bytes, numpy_format
 
 TYPE_CHECKING = False
@@ -43,6 +44,7 @@ else:
     _Mapping = _MutableMapping
 
 
+BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS = 2, 3, 26
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
 
 BATCH = 4096
@@ -138,7 +140,7 @@ def pinned_shape(libbpf: Libbpf, path: str) -> MapShape:
     return MapShape(fd=fd, type=raw.type, key_size=raw.key_size, value_size=raw.value_size, max_entries=raw.max_entries)
 
 
-class Map:
+class Map(Sealed):
     """A loaded map of any type; the subclasses add what their type can do."""
 
     def __init__(
@@ -191,6 +193,10 @@ class Map:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+    def _refusal(self, name: str) -> str:
+        where = f"on maps.{self.name} of what open() returned"
+        return f"map {self.name}: {name} can't be set; what can be set before load() is set {where}"
 
     def _close(self) -> None:
         self._is_closed = True

@@ -27,6 +27,8 @@ PAGES = 64
 class PerfBuffer(EventSource["E"]):
     """A perf buffer. Iterate over it, or `poll()` it; `lost` counts the events for which there was no room."""
 
+    _settable_ = ("lost",)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lost = 0

@@ -24,6 +24,7 @@ from .errors import (
     ClosedError,
     KernelNotCoveredError,
     OpenError,
+    UnknownNameError,
     reason,
     tail,
 )
@@ -31,13 +32,14 @@ from .handle import ObjectHandle, finalize
 from .libbpf import Capture, OpenOpts, opts
 from .load_errors import LOG_LINES, check_libbpf_is_new_enough, load_error
 from .maps import Maps, loaded_shape, pinned_shape, refused_map
+from .opened import OpenedMap, OpenedProgram
 from .programs import Program, Programs
 from .ringbuf import EventSource
+from .sealed import Sealed
 from .structops import StructOps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, ClassVar, Generic, Optional, TypeVar, Union
 
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from .libbpf import Libbpf
     from .links import Link
     from .maps import Map
-    from .spec import MapSpec, ObjectSpec, ProgramSpec
+    from .spec import MapSpec, ObjectSpec
 
     OpenedT = TypeVar("OpenedT", bound="Opened[Any]")
     LoadedT = TypeVar("LoadedT", bound="Loaded")
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
     class _Skeleton(Generic[OpenedT, LoadedT]):
         pass
 
-    class _Opened(Generic[LoadedT]):
+    class _Opened(Sealed, Generic[LoadedT]):
         pass
 else:
 
@@ -63,10 +65,11 @@ else:
         def __class_getitem__(cls, item):
             return cls
 
-    _Opened = _Skeleton
+    class _Opened(Sealed, _Skeleton):
+        pass
 
 
-class Loaded:
+class Loaded(Sealed):
     """A BPF object in the kernel."""
 
     maps: Any
@@ -96,6 +99,7 @@ class Loaded:
         for program in spec.programs:
             found = held.find_program(program.name)
             ready = Program(held.libbpf, found, program.name, program.section, links=held.links)
+            ready._seal()
             held.parts.append(ready)
             programs.append((program.attribute, program.name, ready))
         self.maps = Maps(maps)
@@ -103,7 +107,7 @@ class Loaded:
         chosen = {choice.name: choice.chosen for choice in choices}
         for group in spec.groups:
             of: Any = self.maps if group.of_maps else self.programs
-            setattr(of, group.attribute, of[chosen[group.name] or group.members[0]])
+            of._add(group.attribute, of[chosen[group.name] or group.members[0]])
         for section in spec.sections:
             writable = section.is_settable and not section.name.startswith(".rodata")
             pointer = held.find_map(section.name)
@@ -111,6 +115,10 @@ class Loaded:
             held.globals[section.attribute] = value
             if part is not None:
                 held.parts.append(part)
+        self._seal()
+
+    def _refusal(self, name: str) -> str:
+        return _global_refusal(self, self._spec, name) or super()._refusal(name)
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -174,163 +182,13 @@ def _loaded_map(held: ObjectHandle, item: MapSpec) -> Map:
     pointer = held.find_map(item.name)
     shape = loaded_shape(held.libbpf, pointer)
     if item.cls is StructOps:
-        return StructOps(held.libbpf, shape, item.name, pointer=pointer, links=held.links)
-    loaded = item.cls(held.libbpf, shape, item.name, key=item.key, value=item.value)
+        loaded: Map = StructOps(held.libbpf, shape, item.name, pointer=pointer, links=held.links)
+    else:
+        loaded = item.cls(held.libbpf, shape, item.name, key=item.key, value=item.value)
+    loaded._seal()
     if item.value is not None and isinstance(loaded, EventSource) and shape.fd >= 0:
         held.links.before_first.append(loaded.get_ready)
     return loaded
-
-
-class OpenedMap:
-    """A map that is not created yet: its size and the like can still be changed."""
-
-    def __init__(self, held: ObjectHandle, pointer: int, spec: MapSpec) -> None:
-        self._held = held
-        self._pointer = pointer
-        self.name = spec.name
-        self.autoattach = spec.cls is StructOps
-        """Whether `attach()` of the loaded skeleton, and `run()`, attach it: struct_ops maps only."""
-
-    @property
-    def max_entries(self) -> int:
-        """Number of elements; bytes for a ring buffer."""
-        return int(self._call("max_entries"))
-
-    @max_entries.setter
-    def max_entries(self, value: int) -> None:
-        self._change("max_entries", value)
-
-    @property
-    def type(self) -> int:
-        """`enum bpf_map_type`."""
-        return int(self._call("type"))
-
-    @type.setter
-    def type(self, value: int) -> None:
-        self._change("type", value)
-
-    @property
-    def key_size(self) -> int:
-        """Bytes of a key. With another size than the declared type's, the loaded map has `bytes` for keys."""
-        return int(self._call("key_size"))
-
-    @key_size.setter
-    def key_size(self, value: int) -> None:
-        self._change("key_size", value)
-
-    @property
-    def value_size(self) -> int:
-        """Bytes of a value, for each CPU: of stack traces 8 for each address. Another one has `bytes` for values."""
-        return int(self._call("value_size"))
-
-    @value_size.setter
-    def value_size(self, value: int) -> None:
-        self._change("value_size", value)
-
-    @property
-    def flags(self) -> int:
-        """`BPF_F_*`."""
-        return int(self._call("map_flags"))
-
-    @flags.setter
-    def flags(self, value: int) -> None:
-        self._change("map_flags", value)
-
-    @property
-    def pin_path(self) -> Optional[str]:
-        """Where the map is pinned when it is created, or taken from if it is there already; None for nowhere."""
-        path = self._call("pin_path")
-        return None if path is None else os.fsdecode(path)
-
-    @pin_path.setter
-    def pin_path(self, value: Optional[str]) -> None:
-        self._change("pin_path", None if value is None else os.fsencode(value))
-
-    @property
-    def autocreate(self) -> bool:
-        """Whether `load()` creates the map; old kernels lack some kinds. No loaded program may use it then."""
-        return bool(self._call("autocreate"))
-
-    @autocreate.setter
-    def autocreate(self, value: bool) -> None:
-        if not value and self.type == _alternatives.BPF_MAP_TYPE_STRUCT_OPS:
-            self.type = _alternatives.BPF_MAP_TYPE_ARRAY  # libbpf 1.1 crashes over a struct_ops map that isn't there
-        self._change("autocreate", value)
-
-    def reuse(self, fd: int) -> None:
-        """Use an existing map instead of creating one; `fd` stays the caller's."""
-        with self._held.links.lock:
-            if self._held.libbpf.bpf_map__reuse_fd(self._live(), fd):
-                raise OpenError(f"map {self.name} can't be replaced by descriptor {fd}: {reason(ctypes.get_errno())}")
-        name, libbpf, own = self.name, self._held.libbpf, self._pointer
-        # the caller may have closed its own by then
-        self._held.changes.append(lambda o: libbpf.bpf_map__reuse_fd(o.find_map(name), libbpf.bpf_map__fd(own)))
-
-    def _live(self) -> int:
-        self._held.live()
-        if not self._pointer:
-            raise ClosedError(f"map {self.name} is loaded; what it is can't be changed any more")
-        return self._pointer
-
-    def _call(self, name: str) -> Any:
-        with self._held.links.lock:
-            return getattr(self._held.libbpf, f"bpf_map__{name}")(self._live())
-
-    def _change(self, name: str, value: Any) -> None:
-        change, own = getattr(self._held.libbpf, f"bpf_map__set_{name}"), self.name
-        with self._held.links.lock:
-            if change(self._live(), value):
-                raise OpenError(f"map {self.name}: {name} can't be {value!r}: {reason(ctypes.get_errno())}")
-        self._held.changes.append(lambda other: change(other.find_map(own), value))
-
-    def _close(self) -> None:
-        self._pointer = 0
-
-
-class OpenedProgram:
-    """A program that is not loaded yet."""
-
-    def __init__(self, held: ObjectHandle, pointer: int, spec: ProgramSpec) -> None:
-        self._held = held
-        self._pointer = pointer
-        self.name = spec.name
-        self.section = spec.section
-        self.autoattach = True
-        """Whether `attach()` of the loaded skeleton, and `run()`, attach it."""
-
-    @property
-    def autoload(self) -> bool:
-        """Whether `load()` loads it."""
-        with self._held.links.lock:
-            return bool(self._held.libbpf.bpf_program__autoload(self._live()))
-
-    @autoload.setter
-    def autoload(self, value: bool) -> None:
-        self._set("autoload", self._held.libbpf.bpf_program__set_autoload, value)
-
-    def set_log_level(self, level: int) -> None:
-        """Have the verifier write its log even if it accepts the program: 1, or 2 for more. It goes to logging."""
-        self._set("the log level", self._held.libbpf.bpf_program__set_log_level, level)
-
-    def set_attach_target(self, function: str, *, program_fd: int = 0) -> None:
-        """What a fentry, fexit, LSM or freplace program attaches to: in the kernel, or in another BPF program."""
-        set_target, own, target = self._held.libbpf.bpf_program__set_attach_target, self.name, function.encode()
-        self._set(f"the attach target {function}", set_target, program_fd, target)
-        self._held.changes.append(lambda other: set_target(other.find_program(own), program_fd, target))
-
-    def _set(self, what: str, function: Callable[..., int], *values: object) -> None:
-        with self._held.links.lock:
-            if function(self._live(), *values):
-                raise OpenError(f"program {self.name}: {what} can't be set: {reason(ctypes.get_errno())}")
-
-    def _live(self) -> int:
-        self._held.live()
-        if not self._pointer:
-            raise ClosedError(f"program {self.name} is loaded; how can't be changed any more")
-        return self._pointer
-
-    def _close(self) -> None:
-        self._pointer = 0
 
 
 class Opened(_Opened["LoadedT"]):
@@ -366,6 +224,10 @@ class Opened(_Opened["LoadedT"]):
         # SEC("?...") leaves these to the application, which has said in the project's options that it wants them
         for name in (*spec.optional, *(name for group in spec.groups if not group.of_maps for name in group.members)):
             self.programs[name].autoload = True
+        self._seal()
+
+    def _refusal(self, name: str) -> str:
+        return _global_refusal(self, self._spec, name) or super()._refusal(name)
 
     def load(self) -> LoadedT:
         """Create the maps, verify and load the programs. Raises `LoadError` and others, and is closed then."""
@@ -500,7 +362,8 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
         for item in cls._spec_.maps:
             if item.name == name:
                 return PinnedMap(item, path)
-        raise KeyError(name)
+        names = ", ".join(item.name for item in cls._spec_.maps)
+        raise UnknownNameError(f"{cls._spec_.source} has no map {name!r}; it has {names}")
 
     @classmethod
     def run(cls, *, btf: Optional[str] = None, libbpf: Optional[str] = None, kconfig: Optional[str] = None) -> LoadedT:
@@ -520,6 +383,7 @@ class PinnedMap:
     def __init__(self, item: MapSpec, path: str) -> None:
         library = _libbpf.load()
         self.map = item.cls(library, pinned_shape(library, path), item.name, key=item.key, value=item.value)
+        self.map._seal()
 
     def close(self) -> None:
         """Close the map; it stays pinned. Doing it twice is harmless."""
@@ -532,6 +396,14 @@ class PinnedMap:
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self.close()
+
+
+def _global_refusal(owner: object, spec: ObjectSpec, name: str) -> str:
+    """What to write instead of an assignment to a whole section, or empty for another name."""
+    for section in spec.sections:
+        if name == section.attribute:
+            return f"{owner!r}: {name} can't be replaced; set its variables: {name}.NAME = value"
+    return ""
 
 
 def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:

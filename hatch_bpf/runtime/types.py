@@ -1,7 +1,8 @@
-"""C types in Python: the base classes and field descriptors that generated struct classes are made of, and codecs.
+"""C types in Python: the base classes and field descriptors of generated struct classes, and codecs.
 
-A `Codec` turns a C value of one type into a Python value and back; maps use them for keys and values, fields for
-members that ctypes has no fitting type for. ctypes is told every offset: structs are packed, their padding spelled out.
+A `Codec` turns a C value of one type into a Python value and back. Maps have codecs for keys and values, structs for
+members that ctypes has no type for. Structs are packed and their padding is explicit, so that every offset is ours and
+none is ctypes' choice. A value that does not fit is an `InvalidValueError` or `InvalidTypeError` that names its field.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ from ctypes import (
 )
 from itertools import chain, repeat
 
+from .errors import InvalidTypeError, InvalidValueError, UnknownNameError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any, ClassVar, Generic, Optional, TypeVar, overload
     from typing import Union as _Union
 
@@ -90,14 +93,41 @@ def size_of(cls: Any) -> int:
     return ctypes.sizeof(cls)
 
 
-class Chars(bytes):
-    """A char array: as bytes, all of it; `str()` of it is the text up to the first NUL."""
+class Chars(str):
+    """A char array: the text up to the first NUL, with all of its bytes in `raw`.
 
-    def __str__(self) -> str:
-        return self.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+    It equals the same text as str or as bytes. Bytes that are not UTF-8 are written as `\\xff`.
+    """
 
-    def __format__(self, spec: str) -> str:
-        return format(str(self), spec)
+    __slots__ = ("raw",)
+    raw: bytes
+    """The whole array, as `bytes()` gives it too."""
+
+    def __new__(cls, raw: bytes) -> Chars:
+        whole = bytes(raw)
+        self = super().__new__(cls, whole.partition(b"\0")[0].decode("utf-8", "backslashreplace"))
+        self.raw = whole
+        return self
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The text up to the first NUL, as `bytes.decode()` gives it."""
+        return self.raw.partition(b"\0")[0].decode(encoding, errors)
+
+    def __bytes__(self) -> bytes:
+        return self.raw
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (bytes, bytearray)):
+            return other in (self.raw.partition(b"\0")[0], self.raw)
+        return str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
+
+    def __getnewargs__(self) -> tuple[bytes]:  # type: ignore[override]
+        return (self.raw,)
 
 
 RawBytes = bytes
@@ -149,28 +179,17 @@ class Codec(_Typed["T"]):
 class Scalar(Codec["T"]):
     """An integer, float or bool that ctypes knows."""
 
-    def __init__(self, ctype: Any, python: type[T]) -> None:
+    def __init__(self, ctype: Any, check: Callable[[Any, Any], T]) -> None:
+        """`check` returns a value as ctypes is to store it; it is given the ctypes type as well."""
         self.ctype = ctype
         self.size = ctypes.sizeof(ctype)
-        self._python = python
-        self._limits: Optional[tuple[int, int]] = None
-        if python is int:
-            bits, signed = 8 * self.size, ctype(-1).value < 0
-            self._limits = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+        self._check = check
 
     def get(self, raw: Any) -> T:
         return raw  # type: ignore[no-any-return]
 
     def put(self, value: T) -> Any:
-        if self._limits is not None:
-            low, high = self._limits
-            try:
-                fits = low <= value <= high  # type: ignore[operator]
-            except TypeError:
-                raise TypeError(f"an int belongs here, not a {type(value).__name__}") from None
-            if not fits:
-                raise ValueError(f"{value!r} does not fit {self.ctype.__name__}: {low} to {high}")
-        return value
+        return self._check(value, self.ctype)
 
     def decode(self, storage: Any) -> T:
         return storage.value  # type: ignore[no-any-return]
@@ -186,18 +205,69 @@ class Scalar(Codec["T"]):
         return bytes((self.ctype * len(values))(*map(self.put, values)))
 
 
-U8: Scalar[int] = Scalar(c_uint8, int)
-U16: Scalar[int] = Scalar(c_uint16, int)
-U32: Scalar[int] = Scalar(c_uint32, int)
-U64: Scalar[int] = Scalar(c_uint64, int)
-S8: Scalar[int] = Scalar(c_int8, int)
-S16: Scalar[int] = Scalar(c_int16, int)
-S32: Scalar[int] = Scalar(c_int32, int)
-S64: Scalar[int] = Scalar(c_int64, int)
-BOOL: Scalar[bool] = Scalar(c_bool, bool)
-F32: Scalar[float] = Scalar(c_float, float)
-F64: Scalar[float] = Scalar(c_double, float)
-_INTEGERS: dict[Any, Scalar[int]] = {codec.ctype: codec for codec in (U8, U16, U32, U64, S8, S16, S32, S64)}
+def _as_int(value: Any) -> int:
+    """An int, or what can be an index (NumPy's integers); nothing that would have to be rounded or parsed."""
+    try:
+        return value.__index__()  # type: ignore[no-any-return]
+    except AttributeError:
+        raise InvalidTypeError(f"an int belongs here, not a {type(value).__name__}") from None
+
+
+def _fitting_int(value: Any, ctype: Any) -> int:
+    checked = _as_int(value)
+    if ctype(checked).value != checked:
+        bits, is_signed = 8 * ctypes.sizeof(ctype), ctype(-1).value < 0
+        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if is_signed else (0, (1 << bits) - 1)
+        raise InvalidValueError(f"{value!r} does not fit {ctype.__name__}: {low} to {high}")
+    return checked
+
+
+def _fitting_bool(value: Any, _ctype: Any) -> bool:
+    """A bool, or 0 or 1. Any other object would be true or false as well, "no" for example."""
+    if isinstance(value, (str, bytes, float)) or value not in (0, 1):
+        raise InvalidTypeError(f"a bool belongs here, not {value!r}")
+    return bool(value)
+
+
+def _fitting_float(value: Any, ctype: Any) -> float:
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        raise InvalidTypeError(f"a float belongs here, not a {type(value).__name__}")
+    infinite = (float("inf"), float("-inf"))
+    try:
+        checked = float(value)
+        if checked not in infinite and ctype(checked).value in infinite:
+            raise OverflowError
+    except OverflowError:
+        raise InvalidValueError(f"{value!r} does not fit {ctype.__name__}") from None
+    return checked
+
+
+def _as_bytes(value: Any) -> bytes:
+    """Bytes of a bytes-like object. Of a number bytes() would make so many NULs."""
+    if isinstance(value, Chars):
+        return value.raw
+    if isinstance(value, (str, int)):
+        raise InvalidTypeError(f"bytes belong here, not a {type(value).__name__}")
+    try:
+        return bytes(value)
+    except (TypeError, ValueError):
+        raise InvalidTypeError(f"bytes belong here, not a {type(value).__name__}") from None
+
+
+U8: Scalar[int] = Scalar(c_uint8, _fitting_int)
+U16: Scalar[int] = Scalar(c_uint16, _fitting_int)
+U32: Scalar[int] = Scalar(c_uint32, _fitting_int)
+U64: Scalar[int] = Scalar(c_uint64, _fitting_int)
+S8: Scalar[int] = Scalar(c_int8, _fitting_int)
+S16: Scalar[int] = Scalar(c_int16, _fitting_int)
+S32: Scalar[int] = Scalar(c_int32, _fitting_int)
+S64: Scalar[int] = Scalar(c_int64, _fitting_int)
+BOOL: Scalar[bool] = Scalar(c_bool, _fitting_bool)
+F32: Scalar[float] = Scalar(c_float, _fitting_float)
+F64: Scalar[float] = Scalar(c_double, _fitting_float)
+_SCALARS: dict[Any, Scalar[Any]] = {
+    codec.ctype: codec for codec in (U8, U16, U32, U64, S8, S16, S32, S64, BOOL, F32, F64)
+}
 
 
 class Wide(Codec[int]):
@@ -213,17 +283,15 @@ class Wide(Codec[int]):
 
     def put(self, value: int) -> Any:
         try:
-            data = value.to_bytes(self.size, sys.byteorder, signed=self._signed)
+            data = _as_int(value).to_bytes(self.size, sys.byteorder, signed=self._signed)
         except OverflowError:
             kind = "a signed" if self._signed else "an unsigned"
-            raise ValueError(f"{value!r} does not fit {kind} integer of {8 * self.size} bits") from None
-        except AttributeError:
-            raise TypeError(f"an int belongs here, not a {type(value).__name__}") from None
+            raise InvalidValueError(f"{value!r} does not fit {kind} integer of {8 * self.size} bits") from None
         return self.ctype.from_buffer_copy(data)
 
 
 class Bytes(Codec[bytes]):
-    """Bytes without a type of their own: `unsigned char x[6]`, or a key or value of which only the size is declared."""
+    """Bytes without a type of their own: `unsigned char x[6]`, or a key or value declared by its size alone."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -233,9 +301,10 @@ class Bytes(Codec[bytes]):
         return bytes(raw)
 
     def put(self, value: bytes) -> Any:
-        if len(value) != self.size:
-            raise ValueError(f"{len(value)} bytes where exactly {self.size} belong")
-        return self.ctype.from_buffer_copy(value) if self.size else self.ctype()
+        data = _as_bytes(value)
+        if len(data) != self.size:
+            raise InvalidValueError(f"{len(data)} bytes where exactly {self.size} belong")
+        return self.ctype.from_buffer_copy(data) if self.size else self.ctype()
 
 
 class Text(Codec[Chars]):
@@ -249,9 +318,15 @@ class Text(Codec[Chars]):
         return Chars(raw)
 
     def put(self, value: _Union[bytes, str]) -> Any:
-        data = value.encode() if isinstance(value, str) else bytes(value)
+        if isinstance(value, str) and not (isinstance(value, Chars) and len(value.raw) <= self.size):
+            try:
+                data = value.encode()
+            except UnicodeEncodeError as error:
+                raise InvalidValueError(f"{value!r} can't be written as UTF-8: {error.reason}") from None
+        else:
+            data = _as_bytes(value)
         if len(data) > self.size:
-            raise ValueError(f"{len(data)} bytes do not fit char[{self.size}]")
+            raise InvalidValueError(f"{len(data)} bytes do not fit char[{self.size}]")
         return self.ctype.from_buffer_copy(data.ljust(self.size, b"\0")) if self.size else self.ctype()
 
 
@@ -268,7 +343,7 @@ class EnumOf(Codec["T"]):
         return self.cls(raw)  # type: ignore[no-any-return]
 
     def put(self, value: T) -> Any:
-        return self._base.put(int(value))  # type: ignore[call-overload]
+        return self._base.put(value)  # type: ignore[arg-type]
 
     def decode(self, storage: Any) -> T:
         return self.cls(storage.value)  # type: ignore[no-any-return]
@@ -297,7 +372,7 @@ class Nested(Codec["StructT"]):
 
     def put(self, value: StructT) -> Any:
         if not isinstance(value, self.cls):
-            raise TypeError(f"a {self.cls.__name__} belongs here, not a {type(value).__name__}")
+            raise InvalidTypeError(f"a {self.cls.__name__} belongs here, not a {type(value).__name__}")
         return value
 
     def read(self, buffer: Any, offset: int = 0) -> StructT:
@@ -326,19 +401,25 @@ class ArrayOf(Codec["ArrayView[T]"]):
         return ArrayView(raw, self.element)
 
     def put(self, value: Sequence[T]) -> Any:
-        if len(value) != self.length:
-            raise ValueError(f"{len(value)} elements where exactly {self.length} belong")
-        return self.ctype(*[self.element.put(item) for item in value])
+        try:
+            values = list(value)
+        except TypeError:
+            raise InvalidTypeError(f"a sequence belongs here, not a {type(value).__name__}") from None
+        if len(values) != self.length:
+            raise InvalidValueError(f"{len(values)} elements where exactly {self.length} belong")
+        return self.ctype(*[_named(f"[{i}]", self.element.put, item) for i, item in enumerate(values)])
 
 
 class ArrayView(_SequenceOf["T"]):
     """The elements of a C array, read and written in place."""
 
-    __slots__ = ("_element", "_raw")
+    __slots__ = ("_element", "_name", "_raw")
 
     def __init__(self, raw: Any, element: Codec[T]) -> None:
         self._raw = raw
         self._element = element
+        self._name = ""
+        """Of the member that it is, for errors."""
 
     def __len__(self) -> int:
         return len(self._raw)
@@ -354,10 +435,13 @@ class ArrayView(_SequenceOf["T"]):
     def __getitem__(self, index: _Union[int, slice]) -> _Union[T, list[T]]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self._element.get(self._raw[index])
+        item: Any = self._element.get(self._raw[index])
+        if isinstance(item, ArrayView):
+            item._name = f"{self._name}[{index}]"
+        return item  # type: ignore[no-any-return]
 
     def __setitem__(self, index: int, value: T) -> None:
-        self._raw[index] = self._element.put(value)
+        self._raw[index] = _named(f"{self._name}[{index}]", self._element.put, value)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (ArrayView, list, tuple)):
@@ -389,15 +473,21 @@ class _Members(_MembersBase):
         super().__init__()
         for name, value in values.items():
             if name not in self._names_:
-                raise TypeError(f"{type(self).__name__} has no member {name!r}; it has {', '.join(self._names_)}")
+                raise InvalidTypeError(
+                    f"{type(self).__name__} has no member {name!r}; it has {', '.join(self._names_)}"
+                )
             setattr(self, name, value)
 
     if not TYPE_CHECKING:  # for type checkers there is what the generated class declares, and nothing else
 
         def __setattr__(self, name: str, value: Any) -> None:
-            # of an integer that doesn't fit ctypes would store the bits that do
-            codec = _integers_of(type(self)).get(name)
-            super().__setattr__(name, value if codec is None else codec.put(value))
+            # ctypes itself would cut an integer to the bits that fit, and take any object for a bool
+            codec = _scalars_of(type(self)).get(name)
+            if codec is not None:
+                value = _named(name, codec.put, value)
+            elif name not in self._names_:
+                raise UnknownNameError(_no_member(self, name))
+            super().__setattr__(name, value)
 
     def to_dict(self) -> dict[str, Any]:
         """The members by name, as plain Python values all the way down: char arrays as text, structs as dicts."""
@@ -418,21 +508,38 @@ class _Members(_MembersBase):
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self._names_)
+        return all(_exact(getattr(self, name)) == _exact(getattr(other, name)) for name in self._names_)
 
     def __hash__(self) -> int:
         """By value, so that a struct can key a dict; don't change one while it does."""
         return hash((type(self).__name__, *(getattr(self, name) for name in self._names_)))
 
 
-_integers: dict[type, dict[str, Scalar[int]]] = {}
+def _no_member(of: _Members, name: str) -> str:
+    return f"{type(of).__name__} has no member {name!r}; it has {', '.join(of._names_)}"
 
 
-def _integers_of(cls: Any) -> dict[str, Scalar[int]]:
-    """The codecs of a class's fields that are integers, by name: worked out once, when one is first assigned to."""
-    found = _integers.get(cls)
+def _exact(value: Any) -> Any:
+    """What structs compare: all bytes of a char array, since maps tell keys apart by them."""
+    return value.raw if isinstance(value, Chars) else value
+
+
+def _named(name: str, put: Callable[[Any], Any], value: Any) -> Any:
+    """`put(value)`, with the name of the field or element in the error."""
+    try:
+        return put(value)
+    except (InvalidTypeError, InvalidValueError) as error:
+        raise type(error)(f"{name}{'' if str(error).startswith('[') else ': '}{error}") from None
+
+
+_scalars: dict[type, dict[str, Scalar[Any]]] = {}
+
+
+def _scalars_of(cls: Any) -> dict[str, Scalar[Any]]:
+    """The codecs of a class's fields that are scalars, by name: worked out once, at the first assignment."""
+    found = _scalars.get(cls)
     if found is None:
-        found = _integers[cls] = {field[0]: _INTEGERS[field[1]] for field in cls._fields_ if field[1] in _INTEGERS}
+        found = _scalars[cls] = {field[0]: _SCALARS[field[1]] for field in cls._fields_ if field[1] in _SCALARS}
     return found
 
 
@@ -480,11 +587,16 @@ def _plain(value: Any) -> Any:
 class Field(_Typed["T"]):
     """A member stored in a hidden ctypes field, seen through a codec."""
 
-    __slots__ = ("_codec", "_storage")
+    __slots__ = ("_codec", "_is_array", "_name", "_storage")
 
     def __init__(self, storage: str, codec: Codec[T]) -> None:
         self._storage = storage
         self._codec = codec
+        self._is_array = isinstance(codec, ArrayOf)
+        self._name = storage
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
 
     if TYPE_CHECKING:
 
@@ -497,22 +609,29 @@ class Field(_Typed["T"]):
     def __get__(self, instance: Optional[object], owner: type) -> _Union[Field[T], T]:
         if instance is None:
             return self
-        return self._codec.get(getattr(instance, self._storage))
+        value: Any = self._codec.get(getattr(instance, self._storage))
+        if self._is_array:
+            value._name = self._name
+        return value  # type: ignore[no-any-return]
 
     def __set__(self, instance: object, value: Any) -> None:
-        setattr(instance, self._storage, self._codec.put(value))
+        object.__setattr__(instance, self._storage, _named(self._name, self._codec.put, value))
 
 
 class Bits:
     """A bitfield. `bit` counts from the start of a hidden byte array, in the order in which the ABI fills bytes."""
 
-    __slots__ = ("_bit", "_signed", "_storage", "_width")
+    __slots__ = ("_bit", "_name", "_signed", "_storage", "_width")
 
     def __init__(self, storage: str, *, bit: int, width: int, signed: bool = False) -> None:
         self._storage = storage
         self._bit = bit
         self._width = width
         self._signed = signed
+        self._name = storage
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
 
     if TYPE_CHECKING:
 
@@ -535,8 +654,11 @@ class Bits:
         low, high = (
             (-(1 << self._width - 1), (1 << self._width - 1) - 1) if self._signed else (0, (1 << self._width) - 1)
         )
+        value = _named(self._name, _as_int, value)
         if not low <= value <= high:
-            raise ValueError(f"{value!r} does not fit a bitfield of {self._width} bits: {low} to {high}")
+            raise InvalidValueError(
+                f"{self._name}: {value!r} does not fit a bitfield of {self._width} bits: {low} to {high}"
+            )
         raw = getattr(instance, self._storage)
         mask, shift = (1 << self._width) - 1, self._shift(len(raw))
         whole = int.from_bytes(bytes(raw), sys.byteorder) & ~(mask << shift) | (value & mask) << shift
@@ -557,6 +679,9 @@ class EnumBits(_Typed["T"]):
         self._bits = bits
         self._cls: Any = codec.cls
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._bits.__set_name__(owner, name)
+
     if TYPE_CHECKING:
 
         @overload
@@ -571,7 +696,7 @@ class EnumBits(_Typed["T"]):
         return self._cls(self._bits.__get__(instance, owner))  # type: ignore[no-any-return]
 
     def __set__(self, instance: object, value: int) -> None:
-        self._bits.__set__(instance, int(value))
+        self._bits.__set__(instance, value)
 
 
 class Inner(_Typed["T"]):

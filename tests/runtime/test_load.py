@@ -132,7 +132,7 @@ def test_what_was_opened_is_over_once_loaded(attachments: Any) -> None:
             bpf.programs.on_xdp.autoload = False
         with pytest.raises(errors.ClosedError, match="is loaded already"):
             bpf.load()
-        with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        with pytest.raises(AttributeError, match="has no 'nonsense'"):
             bpf.nonsense  # noqa: B018
 
 

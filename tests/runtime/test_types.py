@@ -212,7 +212,7 @@ def test_integer_members_refuse_what_does_not_fit(skel: Any) -> None:
     for name in ("aligned", "huge"):
         with pytest.raises(TypeError, match="an int belongs here, not a str"):
             setattr(everything, name, "1")
-    with pytest.raises(TypeError, match=r"integer|int expected"):
+    with pytest.raises(TypeError, match="an int belongs here, not a float"):
         everything.aligned = 1.5
     assert (point.x, point.y, bytes(everything)) == (-(1 << 15), (1 << 15) - 1, bytes(len(bytes(everything))))
     with pytest.raises(AttributeError, match="nowhere"):

@@ -1,0 +1,239 @@
+"""Maps and programs before the load. Input: libbpf's maps and programs of an object that it has read.
+
+Output: objects whose attributes change what `load()` makes. Every value is checked here, since ctypes would cut a
+number to the bits that fit.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from .descriptor import descriptor_of
+from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, reason
+from .maps import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
+from .sealed import Sealed
+from .structops import StructOps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Optional, Union
+
+    from .descriptor import HasDescriptor
+    from .handle import ObjectHandle
+    from .spec import MapSpec, ProgramSpec
+
+U32_MAX = (1 << 32) - 1
+S32_MAX = (1 << 31) - 1
+
+
+class _OpenedPart(Sealed):
+    """What both have in common."""
+
+    _kind: str
+
+    def __init__(self, held: ObjectHandle, pointer: int, name: str) -> None:
+        self._held = held
+        self._pointer = pointer
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self._kind} {self.name}, {'not loaded yet' if self._pointer else 'loaded'}>"
+
+    def _live(self) -> int:
+        self._held.live()
+        if not self._pointer:
+            raise ClosedError(f"{self._kind} {self.name} is loaded; set it up before load()")
+        return self._pointer
+
+    def _close(self) -> None:
+        self._pointer = 0
+
+    def _fault(self, field: str, what: str) -> str:
+        return f"{self._kind} {self.name}: {field} {what}"
+
+    def _int(self, field: str, value: Any, highest: int = U32_MAX) -> int:
+        try:
+            number: int = value.__index__()
+        except AttributeError:
+            raise InvalidTypeError(self._fault(field, f"must be an int, not a {type(value).__name__}")) from None
+        if not 0 <= number <= highest:
+            raise InvalidValueError(self._fault(field, f"can't be {value!r}: it must be from 0 to {highest}"))
+        return number
+
+    def _bool(self, field: str, value: Any) -> bool:
+        if not isinstance(value, int) or value not in (0, 1):
+            raise InvalidTypeError(self._fault(field, f"must be True or False, not {value!r}"))
+        return bool(value)
+
+    def _c_string(self, field: str, value: Any) -> bytes:
+        try:
+            text = os.fsencode(value)
+        except TypeError:
+            raise InvalidTypeError(self._fault(field, f"must be a str, not a {type(value).__name__}")) from None
+        if b"\0" in text:
+            raise InvalidValueError(self._fault(field, f"can't be {value!r}: C strings end at a NUL"))
+        return text
+
+
+class OpenedMap(_OpenedPart):
+    """A map that is not created yet: its size and the like can still be changed."""
+
+    _kind = "map"
+
+    def __init__(self, held: ObjectHandle, pointer: int, spec: MapSpec) -> None:
+        super().__init__(held, pointer, spec.name)
+        self._is_struct_ops = spec.cls is StructOps
+        self._autoattach = self._is_struct_ops
+        self._seal()
+
+    @property
+    def autoattach(self) -> bool:
+        """Whether `attach()` of the loaded skeleton, and `run()`, attach it: struct_ops maps only."""
+        return self._autoattach
+
+    @autoattach.setter
+    def autoattach(self, value: bool) -> None:
+        self._live()
+        if self._bool("autoattach", value) and not self._is_struct_ops:
+            raise InvalidValueError(self._fault("autoattach", "can't be True: only struct_ops maps are attached"))
+        self._autoattach = bool(value)
+
+    @property
+    def max_entries(self) -> int:
+        """Number of elements; bytes for a ring buffer."""
+        return int(self._call("max_entries"))
+
+    @max_entries.setter
+    def max_entries(self, value: int) -> None:
+        self._change("max_entries", self._int("max_entries", value))
+
+    @property
+    def type(self) -> int:
+        """`enum bpf_map_type`."""
+        return int(self._call("type"))
+
+    @type.setter
+    def type(self, value: int) -> None:
+        self._change("type", self._int("type", value, S32_MAX))
+
+    @property
+    def key_size(self) -> int:
+        """Bytes of a key. If it is not the declared type's size, keys of the loaded map are `bytes`."""
+        return int(self._call("key_size"))
+
+    @key_size.setter
+    def key_size(self, value: int) -> None:
+        self._change("key_size", self._int("key_size", value))
+
+    @property
+    def value_size(self) -> int:
+        """Bytes of a value, for each CPU; 8 for each address of a stack trace. If it is not the declared type's size,
+        values of the loaded map are `bytes`."""
+        return int(self._call("value_size"))
+
+    @value_size.setter
+    def value_size(self, value: int) -> None:
+        self._change("value_size", self._int("value_size", value))
+
+    @property
+    def flags(self) -> int:
+        """`BPF_F_*`."""
+        return int(self._call("map_flags"))
+
+    @flags.setter
+    def flags(self, value: int) -> None:
+        self._change("map_flags", self._int("flags", value))
+
+    @property
+    def pin_path(self) -> Optional[str]:
+        """Where the map is pinned when it is created, or taken from if it is there already; None for nowhere."""
+        path = self._call("pin_path")
+        return None if path is None else os.fsdecode(path)
+
+    @pin_path.setter
+    def pin_path(self, value: Union[str, os.PathLike[str], None]) -> None:
+        self._change("pin_path", None if value is None else self._c_string("pin_path", value))
+
+    @property
+    def autocreate(self) -> bool:
+        """Whether `load()` creates the map; old kernels lack some kinds. If not, no loaded program may use it."""
+        return bool(self._call("autocreate"))
+
+    @autocreate.setter
+    def autocreate(self, value: bool) -> None:
+        if not self._bool("autocreate", value) and self.type == BPF_MAP_TYPE_STRUCT_OPS:
+            self.type = BPF_MAP_TYPE_ARRAY  # libbpf 1.1 crashes over a struct_ops map that is not created
+        self._change("autocreate", bool(value))
+
+    def reuse(self, fd: Union[HasDescriptor, int]) -> None:
+        """Use an existing map, by itself or its descriptor, instead of creating one; the descriptor stays yours."""
+        number = self._int("the descriptor to reuse", descriptor_of(fd), S32_MAX)
+        with self._held.links.lock:
+            if self._held.libbpf.bpf_map__reuse_fd(self._live(), number):
+                detail = reason(ctypes.get_errno())
+                raise OpenError(f"map {self.name} can't be replaced by descriptor {number}: {detail}")
+        name, libbpf, own = self.name, self._held.libbpf, self._pointer
+        # the caller may have closed its own by then
+        self._held.changes.append(lambda o: libbpf.bpf_map__reuse_fd(o.find_map(name), libbpf.bpf_map__fd(own)))
+
+    def _call(self, name: str) -> Any:
+        with self._held.links.lock:
+            return getattr(self._held.libbpf, f"bpf_map__{name}")(self._live())
+
+    def _change(self, name: str, value: Any) -> None:
+        change, own = getattr(self._held.libbpf, f"bpf_map__set_{name}"), self.name
+        with self._held.links.lock:
+            if change(self._live(), value):
+                detail = reason(ctypes.get_errno())
+                raise OpenError(self._fault(name.replace("map_flags", "flags"), f"can't be {value!r}: {detail}"))
+        self._held.changes.append(lambda other: change(other.find_map(own), value))
+
+
+class OpenedProgram(_OpenedPart):
+    """A program that is not loaded yet."""
+
+    _kind = "program"
+
+    def __init__(self, held: ObjectHandle, pointer: int, spec: ProgramSpec) -> None:
+        super().__init__(held, pointer, spec.name)
+        self.section = spec.section
+        self._autoattach = True
+        self._seal()
+
+    @property
+    def autoattach(self) -> bool:
+        """Whether `attach()` of the loaded skeleton, and `run()`, attach it."""
+        return self._autoattach
+
+    @autoattach.setter
+    def autoattach(self, value: bool) -> None:
+        self._live()
+        self._autoattach = self._bool("autoattach", value)
+
+    @property
+    def autoload(self) -> bool:
+        """Whether `load()` loads it."""
+        with self._held.links.lock:
+            return bool(self._held.libbpf.bpf_program__autoload(self._live()))
+
+    @autoload.setter
+    def autoload(self, value: bool) -> None:
+        self._set("autoload", self._held.libbpf.bpf_program__set_autoload, self._bool("autoload", value))
+
+    def set_log_level(self, level: int) -> None:
+        """Have the verifier write its log even if it accepts the program: 1, or 2 for more. It goes to logging."""
+        self._set("the log level", self._held.libbpf.bpf_program__set_log_level, self._int("the log level", level))
+
+    def set_attach_target(self, function: str, *, program_fd: int = 0) -> None:
+        """What a fentry, fexit, LSM or freplace program attaches to: in the kernel, or in another BPF program."""
+        set_target, own = self._held.libbpf.bpf_program__set_attach_target, self.name
+        target, fd = self._c_string("the attach target", function), self._int("program_fd", program_fd, S32_MAX)
+        self._set(f"the attach target {function}", set_target, fd, target)
+        self._held.changes.append(lambda other: set_target(other.find_program(own), fd, target))
+
+    def _set(self, what: str, function: Callable[..., int], *values: object) -> None:
+        with self._held.links.lock:
+            if function(self._live(), *values):
+                raise OpenError(f"program {self.name}: {what} can't be set: {reason(ctypes.get_errno())}")

@@ -1,0 +1,37 @@
+"""Objects that refuse assignments which would do nothing: `program.autoatach = False`. Input: none. Output: a base."""
+
+from __future__ import annotations
+
+from .errors import UnknownNameError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
+
+
+class Sealed:
+    """Once sealed, only properties that can be set, `_settable_` and private names take a value."""
+
+    _settable_: ClassVar[tuple[str, ...]] = ()
+    """Plain attributes that the application may set."""
+    _is_sealed = False
+
+    def _seal(self) -> None:
+        self._is_sealed = True
+
+    def _refusal(self, name: str) -> str:
+        """Why `name` takes no value: the error's message."""
+        names = ", ".join(_settable(type(self)))
+        return f"{self!r}: {name} can't be set; {f'what can be set is {names}' if names else 'nothing can be set here'}"
+
+    if not TYPE_CHECKING:  # type checkers know what each class declares
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if self._is_sealed and not name.startswith("_") and name not in _settable(type(self)):
+                raise UnknownNameError(self._refusal(name))
+            object.__setattr__(self, name, value)
+
+
+def _settable(cls: type[Sealed]) -> list[str]:
+    names = [name for name in dir(cls) if getattr(getattr(cls, name), "fset", None) is not None]
+    return sorted((*names, *cls._settable_))
