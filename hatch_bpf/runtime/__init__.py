@@ -29,6 +29,7 @@ from .maps import (
     BloomFilter,
     DescriptorMap,
     HashMap,
+    InnerMapSpec,
     LocalStorage,
     LpmTrie,
     Map,
@@ -38,7 +39,6 @@ from .maps import (
     PerCpuHashMap,
     ProgramArray,
     Queue,
-    StackTraces,
 )
 from .opened import OpenedMap, OpenedProgram
 from .perfbuf import PerfBuffer
@@ -46,6 +46,7 @@ from .programs import Program, Programs
 from .ringbuf import EventSource, RingBuffer, wait
 from .skeleton import Loaded, Opened, Skeleton
 from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec, SectionSpec
+from .stacks import BuildIdFrame, BuildIdStacks, StackTraces
 from .structops import StructOps
 from .testrun import TestRun
 from .userringbuf import UserRingBuffer
@@ -57,12 +58,15 @@ __all__ = [
     "BloomFilter",
     "BpfError",
     "BtfChoice",
+    "BuildIdFrame",
+    "BuildIdStacks",
     "Choice",
     "ClosedError",
     "DescriptorMap",
     "EventSource",
     "GroupSpec",
     "HashMap",
+    "InnerMapSpec",
     "InvalidTypeError",
     "InvalidValueError",
     "KernelNotCoveredError",

@@ -15,7 +15,8 @@ from . import privileges
 from .attaching import says_no_target
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
 from .libbpf import Capture, verifier_logs
-from .maps import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, ProgramArray
+from .map_shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
+from .maps import ProgramArray
 from .programs import Program
 from .sections import ATTACH_TYPES, AttachTypeUse, Target, parse_section
 from .structops import StructOps

@@ -11,7 +11,7 @@ import ctypes
 import mmap
 
 from .errors import ClosedError, OpenError, PackageError, UnknownNameError, reason
-from .maps import own_descriptor
+from .map_shapes import own_descriptor
 from .types import ArrayView, Struct, Union, size_of
 
 TYPE_CHECKING = False

@@ -204,6 +204,20 @@ class TestRunOpts(Options):
     )
 
 
+class MapCreateOpts(Options):
+    """`struct bpf_map_create_opts`."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("btf_fd", c_uint32),
+        ("btf_key_type_id", c_uint32),
+        ("btf_value_type_id", c_uint32),
+        ("btf_vmlinux_value_type_id", c_uint32),
+        ("inner_map_fd", c_uint32),
+        ("map_flags", c_uint32),
+    )
+
+
 _structures: dict[type[Options], Any] = {}
 
 
@@ -283,6 +297,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_tc_hook_create": ("0.4", c_int, (_P,)),
     "bpf_tc_attach": ("0.4", c_int, (_P, _P)),
     "bpf_tc_detach": ("0.4", c_int, (_P, _P)),
+    "bpf_map_create": ("0.6", c_int, (c_int, _S, c_uint32, c_uint32, c_uint32, _P)),
     "bpf_map_lookup_elem": ("0.0.1", c_int, (c_int, _P, _P)),
     "bpf_map_lookup_and_delete_elem": ("0.0.1", c_int, (c_int, _P, _P)),
     "bpf_map_update_elem": ("0.0.1", c_int, (c_int, _P, _P, c_uint64)),

@@ -1,27 +1,40 @@
 """Maps as Python containers: mappings, sequences, queues. Input: a loaded map and its codecs. Output: `Map` subclasses.
 
-Keys and values are plain ints for scalar types, generated structs for struct types. Values are copies:
-assign them back to change the map.
+Keys and values are ints for integer types, generated structs for struct types. They are copies: assign a value back to
+change the map.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
-from _collections_abc import MutableMapping as _MutableMapping  # what collections.abc is, without all of collections
+from _collections_abc import ItemsView as _ItemsView  # what collections.abc is, without all of collections
+from _collections_abc import MutableMapping as _MutableMapping
+from _collections_abc import ValuesView as _ValuesView
 from ctypes import byref, c_uint8, c_uint32
 from itertools import chain
 
-from .descriptor import Descriptor, descriptor_of, duplicate
-from .errors import ClosedError, MapError, permission_denied, reason, unprivileged
+from .descriptor import Descriptor, descriptor_of
+from .errors import (
+    ENOTSUPP,
+    ClosedError,
+    InvalidTypeError,
+    InvalidValueError,
+    MapError,
+    permission_denied,
+    reason,
+    unprivileged,
+)
+from .libbpf import MapCreateOpts, opts
+from .map_shapes import MapInfo, MapShape, raw_info
 from .members import Members
 from .sealed import Sealed
-from .types import U32, Bytes, numpy_format
+from .types import U32, U64, Bytes, named, numpy_format
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-    from typing import Any, Generic, Optional, TypeVar, Union, overload
+    from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+    from typing import Any, Generic, Optional, Protocol, TypeVar, Union, overload
 
     from .descriptor import HasDescriptor
     from .libbpf import Libbpf
@@ -29,119 +42,70 @@ if TYPE_CHECKING:
 
     K = TypeVar("K")
     V = TypeVar("V")
+    M = TypeVar("M", bound="Map")
+    D = TypeVar("D")
 
     class OneParameter(Generic[V]):
         pass
 
+    class DeclaredMap(Protocol):
+        """What a skeleton says about a map."""
+
+        @property
+        def cls(self) -> type[Map]: ...
+        @property
+        def key(self) -> Optional[Codec[Any]]: ...
+        @property
+        def value(self) -> Optional[Codec[Any]]: ...
+        @property
+        def inner(self) -> Optional[InnerMapSpec]: ...
+
+    class TwoParameters(Generic[K, M]):
+        pass
+
     class _Mapping(MutableMapping[K, V]):
         pass
+
+    class _ItemsOf(ItemsView[K, V]):
+        _mapping: HashMap[K, V]
+
+    class _ValuesOf(ValuesView[V]):
+        _mapping: HashMap[Any, V]
 else:
 
     class OneParameter:
         def __class_getitem__(cls, item):
             return cls
 
+    TwoParameters = OneParameter
     _Mapping = _MutableMapping
+    _ItemsOf = type("_ItemsOf", (_ItemsView, OneParameter), {})
+    _ValuesOf = type("_ValuesOf", (_ValuesView, OneParameter), {})
 
 
-BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS = 2, 3, 26
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
 
+_MISSING: Any = object()
+"""No default was given."""
 BATCH = 4096
 """Pairs a system call stores or deletes at most."""
 BATCH_BYTES = 1 << 18
-"""Bytes of pairs that a system call reads at most: what a processor's cache holds."""
-_NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, 524)
-"""How kernels say that a map has no batch operations; 524 is ENOTSUPP, which is not for user space, but comes there."""
-
-
-class MapInfo:
-    """What the kernel says of a map: the start of `struct bpf_map_info`."""
-
-    __slots__ = ("flags", "id", "key_size", "max_entries", "name", "type", "value_size")
-
-    def __init__(self, raw: Any) -> None:
-        self.type: int = raw.type
-        self.id: int = raw.id
-        self.key_size: int = raw.key_size
-        self.value_size: int = raw.value_size
-        self.max_entries: int = raw.max_entries
-        self.flags: int = raw.map_flags
-        self.name: str = raw.name.decode("ascii", "backslashreplace")
-
-    def __repr__(self) -> str:
-        return f"MapInfo({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
-
-
-class _RawMapInfo(ctypes.Structure):
-    _fields_ = (
-        *((name, c_uint32) for name in ("type", "id", "key_size", "value_size", "max_entries", "map_flags")),
-        ("name", ctypes.c_char * 16),
-    )
-
-
-class MapShape:
-    """A map's descriptor and measures, from wherever they are known."""
-
-    __slots__ = ("fd", "key_size", "max_entries", "type", "value_size")
-
-    def __init__(self, *, fd: int, type: int, key_size: int, value_size: int, max_entries: int) -> None:
-        self.fd = fd
-        self.type = type
-        self.key_size = key_size
-        self.value_size = value_size
-        self.max_entries = max_entries
-
-
-def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
-    """Of a map of a loaded object. Raises `MapError` where this process may have no more descriptors."""
-    # from 1.4 on libbpf has a descriptor for maps that it was told not to create: it stands for nothing
-    is_created = not libbpf.has("bpf_map__autocreate") or libbpf.bpf_map__autocreate(pointer)
-    return MapShape(
-        fd=own_descriptor(libbpf.bpf_map__fd(pointer)) if is_created else -1,
-        type=libbpf.bpf_map__type(pointer),
-        key_size=libbpf.bpf_map__key_size(pointer),
-        value_size=libbpf.bpf_map__value_size(pointer),
-        max_entries=libbpf.bpf_map__max_entries(pointer),
-    )
-
-
-def refused_map(libbpf: Libbpf, pointer: int) -> str:
-    """What the kernel was asked to create, in words."""
-    return (
-        f"of type {libbpf.bpf_map__type(pointer)}, with keys of {libbpf.bpf_map__key_size(pointer)} bytes, values of "
-        f"{libbpf.bpf_map__value_size(pointer)} bytes, {libbpf.bpf_map__max_entries(pointer)} for max_entries, and "
-        f"flags {libbpf.bpf_map__map_flags(pointer):#x}: the kernel does not take these together"
-    )
-
-
-def own_descriptor(fd: int) -> int:
-    """A descriptor of our own for a map of libbpf's, or -1 for one that was not created."""
-    if fd < 0:
-        return -1
-    try:
-        return duplicate(fd)
-    except OSError as error:
-        code = error.errno or 0
-        raise MapError(f"a map can't have a descriptor of its own: {reason(code)}", errno=code) from error
-
-
-def pinned_shape(libbpf: Libbpf, path: str) -> MapShape:
-    """Of a map pinned in a BPF file system. Raises `MapError`."""
-    fd = libbpf.bpf_obj_get(path.encode())
-    if fd < 0:
-        code = ctypes.get_errno()
-        raise MapError(f"no map can be opened at {path}: {reason(code)}", errno=code)
-    fd = Descriptor(fd)
-    raw, length = _RawMapInfo(), c_uint32(ctypes.sizeof(_RawMapInfo))
-    if libbpf.bpf_obj_get_info_by_fd(fd, byref(raw), byref(length)):
-        code = ctypes.get_errno()
-        raise MapError(f"what is pinned at {path} is no map: {reason(code)}", errno=code)
-    return MapShape(fd=fd, type=raw.type, key_size=raw.key_size, value_size=raw.value_size, max_entries=raw.max_entries)
+"""Bytes of pairs that a system call reads at most: about what a processor's cache holds."""
+_NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
+"""Errors by which kernels say that a map has no such operation."""
 
 
 class Map(Sealed):
-    """A loaded map of any type; the subclasses add what their type can do."""
+    """A loaded map of any type; the subclasses add what their types can do."""
+
+    types: tuple[int, ...] = ()
+    """The map types that have this class, of `enum bpf_map_type`; empty for any that has no class of its own."""
+
+    @classmethod
+    def for_shape(cls, shape: MapShape) -> type[Map]:
+        """The class for a map of this shape, where its flags decide that."""
+        del shape
+        return cls
 
     def __init__(
         self,
@@ -180,9 +144,8 @@ class Map(Sealed):
 
     def info(self) -> MapInfo:
         """What the kernel says of the map."""
-        raw = _RawMapInfo()
-        length = c_uint32(ctypes.sizeof(raw))
-        if self._libbpf.bpf_obj_get_info_by_fd(self.fd, byref(raw), byref(length)):
+        raw = raw_info(self._libbpf, self.fd)
+        if raw is None:
             raise self._error("be inspected")
         return MapInfo(raw)
 
@@ -214,6 +177,16 @@ class Map(Sealed):
         elif code == errno.ENOMEM:
             detail += "; out of memory, or the map is full"
         return MapError(f"map {self.name} can't {action}: {detail}", errno=code)
+
+    def _encode_key(self, key: Any) -> Any:
+        return named(f"map {self.name}: key", self._key.encode, key)
+
+    def _encode_value(self, value: Any) -> Any:
+        return named(f"map {self.name}: value", self._value.encode, value)
+
+    def _descriptor(self, fd: int) -> Any:
+        """Storage for a descriptor as a value."""
+        return named(f"map {self.name}: descriptor", (U64 if self.value_size == 8 else U32).encode, fd)
 
     def _lookup(self, key: Any) -> Any:
         """A value by encoded key, or None."""
@@ -267,17 +240,19 @@ class Map(Sealed):
 class HashMap(Map, _Mapping["K", "V"]):
     """BPF_MAP_TYPE_HASH, LRU_HASH, LPM_TRIE and others with free keys: a mutable mapping."""
 
+    types: tuple[int, ...] = (1, 9, 14, 16, 19, 25)
+
     def __getitem__(self, key: K) -> V:
-        found = self._lookup(self._key.encode(key))
+        found = self._lookup(self._encode_key(key))
         if found is None:
             raise KeyError(key)
         return found  # type: ignore[no-any-return]
 
     def __setitem__(self, key: K, value: V) -> None:
-        self._update(self._key.encode(key), self._encode(value), BPF_ANY)
+        self._update(self._encode_key(key), self._encode_value(value), BPF_ANY)
 
     def __delitem__(self, key: K) -> None:
-        if not self._delete(self._key.encode(key)):
+        if not self._delete(self._encode_key(key)):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[K]:
@@ -288,7 +263,7 @@ class HashMap(Map, _Mapping["K", "V"]):
         return sum(1 for _ in self._keys())
 
     def __contains__(self, key: object) -> bool:
-        return self._lookup(self._key.encode(key)) is not None
+        return self._lookup(self._encode_key(key)) is not None
 
     def __bool__(self) -> bool:
         return next(self._keys(), None) is not None
@@ -300,19 +275,71 @@ class HashMap(Map, _Mapping["K", "V"]):
 
     def add(self, key: K, value: V) -> bool:
         """Store a value unless the key is there, atomically; whether it was stored."""
-        return self._update(self._key.encode(key), self._encode(value), BPF_NOEXIST)
+        return self._update(self._encode_key(key), self._encode_value(value), BPF_NOEXIST)
 
     def replace(self, key: K, value: V) -> bool:
         """Store a value only if the key is there, atomically; whether it was stored."""
-        return self._update(self._key.encode(key), self._encode(value), BPF_EXIST)
+        return self._update(self._encode_key(key), self._encode_value(value), BPF_EXIST)
 
-    def items(self) -> Any:
-        """Pairs of key and value. A pair that vanishes meanwhile is left out."""
+    def items(self) -> ItemsView[K, V]:
+        """Pairs of key and value. A pair that is deleted meanwhile is left out."""
         return _Items(self)
 
-    def values(self) -> Any:
+    def values(self) -> ValuesView[V]:
         """The values of `items()`."""
         return _Values(self)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def pop(self, key: K, /) -> V: ...
+
+        @overload
+        def pop(self, key: K, /, default: Union[V, D]) -> Union[V, D]: ...
+
+    def pop(self, key: K, /, default: Any = _MISSING) -> Any:
+        """Remove a key and return its value: in one step where the kernel can do that, else nobody else got the value.
+
+        Raises `KeyError` if the key is not there, unless a default is given.
+        """
+        found = self._take(self._encode_key(key))
+        if found is not None:
+            return found
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> tuple[K, V]:
+        """Remove any key and return it with its value. Raises `KeyError` if the map is empty."""
+        for key in self._keys():
+            found = self._take(key)
+            if found is not None:
+                return self._key.decode(key), found
+        raise KeyError(f"map {self.name} is empty")
+
+    def setdefault(self, key: K, default: V, /) -> V:
+        """The value of a key, after storing `default` if the key is not there."""
+        encoded, value = self._encode_key(key), None
+        while True:
+            found = self._lookup(encoded)
+            if found is not None:
+                return found  # type: ignore[no-any-return]
+            value = self._encode_value(default) if value is None else value
+            if self._update(encoded, value, BPF_NOEXIST):
+                return default
+
+    def _take(self, key: Any) -> Any:
+        """Remove an encoded key and return its value; None if it is not there."""
+        storage = self._value.new()
+        if not self._libbpf.bpf_map_lookup_and_delete_elem(self.fd, byref(key), byref(storage)):
+            return self._value.decode(storage)
+        code = ctypes.get_errno()
+        if code == errno.ENOENT:
+            return None
+        if code not in _NO_BATCHES:
+            raise self._error("be taken from")
+        found = self._lookup(key)  # before Linux 5.14, and for some types since
+        return found if found is not None and self._delete(key) else None
 
     def update_many(self, items: Union[Mapping[K, V], Iterable[tuple[K, V]]]) -> None:
         """Store many values, with few system calls where the kernel can (5.6 and later)."""
@@ -339,7 +366,7 @@ class HashMap(Map, _Mapping["K", "V"]):
                 if ctypes.get_errno() not in (*_NO_BATCHES, errno.ENOENT):
                     raise self._error("be deleted from")
                 for key in some:
-                    self.pop(key, None)
+                    self._delete(self._encode_key(key))
 
     def clear(self) -> None:
         self.delete_many(list(self))
@@ -410,44 +437,25 @@ class HashMap(Map, _Mapping["K", "V"]):
         found_keys, found_values = (bytes(memoryview(part)[: number * len(part) // size]) for part in (keys, values))
         return following, found_keys, found_values, is_last
 
-    def _encode(self, value: Any) -> Any:
-        return self._value.encode(value)
 
+class _Items(_ItemsOf["K", "V"]):
+    """`HashMap.items()`, read many at a time."""
 
-class _Items:
-    """`HashMap.items()`: iterable, sized, and tests membership of pairs."""
-
-    __slots__ = ("_map",)
-
-    def __init__(self, mapping: HashMap[Any, Any]) -> None:
-        self._map = mapping
-
-    def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        return chain.from_iterable(zip(keys, values) for keys, values in self._map._decoded())
-
-    def __len__(self) -> int:
-        return len(self._map)
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return chain.from_iterable(zip(keys, values) for keys, values in self._mapping._decoded())
 
     def __contains__(self, pair: object) -> bool:
         if not isinstance(pair, tuple) or len(pair) != 2:
             return False
-        found = self._map._lookup(self._map._key.encode(pair[0]))
+        found = self._mapping._lookup(self._mapping._encode_key(pair[0]))
         return bool(found is not None and found == pair[1])
 
 
-class _Values:
-    """`HashMap.values()`: iterable, sized, and tests membership."""
+class _Values(_ValuesOf["V"]):
+    """`HashMap.values()`, read many at a time."""
 
-    __slots__ = ("_map",)
-
-    def __init__(self, mapping: HashMap[Any, Any]) -> None:
-        self._map = mapping
-
-    def __iter__(self) -> Iterator[Any]:
-        return chain.from_iterable(values for _, values in self._map._decoded())
-
-    def __len__(self) -> int:
-        return len(self._map)
+    def __iter__(self) -> Iterator[V]:
+        return chain.from_iterable(values for _, values in self._mapping._decoded())
 
     def __contains__(self, value: object) -> bool:
         return any(value == found for found in self)
@@ -455,6 +463,8 @@ class _Values:
 
 class LpmTrie(HashMap["K", "V"]):
     """BPF_MAP_TYPE_LPM_TRIE: a lookup finds the longest prefix; keys are structs that start with a prefix length."""
+
+    types: tuple[int, ...] = (11,)
 
 
 class _PerCpuValue:
@@ -480,8 +490,10 @@ class _PerCpuValue:
         return b"".join([bytes(self.encode(value)) for value in values])
 
     def encode(self, values: Any) -> Any:
+        if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
+            raise InvalidTypeError(f"a list with a value for each possible CPU belongs here, not {values!r}")
         if len(values) != self.cpus:
-            raise ValueError(f"{len(values)} values where one for each of {self.cpus} possible CPUs belongs")
+            raise InvalidValueError(f"{len(values)} values where one for each of {self.cpus} possible CPUs belongs")
         parts = (bytes(self.value.encode(value)).ljust(self.stride, b"\0") for value in values)
         return self.ctype.from_buffer_copy(b"".join(parts))
 
@@ -504,6 +516,8 @@ else:
 class PerCpuHashMap(_PerCpuHash["K", "V"]):
     """BPF_MAP_TYPE_PERCPU_HASH, LRU_PERCPU_HASH: a value is a list with an element for each possible CPU."""
 
+    types: tuple[int, ...] = (5, 10, 21)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._value = _per_cpu(self._libbpf, self._value)
@@ -516,6 +530,8 @@ class PerCpuHashMap(_PerCpuHash["K", "V"]):
 
 class ArrayMap(Map, OneParameter["V"]):
     """BPF_MAP_TYPE_ARRAY: a sequence of fixed length."""
+
+    types: tuple[int, ...] = (2,)
 
     def __len__(self) -> int:
         return self.max_entries
@@ -537,7 +553,7 @@ class ArrayMap(Map, OneParameter["V"]):
         return found  # type: ignore[no-any-return]
 
     def __setitem__(self, index: int, value: V) -> None:
-        self._update(c_uint32(self._index(index)), self._value.encode(value), BPF_ANY)
+        self._update(c_uint32(self._index(index)), self._encode_value(value), BPF_ANY)
 
     def __iter__(self) -> Iterator[V]:
         return (self[i] for i in range(self.max_entries))
@@ -566,6 +582,8 @@ else:
 class PerCpuArrayMap(_PerCpuArray["V"]):
     """BPF_MAP_TYPE_PERCPU_ARRAY: each element is a list with a value for each possible CPU."""
 
+    types: tuple[int, ...] = (6,)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._value = _per_cpu(self._libbpf, self._value)
@@ -574,9 +592,11 @@ class PerCpuArrayMap(_PerCpuArray["V"]):
 class Queue(Map, OneParameter["V"]):
     """BPF_MAP_TYPE_QUEUE and STACK."""
 
+    types: tuple[int, ...] = (22, 23)
+
     def push(self, value: V, *, replace: bool = False) -> None:
         """Add a value. Raises `MapError` when the map is full, unless `replace` lets the oldest value go."""
-        storage = self._value.encode(value)
+        storage = self._encode_value(value)
         if self._libbpf.bpf_map_update_elem(self.fd, None, byref(storage), BPF_EXIST if replace else BPF_ANY):
             raise self._error("take another value")
 
@@ -609,13 +629,15 @@ class Queue(Map, OneParameter["V"]):
 class BloomFilter(Map, OneParameter["V"]):
     """BPF_MAP_TYPE_BLOOM_FILTER: values that were added are surely in it, others probably not."""
 
+    types: tuple[int, ...] = (30,)
+
     def add(self, value: V) -> None:
-        storage = self._value.encode(value)
+        storage = self._encode_value(value)
         if self._libbpf.bpf_map_update_elem(self.fd, None, byref(storage), BPF_ANY):
             raise self._error("take a value")
 
     def __contains__(self, value: Any) -> bool:
-        storage = self._value.encode(value)
+        storage = self._encode_value(value)
         if self._libbpf.bpf_map_lookup_elem(self.fd, None, byref(storage)):
             if ctypes.get_errno() == errno.ENOENT:
                 return False
@@ -626,36 +648,113 @@ class BloomFilter(Map, OneParameter["V"]):
 class ProgramArray(Map):
     """BPF_MAP_TYPE_PROG_ARRAY: programs to tail-call, by index."""
 
+    types: tuple[int, ...] = (3,)
+
     def __setitem__(self, index: int, program: Union[HasDescriptor, int]) -> None:
         fd = descriptor_of(program)  # stays open as long as it has a name
-        self._update(c_uint32(index), c_uint32(fd), BPF_ANY)
+        self._update(self._index(index), self._descriptor(fd), BPF_ANY)
 
     def __delitem__(self, index: int) -> None:
-        if not self._delete(c_uint32(index)):
+        if not self._delete(self._index(index)):
             raise IndexError(f"map {self.name} has no program at index {index}")
 
     def __contains__(self, index: object) -> bool:
         """Whether there is a program at an index."""
-        if not isinstance(index, int):
+        if not isinstance(index, int) or not 0 <= index < self.max_entries:
             return False
         found = c_uint32()
         return not self._libbpf.bpf_map_lookup_elem(self.fd, byref(c_uint32(index)), byref(found))
 
+    def _index(self, index: int) -> Any:
+        return named(f"map {self.name}: index", U32.encode, index)
 
-class MapOfMaps(Map, OneParameter["K"]):
+
+class InnerMapSpec:
+    """The inner maps of a map of maps, as the object declares them."""
+
+    inner: Optional[InnerMapSpec] = None
+    __slots__ = ("cls", "flags", "key", "key_size", "max_entries", "type", "value", "value_size")
+
+    def __init__(
+        self,
+        cls: type[Map],
+        *,
+        type: int,
+        key_size: int,
+        value_size: int,
+        max_entries: int,
+        flags: int,
+        key: Optional[Codec[Any]] = None,
+        value: Optional[Codec[Any]] = None,
+    ) -> None:
+        self.cls = cls
+        self.type = type
+        self.key_size = key_size
+        self.value_size = value_size
+        self.max_entries = max_entries
+        self.flags = flags
+        self.key = key
+        self.value = value
+
+    def create(self, libbpf: Libbpf, name: str, max_entries: int) -> Map:
+        """Make such a map. Raises `MapError`."""
+        options = opts(MapCreateOpts, map_flags=self.flags)
+        fd = libbpf.bpf_map_create(self.type, None, self.key_size, self.value_size, max_entries, byref(options))
+        if fd < 0:
+            code = ctypes.get_errno()
+            raise MapError(f"map {name} can't be created: {reason(code)}", errno=code)
+        shape = MapShape(
+            fd=Descriptor(fd),
+            type=self.type,
+            key_size=self.key_size,
+            value_size=self.value_size,
+            max_entries=max_entries,
+            flags=self.flags,
+        )
+        return make_map(libbpf, shape, name, self)
+
+
+def make_map(libbpf: Libbpf, shape: MapShape, name: str, declared: DeclaredMap) -> Map:
+    """The object for a map that exists."""
+    made = declared.cls.for_shape(shape)(libbpf, shape, name, key=declared.key, value=declared.value)
+    if isinstance(made, MapOfMaps):
+        made._inner = declared.inner
+    made._seal()
+    return made
+
+
+class MapOfMaps(Map, TwoParameters["K", "M"]):
     """BPF_MAP_TYPE_HASH_OF_MAPS and ARRAY_OF_MAPS: inner maps by key; reading gives an inner map's id."""
 
+    types: tuple[int, ...] = (12, 13)
+    _inner: Optional[InnerMapSpec] = None
+
+    def create(self, key: K, *, max_entries: Optional[int] = None) -> M:
+        """Make an inner map as the object declares it, store it under a key, and return it.
+
+        Another number of elements is for inner maps that the kernel lets differ in it: hashes, and arrays with
+        BPF_F_INNER_MAP.
+        """
+        inner = self._inner
+        if inner is None:
+            raise MapError(f"map {self.name}: the object declares no inner map: make one yourself and store it")
+        size = inner.max_entries if max_entries is None else max_entries
+        made = inner.create(self._libbpf, f"{self.name}.inner", named("max_entries", U32.put, size))
+        self[key] = made
+        return made  # type: ignore[return-value]
+
     def __setitem__(self, key: K, inner: Union[HasDescriptor, int]) -> None:
+        """Store a map, or the descriptor of one."""
         fd = descriptor_of(inner)  # stays open as long as it has a name
-        self._update(self._key.encode(key), c_uint32(fd), BPF_ANY)
+        self._update(self._encode_key(key), self._descriptor(fd), BPF_ANY)
 
     def __delitem__(self, key: K) -> None:
-        if not self._delete(self._key.encode(key)):
+        if not self._delete(self._encode_key(key)):
             raise KeyError(key)
 
     def __getitem__(self, key: K) -> int:
         storage = c_uint32()
-        if self._libbpf.bpf_map_lookup_elem(self.fd, byref(self._key.encode(key)), byref(storage)):
+        if self._libbpf.bpf_map_lookup_elem(self.fd, byref(self._encode_key(key)), byref(storage)):
             if ctypes.get_errno() == errno.ENOENT:
                 raise KeyError(key)
             raise self._error("be read")
@@ -675,39 +774,21 @@ class MapOfMaps(Map, OneParameter["K"]):
         return not self._libbpf.bpf_map_lookup_elem(self.fd, byref(key), byref(c_uint32()))
 
 
-class StackTraces(Map):
-    """BPF_MAP_TYPE_STACK_TRACE: lists of addresses, innermost first, by the id that bpf_get_stackid() gave."""
-
-    def __getitem__(self, stack_id: int) -> list[int]:
-        storage = (ctypes.c_uint64 * (self.value_size // 8))()
-        if self._libbpf.bpf_map_lookup_elem(self.fd, byref(c_uint32(stack_id)), byref(storage)):
-            if ctypes.get_errno() == errno.ENOENT:
-                raise KeyError(stack_id)
-            raise self._error("be read")
-        return [address for address in storage if address]
-
-    def __delitem__(self, stack_id: int) -> None:
-        if not self._delete(c_uint32(stack_id)):
-            raise KeyError(stack_id)
-
-    def __iter__(self) -> Iterator[int]:
-        return (U32.decode(U32.ctype.from_buffer_copy(bytes(key))) for key in self._keys())
-
-
 class DescriptorMap(Map, OneParameter["K"]):
     """BPF_MAP_TYPE_SOCKMAP, SOCKHASH, REUSEPORT_SOCKARRAY, XSKMAP, CGROUP_ARRAY: what descriptors stand for, by key.
 
     User space can put sockets or cgroups in and take them out, but not read them.
     """
 
+    types: tuple[int, ...] = (8, 15, 17, 18, 20)
+
     def __setitem__(self, key: K, item: Any) -> None:
         """Store a descriptor, or that of anything with a `fileno()`."""
         fd = descriptor_of(item)
-        storage = ctypes.c_uint64(fd) if self.value_size == 8 else c_uint32(fd)
-        self._update(self._key.encode(key), storage, BPF_ANY)
+        self._update(self._encode_key(key), self._descriptor(fd), BPF_ANY)
 
     def __delitem__(self, key: K) -> None:
-        if not self._delete(self._key.encode(key)):
+        if not self._delete(self._encode_key(key)):
             raise KeyError(key)
 
 
@@ -717,25 +798,30 @@ class LocalStorage(Map, OneParameter["V"]):
     Keys are descriptors: of a socket, a pidfd, a file, a cgroup's folder; or anything with a `fileno()`.
     """
 
+    types: tuple[int, ...] = (24, 28, 29, 32)
+
     def __getitem__(self, owner: Any) -> V:
-        found = self._lookup(U32.encode(descriptor_of(owner)))
+        found = self._lookup(self._owner(owner))
         if found is None:
             raise KeyError(owner)
         return found  # type: ignore[no-any-return]
 
     def __setitem__(self, owner: Any, value: V) -> None:
-        self._update(U32.encode(descriptor_of(owner)), self._value.encode(value), BPF_ANY)
+        self._update(self._owner(owner), self._encode_value(value), BPF_ANY)
 
     def __delitem__(self, owner: Any) -> None:
-        if not self._delete(U32.encode(descriptor_of(owner))):
+        if not self._delete(self._owner(owner)):
             raise KeyError(owner)
 
     def __contains__(self, owner: Any) -> bool:
-        return self._lookup(U32.encode(descriptor_of(owner))) is not None
+        return self._lookup(self._owner(owner)) is not None
+
+    def _owner(self, owner: Any) -> Any:
+        return named(f"map {self.name}: descriptor", U32.encode, descriptor_of(owner))
 
     def get(self, owner: Any) -> Optional[V]:
         """The owner's value, or None."""
-        return self._lookup(U32.encode(descriptor_of(owner)))  # type: ignore[no-any-return]
+        return self._lookup(self._owner(owner))  # type: ignore[no-any-return]
 
 
 class Maps(Members):

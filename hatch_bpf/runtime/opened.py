@@ -11,7 +11,7 @@ import os
 
 from .descriptor import descriptor_of
 from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, reason
-from .maps import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
+from .map_shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
 from .sealed import Sealed
 from .structops import StructOps
 

@@ -31,7 +31,8 @@ from .errors import (
 from .handle import ObjectHandle, finalize
 from .libbpf import Capture, OpenOpts, opts
 from .load_errors import LOG_LINES, check_libbpf_is_new_enough, load_error
-from .maps import Maps, loaded_shape, pinned_shape, refused_map
+from .map_shapes import loaded_shape, pinned_shape, refused_map
+from .maps import Maps, make_map
 from .opened import OpenedMap, OpenedProgram
 from .programs import Program, Programs
 from .ringbuf import EventSource
@@ -183,9 +184,9 @@ def _loaded_map(held: ObjectHandle, item: MapSpec) -> Map:
     shape = loaded_shape(held.libbpf, pointer)
     if item.cls is StructOps:
         loaded: Map = StructOps(held.libbpf, shape, item.name, pointer=pointer, links=held.links)
+        loaded._seal()
     else:
-        loaded = item.cls(held.libbpf, shape, item.name, key=item.key, value=item.value)
-    loaded._seal()
+        loaded = make_map(held.libbpf, shape, item.name, item)
     if item.value is not None and isinstance(loaded, EventSource) and shape.fd >= 0:
         held.links.before_first.append(loaded.get_ready)
     return loaded
@@ -382,8 +383,7 @@ class PinnedMap:
 
     def __init__(self, item: MapSpec, path: str) -> None:
         library = _libbpf.load()
-        self.map = item.cls(library, pinned_shape(library, path), item.name, key=item.key, value=item.value)
-        self.map._seal()
+        self.map = make_map(library, pinned_shape(library, path, item.cls.types), item.name, item)
 
     def close(self) -> None:
         """Close the map; it stays pinned. Doing it twice is harmless."""

@@ -7,14 +7,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Optional
 
-    from .maps import Map
+    from .maps import InnerMapSpec, Map
     from .types import Codec, Struct
 
 
 class MapSpec:
     """A map of the object."""
 
-    __slots__ = ("attribute", "cls", "holds", "key", "name", "users", "value")
+    __slots__ = ("attribute", "cls", "holds", "inner", "key", "name", "users", "value")
 
     def __init__(
         self,
@@ -26,6 +26,7 @@ class MapSpec:
         value: Optional[Codec[Any]] = None,
         users: Sequence[str] = (),
         holds: Sequence[str] = (),
+        inner: Optional[InnerMapSpec] = None,
     ) -> None:
         self.name = name
         """Its name in C."""
@@ -36,9 +37,11 @@ class MapSpec:
         self.value = value
         """For ring and perf buffers: the codec of an event."""
         self.users = users
-        """The programs that refer to it; said only where the object has groups or optional programs."""
+        """The programs that refer to it; given only for an object with groups or optional programs."""
         self.holds = holds
-        """The maps that libbpf puts into it; said only there, too."""
+        """The maps that libbpf puts into it; given only there, too."""
+        self.inner = inner
+        """What the inner maps of a map of maps are like."""
 
 
 class ProgramSpec:

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .libbpf import Libbpf
     from .links import Link, Links
-    from .maps import MapShape
+    from .map_shapes import MapShape
 
 
 class StructOps(Map, Attachable):

@@ -407,7 +407,7 @@ class ArrayOf(Codec["ArrayView[T]"]):
             raise InvalidTypeError(f"a sequence belongs here, not a {type(value).__name__}") from None
         if len(values) != self.length:
             raise InvalidValueError(f"{len(values)} elements where exactly {self.length} belong")
-        return self.ctype(*[_named(f"[{i}]", self.element.put, item) for i, item in enumerate(values)])
+        return self.ctype(*[named(f"[{i}]", self.element.put, item) for i, item in enumerate(values)])
 
 
 class ArrayView(_SequenceOf["T"]):
@@ -441,7 +441,7 @@ class ArrayView(_SequenceOf["T"]):
         return item  # type: ignore[no-any-return]
 
     def __setitem__(self, index: int, value: T) -> None:
-        self._raw[index] = _named(f"{self._name}[{index}]", self._element.put, value)
+        self._raw[index] = named(f"{self._name}[{index}]", self._element.put, value)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, (ArrayView, list, tuple)):
@@ -484,7 +484,7 @@ class _Members(_MembersBase):
             # ctypes itself would cut an integer to the bits that fit, and take any object for a bool
             codec = _scalars_of(type(self)).get(name)
             if codec is not None:
-                value = _named(name, codec.put, value)
+                value = named(name, codec.put, value)
             elif name not in self._names_:
                 raise UnknownNameError(_no_member(self, name))
             super().__setattr__(name, value)
@@ -524,7 +524,7 @@ def _exact(value: Any) -> Any:
     return value.raw if isinstance(value, Chars) else value
 
 
-def _named(name: str, put: Callable[[Any], Any], value: Any) -> Any:
+def named(name: str, put: Callable[[Any], Any], value: Any) -> Any:
     """`put(value)`, with the name of the field or element in the error."""
     try:
         return put(value)
@@ -615,7 +615,7 @@ class Field(_Typed["T"]):
         return value  # type: ignore[no-any-return]
 
     def __set__(self, instance: object, value: Any) -> None:
-        object.__setattr__(instance, self._storage, _named(self._name, self._codec.put, value))
+        object.__setattr__(instance, self._storage, named(self._name, self._codec.put, value))
 
 
 class Bits:
@@ -654,7 +654,7 @@ class Bits:
         low, high = (
             (-(1 << self._width - 1), (1 << self._width - 1) - 1) if self._signed else (0, (1 << self._width) - 1)
         )
-        value = _named(self._name, _as_int, value)
+        value = named(self._name, _as_int, value)
         if not low <= value <= high:
             raise InvalidValueError(
                 f"{self._name}: {value!r} does not fit a bitfield of {self._width} bits: {low} to {high}"

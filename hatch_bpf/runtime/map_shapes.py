@@ -1,0 +1,155 @@
+"""What is known of a map: its type, its sizes, its descriptor. Input: a map of libbpf's, or a pinned one.
+
+Output: a `MapShape`, or what the kernel says in a `MapInfo`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import byref, c_uint32
+
+from .descriptor import Descriptor, duplicate
+from .errors import MapError, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Union
+
+    from .libbpf import Libbpf
+
+MAP_TYPES = (
+    *("UNSPEC", "HASH", "ARRAY", "PROG_ARRAY", "PERF_EVENT_ARRAY", "PERCPU_HASH", "PERCPU_ARRAY", "STACK_TRACE"),
+    *("CGROUP_ARRAY", "LRU_HASH", "LRU_PERCPU_HASH", "LPM_TRIE", "ARRAY_OF_MAPS", "HASH_OF_MAPS", "DEVMAP", "SOCKMAP"),
+    *(
+        "CPUMAP",
+        "XSKMAP",
+        "SOCKHASH",
+        "CGROUP_STORAGE",
+        "REUSEPORT_SOCKARRAY",
+        "PERCPU_CGROUP_STORAGE",
+        "QUEUE",
+        "STACK",
+    ),
+    *("SK_STORAGE", "DEVMAP_HASH", "STRUCT_OPS", "RINGBUF", "INODE_STORAGE", "TASK_STORAGE", "BLOOM_FILTER"),
+    *("USER_RINGBUF", "CGRP_STORAGE", "ARENA", "INSN_ARRAY"),
+)
+"""Names of `enum bpf_map_type`, in order, without BPF_MAP_TYPE_."""
+BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS = map(
+    MAP_TYPES.index, ("ARRAY", "PROG_ARRAY", "STRUCT_OPS")
+)
+
+
+def map_type_name(number: int) -> str:
+    """`RINGBUF`, or the number of a type that has no name here."""
+    return MAP_TYPES[number] if 0 <= number < len(MAP_TYPES) else str(number)
+
+
+class MapInfo:
+    """What the kernel says of a map: the start of `struct bpf_map_info`."""
+
+    __slots__ = ("flags", "id", "key_size", "max_entries", "name", "type", "value_size")
+
+    def __init__(self, raw: Any) -> None:
+        self.type: int = raw.type
+        self.id: int = raw.id
+        self.key_size: int = raw.key_size
+        self.value_size: int = raw.value_size
+        self.max_entries: int = raw.max_entries
+        self.flags: int = raw.map_flags
+        self.name: str = raw.name.decode("ascii", "backslashreplace")
+
+    def __repr__(self) -> str:
+        return f"MapInfo({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
+
+class _RawMapInfo(ctypes.Structure):
+    _fields_ = (
+        *((name, c_uint32) for name in ("type", "id", "key_size", "value_size", "max_entries", "map_flags")),
+        ("name", ctypes.c_char * 16),
+    )
+
+
+def raw_info(libbpf: Libbpf, fd: int) -> Any:
+    """The start of `struct bpf_map_info`, or None and `ctypes.get_errno()` set."""
+    raw = _RawMapInfo()
+    length = c_uint32(ctypes.sizeof(raw))
+    return None if libbpf.bpf_obj_get_info_by_fd(fd, byref(raw), byref(length)) else raw
+
+
+class MapShape:
+    """A map's descriptor and measures."""
+
+    __slots__ = ("fd", "flags", "key_size", "max_entries", "type", "value_size")
+
+    def __init__(self, *, fd: int, type: int, key_size: int, value_size: int, max_entries: int, flags: int) -> None:
+        self.fd = fd
+        self.type = type
+        self.key_size = key_size
+        self.value_size = value_size
+        self.max_entries = max_entries
+        self.flags = flags
+
+
+def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
+    """The shape of a loaded object's map. Raises `MapError` if this process may have no more descriptors."""
+    # libbpf 1.4 and later have a descriptor even for a map that they were told not to create: it is no map's
+    is_created = not libbpf.has("bpf_map__autocreate") or libbpf.bpf_map__autocreate(pointer)
+    return MapShape(
+        fd=own_descriptor(libbpf.bpf_map__fd(pointer)) if is_created else -1,
+        type=libbpf.bpf_map__type(pointer),
+        key_size=libbpf.bpf_map__key_size(pointer),
+        value_size=libbpf.bpf_map__value_size(pointer),
+        max_entries=libbpf.bpf_map__max_entries(pointer),
+        flags=libbpf.bpf_map__map_flags(pointer),
+    )
+
+
+def refused_map(libbpf: Libbpf, pointer: int) -> str:
+    """What the kernel was asked to create, in words."""
+    kind = map_type_name(libbpf.bpf_map__type(pointer))
+    return (
+        f"of type {kind}, with keys of {libbpf.bpf_map__key_size(pointer)} bytes, values of "
+        f"{libbpf.bpf_map__value_size(pointer)} bytes, {libbpf.bpf_map__max_entries(pointer)} for max_entries, and "
+        f"flags {libbpf.bpf_map__map_flags(pointer):#x}: the kernel does not take these together"
+    )
+
+
+def own_descriptor(fd: int) -> int:
+    """A descriptor of our own for a map of libbpf's, or -1 for one that was not created."""
+    if fd < 0:
+        return -1
+    try:
+        return duplicate(fd)
+    except OSError as error:
+        code = error.errno or 0
+        raise MapError(f"a map can't have a descriptor of its own: {reason(code)}", errno=code) from error
+
+
+def pinned_shape(libbpf: Libbpf, path: Union[str, os.PathLike[str]], types: tuple[int, ...]) -> MapShape:
+    """The shape of the map pinned at a path, which must be of one of these types. Raises `MapError`."""
+    fd = libbpf.bpf_obj_get(os.fsencode(path))
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise MapError(f"no map can be opened at {path}: {reason(code)}", errno=code)
+    fd = Descriptor(fd)
+    # programs and links can be pinned too, and the kernel's call for infos answers for them as well
+    kind = os.readlink(f"/proc/self/fd/{fd}").partition("anon_inode:")[2].strip("[]")
+    if kind != "bpf-map":
+        what = {"bpf-prog": "a program", "bpf-link": "a link", "bpf_link": "a link"}.get(kind, kind or "something else")
+        raise MapError(f"what is pinned at {path} is {what}, not a map")
+    raw = raw_info(libbpf, fd)
+    if raw is None:
+        code = ctypes.get_errno()
+        raise MapError(f"the map pinned at {path} can't be inspected: {reason(code)}", errno=code)
+    if types and raw.type not in types:
+        wanted = " or ".join(map(map_type_name, types))
+        raise MapError(f"the map pinned at {path} is of type {map_type_name(raw.type)}, not {wanted}")
+    return MapShape(
+        fd=fd,
+        type=raw.type,
+        key_size=raw.key_size,
+        value_size=raw.value_size,
+        max_entries=raw.max_entries,
+        flags=raw.map_flags,
+    )

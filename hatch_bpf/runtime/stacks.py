@@ -1,0 +1,101 @@
+"""Stack traces that bpf_get_stackid() stored. Input: a stack map. Output: addresses, or `BuildIdFrame`s, by id."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import sys
+from ctypes import byref, c_uint32
+
+from .maps import Map
+from .types import U32
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from .map_shapes import MapShape
+
+BPF_F_STACK_BUILD_ID = 1 << 5
+
+
+class StackTraces(Map):
+    """BPF_MAP_TYPE_STACK_TRACE: lists of addresses, innermost first, by the id that bpf_get_stackid() returned."""
+
+    types = (7,)
+
+    @classmethod
+    def for_shape(cls, shape: MapShape) -> type[Map]:
+        return BuildIdStacks if shape.flags & BPF_F_STACK_BUILD_ID else StackTraces
+
+    def __getitem__(self, stack_id: int) -> list[int]:
+        return [address for address in self._words(stack_id) if address]
+
+    def __delitem__(self, stack_id: int) -> None:
+        if not _is_u32(stack_id) or not self._delete(c_uint32(stack_id)):
+            raise KeyError(stack_id)
+
+    def __iter__(self) -> Iterator[int]:
+        return (U32.decode(U32.ctype.from_buffer_copy(bytes(key))) for key in self._keys())
+
+    def _words(self, stack_id: int) -> Any:
+        """The value as words of 64 bits."""
+        storage = (ctypes.c_uint64 * (self.value_size // 8))()
+        if _is_u32(stack_id):  # an error of bpf_get_stackid() is negative
+            if not self._libbpf.bpf_map_lookup_elem(self.fd, byref(c_uint32(stack_id)), byref(storage)):
+                return storage
+            if ctypes.get_errno() != errno.ENOENT:
+                raise self._error("be read")
+        raise KeyError(stack_id)
+
+
+class BuildIdFrame(tuple):  # type: ignore[type-arg]
+    """A stack frame by the file that it is in: (status, build id, offset), `struct bpf_stack_build_id`."""
+
+    __slots__ = ()
+    EMPTY, VALID, IP = 0, 1, 2
+    """Values of `status`: VALID if the file's build id is known, IP if only the address is."""
+
+    def __new__(cls, status: int, build_id: bytes, offset: int) -> BuildIdFrame:
+        return super().__new__(cls, (status, build_id, offset))
+
+    def __getnewargs__(self) -> tuple[int, bytes, int]:
+        return self.status, self.build_id, self.offset
+
+    @property
+    def status(self) -> int:
+        return self[0]  # type: ignore[no-any-return]
+
+    @property
+    def build_id(self) -> bytes:
+        """20 bytes; a shorter build id is followed by NULs. All are NUL unless the status is VALID."""
+        return self[1]  # type: ignore[no-any-return]
+
+    @property
+    def offset(self) -> int:
+        """In the file if the status is VALID, else the address."""
+        return self[2]  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"BuildIdFrame(status={self.status}, build_id={self.build_id.hex()!r}, offset={self.offset:#x})"
+
+
+class BuildIdStacks(StackTraces):
+    """A stack map with BPF_F_STACK_BUILD_ID: lists of `BuildIdFrame`s, innermost first."""
+
+    def __getitem__(self, stack_id: int) -> list[BuildIdFrame]:  # type: ignore[override]
+        data = bytes(self._words(stack_id))
+        frames = (
+            BuildIdFrame(
+                int.from_bytes(data[at : at + 4], sys.byteorder, signed=True),
+                data[at + 4 : at + 24],
+                int.from_bytes(data[at + 24 : at + 32], sys.byteorder),
+            )
+            for at in range(0, len(data) - 31, 32)
+        )
+        return [frame for frame in frames if frame.status != BuildIdFrame.EMPTY]
+
+
+def _is_u32(number: int) -> bool:
+    return 0 <= number < 1 << 32
