@@ -23,7 +23,7 @@ from ctypes import (
 )
 
 from . import arch, bundled
-from .errors import LibbpfNotFoundError, LibbpfTooOldError
+from .errors import InvalidValueError, LibbpfNotFoundError, LibbpfTooOldError
 from .privileges import in_user_namespace
 
 TYPE_CHECKING = False
@@ -226,7 +226,15 @@ def opts(cls: type[Options], **values: Any) -> Any:
     structure = _structures.get(cls)
     if structure is None:
         structure = _structures[cls] = type(cls.__name__, (ctypes.Structure,), {"_fields_": cls._fields_})
-    return structure(sz=ctypes.sizeof(structure), **values)
+    made = structure(sz=ctypes.sizeof(structure), **values)
+    for name, value in values.items():
+        if isinstance(value, int) and getattr(made, name) != value:  # ctypes has kept the bits that fit
+            raise InvalidValueError(f"{name} can't be {value!r}: it does not fit {8 * _size_of(structure, name)} bits")
+    return made
+
+
+def _size_of(structure: Any, name: str) -> int:
+    return int(getattr(structure, name).size)
 
 
 _P, _S = c_void_p, c_char_p

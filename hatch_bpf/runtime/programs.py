@@ -10,11 +10,11 @@ import errno
 import os
 from ctypes import byref
 
-from . import testrun
+from . import iterators, testrun
 from .attaching import Attachable
 from .descriptor import duplicate
 from .elfsyms import function_offsets
-from .errors import AttachError, ClosedError, MapError, reason
+from .errors import AttachError, ClosedError, InvalidValueError, MapError, reason
 from .libbpf import (
     Capture,
     CookieOpts,
@@ -35,9 +35,11 @@ from .links import FdLink, Link, MapLink, TcLink, XdpLink
 from .members import Members
 from .sampling import online_cpus, open_cpu_clock
 from .sections import ATTACH_TYPES, Target, parse_section
+from .types import size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import io
     from collections.abc import Sequence
     from typing import Any, Optional, Union
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from .links import Links
     from .maps import Map
     from .testrun import TestRun
+    from .types import StructT
 
 XDP_MODES = {"auto": 0, "skb": 1 << 1, "driver": 1 << 2, "hardware": 1 << 3}
 """`XDP_FLAGS_*` of linux/if_link.h."""
@@ -394,13 +397,56 @@ class Program(Attachable):
         order: str = "descendants_pre",
         pid: int = 0,
     ) -> str:
-        """Run an iterator program once, over what `attach_iter()` would be told, and return the text it wrote."""
+        """Run an iterator program once, with the arguments of `attach_iter()`, and return the text it wrote."""
+        data = self.read_iter_bytes(map=map, cgroup=cgroup, order=order, pid=pid)
+        return data.decode("utf-8", "backslashreplace")
+
+    def read_iter_bytes(
+        self,
+        *,
+        map: Optional[Map] = None,
+        cgroup: Union[str, os.PathLike[str], None] = None,
+        order: str = "descendants_pre",
+        pid: int = 0,
+    ) -> bytes:
+        """What `read_iter()` reads, as bytes: for programs that write records."""
+        with self.open_iter(map=map, cgroup=cgroup, order=order, pid=pid) as file:
+            return file.read()
+
+    def read_iter_records(
+        self,
+        record: type[StructT],
+        *,
+        map: Optional[Map] = None,
+        cgroup: Union[str, os.PathLike[str], None] = None,
+        order: str = "descendants_pre",
+        pid: int = 0,
+    ) -> list[StructT]:
+        """What `read_iter()` reads, as a list of a struct of the skeleton's, one behind the other."""
+        data, size = self.read_iter_bytes(map=map, cgroup=cgroup, order=order, pid=pid), size_of(record)
+        if not size or len(data) % size:
+            raise InvalidValueError(
+                f"program {self.name} wrote {len(data)} bytes: no records of {size} bytes ({record.__name__})"
+            )
+        return [record.from_buffer_copy(data, at) for at in range(0, len(data), size)]
+
+    def open_iter(
+        self,
+        *,
+        map: Optional[Map] = None,
+        cgroup: Union[str, os.PathLike[str], None] = None,
+        order: str = "descendants_pre",
+        pid: int = 0,
+    ) -> io.BufferedReader:
+        """A binary file of what an iterator program writes, with the arguments of `attach_iter()`.
+
+        The program runs while the file is read. Close the file, or use it in a `with` block.
+        """
         with self.attach_iter(map=map, cgroup=cgroup, order=order, pid=pid) as link:
             fd = self._libbpf.bpf_iter_create(link.fd)
             if fd < 0:
                 raise self._failed("iterator", ctypes.get_errno(), [])
-            with os.fdopen(fd, encoding="utf-8", errors="backslashreplace") as file:
-                return file.read()
+        return iterators.open_file(fd)  # the file keeps the program, and what it iterates over
 
     def test_run(self, data: bytes = b"", *, context: bytes = b"", repeat: int = 1, flags: int = 0) -> TestRun:
         """Run the program on a packet or a context, without attaching it (BPF_PROG_TEST_RUN).

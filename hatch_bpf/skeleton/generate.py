@@ -29,6 +29,7 @@ from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.project.alternatives import NONE, Alternatives, ObjectAlternatives, users_of_maps
 from hatch_bpf.runtime import enums as runtime_enums
 from hatch_bpf.runtime import types as runtime_types
+from hatch_bpf.runtime.stacks import BPF_F_STACK_BUILD_ID
 from hatch_bpf.skeleton.declares_only import parse as declarations_of
 from hatch_bpf.skeleton.names import Names, identifier, quote
 from hatch_bpf.skeleton.types import RESERVED_TYPES, Codec, EnumDecl, Member, StructDecl, TypeDecls, bytes_codec
@@ -81,6 +82,9 @@ class MapDecl:
     """Programs that refer to it, where some may be left out."""
     holds: tuple[str, ...]
     """Maps that libbpf puts into it, where some may be left out."""
+    inner: MapDecl | None = None
+    """What the inner maps of a map of maps are like."""
+    definition: MapDef | None = None
 
 
 @dataclass(frozen=True)
@@ -317,7 +321,7 @@ def _map(
     events: Mapping[str, Codec],
     users: Mapping[str, tuple[str, ...]],
 ) -> MapDecl:
-    cls, parameters = _MAP_CLASSES.get(definition.type, ("Map", ""))
+    cls, parameters = _class_of(definition)
     key = _sized(types, definition.key_type_id, definition.key_size)
     value = _sized(types, definition.value_type_id, definition.value_size)
     event = events.get(definition.name)
@@ -325,6 +329,9 @@ def _map(
     annotation = f"_bpf.{cls}"
     if parameters:
         annotation += f"[{', '.join(arguments[parameter] for parameter in parameters)}]"
+    inner = _map(definition.inner, Names(), types, {}, {}) if definition.inner else None
+    if cls == "MapOfMaps":
+        annotation = f"_bpf.{cls}[{key.python}, {inner.annotation if inner else '_bpf.Map'}]"
     return MapDecl(
         name=definition.name,
         attribute=names.take(definition.name),
@@ -334,7 +341,16 @@ def _map(
         value=event.expression if event else value.expression if "v" in parameters else "",
         users=users.get(definition.name, ()),
         holds=definition.holds if users and definition.type in MAPS_OF_MAPS else (),
+        inner=inner,
+        definition=definition,
     )
+
+
+def _class_of(definition: MapDef) -> tuple[str, str]:
+    """The runtime's class for a map, and its type parameters."""
+    if definition.type == MapType.STACK_TRACE and definition.map_flags & BPF_F_STACK_BUILD_ID:
+        return "BuildIdStacks", ""
+    return _MAP_CLASSES.get(definition.type, ("Map", ""))
 
 
 def _sized(types: TypeDecls, type_id: int, size: int) -> Codec:

@@ -334,7 +334,7 @@ def test_a_map_that_the_kernel_does_not_take_is_described(tmp_path: Path) -> Non
         'struct { __uint(type, BPF_MAP_TYPE_HASH); __type(key, __u32); __type(value, __u64); } sizeless SEC(".maps");'
     )
     given = skeleton_of(text, tmp_path)
-    told = "map sizeless is of type 1, with keys of 4 bytes, values of 8 bytes, 0 for max_entries, and flags 0x0"
+    told = "map sizeless is of type HASH, with keys of 4 bytes, values of 8 bytes, 0 for max_entries, and flags 0x0"
     with pytest.raises(errors.LoadError, match=told):
         given.open().load()
     with given.open() as bpf:

@@ -169,7 +169,9 @@ def use() -> None:
                 number: int = event.srtt_us + 1
                 way: direction = event.direction
                 text: str = str(event.comm)
-                raw: bytes = event.comm
+                raw: bytes = event.comm.raw
+                whole: bytes = bytes(event.comm)
+                named: bool = event.comm == "bash" or event.comm == b"bash"
                 event.comm = "text"
             count: int = skel.maps.calls[1] + skel.bss.seen
             for key, value in skel.maps.calls.items():
@@ -180,6 +182,9 @@ def use() -> None:
         reveal_type(loaded.maps.rtt_events.poll(1))
         reveal_type(event.direction)
         reveal_type(loaded.maps.calls.get(1))
+        reveal_type(list(loaded.maps.calls.items()))
+        reveal_type(list(loaded.maps.calls.values()))
+        reveal_type(loaded.maps.calls.pop(1, None))
 
 async def follow(skel: SockrttLoaded) -> rtt_event:
     async for event in skel.maps.rtt_events:
@@ -192,6 +197,9 @@ async def follow(skel: SockrttLoaded) -> rtt_event:
         'Revealed type is "demo.sockrtt_skel.SockrttLoaded"',
         'Revealed type is "list[demo.sockrtt_skel.rtt_event]"',
         'Revealed type is "demo.sockrtt_skel.direction"',
+        'Revealed type is "int | None"',
+        'Revealed type is "list[tuple[int, int]]"',
+        'Revealed type is "list[int]"',
         'Revealed type is "int | None"',
     ]
 

@@ -1,0 +1,189 @@
+"""What an application sets is checked: names that do not exist, values that do not fit. Errors name the field."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from hatch_bpf.runtime import BpfError, InvalidTypeError, InvalidValueError, UnknownNameError
+from tests.common import needs
+from tests.common.skeleton_package import load_skeleton
+
+SIZES = ("max_entries", "key_size", "value_size", "flags")
+
+
+@pytest.fixture(scope="module")
+def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return load_skeleton("right_values", tmp_path_factory.mktemp("settings"), types=("record",))
+
+
+@pytest.fixture
+def bpf(skeleton: Any) -> Iterator[Any]:
+    with skeleton.RightValues.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+def skel(skeleton: Any) -> Iterator[Any]:
+    needs.root_bpf()
+    with skeleton.RightValues.open() as opened, opened.load() as loaded:
+        yield loaded
+
+
+@pytest.mark.parametrize("field", [*SIZES, "type"])
+@pytest.mark.parametrize("value", [-1, -5, 1 << 32, 1 << 64, "8", 8.0, None])
+def test_numbers_of_a_map(bpf: Any, field: str, value: Any) -> None:
+    before = getattr(bpf.maps.counts, field)
+    with pytest.raises(BpfError, match=f"map counts: {field} ") as caught:
+        setattr(bpf.maps.counts, field, value)
+    assert isinstance(caught.value, ValueError if isinstance(value, int) else TypeError)
+    assert getattr(bpf.maps.counts, field) == before
+
+
+def test_the_largest_numbers_are_taken(bpf: Any) -> None:
+    for field in SIZES:
+        setattr(bpf.maps.counts, field, (1 << 32) - 1)
+        assert getattr(bpf.maps.counts, field) == (1 << 32) - 1
+
+
+@pytest.mark.parametrize(
+    ("set_it", "error", "message"),
+    [
+        (lambda b: setattr(b.maps.counts, "autocreate", "no"), InvalidTypeError, "map counts: autocreate must be"),
+        (lambda b: setattr(b.maps.counts, "autocreate", 2), InvalidTypeError, "map counts: autocreate must be"),
+        (lambda b: setattr(b.maps.counts, "autoattach", True), InvalidValueError, "map counts: autoattach can't"),
+        (lambda b: setattr(b.maps.counts, "pin_path", 5), InvalidTypeError, "map counts: pin_path must be a str"),
+        (lambda b: setattr(b.maps.counts, "pin_path", "a\0b"), InvalidValueError, "map counts: pin_path can't be"),
+        (lambda b: b.maps.counts.reuse(1 << 32), InvalidValueError, "map counts: the descriptor to reuse can't be"),
+        (lambda b: b.maps.counts.reuse(-1), InvalidValueError, "map counts: the descriptor to reuse can't be"),
+        (lambda b: setattr(b.maps.counts, "max_entry", 1), UnknownNameError, "max_entry can't be set; .*max_entries"),
+        (lambda b: setattr(b.maps.counts, "name", "x"), UnknownNameError, "name can't be set"),
+        (lambda b: setattr(b.maps, "foo", 1), UnknownNameError, "'foo' can't be set"),
+        (lambda b: setattr(b.maps, "counts", {}), UnknownNameError, "'counts' can't be set"),
+        (lambda b: b.maps.foo, UnknownNameError, "counts.*there is no 'foo'"),
+        (lambda b: b.maps["foo"], UnknownNameError, "there is no 'foo'; there are .*counts"),
+        (lambda b: b.programs.foo, UnknownNameError, "look_inside.*there is no 'foo'"),
+        (lambda b: setattr(b.programs, "look_inside", 1), UnknownNameError, "'look_inside' can't be set"),
+        (lambda b: setattr(b.programs.look_inside, "autoatach", False), UnknownNameError, "autoatach can't.*attach"),
+        (lambda b: setattr(b.programs.look_inside, "section", "tc"), UnknownNameError, "section can't be set"),
+        (lambda b: setattr(b.programs.look_inside, "autoload", "no"), InvalidTypeError, "look_inside: autoload must"),
+        (lambda b: setattr(b.programs.look_inside, "autoattach", "no"), InvalidTypeError, "autoattach must"),
+        (lambda b: b.programs.look_inside.set_log_level(1 << 32), InvalidValueError, "the log level can't be"),
+        (lambda b: b.programs.look_inside.set_attach_target(5), InvalidTypeError, "the attach target must be a str"),
+        (lambda b: setattr(b, "rodata", {"number": 5}), UnknownNameError, "rodata can't be replaced; .*rodata.NAME"),
+        (lambda b: setattr(b, "foo", 1), UnknownNameError, "foo can't be set"),
+        (lambda b: setattr(b, "maps", {}), UnknownNameError, "maps can't be set"),
+        (lambda b: b.foo, UnknownNameError, "has no 'foo'"),
+        (lambda b: setattr(b.rodata, "numbr", 1), UnknownNameError, "has no member 'numbr'; it has .*number"),
+        (lambda b: setattr(b.rodata, "number", -1), InvalidValueError, "^number: -1 does not fit"),
+        (lambda b: setattr(b.rodata, "number", 1 << 32), InvalidValueError, "^number: "),
+        (lambda b: setattr(b.rodata, "number", "5"), InvalidTypeError, "^number: an int belongs here, not a str"),
+        (lambda b: setattr(b.rodata, "number", 1.5), InvalidTypeError, "^number: "),
+        (lambda b: setattr(b.rodata, "number", None), InvalidTypeError, "^number: "),
+        (lambda b: setattr(b.rodata, "small", -129), InvalidValueError, "^small: -129 does not fit"),
+        (lambda b: setattr(b.rodata, "is_on", "no"), InvalidTypeError, "^is_on: a bool belongs here, not 'no'"),
+        (lambda b: setattr(b.rodata, "is_on", 2), InvalidTypeError, "^is_on: "),
+        (lambda b: setattr(b.rodata, "is_on", None), InvalidTypeError, "^is_on: "),
+        (lambda b: setattr(b.rodata, "is_on", []), InvalidTypeError, "^is_on: "),
+        (lambda b: setattr(b.rodata, "ratio", "1"), InvalidTypeError, "^ratio: a float belongs here, not a str"),
+        (lambda b: setattr(b.rodata, "ratio", 1e300), InvalidValueError, "^ratio: 1e.300 does not fit"),
+        (lambda b: setattr(b.rodata, "ratio", 10**400), InvalidValueError, "^ratio: "),
+        (lambda b: setattr(b.rodata, "limits", {"strict": True}), InvalidTypeError, "^limits: a limits belongs here"),
+        (lambda b: setattr(b.rodata.limits, "strict", "no"), InvalidTypeError, "^strict: "),
+        (lambda b: setattr(b.rodata.limits, "level", "HIGH"), InvalidTypeError, "^level: "),
+        (lambda b: setattr(b.rodata.limits, "level", 1 << 32), InvalidValueError, "^level: "),
+        (lambda b: setattr(b.rodata.limits, "level", 1.0), InvalidTypeError, "^level: "),
+        (lambda b: setattr(b.rodata.limits, "name", "too long a name"), InvalidValueError, r"^name: .* char\[8\]"),
+        (lambda b: setattr(b.rodata.limits, "name", 5), InvalidTypeError, "^name: bytes belong here, not a int"),
+        (lambda b: setattr(b.rodata.limits, "name", "\udcff"), InvalidValueError, "^name: "),
+        (lambda b: setattr(b.rodata.limits, "mac", b"short"), InvalidValueError, "^mac: 5 bytes where exactly 6"),
+        (lambda b: setattr(b.rodata.limits, "mac", 6), InvalidTypeError, "^mac: "),
+        (lambda b: setattr(b.rodata.limits, "wide", 32), InvalidValueError, "^wide: 32 does not fit a bitfield of 5"),
+        (lambda b: setattr(b.rodata.limits, "wide", "1"), InvalidTypeError, "^wide: "),
+        (lambda b: setattr(b.rodata.limits, "wide", 1.5), InvalidTypeError, "^wide: "),
+        (lambda b: setattr(b.rodata.limits, "ports", [1, 2]), InvalidValueError, "^ports: 2 elements where exactly 3"),
+        (lambda b: setattr(b.rodata.limits, "ports", 7), InvalidTypeError, "^ports: a sequence belongs here"),
+        (lambda b: setattr(b.rodata.limits, "ports", [1, 2, 70000]), InvalidValueError, r"^ports\[2\]: 70000 does not"),
+        (lambda b: b.rodata.limits.ports.__setitem__(1, -1), InvalidValueError, r"^ports\[1\]: -1 does not fit"),
+        (lambda b: b.rodata.limits.ports.__setitem__(1, "1"), InvalidTypeError, r"^ports\[1\]: an int belongs"),
+    ],
+)  # fmt: skip
+def test_what_is_set_before_the_load(
+    bpf: Any, set_it: Callable[[Any], object], error: type[BpfError], message: str
+) -> None:
+    constants, counts = bytes(bpf.rodata), bpf.maps.counts.max_entries
+    with pytest.raises(error, match=message) as caught:
+        set_it(bpf)
+    assert isinstance(caught.value, BpfError)
+    assert (bytes(bpf.rodata), bpf.maps.counts.max_entries) == (constants, counts)
+
+
+def test_what_fits_is_taken(bpf: Any, skeleton: Any) -> None:
+    rodata = bpf.rodata
+    for value in (True, False, 1, 0):
+        rodata.is_on = value
+        assert rodata.is_on is bool(value)
+    rodata.ratio = 2
+    rodata.ratio = float("inf")
+    rodata.number = (1 << 32) - 1
+    rodata.limits = skeleton.limits(ports=(7, 8, 9), level=skeleton.level.HIGH, name="eightchr", mac=bytearray(6))
+    rodata.limits.ports[2] = 65535
+    assert list(rodata.limits.ports) == [7, 8, 65535]
+    assert rodata.limits.level is skeleton.level.HIGH
+    bpf.maps.counts.pin_path = pathlib.Path("/sys/fs/bpf/counts")
+    assert bpf.maps.counts.pin_path == "/sys/fs/bpf/counts"
+
+
+def test_numpy_numbers_are_numbers(bpf: Any) -> None:
+    numpy = pytest.importorskip("numpy")
+    bpf.rodata.number, bpf.rodata.is_on, bpf.rodata.ratio = numpy.uint64(9), numpy.bool_(False), numpy.float32(0.25)
+    assert (bpf.rodata.number, bpf.rodata.is_on, bpf.rodata.ratio) == (9, False, 0.25)
+    with pytest.raises(InvalidValueError, match=r"^number: "):
+        bpf.rodata.number = numpy.uint64(1 << 40)
+
+
+@pytest.mark.parametrize(
+    ("set_it", "error", "message"),
+    [
+        (lambda s: setattr(s.maps.counts, "max_entries", 5), UnknownNameError, "map counts: max_entries can't be set"),
+        (lambda s: setattr(s.maps, "foo", 1), UnknownNameError, "'foo' can't be set"),
+        (lambda s: setattr(s.maps, "counts", {}), UnknownNameError, "'counts' can't be set"),
+        (lambda s: setattr(s.programs.look_inside, "autoload", False), UnknownNameError, "look_inside: autoload can't"),
+        (lambda s: setattr(s, "data", {}), UnknownNameError, "data can't be replaced"),
+        (lambda s: setattr(s, "foo", 1), UnknownNameError, "foo can't be set"),
+        (lambda s: setattr(s.data, "com", b""), UnknownNameError, "has no member 'com'"),
+        (lambda s: setattr(s.rodata, "number", 1), UnknownNameError, "read-only once the object is loaded"),
+        (lambda s: setattr(s.bss, "nowhere", 1), UnknownNameError, "nowhere"),
+        (lambda s: s.maps.counts.__setitem__(-1, 0), InvalidValueError, "map counts: key: -1 does not fit"),
+        (lambda s: s.maps.counts.__setitem__(0, 1 << 32), InvalidValueError, "map counts: value: "),
+        (lambda s: s.maps.counts.__setitem__("a", 0), InvalidTypeError, "map counts: key: an int belongs here"),
+        (lambda s: s.maps.by_name.__setitem__("too long a name", None), InvalidValueError, "map by_name: key: "),
+        (lambda s: s.maps.by_name.__setitem__("name", None), InvalidTypeError, "map by_name: value: a limits belongs"),
+        (lambda s: s.maps.jumps.__setitem__(1 << 32, s.programs.look_inside), InvalidValueError, "map jumps: index: "),
+        (lambda s: s.maps.jumps.__setitem__(-1, s.programs.look_inside), InvalidValueError, "map jumps: index: "),
+        (lambda s: s.maps.jumps.__setitem__(0, 1 << 32), InvalidValueError, "map jumps: descriptor: "),
+        (lambda s: s.maps.jumps.__delitem__(1 << 32), InvalidValueError, "map jumps: index: "),
+        (lambda s: s.programs.take_stacks.attach_kprobe("f", cookie=1 << 64), InvalidValueError, "cookie can't be"),
+        (lambda s: s.programs.take_stacks.attach_kprobe("f", cookie=-1), InvalidValueError, "cookie can't be"),
+    ],
+)  # fmt: skip
+def test_what_is_set_after_the_load(
+    skel: Any, set_it: Callable[[Any], object], error: type[BpfError], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        set_it(skel)
+    assert isinstance(caught.value, BpfError)
+    assert 0 not in skel.maps.jumps
+    assert not skel.maps.counts
+    assert 1 << 32 not in skel.maps.jumps
+    skel.maps.jumps[0] = skel.programs.look_inside
+    assert 0 in skel.maps.jumps
+    assert 1 << 32 not in skel.maps.jumps
+
+
+def test_an_unknown_map_of_a_pin(skeleton: Any) -> None:
+    with pytest.raises(UnknownNameError, match=r"has no map 'conts'; it has .*counts"):
+        skeleton.RightValues.pinned("conts", "/sys/fs/bpf/x")
