@@ -27,7 +27,7 @@ from hatch_bpf.kernels.formats.kernel_file import read_kernel
 from hatch_bpf.kernels.formats.tar import only_member
 from hatch_bpf.kernels.identify import identify
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.lock import read_lock, tomllib
+from hatch_bpf.kernels.lock import read_lock
 from hatch_bpf.kernels.remote.archive_url import parse_index
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.object_check import KernelTypes, check
@@ -37,6 +37,7 @@ from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import BpfError
 from hatch_bpf.skeleton.generate import SkeletonOptions, generate
 from hatch_bpf.support.budget import Budget
+from hatch_bpf.support.toml import parse_toml
 
 REFUSALS = (HatchBpfError, BpfError)
 """How bad input is to be refused."""
@@ -128,8 +129,8 @@ def read_index(data: bytes) -> None:
 def read_config(data: bytes) -> None:
     """The table of a pyproject.toml. TOML itself is read by the build's front end before hatch-bpf sees it."""
     try:
-        table = tomllib.loads(data.decode())
-    except (ValueError, RecursionError):
+        table = parse_toml(data)
+    except ValueError:
         return
     parse_config(table, key="tool.hatch-bpf", root=Path("/nowhere"), environ={})
 

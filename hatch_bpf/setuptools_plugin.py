@@ -22,8 +22,8 @@ from setuptools.errors import BaseError
 
 from hatch_bpf import pipeline
 from hatch_bpf.errors import ConfigError, Fault, HatchBpfError
-from hatch_bpf.project.config import SETUPTOOLS_KEY as KEY
 from hatch_bpf.project.config import parse_config
+from hatch_bpf.project.pyproject import SETUPTOOLS_KEY as KEY
 from hatch_bpf.project.sources import Project, find_project, source_files
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.files import disk_errors, write_whole
@@ -135,10 +135,8 @@ def finalize(distribution: Distribution) -> None:
     distribution.cmdclass["bdist_wheel"] = type("bdist_wheel", (bdist_wheel,), {"get_tag": _get_tag})
 
 
-def load_project(root: Path) -> Project | None:
-    """The project in a folder, if its pyproject.toml has the table. Raises `ConfigError`."""
-    if _table(_pyproject(root)) is None:
-        return None
+def load_project(root: Path) -> Project:
+    """The project in a folder, whose pyproject.toml has the table. Raises `ConfigError`."""
     here = Path.cwd()
     os.chdir(root)  # setuptools knows no other way
     try:

@@ -40,70 +40,46 @@ def examples(*lines: str, status: str = "") -> dict[str, Any]:
 def load_project(root: Path) -> Project:
     """The project in a folder, whichever of the two build systems it uses. Raises `ConfigError` or `ToolchainError`."""
     from hatch_bpf import hatch_plugin
-    from hatch_bpf.project.config import SETUPTOOLS_KEY
+    from hatch_bpf.project.pyproject import SETUPTOOLS_KEY, build_backend, read_pyproject, value_at
 
     path = root / "pyproject.toml"
-    if not path.is_file():
-        raise ConfigError([Fault(str(path), "is not there: run this in the folder of a project")])
-    pyproject = _read(path)
+    pyproject = read_pyproject(root)
     tables = {"hatchling": hatch_plugin.KEY, "setuptools": SETUPTOOLS_KEY}
+    found: dict[str, Project] = {}
     try:
-        loaded = (hatch_plugin.load_project(root), _load_by_setuptools(root, pyproject))
-    except (TypeError, ValueError) as error:  # what either build system says of its own tables
+        in_hatchling = hatch_plugin.load_project(root)
+        if in_hatchling is not None:
+            found["hatchling"] = in_hatchling
+        if value_at(pyproject, SETUPTOOLS_KEY) is not None:
+            found["setuptools"] = _load_by_setuptools(root)
+    except (TypeError, ValueError, RecursionError) as error:  # either build system about its own tables
         raise ConfigError([Fault(str(path), f"cannot be used: {error}")]) from error
-    found = {system: project for system, project in zip(tables, loaded, strict=True) if project}
     named = ", ".join(f"[{key}] for {system}" for system, key in tables.items())
     if not found:
         raise ConfigError([Fault(str(path), f"has no table for hatch-bpf: add {named}")])
     if len(found) > 1:
         raise ConfigError([Fault(str(path), f"has two tables for hatch-bpf: keep one ({named})")])
     ((system, project),) = found.items()
-    backend = _build_backend(pyproject)
+    backend = build_backend(pyproject)
     if backend in tables and backend != system:
         rule = f"has [{tables[system]}], which {backend} does not read: call the table [{tables[backend]}]"
         raise ConfigError([Fault(str(path), rule)])
     return project
 
 
-def _load_by_setuptools(root: Path, pyproject: dict[str, Any]) -> Project | None:
-    """The same as `setuptools_plugin` has; setuptools need not be there for a project that does without."""
-    tool = pyproject.get("tool")
-    if not isinstance(tool, dict) or "hatch-bpf" not in tool:
-        return None
+def _load_by_setuptools(root: Path) -> Project:
+    """setuptools is imported here, so that other projects do without it."""
     try:
         from setuptools.errors import BaseError
 
         from hatch_bpf import setuptools_plugin
     except ModuleNotFoundError as error:
-        told = "the project is built by setuptools, which is not installed here: pip install setuptools"
-        raise ToolchainError(told) from error
+        rule = "the project is built by setuptools, which is not installed here: pip install setuptools"
+        raise ToolchainError(rule) from error
     try:
         return setuptools_plugin.load_project(root)
     except BaseError as error:
         raise ValueError(str(error)) from error
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        text = path.read_bytes().decode()
-        if text.startswith("\ufeff"):
-            raise ConfigError([Fault(str(path), "begins with a byte order mark, which TOML has not: save it without")])
-        return tomllib.loads(text)
-    except UnicodeDecodeError as error:
-        raise ConfigError([Fault(str(path), f"is not UTF-8, which TOML has to be: {error}")]) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([Fault(str(path), f"is not TOML: {error}")]) from error
-
-
-def _build_backend(pyproject: dict[str, Any]) -> str:
-    """The package of the build backend that is named; nothing where none is."""
-    system = pyproject.get("build-system")
-    backend = system.get("build-backend") if isinstance(system, dict) else None
-    return backend.partition(".")[0] if isinstance(backend, str) else ""
 
 
 def named_archive(option: str | None) -> Archive | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,11 +20,7 @@ from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import Entry, KernelSource, Matrix, Newest, Pattern, resolve
 from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from hatch_bpf.support.toml import parse_toml
 
 REMEDY = "run `hatch-bpf kernels lock` and look at what it changes"
 SHOWN = 10
@@ -52,7 +47,7 @@ class Lock:
 def read_lock(path: Path) -> Lock | None:
     """The lock at a path; None when there is none. Raises `KernelError`."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(path.read_bytes())
         lock = Lock(
             tuple(map(str, table["patterns"])),
             tuple(map(str, table["archs"])),

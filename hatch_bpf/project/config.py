@@ -35,8 +35,6 @@ from hatch_bpf.project.forms import (
     described,
 )
 
-SETUPTOOLS_KEY = "tool.hatch-bpf"
-"""Where a project that setuptools builds has the table."""
 HOST = "host"
 """The entry of `kernels` that means the machine that builds."""
 

@@ -6,7 +6,9 @@ Output: a `Project`, or `ConfigError`.
 
 from __future__ import annotations
 
+import keyword
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -15,25 +17,29 @@ from hatch_bpf.errors import ConfigError, Fault
 from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
 from hatch_bpf.objects.names import object_name
 from hatch_bpf.project.config import Config
-from hatch_bpf.project.forms import suggestion
+from hatch_bpf.project.forms import shown, suggestion
 
 SUFFIX = ".bpf.c"
+"""How the names of program sources end that are found; the option `programs` may name any other C file."""
 BPF_DIR = "_bpf"
 """Folder of a package that holds objects, minimized BTFs and the runtime."""
+_TOP = PurePosixPath()
 
 
 @dataclass(frozen=True, order=True)
 class ProgramSource:
-    """One `NAME.bpf.c`, or several that are linked into one object, and where what is made of it goes."""
+    """One program source, or several that are linked into one object, and where the build puts what it makes."""
 
     path: PurePosixPath
-    """The source, relative to the project; of a linked object, where a single one would be."""
+    """The source, relative to the project; for a linked object, where a single source would be."""
     wheel_dir: PurePosixPath
     """The folder of the wheel that the skeleton goes to."""
     depth: int
-    """How many folders above the skeleton's the package's `_bpf` lies: 0 where the source is in the package itself."""
+    """How many folders above the skeleton's own the package's `_bpf` lies: 0 if the source is in the package itself."""
     linked: tuple[PurePosixPath, ...] = ()
     """The sources of a linked object, in the order given; empty for a single one."""
+    object_dir: PurePosixPath = _TOP
+    """The folder of the object below its architecture's: where another source of the package has the same name."""
 
     @property
     def parts(self) -> tuple[PurePosixPath, ...]:
@@ -42,13 +48,13 @@ class ProgramSource:
 
     @property
     def name(self) -> str:
-        """libbpf's name for the object; the skeleton's module is `NAME_skel`."""
+        """libbpf's name for the object, from the stem of the file's name; the skeleton's module is `NAME_skel`."""
         return object_name(self.path.name)
 
     @property
     def object_name(self) -> str:
-        """File name of the object."""
-        return f"{self.name}.bpf.o"
+        """The object's file, relative to its architecture's folder."""
+        return str(self.object_dir / f"{self.name}.bpf.o")
 
     @property
     def bpf_dir(self) -> PurePosixPath:
@@ -88,6 +94,8 @@ class Project:
     config: Config
     sources: tuple[ProgramSource, ...]
     """Sorted by path."""
+    folders: tuple[PurePosixPath, ...]
+    """The wheel's packages in the source tree, relative to the project."""
 
     @property
     def lock(self) -> Path:
@@ -114,21 +122,23 @@ def find_project(
     """Find the program sources.
 
     `packages` are the folders, relative to `root`, that are searched when the configuration names no programs;
-    `wheel_path` says where the wheel has a file. Raises `ConfigError` when nothing is found, two sources clash, or one
-    lies where its skeleton could not be imported from.
+    `wheel_path` says where the wheel has a file. Raises `ConfigError` if nothing is found, if two sources clash, or if
+    a skeleton could not be imported from where its source lies.
     """
     paths = _named(root, config, key) if config.programs else _in_packages(root, packages, key)
     _check_links(config, paths, key)
     for name, parts in config.link.items():
         paths = paths.difference(parts) | {parts[0].with_name(name + SUFFIX)}
     links = {parts[0].with_name(name + SUFFIX): parts for name, parts in config.link.items()}
-    found = (_source(root, path, PurePosixPath(wheel_path(str(path))), links.get(path, ())) for path in paths)
-    sources = tuple(sorted(found))
+    found = (_source(root, path, PurePosixPath(wheel_path(str(path))), links.get(path, ())) for path in sorted(paths))
+    sources = _name_apart(_share_folders(list(found), root))
     _reject_clashes(sources, key)
     _reject_inside_ours(sources, key)
     homes = [PurePosixPath(wheel_path(os.path.relpath(root / package / "_", root))).parent for package in packages]
     _reject_outside(sources, homes, key)
-    return Project(root, config, sources)
+    _reject_unimportable(sources, key)
+    folders = {PurePosixPath(os.path.relpath(root / package, root)) for package in packages}
+    return Project(root, config, sources, tuple(sorted(folders)))
 
 
 def _check_links(config: Config, paths: set[PurePosixPath], key: str) -> None:
@@ -158,16 +168,19 @@ def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
             faults.append(Fault(where, f"must stay inside the project (got {pattern!r})"))
             continue
         try:
-            found_here = [path for path in root.glob(pattern) if path.is_file()]
-        except (ValueError, IndexError) as error:  # which patterns pathlib refuses differs between Pythons
-            faults.append(Fault(where, f"is not a pattern of file names (got {pattern!r}: {error})"))
+            # several ** in a row mean what one does, and take exponentially long
+            found_here = [path for path in root.glob(re.sub(r"(\*\*/)+", "**/", pattern)) if path.is_file()]
+        except (ValueError, IndexError, NotImplementedError, RecursionError, OSError, re.error) as error:
+            # which patterns pathlib refuses, and how, differs between Pythons
+            said = error.strerror if isinstance(error, OSError) else error
+            faults.append(Fault(where, f"is not a pattern of file names (got {shown(pattern)}: {said})"))
             continue
         matches = {PurePosixPath(path.relative_to(root).as_posix()) for path in found_here}
-        wrong = sorted(path for path in matches if not path.name.endswith(SUFFIX))
+        wrong = sorted(path for path in matches if path.suffix != ".c")
         if wrong:
-            faults.append(Fault(where, f"matches {wrong[0]}, whose name does not end in {SUFFIX}"))
+            faults.append(Fault(where, f"matches {wrong[0]}, whose name does not end in .c"))
         elif not matches:
-            faults.append(Fault(where, f"matches no file (got {pattern!r}, searched in {root})"))
+            faults.append(Fault(where, f"matches no file (got {shown(pattern)}, searched in {root})"))
         found |= matches
     if faults:
         raise ConfigError(faults)
@@ -179,7 +192,7 @@ def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosix
     found = {
         PurePosixPath(path.relative_to(root).as_posix())
         for package in searched
-        for path in _walk(root / package)
+        for path in walk(root / package)
         if path.name.endswith(SUFFIX)
     }
     if not found:
@@ -190,26 +203,65 @@ def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosix
     return found
 
 
-def _walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """All files below a folder; of links that lead back to a folder above them there is no end."""
+def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files below a folder, hidden folders left out. A link to a folder that is above it already ends there."""
     if not folder.is_dir() or folder.resolve() in above:
         return
     for path in sorted(folder.iterdir()):
         if not path.is_dir():
             yield path
         elif not path.name.startswith((".", "__pycache__")):
-            yield from _walk(path, (*above, folder.resolve()))
+            yield from walk(path, (*above, folder.resolve()))
 
 
 def _source(
     root: Path, path: PurePosixPath, wheel_path: PurePosixPath, linked: tuple[PurePosixPath, ...]
 ) -> ProgramSource:
-    """The package is the outermost folder with an `__init__.py`: a namespace package belongs to nobody alone."""
+    """The package is the outermost folder with an `__init__.py`. A namespace package above it may have other owners."""
     depth = 0
     for level in range(len(wheel_path.parent.parts)):
-        if (root / _above(path.parent, level) / "__init__.py").is_file():
+        if _is_package(root, path, level):
             depth = level
     return ProgramSource(path, wheel_path.parent, depth, linked)
+
+
+def _is_package(root: Path, path: PurePosixPath, level: int) -> bool:
+    return (root / _above(path.parent, level) / "__init__.py").is_file()
+
+
+def _share_folders(sources: Iterable[ProgramSource], root: Path) -> list[ProgramSource]:
+    """One `_bpf` folder for all sources in a top-level folder where no folder has an `__init__.py`.
+
+    It is put into the folder that they have in common, rather than into each of their folders.
+    """
+    bare: dict[str, list[ProgramSource]] = {}
+    for source in sources:
+        if source.wheel_dir.parts and not _is_package(root, source.path, source.depth):
+            bare.setdefault(source.wheel_dir.parts[0], []).append(source)
+    common = {
+        source: len(os.path.commonpath([other.wheel_dir for other in beside]).split("/"))
+        for beside in bare.values()
+        for source in beside
+    }
+    return [
+        replace(source, depth=len(source.wheel_dir.parts) - common[source]) if source in common else source
+        for source in sources
+    ]
+
+
+def _name_apart(sources: Iterable[ProgramSource]) -> tuple[ProgramSource, ...]:
+    """Sources of one name in different folders of a package get objects in folders of their own. Sorted by path."""
+    users: dict[tuple[PurePosixPath, str], set[PurePosixPath]] = {}
+    for source in sources:
+        users.setdefault((source.bpf_dir, source.name), set()).add(source.wheel_dir)
+    return tuple(
+        sorted(
+            replace(source, object_dir=source.wheel_dir.relative_to(source.bpf_dir.parent))
+            if len(users[source.bpf_dir, source.name]) > 1
+            else source
+            for source in sources
+        )
+    )
 
 
 def _above(folder: PurePosixPath, levels: int) -> PurePosixPath:
@@ -222,7 +274,7 @@ def _reject_clashes(sources: Iterable[ProgramSource], key: str) -> None:
     taken: dict[tuple[PurePosixPath, str], ProgramSource] = {}
     faults = []
     for source in sources:
-        other = taken.setdefault((source.bpf_dir, source.name), source)
+        other = taken.setdefault((source.wheel_dir, source.name), source)
         if other is not source:
             faults.append(
                 Fault(
@@ -246,8 +298,22 @@ def _reject_inside_ours(sources: Sequence[ProgramSource], key: str) -> None:
         raise ConfigError(faults)
 
 
+def _reject_unimportable(sources: Iterable[ProgramSource], key: str) -> None:
+    faults = [
+        Fault(
+            f"{key}.programs",
+            f"has {source.path}, whose skeleton would lie in {source.wheel_dir}: Python cannot import from a folder "
+            f"called {wrong[0]!r}; rename it",
+        )
+        for source in sources
+        if (wrong := [part for part in source.wheel_dir.parts if not part.isidentifier() or keyword.iskeyword(part)])
+    ]
+    if faults:
+        raise ConfigError(faults)
+
+
 def _reject_outside(sources: Iterable[ProgramSource], homes: Sequence[PurePosixPath], key: str) -> None:
-    """`homes` are the wheel's packages. At the top of site-packages lies what belongs to no project."""
+    """`homes` are the wheel's packages. The top of site-packages belongs to no project."""
     tops = {home.parts[:1] for home in homes}
     places = ", ".join(map(str, homes)) or "there are none"
     faults = [
@@ -264,15 +330,15 @@ def _reject_outside(sources: Iterable[ProgramSource], homes: Sequence[PurePosixP
 
 
 def source_files(project: Project) -> list[PurePosixPath]:
-    """What a build starts from, relative to the project: program sources, headers beside them, the lock of its kernels,
-    and kernels' BTF that the project keeps itself. Raises `KernelError`."""
+    """The files that a build reads, relative to the project: program sources, headers beside them, the lock of its
+    kernels, and BTF that the project keeps itself. Raises `KernelError`."""
     root, config = project.root, project.config
     paths = {root / part for source in project.sources for part in source.parts}
     for source_dir in {path.parent for path in paths}:
         paths.update(source_dir.glob("*.h"))
     if project.lock.is_file():
         paths.add(project.lock)
-    # of an archive at a URL nothing is in the project
+    # an archive at a URL has nothing in the project
     folder = config.btf_archive if isinstance(config.btf_archive, Path) else None
     entries = [
         entry
