@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
@@ -41,7 +43,10 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def zig_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment with hatch-bpf's own wheel and its zig extra, as pip installs them."""
-    folder = tmp_path_factory.mktemp("zig")
+    return made_once(tmp_path_factory, "zig", make_zig_environment) / "venv" / "bin" / "python"
+
+
+def make_zig_environment(folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, REPOSITORY], check=True)
     (wheel,) = folder.glob("hatch_bpf-*.whl")
@@ -52,7 +57,21 @@ def zig_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:
         needs.missing(f"PyPI cannot be reached: {done.stderr.strip().splitlines()[-1]}")
-    return python
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that is filled once in a test run, whichever of pytest-xdist's workers asks first."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # each worker has its own below it
+    with (root / f"{name}.lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        folder = root / name
+        if not folder.exists():
+            unfinished = factory.mktemp(name)
+            make(unfinished)
+            folder.symlink_to(unfinished)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -68,32 +68,6 @@ def hatchling(project: Path, code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_what_lands_in_the_wheel(wheel: dict[str, bytes]) -> None:
-    names = {name for name in wheel if not name.startswith("demo-1.dist-info/")}
-    runtime = {f"demo/_bpf/runtime/{path.name}" for path in (REPOSITORY / "hatch_bpf/runtime").glob("*.py")}
-    assert names == runtime | {
-        "demo/__init__.py",
-        "demo/prog.bpf.c",
-        "demo/prog_skel.py",
-        "demo/_bpf/__init__.py",
-        "demo/_bpf/build.json",
-        "demo/_bpf/kernels.btfs",
-        "demo/_bpf/x86_64/prog.bpf.o",
-        "demo/_bpf/arm64/prog.bpf.o",
-    }
-
-
-def test_the_tag_is_set_on_purpose(wheel: dict[str, bytes]) -> None:
-    text = wheel["demo-1.dist-info/WHEEL"].decode()
-    assert "Tag: py3-none-any\n" in text
-    assert "Root-Is-Purelib: true\n" in text
-
-
-def test_the_runtime_is_copied_byte_for_byte(wheel: dict[str, bytes]) -> None:
-    for path in (REPOSITORY / "hatch_bpf" / "runtime").glob("*.py"):
-        assert wheel[f"demo/_bpf/runtime/{path.name}"] == path.read_bytes()
-
-
 def embedded(files: dict[str, bytes]) -> Embedded:
     return Embedded(files["demo/_bpf/kernels.btfs"], "kernels.btfs")
 
@@ -154,23 +128,6 @@ def test_hatchlings_own_keys_are_not_taken_for_options(tmp_path: Path) -> None:
     needs.tool("clang")
     options = 'archs = ["x86_64"]\ndependencies = []\nrequire-runtime-dependencies = false\nenable-by-default = true'
     assert build_wheel(make_project(tmp_path / "p", options=options), tmp_path / "out")
-
-
-def test_an_editable_build_writes_beside_the_sources(tmp_path: Path) -> None:
-    needs.tool("clang")
-    project = make_project(tmp_path / "p", options=OPTIONS)
-    done = hatchling(project, f"b.build_editable({str(tmp_path / 'out')!r})")
-    assert done.returncode == 0, done.stdout
-    package = project / "src" / "demo"
-    assert (package / "_bpf" / "x86_64" / "prog.bpf.o").exists()
-    code = "import demo.prog_skel as s; print(s.Prog.__name__)"
-    ran = subprocess.run([sys.executable, "-c", code], cwd=project / "src", capture_output=True, text=True, check=False)
-    assert (ran.stdout, ran.stderr) == ("Prog\n", "")
-
-    stale = package / "_bpf" / "stale.btf"
-    stale.write_bytes(b"left by an earlier build")
-    assert hatchling(project, f"b.build_editable({str(tmp_path / 'out')!r})").returncode == 0
-    assert not stale.exists()
 
 
 def test_leftovers_of_an_editable_build_do_not_slip_into_a_wheel(tmp_path: Path) -> None:
@@ -250,15 +207,6 @@ def test_an_sdist_installs_without_clang_and_without_the_archive(tmp_path: Path,
     assert kernels >= IN_SDIST
     if needs.HOST_BTF.exists() and arch.build_machine() in (arch.X86_64, arch.ARM64):
         assert any(key.endswith(os.uname().release) for key in kernels), "the host is minimized where it is installed"
-
-
-def test_the_wheel_is_the_same_built_or_prebuilt(tmp_path: Path, sdist: Path) -> None:
-    prebuilt = copy(sdist, tmp_path / "prebuilt")
-    plain = copy(sdist, tmp_path / "plain")
-    shutil.rmtree(plain / "src/demo/_bpf")
-    (plain / "src/demo/prog_skel.py").unlink()
-    first, second = build_wheel(plain, tmp_path / "out1"), build_wheel(prebuilt, tmp_path / "out2")
-    assert first.read_bytes() == second.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,7 @@ from tests.common import needs
 from tests.common.projects import (
     KERNELS,
     PROGRAM,
-    PYPROJECT,
     REPOSITORY,
-    SETUPTOOLS_PYPROJECT,
     make_project,
     pip_wheel,
     tree_of,
@@ -182,30 +180,6 @@ def test_an_event_type_that_is_not_there(tmp_path: Path) -> None:
     )
     options = f'{X86}events = {{ events = "evnt" }}'
     assert "evnt" in refusal(make_project(tmp_path / "p", options=options, sources={"prog.bpf.c": ring}))
-
-
-def test_a_file_of_the_users_own_is_not_overwritten(tmp_path: Path) -> None:
-    """`hatch-bpf build` writes beside the sources; a module of that name that it did not generate is left alone."""
-    needs.tool("clang")
-    from hatch_bpf.cli.main import main
-
-    project = make_project(tmp_path / "p")
-    mine = project / "src" / "demo" / "prog_skel.py"
-    mine.write_text("mine = True\n")
-    before = tree_of(project)
-    assert main(["build", str(project)]) == 1
-    assert tree_of(project) == before
-
-
-@pytest.mark.parametrize("pyproject", [PYPROJECT, SETUPTOOLS_PYPROJECT], ids=["hatchling", "setuptools"])
-def test_a_file_of_the_users_own_is_not_replaced_in_a_wheel(tmp_path: Path, pyproject: str) -> None:
-    needs.tool("clang")
-    project = make_project(tmp_path / "p", pyproject=pyproject)
-    (project / "src" / "demo" / "prog_skel.py").write_text("mine = True\n")
-    done = pip_wheel(project, tmp_path / "out")
-    assert done.returncode == 1
-    assert "src/demo/prog_skel.py is not a file that hatch-bpf generated, and it is in the way" in done.stdout
-    assert "Traceback" not in done.stdout
 
 
 def test_a_folder_of_the_users_own_is_not_emptied(tmp_path: Path) -> None:
