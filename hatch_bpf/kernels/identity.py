@@ -6,15 +6,18 @@ Input: such a text, or the running machine. Output: a `Kernel`, or `KernelError`
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, total_ordering
+from operator import attrgetter
 
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.runtime.kernel import running_kernel
+from hatch_bpf.support.budget import KERNEL_PART
 
 UNKNOWN = "-"
-"""How an empty distro or version is written: a kernel of nobody's distribution, or a rolling one without a version."""
+"""Written for an empty distro or version: a kernel built by hand, or a distribution without versions."""
 
 
 @total_ordering
@@ -37,17 +40,19 @@ class Kernel:
             raise KernelError(f'"{self.arch}" is not an architecture; write one of {known}')
         for what, text in (("distro", self.distro), ("version", self.version), ("release", self.release)):
             if "/" in text or not text.isprintable() or text in (".", "..") or (what == "release" and not text):
-                raise KernelError(f"{text!r} cannot be the {what} of a kernel: write it as one part of a path")
+                raise KernelError(f"{text[:80]!r} cannot be the {what} of a kernel: write it as one part of a path")
+            KERNEL_PART.check(len(text.encode()), source=f"the {what} {text[:16]}...", remedy="shorten it")
 
     def __str__(self) -> str:
         return f"{self.distro or UNKNOWN}/{self.version or UNKNOWN}/{self.arch}/{self.release}"
 
     def __lt__(self, other: Kernel) -> bool:
-        return self._order < other._order
+        return self.order < other.order
 
     @property
-    def _order(self) -> tuple[object, ...]:
-        # the text itself comes last, so that what only reads alike (07 and 7) still has one order
+    def order(self) -> tuple[object, ...]:
+        """Sort key."""
+        # the text itself comes last, so that kernels that compare alike (07 and 7) still have one order
         return natural(self.distro), natural(self.version), self.arch, natural(self.release), str(self)
 
     @classmethod
@@ -67,14 +72,19 @@ class Kernel:
 
 
 _CANDIDATE = ("~", "-rc")
-"""How a version begins that comes before the one without: 7.3~rc4 before 7.3, as dpkg has it; and 7.3-rc4."""
+"""What makes a version older than the one without it: 7.3~rc4, as dpkg has it, and 7.3-rc4 come before 7.3."""
 
 
-@lru_cache(maxsize=1 << 15)  # sorting asks for the same again and again
+@lru_cache(maxsize=1 << 15)  # sorting needs each of them many times
 def natural(text: str) -> tuple[tuple[bool, str, int], ...]:
-    """A sort key that takes runs of digits as numbers, and release candidates as older than what they become."""
+    """A sort key that reads runs of digits as numbers, and puts release candidates before their release."""
     found = re.findall(r"((?:~|-rc)?\D*?)([0-9]+|$)", text)
     return tuple((not word.startswith(_CANDIDATE), word, int(digits or 0)) for word, digits in found)
+
+
+def in_order(kernels: Iterable[Kernel]) -> list[Kernel]:
+    """Sorted, with each kernel's key worked out once."""
+    return sorted(kernels, key=attrgetter("order"))
 
 
 def host() -> Kernel:

@@ -1,10 +1,10 @@
 """`bpf-kernels.lock`: the sha256 of the BTF of every kernel that a project is built for.
 
-Input: a matrix, or the lock beside pyproject.toml. Output: a `Lock` and its text; and a matrix that accepts no BTF but
-those locked. Raises `KernelError`. The running kernel ("host") is never in it.
+Input: a matrix, or the lock beside pyproject.toml. Output: a `Lock` and its text; and a matrix that accepts only the
+locked BTF. Raises `KernelError`. The running kernel ("host") is never locked.
 
-A folder's kernels and the lock's must be the same ones. An archive at a URL grows without the project's doing, so there
-the lock stands for the list of kernels: what is built stays the same until the lock is made anew.
+The kernels of a folder must be those of the lock. An archive at a URL may get new kernels at any time, so there the
+lock's own list is used: a build has the same kernels until the lock is renewed.
 """
 
 from __future__ import annotations
@@ -17,19 +17,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.identity import Kernel, in_order
 from hatch_bpf.kernels.matrix import Entry, KernelSource, Matrix, Newest, Pattern, resolve
 from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl
-from hatch_bpf.support.toml import parse_toml
+from hatch_bpf.support.budget import LIST_BYTES
+from hatch_bpf.support.files import read_regular
 
 REMEDY = "run `hatch-bpf kernels lock` and look at what it changes"
 SHOWN = 10
-"""Faults of one kind that are told; the others are counted."""
+"""Faults of one kind that are listed; the others are only counted."""
 
 _HEADER = """\
 # The kernels that this package is built for, and the sha256 of each one's BTF. A build accepts no others.
 # Made by `hatch-bpf kernels lock`.
 """
+
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_LINE = re.compile(
+    r"(?:#.*|(?P<list>patterns|archs) = \[\]?|(?P<text>" + _STRING + r"),|\]|(?P<table>\[btf-sha256\])|"
+    r"(?P<kernel>" + _STRING + r') = "(?P<digest>[0-9a-f]{64})")?'
+)
+"""A line as `render_lock()` writes it, or a comment."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +55,45 @@ class Lock:
 def read_lock(path: Path) -> Lock | None:
     """The lock at a path; None when there is none. Raises `KernelError`."""
     try:
-        table = parse_toml(path.read_bytes())
-        lock = Lock(
-            tuple(map(str, table["patterns"])),
-            tuple(map(str, table["archs"])),
-            {Kernel.parse(name): _digest(value) for name, value in table["btf-sha256"].items()},
-        )
+        text = read_regular(path, LIST_BYTES.most).decode()
+        return _parse(text)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, KernelError) as error:
-        raise KernelError(f"{path} is not a lock of kernels ({error}); {REMEDY}") from error
-    return lock
+    except (OSError, ValueError, KernelError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise KernelError(f"{path} is not a lock of kernels ({why}); {REMEDY}") from error
+
+
+def _parse(text: str) -> Lock:
+    """Read what `render_lock()` writes, which is TOML. Raises `ValueError` or `KernelError`.
+
+    Not by a TOML reader: those take time that grows with the square of a key's dots, and call themselves for each
+    bracket.
+    """
+    lists: dict[str, list[str]] = {}
+    digests: dict[Kernel, str] = {}
+    here: list[str] | None = None
+    has_table = False
+    for number, line in enumerate(text.splitlines(), 1):
+        match = _LINE.fullmatch(line.strip())
+        if match is None:
+            raise ValueError(f"line {number}: {line[:80]!r}")
+        if match["list"]:
+            here = lists.setdefault(match["list"], [])
+        elif match["digest"]:
+            digests[Kernel.parse(json.loads(match["kernel"]))] = match["digest"]
+        elif match["text"] and here is not None:
+            here.append(json.loads(match["text"]))
+        has_table = has_table or bool(match["table"])
+    if lists.keys() != {"patterns", "archs"} or not has_table:
+        raise ValueError("it has no patterns, no archs or no table btf-sha256")
+    return Lock(tuple(lists["patterns"]), tuple(lists["archs"]), digests)
 
 
 def make_lock(
     entries: Sequence[Entry], archs: Iterable[str], matrix: Matrix, read: Callable[[int, Kernel], None]
 ) -> Lock:
-    """The lock of a matrix without the host. `read` is told of every BTF that was read. Raises `KernelError`."""
+    """The lock of a matrix without the host. Calls `read` for each BTF that was read. Raises `KernelError`."""
     digests = {}
     for number, source in enumerate(matrix.sources, 1):
         digests[source.kernel] = hashlib.sha256(source.read()).hexdigest()
@@ -72,16 +102,16 @@ def make_lock(
 
 
 def render_lock(lock: Lock) -> str:
-    """The text of a lock file: a line for each kernel, always in the same order."""
+    """The text of a lock file: one line for each kernel, in a fixed order."""
     lines = [f"patterns = {_list(lock.patterns)}", f"archs = {_list(lock.archs)}", "", "[btf-sha256]"]
-    lines += [f'{_text(str(kernel))} = "{digest}"' for kernel, digest in sorted(lock.digests.items())]
+    lines += [f'{_text(str(kernel))} = "{lock.digests[kernel]}"' for kernel in in_order(lock.digests)]
     return _HEADER + "\n".join(lines) + "\n"
 
 
 def resolve_locked(
     entries: Sequence[Entry], *, archs: Sequence[str], archive: Archive | None, lock: Lock, path: Path
 ) -> Matrix:
-    """The matrix, if it is the one that was locked. `path` is the lock's. Raises `KernelError`."""
+    """The matrix, with the digests of the lock at `path`. Raises `KernelError` if it is not the one that was locked."""
     known = None
     if isinstance(archive, ArchiveUrl):
         _check_declared(lock, _patterns(entries), tuple(sorted(archs)), path)
@@ -113,16 +143,10 @@ def _patterns(entries: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(sorted({str(entry) for entry in entries if isinstance(entry, (Pattern, Newest))}))
 
 
-def _digest(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise ValueError(f"{value!r} is not a sha256")
-    return value
-
-
 def _list(texts: Iterable[str]) -> str:
     return "[" + "".join(f"\n  {_text(text)}," for text in texts) + "\n]" if texts else "[]"
 
 
 def _text(text: str) -> str:
-    # JSON's strings are TOML's as long as nothing beyond ASCII is escaped
+    # a JSON string is a TOML string as long as nothing beyond ASCII is escaped
     return json.dumps(text, ensure_ascii=False)

@@ -1,19 +1,21 @@
 """The kernels a project declares -> the kernels it is built for, each with where its BTF is.
 
 Input: the entries of `kernels`, the architectures built for, and the archive. Output: a `Matrix`, sorted; or one
-`KernelError` with every fault of every entry. No BTF is read here unless two files claim to be the same kernel, and of
-an archive at a URL no more is asked for than its list of kernels, that only where a pattern has wildcards.
+`KernelError` with every fault of every entry. No BTF is read here unless two files claim to be the same kernel. An
+archive at a URL is asked only for its list of kernels, and only if a pattern has wildcards.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import heapq
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
+from os.path import commonprefix
 from pathlib import Path
 
 from hatch_bpf import arch as arches
@@ -43,7 +45,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Newest:
-    """Of the kernels that a pattern matches, the newest `count` of each distro, version and arch."""
+    """The newest `count` kernels of each distro, version and arch that a pattern matches."""
 
     count: int
     of: Pattern
@@ -54,7 +56,7 @@ class Newest:
 
 @dataclass(frozen=True)
 class BtfFile:
-    """One kernel whose BTF is in a file of any form that `sources.read_btf` knows."""
+    """One kernel whose BTF is in a file of any form that `read_btf()` knows."""
 
     path: Path
     release: str
@@ -87,7 +89,7 @@ class KernelSource:
     reader: Callable[[Path], bytes]
     url: str = ""
     sha256: str = ""
-    """What the lock says of the BTF."""
+    """The BTF's digest in the lock; empty without one."""
 
     @property
     def origin(self) -> str:
@@ -96,7 +98,7 @@ class KernelSource:
 
     @property
     def is_host(self) -> bool:
-        """Whether it is the running kernel's, which no lock can foresee."""
+        """Whether it is the running kernel's, which is never locked."""
         return self.path == HOST_BTF
 
     @property
@@ -106,7 +108,7 @@ class KernelSource:
 
     @property
     def entry(self) -> ArchivedKernel:
-        """What the archive has of it."""
+        """The archive's entry for it."""
         return ArchivedKernel(self.kernel, self.path, self.url)
 
     def fetch(self) -> None:
@@ -114,26 +116,28 @@ class KernelSource:
         fetch(self.entry)
 
     def read(self) -> bytes:
-        """The kernel's BTF, downloaded if it has to be. Raises `KernelError`."""
+        """The kernel's BTF, downloaded if need be. Raises `KernelError`."""
         if not self.url:
             return self._read()
         if self.path.exists():
             try:
                 return self._read()
             except KernelError as error:
-                # spoiled in the cache, or not yet what the lock wants
+                # damaged in the cache, or older than the lock
                 spoiled = f"{error}\n"
         else:
             spoiled = ""
         try:
             self.fetch()
         except KernelError as error:
-            raise KernelError(f"{spoiled}{error}") from error
+            raise KernelError(f"{spoiled}{error}", kernel=self.kernel) from error
         try:
             return self._read()
         except KernelError as error:
             self.path.unlink(missing_ok=True)
-            raise KernelError(f"{self.url}: what was downloaded is of no use: {error}") from error
+            raise KernelError(
+                f"what was downloaded cannot be used: {error}", source=self.url, kernel=self.kernel
+            ) from error
 
     def _read(self) -> bytes:
         data = self.reader(self.path)
@@ -141,7 +145,8 @@ class KernelSource:
             raise KernelError(
                 f"{self.kernel}: the BTF in {self.origin} is not the one that {LOCK_NAME} has: its sha256 is "
                 f"{hashlib.sha256(data).hexdigest()} instead of {self.sha256}. Get the file that was locked; "
-                f"if this one is right, run `hatch-bpf kernels lock` and look at what it changes"
+                f"if this one is right, run `hatch-bpf kernels lock` and look at what it changes",
+                kernel=self.kernel,
             )
         return data
 
@@ -153,53 +158,55 @@ class Matrix:
     sources: tuple[KernelSource, ...]
     """Sorted by kernel; each kernel once."""
     warnings: tuple[str, ...]
-    """What was left out, in sentences for the user."""
+    """What was left out and why, for the user."""
 
     def warn(self, notify: Callable[[str], None]) -> None:
-        """Tell what was left out."""
+        """Report what was left out."""
         for warning in self.warnings:
             notify(f"warning: {warning}")
 
     def download(self, notify: Callable[[str], None], progress: Callable[[Downloaded], None] = lambda _: None) -> None:
-        """Get what is at a URL and not in the cache. Raises `KernelError` with everything that the server has not."""
+        """Get what is not in the cache yet. Raises `KernelError` that names everything the server lacks."""
         fetch_all([source.entry for source in self.sources if source.is_missing], notify, progress)
 
 
 def resolve(
     entries: Sequence[Entry], *, archs: Iterable[str], archive: Archive | None, known: Iterable[Kernel] | None = None
 ) -> Matrix:
-    """Find every entry's kernels. Raises `KernelError` that tells all the faults at once.
+    """Find every entry's kernels. Raises `KernelError` with all the faults at once.
 
-    `known` are the kernels to take an archive at a URL for, instead of asking it.
+    `known` are the kernels that an archive at a URL is taken to have; the server is not asked then.
     """
-    resolver = _Resolver(frozenset(archs), archive, known)
+    finder = _Finder(frozenset(archs), archive, known)
     sources: dict[Kernel, KernelSource] = {}
     faults: list[str] = []
     for entry in entries:
         try:
-            for source in resolver.find(entry):
+            for source in finder.find(entry):
                 _add(sources, source)
         except KernelError as error:
-            # an archive that cannot be read fails every pattern alike: say it once
+            # an archive that cannot be read fails every pattern in the same way: say it once
             if str(error) not in faults:
                 faults.append(str(error))
     if faults:
         raise KernelError("\n".join(faults))
     if not sources:
-        raise KernelError("\n".join([*resolver.warnings, _EMPTY]))
-    return Matrix(tuple(sources[kernel] for kernel in sorted(sources)), tuple(resolver.warnings))
+        raise KernelError("\n".join([*finder.warnings, _EMPTY]))
+    return Matrix(tuple(sources[kernel] for kernel in identity.in_order(sources)), tuple(finder.warnings))
 
 
 _WILDCARD = re.compile(r"[*?[]")
 
+_COMPARED = 256
+"""Names that a mistyped one is compared with."""
 _EMPTY = (
     "the kernel matrix is empty: let kernels name at least one kernel, "
     'by a pattern over btf-archive, by a file, or as "host"'
 )
 
 
-class _Resolver:
-    """Finds one entry's kernels; keeps the archive's listing between entries."""
+class _Finder:
+    """Finds one entry's kernels, and reads the archive's list once for all entries."""
 
     def __init__(self, archs: frozenset[str], archive: Archive | None, known: Iterable[Kernel] | None) -> None:
         self._archs = archs
@@ -243,11 +250,11 @@ class _Resolver:
                 f"BTFHUB_ARCHIVE) name a folder or URL that holds {PATTERN_FORM}.btf.tar.xz"
             )
         if isinstance(self._archive, ArchiveUrl) and self._known is not None:
-            return tuple(entry_of(self._archive, kernel) for kernel in sorted(self._known))
+            return tuple(entry_of(self._archive, kernel) for kernel in identity.in_order(self._known))
         listing = list_archive(self._archive, self.warnings.append)
         if not listing:
             raise KernelError(
-                f"the BTF archive at {self._archive} has no kernels: it should hold {PATTERN_FORM}.btf.tar.xz"
+                f"this BTF archive has no kernels: it should hold {PATTERN_FORM}.btf.tar.xz", source=str(self._archive)
             )
         return listing
 
@@ -259,7 +266,8 @@ class _Resolver:
         if kernel.arch not in self._archs:
             raise KernelError(
                 f'"{entry}" is a kernel of {kernel.arch}, and archs is {self._archs_text}: '
-                f"add the architecture to archs, or take the file out of kernels"
+                f"add the architecture to archs, or take the file out of kernels",
+                kernel=kernel,
             )
         if not entry.path.is_file():
             raise KernelError(f'"{entry}" is not a file: let btf name a BTF, vmlinux, vmlinuz or kernel package')
@@ -290,19 +298,19 @@ def _split(pattern: Pattern) -> tuple[str, ...]:
         raise KernelError(f'"{pattern}" has too few parts: a pattern is {PATTERN_FORM}, so write "{full}"')
     if len(parts) != 4 or not all(parts):
         raise KernelError(f'"{pattern}" is not a pattern: write the four parts {PATTERN_FORM}, "*" for any')
-    # archives are read with every spelling of an architecture, so patterns are too
+    # an archive may spell an architecture in any way, and so may a pattern
     arch = arches.by_machine(parts[2])
     return (parts[0], parts[1], arch.name if arch else parts[2], parts[3])
 
 
 def matching(sources: Iterable[KernelSource], patterns: Iterable[str]) -> tuple[KernelSource, ...]:
-    """Those whose kernel matches one of the patterns. Raises `KernelError`."""
+    """The sources whose kernel matches one of the patterns. Raises `KernelError`."""
     wanted = [_split(Pattern(text)) for text in patterns]
     return tuple(source for source in sources if any(_matches(source.kernel, parts) for parts in wanted))
 
 
 def find_archived(archive: Archive, kernel: Kernel) -> KernelSource | None:
-    """One kernel of an archive; None if it has none, which at a URL only reading it tells. Raises `KernelError`."""
+    """One kernel of an archive; None if a folder lacks it. At a URL, reading it shows that. Raises `KernelError`."""
     if isinstance(archive, ArchiveUrl):
         return _archived(entry_of(archive, kernel))
     return next((_archived(entry) for entry in list_kernels(archive) if entry.kernel == kernel), None)
@@ -321,13 +329,15 @@ def _matches(kernel: Kernel, parts: Sequence[str]) -> bool:
 
 
 def _nearest(listing: Sequence[ArchivedKernel], parts: Sequence[str]) -> str:
-    """The first part of the pattern that nothing has, and the names most like it that are there."""
+    """The first part of the pattern that matches nothing, and the names that are most like it."""
     left = [_parts(entry.kernel) for entry in listing]
     for place, want in enumerate(parts):
         matching = [names for names in left if fnmatchcase(names[place], want)]
         if not matching:
             there = sorted({names[place] for names in left}, key=identity.natural)
-            near = difflib.get_close_matches(want, there, n=4, cutoff=0.0)
+            # comparing takes long, and an archive may have thousands of names
+            alike = heapq.nlargest(_COMPARED, there, key=lambda name: len(commonprefix([name, want])))  # noqa: RUF071
+            near = difflib.get_close_matches(want, alike, n=4, cutoff=0.0)
             what = PATTERN_FORM.split("/")[place]
             where = f" in {'/'.join(parts[:place])}" if place else ""
             return f'no {what}{where} is "{want}"; the nearest of {len(there)} are {", ".join(near)}'
@@ -337,7 +347,7 @@ def _nearest(listing: Sequence[ArchivedKernel], parts: Sequence[str]) -> str:
 
 def _newest(found: Sequence[ArchivedKernel], count: int) -> list[ArchivedKernel]:
     groups: dict[tuple[str, str, str], list[Kernel]] = {}
-    for kernel in sorted({entry.kernel for entry in found}):
+    for kernel in identity.in_order({entry.kernel for entry in found}):
         groups.setdefault((kernel.distro, kernel.version, kernel.arch), []).append(kernel)
     chosen = {kernel for group in groups.values() for kernel in group[-count:]}
     # a kernel may have two files, and is chosen with both
@@ -350,5 +360,6 @@ def _add(sources: dict[Kernel, KernelSource], source: KernelSource) -> None:
         return
     if known.read() != source.read():
         raise KernelError(
-            f"{source.kernel} is there twice, with different BTF: in {known.origin} and in {source.origin}; keep one"
+            f"{source.kernel} is there twice, with different BTF: in {known.origin} and in {source.origin}; keep one",
+            kernel=source.kernel,
         )

@@ -32,10 +32,17 @@ class Limit(NamedTuple):
     what: str
     real: str
 
-    def check(self, count: int, *, source: str, error: type[HatchBpfError] = KernelError) -> int:
+    def check(
+        self,
+        count: int,
+        *,
+        source: str,
+        error: type[HatchBpfError] = KernelError,
+        remedy: str = "get the file anew",
+    ) -> int:
         """The count, if it is within the limit; else the error says what real files have."""
         if count > self.most:
-            raise error(f"more than {self.most:,} {self.what}, where {self.real}; get the file anew", source=source)
+            raise error(f"more than {self.most:,} {self.what}, where {self.real}; {remedy}", source=source)
         return count
 
 
@@ -47,9 +54,9 @@ ARCHIVED_BYTES = Limit(16 << 20, "bytes of packed BTF", "the largest known has 2
 IMAGE_BYTES = Limit(512 << 20, "bytes of kernel image", "kernels without debug information have 40 to 80 million")
 PACKAGE_HEADER = Limit(32 << 20, "bytes of package header", "kernel packages have up to a million")
 FILE_NAME = Limit(4096, "bytes of file name", "Linux takes no path longer than that")
-LISTED_KERNELS = Limit(1 << 16, "kernels in a list", "BTFHub's archive has 4,300")
-LIST_BYTES = Limit(8 << 20, "bytes in a list of kernels", "one of all of BTFHub's has 200,000")
-RELEASE = Limit(64, "characters", "`uname -r` can have no more")
+LISTED_KERNELS = Limit(1 << 15, "kernels in a list", "BTFHub's archive has 4,300")
+LIST_BYTES = Limit(8 << 20, "bytes in a list of kernels", "GitHub cuts its lists off at 7 million")
+KERNEL_PART = Limit(64, "bytes", "`uname -r` can have no more")
 
 
 class Budget:

@@ -47,7 +47,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises `OutputError`.
     """
     with _writing(path):
-        _replace(path, data)
+        put_in_place(path, data)
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -64,7 +64,8 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} cannot be written: {error.strerror}{_REMEDIES.get(error.errno or 0, '')}") from error
 
 
-def _replace(path: Path, data: bytes) -> None:
+def put_in_place(path: Path, data: bytes) -> None:
+    """What `write_whole()` does, for callers with a remedy of their own. Raises `OSError`."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 import threading
@@ -10,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
@@ -22,7 +20,6 @@ class Served:
     """One request that came in."""
 
     path: str
-    range: str
     status: int
     authorization: str = ""
 
@@ -40,8 +37,6 @@ class Server:
     """Status and headers of the n-th answer about a path, when it is not the file."""
     body: Callable[[str, str], bytes | None] = lambda *_: None
     """What a path, with a query, has instead of a file's bytes."""
-    etags: bool = True
-    ranges: bool = True
 
     def paths(self) -> list[str]:
         """What was asked for."""
@@ -67,27 +62,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(other[0], {"Content-Length": "0", **other[1]})
             return
         data = file.read_bytes() if body is None else body
-        etag = f'"{sha256(data).hexdigest()}"' if server.etags else ""
-        headers = {"Content-Length": str(len(data)), **({"ETag": etag} if etag else {})}
-        status, start = 200, 0
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if wanted and server.ranges and self.headers.get("If-Range", "") in ("", etag):
-            status, start = 206, int(wanted[1])
-            if start >= len(data):
-                self._note(path, 416)
-                self._head(416, {"Content-Length": "0"})
-                return
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-            headers["Content-Length"] = str(len(data) - start)
-        self._note(path, status)
-        self._head(status, headers)
+        self._note(path, 200)
+        self._head(200, {"Content-Length": str(len(data))})
         stop = server.cut(path, number)
-        self.wfile.write(data[start:] if stop is None else data[start:stop])
+        self.wfile.write(data[:stop])
         self.close_connection = True
 
     def _note(self, path: str, status: int) -> None:
-        asked = (self.headers.get("Range", ""), status, self.headers.get("Authorization", ""))
-        self._server.requests.append(Served(path, *asked))
+        self._server.requests.append(Served(path, status, self.headers.get("Authorization", "")))
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

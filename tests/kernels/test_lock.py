@@ -217,7 +217,7 @@ def test_a_server_with_another_file_than_the_lock(server: Server, archive: Path,
     shutil.rmtree(tmp_path / "cache")
     (_, source) = locked(DEBIAN, url, lock).sources
     message = said(source.read)
-    assert f"{server.url}/{path_of(Kernel.parse(NEW))}: what was downloaded is of no use" in message
+    assert f"{server.url}/{path_of(Kernel.parse(NEW))}: what was downloaded cannot be used" in message
     assert "is not the one that bpf-kernels.lock has" in message
     assert not source.path.exists()
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.formats import compression
 from hatch_bpf.kernels.formats.compression import PlainStream
-from hatch_bpf.kernels.formats.tar import Member, members
+from hatch_bpf.kernels.formats.tar import TarMember, members
 from hatch_bpf.support.budget import FILE_NAME, IMAGE_BYTES, PACKAGE_HEADER, Budget
 
 DEB_MAGIC = b"!<arch>\n"
@@ -69,7 +69,7 @@ def _control(file: BinaryIO, budget: Budget) -> Mapping[str, str]:
     return {}
 
 
-def _deb_files(file: BinaryIO, name: str, budget: Budget) -> Iterator[Member]:
+def _deb_files(file: BinaryIO, name: str, budget: Budget) -> Iterator[TarMember]:
     """The members of one of the tars in a Debian package."""
     _go_to_member(file, name, budget)
     known = compression.detect(_peek(file))

@@ -29,7 +29,7 @@ _RECORD = re.compile(rb"([0-9]{1,4}) ([^=]+)=")
 
 
 @dataclass(frozen=True)
-class Member:
+class TarMember:
     """A file, folder or link in a tar."""
 
     name: str
@@ -45,7 +45,7 @@ class Member:
         return self.stream.read(self.size)
 
 
-def members(stream: PlainStream, budget: Budget) -> Iterator[Member]:
+def members(stream: PlainStream, budget: Budget) -> Iterator[TarMember]:
     """Every member of a tar. Raises `KernelError`."""
     extended: dict[str, str] = {}
     while (header := stream.read(BLOCK)).strip(b"\0"):
@@ -64,7 +64,7 @@ def members(stream: PlainStream, budget: Budget) -> Iterator[Member]:
         is_whole = not any(key.startswith("GNU.sparse.") for key in extended)
         name = extended.get("path") or _name(header)
         end = stream.position + size + -size % BLOCK
-        yield Member(name, size, kind in _FILES and is_whole, kind == _FOLDER, stream)
+        yield TarMember(name, size, kind in _FILES and is_whole, kind == _FOLDER, stream)
         stream.skip(end - stream.position)
         extended = {}
 

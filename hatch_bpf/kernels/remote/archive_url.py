@@ -1,8 +1,8 @@
 """A BTF archive at a URL: BTFHub's layout, and the list of what is in it.
 
-Input: the archive's URL. Output: its kernels, each with where to download it from and where to in the cache. Raises
-`KernelError`. A web server cannot be asked what files it has, so patterns with wildcards need a file `index.txt` at the
-archive's root: one kernel a line, `distro/version/arch/release`. GitHub can be asked.
+Input: the archive's URL. Output: its kernels, each with its URL and its place in the cache. Raises `KernelError`.
+GitHub can list a repository's files. On any other server, wildcard patterns need an `index.txt` at the archive's root,
+with one kernel a line: `distro/version/arch/release`.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from urllib.parse import quote, urlsplit
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.archive import SUFFIX, ArchivedKernel, list_kernels, path_of
-from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.remote.download import NotThereError, RefusedError, UnreachableError, download
-from hatch_bpf.kernels.remote.github import Repository, list_repository, parse_repository
+from hatch_bpf.kernels.identity import Kernel, in_order
+from hatch_bpf.kernels.remote.download import NotThereError, RefusedError, UnreachableError, download, keep
+from hatch_bpf.kernels.remote.github import GitHubFolder, list_repository, parse_repository
 from hatch_bpf.kernels.remote.urls import check_url, shown
-from hatch_bpf.support.files import write_whole
-from hatch_bpf.support.store import CACHE_VARIABLE, DOWNLOADS, cache_dir
+from hatch_bpf.support.budget import LIST_BYTES, LISTED_KERNELS
+from hatch_bpf.support.files import read_regular
+from hatch_bpf.support.store import DOWNLOADS, cache_dir
 
 INDEX = "index.txt"
 """The list of an archive's kernels, at its root."""
-MAX_INDEX = 64 << 20
-"""Largest list taken, in bytes; a million kernels."""
 LISTED_FOR = 3600
-"""Seconds for which GitHub is not asked again for a repository's files: it answers so many times an hour."""
+"""Seconds for which a list from GitHub is used again: its requests are limited by the hour."""
 
 
 @dataclass(frozen=True)
 class ArchiveUrl:
-    """The URL of an archive's root. Raises `KernelError` when it is none that is downloaded from."""
+    """The URL of an archive's root. Raises `KernelError` for one that cannot be downloaded from."""
 
     text: str
 
@@ -45,7 +44,7 @@ class ArchiveUrl:
             raise KernelError(
                 f'"{shown(self.text)}" cannot have paths added to it: leave out what begins with "?" or "#"'
             )
-        self.repository  # noqa: B018  # is checked when it is asked for
+        self.repository  # noqa: B018  # reading it checks it
 
     def __str__(self) -> str:
         return self.text
@@ -56,16 +55,16 @@ class ArchiveUrl:
         return self.text.rstrip("/")
 
     @cached_property
-    def repository(self) -> Repository | None:
-        """The repository on GitHub that it is, if it is one. Raises `KernelError`."""
+    def repository(self) -> GitHubFolder | None:
+        """The repository, if it is on GitHub. Raises `KernelError`."""
         return parse_repository(self.root)
 
-    @property
+    @cached_property
     def files(self) -> str:
         """The URL that the paths of its files are added to."""
         return self.repository.files if self.repository else self.root
 
-    @property
+    @cached_property
     def cache(self) -> Path:
         """Where the archive's files are kept, in the archive's own layout."""
         digest = hashlib.sha256(self.root.encode()).hexdigest()[:16]
@@ -77,12 +76,12 @@ Archive = Path | ArchiveUrl
 
 
 def parse_archive(text: str, *, root: Path) -> Archive:
-    """What `btf-archive` names; a relative folder is against `root`. Raises `KernelError`."""
+    """The archive that `btf-archive` names; a folder may be relative to `root`. Raises `KernelError`."""
     return ArchiveUrl(text) if "://" in text else root / text
 
 
 def entry_of(archive: ArchiveUrl, kernel: Kernel) -> ArchivedKernel:
-    """Where an archive has a kernel, if it has it."""
+    """Where an archive has a kernel, provided that it has it."""
     path = path_of(kernel)
     return ArchivedKernel(kernel, archive.cache / path, f"{archive.files}/{quote(path.as_posix())}")
 
@@ -99,33 +98,24 @@ def list_archive(archive: Archive, notify: Callable[[str], None]) -> tuple[Archi
             raise
         notify(f"warning: {error}; taking the list of kernels downloaded earlier, {path}")
     try:
-        text = path.read_bytes()
+        text = read_regular(path, LIST_BYTES.most)
     except OSError as error:
-        raise KernelError(f"{path} cannot be read: {error.strerror}; delete it") from error
+        raise KernelError(f"cannot be read: {error.strerror}; delete it", source=path) from error
     return tuple(entry_of(archive, kernel) for kernel in parse_index(text, source=f"{archive.root}/{INDEX}"))
 
 
 def _renew_list(archive: ArchiveUrl, path: Path) -> None:
-    """Let a file of the cache have the list as it is now."""
+    """Bring the list in the cache up to date."""
     if archive.repository:
-        if _is_young(path) or (archive.repository.is_fixed and path.exists()):
-            return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            kernels = list_repository(archive.repository, path.parent)
-        except OSError as error:
-            raise KernelError(
-                f"{error.filename or path.parent} cannot be written: {error.strerror}; "
-                f"let the environment's {CACHE_VARIABLE} name a folder with room for downloads"
-            ) from error
-        write_whole(path, render_index(kernels).encode())
+        if not _is_young(path) and not (archive.repository.is_fixed and path.exists()):
+            keep(path, render_index(list_repository(archive.repository)).encode())
         return
     try:
-        download(f"{archive.root}/{INDEX}", path, limit=MAX_INDEX)
+        keep(path, download(f"{archive.root}/{INDEX}", limit=LIST_BYTES))
     except NotThereError as error:
         raise KernelError(
             f"{error}: without that list only kernels named in full can be taken from {archive}, no patterns; "
-            f"who serves the archive can make it with `hatch-bpf kernels list FOLDER --write-index`"
+            f"whoever serves the archive can make it with `hatch-bpf kernels list FOLDER --write-index`"
         ) from error
 
 
@@ -137,7 +127,7 @@ def _is_young(path: Path) -> bool:
 
 
 def parse_index(data: bytes, *, source: str) -> list[Kernel]:
-    """The kernels that a list has, sorted; those of architectures that BPF has no target for are passed over.
+    """The kernels in a list, sorted. Those of architectures without a BPF target are passed over.
 
     A line may also be the path of the kernel's file. Raises `KernelError` that names `source` and the line.
     """
@@ -155,16 +145,17 @@ def parse_index(data: bytes, *, source: str) -> list[Kernel]:
             raise KernelError(
                 f"{source}, line {number}: {line[:80]!r} is not a kernel; a line is distro/version/arch/release"
             ) from error
-    return sorted(found)
+        LISTED_KERNELS.check(len(found), source=source)
+    return in_order(found)
 
 
 def render_index(kernels: Iterable[Kernel]) -> str:
     """The list of an archive's kernels."""
-    return "".join(f"{kernel}\n" for kernel in sorted(set(kernels)))
+    return "".join(f"{kernel}\n" for kernel in in_order(set(kernels)))
 
 
 def index_of(folder: Path) -> str:
-    """The list for an archive in a folder that is to be served: of the files whose place follows from the kernel."""
+    """The list for a folder that is to be served as an archive: of the files that are where `path_of()` says."""
     return render_index(entry.kernel for entry in list_kernels(folder) if entry.path == folder / path_of(entry.kernel))
 
 

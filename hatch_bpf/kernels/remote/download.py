@@ -1,23 +1,18 @@
-"""URL -> a file, whole or not at all.
+"""URL -> its bytes, or a file with them: all of it or nothing.
 
-Input: an https URL, or an http one of this very machine. Output: the file at the path given, or `KernelError`. What has
-come before the connection broke is kept beside it as `NAME.part`, and the next attempt asks only for the rest.
+Input: an https URL, or an http one of this very machine. Output: the bytes, or `KernelError`. A download that breaks
+off is started anew a few times: files of BTF are small.
 The environment names proxies (`https_proxy`, `no_proxy`) and certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR`,
-`REQUESTS_CA_BUNDLE`); ~/.netrc has the users and passwords of hosts that ask for them.
+`REQUESTS_CA_BUNDLE`); ~/.netrc has the logins of hosts that want one.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urljoin, urlsplit
@@ -25,9 +20,11 @@ from urllib.parse import urljoin, urlsplit
 from hatch_bpf import __version__
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.remote.urls import authorization, check_url, shown
+from hatch_bpf.support.budget import Limit
+from hatch_bpf.support.files import put_in_place
 from hatch_bpf.support.store import CACHE_VARIABLE
 
-# what speaks HTTP takes longer to import than all else that a build without a URL needs
+# the modules for HTTP take longer to import than everything else that a build without a URL needs
 if TYPE_CHECKING:
     import http.client
     import ssl
@@ -35,12 +32,12 @@ if TYPE_CHECKING:
     import urllib.request
 
 Tell = Callable[[int, int | None], None]
-"""Told how many bytes of a file have come, and how many it has if the server said so."""
+"""Called with the bytes received, and the size of the file if the server gave it."""
 
 ATTEMPTS = 4
 """How often a download is tried before it is given up."""
 BACKOFF = 0.5
-"""Seconds before the second attempt; twice as many before each further one."""
+"""Seconds before the second attempt; doubled before each further one."""
 TIMEOUT = 30.0
 """Seconds of silence after which a connection counts as broken."""
 MAX_REDIRECTS = 5
@@ -48,7 +45,7 @@ CHUNK = 1 << 16
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-"""Statuses that say "try again"."""
+"""Statuses that mean "try again"."""
 
 
 class NotThereError(KernelError):
@@ -56,72 +53,55 @@ class NotThereError(KernelError):
 
 
 class UnreachableError(KernelError):
-    """The server cannot be asked at all."""
+    """The server cannot be reached."""
 
 
 class RefusedError(KernelError):
-    """The server has an answer, but not for us; `status` is its own."""
+    """The server refuses to answer; `status` is the one it sent."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, *, status: int = 0, source: str = "") -> None:
         self.status = status
-        super().__init__(message)
+        super().__init__(message, source=source)
 
 
 class StoppedError(KernelError):
-    """Another part of the program said that the download is not wanted any more."""
+    """The download was cancelled by another part of the program."""
 
 
 class _BrokenOffError(Exception):
     """A fault that another attempt may not meet; never leaves this module."""
 
 
-class _WrongRangeError(_BrokenOffError):
-    """What has come so far is not the beginning of what the server has now."""
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One download, and who has an interest in it."""
-
-    url: str
-    limit: int
-    tell: Tell
-    stop: threading.Event | None
-
-    def check(self) -> None:
-        """Raise `StoppedError` if nobody has any more."""
-        if self.stop is not None and self.stop.is_set():
-            raise StoppedError(f"{shown(self.url)}: the download was stopped")
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass, unless the download is stopped meanwhile."""
-        if self.stop is None:
-            time.sleep(seconds)
-        else:
-            self.stop.wait(seconds)
-
-
 def download(
     url: str,
-    path: Path,
     *,
-    limit: int,
+    limit: Limit,
     tell: Tell = lambda _have, _total: None,
     stop: threading.Event | None = None,
-) -> None:
-    """Put what a URL serves, `limit` bytes at the most, at a path. Raises `KernelError`.
-
-    Once `stop` is set, it is given up with `StoppedError`; what has come is kept for the next time.
-    """
+) -> bytes:
+    """What a URL serves, up to a limit of bytes. Raises `KernelError`; `StoppedError` once `stop` is set."""
     check_url(url)
-    request = _Request(url, limit, tell, stop)
+    wait = time.sleep if stop is None else stop.wait
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return _attempt(url, limit, tell, stop or threading.Event())
+        except _BrokenOffError as fault:
+            if attempt == ATTEMPTS:
+                raise UnreachableError(
+                    f"{shown(url)} cannot be downloaded: {fault} (tried {ATTEMPTS} times); look at the connection, "
+                    f"the proxy (https_proxy) and the server, and start again"
+                ) from fault
+        wait(BACKOFF * 2 ** (attempt - 1))
+    raise AssertionError("the last attempt returns or raises")
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Write a file of the cache, whole or not at all. Raises `KernelError`."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _part_file(path) as part:
-            if not _is_named(part):  # another process has just finished this very download
-                return
-            _download_part(request, part)
-            os.replace(part.name, path)
+        try:
+            _put(path, data)
+        except FileNotFoundError:  # `hatch-bpf cache clear` has just removed the folder
+            _put(path, data)
     except OSError as error:
         raise KernelError(
             f"{error.filename or path} cannot be written: {error.strerror}; "
@@ -129,88 +109,31 @@ def download(
         ) from error
 
 
-@contextmanager
-def _part_file(path: Path) -> Iterator[FileIO]:
-    """The file that a download grows in. Only one process at a time has it."""
-    with open(path.with_name(path.name + ".part"), "ab", buffering=0) as part:
-        fcntl.flock(part, fcntl.LOCK_EX)
-        try:
-            yield part
-        except OSError:
-            # a disk that is full should get its room back
-            part.truncate(0)
-            raise
+def _put(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    put_in_place(path, data)
 
 
-def _is_named(part: FileIO) -> bool:
-    """Whether an open file still has its name."""
-    try:
-        return os.path.samestat(os.stat(part.name), os.fstat(part.fileno()))
-    except FileNotFoundError:
-        return False
+def _attempt(url: str, limit: Limit, tell: Tell, stop: threading.Event) -> bytes:
+    with _open(url, stop) as response:
+        total = response.length
+        limit.check(total or 0, source=shown(url))
+        data = bytearray()
+        tell(0, total)
+        while chunk := _read(response):
+            _check_wanted(url, stop)
+            data += chunk
+            limit.check(len(data), source=shown(url))
+            tell(len(data), total)
+    if total is not None and len(data) != total:
+        raise _BrokenOffError(f"cut off after {len(data):,} of {total:,} bytes")
+    return bytes(data)
 
 
-def _download_part(request: _Request, part: FileIO) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
-        request.check()
-        try:
-            _continue(request, part)
-            return
-        except _BrokenOffError as fault:
-            if isinstance(fault, _WrongRangeError):
-                part.truncate(0)
-            if attempt == ATTEMPTS:
-                raise UnreachableError(
-                    f"{shown(request.url)} cannot be downloaded: {fault} (tried {ATTEMPTS} times); look at the "
-                    f"connection, the proxy (https_proxy) and the server, and start again: the download goes on where "
-                    f"it stopped"
-                ) from fault
-        request.wait(BACKOFF * 2 ** (attempt - 1))
-
-
-def _continue(request: _Request, part: FileIO) -> None:
-    """One attempt: ask for what is missing, and append it."""
-    validator = Path(f"{part.name}.etag")
-    have = os.fstat(part.fileno()).st_size
-    # without something that tells versions apart, the rest could be of another file than the beginning
-    known = validator.read_text() if have and validator.exists() else ""
-    headers = {"Range": f"bytes={have}-", "If-Range": known} if known else {}
-    with _open(request.url, headers) as response:
-        start, total = _extent(response, have)
-        if total is not None and total > request.limit:
-            raise _too_large(request, total)
-        if start != have:
-            part.truncate(start)
-        # a weak ETag may stand for other bytes
-        etag = response.headers.get("ETag", "")
-        validator.write_text(response.headers.get("Last-Modified", "") if etag.startswith("W/") else etag)
-        end = _append(response, part, request, start=start, total=total)
-    if total is not None and end != total:
-        raise _BrokenOffError(f"cut off after {end:,} of {total:,} bytes")
-    validator.unlink()
-
-
-def _append(
-    response: http.client.HTTPResponse, part: FileIO, request: _Request, *, start: int, total: int | None
-) -> int:
-    """Append the body to the part; returns the part's size."""
-    size = start
-    request.tell(size, total)
-    while chunk := _read(response):
-        request.check()
-        size += len(chunk)
-        if size > request.limit:
-            raise _too_large(request, None)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[part.write(rest) :]
-        request.tell(size, total)
-    return size
-
-
-def _too_large(request: _Request, size: int | None) -> KernelError:
-    has = f"{size >> 20} MiB" if size is not None else f"more than {request.limit >> 20} MiB"
-    return KernelError(f"{shown(request.url)} has {has}, more than such a file can have; name another archive")
+def _check_wanted(url: str, stop: threading.Event) -> None:
+    """Raise StoppedError if the download was cancelled."""
+    if stop.is_set():
+        raise StoppedError("the download was stopped", source=shown(url))
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -222,29 +145,19 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         raise _BrokenOffError(str(error) or type(error).__name__) from error
 
 
-def _extent(response: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:
-    """Where in the file the body starts, and the file's whole size if the server says it."""
-    if response.status == 206:
-        match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if not match or int(match[1]) != have:
-            raise _WrongRangeError("the server sent another part of the file than it was asked for")
-        return have, None if match[2] == "*" else int(match[2])
-    length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdecimal() else None
-
-
-def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """Ask, and go where the server redirects to, if that is as safe as where it came from."""
+def _open(url: str, stop: threading.Event) -> http.client.HTTPResponse:
+    """Send the request, and follow redirects that are as safe as the URL they come from."""
     import http.client
     import ssl
     import urllib.error
     import urllib.request
 
     opener = _opener()
+    first = url
     for _ in range(MAX_REDIRECTS + 1):
-        request = urllib.request.Request(url, headers={"User-Agent": f"hatch-bpf/{__version__}", **headers})
-        # asked for anew at each step: what is meant for one host must not come to another
-        known = authorization(url)
+        _check_wanted(url, stop)
+        request = urllib.request.Request(url, headers={"User-Agent": f"hatch-bpf/{__version__}"})
+        known = authorization(url) if _may_have_login(url, first) else ""
         if known:
             request.add_unredirected_header("Authorization", known)
         try:
@@ -257,13 +170,29 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLCertVerificationError):
                 raise UnreachableError(
-                    f"{shown(url)}: the server's certificate is not trusted ({error.reason.verify_message}); "
-                    f"let SSL_CERT_FILE or REQUESTS_CA_BUNDLE name the certificates of your organization"
+                    f"the server's certificate is not trusted ({error.reason.verify_message}); "
+                    "let SSL_CERT_FILE or REQUESTS_CA_BUNDLE name the certificates of your organization",
+                    source=shown(url),
                 ) from error
             raise _BrokenOffError(str(error.reason)) from error
-        except (OSError, http.client.HTTPException) as error:
+        # ValueError: a host name that no DNS can have
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise _BrokenOffError(str(error) or type(error).__name__) from error
-    raise KernelError(f"{shown(url)}: redirected more than {MAX_REDIRECTS} times; name the archive's final address")
+    raise KernelError(
+        f"redirected more than {MAX_REDIRECTS} times; name the archive's final address", source=shown(url)
+    )
+
+
+def _may_have_login(url: str, first: str) -> bool:
+    """Whether ~/.netrc may be consulted for a URL that the first one may have redirected to.
+
+    A netrc file knows hosts only. So a password goes to the port the user named, or to another host's usual one, but
+    never to another port of the same host, where somebody else may listen.
+    """
+    have, asked = urlsplit(url), urlsplit(first)
+    if have.hostname == asked.hostname:
+        return (have.scheme, have.port) == (asked.scheme, asked.port)
+    return have.scheme == "https" and have.port in (None, 443)
 
 
 def _redirected(url: str, location: str) -> str:
@@ -285,18 +214,13 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
     said = f"{error.code} {error.reason}"
     if error.code in (404, 410):
         return NotThereError(f"{shown(url)} is not there ({said})")
-    if error.code == 416:
-        return _WrongRangeError(f"the server says {said}")
     if error.code in _PASSING:
         return _BrokenOffError(f"the server says {said}")
+    remedy = "look whether btf-archive is right and public"
     if error.code in (401, 403):
         host = urlsplit(url).hostname
-        return RefusedError(
-            f"{shown(url)} is refused ({said}); look whether btf-archive is right and public, or let a line "
-            f"`machine {host} login ... password ...` in ~/.netrc say who asks",
-            error.code,
-        )
-    return RefusedError(f"{shown(url)} is refused ({said}); look whether btf-archive is right and public", error.code)
+        remedy += f", or put a login into ~/.netrc: a line `machine {host} login ... password ...`"
+    return RefusedError(f"{shown(url)} is refused ({said}); {remedy}", status=error.code)
 
 
 def _opener() -> urllib.request.OpenerDirector:
@@ -319,7 +243,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 @lru_cache(maxsize=4)
 def _context(_file: str, _folder: str, bundle: str) -> ssl.SSLContext:
-    """Which certificates are trusted: OpenSSL looks at the first two itself. Dear to make, so one for all downloads."""
+    """Which certificates are trusted. OpenSSL reads the first two itself. Slow to make, so all downloads share one."""
     import ssl
 
     context = ssl.create_default_context()

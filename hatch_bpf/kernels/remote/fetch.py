@@ -1,8 +1,7 @@
 """Kernels of an archive at a URL -> their files in the cache, several at a time.
 
-Input: archived kernels. Output: their files, whole; or one `KernelError` with everything that the server has not. Told
-as it goes on: a line for each kernel, and how many bytes have come. Interrupted, it leaves no half file where a whole
-one should be, and the next time goes on where this one stopped.
+Input: archived kernels. Output: their files; or one `KernelError` that names everything the server lacks. Reports a
+line for each kernel, and the bytes received. An interruption leaves whole files only.
 """
 
 from __future__ import annotations
@@ -13,19 +12,19 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from hatch_bpf.kernels.archive import ArchivedKernel
-from hatch_bpf.kernels.remote.download import NotThereError, download
+from hatch_bpf.kernels.remote.download import NotThereError, download, keep
 from hatch_bpf.support.budget import ARCHIVED_BYTES
 from hatch_bpf.support.progress import Downloaded
 
 AT_ONCE = 8
-"""Downloads at the same time: files are small, so that most of the time goes by waiting."""
+"""Downloads at the same time: files are small, so most of the time is spent waiting."""
 _NO_MORE = -1
-"""In the place of a file's number: there are no more."""
+"""Queued after the last file's number."""
 
 
 @dataclass(frozen=True)
-class _Event:
-    """What a worker has to say about one file."""
+class _FileEvent:
+    """What a worker reports about one file."""
 
     number: int
     have: int = 0
@@ -44,13 +43,15 @@ def fetch_all(
     notify: Callable[[str], None],
     progress: Callable[[Downloaded], None] = lambda _: None,
 ) -> None:
-    """Download kernels; both are called in the caller's own thread. Raises `KernelError`: `NotThereError` only once
-    all the others are there."""
+    """Download kernels. Both callbacks run in the caller's own thread.
+
+    Raises `KernelError`. A file that is missing on the server does not keep the others from being downloaded first.
+    """
     if entries:
         notify(f"downloading {len(entries)} kernel{'s' * (len(entries) > 1)}")
     stop = threading.Event()
     todo: SimpleQueue[int] = SimpleQueue()
-    events: SimpleQueue[_Event] = SimpleQueue()
+    events: SimpleQueue[_FileEvent] = SimpleQueue()
     workers = min(AT_ONCE, len(entries))
     for number in (*range(len(entries)), *[_NO_MORE] * workers):
         todo.put(number)
@@ -65,37 +66,37 @@ def fetch_all(
         absent = _follow(entries, events, notify, progress)
     finally:
         stop.set()
-    for thread in threads:  # they have nothing to do any more; what comes next may fork
+    for thread in threads:  # they are done, and the caller may fork next
         thread.join()
     if absent:
         raise NotThereError("\n".join(absent[number] for number in sorted(absent)))
 
 
 def _work(
-    entries: Sequence[ArchivedKernel], todo: SimpleQueue[int], events: SimpleQueue[_Event], stop: threading.Event
+    entries: Sequence[ArchivedKernel], todo: SimpleQueue[int], events: SimpleQueue[_FileEvent], stop: threading.Event
 ) -> None:
-    """A thread that downloads what is to do, one after another."""
+    """A thread that downloads one file of the queue after another."""
     while (number := todo.get()) != _NO_MORE and not stop.is_set():
 
         def tell(have: int, total: int | None, number: int = number) -> None:
-            events.put(_Event(number, have, total))
+            events.put(_FileEvent(number, have, total))
 
         try:
             _fetch(entries[number], tell=tell, stop=stop)
-            events.put(_Event(number, done=True))
+            events.put(_FileEvent(number, done=True))
         except BaseException as error:
-            events.put(_Event(number, done=True, error=error))
+            events.put(_FileEvent(number, done=True, error=error))
             if not isinstance(error, NotThereError):
                 stop.set()
 
 
 def _follow(
     entries: Sequence[ArchivedKernel],
-    events: SimpleQueue[_Event],
+    events: SimpleQueue[_FileEvent],
     notify: Callable[[str], None],
     progress: Callable[[Downloaded], None],
 ) -> dict[int, str]:
-    """Tell what the workers do until all is done; returns what is said of files that the server has not."""
+    """Report what the workers do until they are done; returns the errors of files that the server lacks."""
     have, sizes = _Sum(), _Sum()
     done = 0
     absent: dict[int, str] = {}
@@ -122,7 +123,7 @@ def _follow(
 
 
 class _Sum:
-    """A number for each file, and their sum without adding thousands of them up each time."""
+    """A number for each file, and their sum, kept up to date so that thousands need not be added up each time."""
 
     def __init__(self) -> None:
         self._values: dict[int, int] = {}
@@ -141,8 +142,9 @@ class _Sum:
 
 def _fetch(entry: ArchivedKernel, *, tell: Callable[[int, int | None], None], stop: threading.Event | None) -> None:
     try:
-        download(entry.url, entry.path, limit=ARCHIVED_BYTES.most, tell=tell, stop=stop)
+        keep(entry.path, download(entry.url, limit=ARCHIVED_BYTES, tell=tell, stop=stop))
     except NotThereError as error:
         raise NotThereError(
-            f"{error}: the archive has no {entry.kernel}; take it out of kernels, or let btf-archive name another"
+            f"{error}: the archive has no {entry.kernel}; take it out of kernels, or let btf-archive name another",
+            kernel=entry.kernel,
         ) from error

@@ -1,7 +1,7 @@
-"""Which URLs are downloaded from, how they are shown, and who is asked as whom.
+"""Which URLs may be downloaded from, how messages show them, and the login that ~/.netrc has for a host.
 
-Input: a URL as somebody wrote it, or as a server redirects to it. Output: nothing, or `KernelError`; a text for
-messages, without secrets; and the `Authorization` that the user's netrc file has for its host.
+Input: a URL that somebody wrote or that a server redirects to. Output: nothing, or `KernelError`; a text for messages,
+without secrets; and the value of the header `Authorization`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from urllib.parse import SplitResult, urlsplit
 from hatch_bpf.errors import KernelError
 
 NETRC_VARIABLE = "NETRC"
-"""Environment variable that names another file than ~/.netrc, as curl and requests know it."""
+"""Environment variable that names a file to read in place of ~/.netrc, as with curl and requests."""
 
 
 def check_url(text: str) -> None:
-    """Refuse every URL but https, and http of this machine. Raises `KernelError`."""
+    """Accept https, and http of this machine. Raises `KernelError` for any other URL."""
     parts = _split(text)
     if parts.username is not None:
         raise KernelError(
-            f'"{shown(text)}" has a user in it, which everyone can read who reads the file it stands in: leave it out, '
+            f'"{shown(text)}" has a user in it, which everyone can see who reads this file: leave it out, '
             f"and write a line `machine {parts.hostname} login ... password ...` into ~/.netrc"
         )
     if not parts.hostname or parts.scheme not in ("http", "https"):
-        raise KernelError(f'"{shown(text)}" is not a URL that is downloaded from: write https://HOST/PATH')
+        raise KernelError(f'"{shown(text)}" is not a URL that can be downloaded from: write https://HOST/PATH')
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise KernelError(
             f'"{shown(text)}" can be changed by anyone on the way here: write https:// instead of http://'
@@ -38,17 +38,17 @@ def check_url(text: str) -> None:
 
 
 def shown(url: str) -> str:
-    """A URL for messages: without a user and password, and without what stands behind `?`, where tokens are passed."""
+    """A URL for messages: without user and password, and without the query, which may hold a token."""
     without_user = re.sub(r"//[^/?#]*@", "//...@", url)
     path, mark, query = without_user.partition("?")
     return f"{path}?..." if mark and query else without_user
 
 
 def authorization(url: str, environ: Mapping[str, str] = os.environ) -> str:
-    """What ~/.netrc, or the file that NETRC names, has for the URL's host by name; empty for none.
+    """The header's value for the URL's host, from ~/.netrc or the file that NETRC names; empty if it has none.
 
-    Raises `KernelError`, which says nothing of what is in the file, for one that NETRC names and that cannot be read.
-    ~/.netrc is there for other programs too, and may be none of our business.
+    Raises `KernelError`, which quotes nothing of the file, if NETRC names one that cannot be read. A broken ~/.netrc is
+    ignored: it may be meant for other programs.
     """
     named = environ.get(NETRC_VARIABLE)
     path = Path(named or Path(environ.get("HOME") or "~").expanduser() / ".netrc")
@@ -57,7 +57,7 @@ def authorization(url: str, environ: Mapping[str, str] = os.environ) -> str:
     except (OSError, netrc.NetrcParseError, UnicodeDecodeError) as error:
         if not named:
             return ""
-        # a parser's own message has words of the file in it
+        # the parser's own message quotes the file
         why = (
             error.strerror
             if isinstance(error, OSError)
@@ -73,9 +73,9 @@ def authorization(url: str, environ: Mapping[str, str] = os.environ) -> str:
 def _split(text: str) -> SplitResult:
     try:
         if not text.isascii() or not text.isprintable() or " " in text:
-            raise ValueError("it has characters that must be written as %XX")
+            raise ValueError("some of its characters must be written as %XX")
         parts = urlsplit(text)
-        parts.port  # noqa: B018  # is checked when it is asked for
+        parts.port  # noqa: B018  # reading it checks it
     except ValueError as error:
         raise KernelError(f'"{shown(text)}" is not a URL ({error}): write https://HOST/PATH') from error
     return parts

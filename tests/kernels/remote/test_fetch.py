@@ -21,6 +21,7 @@ from hatch_bpf.kernels.matrix import Matrix, Pattern, resolve
 from hatch_bpf.kernels.remote import download
 from hatch_bpf.kernels.remote.archive_url import ArchiveUrl
 from hatch_bpf.kernels.remote.fetch import AT_ONCE, fetch_all
+from hatch_bpf.support.budget import ARCHIVED_BYTES
 from hatch_bpf.support.progress import Downloaded
 from tests.common import kernel_images
 from tests.common.archive_server import Server, serve
@@ -93,17 +94,6 @@ def test_progress_counts_bytes_up_to_what_there_is(server: Server) -> None:
     assert all(progress.received <= progress.expected for progress in seen if progress.expected)
 
 
-def test_a_resumed_file_counts_what_was_there(server: Server) -> None:
-    server.cut = lambda *_: 100
-    with pytest.raises(KernelError, match="cut off after 100 of"):
-        matrix(server, NAMES[:1]).download(lambda _: None)
-    server.cut = lambda *_: None
-    seen: list[Downloaded] = []
-    matrix(server, NAMES[:1]).download(lambda _: None, seen.append)
-    assert seen[0].received == 100
-    assert (server.requests[-1].range, server.requests[-1].status) == ("bytes=100-", 206)
-
-
 def test_nothing_to_download_says_nothing() -> None:
     fetch_all([], lambda text: pytest.fail(text))
 
@@ -125,22 +115,17 @@ def test_a_server_that_fails_stops_them_all(server: Server) -> None:
         matrix(server, NAMES).download(lambda _: None)
     time.sleep(0.2)
     assert len(server.requests) <= AT_ONCE < len(NAMES)
-    assert whole(server) == []
+    assert not ArchiveUrl(server.url).cache.exists()
 
 
-def test_a_stopped_download_keeps_what_has_come(server: Server, tmp_path: Path) -> None:
+def test_a_stopped_download(server: Server) -> None:
     (server.folder / "big").write_bytes(bytes(1 << 20))
     stop = threading.Event()
     with pytest.raises(download.StoppedError):
         download.download(
-            f"{server.url}/big", tmp_path / "big", limit=1 << 21, stop=stop,
-            tell=lambda have, _: stop.set() if have else None,
-        )  # fmt: skip
-    assert not (tmp_path / "big").exists()
-    assert 0 < (tmp_path / "big.part").stat().st_size < 1 << 20
-    download.download(f"{server.url}/big", tmp_path / "big", limit=1 << 21)
-    assert (tmp_path / "big").stat().st_size == 1 << 20
-    assert server.requests[-1].status == 206
+            f"{server.url}/big", limit=ARCHIVED_BYTES, stop=stop, tell=lambda have, _: stop.set() if have else None
+        )
+    assert len(download.download(f"{server.url}/big", limit=ARCHIVED_BYTES)) == 1 << 20
 
 
 def test_an_interruption_ends_it_at_once_with_all_files_whole_or_aside(server: Server, tmp_path: Path) -> None:
@@ -184,13 +169,36 @@ def test_an_interruption_ends_it_at_once_with_all_files_whole_or_aside(server: S
     assert "20 kernels read, 0 faults" in done.stderr
 
 
-def test_netrc_says_who_asks_and_another_host_is_not_told(server: Server, tmp_path: Path) -> None:
+def test_a_password_does_not_follow_a_redirect_to_another_host_or_port(server: Server, tmp_path: Path) -> None:
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login me password secret\n")
     matrix(server, NAMES[:1]).download(lambda _: None)
     expected = "Basic " + base64.b64encode(b"me:secret").decode()
     assert server.requests[-1].authorization == expected
-    elsewhere = server.url.replace("127.0.0.1", "localhost")
-    server.answer = lambda path, _: (302, {"Location": elsewhere + path[4:]}) if path.startswith("/old") else None
-    moved = ArchiveUrl(server.url + "/old")
-    resolve([Pattern(NAMES[1])], archs=["x86_64"], archive=moved).download(lambda _: None)
-    assert [request.authorization for request in server.requests[-2:]] == [expected, ""]
+    with serve(server.folder) as other_port:
+        for number, there in enumerate((server.url.replace("127.0.0.1", "localhost"), other_port.url), 1):
+            moved = there  # what the server reads while it answers
+
+            def answer(path: str, _: int, moved: str = moved) -> tuple[int, dict[str, str]] | None:
+                return (302, {"Location": moved + path[4:]}) if path.startswith("/old") else None
+
+            server.answer = answer
+            archive = ArchiveUrl(server.url + "/old")
+            resolve([Pattern(NAMES[number])], archs=["x86_64"], archive=archive).download(lambda _: None)
+        asked = [request.authorization for request in (*server.requests[-3:], *other_port.requests)]
+    assert asked == [expected, "", expected, ""]
+
+
+@pytest.mark.parametrize(
+    ("url", "first", "expected"),
+    [
+        ("https://a.org/x", "https://a.org/y", True),
+        ("https://a.org:8443/x", "https://a.org:8443/y", True),
+        ("https://a.org:8443/x", "https://a.org/y", False),
+        ("https://a.org/x", "https://a.org:8443/y", False),
+        ("https://b.org/x", "https://a.org/y", True),
+        ("https://b.org:8443/x", "https://a.org/y", False),
+        ("http://127.0.0.1/x", "http://localhost/y", False),
+    ],
+)
+def test_which_redirects_may_be_logged_in_to(url: str, first: str, expected: bool) -> None:
+    assert download._may_have_login(url, first) == expected

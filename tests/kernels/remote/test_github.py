@@ -22,7 +22,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import Newest, Pattern, resolve
 from hatch_bpf.kernels.remote import download, github
 from hatch_bpf.kernels.remote.archive_url import ArchiveUrl, list_archive
-from hatch_bpf.kernels.remote.github import Repository, parse_repository
+from hatch_bpf.kernels.remote.github import GitHubFolder, parse_repository
 from tests.cli.test_main import run
 from tests.common import kernel_images
 from tests.common.archive_server import Server, proxy_to, serve
@@ -122,7 +122,7 @@ def listed(url: str = ARCHIVE) -> list[str]:
     ],
 )
 def test_urls_of_repositories(url: str, expected: tuple[str, str]) -> None:
-    assert parse_repository(url) == Repository("aquasecurity", "btfhub-archive", *expected)
+    assert parse_repository(url) == GitHubFolder("aquasecurity", "btfhub-archive", *expected)
 
 
 def test_urls_of_anything_else() -> None:
@@ -191,8 +191,8 @@ def test_too_many_questions(server: Server) -> None:
         listed()
     said = str(caught.value)
     assert "GitHub does not list aquasecurity/btfhub-archive (403)" in said
-    assert "machine api.github.com login x-access-token password TOKEN` in ~/.netrc" in said
-    assert "`hatch-bpf kernels lock` makes the list needless" in said
+    assert "machine api.github.com login x-access-token password TOKEN` to ~/.netrc" in said
+    assert "With a lock, made by `hatch-bpf kernels lock`, no list is needed" in said
     # with a list of earlier it goes on
     server.answer = lambda *_: None
     assert listed() == NAMES
@@ -210,10 +210,12 @@ def test_a_repository_that_is_not_there(server: Server) -> None:
         listed()
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tree": 1}', b'{"tree": [{"path": "x"}]}', b'{"tree": [1]}'])
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b'{"tree": 1}', b'{"tree": [{"path": "x"}]}', b'{"tree": [1]}', b"[" * 100_000]
+)
 def test_answers_that_are_none(server: Server, body: bytes) -> None:
     server.body = lambda *_: body
-    with pytest.raises(KernelError, match="is not a list of files as GitHub gives it"):
+    with pytest.raises(KernelError, match="this is not the list of files that GitHub sends"):
         listed()
 
 
