@@ -57,23 +57,23 @@ def fit(
     """
     store = store or Store()
     fitter = _Fitter(packages, alternatives, minimizer, store)
-    found: dict[Kernel, _Outcomes] = {}
-    distinct: dict[_Outcome, _Outcome] = {}
+    found: dict[Kernel, _Results] = {}
+    distinct: dict[_Result, _Result] = {}
 
-    def note(sources: Sequence[KernelSource], outcomes: _Outcomes) -> None:
-        # thousands of kernels share a few outcomes
-        shared = tuple(distinct.setdefault(outcome, outcome) for outcome in outcomes)
+    def note(sources: Sequence[KernelSource], results: _Results) -> None:
+        # thousands of kernels share a few results
+        shared = tuple(distinct.setdefault(result, result) for result in results)
         found.update((source.kernel, shared) for source in sources)
         context.meter.step("checking", len(found), len(matrix.sources), sources[-1].kernel)
 
     groups, new = fitter.group(matrix.sources)
-    for (_, sources), outcomes in zip(groups, run_all(fitter.recall, groups, alone=0.25), strict=True):
-        if outcomes is None:
+    for (_, sources), results in zip(groups, run_all(fitter.recall, groups, alone=0.25), strict=True):
+        if results is None:
             new += sources
         else:
-            note(sources, outcomes)
-    for source, outcomes in zip(new, run_all(fitter.read, new), strict=True):
-        note([source], outcomes)
+            note(sources, results)
+    for source, results in zip(new, run_all(fitter.read, new), strict=True):
+        note([source], results)
     if new:
         store.prune()
     return [
@@ -82,20 +82,20 @@ def fit(
     ]
 
 
-def _per_kernel(outcomes: Mapping[Kernel, _Outcome]) -> PerKernel:
-    reports = tuple(KernelReport(kernel, outcome.programs) for kernel, outcome in outcomes.items())
-    return PerKernel({kernel: outcome.minimized for kernel, outcome in outcomes.items()}, Report(reports))
+def _per_kernel(results: Mapping[Kernel, _Result]) -> PerKernel:
+    reports = tuple(KernelReport(kernel, result.programs) for kernel, result in results.items())
+    return PerKernel({kernel: result.minimized for kernel, result in results.items()}, Report(reports))
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class _Result:
     """One kernel's minimized BTF and verdicts for one package."""
 
     minimized: bytes
     programs: tuple[ProgramVerdict, ...]
 
 
-_Outcomes = tuple[_Outcome, ...]
+_Results = tuple[_Result, ...]
 """One for each package."""
 _SameExcerpt = tuple[str, list[KernelSource]]
 """An excerpt by name, and kernels that have it and get the same verdicts from it."""
@@ -125,8 +125,8 @@ class _Fitter:
                 groups.setdefault((excerpt, *apart), (excerpt, []))[1].append(source)
         return list(groups.values()), new
 
-    def recall(self, group: _SameExcerpt) -> _Outcomes | None:
-        """The outcomes from a cached excerpt; None if the excerpt is gone or lacks something."""
+    def recall(self, group: _SameExcerpt) -> _Results | None:
+        """The results from a cached excerpt; None if the excerpt is gone or lacks something."""
         name, (source, *_) = group
         packed = self._known.excerpt(name)
         if packed is None:
@@ -136,16 +136,16 @@ class _Fitter:
         except NotInExcerptError:
             return None
 
-    def read(self, source: KernelSource) -> _Outcomes:
-        """The outcomes from a kernel's whole BTF, whose excerpt is kept for the next build."""
+    def read(self, source: KernelSource) -> _Results:
+        """The results from a kernel's whole BTF, whose excerpt is kept for the next build."""
         before = identity_of(source)
         whole = RecordedBtf(source.read(), source=source.origin)
-        outcomes = self._look(source.kernel, whole)
+        results = self._look(source.kernel, whole)
         if self._minimizer == "builtin":
             self._known.keep(source, whole, before)
-        return outcomes
+        return results
 
-    def _look(self, kernel: Kernel, btf: Btf) -> _Outcomes:
+    def _look(self, kernel: Kernel, btf: Btf) -> _Results:
         matcher = Matcher(btf)
         return tuple(package.look(kernel, matcher) for package in self._packages)
 
@@ -168,13 +168,13 @@ class _PackageFitter:
         """What verdicts on a kernel depend on besides its BTF."""
         return self._checkers[kernel.arch], version_bounds(kernel) if self._reads_version else None
 
-    def look(self, kernel: Kernel, matcher: Matcher) -> _Outcome:
-        """The outcome of one kernel."""
+    def look(self, kernel: Kernel, matcher: Matcher) -> _Result:
+        """The result of one kernel."""
         objects = self._objects[kernel.arch]
         if self._minimizer == "bpftool":
-            made = bpftool.minimize(objects, matcher.target)
+            made = bpftool.minimize_by_bpftool(objects, matcher.target)
         else:
             made = minimize.extract(matcher.target, minimize.collect(objects, matcher))
         small = Matcher(Btf(made, source=f"minimized BTF of {kernel}"))
         features = KernelFeatures(matcher.target)
-        return _Outcome(made, self._checkers[kernel.arch].verdicts(kernel, features, matcher, small))
+        return _Result(made, self._checkers[kernel.arch].verdicts(kernel, features, matcher, small))

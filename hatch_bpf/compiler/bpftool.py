@@ -18,11 +18,11 @@ from hatch_bpf.errors import MinimizeError, ToolchainError
 from hatch_bpf.objects.model import ObjectModel
 
 _SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
-"""Where distributions put bpftool, out of sight of an ordinary user's PATH."""
+"""Folders where distributions put bpftool, which an ordinary user's PATH lacks."""
 
 
-def minimize(objects: Sequence[ObjectModel], kernel: Btf, environ: Mapping[str, str] = os.environ) -> bytes:
-    """Run bpftool over all the objects together. Raises `MinimizeError` with bpftool's own words."""
+def minimize_by_bpftool(objects: Sequence[ObjectModel], kernel: Btf, environ: Mapping[str, str] = os.environ) -> bytes:
+    """Run bpftool on all the objects together. Raises `MinimizeError` with bpftool's own message."""
     bpftool = find_bpftool(environ)
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder:
         source, target = Path(folder, "kernel.btf"), Path(folder, "minimized.btf")

@@ -1,7 +1,7 @@
-"""Program source -> BPF object: one run of clang, with DWARF taken out.
+"""Program source -> BPF object: one run of clang, then DWARF is stripped.
 
-Input: a `NAME.bpf.c` and an architecture. Output: a `CompiledObject`; the same bytes wherever the project lies.
-`compile_package()` does so for all of a package and reads the objects.
+Input: a `NAME.bpf.c` and an architecture. Output: a `CompiledObject`, with the same bytes wherever the project lies.
+`compile_packages()` compiles everything in a project's packages and reads the objects.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from hatch_bpf.support.files import disk_errors, write_whole
 from hatch_bpf.support.store import INCLUDE, RESULTS, Store, cache_dir
 
 DEFAULT_FLAGS = (
-    "-O2",  # the verifier expects optimised code: nothing else is tested with it
-    "-mcpu=v1",  # the instruction set of every kernel; clang's own default changes with its version
+    "-O2",  # the verifier expects optimized code, and the kernel's developers test nothing else
+    "-mcpu=v1",  # every kernel runs this instruction set; clang's default depends on its version
     "-Wall",
     "-Werror",  # a warning in BPF code is nearly always a program that the verifier rejects
     "-fno-stack-protector",  # some distributions switch it on, and BPF has no __stack_chk_fail
 )
-"""What `cflags` may override."""
+"""Flags that `cflags` may override."""
 
 REQUIRED_FLAGS = (
     "-g",  # BTF is made from debug information
@@ -50,15 +50,15 @@ REQUIRED_FLAGS = (
     "-fno-unwind-tables",
     "-fdebug-compilation-dir=.",  # no absolute path in the object
 )
-"""What the rest of hatch-bpf relies on."""
+"""Flags that the rest of hatch-bpf relies on: they follow `cflags`."""
 CRASH = "PLEASE submit a bug report"
-"""What clang says before it lists its own stack, where it cannot translate something: before clang 18 for example a
-signed division, of which it has told the line by then."""
+"""clang prints this before its own stack trace when it crashes, after naming the line that it could not translate.
+Before clang 18 a signed division does that, for example."""
 
 
 @dataclass(frozen=True)
 class CompiledObject:
-    """What one run of clang made."""
+    """The result of one run of clang."""
 
     source: PurePosixPath
     """The program source, relative to the project."""
@@ -68,7 +68,7 @@ class CompiledObject:
     warnings: str
     """clang's output, if it said anything."""
     dependencies: tuple[PurePosixPath, ...]
-    """The files of the project that the object was made of, relative to it, sorted; the source is one."""
+    """The project's own files that went into the object, the source among them; relative to the project, sorted."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def _compiled_package(
 def compile_commands(project: Project, context: Context) -> bytes:
     """How each translation unit is compiled for the first architecture, as a JSON compilation database.
 
-    A vmlinux.h that a build would make for it is written to the cache folder: the whole one, for a program may name
-    more as it is edited. Raises `OutputError` where it cannot be.
+    The vmlinux.h that a build would generate goes to the cache folder, unpruned, since an edited program may use more
+    types. Raises `OutputError` if it cannot be written.
     """
     config, environ = project.config, context.environ
     toolchain = find_toolchain(environ)
@@ -180,7 +180,7 @@ def compile_commands(project: Project, context: Context) -> bytes:
 
 
 def _write_header(text: str, environ: Mapping[str, str]) -> Path:
-    """The folder of a vmlinux.h with this text, the same folder for the same text."""
+    """Write a vmlinux.h and return its folder; the same text always has the same folder."""
     data = text.encode()
     folder = cache_dir(environ) / INCLUDE / sha256(data).hexdigest()[:16]
     with disk_errors():
@@ -201,15 +201,15 @@ _Job = tuple[Arch, PurePosixPath]
 
 @dataclass(frozen=True)
 class _Headers:
-    """The vmlinux.h of those programs that include one."""
+    """The generated vmlinux.h of each program that includes one."""
 
     texts: Mapping[_Job, Iterable[str]]
-    """The versions to try, by architecture and source."""
+    """Texts to try in turn, by architecture and source."""
     made_of: Sequence[Path]
 
 
 def _headers(jobs: Sequence[_Job], project: Project, toolchain: Toolchain, environ: Mapping[str, str]) -> _Headers:
-    """Headers as `vmlinux-h` says, no more than each program needs."""
+    """The headers that the option `vmlinux-h` asks for, each pruned to its program."""
     texts, made_of = dict[_Job, Iterable[str]](), dict[Path, None]()
     for job, header, names in _who_includes(jobs, project, toolchain, environ):
         texts[job] = versions(header, names)
@@ -220,9 +220,9 @@ def _headers(jobs: Sequence[_Job], project: Project, toolchain: Toolchain, envir
 def _who_includes(
     jobs: Sequence[_Job], project: Project, toolchain: Toolchain, environ: Mapping[str, str]
 ) -> Iterator[tuple[_Job, Header, Set[str]]]:
-    """Those that include a vmlinux.h which `vmlinux-h` gives, that header, and what they name.
+    """The jobs whose source includes a generated vmlinux.h, with that header and the names that the source uses.
 
-    No kernel's BTF is read for programs that do without.
+    A kernel's BTF is read only if some program needs it.
     """
     config, found, store = project.config, dict[str, Header](), Store(cache_dir(environ) / RESULTS)
     for arch, part in jobs if config.vmlinux_h else ():
@@ -240,7 +240,7 @@ def _who_includes(
 
 
 def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolchain, cflags: Sequence[str]) -> list[str]:
-    """The whole clang command but for its output, to be run in `root`."""
+    """The clang command, except for where the output goes. Run it in `root`."""
     return [
         *toolchain.clang,
         "-target",
@@ -250,14 +250,14 @@ def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolcha
         f"-ffile-prefix-map={root}=.",
         *cflags,
         *REQUIRED_FLAGS,
-        # behind all others, so that they only fill gaps such as asm/types.h
+        # after all others, so that they only fill gaps such as asm/types.h
         *(flag for folder in toolchain.system_includes for flag in ("-idirafter", str(folder))),
         _operand(source),
     ]
 
 
 def _operand(source: PurePosixPath) -> str:
-    """A source's path, for clang to take it as that whatever it is called: as an option it could load a plugin."""
+    """A source's path in a form that clang never reads as an option: an option could load a plugin."""
     return f"./{source}" if str(source).startswith("-") else str(source)
 
 
@@ -271,12 +271,12 @@ def compile_source(
     environ: Mapping[str, str],
     headers: Iterable[str] = (),
 ) -> CompiledObject:
-    """Compile `root / source`. `headers` are texts for vmlinux.h: each is taken if it won't compile with those before.
+    """Compile `root / source`. `headers` are texts for vmlinux.h, tried in turn until one compiles.
 
-    Raises `CompileError` with clang's own lines; `ToolchainError` where headers miss.
+    Raises `CompileError` with clang's own lines, or `ToolchainError` if system headers are missing.
     """
     argv = command(source, root=root, arch=arch, toolchain=toolchain, cflags=cflags)
-    if source.name.startswith("@"):  # wherever it stands in a path: clang hands the bare name to itself
+    if source.name.startswith("@"):  # even inside a path, since clang passes the bare name to itself
         raise CompileError(str(source), argv, "clang takes a name that starts with @ for a list of options: rename it")
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder:
         made, rule, include = Path(folder, "object"), Path(folder, "dependencies"), Path(folder, "include")
@@ -329,6 +329,6 @@ def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> Compile
 
 
 def _files_of_rule(root: Path, rule: str) -> Iterator[Path]:
-    """The files that a make rule depends on. clang makes slashes of backslashes in names."""
+    """The files that a make rule depends on. clang turns backslashes in names into slashes."""
     words = re.split(r"(?<!\\)\s+", rule.replace("\\\n", " ").split(":", 1)[1].strip())
     return (root / word.replace("\\ ", " ").replace("\\#", "#").replace("$$", "$") for word in words)

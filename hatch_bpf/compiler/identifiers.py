@@ -1,7 +1,7 @@
 """A C source -> the identifiers that it and the headers it includes name: what a pruned vmlinux.h has to declare.
 
-Input: the source, and the folders that its headers are looked for in. Output: `SourceNames`. Nothing is preprocessed:
-comments and strings are taken out, and every word that is left counts, on both sides of every #if.
+Input: the source, and the folders to search for headers. Output: `SourceNames`. Nothing is preprocessed: comments and
+strings are removed, and every remaining word counts, on both sides of every #if.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 HEADER = "vmlinux.h"
 
-# strings come first, so that `//` inside of one is no comment
+# strings come first, so that `//` inside one does not start a comment
 _STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(["<])([^">\n]+)[">].*$', re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -25,17 +25,17 @@ _INCLUDE_FLAGS = ("-I", "-iquote", "-isystem", "-idirafter")
 
 @dataclass(frozen=True)
 class SourceNames:
-    """What a source names."""
+    """The names in a source and its headers."""
 
     names: frozenset[str]
     includes_header: bool
-    """Whether it includes a vmlinux.h that is not a file of its own."""
+    """Whether it includes a vmlinux.h that the project does not have as a file."""
 
 
 def names_in(source: Path, *, root: Path, cflags: Sequence[str], system_includes: Iterable[Path]) -> SourceNames:
-    """The names of a source. `root` is the project's folder, in which clang runs; headers outside it are the system's.
+    """The names in a source. `root` is the project's folder, where clang runs; headers outside it are the system's.
 
-    A file that cannot be read or found names nothing: clang will say so.
+    A file that is missing or unreadable adds no names: clang will report it.
     """
     folders = [*_include_folders(root, cflags), *system_includes]
     names = set(_WORD.findall(" ".join(cflags)))
@@ -73,8 +73,8 @@ def _without_comment(found: re.Match[str]) -> str:
 def _words(text: str, *, of_project: bool) -> Iterator[str]:
     text = _STRING_OR_COMMENT.sub(" ", text)
     if not of_project:
-        # libbpf's headers declare the structs that helpers are given pointers to; that is all they need of them,
-        # but for what their macros do
+        # libbpf's headers declare the structs that helpers take pointers to, and need no more of them,
+        # except in their macros
         macros, plain = " ".join(_MACRO.findall(text)), _MACRO.sub("", text)
         forward = set(_FORWARD.findall(plain))
         text = macros + _TAG.sub(lambda found: "" if found[1] in forward else found[0], plain)

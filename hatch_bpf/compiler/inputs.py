@@ -1,8 +1,8 @@
-"""What a package's objects depend on -> the sha256 of each, by which a later build can tell that they are still right.
+"""Everything that a package's objects depend on -> its sha256, so that a later build can tell if they still fit.
 
 Input: the files of the project that clang read, and the options. Output: sha256 by path relative to the project. A path
-that ends in `/` is a folder that clang searches for headers: its digest is of the names of the headers in it, since a
-new one may be found before another, or by `__has_include()`.
+that ends in `/` is a folder that clang searches for headers: its digest covers the names of the headers in it, since
+clang may find a new one before another, or `__has_include()` may.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from hatch_bpf.project.sources import Project
 
 _SEARCH_FLAG = re.compile(r"(-I|-iquote|-isystem|-idirafter)(.*)")
 _INCBIN = re.compile(rb'\.incbin\s+\\?"([^"\\\0]+)')
-"""The assembler's directive, in a string of C: clang does not list the file that it names among those it read."""
+"""The assembler's directive, in a C string. clang does not list the file that it names among those it read."""
 
 
 def digests(files: Iterable[PurePosixPath], project: Project) -> dict[str, str]:
-    """Digest everything of the project's own that objects made from these files depend on, sorted by path."""
+    """Digest all the project's files that objects compiled from these files depend on, sorted by path."""
     root, found = project.root, set(files)
     found.update(_response_files(root, project.config.cflags))
     for path in tuple(found):
@@ -57,7 +57,7 @@ def inside(root: Path, paths: Iterable[Path]) -> list[PurePosixPath]:
 
 
 def _response_files(root: Path, words: Sequence[str]) -> list[PurePosixPath]:
-    """Files of options that `@file` names in cflags, and those that these name."""
+    """Option files that `@file` names in cflags, and those that they name in turn."""
     found = dict[Path, None]()
     pending = [root / word[1:] for word in words if word.startswith("@")]
     while pending:
@@ -70,7 +70,7 @@ def _response_files(root: Path, words: Sequence[str]) -> list[PurePosixPath]:
 
 
 def _incbins(root: Path, path: PurePosixPath) -> list[PurePosixPath]:
-    """Files that a source's inline assembly includes. clang looks for them in the folder it runs in, the project's."""
+    """Files that a source's inline assembly includes. clang looks for them in the project's folder, where it runs."""
     named = (match[1].decode("utf-8", "surrogateescape") for match in _INCBIN.finditer((root / path).read_bytes()))
     return inside(root, (root / name for name in named if (root / name).is_file()))
 

@@ -1,7 +1,7 @@
 """Several BPF objects -> one: libbpf's static linker, as in `bpftool gen object`.
 
-Input: objects of one architecture. Output: the linked object, without DWARF; or `LinkError` with libbpf's own words.
-Types that the objects share are there once, and what one declares `extern` is found in another.
+Input: objects of one architecture. Output: the linked object, without DWARF; or `LinkError` with libbpf's own message.
+Types that the objects share are stored once, and an `extern` in one is resolved in another.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def link_objects(objects: Sequence[tuple[str, bytes]], *, name: str) -> bytes:
 
 
 def _told(said: Sequence[str], names: Mapping[str, str]) -> str:
-    """What libbpf said, with the names of the sources for those of the files that it was given."""
+    """libbpf's log, with the sources' names in place of the temporary files' names."""
     text = "; ".join(said)
     for path, source in names.items():
         text = text.replace(path, source)
@@ -48,7 +48,7 @@ def _told(said: Sequence[str], names: Mapping[str, str]) -> str:
 
 
 def _libbpf() -> tuple[libbpf.Libbpf, ctypes.CDLL]:
-    """This machine's libbpf, else the one in hatch-bpf's own wheel, and the linker's functions in it."""
+    """The linker's functions in this machine's libbpf, or else in the one that hatch-bpf's own wheel carries."""
     try:
         library = libbpf.load()
         functions = ctypes.CDLL(library.path)

@@ -1,7 +1,7 @@
-"""Object with DWARF -> the same object without: what `llvm-strip -g` does, for the one kind of ELF that clang makes.
+"""Object with DWARF -> the same object without it: `llvm-strip -g` for the one kind of ELF that clang makes.
 
-Input: a relocatable 64-bit ELF. Output: the same with its .debug_* sections, their relocations and their symbols gone,
-and nothing else changed. GNU strip refuses BPF objects, and llvm-strip is a package of its own on most distributions.
+Input: a relocatable 64-bit ELF. Output: the same without .debug_* sections, their relocations and their symbols;
+nothing else changes. GNU strip refuses BPF objects, and most distributions package llvm-strip separately.
 """
 
 from __future__ import annotations

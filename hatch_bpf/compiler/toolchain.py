@@ -19,7 +19,7 @@ from typing import NamedTuple
 from hatch_bpf.errors import ToolchainError
 
 CLANG_VARIABLE = "CLANG"
-"""Environment variable that names the clang to use, as in the kernel's own makefiles."""
+"""Environment variable that names the clang to use, as in the kernel's makefiles."""
 
 MINIMUM = (12, 0)
 """The first clang with all of CO-RE: type relocations and enum value relocations came with LLVM 12."""
@@ -33,25 +33,25 @@ INSTALL_LIBBPF_HEADERS = (
 )
 
 OWN_LIBBPF = Path(__file__).parents[1] / "_libbpf"
-"""libbpf's headers and libraries that hatch-bpf's own wheel may carry, for machines that have none."""
+"""libbpf's headers and libraries, which hatch-bpf's own wheel may carry for machines without libbpf."""
 
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
-"""What of the environment reaches a tool. Variables such as CPATH would change the object without leaving a trace."""
+"""Variables that are passed on to tools. Others, such as CPATH, would change the object without leaving a trace."""
 
 
 class Toolchain(NamedTuple):
     """A compiler for BPF."""
 
     clang: tuple[str, ...]
-    """How to run it: a path, or the words that run the clang inside of another program."""
+    """How to run it: a path, or the command that runs the clang inside another program."""
     version: tuple[int, int]
     """Major and minor."""
     version_text: str
-    """The line in which clang tells its version."""
+    """The line in which clang prints its version."""
     system_includes: tuple[Path, ...]
-    """Folders that clang searches when it compiles for this machine itself, without clang's own."""
+    """Folders that clang searches when it compiles for this machine, except clang's own."""
     target_suffix: str = ""
-    """What follows `bpfel` or `bpfeb` in the name of a target."""
+    """Appended to `bpfel` or `bpfeb` in the name of a target."""
 
 
 def find_toolchain(environ: Mapping[str, str] = os.environ) -> Toolchain:
@@ -79,7 +79,7 @@ def find_toolchain(environ: Mapping[str, str] = os.environ) -> Toolchain:
 
 
 def tool_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The whole environment that clang and bpftool are run with."""
+    """The complete environment for clang and bpftool."""
     return {"LC_ALL": "C.UTF-8", **{name: environ[name] for name in _PASSED_ON if name in environ}}
 
 
@@ -98,19 +98,19 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _inspect(clang: str, environ: Mapping[str, str]) -> Toolchain:
-    # all in one run, since starting clang takes longer than what it is asked for
+    # one run for all questions, since starting clang takes longer than answering them
     told = _run((clang,), ["-v", "-E", "-x", "c", os.devnull], environ).stderr
     return Toolchain((clang,), *_version((clang,), told), (*_system_includes(told), *_own_includes()))
 
 
 def _zig(environ: Mapping[str, str]) -> Toolchain | None:
-    """The clang that the PyPI package ziglang carries, with the kernel's headers, if it is installed."""
+    """The clang in the PyPI package ziglang, with the kernel's headers, if that is installed."""
     spec = importlib.util.find_spec("ziglang")
     if spec is None or spec.origin is None:
         return None
     clang = (sys.executable, "-m", "ziglang", "cc")
     headers = Path(spec.origin).parent / "lib" / "libc" / "include"
-    # the type sizes that asm/ holds are the same for every 64-bit target
+    # asm/ defines the same type sizes for every 64-bit target
     includes = (headers / "any-linux-any", headers / "x86-linux-any", Path("/usr/include"))
     existing = (*(folder for folder in includes if folder.is_dir()), *_own_includes())
     told = _run(clang, ["--version"], environ).stdout
@@ -135,19 +135,19 @@ def _reject_old(toolchain: Toolchain) -> Toolchain:
 
 
 def _system_includes(told: str) -> Iterator[Path]:
-    """The folders of clang's search list, as libbpf-bootstrap asks for it: with `-target bpf` it leaves out Debian's
-    multiarch folder, where asm/types.h is, and whatever the distribution added."""
+    """The folders on clang's search list, found as libbpf-bootstrap does: with `-target bpf`, clang leaves out Debian's
+    multiarch folder, which has asm/types.h, and any that the distribution added."""
     command, _, listed = told.partition("search starts here:\n")
     own = _resource_dir(command)
     for line in listed.partition("End of search list.")[0].splitlines():
         path = Path(line.strip())
-        # clang's own headers are found for every target
+        # clang finds its own headers for every target
         if line.startswith(" ") and path.is_dir() and not (own and path.is_relative_to(own)):
             yield path
 
 
 def _resource_dir(command: str) -> str:
-    """Where clang's own headers are, as it tells itself; it quotes what has a space in it."""
+    """The folder of clang's own headers, from its output; it quotes names that have a space."""
     found = re.search(r'-resource-dir"? (?:"((?:[^"\\]|\\.)*)"|(\S+))', command)
     if not found:
         return ""

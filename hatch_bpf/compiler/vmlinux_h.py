@@ -1,8 +1,8 @@
-"""What the option `vmlinux-h` names -> the text of vmlinux.h, whole or pruned to what a program names.
+"""The option `vmlinux-h` -> the text of vmlinux.h, whole or pruned to the names in a program.
 
 Input: a BTF in any form, a kernel of the archive, `host`, or a header. Output: a `Header`, which gives its text for a
-set of names; or `KernelError`. What was made of a kernel is kept for the next build. What takes long to import is
-imported where it is needed: a text that was kept is there in less time than that.
+set of names; or `KernelError`. Texts are kept for the next build. Modules that are slow to import are imported where
+they are needed, since reading a kept text takes less time than importing them.
 """
 
 from __future__ import annotations
@@ -25,38 +25,38 @@ if TYPE_CHECKING:
 
 HOST_BTF = Path("/sys/kernel/btf/vmlinux")
 KIND = "vmlinux-h"
-"""What the store calls headers."""
+"""The store's name for headers."""
 _MAGICS = (b"\x9f\xeb", b"\xeb\x9f")
 HOST = "host"
-"""The running kernel's BTF."""
+"""The source that means the running kernel's BTF."""
 
 
 @dataclass(frozen=True)
 class HeaderFile:
-    """A header that is there already."""
+    """A header that the project has as a file."""
 
     path: Path
 
     def whole(self) -> str:
-        """A header that includes it, under whatever name it has."""
+        """A header that includes the file, whatever its name."""
         return f'#include "{self.path}"\n'
 
     def pruned(self, names: Set[str]) -> str:  # noqa: ARG002
-        """The same: what is C already cannot be pruned."""
+        """The same: a file that is already C cannot be pruned."""
         return self.whole()
 
 
 @dataclass(frozen=True)
 class KernelHeader:
-    """The types of a kernel."""
+    """A header that is generated from a kernel's types."""
 
     path: Path
     data: bytes
     """The kernel's BTF."""
     source: str
-    """How errors call it."""
+    """Its name in errors."""
     store: Store | None = None
-    """Where texts are kept."""
+    """Keeps the texts."""
 
     def whole(self) -> str:
         """All types. Raises `BtfError`."""
@@ -71,7 +71,7 @@ class KernelHeader:
     def pruned(self, names: Set[str]) -> str:
         """The types that a program with these names can use. Raises `BtfError`.
 
-        All types, where one of the names stands for two things: which has the plain name depends on all others.
+        If a name has two meanings, all types: which of them gets the plain name depends on all the others.
         """
 
         def make() -> str:
@@ -109,7 +109,7 @@ Header = HeaderFile | KernelHeader
 
 
 def versions(header: Header, names: Set[str]) -> Iterator[str]:
-    """The header's text, pruned and then whole, for the program that pastes its names together."""
+    """The pruned text, then the whole one for a program that pastes its names together by macros."""
     pruned = header.pruned(names)
     yield pruned
     whole = header.whole()
@@ -118,7 +118,7 @@ def versions(header: Header, names: Set[str]) -> Iterator[str]:
 
 
 def find_header(source: str, *, root: Path, archive: Archive | None, store: Store | None = None) -> Header:
-    """The header that a source gives; relative paths are against `root`. Raises `KernelError`."""
+    """The header for a value of the option; relative paths start at `root`. Raises `KernelError`."""
     path = HOST_BTF if source == HOST else root / source
     if path.suffix == ".h" and path.is_file():
         if re.search(r'["\\\n]', str(path)):
@@ -141,7 +141,7 @@ def find_header(source: str, *, root: Path, archive: Archive | None, store: Stor
 
 
 def _read(path: Path) -> bytes:
-    """The BTF that a file of any form holds. Whether all of it is there is looked at where it is used."""
+    """The BTF in a file of any form. Nothing checks yet that it is complete."""
     with suppress(OSError), path.open("rb") as file:
         if file.read(2) in _MAGICS:
             file.seek(0)

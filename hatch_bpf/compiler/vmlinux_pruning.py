@@ -1,8 +1,8 @@
-"""A kernel's BTF and the names in a program -> the header that has no more than the program can use.
+"""A kernel's BTF and the names in a program -> a header with only the types that the program can use.
 
-Input: the tables of a BTF, and names. Output: C, or None where only all types together tell how one of them is called;
-or `BtfError`. What a program can reach from the types that it names is declared with the same definitions as in the
-whole header, so that it compiles to the same code and relocations in a fraction of the time.
+Input: the tables of a BTF, and names. Output: C; None if naming one of the types takes all the others; or `BtfError`.
+Every type that a program can reach from the names it uses has the same definition as in the whole header, so that it
+compiles to the same code and relocations in a fraction of the time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TAGS_AND_TYPEDEFS = frozenset((FWD, TYPEDEF)) | COMPOSITES | ENUMS
 
 
 def write_pruned(types: CTypes, names: Set[str]) -> str | None:
-    """The header. None where one of the names stands for two things. Raises `BtfError`."""
+    """The header; None if one of the names has two meanings. Raises `BtfError`."""
     with types.checked_ids():
         named = _named(types, names)
         meanings: dict[tuple[bool, str], set[object]] = defaultdict(set)
@@ -47,7 +47,7 @@ def write_pruned(types: CTypes, names: Set[str]) -> str | None:
 
 
 def _named(types: CTypes, names: Set[str]) -> set[int]:
-    """The types whose tag, name or enumerator is among the names."""
+    """Types whose tag, name or enumerator is one of the names."""
     words, starts, kinds = types.words, types.starts, types.kinds
     ids = types.ids(_TAGS_AND_TYPEDEFS)
     found = set(compress(ids, types.names.among([words[starts[type_id]] for type_id in ids], names)))
@@ -71,9 +71,9 @@ def _meaning(types: CTypes, type_id: int) -> object:
 
 
 def _reached(types: CTypes, named: Set[int], names: Set[str]) -> set[int]:
-    """The composites that a program can get at from the types it names, by members that it names too.
+    """The structs and unions that a program can reach from the types it names, through members it also names.
 
-    In `task->mm->owner` no more than `mm` says that struct mm_struct must be complete.
+    In `task->mm->owner`, only `mm` shows that struct mm_struct must be complete.
     """
     reached: set[int] = set()
     waiting = list(named)
@@ -89,7 +89,7 @@ def _reached(types: CTypes, named: Set[int], names: Set[str]) -> set[int]:
 
 
 def _behind(types: CTypes, type_id: int) -> int:
-    """The type behind pointers, arrays, typedefs and qualifiers."""
+    """The type behind its pointers, arrays, typedefs and qualifiers."""
     for _ in range(MAX_CHAIN):
         kind = types.kinds[type_id]
         if kind != PTR and kind != ARRAY and kind != TYPEDEF and kind not in MODIFIERS:

@@ -1,8 +1,8 @@
-"""What earlier builds learned of kernels: for the file that holds a kernel's BTF, the excerpt that stands for it.
+"""Excerpts of kernels that earlier builds read: the part of a kernel's BTF that can answer the same questions again.
 
-Input: a `KernelSource`, and later what was made of its BTF. Output: excerpts as `RecordedBtf.pack()` makes them. Many
-kernels have one excerpt: whoever groups them by its name works it out once. All is lost, and nothing else, with the
-cache folder.
+Input: a `KernelSource`, and later its BTF with a record of what was asked. Output: excerpts as `RecordedBtf.pack()`
+makes them. Many kernels share an excerpt, so group kernels by its name and look at each excerpt once. Deleting the
+cache folder loses the excerpts and nothing else.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from hatch_bpf.support.store import Store
 
 
 class KnownKernels:
-    """Looks excerpts up, and keeps them."""
+    """Finds excerpts and keeps them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def recall(self, source: KernelSource) -> str | None:
-        """The name of the excerpt that stands for a kernel; None for a kernel that was not met yet, or has changed."""
+        """The name of a kernel's excerpt; None if no build read the kernel, or its file has changed."""
         return self._recall(source, identities(source))
 
     def _recall(self, source: KernelSource, known_by: Iterable[str]) -> str | None:
@@ -37,7 +37,7 @@ class KnownKernels:
         return None
 
     def excerpt(self, name: str) -> bytes | None:
-        """An excerpt by name, unless it is gone."""
+        """An excerpt by name; None if it is gone."""
         packed = self._store.get("excerpts", name)
         return None if packed is None else zlib.decompress(packed)
 
@@ -55,7 +55,7 @@ class KnownKernels:
         name = hashlib.sha256(packed).hexdigest()
         if self._store.get("excerpts", name) is None:
             self._store.put("excerpts", name, zlib.compress(packed))
-        # that the BTF is the one that was locked was seen to when it was read
+        # reading checked that this is the BTF that was locked
         note = json.dumps([name, source.sha256]).encode()
         for identity in known_by:
             self._store.put("kernels", identity, note)

@@ -17,11 +17,12 @@ from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.project.sources import Package, Project
+from hatch_bpf.runtime.digest import sha256
 from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import PackageError
 from hatch_bpf.support.context import Context
 from hatch_bpf.wheel.contents import KERNELS_NAME
-from hatch_bpf.wheel.record import RECORD_NAME, Record, RecordError, sha256
+from hatch_bpf.wheel.record import RECORD_NAME, Record, RecordError
 
 MAX_FILE = 64 << 20
 """Bytes of a file that is looked at. The largest real one, the BTFs of 4,000 kernels, has 17 KB."""

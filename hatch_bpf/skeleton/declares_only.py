@@ -1,7 +1,7 @@
-"""The text of a skeleton -> its syntax tree, if all it does is to declare.
+"""The text of a skeleton -> its syntax tree, if all that the text does is declare.
 
-Input: Python source that a template made of names that an object chose. Output: the tree, or `SkeletonError`. Names are
-quoted or made identifiers long before; this is the second lock, before anything runs the text, the build first of all.
+Input: Python source that a template made from names in an object. Output: the tree, or `SkeletonError`. The names were
+quoted or made identifiers long before; this is a second lock before anything, even the build, runs the text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from hatch_bpf.errors import SkeletonError
 
 _MODULES = frozenset({"_bpf", "_e", "_t"})
-"""What a skeleton imports: the runtime, under these names."""
+"""The names under which a skeleton imports the runtime."""
 _BUILTINS = frozenset({"int", "float", "bool", "bytes", "__file__"})
 _EXPRESSIONS = (
     ast.Constant, ast.Name, ast.Attribute, ast.Call, ast.keyword, ast.Tuple, ast.List, ast.Dict, ast.Subscript,
@@ -21,7 +21,7 @@ _EXPRESSIONS = (
 
 
 def parse(text: str, *, source: str) -> ast.Module:
-    """Parse a skeleton; `source` names it in errors. Raises `SkeletonError`."""
+    """Parse a skeleton; `source` is its name in errors. Raises `SkeletonError`."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -41,7 +41,7 @@ def parse(text: str, *, source: str) -> ast.Module:
 
 
 def _not_declaring(statement: ast.stmt, known: frozenset[str]) -> Iterator[ast.AST]:
-    """The parts of a statement that have no place in a skeleton."""
+    """The parts of a statement that do not belong in a skeleton."""
     match statement:
         case ast.ImportFrom(module=module, level=level, names=names):
             own = level or module in ("__future__", "hatch_bpf", "hatch_bpf.runtime")
@@ -66,13 +66,12 @@ def _not_declaring(statement: ast.stmt, known: frozenset[str]) -> Iterator[ast.A
 
 
 def _not_plain(expression: ast.expr, known: frozenset[str]) -> Iterator[ast.AST]:
-    """The parts of an expression that are neither literals, nor names of the skeleton and of the runtime, nor calls of
-    the runtime."""
+    """The parts of an expression other than literals, names of the skeleton or runtime, and calls of the runtime."""
     for node in ast.walk(expression):
         is_known = isinstance(node, _EXPRESSIONS)
         if isinstance(node, ast.Name):
             is_known = node.id in known
-        elif isinstance(node, ast.Attribute):  # nothing within what the runtime gives
+        elif isinstance(node, ast.Attribute):  # only direct attributes of the runtime's modules
             is_known = isinstance(node.value, ast.Name) and node.value.id in _MODULES and node.attr[:2] != "__"
         elif isinstance(node, ast.Call):
             is_known = isinstance(node.func, ast.Attribute)

@@ -1,7 +1,7 @@
 """ObjectModel -> Python source of a skeleton, through `templates/skeleton.py.j2`.
 
-Input: the models of one program source, an architecture each, and `SkeletonOptions`. Output: the text of
-`NAME_skel.py`, or `SkeletonError`. What it declares of C types is `skeleton_types.py`'s; how it behaves, the runtime's.
+Input: the models of one program source, one per architecture, and `SkeletonOptions`. Output: the text of
+`NAME_skel.py`, or `SkeletonError`. `types.py` declares the C types; the runtime holds all behaviour.
 
 Names come from the object and are not trusted: they enter the text only as Python identifiers that `names.py` made,
 or as quoted literals.
@@ -31,23 +31,23 @@ from hatch_bpf.runtime import enums as runtime_enums
 from hatch_bpf.runtime import types as runtime_types
 from hatch_bpf.runtime.stacks import BPF_F_STACK_BUILD_ID
 from hatch_bpf.skeleton.declares_only import parse as declarations_of
-from hatch_bpf.skeleton.names import Names, identifier, quote
-from hatch_bpf.skeleton.types import RESERVED_TYPES, Codec, EnumDecl, Member, StructDecl, TypeDecls, bytes_codec
+from hatch_bpf.skeleton.names import Scope, identifier, quote
+from hatch_bpf.skeleton.types import RESERVED_TYPES, CodecDecl, EnumDecl, MemberDecl, StructDecl, TypeDecls, bytes_codec
 from hatch_bpf.support import templating
 
 TEMPLATE = "skeleton.py.j2"
 LINE_LENGTH = 120
 KCONFIG = ".kconfig"
-"""The section of externs that libbpf fills in at load."""
+"""The section of externs that libbpf fills in at load time."""
 MAPS_OF_MAPS = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SkeletonOptions:
-    """What a skeleton needs to know beyond its object."""
+    """Everything that a skeleton needs besides its object."""
 
     source: str
-    """The program source's path, as the header shows it."""
+    """The program source's path, for the header."""
     class_name: str
     """Name of the skeleton's class; see `class_name()`."""
     runtime: str = "._bpf.runtime"
@@ -57,17 +57,17 @@ class SkeletonOptions:
     objects: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Architecture -> the object's file name relative to `bpf_dir`, and its sha256."""
     kernels: tuple[str, str] = ("", "")
-    """The same of the file of embedded BTFs."""
+    """The file name and sha256 of the embedded BTFs."""
     events: Mapping[str, str] = field(default_factory=dict)
     """Ring or perf buffer, or group of them -> name of its events' type."""
     alternatives: Alternatives = NONE
     types: tuple[str, ...] = ()
-    """Further types to declare, by name."""
+    """Names of more types to declare."""
 
 
 @dataclass(frozen=True)
 class MapDecl:
-    """A map, as the template needs it."""
+    """A map, for the template."""
 
     name: str
     attribute: str
@@ -76,32 +76,32 @@ class MapDecl:
     annotation: str
     """`HashMap[int, counter]`"""
     key: str
-    """Codec expression, or empty."""
+    """CodecDecl expression, or empty."""
     value: str
     users: tuple[str, ...]
-    """Programs that refer to it, where some may be left out."""
+    """Programs that refer to it; filled in only if some may be left out."""
     holds: tuple[str, ...]
-    """Maps that libbpf puts into it, where some may be left out."""
+    """Maps that libbpf puts into it; filled in only if some may be left out."""
     inner: MapDecl | None = None
-    """What the inner maps of a map of maps are like."""
+    """The inner maps of a map of maps."""
     definition: MapDef | None = None
 
 
 @dataclass(frozen=True)
 class GroupDecl:
-    """A group of alternatives, as the template needs it."""
+    """A group of alternatives, for the template."""
 
     name: str
     attribute: str
     members: tuple[str, ...]
     of_maps: bool
     annotation: str
-    """What the members have in common: `_bpf.EventSource[event]`."""
+    """The members' common type: `_bpf.EventSource[event]`."""
 
 
 @dataclass(frozen=True)
 class ProgramDecl:
-    """A program, as the template needs it."""
+    """A program, for the template."""
 
     name: str
     attribute: str
@@ -111,7 +111,7 @@ class ProgramDecl:
 
 @dataclass(frozen=True)
 class SectionDecl:
-    """A section of globals, as the template needs it."""
+    """A section of globals, for the template."""
 
     name: str
     attribute: str
@@ -120,7 +120,7 @@ class SectionDecl:
 
 @dataclass(frozen=True)
 class Declarations:
-    """All that a skeleton declares: equal for all architectures, or it's an error."""
+    """Everything that a skeleton declares. It must be the same on all architectures."""
 
     types: tuple[StructDecl | EnumDecl, ...]
     sections: tuple[SectionDecl, ...]
@@ -131,15 +131,15 @@ class Declarations:
 
 
 def class_name(stem: str) -> str:
-    """Name of the skeleton class for a source's stem: `http_conn` is `HttpConn`."""
+    """Name of the skeleton class for a source's stem: `HttpConn` for `http_conn`."""
     words = "".join(char if char.isascii() and char.isalnum() else " " for char in stem).split()
     name = "".join(word[0].upper() + word[1:] for word in words)
-    # of Python's keywords `None` and the like begin as classes do
+    # `None` and its like are keywords that look like class names
     return identifier(name) if name and not name[0].isdigit() else f"Bpf{name}"
 
 
 def generate(models: Mapping[str, ObjectModel], *, options: SkeletonOptions) -> str:
-    """The skeleton of one program source. `models` go by architecture. Raises `SkeletonError`."""
+    """The skeleton of one program source; `models` has its object for each architecture. Raises `SkeletonError`."""
     if not models:
         raise SkeletonError(f"{options.source}: there is no object to make a skeleton of")
     users = {}
@@ -193,15 +193,15 @@ _MAP_CLASSES: Mapping[int, tuple[str, str]] = {
     MapType.USER_RINGBUF: ("UserRingBuffer", "e"),
     MapType.CGRP_STORAGE: ("LocalStorage", "v"),
 }
-"""Others are plain `Map`s: what they hold is not for user space to read."""
+"""Other types are plain `Map`s: user space does not read their contents."""
 
 _PARTS = ("", "Opened", "Loaded", "Maps", "OpenedMaps", "Programs", "OpenedPrograms")
-"""Endings of the classes a skeleton declares next to the C types."""
+"""Endings of the classes that a skeleton declares besides the C types."""
 
 
 def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, tuple[str, ...]]) -> Declarations:
     _check_externs(model)
-    names = Names(reserved=RESERVED_TYPES | {f"{options.class_name}{part}" for part in _PARTS})
+    names = Scope(reserved=RESERVED_TYPES | {f"{options.class_name}{part}" for part in _PARTS})
     sections = [section for section in model.data_sections if any(map(_is_public, section.variables))]
     section_names = {section.name: names.take(f"{options.class_name}{_camel(section.name)}") for section in sections}
     types = TypeDecls(model.btf, names, where=model.path)
@@ -209,14 +209,14 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
         alternatives = options.alternatives.of_object(model)
         events = _events(model, options, alternatives, types)
         extra = [types.codec(_find_type(model, name, "types")) for name in options.types]
-        del extra  # declaring them is what asking for their codecs does
-        map_names = Names(reserved=_RUNTIME_MEMBERS)
+        del extra  # asking for their codecs declares them
+        map_names = Scope(reserved=_RUNTIME_MEMBERS)
         maps = tuple(_map(definition, map_names, types, events, users) for definition in model.maps)
         maps += tuple(
             MapDecl(name, map_names.take(name), "StructOps", "_bpf.StructOps", "", "", (), ())
             for name in model.struct_ops
         )
-        section_attributes = Names(reserved=_LOADED_ATTRIBUTES)
+        section_attributes = Scope(reserved=_LOADED_ATTRIBUTES)
         declared = tuple(
             SectionDecl(
                 name=section.name,
@@ -232,7 +232,7 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
         ) + _kconfig(model, names, types, options.class_name)
     except BtfError as error:
         raise SkeletonError(f"{model.path}: {error}") from error
-    program_names = Names(reserved=_RUNTIME_MEMBERS)
+    program_names = Scope(reserved=_RUNTIME_MEMBERS)
     programs = tuple(
         ProgramDecl(
             name=program.name,
@@ -247,7 +247,7 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
 
 
 def _check_externs(model: ObjectModel) -> None:
-    """Raise `SkeletonError` for what is declared extern and is neither the kernel's nor in the object."""
+    """Raise `SkeletonError` for an extern that is neither the kernel's nor defined in the object."""
     known = {extern.name for extern in (*model.kconfig, *model.ksyms)}
     missing = sorted({relo.symbol for relo in model.relocations if not relo.target_section} - known - {""})
     if missing:
@@ -259,11 +259,11 @@ def _check_externs(model: ObjectModel) -> None:
 
 def _groups(
     alternatives: ObjectAlternatives,
-    events: Mapping[str, Codec],
+    events: Mapping[str, CodecDecl],
     options: SkeletonOptions,
     *,
-    map_names: Names,
-    program_names: Names,
+    map_names: Scope,
+    program_names: Scope,
 ) -> tuple[GroupDecl, ...]:
     groups = []
     for group in alternatives.groups:
@@ -283,14 +283,14 @@ def _groups(
 
 
 _RUNTIME_MEMBERS = frozenset({"_by_name"})
-"""What a map or program can't be called in Python: what `runtime/members.py` keeps beside them."""
+"""Names that no map or program can have in Python, because `runtime/members.py` uses them."""
 _LOADED_ATTRIBUTES = frozenset(
     {"maps", "programs", "btf", "links", "kconfig", "attach", "close", "load", "open", "run", "choices", "explain"}
 )
 
 
-def _kconfig(model: ObjectModel, names: Names, types: TypeDecls, class_name: str) -> tuple[SectionDecl, ...]:
-    """What libbpf tells the program of the kernel's configuration, as a section that can only be read."""
+def _kconfig(model: ObjectModel, names: Scope, types: TypeDecls, class_name: str) -> tuple[SectionDecl, ...]:
+    """The kernel configuration that libbpf passes to the program, as a read-only section."""
     if not model.kconfig:
         return ()
     size = model.kconfig[-1].offset + model.kconfig[-1].size
@@ -307,7 +307,7 @@ def _camel(section: str) -> str:
 
 
 def _has_core_relos(model: ObjectModel, program: Function) -> bool:
-    """Whether a program has CO-RE relocations; those of subprograms count for every program, which may call them."""
+    """Whether a program has CO-RE relocations. Those of subprograms count for every program, since it may call them."""
     if model.ext.core_relos.get(".text"):
         return True
     end = program.offset + len(program.insns)
@@ -316,9 +316,9 @@ def _has_core_relos(model: ObjectModel, program: Function) -> bool:
 
 def _map(
     definition: MapDef,
-    names: Names,
+    names: Scope,
     types: TypeDecls,
-    events: Mapping[str, Codec],
+    events: Mapping[str, CodecDecl],
     users: Mapping[str, tuple[str, ...]],
 ) -> MapDecl:
     cls, parameters = _class_of(definition)
@@ -329,7 +329,7 @@ def _map(
     annotation = f"_bpf.{cls}"
     if parameters:
         annotation += f"[{', '.join(arguments[parameter] for parameter in parameters)}]"
-    inner = _map(definition.inner, Names(), types, {}, {}) if definition.inner else None
+    inner = _map(definition.inner, Scope(), types, {}, {}) if definition.inner else None
     if cls == "MapOfMaps":
         annotation = f"_bpf.{cls}[{key.python}, {inner.annotation if inner else '_bpf.Map'}]"
     return MapDecl(
@@ -353,21 +353,21 @@ def _class_of(definition: MapDef) -> tuple[str, str]:
     return _MAP_CLASSES.get(definition.type, ("Map", ""))
 
 
-def _sized(types: TypeDecls, type_id: int, size: int) -> Codec:
+def _sized(types: TypeDecls, type_id: int, size: int) -> CodecDecl:
     return types.codec(type_id) if type_id else bytes_codec(size)
 
 
 def buffers_of(model: ObjectModel, alternatives: ObjectAlternatives) -> dict[str, tuple[str, ...]]:
-    """What `events` can name: an object's ring and perf buffers, and groups of them, with the maps that are meant."""
+    """Names that `events` accepts, each with its maps: an object's ring and perf buffers, and groups of them."""
     buffers = {m.name: (m.name,) for m in model.maps if "e" in _MAP_CLASSES.get(m.type, ("", ""))[1]}
     return buffers | {group.name: group.members for group in alternatives.groups if group.of_maps}
 
 
 def _events(
     model: ObjectModel, options: SkeletonOptions, alternatives: ObjectAlternatives, types: TypeDecls
-) -> dict[str, Codec]:
+) -> dict[str, CodecDecl]:
     buffers = buffers_of(model, alternatives)
-    events: dict[str, Codec] = {}
+    events: dict[str, CodecDecl] = {}
     for name, type_name in sorted(options.events.items()):
         if name not in buffers:
             there = f"its ring and perf buffers are {', '.join(sorted(buffers))}" if buffers else "it has none"
@@ -381,7 +381,7 @@ _DECLARABLE = (t.Kind.STRUCT, t.Kind.UNION, t.Kind.TYPEDEF, t.Kind.ENUM, t.Kind.
 
 
 def type_of(model: ObjectModel, name: str) -> int:
-    """Id of the type that the configuration names: `rtt_event`, `struct rtt_event` or a typedef; 0 for none."""
+    """Id of a type that the configuration names, as `rtt_event`, `struct rtt_event` or by a typedef; 0 for none."""
     return next((found[0] for kind in _DECLARABLE if (found := model.btf.find(_bare(name), kind))), 0)
 
 
@@ -422,7 +422,6 @@ def _render(declarations: Declarations, options: SkeletonOptions, name: str) -> 
         types=[*declarations.types, *sections],
         uses_types=any((*declarations.types, *sections, *("_t." in f"{m.key}{m.value}" for m in declarations.maps))),
         has_enums=any(isinstance(item, EnumDecl) for item in declarations.types),
-        aliases={},
         maps=declarations.maps,
         programs=declarations.programs,
         sections=declarations.sections,
@@ -434,7 +433,7 @@ def _render(declarations: Declarations, options: SkeletonOptions, name: str) -> 
 
 
 def _one_line(text: str) -> str:
-    """Text for a comment: on one line, ASCII, and nothing in it ends a string."""
+    """Text that is safe in a comment or docstring: one line of ASCII that cannot end a string."""
     return "".join(char if char.isascii() and char.isprintable() and char not in '\\"' else "?" for char in text)
 
 
@@ -451,8 +450,8 @@ def _fields(fields: tuple[tuple[str, str], ...]) -> str:
     return "(\n" + "".join(f"        {entry},\n" for entry in entries) + "    )"
 
 
-def _member_names(members: tuple[Member, ...]) -> str:
-    """A tuple of names, on one line where it fits as a formatter would have it."""
+def _member_names(members: tuple[MemberDecl, ...]) -> str:
+    """A tuple of names, formatted as a formatter would: on one line if it fits."""
     quoted = [f'"{member.name}"' for member in members]
     if not quoted:
         return "()"
@@ -508,7 +507,7 @@ def _difference(what: str, name: str, one: Any, other: Any) -> str:
 
 
 def _check(declarations: Declarations, text: str, options: SkeletonOptions) -> None:
-    """Make the classes in this process, with the runtime here, and compare ctypes' sizes and offsets with BTF's."""
+    """Create the classes in this process, with our runtime, and compare ctypes' sizes and offsets with BTF's."""
     tree = declarations_of(text, source=options.source)
     tree.body = [part for part in tree.body if not (isinstance(part, ast.ImportFrom) and part.level)]
     namespace: dict[str, Any] = {"__name__": "hatch_bpf_skeleton_check", "__file__": __file__}
@@ -535,5 +534,5 @@ def _check_struct(declared: StructDecl, cls: Any, source: str) -> None:
             )
 
 
-def _stored(members: Iterable[Member]) -> Iterable[Member]:
+def _stored(members: Iterable[MemberDecl]) -> Iterable[MemberDecl]:
     return (member for member in members if member.storage)

@@ -1,4 +1,7 @@
-"""Names of a BPF object -> Python identifiers and literals. Input: any text. Output: what can stand in code."""
+"""Names in a BPF object -> Python identifiers and literals.
+
+Input: any text. Output: text that is safe in Python code.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ KEYWORDS = frozenset(keyword.kwlist)
 def identifier(name: str) -> str:
     """A Python identifier close to a C name.
 
-    Keywords get a trailing underscore. Two leading underscores become one: inside classes Python would mangle such a
-    name. Whatever C does not allow in a name becomes an underscore.
+    Keywords get a trailing underscore. Two leading underscores become one, since Python mangles such names in classes.
+    Characters that C does not allow in a name become underscores.
     """
     plain = "".join(char if char.isascii() and (char.isalnum() or char == "_") else "_" for char in name)
     if plain.startswith("__"):
@@ -22,14 +25,14 @@ def identifier(name: str) -> str:
     return f"{plain}_" if plain in KEYWORDS else plain
 
 
-class Names:
-    """A scope: gives out identifiers, never one twice, never a reserved one."""
+class Scope:
+    """A scope, which gives out each identifier once and never a reserved one."""
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         self._taken = set(reserved)
 
     def take(self, name: str) -> str:
-        """The identifier for a C name: with underscores appended until it is free."""
+        """The identifier for a C name, with underscores appended until it is free."""
         found = identifier(name)
         while found in self._taken:
             found += "_"
@@ -38,7 +41,7 @@ class Names:
 
 
 def quote(text: str) -> str:
-    """A Python string literal on one line, in ASCII, double-quoted where that needs no more escapes."""
+    """A Python string literal on one line, in ASCII, double-quoted unless that needs more escapes."""
     literal = ascii(text)
     if literal[0] == "'" and '"' not in literal:
         return f'"{literal[1:-1]}"'

@@ -1,7 +1,7 @@
-"""BTF types -> declarations of Python classes: what each struct, union and enum of a skeleton looks like.
+"""BTF types -> declarations of Python classes for the structs, unions and enums of a skeleton.
 
-Input: an object's BTF and the types wanted, one by one. Output: `StructDecl`s and `EnumDecl`s in an order in which
-Python can define them, and for each wanted type a `Codec`: how generated code stores and sees a value of it.
+Input: an object's BTF and the wanted types, one by one. Output: `StructDecl`s and `EnumDecl`s in an order in which
+Python can define them, and a `CodecDecl` for each wanted type: how generated code stores and shows its values.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import SkeletonError
 from hatch_bpf.objects.model import Variable
-from hatch_bpf.skeleton.names import Names
+from hatch_bpf.skeleton.names import Scope
 
 MAX_SIZE = 1 << 28
-"""Bytes of the largest type declared: far above what a map's value may have, far below what ctypes chokes on."""
+"""Bytes of the largest type declared: far above any map's value, far below what ctypes can handle."""
 MAX_DEPTH = 32
-"""How deep types may nest; the kernel's own limit."""
+"""How deep types may nest, as in the kernel."""
 LEAST_NEGATIVE = -(1 << 16)
-"""What an enumerator may be at least, to be taken for negative where BTF does not tell: lower, and it is a flag."""
+"""Where BTF does not say whether an enum is signed, a lower value is taken for a flag, not a negative number."""
 
 
 @dataclass(frozen=True)
-class Codec:
-    """How a value of a C type is stored and seen."""
+class CodecDecl:
+    """How a value of a C type is stored and shown."""
 
     expression: str
     """Python expression of the runtime's codec: `_t.U32`."""
     ctype: str
-    """Python expression of the ctypes type it is stored as."""
+    """Python expression of the ctypes type that stores it."""
     python: str
     """Annotation of the Python value: `int`."""
     is_native: bool = False
-    """The ctypes field alone gives the Python value; no descriptor is needed."""
+    """Whether the ctypes field itself gives the Python value, so that no descriptor is needed."""
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberDecl:
     """A member of a struct or union, or of an anonymous member of it."""
 
     c_name: str
@@ -46,13 +46,13 @@ class Member:
     offset: int
     """Bytes from the struct's start."""
     storage: str
-    """Name of the ctypes field; empty for members without one of their own."""
+    """Name of the ctypes field; empty for a member without a field of its own."""
     annotation: str
-    """For native members: the annotation."""
+    """The annotation of a native member."""
     descriptor: str
-    """For others: the expression to assign."""
+    """The expression to assign to any other member."""
     codec: str
-    """Expression of the codec of its value, or of an element's for a flexible array."""
+    """Expression of the codec of its value, or of its elements if it is a flexible array."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ class StructDecl:
     is_union: bool
     size: int
     fields: tuple[tuple[str, str], ...]
-    """ctypes `_fields_`: names and type expressions, padding and all."""
-    members: tuple[Member, ...]
+    """ctypes `_fields_`: names and type expressions, including padding."""
+    members: tuple[MemberDecl, ...]
     codec: str
-    """Name of the module's variable that holds its codec; empty if no other declaration needs it."""
+    """Name of the module's variable for its codec; empty if no other declaration needs it."""
 
 
 @dataclass(frozen=True)
@@ -81,27 +81,27 @@ class EnumDecl:
     values: tuple[tuple[str, int], ...]
     codec: str
     base: str
-    """Codec expression of the integer it is stored as."""
+    """CodecDecl expression of the integer it is stored as."""
 
 
-def bytes_codec(size: int) -> Codec:
-    """The codec of what only has a size."""
-    return Codec(f"_t.Bytes({size})", f"_t.c_uint8 * {size}", "bytes")
+def bytes_codec(size: int) -> CodecDecl:
+    """The codec of a value of which only the size is known."""
+    return CodecDecl(f"_t.Bytes({size})", f"_t.c_uint8 * {size}", "bytes")
 
 
 _SCALARS = {
-    (1, False): Codec("_t.U8", "_t.c_uint8", "int", True),
-    (2, False): Codec("_t.U16", "_t.c_uint16", "int", True),
-    (4, False): Codec("_t.U32", "_t.c_uint32", "int", True),
-    (8, False): Codec("_t.U64", "_t.c_uint64", "int", True),
-    (1, True): Codec("_t.S8", "_t.c_int8", "int", True),
-    (2, True): Codec("_t.S16", "_t.c_int16", "int", True),
-    (4, True): Codec("_t.S32", "_t.c_int32", "int", True),
-    (8, True): Codec("_t.S64", "_t.c_int64", "int", True),
+    (1, False): CodecDecl("_t.U8", "_t.c_uint8", "int", True),
+    (2, False): CodecDecl("_t.U16", "_t.c_uint16", "int", True),
+    (4, False): CodecDecl("_t.U32", "_t.c_uint32", "int", True),
+    (8, False): CodecDecl("_t.U64", "_t.c_uint64", "int", True),
+    (1, True): CodecDecl("_t.S8", "_t.c_int8", "int", True),
+    (2, True): CodecDecl("_t.S16", "_t.c_int16", "int", True),
+    (4, True): CodecDecl("_t.S32", "_t.c_int32", "int", True),
+    (8, True): CodecDecl("_t.S64", "_t.c_int64", "int", True),
 }
 """By size and signedness."""
-_BOOL = Codec("_t.BOOL", "_t.c_bool", "bool", True)
-_FLOATS = {4: Codec("_t.F32", "_t.c_float", "float", True), 8: Codec("_t.F64", "_t.c_double", "float", True)}
+_BOOL = CodecDecl("_t.BOOL", "_t.c_bool", "bool", True)
+_FLOATS = {4: CodecDecl("_t.F32", "_t.c_float", "float", True), 8: CodecDecl("_t.F64", "_t.c_double", "float", True)}
 
 RESERVED_MEMBERS = frozenset(
     {
@@ -110,33 +110,33 @@ RESERVED_MEMBERS = frozenset(
         "_b_base_", "_b_needsfree_", "from_buffer", "from_buffer_copy", "from_address", "from_param", "in_dll", "mro",
     }
 )  # fmt: skip
-"""What a member can't be called in Python: names the class bodies use, and those of the base classes."""
+"""Names that no member can have in Python, because the class bodies or their bases use them."""
 RESERVED_ENUMERATORS = frozenset({"name", "value", "names", "values", "mro"})
-"""What an enumerator can't be called: attributes of Python's enums that users rely on."""
+"""Names that no enumerator can have: attributes of Python's enums that users rely on."""
 RESERVED_TYPES = frozenset({"_t", "_e", "_bpf", "int", "bool", "float", "bytes", "annotations"})
-"""What a class of the module can't be called."""
+"""Names that no class of the module can have."""
 
 
 class TypeDecls:
-    """The declarations of one object's types, made as they are asked for."""
+    """The declarations of one object's types, made on demand."""
 
-    def __init__(self, btf: Btf, names: Names, *, where: str) -> None:
-        """`names` is the module's scope; `where` names the object in errors."""
+    def __init__(self, btf: Btf, names: Scope, *, where: str) -> None:
+        """`names` is the module's scope; `where` is the object's name in errors."""
         self._btf = btf
         self._names = names
         self._where = where
         self._declared: list[StructDecl | EnumDecl] = []
-        self._codecs: dict[int, Codec] = {}
-        self._by_shape: dict[tuple[object, ...], Codec] = {}
+        self._codecs: dict[int, CodecDecl] = {}
+        self._by_shape: dict[tuple[object, ...], CodecDecl] = {}
         self._open: list[int] = []
-        """Types whose codecs are being made: one that comes up again contains itself."""
+        """Types whose codecs are being made. One that appears again contains itself."""
 
     def declared(self) -> tuple[StructDecl | EnumDecl, ...]:
-        """All declarations so far, each after those it needs."""
+        """All declarations so far, each after those that it needs."""
         return tuple(self._declared)
 
-    def codec(self, type_id: int, *, hint: str = "") -> Codec:
-        """How to store and see a value of a type. `hint` names it if it is anonymous. Raises `SkeletonError`."""
+    def codec(self, type_id: int, *, hint: str = "") -> CodecDecl:
+        """How to store and show a value of a type. `hint` names it if it is anonymous. Raises `SkeletonError`."""
         name, resolved_id, resolved = self._named(type_id)
         if resolved_id not in self._codecs:
             if resolved_id in self._open or len(self._open) >= MAX_DEPTH:
@@ -155,7 +155,7 @@ class TypeDecls:
         return self._struct(name, f"section {c_name}", t.Struct(c_name, size, members), codec="")
 
     def _named(self, type_id: int) -> tuple[str, int, t.Type]:
-        """What a type is behind typedefs and qualifiers, and the typedef's name closest to it."""
+        """The type behind typedefs and qualifiers, with its name or that of the closest typedef."""
         resolved_id, resolved = self._btf.resolve(type_id)
         name = resolved.name
         while not name and type_id != resolved_id:
@@ -166,7 +166,7 @@ class TypeDecls:
             type_id = found.type_id
         return name, resolved_id, resolved
 
-    def _make(self, found: t.Type, name: str, hint: str) -> Codec:
+    def _make(self, found: t.Type, name: str, hint: str) -> CodecDecl:
         match found:
             case t.Int():
                 return self._int(found)
@@ -184,7 +184,7 @@ class TypeDecls:
                 what = f"{type(found).__name__.lower()} {name}".strip()
                 raise SkeletonError(f"{self._where}: {hint or 'a type'} is a {what}, of which there can be no value")
 
-    def _int(self, found: t.Int) -> Codec:
+    def _int(self, found: t.Int) -> CodecDecl:
         if found.encoding & t.IntEncoding.BOOL and found.size == 1:
             return _BOOL
         signed = bool(found.encoding & t.IntEncoding.SIGNED)
@@ -192,20 +192,20 @@ class TypeDecls:
         if scalar is not None:
             return scalar
         self._check_size(f"int {found.name}", found.size)
-        return Codec(f"_t.Wide({found.size}, signed={signed})", f"_t.c_uint8 * {found.size}", "int")
+        return CodecDecl(f"_t.Wide({found.size}, signed={signed})", f"_t.c_uint8 * {found.size}", "int")
 
-    def _array(self, found: t.Array, hint: str) -> Codec:
+    def _array(self, found: t.Array, hint: str) -> CodecDecl:
         _, element = self._btf.resolve(found.type_id)
         length = found.length
         if isinstance(element, t.Int) and element.size == 1 and not element.encoding & t.IntEncoding.BOOL:
             self._check_size(f"array {hint}", length)
             if element.name == "char":
-                return Codec(f"_t.Text({length})", f"_t.c_uint8 * {length}", "_t.Chars")
+                return CodecDecl(f"_t.Text({length})", f"_t.c_uint8 * {length}", "_t.Chars")
             if not element.encoding & t.IntEncoding.SIGNED:
                 return bytes_codec(length)
         codec = self.codec(found.type_id, hint=hint)
         self._check_size(f"array {hint}", length * self._btf.size_of(found.type_id))
-        return Codec(
+        return CodecDecl(
             f"_t.ArrayOf({codec.expression}, {length})", f"{codec.ctype} * {length}", f"_t.ArrayView[{codec.python}]"
         )
 
@@ -218,7 +218,7 @@ class TypeDecls:
     # --- enums ------------------------------------------------------------------------------------------------------
 
     def _signs(self, found: t.Enum | t.Enum64) -> t.Enum | t.Enum64:
-        """An enum with the signs that its enumerators have in C: clang before 15 does not say that it is signed."""
+        """An enum with its enumerators' signs as in C: clang before 15 does not record that an enum is signed."""
         if isinstance(found, t.Enum64) or found.signed:
             return found
         high = [value.value - (1 << 32) for value in found.values if value.value >> 31]
@@ -229,46 +229,46 @@ class TypeDecls:
         return replace(found, values=named, signed=True)
 
     def _compiler_tells_signs(self) -> bool:
-        """Whether there is anything in the BTF that only compilers write which tell whether an enum is signed."""
+        """Whether the BTF has something that only compilers which record signed enums write."""
         return any(isinstance(found, t.Enum64) or (isinstance(found, t.Enum) and found.signed) for found in self._btf)
 
-    def _enum(self, found: t.Enum | t.Enum64, name: str) -> Codec:
+    def _enum(self, found: t.Enum | t.Enum64, name: str) -> CodecDecl:
         found = self._signs(found)
         base = _SCALARS.get((found.size, found.signed))
         if base is None:
             raise SkeletonError(f"{self._where}: enum {name} has {found.size} bytes, which no enum of C has")
         if not found.values or (isinstance(found, t.Enum) and found.size > 4):
-            return base  # of the latter clang before 15 tells but the lower half of each value
+            return base  # clang before 15 records only the lower half of each value
         shape = ("enum", name, found.size, found.signed, found.values)
         if shape in self._by_shape:
             return self._by_shape[shape]
         class_name = self._names.take(name or "enum")
         codec_name = self._names.take(f"_{class_name}")
-        scope = Names(reserved=RESERVED_ENUMERATORS)
+        scope = Scope(reserved=RESERVED_ENUMERATORS)
         values = tuple((_enumerator(scope, value.name), value.value) for value in found.values)
         is_flag = _is_flag([value for _, value in values])
         self._declared.append(
             EnumDecl(class_name, f"enum {found.name}".strip(), is_flag, values, codec_name, base.expression)
         )
-        codec = Codec(codec_name, base.ctype, class_name)
+        codec = CodecDecl(codec_name, base.ctype, class_name)
         self._by_shape[shape] = codec
         return codec
 
     # --- structs and unions -----------------------------------------------------------------------------------------
 
-    def _nested(self, found: t.Struct | t.Union, name: str) -> Codec:
+    def _nested(self, found: t.Struct | t.Union, name: str) -> CodecDecl:
         keyword = "union" if isinstance(found, t.Union) else "struct"
         class_name = self._names.take(name or keyword)
         codec_name = self._names.take(f"_{class_name}")
         c_name = f"{keyword} {found.name}" if found.name else name or keyword
         self._declared.append(self._struct(class_name, c_name, found, codec=codec_name))
-        return Codec(codec_name, class_name, class_name)
+        return CodecDecl(codec_name, class_name, class_name)
 
     def _struct(self, class_name: str, c_name: str, found: t.Struct | t.Union, *, codec: str) -> StructDecl:
         self._check_size(c_name, found.size)
         is_union = isinstance(found, t.Union)
         slots = list(self._slots(found, class_name))
-        scope = Names(reserved=RESERVED_MEMBERS | {slot.codec.expression for slot in slots if slot.codec})
+        scope = Scope(reserved=RESERVED_MEMBERS | {slot.codec.expression for slot in slots if slot.codec})
         public: list[list[tuple[str, str]]] = []
         for slot in slots:
             names = (
@@ -276,33 +276,34 @@ class TypeDecls:
             )
             public.append([(name, scope.take(name)) for name in names])
         layout = _Layout(f"{self._where}: {c_name}", found.size, is_union=is_union, scope=scope)
-        members: list[Member] = []
+        members: list[MemberDecl] = []
         for slot, names_taken in zip(slots, public, strict=True):
             members += layout.place(slot, names_taken)
         return StructDecl(class_name, c_name, is_union, found.size, layout.finish(), tuple(members), codec)
 
-    def _flexible_element(self, type_id: int, hint: str) -> Codec:
-        """The codec of a flexible array's elements; for those of bytes, the class of the whole."""
+    def _flexible_element(self, type_id: int, hint: str) -> CodecDecl:
+        """The codec of a flexible array's elements; for an array of bytes, the class of the whole array."""
         _, element = self._btf.resolve(type_id)
         if isinstance(element, t.Int) and element.size == 1 and not element.encoding & t.IntEncoding.BOOL:
             if element.name == "char":
-                return Codec("_t.Chars", "", "_t.Chars")
+                return CodecDecl("_t.Chars", "", "_t.Chars")
             if not element.encoding & t.IntEncoding.SIGNED:
-                return Codec("_t.RawBytes", "", "bytes")
+                return CodecDecl("_t.RawBytes", "", "bytes")
         return self.codec(type_id, hint=hint)
 
     def _slots(self, found: t.Struct | t.Union, class_name: str) -> Iterator[_Slot]:
-        """The members worth a place, by rising offset, as their types say."""
+        """The members that need a place, by rising offset."""
         ordered = sorted(found.members, key=lambda member: member.bit_offset)
         for index, member in enumerate(ordered):
             bit_offset, bits = member.bit_offset, member.bits
             _, resolved = self._btf.resolve(member.type_id)
             if isinstance(resolved, t.Int) and not bits and (resolved.bit_offset or resolved.bits != 8 * resolved.size):
-                bit_offset, bits = bit_offset + resolved.bit_offset, resolved.bits  # as compilers did before kind_flag
+                # compilers wrote bitfields this way before kind_flag
+                bit_offset, bits = bit_offset + resolved.bit_offset, resolved.bits
             where = f"{class_name}_{member.name or index}"
             if bits:
                 if not member.name:
-                    continue  # padding spelled as a bitfield
+                    continue  # padding that is written as a bitfield
                 enum = self.codec(member.type_id, hint=where) if isinstance(resolved, (t.Enum, t.Enum64)) else None
                 signed = isinstance(resolved, t.Int) and bool(resolved.encoding & t.IntEncoding.SIGNED)
                 if isinstance(resolved, (t.Enum, t.Enum64)):
@@ -316,7 +317,7 @@ class TypeDecls:
                 yield _Slot(member, bit_offset, codec=element, size=0, is_flexible=True)
                 continue
             if not member.name and not isinstance(resolved, (t.Struct, t.Union)):
-                continue  # nothing that C could name either
+                continue  # C cannot name it either
             codec = self.codec(member.type_id, hint=where)
             inner = None
             if not member.name:
@@ -326,23 +327,23 @@ class TypeDecls:
 
 @dataclass(frozen=True)
 class _Slot:
-    """A member of a struct, before it has its Python name."""
+    """A member of a struct that has no Python name yet."""
 
     member: t.Member
     bit_offset: int
     size: int
-    codec: Codec | None = None
+    codec: CodecDecl | None = None
     bits: int = 0
     signed: bool = False
     is_flexible: bool = False
     inner: StructDecl | None = None
-    """What an anonymous member is."""
+    """The struct or union that an anonymous member is."""
 
 
 class _Layout:
-    """Places members one after the other, gaps filled, so that ctypes has no padding of its own to add."""
+    """Places members one after another and fills the gaps, so that ctypes adds no padding of its own."""
 
-    def __init__(self, where: str, size: int, *, is_union: bool, scope: Names) -> None:
+    def __init__(self, where: str, size: int, *, is_union: bool, scope: Scope) -> None:
         self._where = where
         self._size = size
         self._is_union = is_union
@@ -351,10 +352,10 @@ class _Layout:
         self._at = 0
         self._bits_storage = ""
         self._bits_start = 0
-        """Byte at which the current run of bitfields starts; it is the last field as long as the run goes on."""
+        """Byte where the current run of bitfields starts. The run's storage is the last field until the run ends."""
 
-    def place(self, slot: _Slot, names: Sequence[tuple[str, str]]) -> list[Member]:
-        """A slot's members, under their C and Python names."""
+    def place(self, slot: _Slot, names: Sequence[tuple[str, str]]) -> list[MemberDecl]:
+        """The members of a slot, with their C and Python names."""
         offset = slot.bit_offset // 8
         if slot.bits:
             return [self._bitfield(slot, *names[0])]
@@ -362,7 +363,9 @@ class _Layout:
             assert slot.codec is not None
             c_name, name = names[0]
             return [
-                Member(c_name, name, offset, "", "", _flexible(offset, slot.codec.expression), slot.codec.expression)
+                MemberDecl(
+                    c_name, name, offset, "", "", _flexible(offset, slot.codec.expression), slot.codec.expression
+                )
             ]
         codec = slot.codec
         assert codec is not None
@@ -370,16 +373,16 @@ class _Layout:
             storage = self._field(offset, slot.size, codec.ctype, self._scope.take(f"_anonymous_{offset}"))
             inner = zip(slot.inner.members, names, strict=True)
             return [
-                Member(c_name, name, offset + member.offset, "", "", _inner(storage, offset, member), member.codec)
+                MemberDecl(c_name, name, offset + member.offset, "", "", _inner(storage, offset, member), member.codec)
                 for member, (c_name, name) in inner
             ]
         c_name, name = names[0]
         if codec.is_native:
             self._field(offset, slot.size, codec.ctype, name)
-            return [Member(c_name, name, offset, name, codec.python, "", codec.expression)]
+            return [MemberDecl(c_name, name, offset, name, codec.python, "", codec.expression)]
         storage = self._field(offset, slot.size, codec.ctype, self._scope.take(f"_{name}"))
         descriptor = f'_t.Field("{storage}", {codec.expression})'
-        return [Member(c_name, name, offset, storage, "", descriptor, codec.expression)]
+        return [MemberDecl(c_name, name, offset, storage, "", descriptor, codec.expression)]
 
     def _field(self, offset: int, size: int, ctype: str, name: str) -> str:
         self._pad_to(offset)
@@ -389,7 +392,7 @@ class _Layout:
         self._bits_storage = ""
         return name
 
-    def _bitfield(self, slot: _Slot, c_name: str, name: str) -> Member:
+    def _bitfield(self, slot: _Slot, c_name: str, name: str) -> MemberDecl:
         start, end = slot.bit_offset // 8, (slot.bit_offset + slot.bits + 7) // 8
         if self._bits_storage and start <= self._at and not self._is_union:
             end = max(end, self._at)
@@ -397,7 +400,7 @@ class _Layout:
             self._fields[-1] = (self._bits_storage, f"_t.c_uint8 * {end - self._bits_start}")
             self._at = end
         else:
-            # in a union each bitfield starts at byte 0 and has bytes of its own
+            # in a union each bitfield starts at byte 0 and has its own bytes
             start = 0 if self._is_union else start
             storage = self._scope.take(f"_bits_{start}")
             self._field(start, end - start, f"_t.c_uint8 * {end - start}", storage)
@@ -408,7 +411,7 @@ class _Layout:
         is_enum = slot.codec is not None and not slot.codec.is_native
         codec = slot.codec.expression if slot.codec is not None else "_t.S64" if slot.signed else "_t.U64"
         descriptor = f"_t.EnumBits({bits}, {codec})" if is_enum else bits
-        return Member(c_name, name, self._bits_start, self._bits_storage, "", descriptor, codec)
+        return MemberDecl(c_name, name, self._bits_start, self._bits_storage, "", descriptor, codec)
 
     def _pad_to(self, offset: int) -> None:
         if self._is_union:
@@ -425,9 +428,9 @@ class _Layout:
             raise SkeletonError(f"{self._where}: member {name} ends at byte {offset + size} of {self._size}")
 
     def finish(self) -> tuple[tuple[str, str], ...]:
-        """The fields, filled up to the size."""
+        """All fields, padded to the struct's size."""
         if self._is_union:
-            # ctypes makes a union as large as its largest member; C may have rounded it up
+            # ctypes makes a union as large as its largest member; C may round it up
             self._fields.append((self._scope.take("_size"), f"_t.c_uint8 * {self._size}"))
         else:
             self._bits_storage = ""
@@ -435,8 +438,8 @@ class _Layout:
         return tuple(self._fields)
 
 
-def _inner(storage: str, offset: int, member: Member) -> str:
-    """The descriptor of an anonymous member's member."""
+def _inner(storage: str, offset: int, member: MemberDecl) -> str:
+    """The descriptor of a member of an anonymous member."""
     if member.descriptor.startswith("_t.Flexible"):
         return _flexible(offset + member.offset, member.codec)
     return f'_t.Inner("{storage}", "{member.name}", {member.codec})'
@@ -447,12 +450,12 @@ def _flexible(offset: int, codec: str) -> str:
     return f"_t.{descriptor}({offset}, {codec})"
 
 
-def _enumerator(scope: Names, name: str) -> str:
-    # Python's enums keep names with an underscore at either end for themselves
+def _enumerator(scope: Scope, name: str) -> str:
+    # Python's enums reserve names with an underscore at either end
     return scope.take(name.strip("_") or "_0" if name.startswith("_") else name)
 
 
 def _is_flag(values: Iterable[int]) -> bool:
-    """Whether an enum's values are bits to combine: single bits or zero, and at least three of them."""
+    """Whether an enum's values are bits to combine: at least three, each a single bit or zero."""
     bits = {value for value in values if value}
     return len(bits) >= 3 and all(value > 0 and value & (value - 1) == 0 for value in bits)

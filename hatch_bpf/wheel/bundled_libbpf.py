@@ -1,7 +1,7 @@
-"""libbpf.so of the build machine, with what it needs -> files for the wheel, and the tag that such a wheel must have.
+"""The build machine's libbpf.so and the libraries it needs -> files for the wheel, and the wheel's platform tag.
 
-Input: the build machine's library folders. Output: a `Bundle`, or `ToolchainError`. The C library itself stays out:
-which versions of it will do is what the tag says. `runtime/libbpf.py` loads the libraries in the order given here.
+Input: the build machine's library folders. Output: a `Bundle`, or `ToolchainError`. The C library is left out; the tag
+says which versions of it will do. `runtime/libbpf.py` loads the libraries in the order given here.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ SBOM_NAME = "sbom.cdx.json"
 _C_LIBRARY = re.compile(r"^(ld-(linux|musl)[\w.-]*|lib(c|m|dl|rt|pthread)\.so\.\d+|libc\.musl-[\w.-]+)$")
 _MUSL = re.compile(r"^(ld-musl|libc\.musl)-")
 _SYSTEM_PATH = "/usr/bin:/bin:/sbin"
-"""Where the distribution's package manager is; another one on PATH knows nothing of this machine's libraries."""
+"""Where the distribution's package manager is. Another one on PATH would not know this machine's libraries."""
 _CHANGED = "entries DT_NEEDED about the other bundled libraries are left out"
-"""What the SBOM says of a library that is not byte for byte the distribution's."""
+"""The SBOM's note on a library that differs from the distribution's."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,16 @@ class Library:
     path: Path
     data: bytes
     needed: tuple[str, ...]
-    """sonames of what it needs, the C library among them."""
+    """sonames of the libraries it needs, including the C library."""
     glibc: tuple[int, int]
-    """Newest version of glibc's symbols that it uses; (0, 0) for none."""
+    """The newest version of glibc symbols that it uses; (0, 0) for none."""
     is_changed: bool = False
-    """Whether `data` is no more what is at `path`."""
+    """Whether `data` differs from the file at `path`."""
 
 
 @dataclass(frozen=True)
 class SystemPackage:
-    """The package of the distribution that a library came in."""
+    """The distribution's package that contains a library."""
 
     name: str
     version: str
@@ -66,7 +66,7 @@ class SystemPackage:
 
 @dataclass(frozen=True)
 class Bundle:
-    """libbpf for a wheel."""
+    """libbpf and its companions, ready for a wheel."""
 
     files: Mapping[str, bytes]
     """By name relative to the `_bpf` folder: libraries, their licenses, an index and an SBOM."""
@@ -75,7 +75,7 @@ class Bundle:
 
 
 def bundle(arch: Arch) -> Bundle:
-    """Collect libbpf and what it needs. `arch` must be the build machine's. Raises `ToolchainError`."""
+    """Collect libbpf and the libraries it needs. `arch` must be the build machine's. Raises `ToolchainError`."""
     folder = f"lib/{arch.name}"
     try:
         first = Path(find())
@@ -102,7 +102,7 @@ def bundle(arch: Arch) -> Bundle:
 
 
 def _own(folder: str, arch: Arch) -> Bundle | None:
-    """What hatch-bpf's own wheel carries, if it does: made by `bundle()` on the machine that built it."""
+    """The libraries that hatch-bpf's own wheel may carry, which `bundle()` collected where that wheel was built."""
     index = OWN_LIBBPF / folder / INDEX_NAME
     if not index.is_file():
         return None
@@ -113,7 +113,7 @@ def _own(folder: str, arch: Arch) -> Bundle | None:
 
 
 def _collect(first: Path) -> Iterator[Library]:
-    """libbpf and all it needs but the C library, each after what it needs itself."""
+    """libbpf and the libraries it needs except the C library, each after those that it needs."""
     done: set[str] = set()
 
     def visit(path: Path) -> Iterator[Library]:
@@ -167,10 +167,10 @@ def _is_musl(libraries: list[Library]) -> bool:
 
 
 def _without_needs(libraries: list[Library]) -> list[Library]:
-    """The same, but that none says any more that it needs another of them.
+    """The same libraries, without DT_NEEDED entries for each other.
 
-    glibc takes a library that is loaded already for one that is needed, by its soname. musl searches its folders all
-    the same, and fails. The runtime loads them in order, and each finds the symbols of those before it.
+    glibc accepts a library that is already loaded under the needed soname. musl searches its folders all the same, and
+    fails. The runtime loads them in order, so that each finds the symbols of those before it.
     """
     bundled = {library.soname for library in libraries}
     dropped = [_drop_needed(library, bundled) for library in libraries]
@@ -181,10 +181,10 @@ def _without_needs(libraries: list[Library]) -> list[Library]:
 
 
 def _drop_needed(library: Library, names: Collection[str]) -> bytes:
-    """A library's bytes, with what its dynamic section says of needing these left out, and the rest moved up."""
+    """A library's bytes without the DT_NEEDED entries for these names; the entries behind them move up."""
     elf = ELFFile(io.BytesIO(library.data))
     dynamic = elf.get_section_by_name(".dynamic")
-    assert isinstance(dynamic, DynamicSection)  # it was read from there
+    assert isinstance(dynamic, DynamicSection)  # `Library.needed` was read from it
     start, size, each = dynamic["sh_offset"], dynamic["sh_size"], dynamic["sh_entsize"]
     kept = b""
     for number, tag in enumerate(dynamic.iter_tags()):
@@ -194,7 +194,7 @@ def _drop_needed(library: Library, names: Collection[str]) -> bytes:
 
 
 def _platform(libraries: list[Library], arch: Arch) -> str:
-    """PEP 600: manylinux_X_Y means that it runs where glibc is X.Y or newer. PEP 656 says the same for musl."""
+    """The platform tag. manylinux_X_Y needs glibc X.Y or newer (PEP 600); PEP 656 says the same for musl."""
     machine = arch.machines[0]
     if _is_musl(libraries):
         return f"musllinux_{'_'.join(map(str, _musl_version(machine)))}_{machine}"
@@ -204,7 +204,7 @@ def _platform(libraries: list[Library], arch: Arch) -> str:
 
 
 def _musl_version(machine: str) -> tuple[int, int]:
-    """musl's symbols have no versions: what runs is only sure from the version that is here."""
+    """This machine's musl version. musl's symbols have no versions, so older ones may not do."""
     loader = f"/lib/ld-musl-{machine}.so.1"
     try:
         said = subprocess.run([loader], capture_output=True, text=True, check=False).stderr
@@ -219,8 +219,8 @@ def _musl_version(machine: str) -> tuple[int, int]:
 
 
 def _owner(path: Path) -> SystemPackage | None:
-    """The package that a file came in, where dpkg, rpm or apk knows one."""
-    # where /lib is a link to /usr/lib, package managers know a file by either name
+    """The package that contains a file, if dpkg, rpm or apk knows it."""
+    # if /lib is a link to /usr/lib, a package manager may know the file by either name
     names = [path, path.resolve()]
     names += [Path("/", *name.parts[2:]) for name in names if name.parts[:2] == ("/", "usr")]
     for name in names:
@@ -244,7 +244,7 @@ def _existing(path: Path) -> tuple[Path, ...]:
 
 
 def _ask(*command: str) -> str:
-    """What a package manager says; empty where it isn't there or doesn't know."""
+    """A package manager's answer; empty if it is not installed or has none."""
     if shutil.which(command[0], path=_SYSTEM_PATH) is None:
         return ""
     done = subprocess.run(
@@ -254,7 +254,7 @@ def _ask(*command: str) -> str:
 
 
 def _sbom(libraries: list[Library], packages: Mapping[str, SystemPackage | None]) -> dict[str, object]:
-    """CycloneDX 1.5, without a time or a serial number, so that it is the same each time."""
+    """A CycloneDX 1.5 document. It has no time or serial number, so that every build makes the same one."""
     components = []
     for library in libraries:
         package = packages[library.soname]

@@ -1,7 +1,7 @@
 """Objects, skeletons and minimized BTFs -> `Artifact`s: every file that goes into the wheel, and where.
 
-Input: what the stages before made. Output: artifacts, each with its path in the wheel and in the source tree.
-What the folder `_bpf` looks like is said here and read by `runtime/`.
+Input: the results of the earlier stages. Output: artifacts, each with its path in the wheel and in the source tree.
+This module decides the layout of the folder `_bpf`, which `runtime/` reads.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.project.config import Config
 from hatch_bpf.project.sources import BPF_DIR, Package, ProgramSource
+from hatch_bpf.runtime.digest import sha256
 from hatch_bpf.skeleton.generate import SkeletonOptions, buffers_of, class_name, generate, type_of
 from hatch_bpf.wheel.artifacts import GENERATED, RUNTIME, Artifact
 from hatch_bpf.wheel.bundled_libbpf import Bundle
 from hatch_bpf.wheel.embedded_btfs import pack
-from hatch_bpf.wheel.record import RECORD_NAME, Record, sha256
+from hatch_bpf.wheel.record import RECORD_NAME, Record
 
 KERNELS_NAME = "kernels.btfs"
-"""The minimized BTFs, and which kernels they are for."""
+"""The file of minimized BTFs and the kernels they are for."""
 
 
 def lay_out(
@@ -34,9 +35,9 @@ def lay_out(
     *,
     programs: Sequence[ObjectModel],
 ) -> list[Artifact]:
-    """Everything that a package gets: its `_bpf` folder, and a skeleton for each program. Raises `SkeletonError`.
+    """All files of a package: its `_bpf` folder, and a skeleton for each program source. Raises `SkeletonError`.
 
-    `programs` are the objects of all packages: what `events` and `types` name has to be in one of them.
+    `programs` are the objects of all packages: every name in `events` and `types` must be in one of them.
     """
     embedded = pack(minimized)
     folder = _bpf_folder(package, config, compiled, embedded, bundled)
@@ -81,7 +82,7 @@ def _skeleton(
     kernels: tuple[str, str],
 ) -> Artifact:
     own = next(iter(models.values()))
-    # what another program has is not asked of this one; what none has, `generate` tells of
+    # names that another program has are not looked for here; names that none has are reported by `generate()`
     buffers = [buffers_of(model, config.alternatives.of_object(model)) for model in (own, *programs)]
     stems = {model.path.removesuffix(".bpf.o") for model in programs}
     of_all = {key: type_name for key, type_name in config.events.items() if key.rpartition(".")[0] not in stems}

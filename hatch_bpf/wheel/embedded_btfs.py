@@ -1,7 +1,7 @@
 """Kernels and their minimized BTFs -> the file `kernels.btfs`, in which each distinct type is stored once.
 
-Input: a minimized BTF for each kernel. Output: bytes, the same on any machine. `runtime/embedded.py` says what they
-are, and reads them.
+Input: a minimized BTF for each kernel. Output: bytes, the same on any machine. `runtime/embedded.py` describes the
+format and reads it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from hatch_bpf.runtime.embedded import DIGEST_BYTES, HEADER, MAGIC, ORDERS, Embe
 
 _Key = tuple[object, ...]
 _DEPTH = 8
-"""How far the key of a type without a name looks: `const char *[4]` is an array, a pointer, a const and a name deep."""
+"""How deep the key of an anonymous type looks: `const char *[4]` is an array, a pointer, a const and a name deep."""
 
 
 def pack(minimized: Mapping[Kernel, bytes]) -> bytes:
     """The file for these kernels.
 
-    What comes out of it again has its strings in the order of their first use, as libbpf writes them; a BTF that is
-    laid out otherwise says the same.
+    BTFs that are read back have their strings in the order of first use, as libbpf writes them, even if these were laid
+    out otherwise.
     """
-    store = _Store()
+    store = _Sections()
     numbers: dict[bytes, int] = {}
     chosen = []
     groups: list[str] = []
@@ -49,12 +49,12 @@ def pack(minimized: Mapping[Kernel, bytes]) -> bytes:
     data = HEADER.pack(MAGIC, *map(len, sections)) + b"".join(sections)
     embedded = Embedded(data, "what was just packed")
     for number in range(len(store.btfs)):
-        embedded.btf(number)  # raises unless it is the one that went in
+        embedded.btf(number)  # raises unless it equals what was stored
     return data
 
 
 def _group(kernel: Kernel) -> str:
-    """What is not known of a kernel is empty: the runtime compares with os-release's own words."""
+    """A kernel's group. Unknown parts are empty, since the runtime compares with os-release's own values."""
     return f"{kernel.distro}/{kernel.version}/{kernel.arch}"
 
 
@@ -67,8 +67,8 @@ def as_libbpf_writes(btf: bytes) -> bytes:
     return builder.build()
 
 
-class _Store:
-    """The sections, as they grow BTF by BTF."""
+class _Sections:
+    """The file's sections, which grow BTF by BTF."""
 
     def __init__(self) -> None:
         self.btfs: dict[bytes, int] = {}
@@ -81,7 +81,7 @@ class _Store:
         self._numbers: dict[tuple[int, ...], int] = {}
 
     def add(self, data: bytes) -> int:
-        """Store a BTF, unless it is there; its number."""
+        """Store a BTF unless it is stored already. Returns its number."""
         if data not in self.btfs:
             self.btfs[data] = len(self.btfs)
             btf = Btf(data, source="minimized BTF")
@@ -92,7 +92,7 @@ class _Store:
         return self.btfs[data]
 
     def _classes(self, btf: Btf, types: list[array[int]]) -> list[int]:
-        """The class of each type, void first. The second type of a key in one BTF is another class than the first."""
+        """The class of each type, void first. If two types of one BTF share a key, they get different classes."""
         classes = [0]
         seen: dict[_Key, int] = {}
         for type_id in range(1, len(types) + 1):
@@ -102,7 +102,7 @@ class _Store:
         return classes
 
     def _number(self, btf: Btf, words: array[int], classes: list[int], of_type: int) -> int:
-        """The number of a type, which is stored unless it is there."""
+        """The number of a type, which is stored first if it is new."""
         stored = tuple(
             self._offset(btf.string(word)) if role == "s" else classes[word] if role == "r" else word
             for word, role in zip(words, roles(words[1]), strict=True)
@@ -121,7 +121,7 @@ class _Store:
 
 
 def _types_of(btf: Btf) -> list[array[int]]:
-    """The words of each type."""
+    """Each type as its 32-bit words."""
     words = array("I", btf.data[btf.header.type_start : btf.header.type_end])
     if btf.endian != sys.byteorder:
         words.byteswap()
@@ -135,7 +135,7 @@ def _types_of(btf: Btf) -> list[array[int]]:
 
 
 def _key(btf: Btf, types: list[array[int]], type_id: int, depth: int) -> _Key:
-    """What makes types of different kernels the same thing: kind and name; without a name, what it is made of."""
+    """Identifies a type across kernels: by kind and name, or by its parts if it is anonymous."""
     if type_id == 0 or depth == 0:
         return ()
     words = types[type_id - 1]

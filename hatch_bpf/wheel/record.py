@@ -6,7 +6,6 @@ a later build can tell whether the objects beside it are still right.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,8 +66,3 @@ class Record:
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
     return bool(name) and name.isprintable() and not path.is_absolute() and ".." not in path.parts
-
-
-def sha256(data: bytes) -> str:
-    """The digest that records and skeletons use."""
-    return hashlib.sha256(data).hexdigest()

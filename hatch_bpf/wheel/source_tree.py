@@ -1,4 +1,4 @@
-"""Artifacts in the source tree: what editable builds and `hatch-bpf build` write, and how it goes away again.
+"""Artifacts in the source tree: writes them for editable builds and `hatch-bpf build`, and removes them again.
 
 Input: `Artifacts`. Output: files beside the program sources. Only what hatch-bpf generated is overwritten or removed.
 """
@@ -17,8 +17,8 @@ from hatch_bpf.wheel.artifacts import GENERATED, Artifact, Artifacts
 def write(files: Iterable[Artifact], *, root: Path, alone: bool = True) -> None:
     """Write every artifact, each whole or not at all, and remove what earlier builds left. Raises `OutputError`.
 
-    Builds in the same tree wait for each other, since each removes what it takes for another's leftovers. What is not
-    `alone` shares its folders with what is there, and removes nothing.
+    Builds in the same tree wait for each other, since each removes leftovers. Files that are not `alone` share their
+    folders with others, so nothing is removed.
     """
     targets = {root / file.tree_path: file.data for file in files}
     folders = sorted({path.parent for path in targets if path.name == "__init__.py"})
@@ -34,7 +34,7 @@ def write(files: Iterable[Artifact], *, root: Path, alone: bool = True) -> None:
             if path.name.endswith("_skel.py"):
                 remove_leftovers(path)
         for folder in folders if alone else ():
-            # a program that was renamed or removed has left its skeleton
+            # a program that was renamed or removed left its skeleton
             for path in (*sorted(folder.rglob("*")), *_skeletons(folder.parent)):
                 if path.is_file() and path not in targets:
                     path.unlink()
@@ -45,7 +45,7 @@ def _skeletons(package: Path) -> list[Path]:
 
 
 def remove(project: Project) -> None:
-    """Remove what `write()` wrote, or began to. Raises `OutputError`."""
+    """Remove everything that `write()` wrote or began to write. Raises `OutputError`."""
     with disk_errors(), alone_in(project.root):
         for source in project.sources:
             skeleton = project.root / source.path.parent / f"{source.name}_skel.py"
@@ -63,7 +63,7 @@ def remove(project: Project) -> None:
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove a `_bpf` folder; what tells that it is ours goes last, so that another attempt can finish."""
+    """Remove a `_bpf` folder. The file that marks it as ours goes last, so that another attempt can finish."""
     mark = folder / "__init__.py"
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
@@ -75,7 +75,7 @@ def _remove_folder(folder: Path) -> None:
 
 
 def reject_leftovers(artifacts: Artifacts, *, project: Project, goes_in: Callable[[str], bool]) -> None:
-    """Refuse to build a wheel that would also carry what an editable build left in the tree, or lack a user's own file.
+    """Refuse to build a wheel that would also contain leftovers of an editable build, or lack a user's own file.
 
     `goes_in` says whether the build system takes a file, given relative to the project. Raises `OutputError`.
     """
@@ -93,7 +93,7 @@ def reject_leftovers(artifacts: Artifacts, *, project: Project, goes_in: Callabl
 
 
 def reject_foreign(artifacts: Artifacts, *, root: Path) -> None:
-    """Refuse to build what would take the place of a file of the user's own. Raises `OutputError`."""
+    """Refuse to replace a file that hatch-bpf did not generate. Raises `OutputError`."""
     for file in artifacts.files:
         _refuse_foreign(root / file.tree_path)
 
@@ -104,11 +104,11 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def _refuse_strays(folder: Path, targets: Collection[Path]) -> None:
-    """A `_bpf` folder without our mark is not ours to empty, whatever is in it."""
+    """Refuse to empty a `_bpf` folder that does not carry our mark."""
     mark = folder / "__init__.py"
     if _is_generated(mark) or not folder.is_dir():
         return
-    remove_leftovers(mark)  # the mark is what is written first
+    remove_leftovers(mark)  # the mark is written first
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path not in targets and "__pycache__" not in path.parts:
             raise OutputError(

@@ -613,7 +613,7 @@ def test_quoted_text_reads_back(text: str) -> None:
 
 @given(st.lists(st.text(alphabet="ab_", max_size=3), max_size=20))
 def test_a_scope_gives_no_name_twice(wanted: list[str]) -> None:
-    scope = names.Names(reserved={"a", "b_"})
+    scope = names.Scope(reserved={"a", "b_"})
     taken = [scope.take(name) for name in wanted]
     assert len({*taken, "a", "b_"}) == len(taken) + 2
 

@@ -6,13 +6,13 @@ import pytest
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import SkeletonError
-from hatch_bpf.skeleton.names import Names
+from hatch_bpf.skeleton.names import Scope
 from hatch_bpf.skeleton.types import EnumDecl, StructDecl, TypeDecls
 from tests.common.btf_builder import RawBtf
 
 
 def decls(raw: RawBtf) -> TypeDecls:
-    return TypeDecls(Btf(raw.build()), Names(), where="x.bpf.o")
+    return TypeDecls(Btf(raw.build()), Scope(), where="x.bpf.o")
 
 
 def test_enum64() -> None:
