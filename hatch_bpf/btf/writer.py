@@ -60,6 +60,14 @@ class BtfBuilder:
         return blob(self._words, self._strings, endian=self._endian)
 
 
+def as_libbpf_writes(btf: Btf) -> bytes:
+    """The same BTF with each string once, in the order of first use."""
+    builder = BtfBuilder(endian=btf.endian)
+    for type_id in range(1, len(btf)):
+        builder.add(btf[type_id])
+    return builder.build()
+
+
 def blob(words: Iterable[int], strings: bytes | bytearray, *, endian: Literal["little", "big"]) -> bytes:
     """Raw BTF of a type section, as 32-bit words, and a string section."""
     types = _to_bytes(words, endian)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.btf.writer import as_libbpf_writes
 from hatch_bpf.compiler.toolchain import tool_environment
 from hatch_bpf.errors import MinimizeError, ToolchainError
 from hatch_bpf.objects.model import ObjectModel
@@ -44,7 +45,7 @@ def minimize_by_bpftool(objects: Sequence[ObjectModel], kernel: Btf, environ: Ma
                 f"{kernel.source}: bpftool gen min_core_btf fails for {names}: {words}. "
                 'The option minimizer = "builtin" does without bpftool'
             )
-        return target.read_bytes()
+        return as_libbpf_writes(Btf(target.read_bytes(), source="minimized BTF"))
 
 
 def find_bpftool(environ: Mapping[str, str] = os.environ) -> Path:

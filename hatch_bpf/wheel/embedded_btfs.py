@@ -13,7 +13,6 @@ from array import array
 from collections.abc import Iterable, Mapping
 
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.btf.writer import BtfBuilder
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.runtime.embedded import DIGEST_BYTES, HEADER, MAGIC, ORDERS, Embedded, kind_of, roles
 
@@ -25,21 +24,16 @@ _DEPTH = 8
 def pack(minimized: Mapping[Kernel, bytes]) -> bytes:
     """The file for these kernels.
 
-    BTFs that are read back have their strings in the order of first use, as libbpf writes them, even if these were laid
-    out otherwise.
+    Each BTF must have its strings in the order of first use, as `BtfBuilder` and libbpf write them.
     """
     store = _Sections()
-    numbers: dict[bytes, int] = {}
     chosen = []
     groups: list[str] = []
     in_order = sorted(minimized)
     for group, kernels in itertools.groupby(in_order, _group):
         groups.append("\n".join((group, *(kernel.release for kernel in kernels))))
     for kernel in in_order:
-        btf = minimized[kernel]
-        if btf not in numbers:
-            numbers[btf] = store.add(as_libbpf_writes(btf))
-        chosen.append(numbers[btf])
+        chosen.append(store.add(minimized[kernel]))
     sections = (
         "\n\n".join(groups).encode(),
         bytes(store.strings),
@@ -56,15 +50,6 @@ def pack(minimized: Mapping[Kernel, bytes]) -> bytes:
 def _group(kernel: Kernel) -> str:
     """A kernel's group. Unknown parts are empty, since the runtime compares with os-release's own values."""
     return f"{kernel.distro}/{kernel.version}/{kernel.arch}"
-
-
-def as_libbpf_writes(btf: bytes) -> bytes:
-    """The same BTF with each string once, in the order of first use."""
-    read = Btf(btf, source="minimized BTF")
-    builder = BtfBuilder(endian=read.endian)
-    for type_id in range(1, len(read)):
-        builder.add(read[type_id])
-    return builder.build()
 
 
 class _Sections:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf import arch
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.btf.writer import as_libbpf_writes
 from hatch_bpf.kernels import identity
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.runtime import kernel
@@ -17,7 +19,7 @@ from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import BpfError, KernelNotCoveredError, PackageError
 from hatch_bpf.runtime.kernel import BtfChoice
 from hatch_bpf.wheel.contents import KERNELS_NAME
-from hatch_bpf.wheel.embedded_btfs import as_libbpf_writes, pack
+from hatch_bpf.wheel.embedded_btfs import pack
 from tests.common.btf_builder import RawBtf
 from tests.common.os_releases import ODD, REAL
 from tests.common.skeleton_package import embed
@@ -45,7 +47,7 @@ def a_btf(name: str) -> bytes:
     """A BTF unlike those of other names."""
     btf = RawBtf()
     btf.struct(name, 8, ("member", btf.integer(), 0))
-    return as_libbpf_writes(btf.build())
+    return as_libbpf_writes(Btf(btf.build()))
 
 
 def choose(bpf_dir: Path, kernels: Mapping[str, bytes], *, damage: Callable[[Path], object] = Path.stat) -> BtfChoice:
