@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from hatch_bpf.support.toml import parse_toml
@@ -32,7 +34,10 @@ def test_what_is_none_is_a_value_error(data: bytes, told: str) -> None:
 
 
 def test_a_number_of_thousands_of_digits() -> None:
-    try:
-        assert parse_toml(b"a = " + b"9" * 5000)["a"] == 10**5000 - 1
-    except ValueError as error:  # which most Pythons refuse
-        assert str(error).startswith("holds a value that cannot be read: ")
+    """Pythons that limit the length of numbers refuse it; older ones read it."""
+    data = b"a = " + b"9" * 5000
+    if hasattr(sys, "get_int_max_str_digits"):
+        with pytest.raises(ValueError, match=r"^holds a value that cannot be read: "):
+            parse_toml(data)
+    else:
+        assert parse_toml(data)["a"] == 10**5000 - 1
