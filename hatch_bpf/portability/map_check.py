@@ -5,56 +5,41 @@ Input: an object and the kernel's features. Output: reasons, by the name of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.objects.model import MapDef, ObjectModel
-from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures, member_type
+from hatch_bpf.portability.libbpf_rules import MAPS_OF_MAPS
+from hatch_bpf.portability.map_rules import broken, lacking
 from hatch_bpf.portability.verdicts import Reason
-
-_KEYLESS_MAPS = frozenset({
-    MapType.QUEUE, MapType.STACK, MapType.STRUCT_OPS, MapType.RINGBUF, MapType.BLOOM_FILTER, MapType.USER_RINGBUF,
-    MapType.ARENA,
-})  # fmt: skip
-"""Types whose maps have no keys, or get them from libbpf: queues, stacks, struct_ops, ring buffers, blooms, arenas."""
-_VALUELESS_MAPS = frozenset({
-    MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS, MapType.STRUCT_OPS, MapType.RINGBUF, MapType.USER_RINGBUF,
-    MapType.ARENA,
-})  # fmt: skip
-"""Types whose maps have no values, or get them from libbpf, as maps of maps do."""
-_COUNTLESS_MAPS = frozenset({
-    MapType.PERF_EVENT_ARRAY, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.SK_STORAGE,
-    MapType.STRUCT_OPS, MapType.INODE_STORAGE, MapType.TASK_STORAGE, MapType.CGRP_STORAGE, MapType.ARENA,
-})  # fmt: skip
-"""Types whose max_entries may be 0: perf event arrays, which libbpf sizes, local storage, struct_ops and arenas."""
-_INDEXED_MAPS = frozenset({
-    MapType.ARRAY, MapType.PROG_ARRAY, MapType.PERF_EVENT_ARRAY, MapType.PERCPU_ARRAY, MapType.STACK_TRACE,
-    MapType.CGROUP_ARRAY, MapType.ARRAY_OF_MAPS, MapType.DEVMAP, MapType.SOCKMAP, MapType.CPUMAP, MapType.XSKMAP,
-    MapType.REUSEPORT_SOCKARRAY, MapType.DEVMAP_HASH,
-})  # fmt: skip
-"""Types whose keys are indices."""
-_INDEX_SIZE = 4
 
 
 def map_reasons(obj: ObjectModel, features: KernelFeatures) -> Iterator[tuple[str, Reason]]:
     """Why a kernel creates a map not or not yet, with the map's name."""
+    used = {relocation.symbol for relocation in obj.relocations if relocation.target_section == ".maps"}
     for definition in obj.maps:
-        found: MapDef | None = definition
-        while found is not None:
-            if features.has_map_type(found.type) is False:
-                yield definition.name, because.map_type_missing(found)
-            for flag in (1 << bit for bit in range(32) if found.map_flags >> bit & 1):
-                if not features.has_map_flag(flag):
-                    yield definition.name, because.map_flag_missing(found, flag)
-            lacking = _lacking(found)
-            if lacking:
-                yield definition.name, because.map_unsized(found, lacking)
-            elif found.type in _INDEXED_MAPS and found.key_size != _INDEX_SIZE:
-                yield definition.name, because.map_index_differs(found)
-            found = found.inner
+        yield from ((definition.name, reason) for reason in _of_map(definition, features, used))
+
+
+def _of_map(definition: MapDef, features: KernelFeatures, used: Set[str]) -> Iterator[Reason]:
+    found: MapDef | None = definition
+    while found is not None:
+        if features.has_map_type(found.type) is False:
+            yield because.map_type_missing(found)
+        for flag in (1 << bit for bit in range(32) if found.map_flags >> bit & 1):
+            if not features.has_map_flag(flag):
+                yield because.map_flag_missing(found, flag)
+        for what, remedy in broken(found, is_inner=found is not definition):
+            yield because.map_refused(found, what, remedy)
+        missing = lacking(found)
+        if missing:
+            yield because.map_unsized(found, missing)
+        found = found.inner
+    if definition.type in MAPS_OF_MAPS and definition.inner is None:
+        yield because.no_inner_map(definition, is_used=definition.name in used)
 
 
 def struct_ops_reasons(obj: ObjectModel, features: KernelFeatures) -> Iterator[Reason]:
@@ -86,13 +71,3 @@ def _struct_ops_types(btf: Btf) -> tuple[tuple[str, int], ...]:
                 if isinstance(var, t.Var):
                     found.append((section, btf.resolve(var.type_id)[0]))
     return tuple(dict.fromkeys(found))
-
-
-def _lacking(definition: MapDef) -> list[str]:
-    """Which sizes a map lacks that its type cannot be created without."""
-    needed = {
-        "key_size": definition.key_size or definition.type in _KEYLESS_MAPS,
-        "value_size": definition.value_size or definition.type in _VALUELESS_MAPS,
-        "max_entries": definition.max_entries or definition.type in _COUNTLESS_MAPS,
-    }
-    return [name for name, is_there in needed.items() if not is_there]

@@ -21,6 +21,7 @@ from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.extern_check import find_ksyms, kconfig_reasons, values_of_externs
 from hatch_bpf.portability.kernel_features import KernelFeatures
+from hatch_bpf.portability.libbpf_rules import ElfView, lost_pointers, refusals, unused_struct_ops
 from hatch_bpf.portability.map_check import map_reasons, struct_ops_reasons
 from hatch_bpf.portability.program_check import ProgramChecker
 from hatch_bpf.portability.relocation_check import RelocationChecker
@@ -85,12 +86,27 @@ class ObjectChecker:
     """One object."""
 
     def __init__(self, obj: ObjectModel, alternatives: Alternatives) -> None:
+        if not obj.programs:
+            # functions without SEC(): libbpf before 1.6 takes a single one for a program, of no type that it knows
+            outside = tuple(function for function in obj.subprograms if function.is_global)
+            obj = replace(obj, programs=outside, subprograms=tuple(f for f in obj.subprograms if f not in outside))
         self.obj = obj
+        view = ElfView(obj)
+        self._refusals = refusals(view)
+        unused, lost = unused_struct_ops(view), lost_pointers(view)
         self.alternatives = alternatives.of_object(obj)
         self._relocations = RelocationChecker(obj)
         self._kconfig = kconfig_reasons(obj)
         self.programs = [
-            ProgramChecker(obj, program, self._relocations.relos, self.alternatives) for program in obj.programs
+            ProgramChecker(
+                obj,
+                program,
+                self._relocations.relos,
+                self.alternatives,
+                lost_pointers=lost,
+                is_unused=program.name in unused,
+            )
+            for program in obj.programs
         ]
 
     def names(self) -> Iterator[str]:
@@ -107,7 +123,7 @@ class ObjectChecker:
         outcomes = self._relocations.outcomes(matcher, minimized)
         maps = list(map_reasons(self.obj, features))
         unmade = self._unmade(maps)
-        shared = [*struct_ops_reasons(self.obj, features), *self._kconfig]
+        shared = [*self._refusals, *struct_ops_reasons(self.obj, features), *self._kconfig]
         by_libbpf = []
         for ksyms in dict.fromkeys(find_ksyms(self.obj, features, with_flavors=newer) for newer in (True, False)):
             externs = values_of_externs(self.obj, kernel, features, ksyms)

@@ -54,8 +54,11 @@ class ProgramChecker:
         program: Function,
         relos: Sequence[tuple[str, CoreRelo]],
         alternatives: ObjectAlternatives,
+        *,
+        lost_pointers: Sequence[tuple[str, str, range]] = (),
+        is_unused: bool = False,
     ) -> None:
-        """`relos` are all of the object."""
+        """`relos` and `lost_pointers` are all of the object; a struct_ops program that no map has `is_unused`."""
         self.obj = obj
         self.alternatives = alternatives
         self.program = program
@@ -67,6 +70,8 @@ class ProgramChecker:
             slot = self.linked.slot(section, relo.insn_off)
             if slot is not None:
                 self.relos.append((slot, index))
+        self._lost_pointers = lost_pointers
+        self._is_unused = is_unused
         self._reaches: dict[tuple[object, ...], Reach] = {}
 
     @cached_property
@@ -89,10 +94,14 @@ class ProgramChecker:
         return tuple(slot for slot, reference in self.linked.references.items() if reference.to in kinds)
 
     @cached_property
+    def _kfuncs(self) -> frozenset[str]:
+        """Externs of the object that are kfuncs; of others libbpf refuses the object."""
+        return frozenset(e.name for e in self.obj.ksyms if ksym_kind(self.obj.btf, e) is KsymKind.FUNCTION)
+
+    @cached_property
     def _kfunc_addresses(self) -> tuple[str, ...]:
         """Kfuncs whose address it holds."""
-        kfuncs = {extern.name for extern in self.obj.ksyms if ksym_kind(self.obj.btf, extern) is KsymKind.FUNCTION}
-        used = (r.name for r in self.linked.references.values() if r.to is RefersTo.KSYM and r.name in kfuncs)
+        used = (r.name for r in self.linked.references.values() if r.to is RefersTo.KSYM and r.name in self._kfuncs)
         return tuple(dict.fromkeys(used))
 
     def check(
@@ -109,6 +118,7 @@ class ProgramChecker:
         reasons = [*check_section(self.program, self.section, features, arch), *shared]
         for _, index in self.relos:
             reasons += outcomes[index].reasons
+        reasons += self._of_any_kernel
         reasons += self._refused_anywhere(features)
         reasons += self._refused_to_license(ksyms)
         if features.has_helper(FOR_EACH_MAP_ELEM) is False:
@@ -126,6 +136,16 @@ class ProgramChecker:
             reasons.append(because.optional(self.program, is_declared=is_declared))
         verdict, ordered = decide(reasons)
         return ProgramVerdict(self.obj.path, self.program.name, verdict, ordered, is_optional)
+
+    @cached_property
+    def _of_any_kernel(self) -> tuple[Reason, ...]:
+        """What is wrong with it whatever the kernel."""
+        found = [because.struct_ops_unused(self.program)] if self._is_unused else []
+        for slot, reference in self.linked.references.items():
+            for section, variable, place in self._lost_pointers:
+                if reference.to is RefersTo.DATA and reference.name == section and reference.offset in place:
+                    found.append(because.pointer_lost(section, variable, self._source(slot)))
+        return tuple(found)
 
     def _refused_anywhere(self, features: KernelFeatures) -> Iterator[Reason]:
         """What an old kernel refuses wherever it is in the program, reached or not."""
@@ -250,7 +270,7 @@ class ProgramChecker:
             if is_known_by_opcode(self.linked.insns[slot]) and not features.has_insns(newer):
                 hazards[slot] = because.insns_missing(newer, self._source(slot), Weight.NOTE)
         for slot, name in self.linked.kfunc_calls.items():
-            if ksyms.has_kfunc(name) is False:
+            if name in self._kfuncs and ksyms.has_kfunc(name) is False:
                 hazards[slot] = because.kfunc_missing(name, self._source(slot))
         if not features.has_global_data:
             for slot in self._global_data:

@@ -234,19 +234,47 @@ def kconfig_unknown(name: str) -> Reason:
     return Reason(ReasonKind.KCONFIG_UNKNOWN, Weight.NOTE, what)
 
 
+def refused_by_libbpf(what: str, remedy: str) -> Reason:
+    what = f"libbpf refuses the object: {what}"
+    return Reason(ReasonKind.LIBBPF_REFUSES, Weight.FAILS, what, remedy, on_any_kernel=True)
+
+
+def refused_by_this_libbpf(version: str, log: str) -> Reason:
+    what = f"libbpf {version}, of this machine, does not open the object: {log}"
+    return Reason(ReasonKind.LIBBPF_REFUSES, Weight.CONDITIONAL, what, "another version may", on_any_kernel=True)
+
+
 def map_unsized(definition: MapDef, lacking: Sequence[str]) -> Reason:
     what = f"map {definition.name} has no {' and no '.join(lacking)}"
-    return Reason(
-        ReasonKind.MAP_UNSIZED,
-        Weight.NOTE,
-        f"{what}: nothing of its object loads until the application sets what is missing",
-    )
+    remedy = "nothing of its object loads until the application sets what is missing"
+    return Reason(ReasonKind.MAP_UNSIZED, Weight.CONDITIONAL, what, remedy, on_any_kernel=True)
 
 
-def map_index_differs(definition: MapDef) -> Reason:
-    map_type = uapi.map_type_name(definition.type)
-    what = f"map {definition.name} has keys of {definition.key_size} bytes, and the keys of a {map_type} are indices"
-    return Reason(ReasonKind.MAP_INDEX_DIFFERS, Weight.FAILS, what, "declare its key as __u32")
+def no_inner_map(definition: MapDef, *, is_used: bool) -> Reason:
+    what = f"map {definition.name} is a {uapi.map_type_name(definition.type)} without an inner map"
+    remedy = "declare one by __array(values, struct ...)"
+    if is_used:
+        what += ": nothing of its object loads until the application sets one"
+        return Reason(ReasonKind.MAP_UNSIZED, Weight.CONDITIONAL, what, remedy, on_any_kernel=True)
+    what += ", and no program uses it: kernels refuse to create it"
+    return Reason(ReasonKind.MAP_REFUSED, Weight.FAILS, what, f"{remedy}, or remove the map", on_any_kernel=True)
+
+
+def map_refused(definition: MapDef, what: str, remedy: str) -> Reason:
+    what = f"every kernel refuses map {definition.name}: {what}"
+    return Reason(ReasonKind.MAP_REFUSED, Weight.FAILS, what, remedy, on_any_kernel=True)
+
+
+def pointer_lost(section: str, variable: str, source: str) -> Reason:
+    what = f"{variable} in {section} is initialized with pointers, which nothing fills in: the program reads zeros"
+    remedy = "use arrays of characters (char names[][16]), a switch, or have the application set them"
+    return Reason(ReasonKind.POINTER_LOST, Weight.NOTE, what, remedy, source, on_any_kernel=True)
+
+
+def struct_ops_unused(program: Function) -> Reason:
+    what = f"no struct_ops map refers to {program.name}, and libbpf does not load such programs"
+    remedy = 'name it in a variable in SEC(".struct_ops.link")'
+    return Reason(ReasonKind.STRUCT_OPS_UNUSED, Weight.FAILS, what, remedy, on_any_kernel=True)
 
 
 def struct_ops_missing(name: str) -> Reason:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 
 from hatch_bpf.objects.model import Function
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
-from hatch_bpf.runtime.sections import BTF_PREFIX, AttachTypeUse, ProgramSection, Target
+from hatch_bpf.runtime.sections import BTF_PREFIX, AttachTypeUse, ProgramSection, Target, section_patterns
 
+_OLDEST = (1, 0)
+"""The oldest libbpf that a program is expected to be loaded with; 0.x is no longer maintained."""
 _FIRST_SLEEPABLE_HOOK = "bprm_committed_creds"
 
 
@@ -21,11 +24,20 @@ def check_section(
 ) -> Iterator[Reason]:
     """Program type, flags, attach type and attach target, as the section name has them, against a kernel."""
     if section is None:
-        what = f'libbpf knows no program type for SEC("{program.section_def}")'
-        remedy = "use one of libbpf's section names, or set the type from the application"
-        yield Reason(ReasonKind.SECTION_UNKNOWN, Weight.FAILS, what, remedy)
+        yield _unknown(program)
         return
     kind = f'SEC("{section.name}")'
+    if section.since > _OLDEST:
+        major, minor = section.since
+        what = f"libbpf before {major}.{minor} does not know {kind}, and refuses to load it"
+        remedy = 'bring a newer one in the wheel: libbpf = "bundle"'
+        yield Reason(ReasonKind.LIBBPF_TOO_OLD, Weight.CONDITIONAL, what, remedy, on_any_kernel=True)
+    is_unset = section.target_kind in BTF_PREFIX and not section.target
+    if is_unset or section.target_kind == Target.BPF_PROGRAM:
+        what = f"the application has to say what {kind} attaches to, before the load"
+        if not is_unset:
+            what = f"the application has to say in which program {kind} replaces a function, before the load"
+        yield Reason(ReasonKind.ATTACH_TARGET_UNSET, Weight.CONDITIONAL, what, on_any_kernel=True)
     if features.has_program_type(section.program_type) is False:
         what = f"{kind} is a BPF_PROG_TYPE_{section.program_type}, which this kernel does not know"
         yield Reason(ReasonKind.PROGRAM_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
@@ -36,6 +48,19 @@ def check_section(
     yield from _attach_type(kind, section, features)
     yield from _trampoline(kind, section, features, arch)
     yield from _target(kind, section, features)
+
+
+def _unknown(program: Function) -> Reason:
+    what = f'libbpf knows no program type for SEC("{program.section_def}")'
+    if program.section_def == ".text":
+        what = f"{program.name}() has no SEC(), so that it is no program"
+    near = get_close_matches(program.section_def.split("/")[0], {name.rstrip("+") for name in section_patterns()}, 1)
+    remedy = (
+        f'did you mean SEC("{"/".join([*near, *program.section_def.split("/")[1:]])}")?'
+        if near
+        else ('use one of libbpf\'s section names, such as SEC("xdp") or SEC("kprobe/FUNCTION")')
+    )
+    return Reason(ReasonKind.SECTION_UNKNOWN, Weight.FAILS, what, remedy, on_any_kernel=True)
 
 
 def _alternative(section: ProgramSection) -> str:

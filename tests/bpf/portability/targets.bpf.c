@@ -6,7 +6,7 @@ SEC("fexit/vfs_read") int kernel_btf__fexit(void *ctx) { return 0; }
 SEC("fentry/hatch_bpf_never") int fails__fentry(void *ctx) { return 0; }
 SEC("?fentry/hatch_bpf_never") int fails__optional(void *ctx) { return 0; }
 SEC("fentry/hatch_bpf_module:hatch_bpf_never") int kernel_btf__fentry_of_a_module(void *ctx) { return 0; }
-SEC("fentry") int kernel_btf__fentry_without_target(void *ctx) { return 0; }
+SEC("fentry") int conditional__fentry_without_target(void *ctx) { return 0; }
 SEC("tp_btf/sched_switch") int kernel_btf__tp_btf(void *ctx) { return 0; }
 SEC("tp_btf/hatch_bpf_never") int fails__tp_btf(void *ctx) { return 0; }
 SEC("iter/task") int kernel_btf__iter(void *ctx) { return 0; }
