@@ -495,7 +495,8 @@ def _message(fmt: bytes, args: int) -> str:
     length = _vsnprintf(None, 0, fmt, ctypes.addressof(first) if first is not None else args)
     buffer = ctypes.create_string_buffer(max(length, 0) + 1)
     _vsnprintf(buffer, len(buffer), fmt, args)
-    return buffer.value.decode("utf-8", "backslashreplace").removeprefix("libbpf: ").rstrip("\n")
+    text = buffer.value.decode("utf-8", "backslashreplace").rstrip("\n")
+    return text[len("libbpf: ") :] if text.startswith("libbpf: ") else text
 
 
 def _print(level: int, fmt: bytes, args: int) -> int:

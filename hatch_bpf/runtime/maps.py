@@ -79,8 +79,8 @@ else:
 
     TwoParameters = OneParameter
     _Mapping = _MutableMapping
-    _ItemsOf = type("_ItemsOf", (_ItemsView, OneParameter), {})
-    _ValuesOf = type("_ValuesOf", (_ValuesView, OneParameter), {})
+    _ItemsOf = type("_ItemsOf", (OneParameter, _ItemsView), {})
+    _ValuesOf = type("_ValuesOf", (OneParameter, _ValuesView), {})
 
 
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
