@@ -53,7 +53,7 @@ def _libbpf() -> tuple[libbpf.Libbpf, ctypes.CDLL]:
         library = libbpf.load()
         functions = ctypes.CDLL(library.path)
     except LibbpfNotFoundError as error:
-        own = bundled.load(str(OWN_LIBBPF))
+        own = bundled.load_bundled(str(OWN_LIBBPF))
         if own is None:
             raise ToolchainError(f"linking several sources into one object needs libbpf: {error}") from error
         library, functions = libbpf.Libbpf(*own), own[1]

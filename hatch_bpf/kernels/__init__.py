@@ -11,6 +11,6 @@ _NOTES = Path("/sys/kernel/notes")
 """Holds the running kernel's build id."""
 
 
-def running_kernel() -> str:
-    """A text that is another when another kernel runs. Raises `OSError` where it cannot be told."""
+def running_kernel_digest() -> str:
+    """Changes whenever another kernel runs. Raises `OSError` if the kernel has no build id."""
     return hashlib.sha256(_NOTES.read_bytes()).hexdigest()

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from hatch_bpf.kernels import running_kernel
+from hatch_bpf.kernels import running_kernel_digest
 from hatch_bpf.kernels.matrix import KernelSource
 
 SETTLED = 2.0
@@ -27,7 +27,7 @@ def identities(source: KernelSource) -> Iterator[str]:
     """The cheapest first: what the file system says of the file, then its contents, which a copy shares."""
     try:
         if source.is_host:
-            yield f"host {running_kernel()}"
+            yield f"host {running_kernel_digest()}"
             return
         status = os.stat(source.path)
         # whoever writes a file can set the time it was modified, but not the time it was changed

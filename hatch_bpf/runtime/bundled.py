@@ -21,7 +21,7 @@ INDEX = "libraries.json"
 """soname -> sha256, in the order of loading; the last is libbpf."""
 
 
-def load(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
+def load_bundled(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
     """Load the libbpf of a package for this machine, if it has one. Raises `PackageError`, `LibbpfNotFoundError`."""
     folder = os.path.join(bpf_dir, "lib", running_name())
     try:

@@ -93,7 +93,7 @@ class ObjectHandle:
             raise errors[0]
 
 
-def finalize(held: ObjectHandle) -> None:
+def close_quietly(held: ObjectHandle) -> None:
     """For skeletons that were never closed, when they are collected or Python ends: there is nobody to tell errors."""
     try:
         held.close()

@@ -418,7 +418,8 @@ def load(path: Optional[str] = None) -> Libbpf:
     """
     key = "" if path is None else os.path.abspath(path)
     if key not in _loaded:
-        own = bundled.load(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) if path is None else None
+        bpf_dir = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        own = bundled.load_bundled(bpf_dir) if path is None else None
         _loaded[key] = Libbpf(*own) if own else Libbpf(key or find())
     return _loaded[key]
 

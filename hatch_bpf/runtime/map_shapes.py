@@ -40,7 +40,7 @@ BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS = map(
 )
 
 
-def map_type_name(number: int) -> str:
+def short_type_name(number: int) -> str:
     """`RINGBUF`, or the number of a type that has no name here."""
     return MAP_TYPES[number] if 0 <= number < len(MAP_TYPES) else str(number)
 
@@ -107,7 +107,7 @@ def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
 
 def refused_map(libbpf: Libbpf, pointer: int) -> str:
     """What the kernel was asked to create, in words."""
-    kind = map_type_name(libbpf.bpf_map__type(pointer))
+    kind = short_type_name(libbpf.bpf_map__type(pointer))
     return (
         f"of type {kind}, with keys of {libbpf.bpf_map__key_size(pointer)} bytes, values of "
         f"{libbpf.bpf_map__value_size(pointer)} bytes, {libbpf.bpf_map__max_entries(pointer)} for max_entries, and "
@@ -143,8 +143,8 @@ def pinned_shape(libbpf: Libbpf, path: Union[str, os.PathLike[str]], types: tupl
         code = ctypes.get_errno()
         raise MapError(f"the map pinned at {path} can't be inspected: {reason(code)}", errno=code)
     if types and raw.type not in types:
-        wanted = " or ".join(map(map_type_name, types))
-        raise MapError(f"the map pinned at {path} is of type {map_type_name(raw.type)}, not {wanted}")
+        wanted = " or ".join(map(short_type_name, types))
+        raise MapError(f"the map pinned at {path} is of type {short_type_name(raw.type)}, not {wanted}")
     return MapShape(
         fd=fd,
         type=raw.type,

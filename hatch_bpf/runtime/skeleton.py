@@ -28,7 +28,7 @@ from .errors import (
     reason,
     tail,
 )
-from .handle import ObjectHandle, finalize
+from .handle import ObjectHandle, close_quietly
 from .libbpf import Capture, OpenOpts, opts
 from .load_errors import LOG_LINES, check_libbpf_is_new_enough, load_error
 from .map_shapes import loaded_shape, pinned_shape, refused_map
@@ -87,7 +87,7 @@ class Loaded(Sealed):
         self._held = held
         self._spec = spec
         self._autoattach = autoattach
-        self._finalizer = weakref.finalize(self, finalize, held)
+        self._finalizer = weakref.finalize(self, close_quietly, held)
         self.btf = btf
         """The BTF its accesses to kernel structs were relocated with; None where it has no such accesses."""
         self.choices = choices
@@ -210,7 +210,7 @@ class Opened(_Opened["LoadedT"]):
         self._elf = elf
         self._kconfig = kconfig
         self._held = self._open(library)
-        self._finalizer = weakref.finalize(self, finalize, self._held)
+        self._finalizer = weakref.finalize(self, close_quietly, self._held)
         held = self._held
         if any(item.cls is StructOps for item in spec.maps):
             _check_struct_ops_are_known(spec, held)
