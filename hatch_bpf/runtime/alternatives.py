@@ -1,8 +1,8 @@
-"""Groups of programs or maps in which the first that this kernel takes wins, and programs that it may refuse.
+"""Groups of programs or maps, of which the first member that works here is used, and programs that may be left out.
 
-Input: an object that libbpf has read, as the application has set it up. Output: the same with what can't be loaded here
-left out, and a `Choice` for every group and optional program. What a kernel takes is tried out on a second copy of the
-object, never told from a version. Where nothing is in question, nothing is tried.
+Input: an object that libbpf has read, as the application has set it up. Output: the same object without what can't be
+loaded here, and a `Choice` for every group and optional program. What works is tried on a second copy of the object; no
+version is looked at. An object without groups and optional programs tries nothing.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 _WATCHING = ("BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_FSESSION", "BPF_TRACE_RAW_TP")
 """Attach types of TRACING programs that only watch."""
 _LINKS_OF_INTERFACES = ("BPF_TCX_INGRESS", "BPF_TCX_EGRESS", "BPF_NETKIT_PRIMARY", "BPF_NETKIT_PEER")
-"""Attach types of links to interfaces: kernels that do not know these links load the programs all the same."""
+"""Attach types of links to interfaces. Kernels that lack such links still load the programs."""
 NO_INTERFACE = 0x7FFFFFFF
 _NOISE = ("failed to load object", "-- BEGIN ", "-- END ", "processed ", "permission error while running as root")
-"""How lines begin that say no more than that something failed."""
+"""Starts of lines that only say that something failed."""
 
 
 class Refusal:
-    """Why a member of a group, or an optional program, was not taken."""
+    """Why a member of a group, or an optional program, is not used."""
 
     __slots__ = ("errno", "name", "why")
 
     def __init__(self, name: str, why: str, *, errno: int = 0) -> None:
         self.name = name
         self.why = why
-        """The error number's name and the last words of the verifier or libbpf."""
+        """The name of the error number, and the last line of the verifier or of libbpf."""
         self.errno = errno
 
     def __repr__(self) -> str:
@@ -57,7 +57,7 @@ class Refusal:
 
 
 class Choice:
-    """What became of a group, or of an optional program."""
+    """The decision about a group or an optional program."""
 
     __slots__ = ("chosen", "kind", "name", "refused")
 
@@ -65,11 +65,11 @@ class Choice:
         self.kind = kind
         """`programs` or `maps`, for groups; `optional` for an optional program."""
         self.name = name
-        """Of the group, or of the optional program."""
+        """Name of the group or of the optional program."""
         self.chosen = chosen
-        """Name in C of the program or map that is used; None where there is none."""
+        """Name in C of the program or map that is used; None if there is none."""
         self.refused = refused
-        """Those before it, in their order."""
+        """The members that were not used, in their order."""
 
     def __repr__(self) -> str:
         return f"Choice({self.kind!r}, {self.name!r}, chosen={self.chosen!r}, refused={self.refused!r})"
@@ -85,9 +85,9 @@ def choose(
 ) -> tuple[Choice, ...]:
     """Decide every group and optional program, and leave out of `held` what is not to be loaded.
 
-    `reopen` makes another object of the same bytes; programs named in `attaching` will be attached where their sections
-    say; `uncovered` is why programs with CO-RE relocations can't be loaded here, if so. Raises `LoadError` where no
-    member of a group can be used.
+    `reopen` opens another object from the same bytes. Programs named in `attaching` will be attached to what their
+    sections name. `uncovered` is the reason why programs with CO-RE relocations can't be loaded here, if there is one.
+    Raises `LoadError` if no member of a group can be used.
     """
     return _Chooser(held, spec, reopen, attaching, uncovered).choose()
 
@@ -111,7 +111,7 @@ class _Chooser:
         self._questionable = {name for group in spec.groups if not group.of_maps for name in group.members}
         self._questionable.update(spec.optional)
         self._unmade: set[str] = set()
-        """Maps that this kernel can't create, and another of their group stands in for."""
+        """Maps that this kernel can't create; another member of their group replaces each."""
 
     def choose(self) -> tuple[Choice, ...]:
         map_refusals = {group.name: self._creatable(group) for group in self._spec.groups if group.of_maps}
@@ -164,14 +164,14 @@ class _Chooser:
         self._libbpf.bpf_program__set_autoload(self._held.find_program(name), False)
 
     def _try_program(self, program: ProgramSpec) -> Optional[Refusal]:
-        """Load a program alone with the maps it uses and, if that can be done without harm, attach it."""
+        """Load a program alone with the maps that it uses and, if that does no harm, attach it."""
         if program.core and self._uncovered is not None:
             return Refusal(program.name, str(self._uncovered).split("\n", 1)[0], errno=errno.ENOENT)
         together = {program.name}
         if any(item.cls is ProgramArray and program.name in item.users for item in self._spec.maps):
-            # the array may name programs, which libbpf then wants loaded
+            # the array may name programs, and libbpf insists that those are loaded
             together.update(p.name for p in self._spec.programs if self._is_wanted(p.name) and not self._may_go(p.name))
-        # of struct_ops maps libbpf wants all programs
+        # for a struct_ops map libbpf insists on all its programs
         needed = self._with_held(
             item.name
             for item in self._spec.maps
@@ -193,7 +193,7 @@ class _Chooser:
             fd = self._libbpf.bpf_program__fd(pointer)
             self._libbpf.bpf_link_create(fd, NO_INTERFACE, ATTACH_TYPES[section.attach_type], None)
             code = ctypes.get_errno()
-            if code != errno.ENODEV:  # who knows such links looks for the interface
+            if code != errno.ENODEV:  # a kernel that has such links looks for the interface
                 return Refusal(program.name, f"it loads, but this kernel has no such links: {reason(code)}", errno=code)
         elif _only_watches(section) and program.name in self._attaching:
             ready = Program(self._libbpf, pointer, program.name, program.section, links=trial.links)
@@ -209,7 +209,7 @@ class _Chooser:
     # --- maps
 
     def _creatable(self, group: GroupSpec) -> tuple[Refusal, ...]:
-        """Members before the first that this kernel can create, and why it can't create them."""
+        """The members that precede the first one this kernel can create, and why it can't create them."""
         refused: list[Refusal] = []
         for name in group.members:
             refusal = self._try_map(name)
@@ -235,7 +235,7 @@ class _Chooser:
         return has and not self._libbpf.bpf_map__autocreate(self._held.find_map(name))
 
     def _choose_map(self, group: GroupSpec, refused: tuple[Refusal, ...]) -> Choice:
-        """The first member that can be created and that a program which will be loaded uses."""
+        """Choose the first member that can be created and is used by a program that will be loaded."""
         users = {item.name: item.users for item in self._spec.maps}
         left = [name for name in group.members if name not in {refusal.name for refusal in refused}]
         used = [name for name in left if any(map(self._is_wanted, users[name]))]
@@ -245,7 +245,7 @@ class _Chooser:
         return Choice("maps", group.name, chosen, (*refused, *unused))
 
     def _leave_out_maps(self) -> None:
-        """Those that only programs in question use, of which none is loaded; and those that can't be created."""
+        """Leave out maps whose users are all left out, and maps that this kernel can't create."""
         stay = self._with_held(item.name for item in self._spec.maps if self._is_used(item) or self._is_nobodys(item))
         for item in self._spec.maps:
             if item.name not in stay or item.name in self._unmade:
@@ -255,11 +255,11 @@ class _Chooser:
         return any(self._is_wanted(name) or not self._may_go(name) for name in item.users)
 
     def _is_nobodys(self, item: MapSpec) -> bool:
-        """Whether no program uses a map, and no map holds it, so that the application must want it for itself."""
+        """Whether no program uses the map and no map holds it: the application itself must want it."""
         return not item.users and not any(item.name in other.holds for other in self._spec.maps)
 
     def _with_held(self, names: Iterable[str]) -> set[str]:
-        """Maps together with those that libbpf puts into them. A map holds no map that holds others."""
+        """These maps and those that libbpf puts into them. Maps are nested only one level deep."""
         found = set(names)
         return found.union(*(item.holds for item in self._spec.maps if item.name in found))
 
@@ -268,14 +268,14 @@ class _Chooser:
     def _try_load(
         self, trial: ObjectHandle, name: str, programs: Collection[str], maps: Collection[str]
     ) -> Optional[Refusal]:
-        """Load some programs and maps alone, under the settings of the real object."""
+        """Load only these programs and maps, with all settings of the real object."""
         for change in self._held.changes:
             change(trial)
         for program in self._spec.programs:
             self._libbpf.bpf_program__set_autoload(trial.find_program(program.name), program.name in programs)
         for item in self._spec.maps:
             pointer = trial.find_map(item.name)
-            self._libbpf.bpf_map__set_pin_path(pointer, None)  # a trial leaves nothing behind
+            self._libbpf.bpf_map__set_pin_path(pointer, None)  # a trial must leave nothing behind
             if item.name not in maps or item.name in self._unmade:
                 _leave_out(self._libbpf, pointer)
         for section in filter(lambda section: section.is_settable, self._spec.sections):
@@ -287,7 +287,9 @@ class _Chooser:
         if not result:
             return None
         code = code or -result
-        if code == errno.EPERM and unprivileged():  # whoever may do nothing can't find out what the kernel can do
+        if (
+            code == errno.EPERM and unprivileged()
+        ):  # without any rights there is no way to find out what the kernel supports
             raise permission_denied(f"{self._spec.source}: {name} can't be loaded", errno=code, lines=lines)
         words = _lacks(code, *(self._programs[name].section for name in programs)) or _last_words(lines)
         return Refusal(name, ": ".join(filter(None, (reason(code), words))), errno=code)
@@ -301,19 +303,21 @@ def _only_watches(section: ProgramSection) -> bool:
 
 
 def _lacks(code: int, *sections: str) -> str:
-    """Which capabilities an error number is about, in words; empty if it is not about any that is known."""
+    """The missing capabilities that may explain an error number, in words; empty if none is missing."""
     missing = privileges.lacking(sections) if code in (errno.EPERM, errno.EACCES) else []
     return f"this process lacks {', '.join(missing)}" if missing else ""
 
 
 def _leave_out(libbpf: Libbpf, pointer: int) -> None:
-    """Have a map not created."""
+    """Make libbpf leave out a map."""
     if libbpf.bpf_map__type(pointer) in (BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS):
-        libbpf.bpf_map__set_type(pointer, BPF_MAP_TYPE_ARRAY)  # libbpf puts programs even into one that isn't there
+        libbpf.bpf_map__set_type(
+            pointer, BPF_MAP_TYPE_ARRAY
+        )  # libbpf would put programs even into one that does not exist
     if libbpf.has("bpf_map__set_autocreate"):
         libbpf.bpf_map__set_autocreate(pointer, False)
         return
-    # before libbpf 0.8 something has to be: what every kernel can create, and no program uses
+    # libbpf before 0.8 creates every map: make it one that every kernel has
     libbpf.bpf_map__set_type(pointer, BPF_MAP_TYPE_ARRAY)
     libbpf.bpf_map__set_map_flags(pointer, 0)
     libbpf.bpf_map__set_key_size(pointer, 4)
@@ -322,7 +326,7 @@ def _leave_out(libbpf: Libbpf, pointer: int) -> None:
 
 
 def _last_words(lines: list[str]) -> str:
-    """The last line of the verifier's log, or else of libbpf's messages, that says something of its own."""
+    """The last informative line of the verifier's log, or else of libbpf's messages."""
     logs = [log.split("\n") for _, log in verifier_logs(lines)]
     for line in reversed(logs[0] if logs else lines):
         if line.strip() and not line.startswith(_NOISE) and ": failed to load: " not in line:
@@ -331,7 +335,7 @@ def _last_words(lines: list[str]) -> str:
 
 
 def _check_turned_off(spec: ObjectSpec, group: GroupSpec, refused: list[Refusal]) -> None:
-    """A group without a member left is as the application wants it only where that has turned all of them off."""
+    """Raise `LoadError` for a group without a usable member, unless the application has turned all of them off."""
     code = next((refusal.errno for refusal in reversed(refused) if refusal.errno), 0)
     if code:
         lines = "\n".join(f"  {refusal.name}: {refusal.why}" for refusal in refused)
@@ -344,7 +348,7 @@ def _check_turned_off(spec: ObjectSpec, group: GroupSpec, refused: list[Refusal]
 
 
 def explain(source: str, choices: Iterable[Choice], *, btf: str, libbpf: Libbpf) -> str:
-    """All that was decided at a load, a line each."""
+    """Everything that was decided at a load, one line each."""
     lines = [
         f"{source}: loaded by libbpf {'.'.join(map(str, libbpf.version))}, {libbpf.path}",
         f"types: {btf}",

@@ -1,7 +1,4 @@
-"""What programs and struct_ops maps have in common: being attached. Input: libbpf's attach functions. Output: `Link`s.
-
-An object's `Links` has all that is attached of it, and the lock that keeps other threads from closing it meanwhile.
-"""
+"""Attaching programs and struct_ops maps. Input: libbpf's attach functions. Output: `Link`s."""
 
 from __future__ import annotations
 
@@ -26,15 +23,15 @@ if TYPE_CHECKING:
 
 TRACEFS = ("/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events")
 LOG_LINES = 8
-"""Lines of libbpf's that an attach error's message holds."""
+"""How many lines of libbpf's an attach error quotes."""
 
 
 class Attachable(Sealed):
-    """Something of a loaded object that can be attached."""
+    """A part of a loaded object that can be attached."""
 
     name: str
     section = "struct_ops"
-    """The ELF section's name, by which the kind of a program is known."""
+    """Name of the ELF section, which determines the kind of a program."""
     _libbpf: Libbpf
     _links: Links
     _kind = "program"
@@ -53,12 +50,12 @@ class Attachable(Sealed):
         raise NotImplementedError
 
     def _put_into(self, link: int) -> int:
-        """Have a link of libbpf's attach this from now on; a negative number where that fails."""
+        """Make a link of libbpf's attach this instead. Returns a negative number on failure."""
         with self._links.lock:
             return int(self._libbpf.bpf_link__update_program(link, self._live()))
 
     def _attach(self, target: str, attach: Callable[[int], Optional[int]]) -> Link:
-        """Have libbpf attach it, and keep the link that comes out. `attach` is given libbpf's pointer."""
+        """Attach it by a call of libbpf's, which `attach` makes with libbpf's pointer, and keep the link."""
         with self._links.lock, Capture(self._libbpf) as lines:
             own = self._live()
             self._links.get_ready()
@@ -69,7 +66,7 @@ class Attachable(Sealed):
             return self._links.add(LibbpfLink(self, target, pointer))
 
     def _failed(self, target: str, code: int, lines: list[str], *, also: tuple[str, ...] = ()) -> Exception:
-        """The error for an attach that failed. `also` are capabilities that it takes besides the program's own."""
+        """The error for a failed attach. `also` are capabilities that it needs besides those of the program."""
         what = f"{self._kind} {self.name} can't be attached to {target}"
         if code in (errno.EPERM, errno.EACCES):
             if code == errno.EACCES:
@@ -91,7 +88,7 @@ class Attachable(Sealed):
         return AttachError(message, errno=code)
 
     def _tracefs_hint(self) -> str:
-        """What to mount so that libbpf finds tracepoints and probes, if something is to be mounted."""
+        """What to mount so that libbpf finds tracepoints and probes; empty if nothing is missing."""
         if self._libbpf.version < (1, 0):
             if os.path.isdir(TRACEFS[1]):
                 return ""
@@ -102,5 +99,5 @@ class Attachable(Sealed):
 
 
 def says_no_target(error: BpfError, libbpf: Libbpf) -> bool:
-    """Whether an `attach()` failed because the section name does not tell where to."""
+    """Whether an `attach()` failed because the section name has no target."""
     return error.errno == errno.EOPNOTSUPP or (libbpf.version < (0, 8) and error.errno == errno.ESRCH)

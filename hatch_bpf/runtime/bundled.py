@@ -1,7 +1,7 @@
-"""libbpf that came with the package: `_bpf/lib/ARCH` -> a loaded libbpf.so, from bytes whose sha256 was checked.
+"""The libbpf that a package brings: `_bpf/lib/ARCH` -> a loaded libbpf.so, from bytes whose sha256 was checked.
 
-Input: the package's own files. Output: the path it was loaded from, and the library. What libbpf needs is loaded before
-it, so that the dynamic linker finds it there by its soname, and the system's folders are never asked.
+Input: the package's own files. Output: the path of the library, and the library. The libraries that libbpf needs are
+loaded first, so that the dynamic linker finds them by their sonames and never looks into the system's folders.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ def load_bundled(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
     folder = os.path.join(bpf_dir, "lib", running_name())
     try:
         with open(os.path.join(folder, INDEX), encoding="utf-8") as file:
-            import json  # not before it is known that there is something to read
+            import json  # only if there is something to read
 
             index = json.load(file)
     except FileNotFoundError:
         return None
     loaded = None
-    # musl does not know a library by its soname that it was told to load by a path. In wheels for it the libraries do
-    # not name each other, and are found by their symbols.
+    # musl does not recognise a library by its soname after loading it by a path. In musllinux wheels the libraries do
+    # not name each other, and their symbols are shared instead.
     scope = ctypes.DEFAULT_MODE if hasattr(ctypes.CDLL(None), "gnu_get_libc_version") else ctypes.RTLD_GLOBAL
     for soname, digest in index.items():
         path = os.path.join(folder, soname)
         # Loaded from memory, so that what is loaded is what was checked. The descriptor stays open: the dynamic linker
-        # knows a library by the name it was opened under, and a number used again would give the old one.
+        # remembers a library by its path, and a reused number would give it the old library.
         fd = sealed_memfd(soname, read_verified(path, digest))
         try:
             loaded = path, ctypes.CDLL(f"/proc/self/fd/{fd}", mode=scope, use_errno=True)

@@ -7,11 +7,11 @@ import sys
 from .errors import PackageError
 
 MODULES = ("_sha2" if sys.version_info >= (3, 12) else "_sha256", "hashlib")
-"""CPython's own SHA-256 before OpenSSL's: to import that takes as long as to open an object."""
+"""CPython's own SHA-256 first: importing OpenSSL's takes as long as opening an object."""
 
 
 def sha256(data: bytes) -> str:
-    """The digest, by the first module of `MODULES` that there is."""
+    """The digest, from the first of `MODULES` that exists."""
     for module in MODULES:
         try:
             return str(__import__(module).sha256(data).hexdigest())

@@ -1,7 +1,7 @@
-"""Where functions lie in a program or library of this machine's. Input: its path, their names. Output: file offsets.
+"""Functions in programs and libraries of this machine. Input: a path and names. Output: file offsets.
 
-libbpf looks up one function by its name, and many by a pattern. But many by their names it finds only in files that
-still have a `.symtab` (1.4 and 1.5 at least), which what distributions ship has not.
+libbpf looks up one function by its name, or many by a pattern. A list of names works (at least in 1.4 and 1.5) only for
+files that still have a `.symtab`, and distributions strip it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ELF_64 = b"\x7fELF\x02"
 
 
 def function_offsets(path: str, names: Sequence[str]) -> list[int]:
-    """The offset of each function in the file. Raises `OSError`, `ValueError` for what is no ELF file, `KeyError`."""
+    """The offset of each function in the file. Raises `OSError`, `KeyError`, or `ValueError` if it is no ELF file."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[: len(ELF_64)] != ELF_64:
             raise ValueError(f"{path} is no 64-bit ELF file")

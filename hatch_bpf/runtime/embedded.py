@@ -1,6 +1,6 @@
 """The minimized BTFs of a package and the kernels they are for: the file `kernels.btfs`.
 
-Input: its bytes, as `hatch_bpf/wheel/embedded_btfs.py` wrote them. Output: an `Embedded`, which names the kernels and
+Input: its bytes, as `hatch_bpf/wheel/embedded_btfs.py` writes them. Output: an `Embedded`, which names the kernels and
 puts together the BTF of each.
 
 From kernel to kernel few types change: a struct grows, and all others stay. So each distinct type is stored once, and a
@@ -38,32 +38,32 @@ MAGIC = b"btfs\x01\0\0\0"
 """The fifth byte is the version of the format."""
 HEADER = struct.Struct("<8s7I")
 DIGEST_BYTES = 8
-"""Of a BTF's sha256. The file as a whole is verified by all of its own; this verifies how a BTF was put together."""
+"""How much of each BTF's sha256 is kept. The whole file has a full one; this one checks the reassembly of a BTF."""
 ORDERS = ("<", ">")
 """A BTF's byte order, by the word in `btfs`."""
 
 _TAILS = {1: "n", 3: "rrn", 4: "srn", 5: "srn", 6: "sn", 13: "sr", 14: "n", 15: "rnn", 17: "n", 19: "snn"}
 """Kind -> what follows the three words that every type has."""
 _REPEATED = frozenset((4, 5, 6, 13, 15, 19))
-"""Kinds that have their tail once for each member, parameter, enumerator or variable."""
+"""Kinds that repeat their tail for each member, parameter, enumerator or variable."""
 _REFERRING = frozenset((2, 8, 9, 10, 11, 12, 13, 14, 17, 18))
 """Kinds whose third word is a type, not a size."""
 
 
 def roles(info: int) -> str:
-    """What the words of a type are, by its second: `s` a string, `r` a reference to a type, `n` a number."""
+    """What each word of a type is, from its second word: `s` a string, `r` a reference to a type, `n` a number."""
     kind = kind_of(info)
     tail = _TAILS.get(kind, "")
     return ("snr" if kind in _REFERRING else "snn") + tail * (info & 0xFFFFFF if kind in _REPEATED else 1)
 
 
 def kind_of(info: int) -> int:
-    """The kind of a type, by its second word."""
+    """The kind of a type, from its second word."""
     return info >> 24 & 0x7F
 
 
 class Embedded:
-    """What `kernels.btfs` holds. Every method raises `PackageError` for a file that is damaged."""
+    """The contents of `kernels.btfs`. Every method raises `PackageError` for a damaged file."""
 
     __slots__ = ("_btfs", "_chosen", "_classes", "_digests", "_groups", "_path", "_starts", "_strings", "_types")
 
@@ -94,7 +94,7 @@ class Embedded:
         }
 
     def namesakes(self, *, arch: str, release: str) -> dict[str, int]:
-        """The kernels of an architecture and a release, as `kernels()` has them, without looking at all the others."""
+        """The entries of `kernels()` for one architecture and release, without looking at all the others."""
         return {
             f"{group}/{release}": self._number_of(first + releases.index(release))
             for group, releases, first in self._in_order()
@@ -164,7 +164,7 @@ def _starts(types: array[int]) -> list[int]:
     starts = [0]
     while starts[-1] < len(types):
         info = types[starts[-1] + 1]
-        # not the length of roles(), which for what is no type may have millions
+        # not len(roles()): garbage may claim millions of members
         count = info & 0xFFFFFF if kind_of(info) in _REPEATED else 1
         starts.append(starts[-1] + 3 + count * len(_TAILS.get(kind_of(info), "")))
     if starts[-1] != len(types):

@@ -1,6 +1,6 @@
-"""Base classes of generated enums: IntEnum and IntFlag that take any value, for C enums hold whatever was stored.
+"""Base classes of generated enums: an IntEnum and an IntFlag that take any value, since a C enum may hold any.
 
-A module of its own because only skeletons with enums pay for importing it.
+A module of its own, so that only skeletons with enums pay for importing it.
 """
 
 from __future__ import annotations
@@ -29,4 +29,4 @@ class CEnum(IntEnum):
 
 
 class CFlag(IntFlag):
-    """A C enum whose enumerators are single bits, and so are combined with `|`."""
+    """A C enum whose enumerators are single bits, to be combined with `|`."""

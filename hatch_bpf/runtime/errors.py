@@ -1,4 +1,4 @@
-"""Every error the runtime raises on purpose: one base class, `BpfError`.
+"""Every error that the runtime raises on purpose. Their base class is `BpfError`.
 
 A message says what went wrong, where (the program, the map, the file, the kernel), and what to do about it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno as _errno
 import os
 
-from . import privileges  # at once: a process that has given up its rights may not read this folder any more
+from . import privileges  # now, since a process that drops its rights may not be able to read this folder later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class BpfError(Exception):
-    """Base of all errors of a skeleton; a command line prints it and exits."""
+    """Base of all errors of a skeleton. A command prints it and exits."""
 
     errno: int = 0
-    """The kernel's error number where there is one, else 0."""
+    """The kernel's error number, or 0 if there is none."""
 
     def __init__(self, message: str, *, errno: int = 0) -> None:
         self.errno = errno
@@ -27,11 +27,11 @@ class BpfError(Exception):
 
 
 class LibbpfNotFoundError(BpfError):
-    """libbpf.so is not on this machine."""
+    """There is no libbpf.so on this machine."""
 
 
 class LibbpfTooOldError(BpfError):
-    """The libbpf that was found lacks a function that is needed."""
+    """The libbpf that was found lacks something that is needed."""
 
 
 class PackageError(BpfError):
@@ -39,17 +39,17 @@ class PackageError(BpfError):
 
 
 class ArchitectureError(BpfError):
-    """The package holds no BPF object for this machine's architecture."""
+    """The package has no BPF object for this machine's architecture."""
 
 
 class KernelNotCoveredError(BpfError):
-    """The kernel shows no BTF, and the package embeds none for exactly this kernel."""
+    """The kernel has no BTF, and the package embeds none for exactly this kernel."""
 
     def __init__(self, message: str, *, wanted: str, embedded: Sequence[str]) -> None:
         self.wanted = wanted
         """The kernel looked for, `distro/version/arch/release`."""
         self.embedded = tuple(embedded)
-        """The kernels that the package embeds BTF of."""
+        """The kernels whose BTF the package embeds."""
         super().__init__(message)
 
 
@@ -66,7 +66,7 @@ class LoadError(BpfError):
 
     def __init__(self, message: str, *, errno: int = 0, log: str = "") -> None:
         self.log = log
-        """Everything libbpf said meanwhile."""
+        """All that libbpf logged during the load."""
         super().__init__(message, errno=errno)
 
 
@@ -77,12 +77,12 @@ class VerifierError(LoadError):
         self.program = program
         """Name of the rejected program."""
         self.verifier_log = verifier_log
-        """The verifier's whole log; the message holds its end."""
+        """The verifier's whole log; the message quotes its end."""
         super().__init__(message, errno=errno, log=log)
 
 
 class AttachError(BpfError):
-    """A program could not be attached, or a link not be changed."""
+    """A program could not be attached, or a link could not be changed."""
 
 
 class MapError(BpfError):
@@ -90,7 +90,7 @@ class MapError(BpfError):
 
 
 class ClosedError(BpfError):
-    """The skeleton, or the phase of it, that this belongs to is over."""
+    """The skeleton that this belongs to is closed, or its phase is over."""
 
 
 class InvalidValueError(BpfError, ValueError):
@@ -108,7 +108,7 @@ class UnknownNameError(BpfError, AttributeError, KeyError):
 
 
 ENOTSUPP = 524
-"""An error of the kernel's that is not for user space, but comes there."""
+"""An error number that the kernel means for itself, but lets through to user space."""
 LIBBPF_ERRORS = (
     *("LIBELF", "FORMAT", "KVERSION", "ENDIAN", "INTERNAL", "RELOC", "LOAD"),
     *("VERIFY", "PROG2BIG", "KVER", "PROGTYPE", "WRNGPID", "INVSEQ", "NLPARSE"),
@@ -126,7 +126,7 @@ def reason(errno: int) -> str:
 
 
 def tail(lines: Sequence[str], count: int) -> str:
-    """The last `count` lines, indented for a message, with a word on what was left out."""
+    """The last `count` lines, indented for a message, and how many were left out."""
     shown = [f"  {line}" for line in lines[-count:]]
     if len(lines) > count:
         shown.insert(0, f"  [{len(lines) - count} lines before these are in the exception]")

@@ -1,8 +1,8 @@
-"""Global variables: .data, .bss, .rodata and custom sections, as structs with a member per variable.
+"""Global variables: .data, .bss, .rodata and custom sections, as structs with a member for each variable.
 
-Input: a section's struct class and its map. Output: before the load a copy of the initial values, which `load()`
-hands to libbpf; after it the section itself, mapped, or (where the kernel can't map it, before 5.5) a `Mirror` that
-reads and writes it through the map; read-only sections are a `Mirror` that refuses writes.
+Input: a section's struct class and its map. Output: before the load, a copy of the initial values, which `load()` hands
+to libbpf; after it, the section itself, mapped into memory. If the kernel can't map it (before 5.5), a `Mirror` reads
+and writes it through the map. Read-only sections are a `Mirror` that refuses writes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Str
 
 
 def set_initial_value(libbpf: Libbpf, map_pointer: int, value: Struct) -> None:
-    """Have libbpf create a section with this value."""
+    """Make libbpf create a section with this value."""
     data = bytes(value)
     if libbpf.bpf_map__set_initial_value(map_pointer, data, len(data)):
         raise OpenError(f"globals can't be given their values: {reason(ctypes.get_errno())}")
@@ -44,15 +44,15 @@ def set_initial_value(libbpf: Libbpf, map_pointer: int, value: Struct) -> None:
 def live(
     libbpf: Libbpf, map_pointer: int, cls: type[Struct], *, name: str, writable: bool
 ) -> tuple[Any, Optional[Section]]:
-    """A section of a loaded object; and what must be told when the object goes, if anything."""
+    """A section of a loaded object, and the part of it that must be closed with the object, if any."""
     fd = libbpf.bpf_map__fd(map_pointer)
     if writable and libbpf.bpf_map__map_flags(map_pointer) & BPF_F_MMAPABLE:
         try:
-            # the struct keeps the mapping alive, even after the skeleton is closed: never a dangling pointer
+            # the struct keeps the mapping alive even after the skeleton is closed, so that no pointer dangles
             pages = mmap.mmap(fd, size_of(cls), mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
             return cls.from_buffer(pages), None
         except OSError:
-            pass  # a kernel that knows the flag but refuses the mapping
+            pass  # the kernel knows the flag but refuses the mapping
     size = libbpf.bpf_map__value_size(map_pointer)
     if size < size_of(cls):
         raise PackageError(f"section {name} of the object is not the one of this skeleton")
@@ -61,7 +61,7 @@ def live(
 
 
 class Section:
-    """A section read and written as the one element of its array map."""
+    """A section that is read and written as the only element of its array map."""
 
     def __init__(self, libbpf: Libbpf, fd: int, cls: type[Struct], *, name: str, size: int, writable: bool) -> None:
         self._libbpf = libbpf
@@ -107,7 +107,7 @@ class Mirror:
         return Mirror(self._section, value) if isinstance(value, (Struct, Union, ArrayView)) else value
 
     def _refresh(self) -> None:
-        if self._section.writable:  # what can't be written doesn't change either
+        if self._section.writable:  # a section that can't be written never changes
             self._section.refresh()
 
     def _check_writable(self) -> None:
@@ -155,7 +155,7 @@ class Mirror:
         return dir(self._target)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For copy and pickle: the struct of its own that it stands for, or a list for an array."""
+        """Copy and pickle as a struct of its own, or as a list for an array."""
         self._refresh()
         target = self._target
         return (list, (list(target),)) if isinstance(target, ArrayView) else target.__reduce__()

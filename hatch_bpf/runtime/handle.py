@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ObjectHandle:
-    """libbpf's object and what must be released with it. Closing twice is harmless; a forked child's copy is inert."""
+    """libbpf's object and what must be released with it. Closing it twice is harmless; a forked child does nothing."""
 
     def __init__(self, libbpf: Libbpf, pointer: int, name: str, *, memfd: int) -> None:
         self.libbpf = libbpf
@@ -28,13 +28,13 @@ class ObjectHandle:
         self.name = name
         self.links = Links()
         self.parts: list[Any] = []
-        """Maps, programs and sections: told when the object goes, so that they never touch what is freed."""
+        """Maps, programs and sections, which are closed with the object so that they never touch freed memory."""
         self.globals: dict[str, Any] = {}
-        """Sections of global variables, by attribute: those of the phase that is on."""
+        """Sections of global variables of the current phase, by attribute."""
         self.changes: list[Callable[[ObjectHandle], object]] = []
-        """What the application has set, to be set on another object of the same bytes."""
+        """The application's settings, to be repeated on another object of the same bytes."""
         self.memfd = memfd
-        """Where libbpf reads an embedded BTF from, until the load is over; else -1."""
+        """The file from which libbpf reads an embedded BTF until the load is over; -1 if there is none."""
         self._pid = os.getpid()
 
     def live(self) -> int:
@@ -43,11 +43,11 @@ class ObjectHandle:
         return self.pointer
 
     def find_map(self, name: str) -> int:
-        """libbpf's map of a name, or of a section such as `.bss`."""
+        """libbpf's map of this name, or of a section such as `.bss`."""
         return self._found(self.libbpf.bpf_object__find_map_by_name(self.live(), name.encode()), "map", name)
 
     def find_program(self, name: str) -> int:
-        """libbpf's program of a name."""
+        """libbpf's program of this name."""
         return self._found(self.libbpf.bpf_object__find_program_by_name(self.live(), name.encode()), "program", name)
 
     def _found(self, result: Optional[int], kind: str, name: str) -> int:
@@ -72,7 +72,7 @@ class ObjectHandle:
             os.close(fd)
 
     def close(self) -> None:
-        """Detach, last first; then let go of the object. The first error is raised after all is done."""
+        """Detach everything, last first, and release the object. Raises the first error after all is done."""
         if os.getpid() != self._pid:
             return
         with self.links.lock:
@@ -94,7 +94,7 @@ class ObjectHandle:
 
 
 def close_quietly(held: ObjectHandle) -> None:
-    """For skeletons that were never closed, when they are collected or Python ends: there is nobody to tell errors."""
+    """Close a skeleton that is collected, or that Python's end finds open: nobody is there to see an error."""
     try:
         held.close()
     except BpfError:

@@ -1,7 +1,7 @@
-"""Which BTF to give libbpf here: an explicit file, the kernel's own, or the embedded one for exactly this kernel.
+"""Which BTF libbpf gets: a file that was asked for, the kernel's own, or the embedded one for exactly this kernel.
 
 Input: the running machine and the package's `_bpf` folder. Output: a `BtfChoice`.
-libbpf believes any BTF it is given, so a near match is never taken: wrong offsets would read garbage, silently.
+libbpf believes any BTF, so a near match is never used: with wrong offsets programs would silently read garbage.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 KERNEL_BTF = "/sys/kernel/btf/vmlinux"
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 EMPTY_BTF = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, 0, 0, 1) + b"\0"
-"""BTF without types."""
+"""A BTF without types."""
 
 UNNAMED_DISTRO = "linux"
 """os-release(5)'s own default for a distribution that does not name itself."""
@@ -119,7 +119,7 @@ def _shell_word(text: str) -> Optional[str]:
 
 
 class BtfChoice:
-    """The BTF that relocates the program's accesses on this machine, and where it came from."""
+    """The BTF by which a program's accesses are relocated on this machine, and its source."""
 
     __slots__ = ("data", "kernel", "path", "size", "source")
 
@@ -127,13 +127,13 @@ class BtfChoice:
         self.source = source
         """`explicit`, `kernel` or `embedded`."""
         self.path = path
-        """The file it is."""
+        """Path of the file."""
         self.kernel = kernel
-        """The kernel it describes, `distro/version/arch/release`; what the machine says of itself unless embedded."""
+        """The kernel that it describes, `distro/version/arch/release`: the running one, unless it is embedded."""
         self.size = size
-        """Bytes."""
+        """In bytes."""
         self.data = data
-        """The embedded BTF itself, verified; None for the others, which libbpf reads from `path`."""
+        """The embedded BTF itself, verified. None for the others, which libbpf reads from `path`."""
 
     def __str__(self) -> str:
         if self.source == "explicit":
@@ -147,7 +147,7 @@ class BtfChoice:
 
 
 def choose_btf(bpf_dir: str, kernels: tuple[str, str], *, explicit: Optional[str] = None) -> BtfChoice:
-    """The BTF for this machine; `kernels` is the file of the embedded ones, and its sha256.
+    """The BTF for this machine. `kernels` is the file of embedded BTFs and its sha256.
 
     Raises `KernelNotCoveredError`, or another `BpfError` for a bad file.
     """
@@ -175,11 +175,12 @@ def choose_btf(bpf_dir: str, kernels: tuple[str, str], *, explicit: Optional[str
 
 
 def match(namesakes: Mapping[str, int], machine: RunningKernel) -> Optional[str]:
-    """Of the embedded kernels with this machine's architecture and release the one that it is, or None.
+    """The embedded kernel that is the running one, or None. `namesakes` have its architecture and release.
 
-    If all have one BTF, any will do: in a container os-release is not the host's. Else the distribution decides.
+    The distribution decides between them. If it matches none of them (in a container os-release is the container's),
+    any will do, provided that all have the same BTF.
     """
-    # archives file kernels of Oracle's and Red Hat's 8.9 under 8
+    # archives file the kernels of Oracle Linux and Red Hat 8.9 under 8
     major = f"{machine.distro}/{machine.version.partition('.')[0]}/{machine.arch}/{machine.release}"
     for kernel in (str(machine), major):
         if kernel in namesakes:
@@ -190,7 +191,7 @@ def match(namesakes: Mapping[str, int], machine: RunningKernel) -> Optional[str]
 
 
 def not_covered(index: Collection[str], machine: RunningKernel) -> KernelNotCoveredError:
-    """The error that says what was looked for and what is there."""
+    """The error, which names the kernel that was looked for and those that are embedded."""
     shown = 12
     same = sorted(kernel for kernel in index if kernel.split("/")[2:] == [machine.arch, machine.release])
     if same:
@@ -214,7 +215,7 @@ def not_covered(index: Collection[str], machine: RunningKernel) -> KernelNotCove
 
 
 def read_verified(path: str, digest: str) -> bytes:
-    """A file of the package, after checking that it is the one that was built. Raises `PackageError`."""
+    """The bytes of a file of the package. Raises `PackageError` unless it is the file that was built."""
     try:
         with open(path, "rb") as file:
             data = file.read()
@@ -229,7 +230,7 @@ def read_verified(path: str, digest: str) -> bytes:
 
 
 def sealed_memfd(name: str, data: bytes) -> int:
-    """A file descriptor holding `data` that nobody can change any more; libbpf reads it as /proc/self/fd/N."""
+    """A descriptor of a file in memory that nobody can change any more; libbpf reads it as /proc/self/fd/N."""
     import fcntl
 
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -1,7 +1,7 @@
 """libbpf through ctypes: find the library, declare its functions, turn its errors and messages into Python's.
 
-Input: nothing but the machine's own library folders, or an explicit path. Output: a `Libbpf`, whose attributes are
-libbpf's functions, 0.6 to 1.x alike. One that is missing is a `LibbpfTooOldError` naming the version that has it.
+Input: the machine's library folders, or an explicit path. Output: a `Libbpf`, whose attributes are libbpf's functions,
+the same for 0.6 to 1.x. A missing function is a `LibbpfTooOldError` that names the version which has it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LOST_FN = CFUNCTYPE(None, c_void_p, c_int, c_uint64)
 
 
 class Options:
-    """A struct of libbpf's, of which `opts()` makes a ctypes class when one is needed: those take long to make."""
+    """A struct of libbpf's. `opts()` makes a ctypes class of it when needed, since making them all takes long."""
 
     _fields_: tuple[tuple[str, Any], ...]
 
@@ -228,7 +228,7 @@ def opts(cls: type[Options], **values: Any) -> Any:
         structure = _structures[cls] = type(cls.__name__, (ctypes.Structure,), {"_fields_": cls._fields_})
     made = structure(sz=ctypes.sizeof(structure), **values)
     for name, value in values.items():
-        if isinstance(value, int) and getattr(made, name) != value:  # ctypes has kept the bits that fit
+        if isinstance(value, int) and getattr(made, name) != value:  # ctypes keeps the bits that fit
             raise InvalidValueError(f"{name} can't be {value!r}: it does not fit {8 * _size_of(structure, name)} bits")
     return made
 
@@ -239,7 +239,7 @@ def _size_of(structure: Any, name: str) -> int:
 
 _P, _S = c_void_p, c_char_p
 _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
-    # name: (version that has it, result, arguments: all pointers alike, for a type of each takes long to make)
+    # name: (first version that has it, result, arguments; all pointers are void *, since ctypes makes types slowly)
     "libbpf_major_version": ("0.6", c_uint32, ()),
     "libbpf_minor_version": ("0.6", c_uint32, ()),
     "libbpf_set_print": ("0.0.1", _P, (PRINT_FN,)),
@@ -332,10 +332,10 @@ _POINTER_LIMIT = 1 << (8 * ctypes.sizeof(c_void_p))
 
 
 class Libbpf:
-    """One libbpf.so. Attributes are its functions, declared; the first use of each looks it up."""
+    """One libbpf.so. Its attributes are the declared functions, each looked up at its first use."""
 
     def __init__(self, path: str, dll: Optional[ctypes.CDLL] = None) -> None:
-        """Load the library at an absolute path, if it isn't yet: `LibbpfNotFoundError`, `LibbpfTooOldError`."""
+        """Use a loaded library, or load the one at `path`. Raises `LibbpfNotFoundError`, `LibbpfTooOldError`."""
         self.path = path
         try:
             self._dll = dll or ctypes.CDLL(path, use_errno=True)
@@ -372,13 +372,13 @@ class Libbpf:
         return hasattr(self._dll, name)
 
     def require(self, version: tuple[int, int], what: str) -> None:
-        """Raise `LibbpfTooOldError` where this libbpf is older than what is asked of it."""
+        """Raise `LibbpfTooOldError` if this libbpf is older than `version`, which `what` needs."""
         if self.version < version:
             have, wanted = _in_words(self.version), _in_words(version)
             raise LibbpfTooOldError(f"{what} needs libbpf {wanted} or later; {self.path} is libbpf {have}; {_PACKAGES}")
 
     def pointer(self, value: Optional[int]) -> int:
-        """A returned pointer, or 0 and `ctypes.get_errno()` set, whichever way this libbpf reports errors."""
+        """A returned pointer; 0 and `ctypes.get_errno()` set for an error, in whichever way this libbpf reports it."""
         if value is None:
             return 0
         if value >= _POINTER_LIMIT - _MAX_ERRNO:
@@ -387,7 +387,7 @@ class Libbpf:
         return value
 
     def _set_strict_mode(self) -> None:
-        """Make libbpf 0.x behave as 1.x: NULL and errno, direct error codes, RLIMIT_MEMLOCK raised where needed."""
+        """Make libbpf 0.x behave like 1.x: NULL and errno, direct error codes, RLIMIT_MEMLOCK raised if needed."""
         clean_pointers, direct_errors, auto_memlock = 0x1, 0x2, 0x10
         if self.libbpf_set_strict_mode(clean_pointers | direct_errors | auto_memlock):
             self.libbpf_set_strict_mode(clean_pointers | direct_errors)
@@ -399,20 +399,20 @@ def _in_words(version: tuple[int, int]) -> str:
 
 
 def _raise_memlock() -> None:
-    """Before Linux 5.11 BPF memory counts against RLIMIT_MEMLOCK; libbpf 0.7 and later raise it by themselves."""
+    """Raise RLIMIT_MEMLOCK, which limits BPF before Linux 5.11. libbpf 0.7 and later do it themselves."""
     import resource
 
     try:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     except (ValueError, OSError):
-        pass  # without CAP_SYS_RESOURCE; if the limit matters, the load says so
+        pass  # CAP_SYS_RESOURCE is missing; if the limit matters, the load fails and says so
 
 
 _loaded: dict[str, Libbpf] = {}
 
 
 def load(path: Optional[str] = None) -> Libbpf:
-    """The one at an explicit path, else the package's own, else the machine's.
+    """The libbpf at an explicit path, else the package's own, else the machine's.
 
     Raises `LibbpfNotFoundError`, `LibbpfTooOldError`, or `PackageError`.
     """
@@ -427,8 +427,8 @@ def load(path: Optional[str] = None) -> Libbpf:
 def find() -> str:
     """The path of the machine's libbpf.so. Raises `LibbpfNotFoundError`.
 
-    Neither the current folder nor LD_LIBRARY_PATH is looked at, for this usually runs as root; who takes none that
-    others could have put there.
+    This usually runs as root, so it ignores the current folder and LD_LIBRARY_PATH; root takes no library that others
+    could have put there.
     """
     folders = library_folders()
     is_root = os.geteuid() == 0 and not in_user_namespace()
@@ -459,7 +459,7 @@ def _is_roots_alone(path: str) -> bool:
 
 
 def library_folders() -> list[str]:
-    """The folders in which distributions put libraries of this process's own word size and architecture."""
+    """The folders in which distributions put libraries of this process's word size and architecture."""
     machine = os.uname().machine
     folders = []
     for prefix in ("/usr/lib", "/lib"):

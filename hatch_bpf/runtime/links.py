@@ -96,7 +96,7 @@ class Link:
                 return
             self.attached = False
             self.program._links.forget(self)
-            if os.getpid() == self._pid:  # what a forked child got is the parent's to detach
+            if os.getpid() == self._pid:  # a forked child leaves it to the parent
                 self._release()
 
     def __enter__(self) -> Link:
@@ -113,7 +113,7 @@ class Link:
 
     @property
     def fd(self) -> int:
-        """The descriptor of the kernel's link. Raises `AttachError` where the attachment is none."""
+        """The descriptor of the kernel's link. Raises `AttachError` if the attachment has none."""
         raise AttachError(f"{self!r} is no kernel link, and has no descriptor")
 
     def pin(self, path: str) -> None:
@@ -121,11 +121,11 @@ class Link:
         self._call("be pinned to " + path, lambda: self._libbpf.bpf_obj_pin(self.fd, path.encode()))
 
     def update(self, program: Linked) -> None:
-        """Put another program, or struct_ops map, of the same kind in this one's place, in one step."""
+        """Replace the program, or the struct_ops map, by another of the same kind, in one step."""
         self._call(f"change to {program.name}", lambda: self._update(program))
 
     def _update(self, program: Linked) -> int:
-        """Change the program; a negative number and `ctypes.get_errno()` set where that fails."""
+        """Replace the program. Returns a negative number, with `ctypes.get_errno()` set, on failure."""
         raise AttachError(f"{self!r} is no kernel link, and can't change to {program.name}")
 
     def _call(self, what: str, function: Callable[[], int]) -> None:
@@ -176,7 +176,7 @@ class LibbpfLink(Link):
 
 
 class FdLink(Link):
-    """A kernel link that we made ourselves."""
+    """A kernel link that the runtime made itself."""
 
     def __init__(self, program: Linked, target: str, fd: int) -> None:
         super().__init__(program, target)
@@ -209,7 +209,7 @@ class MapLink(Link):
 
 
 class TcLink(Link):
-    """A tc filter. The clsact qdisc it hangs on stays: others may have put filters there since."""
+    """A tc filter. Its clsact qdisc stays, since others may have put filters there."""
 
     def __init__(self, program: Linked, target: str, hook: Any, *, handle: int, priority: int) -> None:
         super().__init__(program, target)
@@ -228,14 +228,14 @@ class TcLink(Link):
 
 
 class XdpLink(Link):
-    """XDP attached through netlink: before the kernel had links for it (5.9), or in the place of such a program."""
+    """XDP attached through netlink: on kernels without links for it (before 5.9), or to replace such a program."""
 
     def __init__(self, program: Linked, target: str, *, ifindex: int, flags: int) -> None:
         super().__init__(program, target)
         self._ifindex = ifindex
         self._flags = flags
         self._program_fd = program.fd
-        """Of the program that is there now; nobody else's is touched."""
+        """Descriptor of the program that is attached now; no other program is touched."""
 
     def _update(self, program: Linked) -> int:
         fd, options = program.fd, opts(XdpAttachOpts, old_prog_fd=self._program_fd)
@@ -248,5 +248,5 @@ class XdpLink(Link):
         options = opts(XdpAttachOpts, old_prog_fd=self._program_fd)
         result = self._libbpf.bpf_xdp_detach(self._ifindex, self._flags, byref(options))
         if result < 0 and ctypes.get_errno() == errno.EEXIST:
-            return  # somebody has put another program in this one's place, or none
+            return  # somebody has replaced or removed this program
         self._check_detached(result)

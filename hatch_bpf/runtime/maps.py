@@ -86,11 +86,11 @@ else:
 BPF_ANY, BPF_NOEXIST, BPF_EXIST = 0, 1, 2
 
 _MISSING: Any = object()
-"""No default was given."""
+"""Marks that no default was given."""
 BATCH = 4096
-"""Pairs a system call stores or deletes at most."""
+"""Limit on the pairs that one system call stores or deletes."""
 BATCH_BYTES = 1 << 18
-"""Bytes of pairs that a system call reads at most: about what a processor's cache holds."""
+"""Limit on the bytes that one system call reads: about what a processor's cache holds."""
 _NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
 """Errors by which kernels say that a map has no such operation."""
 
@@ -126,7 +126,7 @@ class Map(Sealed):
         self.max_entries: int = shape.max_entries
         self.key_size: int = shape.key_size
         self.value_size: int = shape.value_size
-        # the codec declared for it, unless the size was changed before the load
+        # the declared codec, unless the size was changed before the load
         self._key: Codec[Any] = key if key is not None and key.size == self.key_size else Bytes(self.key_size)
         self._value: Codec[Any] = (
             value if value is not None and value.size == self.value_size else Bytes(self.value_size)
@@ -143,7 +143,7 @@ class Map(Sealed):
         raise ClosedError(f"map {self.name} was not created (autocreate is off)")
 
     def info(self) -> MapInfo:
-        """What the kernel says of the map."""
+        """What the kernel says about the map."""
         raw = raw_info(self._libbpf, self.fd)
         if raw is None:
             raise self._error("be inspected")
@@ -202,7 +202,7 @@ class Map(Sealed):
         return storage
 
     def _update(self, key: Any, value: Any, flags: int) -> bool:
-        """Store an encoded value; False if `flags` forbid it (it's there already, or isn't)."""
+        """Store an encoded value. Returns False if `flags` forbid it: the key is there already, or is not."""
         if self._libbpf.bpf_map_update_elem(self.fd, byref(key), byref(value), flags):
             if flags and ctypes.get_errno() in (errno.EEXIST, errno.ENOENT):
                 return False
@@ -217,7 +217,7 @@ class Map(Sealed):
         return True
 
     def _keys(self) -> Iterator[Any]:
-        """Every key, as storage. A key deleted meanwhile makes the kernel start over; those seen aren't given twice."""
+        """Every key, as storage, and none twice. If one is deleted meanwhile, the kernel starts over."""
         current, following = None, self._key.new()
         seen: set[bytes] = set()
         while True:
@@ -229,7 +229,7 @@ class Map(Sealed):
             raw = bytes(following)
             current, following = following, self._key.new()
             if raw in seen:
-                # either a restart, on whose way back to new keys these are passed, or the walk going in circles
+                # the kernel has started over and passes known keys, or the walk goes in circles
                 if len(seen) >= self.max_entries:
                     return
                 continue
@@ -238,7 +238,7 @@ class Map(Sealed):
 
 
 class HashMap(Map, _Mapping["K", "V"]):
-    """BPF_MAP_TYPE_HASH, LRU_HASH, LPM_TRIE and others with free keys: a mutable mapping."""
+    """BPF_MAP_TYPE_HASH, LRU_HASH and other maps with keys of any type: a mutable mapping."""
 
     types: tuple[int, ...] = (1, 9, 14, 16, 19, 25)
 
@@ -259,7 +259,7 @@ class HashMap(Map, _Mapping["K", "V"]):
         return (self._key.decode(key) for key in self._keys())
 
     def __len__(self) -> int:
-        """Number of keys, by counting them: the kernel keeps no count."""
+        """Number of keys. They are counted one by one, since the kernel keeps no count."""
         return sum(1 for _ in self._keys())
 
     def __contains__(self, key: object) -> bool:
@@ -274,11 +274,11 @@ class HashMap(Map, _Mapping["K", "V"]):
         return self is other
 
     def add(self, key: K, value: V) -> bool:
-        """Store a value unless the key is there, atomically; whether it was stored."""
+        """Store a value unless the key is there, atomically. Returns whether it was stored."""
         return self._update(self._encode_key(key), self._encode_value(value), BPF_NOEXIST)
 
     def replace(self, key: K, value: V) -> bool:
-        """Store a value only if the key is there, atomically; whether it was stored."""
+        """Store a value only if the key is there, atomically. Returns whether it was stored."""
         return self._update(self._encode_key(key), self._encode_value(value), BPF_EXIST)
 
     def items(self) -> ItemsView[K, V]:
@@ -298,7 +298,7 @@ class HashMap(Map, _Mapping["K", "V"]):
         def pop(self, key: K, /, default: Union[V, D]) -> Union[V, D]: ...
 
     def pop(self, key: K, /, default: Any = _MISSING) -> Any:
-        """Remove a key and return its value: in one step where the kernel can do that, else nobody else got the value.
+        """Remove a key and return its value, which nobody else gets. From Linux 5.14 on it is one step for hashes.
 
         Raises `KeyError` if the key is not there, unless a default is given.
         """
@@ -342,7 +342,7 @@ class HashMap(Map, _Mapping["K", "V"]):
         return found if found is not None and self._delete(key) else None
 
     def update_many(self, items: Union[Mapping[K, V], Iterable[tuple[K, V]]]) -> None:
-        """Store many values, with few system calls where the kernel can (5.6 and later)."""
+        """Store many values, with few system calls from Linux 5.6 on."""
         pairs = list(items.items() if hasattr(items, "items") else items)
         for at in range(0, len(pairs), BATCH):
             some = pairs[at : at + BATCH]
@@ -356,7 +356,7 @@ class HashMap(Map, _Mapping["K", "V"]):
                     self[key] = value
 
     def delete_many(self, keys: Iterable[K]) -> None:
-        """Delete many keys, with few system calls where the kernel can; those that aren't there are passed over."""
+        """Delete many keys, with few system calls from Linux 5.6 on. Keys that are not there are ignored."""
         every = list(keys)
         for at in range(0, len(every), BATCH):
             some = every[at : at + BATCH]
@@ -372,9 +372,9 @@ class HashMap(Map, _Mapping["K", "V"]):
         self.delete_many(list(self))
 
     def read_arrays(self) -> tuple[Any, Any]:
-        """All keys, and the value of each, as two NumPy arrays of equal length: no Python object for each.
+        """All keys and their values as two NumPy arrays of equal length, without a Python object for each.
 
-        Of structs bitfields are left out. Per-CPU values have a column for each possible CPU. NumPy must be installed.
+        Bitfields of structs are left out. Per-CPU values have a column for each possible CPU. NumPy must be installed.
         """
         import importlib
 
@@ -388,13 +388,13 @@ class HashMap(Map, _Mapping["K", "V"]):
         return numpy.ndarray((length,), numpy_format(self._value), values)
 
     def _decoded(self) -> Iterator[tuple[Iterable[K], Iterable[V]]]:
-        """Every pair, many at a time: their keys, and their values."""
+        """All pairs, many at a time: their keys and their values."""
         return ((self._key.read_many(keys), self._value.read_many(values)) for keys, values in self._batches())
 
     def _batches(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every pair, many at a time: their keys one after the other, and their values.
+        """All pairs, many at a time: the bytes of their keys and of their values.
 
-        The kernel makes batches bucket by bucket, so that none comes twice.
+        The kernel fills batches bucket by bucket, so that no pair comes twice.
         """
         place: Any = None
         size = min(self.max_entries, max(1, BATCH_BYTES // (self.key_size + self._value.size)))
@@ -404,21 +404,21 @@ class HashMap(Map, _Mapping["K", "V"]):
                 break
             following, keys, values, is_last = batch
             if following is None:
-                size *= 2  # a bucket holds more pairs than there was room for
+                size *= 2  # the next bucket has more pairs than that
                 continue
             place = following
             yield keys, values
             if is_last:
                 return
-        for key in self._keys():  # this kernel, or this type of map, has no batches
+        for key in self._keys():  # this kernel has no batches for this type of map
             value = self._lookup_storage(key)
             if value is not None:
                 yield bytes(key), bytes(value)
 
     def _lookup_batch(self, place: Any, size: int) -> Optional[tuple[Any, bytes, bytes, bool]]:
-        """The next pairs from a place on: the place after them, keys, values, and whether these are the last.
+        """The next pairs after a place: the place that follows them, keys, values, and whether these are the last.
 
-        None where the kernel has no batches; no place where it wants more room.
+        None if the kernel has no batches. The place is None if the pairs need more room.
         """
         following = (c_uint8 * max(self.key_size, 4))()
         keys, values = (c_uint8 * (self.key_size * size))(), (c_uint8 * (self._value.size * size))()
@@ -468,7 +468,7 @@ class LpmTrie(HashMap["K", "V"]):
 
 
 class _PerCpuValue:
-    """How a per-CPU value lies in memory: one slot per possible CPU, each rounded up to 8 bytes."""
+    """The layout of a per-CPU value: a slot for each possible CPU, each rounded up to 8 bytes."""
 
     def __init__(self, value: Codec[Any], cpus: int) -> None:
         self.value = value
@@ -595,21 +595,21 @@ class Queue(Map, OneParameter["V"]):
     types: tuple[int, ...] = (22, 23)
 
     def push(self, value: V, *, replace: bool = False) -> None:
-        """Add a value. Raises `MapError` when the map is full, unless `replace` lets the oldest value go."""
+        """Add a value. Raises `MapError` if the map is full, unless `replace` drops the oldest value."""
         storage = self._encode_value(value)
         if self._libbpf.bpf_map_update_elem(self.fd, None, byref(storage), BPF_EXIST if replace else BPF_ANY):
             raise self._error("take another value")
 
     def pop(self) -> V:
-        """Take the next value out. Raises `IndexError` when there is none."""
+        """Remove the next value and return it. Raises `IndexError` if there is none."""
         return self._take(self._libbpf.bpf_map_lookup_and_delete_elem)
 
     def peek(self) -> V:
-        """The next value, left in. Raises `IndexError` when there is none."""
+        """The next value, which stays. Raises `IndexError` if there is none."""
         return self._take(self._libbpf.bpf_map_lookup_elem)
 
     def __iter__(self) -> Iterator[V]:
-        """Take values out until there is none."""
+        """Remove values until there is none."""
         while True:
             try:
                 value = self.pop()
@@ -627,7 +627,7 @@ class Queue(Map, OneParameter["V"]):
 
 
 class BloomFilter(Map, OneParameter["V"]):
-    """BPF_MAP_TYPE_BLOOM_FILTER: values that were added are surely in it, others probably not."""
+    """BPF_MAP_TYPE_BLOOM_FILTER: finds every value that was added, and rarely one that was not."""
 
     types: tuple[int, ...] = (30,)
 
@@ -651,7 +651,7 @@ class ProgramArray(Map):
     types: tuple[int, ...] = (3,)
 
     def __setitem__(self, index: int, program: Union[HasDescriptor, int]) -> None:
-        fd = descriptor_of(program)  # stays open as long as it has a name
+        fd = descriptor_of(program)  # a name keeps it open
         self._update(self._index(index), self._descriptor(fd), BPF_ANY)
 
     def __delitem__(self, index: int) -> None:
@@ -745,7 +745,7 @@ class MapOfMaps(Map, TwoParameters["K", "M"]):
 
     def __setitem__(self, key: K, inner: Union[HasDescriptor, int]) -> None:
         """Store a map, or the descriptor of one."""
-        fd = descriptor_of(inner)  # stays open as long as it has a name
+        fd = descriptor_of(inner)  # a name keeps it open
         self._update(self._encode_key(key), self._descriptor(fd), BPF_ANY)
 
     def __delitem__(self, key: K) -> None:
@@ -775,7 +775,7 @@ class MapOfMaps(Map, TwoParameters["K", "M"]):
 
 
 class DescriptorMap(Map, OneParameter["K"]):
-    """BPF_MAP_TYPE_SOCKMAP, SOCKHASH, REUSEPORT_SOCKARRAY, XSKMAP, CGROUP_ARRAY: what descriptors stand for, by key.
+    """BPF_MAP_TYPE_SOCKMAP, SOCKHASH, REUSEPORT_SOCKARRAY, XSKMAP, CGROUP_ARRAY: sockets or cgroups by key.
 
     User space can put sockets or cgroups in and take them out, but not read them.
     """

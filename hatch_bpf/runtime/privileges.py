@@ -1,7 +1,7 @@
-"""Why the kernel refuses BPF to this process, and what to do about it: capabilities, and what else may forbid it.
+"""Why the kernel refuses BPF to this process, and what to do about it: capabilities, and other causes.
 
-Input: section names of programs. Output: a sentence for an error. What each kind of program needs is measured by
-tests/system/test_privileges.py and told in SECURITY.md. Files are read as bytes: a process that has given up its rights
+Input: section names of programs. Output: a sentence for an error. tests/system/test_privileges.py measures what each
+kind of program needs, and SECURITY.md lists it. Files are read as bytes, since a process that has dropped its rights
 may not be able to import codecs any more.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Optional
 
 BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24, "CAP_PERFMON": 38, "CAP_BPF": 39}
-"""Numbers of linux/capability.h."""
+"""Numbers from linux/capability.h."""
 
 _TRACING = frozenset(
     (
@@ -58,7 +58,7 @@ def for_perf_event(section: str) -> tuple[str, ...]:
 
 
 def _paranoid() -> int:
-    """kernel.perf_event_paranoid. Above 2, which only some distributions' kernels know, CAP_PERFMON is not enough."""
+    """kernel.perf_event_paranoid. Some distributions' kernels know values above 2: CAP_PERFMON is not enough then."""
     try:
         with open("/proc/sys/kernel/perf_event_paranoid", "rb") as file:
             return int(file.read())
@@ -67,7 +67,7 @@ def _paranoid() -> int:
 
 
 def lacking(sections: Iterable[str], *, also: Iterable[str] = ()) -> list[str]:
-    """The capabilities that programs of these sections need, and `also` those, which this process has not."""
+    """The capabilities that this process lacks, of those that these sections need and of those in `also`."""
     effective = effective_capabilities()
     extra = _of_this_kernel(also)
     wanted = _of_this_kernel({"CAP_BPF", *(name for section in sections for name in needed(section))})
@@ -75,13 +75,13 @@ def lacking(sections: Iterable[str], *, also: Iterable[str] = ()) -> list[str]:
         return sorted({*wanted, *extra}) if os.geteuid() else []
     missing = {name for name in (*wanted, *extra) if not _has(effective, name)}
     if _has(effective, "CAP_SYS_ADMIN"):
-        # it stands in for the others that bpf() asks for, but not where other parts of the kernel want CAP_NET_ADMIN
+        # bpf() takes it instead of the others, but other parts of the kernel insist on CAP_NET_ADMIN
         missing &= {"CAP_NET_ADMIN"} & set(extra)
     return sorted(missing)
 
 
 def why(sections: Iterable[str], *, also: Iterable[str] = ()) -> str:
-    """Why programs of these sections may be refused here, and the remedy. `also` are capabilities wanted besides."""
+    """Why programs of these sections may be refused here, and the remedy. `also` are further capabilities they need."""
     missing = lacking(sections, also=also)
     if not missing:
         return _forbidden()
@@ -97,7 +97,7 @@ def why(sections: Iterable[str], *, also: Iterable[str] = ()) -> str:
 
 
 def narrows_verifier() -> str:
-    """Why the verifier may refuse this process what others may do, and the remedy; empty if nothing is known."""
+    """Why the verifier may restrict this process more than others, and the remedy; empty if no reason is known."""
     if lacking((), also=("CAP_PERFMON",)):
         return (
             "this process lacks CAP_PERFMON, without which the verifier lets no program read the kernel's memory or "
@@ -112,7 +112,7 @@ def narrows_verifier() -> str:
 
 
 def effective_capabilities() -> Optional[int]:
-    """The bits of this thread's effective capabilities; None where /proc doesn't tell."""
+    """The bits of this thread's effective capabilities; None if /proc is not there."""
     text = _field("CapEff")
     return int(text, 16) if text else None
 
@@ -122,7 +122,7 @@ def _has(effective: int, name: str) -> bool:
 
 
 def _of_this_kernel(names: Iterable[str]) -> list[str]:
-    """Before Linux 5.8 CAP_SYS_ADMIN stands for those that there were not yet."""
+    """Replace the capabilities that this kernel lacks (before Linux 5.8) by CAP_SYS_ADMIN."""
     try:
         with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
             last = int(file.read())
@@ -132,7 +132,7 @@ def _of_this_kernel(names: Iterable[str]) -> list[str]:
 
 
 def _forbidden() -> str:
-    """What else than a missing capability may forbid it: what is known to, or else all that might."""
+    """What may forbid it if no capability is missing: the cause if it can be found, or else a list of candidates."""
     if in_user_namespace():
         return (
             "this process has its rights only inside a user namespace (a rootless container, for example), and BPF "
@@ -163,7 +163,7 @@ def _forbidden() -> str:
 
 
 def lockdown() -> str:
-    """How far the kernel is locked down: `integrity`, `confidentiality`, or empty where not or not known."""
+    """The kernel's lockdown mode: `integrity`, `confidentiality`, or empty for none or unknown."""
     try:
         with open("/sys/kernel/security/lockdown", "rb") as file:
             mode = file.read().decode().partition("[")[2].partition("]")[0]
@@ -173,10 +173,10 @@ def lockdown() -> str:
 
 
 def memory_limit() -> Optional[int]:
-    """RLIMIT_MEMLOCK where it limits BPF: before Linux 5.11, unless it is unlimited."""
+    """RLIMIT_MEMLOCK if it limits BPF: before Linux 5.11, and not unlimited."""
     try:
         import resource
-    except ImportError:  # which is a file of its own, and this process may not be able to read it any more
+    except ImportError:  # it is a file of its own, which this process may not be able to read any more
         return None
     major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in os.uname().release.split(".")[:2])
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
@@ -184,7 +184,7 @@ def memory_limit() -> Optional[int]:
 
 
 def in_user_namespace() -> bool:
-    """Whether this process's rights, and the owners of files as it sees them, are those of a user namespace only."""
+    """Whether this process has its rights, and sees the owners of files, in a user namespace only."""
     try:
         with open("/proc/self/uid_map", "rb") as file:
             return file.read().split() != [b"0", b"0", b"4294967295"]

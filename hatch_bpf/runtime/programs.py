@@ -1,6 +1,6 @@
 """Loaded programs: attach them, run them once. Input: libbpf's program. Output: `Link`s and `TestRun`s.
 
-`attach()` goes by the section name, as libbpf does; the `attach_*` methods say where to.
+`attach()` uses the section name, as libbpf does; the `attach_*` methods take the target.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
 TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
 """`enum bpf_tc_attach_point`."""
 ITERATED = {"bpf_map_elem": "map", "bpf_sk_storage_map": "map", "cgroup": "cgroup"}
-"""Iterators that have to be told what to go through: what that is, by the name in their section."""
+"""Iterators that need something to iterate over: the name in their section -> the argument that takes it."""
 CGROUP_ORDERS = {"self_only": 1, "descendants_pre": 2, "descendants_post": 3, "ancestors_up": 4}
 """`enum bpf_cgroup_iter_order`."""
 
@@ -70,9 +70,9 @@ class Program(Attachable):
         self._links = links
         self.name = name
         self.section = section
-        """Its ELF section's name, which tells libbpf its type and where to attach it."""
+        """Name of its ELF section, from which libbpf takes its type and target."""
         self.loaded: bool = bool(libbpf.bpf_program__autoload(pointer))
-        """False where it was left out of the load."""
+        """False if it was left out of the load."""
 
     @property
     def fd(self) -> int:
@@ -93,7 +93,7 @@ class Program(Attachable):
         return f"<program {self.name}, SEC({self.section!r})>"
 
     def attach(self) -> Link:
-        """Attach where the section name says."""
+        """Attach to the target in the section name."""
         section = parse_section(self.section)
         if section is not None and section.target_kind == Target.ITERATOR and section.target in ITERATED:
             option = ITERATED[section.target]
@@ -129,7 +129,7 @@ class Program(Attachable):
         return self._attach(f"raw tracepoint {name}", lambda program: attach(program, name.encode()))
 
     def attach_kprobe(self, function: str, *, offset: int = 0, retprobe: bool = False, cookie: int = 0) -> Link:
-        """Attach to a kernel function, at its entry or `offset` bytes in; with `retprobe` where it returns."""
+        """Attach to a kernel function: at its entry, `offset` bytes behind it, or with `retprobe` at its return."""
         attach = self._libbpf.bpf_program__attach_kprobe_opts
         options = opts(KprobeOpts, bpf_cookie=cookie, offset=offset, retprobe=retprobe)
         kind = "kretprobe" if retprobe else "kprobe"
@@ -138,7 +138,7 @@ class Program(Attachable):
         )
 
     def attach_ksyscall(self, syscall: str, *, retprobe: bool = False, cookie: int = 0) -> Link:
-        """Attach to a system call's handler, whatever this architecture names it."""
+        """Attach to the handler of a system call, whatever its name is on this architecture."""
         attach = self._libbpf.bpf_program__attach_ksyscall
         options = opts(KsyscallOpts, bpf_cookie=cookie, retprobe=retprobe)
         return self._attach(f"system call {syscall}", lambda program: attach(program, syscall.encode(), byref(options)))
@@ -153,7 +153,7 @@ class Program(Attachable):
         pid: int = -1,
         cookie: int = 0,
     ) -> Link:
-        """Attach to a function of a program or library in user space; `pid` limits it to a process (0: this one)."""
+        """Attach to a function of a program or library in user space. `pid` limits it to a process (0: this one)."""
         attach = self._libbpf.bpf_program__attach_uprobe_opts
         if function:
             self._libbpf.require((0, 8), "finding a function by its name")
@@ -175,7 +175,7 @@ class Program(Attachable):
     ) -> Link:
         """Attach to many functions of a program or library at once (Linux 6.6, libbpf 1.3).
 
-        They are those that a pattern with `*` and `?` fits, or those named; `pid` limits it to a process (0: this one).
+        Give a pattern with `*` and `?`, or a list of names. `pid` limits it to a process (0: this one).
         The program's section is `uprobe.multi`.
         """
         attach = self._libbpf.bpf_program__attach_uprobe_multi
@@ -201,7 +201,7 @@ class Program(Attachable):
     def attach_usdt(
         self, binary: Union[str, os.PathLike[str]], provider: str, name: str, *, pid: int = -1, cookie: int = 0
     ) -> Link:
-        """Attach to a statically defined probe of a program in user space."""
+        """Attach to a USDT, a probe that a program in user space defines."""
         attach = self._libbpf.bpf_program__attach_usdt
         path = os.fspath(binary)
         options = opts(CookieOpts, cookie=cookie)
@@ -211,15 +211,17 @@ class Program(Attachable):
         )
 
     def attach_freplace(self, program: Program, function: str) -> Link:
-        """Put this freplace program in the place of a global function of another BPF program, which must have the same
-        arguments. `set_attach_target()`, before the load, has named a first one; `attach()` takes that one."""
+        """Replace a global function of another BPF program, which must have the same arguments.
+
+        `set_attach_target()`, before the load, names the first one, to which `attach()` attaches.
+        """
         attach, fd = self._libbpf.bpf_program__attach_freplace, program.fd
         return self._attach(
             f"function {function} of program {program.name}", lambda own: attach(own, fd, function.encode())
         )
 
     def attach_perf_event(self, fd: int, *, cookie: int = 0) -> Link:
-        """Attach to a perf event, by its descriptor, which the link then owns."""
+        """Attach to a perf event, by its descriptor. The link takes the descriptor over."""
         attach = self._libbpf.bpf_program__attach_perf_event_opts
         options = opts(CookieOpts, cookie=cookie)
         return self._attach(f"perf event {fd}", lambda program: attach(program, fd, byref(options)))
@@ -227,7 +229,7 @@ class Program(Attachable):
     def attach_kprobe_multi(
         self, pattern: str = "", *, functions: Sequence[str] = (), retprobe: bool = False, session: bool = False
     ) -> Link:
-        """Attach to many kernel functions at once: those a pattern with `*` and `?` fits, or those named.
+        """Attach to many kernel functions at once: those that match a pattern with `*` and `?`, or a list of names.
 
         The section is `kprobe.multi`. With `session` it is `kprobe.session`, and the program runs at the entry
         and, if it returned 0 there, where the function returns (Linux 6.10, libbpf 1.5).
@@ -244,7 +246,7 @@ class Program(Attachable):
         )
 
     def attach_sampling(self, frequency: int, *, cpus: Optional[Sequence[int]] = None, pid: int = -1) -> list[Link]:
-        """Run a perf_event program so many times a second on each CPU, or on some; `pid` limits it to a process."""
+        """Run a perf_event program `frequency` times a second on each CPU, or on some. `pid` limits it to a process."""
         links: list[Link] = []
         try:
             for cpu in cpus if cpus is not None else online_cpus():
@@ -263,7 +265,7 @@ class Program(Attachable):
         return links
 
     def attach_tcx(self, interface: Union[str, int]) -> Link:
-        """Attach to an interface's tcx hook (Linux 6.6, libbpf 1.3); the direction is the section's."""
+        """Attach to an interface's tcx hook (Linux 6.6, libbpf 1.3). The section names the direction."""
         attach = self._libbpf.bpf_program__attach_tcx
         index, target = self._interface(interface)
         options = opts(TcxOpts)
@@ -276,7 +278,7 @@ class Program(Attachable):
         return self._attach(f"netfilter hook {hook}", lambda program: attach(program, byref(options)))
 
     def attach_sockmap(self, sockets: Map) -> Link:
-        """Attach an sk_skb or sk_msg program to a sockmap or sockhash; what it is for, its section says."""
+        """Attach an sk_skb or sk_msg program to a sockmap or sockhash. Its section names the hook."""
         section = parse_section(self.section)
         if section is None or section.program_type not in ("SK_MSG", "SK_SKB"):
             raise ValueError(f"program {self.name}: SEC({self.section!r}) is neither an sk_skb nor an sk_msg section")
@@ -289,7 +291,7 @@ class Program(Attachable):
             return self._links.add(MapLink(self, f"map {sockets.name}", sockets, attach_type))
 
     def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
-        """Attach to a network namespace (sk_lookup, flow_dissector), by its file; this process's own by default."""
+        """Attach to a network namespace (sk_lookup, flow_dissector), by its file; the default is this process's own."""
         where = os.fspath(path)
         try:
             fd = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
@@ -307,8 +309,8 @@ class Program(Attachable):
     def attach_xdp(self, interface: Union[str, int], *, mode: str = "auto", replace: bool = False) -> Link:
         """Attach to a network interface, by name or index. `mode`: auto, skb (generic), driver or hardware.
 
-        `replace` puts the program, in one step, in the place of one that was attached without a link, as `ip link set
-        xdp` does; this program is then attached without one as well.
+        `replace` replaces, in one step, a program that was attached without a link, as `ip link set xdp` does. This
+        program then has no kernel link either.
         """
         if mode not in XDP_MODES:
             raise ValueError(f"mode must be one of {', '.join(XDP_MODES)} (got {mode!r})")
@@ -324,7 +326,7 @@ class Program(Attachable):
                 if link >= 0:
                     return self._links.add(FdLink(self, target, link))
             code = 0 if replace else ctypes.get_errno()
-            # kernels before 5.9 know no links for XDP
+            # kernels before 5.9 have no links for XDP
             if replace or (code == errno.EINVAL and self._libbpf.has("bpf_xdp_attach")):
                 if (
                     self._libbpf.bpf_xdp_attach(index, fd, flags | (not replace and XDP_FLAGS_UPDATE_IF_NOEXIST), None)
@@ -338,7 +340,7 @@ class Program(Attachable):
     def attach_tc(
         self, interface: Union[str, int], direction: str = "ingress", *, handle: int = 0, priority: int = 0
     ) -> TcLink:
-        """Attach as a direct-action tc filter, at `ingress` or `egress`; 0 lets the kernel choose."""
+        """Attach as a direct-action tc filter, at `ingress` or `egress`. For 0 the kernel chooses a number."""
         if direction not in TC_POINTS:
             raise ValueError(f"direction must be one of {', '.join(TC_POINTS)} (got {direction!r})")
         index, target = self._interface(interface)
@@ -362,10 +364,10 @@ class Program(Attachable):
         order: str = "descendants_pre",
         pid: int = 0,
     ) -> Link:
-        """Attach an iterator; `read_iter()` then runs it.
+        """Attach an iterator. `read_iter()` does that itself.
 
-        `map` is whose elements it goes through (`iter/bpf_map_elem`); `cgroup` the folder of the cgroup that an
-        `iter/cgroup` starts at, in an order of `enum bpf_cgroup_iter_order`; `pid` the one process to look at
+        `map` is the map to iterate over (`iter/bpf_map_elem`). `cgroup` is the folder of the cgroup at which an
+        `iter/cgroup` starts, in an order of `enum bpf_cgroup_iter_order`. `pid` is the only process to visit
         (`iter/task` and its like, Linux 6.1).
         """
         if order not in CGROUP_ORDERS:
@@ -422,7 +424,7 @@ class Program(Attachable):
         order: str = "descendants_pre",
         pid: int = 0,
     ) -> list[StructT]:
-        """What `read_iter()` reads, as a list of a struct of the skeleton's, one behind the other."""
+        """What `read_iter()` reads, as a list of structs of a class of the skeleton's."""
         data, size = self.read_iter_bytes(map=map, cgroup=cgroup, order=order, pid=pid), size_of(record)
         if not size or len(data) % size:
             raise InvalidValueError(
@@ -451,8 +453,8 @@ class Program(Attachable):
     def test_run(self, data: bytes = b"", *, context: bytes = b"", repeat: int = 1, flags: int = 0) -> TestRun:
         """Run the program on a packet or a context, without attaching it (BPF_PROG_TEST_RUN).
 
-        It is how a program in `SEC("syscall")` runs. For a raw tracepoint's the context are its arguments, of 8 bytes
-        each.
+        Programs in `SEC("syscall")` run only this way. The context of a raw tracepoint program is its arguments, of 8
+        bytes each.
         """
         return testrun.run(
             self._libbpf,

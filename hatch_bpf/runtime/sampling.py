@@ -1,4 +1,4 @@
-"""CPU clocks that run perf_event programs so often a second. Input: frequency, CPU, process. Output: descriptors."""
+"""CPU clocks that run perf_event programs at a frequency. Input: frequency, CPU, process. Output: descriptors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .errors import AttachError
 
 
 def online_cpus() -> list[int]:
-    """Numbers of the CPUs that are on."""
+    """Numbers of the CPUs that are online."""
     with open("/sys/devices/system/cpu/online", "rb") as file:
         ranges = [part.split("-") for part in file.read().decode().strip().split(",")]
     return [cpu for ends in ranges for cpu in range(int(ends[0]), int(ends[-1]) + 1)]
 
 
 class _PerfEventAttr(ctypes.Structure):
-    """The first 64 bytes of `struct perf_event_attr`, as PERF_ATTR_SIZE_VER0 has them."""
+    """The first 64 bytes of `struct perf_event_attr`, PERF_ATTR_SIZE_VER0."""
 
     _fields_ = (
         ("type", ctypes.c_uint32),
@@ -35,12 +35,12 @@ class _PerfEventAttr(ctypes.Structure):
 
 PERF_TYPE_SOFTWARE, PERF_COUNT_SW_CPU_CLOCK = 1, 0
 _FREQ = 1 << 10
-"""Bit `freq` of the attribute's flags."""
+"""The bit `freq` of the flags."""
 PERF_FLAG_FD_CLOEXEC = 1 << 3
 
 
 def open_cpu_clock(frequency: int, *, cpu: int, pid: int) -> int:
-    """The descriptor of a clock, or a negative number and `ctypes.get_errno()` set."""
+    """The descriptor of a clock. Returns a negative number, with `ctypes.get_errno()` set, on failure."""
     arch = running()
     if arch is None:
         raise AttachError(f"the number of the system call perf_event_open on {running_name()} is not known here")

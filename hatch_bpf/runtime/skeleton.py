@@ -1,7 +1,7 @@
 """The life of a skeleton: `Skeleton.open()` -> `Opened` -> `load()` -> `Loaded` -> `close()`. Phases are types.
 
-Input: an `ObjectSpec` that the generated module declares, and this machine. Output: a BPF object in the kernel, whose
-maps, programs and globals are attributes. Everything is released in the reverse order of its making, whatever happens.
+Input: the `ObjectSpec` that the generated module declares, and this machine. Output: a BPF object in the kernel, whose
+maps, programs and globals are attributes. Whatever happens, everything is released in the reverse order.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class Loaded(Sealed):
         self._autoattach = autoattach
         self._finalizer = weakref.finalize(self, close_quietly, held)
         self.btf = btf
-        """The BTF its accesses to kernel structs were relocated with; None where it has no such accesses."""
+        """The BTF by which its accesses to kernel structs were relocated; None if it has no such accesses."""
         self.choices = choices
-        """What became of each group of alternatives and each optional program."""
+        """The decision about each group of alternatives and each optional program."""
         maps, programs = [], []
         for item in spec.maps:
             loaded = _loaded_map(held, item)
@@ -123,18 +123,18 @@ class Loaded(Sealed):
 
     @property
     def links(self) -> tuple[Link, ...]:
-        """What is attached now, in the order of attaching."""
+        """All current attachments, in the order in which they were made."""
         return tuple(self._held.links)
 
     def explain(self) -> str:
-        """In words: which libbpf and which BTF, what was chosen of each group, what was left out, and why."""
+        """In words: which libbpf and BTF are used, what was chosen from each group, what was left out, and why."""
         btf = "no BTF is needed" if self.btf is None else str(self.btf)
         return _alternatives.explain(self._spec.source, self.choices, btf=btf, libbpf=self._held.libbpf)
 
     def attach(self) -> None:
-        """Attach every loaded program whose section name says where to, and struct_ops maps behind them.
+        """Attach every loaded program whose section name has a target, then the struct_ops maps.
 
-        Other programs wait for their `attach_` method.
+        The other programs are attached by their `attach_` methods.
         """
         self._held.live()
         attached = {link.program.name for link in self.links}
@@ -151,11 +151,11 @@ class Loaded(Sealed):
                 item.attach()
 
     def close(self) -> None:
-        """Detach all, last first, and release everything. Doing it twice is harmless."""
+        """Detach everything, last first, and release it. Doing it twice is harmless."""
         self._finalizer.detach()
         self._held.close()
 
-    if not TYPE_CHECKING:  # for type checkers there is what the generated class declares, and nothing else
+    if not TYPE_CHECKING:  # type checkers know what the generated class declares
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("_"):
@@ -193,7 +193,7 @@ def _loaded_map(held: ObjectHandle, item: MapSpec) -> Map:
 
 
 class Opened(_Opened["LoadedT"]):
-    """An object that libbpf has read, and the kernel not yet: globals, sizes and what to load can be set."""
+    """An object that libbpf has read but not loaded: globals, sizes and what to load can be set."""
 
     maps: Any
     programs: Any
@@ -222,7 +222,7 @@ class Opened(_Opened["LoadedT"]):
         for section in filter(lambda section: section.is_settable, spec.sections):
             value = _globals.initial_value(library, held.find_map(section.name), section)
             held.globals[section.attribute] = value
-        # SEC("?...") leaves these to the application, which has said in the project's options that it wants them
+        # SEC("?...") leaves these to the application, and the project's options ask for them
         for name in (*spec.optional, *(name for group in spec.groups if not group.of_maps for name in group.members)):
             self.programs[name].autoload = True
         self._seal()
@@ -231,8 +231,8 @@ class Opened(_Opened["LoadedT"]):
         return _global_refusal(self, self._spec, name) or super()._refusal(name)
 
     def load(self) -> LoadedT:
-        """Create the maps, verify and load the programs. Raises `LoadError` and others, and is closed then."""
-        with self._held.links.lock:  # a thread that closes it meanwhile waits
+        """Create the maps, verify and load the programs. On failure it closes the skeleton and raises an error."""
+        with self._held.links.lock:  # a thread that closes it has to wait
             return self._load()
 
     def _load(self) -> LoadedT:
@@ -262,7 +262,7 @@ class Opened(_Opened["LoadedT"]):
             self._elf = b""
             autoattach = frozenset(item.name for item in (*self.programs, *self.maps) if item.autoattach)
             self._is_loaded = True
-            held.globals.clear()  # a value set in these from now on would change nothing
+            held.globals.clear()  # setting a value in these would change nothing any more
             for part in held.parts:
                 part._close()
             held.parts.clear()
@@ -289,7 +289,7 @@ class Opened(_Opened["LoadedT"]):
         return _open(self._spec, libbpf, self._elf, btf=self._btf_to_hand_over(), kconfig=self._kconfig)
 
     def close(self) -> None:
-        """Release everything, also what `load()` made. Doing it twice is harmless."""
+        """Release everything, also the loaded skeleton. Doing it twice is harmless."""
         self._finalizer.detach()
         self._held.close()
 
@@ -302,7 +302,7 @@ class Opened(_Opened["LoadedT"]):
     ) -> None:
         self.close()
 
-    if not TYPE_CHECKING:  # for type checkers there is what the generated class declares, and nothing else
+    if not TYPE_CHECKING:  # type checkers know what the generated class declares
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("_"):
@@ -329,13 +329,13 @@ class Opened(_Opened["LoadedT"]):
         try:
             return _kernel.choose_btf(bpf_dir, self._spec.kernels, explicit=explicit)
         except KernelNotCoveredError as error:
-            self._uncovered = error  # for load() to raise, if a program that needs it is still in then
+            self._uncovered = error  # load() raises it if it still has to load a program that needs the BTF
             return None
 
     def _btf_to_hand_over(self) -> Union[str, bytes, None]:
-        """What libbpf is to relocate with: a file, the BTF itself, or None where it finds the kernel's own."""
+        """The BTF for libbpf's relocations: a path, its bytes, or None to let it find the kernel's own."""
         if self._uncovered is not None:
-            # libbpf wants some BTF even if no program that is left to load needs any
+            # libbpf insists on a BTF even if no program that is left needs one
             return _kernel.EMPTY_BTF
         if self._btf is None or self._btf.source == "kernel":
             return None
@@ -359,7 +359,7 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
 
     @classmethod
     def pinned(cls, name: str, path: str) -> PinnedMap:
-        """Open one of the skeleton's maps, by its name in C, where another process has pinned it."""
+        """Open one of the skeleton's maps, by its name in C, from the path where another process pinned it."""
         for item in cls._spec_.maps:
             if item.name == name:
                 return PinnedMap(item, path)
@@ -368,7 +368,7 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
 
     @classmethod
     def run(cls, *, btf: Optional[str] = None, libbpf: Optional[str] = None, kconfig: Optional[str] = None) -> LoadedT:
-        """Open, load, and attach what says by itself where to: the simple case in one call."""
+        """Open, load and attach every program whose section name has a target."""
         loaded: Any = cls.open(btf=btf, libbpf=libbpf, kconfig=kconfig).load()
         try:
             loaded.attach()
@@ -399,7 +399,7 @@ class PinnedMap:
 
 
 def _global_refusal(owner: object, spec: ObjectSpec, name: str) -> str:
-    """What to write instead of an assignment to a whole section, or empty for another name."""
+    """The refusal to replace a whole section, with what to write instead; empty for another name."""
     for section in spec.sections:
         if name == section.attribute:
             return f"{owner!r}: {name} can't be replaced; set its variables: {name}.NAME = value"
@@ -420,7 +420,7 @@ def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
 def _open(
     spec: ObjectSpec, libbpf: Libbpf, elf: bytes, *, btf: Union[str, bytes, None], kconfig: Optional[str]
 ) -> ObjectHandle:
-    """Have libbpf read the object."""
+    """Make libbpf read the object."""
     options = opts(OpenOpts, object_name=spec.name.encode(), kconfig=kconfig.encode() if kconfig else None)
     memfd = -1
     if isinstance(btf, bytes):
@@ -442,7 +442,7 @@ def _open(
 
 
 def _check_struct_ops_are_known(spec: ObjectSpec, held: ObjectHandle) -> None:
-    """Raise `LibbpfTooOldError` where libbpf has passed `.struct_ops.link` over."""
+    """Raise `LibbpfTooOldError` if libbpf has ignored `.struct_ops.link`."""
     for item in spec.maps:
         if item.cls is StructOps and not held.libbpf.bpf_object__find_map_by_name(held.pointer, item.name.encode()):
             held.libbpf.require((1, 2), f"{spec.source}: {item.name} in SEC('.struct_ops.link')")

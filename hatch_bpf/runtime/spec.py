@@ -1,4 +1,4 @@
-"""What a generated skeleton declares of its BPF object, as plain data. Input: nothing; output: `ObjectSpec`."""
+"""What a generated skeleton declares about its BPF object, as plain data. Input: none. Output: `ObjectSpec`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class MapSpec:
         self.name = name
         """Its name in C."""
         self.attribute = attribute or name
-        """Its name in Python, where C's can't be used."""
+        """Its name in Python, if C's can't be used."""
         self.cls = cls
         self.key = key
         self.value = value
@@ -58,14 +58,14 @@ class ProgramSpec:
 
 
 class GroupSpec:
-    """Programs, or ring and perf buffers, of which the first that the kernel takes is used."""
+    """Programs, or ring and perf buffers, of which the first that works is used."""
 
     __slots__ = ("attribute", "members", "name", "of_maps")
 
     def __init__(self, name: str, members: Sequence[str], *, attribute: str = "", of_maps: bool = False) -> None:
         self.name = name
         self.members = members
-        """Names in C, the one to prefer first."""
+        """Names in C, in the order of preference."""
         self.attribute = attribute or name
         self.of_maps = of_maps
 
@@ -84,12 +84,12 @@ class SectionSpec:
 
     @property
     def is_settable(self) -> bool:
-        """Whether the application may set it before the load: the kernel's configuration is libbpf's to fill in."""
+        """Whether the application may set it before the load. libbpf fills in the kernel's configuration."""
         return self.name != ".kconfig"
 
 
 class ObjectSpec:
-    """Everything a skeleton knows of its object."""
+    """Everything that a skeleton knows about its object."""
 
     __slots__ = (
         "bpf_dir",
@@ -131,10 +131,10 @@ class ObjectSpec:
         self.objects = objects
         """Architecture -> file name relative to `bpf_dir`, and its sha256."""
         self.kernels = kernels
-        """The file of the embedded BTFs, as those of `objects`."""
+        """The file of the embedded BTFs, and its sha256."""
         self.maps = maps
         self.programs = programs
         self.sections = sections
         self.groups = groups
         self.optional = optional
-        """Programs that are left out where they can't be loaded."""
+        """Programs that are left out if they can't be loaded."""

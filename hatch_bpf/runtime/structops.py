@@ -1,4 +1,4 @@
-"""struct_ops maps: programs that together implement an interface of the kernel's, a TCP congestion control for example.
+"""struct_ops maps: programs that together implement an interface of the kernel, such as a TCP congestion control.
 
 Input: a map that libbpf made of a variable in `.struct_ops` or `.struct_ops.link`. Output: a `Link` when attached.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class StructOps(Map, Attachable):
-    """An implementation of an interface of the kernel's, which the kernel knows of while it is attached."""
+    """An implementation of a kernel interface, registered with the kernel while it is attached."""
 
     _kind = "struct_ops map"
 
@@ -26,10 +26,10 @@ class StructOps(Map, Attachable):
         self._pointer = pointer
         self._links = links
         self.is_created = shape.fd >= 0
-        """False where autocreate was turned off."""
+        """False if autocreate was turned off."""
 
     def attach(self) -> Link:
-        """Make it known to the kernel. Its link can be updated and pinned if it stands in `.struct_ops.link`."""
+        """Register it with the kernel. A link of one in `.struct_ops.link` can be updated and pinned."""
         return self._attach("the kernel", lambda own: self._libbpf.bpf_map__attach_struct_ops(own))
 
     def _put_into(self, link: int) -> int:

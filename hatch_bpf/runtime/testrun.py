@@ -1,4 +1,4 @@
-"""BPF_PROG_TEST_RUN: run a program on a packet or a context, not attached. Output: a `TestRun`, or `AttachError`."""
+"""BPF_PROG_TEST_RUN: run a program on a packet or a context without attaching it. Output: a `TestRun`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .libbpf import Libbpf
 
 ROOM = 256
-"""Bytes by which a program may make the packet longer."""
+"""How many bytes a program may add to the packet."""
 
 IN_PLACE = ("SYSCALL", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE")
 """Types of programs whose context the kernel changes where it is, instead of returning a copy."""
@@ -44,7 +44,7 @@ class TestRun:
 def run(
     libbpf: Libbpf, fd: int, name: str, *, section: str, data: bytes, context: bytes, repeat: int, flags: int
 ) -> TestRun:
-    """Run the program of a descriptor."""
+    """Run the program with this descriptor. Raises `AttachError`."""
     room = len(data) + ROOM
     parsed = parse_section(section)
     in_place = parsed is not None and parsed.program_type in IN_PLACE
@@ -61,7 +61,7 @@ def run(
         ctx_out=ctypes.addressof(context_out) if has_context_out else None,
         ctx_size_in=len(context),
         ctx_size_out=len(context) if has_context_out else 0,
-        repeat=repeat if repeat != 1 else 0,  # the same to those that repeat, and others refuse any number
+        repeat=repeat if repeat != 1 else 0,  # 0 means once too, and some programs refuse any other number
         flags=flags,
     )
     if libbpf.bpf_prog_test_run_opts(fd, byref(options)) < 0:

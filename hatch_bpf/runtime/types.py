@@ -10,42 +10,13 @@ from __future__ import annotations
 import ctypes
 import sys
 from _collections_abc import Sequence as _Sequence  # what collections.abc is, without importing all of collections
-from ctypes import (
-    c_bool as c_bool,
-)
-from ctypes import (
-    c_double as c_double,
-)
-from ctypes import (
-    c_float as c_float,
-)
-from ctypes import (
-    c_int8 as c_int8,
-)
-from ctypes import (
-    c_int16 as c_int16,
-)
-from ctypes import (
-    c_int32 as c_int32,
-)
-from ctypes import (
-    c_int64 as c_int64,
-)
-from ctypes import (
-    c_uint8 as c_uint8,
-)
-from ctypes import (
-    c_uint16 as c_uint16,
-)
-from ctypes import (
-    c_uint32 as c_uint32,
-)
-from ctypes import (
-    c_uint64 as c_uint64,
-)
 from itertools import chain, repeat
 
 from .errors import InvalidTypeError, InvalidValueError, UnknownNameError
+
+c_bool, c_float, c_double = ctypes.c_bool, ctypes.c_float, ctypes.c_double
+c_int8, c_int16, c_int32, c_int64 = ctypes.c_int8, ctypes.c_int16, ctypes.c_int32, ctypes.c_int64
+c_uint8, c_uint16, c_uint32, c_uint64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +34,7 @@ if TYPE_CHECKING:
         pass
 
     class _CType(type):
-        """What ctypes' own metaclass offers, without the claim that there is every attribute one asks for."""
+        """What ctypes' own metaclass offers, without its claim that every attribute exists."""
 
         def __mul__(cls, length: int) -> Any: ...
         def from_buffer(cls: type[T], source: Any, offset: int = 0) -> T: ...
@@ -144,11 +115,11 @@ class Codec(_Typed["T"]):
     size: int
 
     def get(self, raw: Any) -> T:
-        """The Python value of what ctypes gives for a field or element of type `ctype`."""
+        """The Python value for what ctypes returns for a field or element of type `ctype`."""
         raise NotImplementedError
 
     def put(self, value: T) -> Any:
-        """What to assign to a field or element of type `ctype`. Raises `TypeError` or `ValueError`."""
+        """What to assign to a field or element of type `ctype`. Raises `InvalidTypeError`, `InvalidValueError`."""
         raise NotImplementedError
 
     def new(self) -> Any:
@@ -168,11 +139,11 @@ class Codec(_Typed["T"]):
         return self.decode(self.ctype.from_buffer_copy(buffer, offset))
 
     def read_many(self, buffer: bytes) -> Iterable[T]:
-        """The values that lie one after the other, made as they are asked for."""
+        """Consecutive values, each made when it is asked for."""
         return map(self.read, repeat(buffer), range(0, len(buffer), self.size))
 
     def write_many(self, values: Sequence[T]) -> Any:
-        """Storage holding values one after the other."""
+        """Storage that holds values one after the other."""
         return b"".join([bytes(self.encode(value)) for value in values])
 
 
@@ -180,7 +151,7 @@ class Scalar(Codec["T"]):
     """An integer, float or bool that ctypes knows."""
 
     def __init__(self, ctype: Any, check: Callable[[Any, Any], T]) -> None:
-        """`check` returns a value as ctypes is to store it; it is given the ctypes type as well."""
+        """`check` takes a value and the ctypes type, and returns what ctypes is to store."""
         self.ctype = ctype
         self.size = ctypes.sizeof(ctype)
         self._check = check
@@ -206,7 +177,7 @@ class Scalar(Codec["T"]):
 
 
 def _as_int(value: Any) -> int:
-    """An int, or what can be an index (NumPy's integers); nothing that would have to be rounded or parsed."""
+    """An int, or an object that is one, as NumPy's integers are. Nothing is rounded or parsed."""
     try:
         return value.__index__()  # type: ignore[no-any-return]
     except AttributeError:
@@ -223,7 +194,7 @@ def _fitting_int(value: Any, ctype: Any) -> int:
 
 
 def _fitting_bool(value: Any, _ctype: Any) -> bool:
-    """A bool, or 0 or 1. Any other object would be true or false as well, "no" for example."""
+    """A bool, or 0 or 1. Everything has a truth value in Python, even "no"."""
     if isinstance(value, (str, bytes, float)) or value not in (0, 1):
         raise InvalidTypeError(f"a bool belongs here, not {value!r}")
     return bool(value)
@@ -243,7 +214,7 @@ def _fitting_float(value: Any, ctype: Any) -> float:
 
 
 def _as_bytes(value: Any) -> bytes:
-    """Bytes of a bytes-like object. Of a number bytes() would make so many NULs."""
+    """The bytes of a bytes-like object. bytes(6) would be 6 NULs, so numbers are refused."""
     if isinstance(value, Chars):
         return value.raw
     if isinstance(value, (str, int)):
@@ -356,11 +327,11 @@ class EnumOf(Codec["T"]):
 
 
 BLOCK = 1024
-"""Bytes of structs that are read together."""
+"""How many bytes of structs are read together."""
 
 
 class Nested(Codec["StructT"]):
-    """A struct or union by its class. What it gives is a view, not a copy."""
+    """A struct or union, by its class. Values are views, not copies."""
 
     def __init__(self, cls: type[StructT]) -> None:
         self.cls = cls
@@ -379,8 +350,8 @@ class Nested(Codec["StructT"]):
         return self.cls.from_buffer_copy(buffer, offset)
 
     def read_many(self, buffer: bytes) -> Iterable[StructT]:
-        # A block at a time, whose structs one loop in C makes. They share its memory, and so a block is small: whoever
-        # keeps one of them keeps all of it.
+        # One loop in C makes all structs of a block. They share its memory, and blocks are small because keeping one
+        # struct keeps the whole block.
         step = max(1, BLOCK // self.size) * self.size
         blocks = (buffer[at : at + step] for at in range(0, len(buffer), step))
         return chain.from_iterable(
@@ -389,7 +360,7 @@ class Nested(Codec["StructT"]):
 
 
 class ArrayOf(Codec["ArrayView[T]"]):
-    """An array, of anything. What it gives is a view, not a copy."""
+    """An array of anything. Values are views, not copies."""
 
     def __init__(self, element: Codec[T], length: int) -> None:
         self.element = element
@@ -419,7 +390,7 @@ class ArrayView(_SequenceOf["T"]):
         self._raw = raw
         self._element = element
         self._name = ""
-        """Of the member that it is, for errors."""
+        """Name of the member, for errors."""
 
     def __len__(self) -> int:
         return len(self._raw)
@@ -463,11 +434,11 @@ class ArrayView(_SequenceOf["T"]):
 
 
 class _Members(_MembersBase):
-    """What struct and union classes have in common."""
+    """The common base of struct and union classes."""
 
     __slots__ = ()
     _names_: ClassVar[tuple[str, ...]] = ()
-    """The members, in C's order, those of anonymous members in their place."""
+    """The members in C's order, with those of anonymous members in their place."""
 
     def __init__(self, /, **values: Any) -> None:
         super().__init__()
@@ -478,7 +449,7 @@ class _Members(_MembersBase):
                 )
             setattr(self, name, value)
 
-    if not TYPE_CHECKING:  # for type checkers there is what the generated class declares, and nothing else
+    if not TYPE_CHECKING:  # type checkers know what the generated class declares
 
         def __setattr__(self, name: str, value: Any) -> None:
             # ctypes itself would cut an integer to the bits that fit, and take any object for a bool
@@ -501,7 +472,7 @@ class _Members(_MembersBase):
         return bytes(memoryview(self))  # type: ignore[arg-type]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For copy and pickle: a struct of its own, with what its flexible array holds."""
+        """Copy and pickle as a struct of its own, with the contents of its flexible array."""
         cls: Any = type(self)
         return read_record, (cls, bytes(self) + rest_of(self, size_of(cls)))
 
@@ -511,7 +482,7 @@ class _Members(_MembersBase):
         return all(_exact(getattr(self, name)) == _exact(getattr(other, name)) for name in self._names_)
 
     def __hash__(self) -> int:
-        """By value, so that a struct can key a dict; don't change one while it does."""
+        """By value, so that a struct can be a dict's key; don't change it while it is one."""
         return hash((type(self).__name__, *(getattr(self, name) for name in self._names_)))
 
 
@@ -520,7 +491,7 @@ def _no_member(of: _Members, name: str) -> str:
 
 
 def _exact(value: Any) -> Any:
-    """What structs compare: all bytes of a char array, since maps tell keys apart by them."""
+    """What structs compare. Of a char array that is all bytes, since maps distinguish keys by them."""
     return value.raw if isinstance(value, Chars) else value
 
 
@@ -544,11 +515,11 @@ def _scalars_of(cls: Any) -> dict[str, Scalar[Any]]:
 
 
 class Struct(_Members, _CStructure):
-    """A C struct. Generated subclasses give every byte a field, so that ctypes has no layout of its own to choose."""
+    """A C struct. Generated subclasses have a field for every byte, so that the layout is not ctypes' choice."""
 
     __slots__ = ()
     _pack_ = 1
-    _layout_ = "ms"  # Python 3.14 wants the layout named where _pack_ is given; earlier ones ignore it
+    _layout_ = "ms"  # Python 3.14 wants a layout beside _pack_; earlier versions ignore it
 
 
 class Union(_Members, _CUnion):
@@ -585,7 +556,7 @@ def _plain(value: Any) -> Any:
 
 
 class Field(_Typed["T"]):
-    """A member stored in a hidden ctypes field, seen through a codec."""
+    """A member that is stored in a hidden ctypes field and read through a codec."""
 
     __slots__ = ("_codec", "_is_array", "_name", "_storage")
 
@@ -619,7 +590,7 @@ class Field(_Typed["T"]):
 
 
 class Bits:
-    """A bitfield. `bit` counts from the start of a hidden byte array, in the order in which the ABI fills bytes."""
+    """A bitfield. `bit` counts from the start of a hidden byte array, in the order in which the ABI fills bits."""
 
     __slots__ = ("_bit", "_name", "_signed", "_storage", "_width")
 
@@ -727,7 +698,7 @@ class Inner(_Typed["T"]):
 
 
 class Flexible(_Typed["T"]):
-    """A flexible array member: what a record holds beyond the struct itself, as a list; empty for a lone struct."""
+    """A flexible array member, as a list: what a record holds beyond the struct. Empty for a struct by itself."""
 
     __slots__ = ("_element", "_offset")
 
@@ -774,7 +745,7 @@ class FlexibleBytes(_Typed["T"]):
 
 
 def rest_of(instance: Any, offset: int) -> bytes:
-    """The bytes from an offset on of the record a struct was read from, where that is longer than the struct."""
+    """The record that a struct was read from, from an offset on; empty if the record is not longer than the struct."""
     kept = instance._objects
     for item in kept.values() if isinstance(kept, dict) else ():
         if isinstance(item, memoryview):
@@ -783,12 +754,12 @@ def rest_of(instance: Any, offset: int) -> bytes:
 
 
 def numpy_format(codec: Any) -> Any:
-    """A type by its codec, as numpy.dtype() takes it."""
+    """The type of a codec, as numpy.dtype() takes it."""
     return _numpy_format(codec.ctype, codec)
 
 
 def numpy_fields(cls: Any) -> dict[str, Any]:
-    """A struct's members as numpy.dtype() takes them, but for bitfields and flexible arrays."""
+    """A struct's members, as numpy.dtype() takes them, without bitfields and flexible arrays."""
     names, formats, offsets = [], [], []
     for name in cls._names_:
         found = _place(cls, name)
@@ -801,7 +772,7 @@ def numpy_fields(cls: Any) -> dict[str, Any]:
 
 
 def _place(cls: Any, name: str) -> Optional[tuple[int, Any, Any]]:
-    """Offset, ctypes type and codec (where it has one) of a member; None for what is not a whole number of bytes."""
+    """Offset, ctypes type and codec (if any) of a member; None for bitfields and flexible arrays."""
     fields = dict(cls._fields_)
     member = cls.__dict__[name]
     if isinstance(member, Inner):
@@ -825,7 +796,7 @@ def _numpy_format(ctype: Any, codec: Any) -> Any:
 
 
 def read_record(cls: type[StructT], record: _Union[bytes, bytearray]) -> StructT:
-    """A struct from a record of any length: what is missing is zero, what is more stays with its flexible array."""
+    """A struct from a record of any length. Missing bytes are zero; further ones belong to its flexible array."""
     size = size_of(cls)
     if len(record) == size:
         return cls.from_buffer_copy(record)
