@@ -9,8 +9,6 @@ everything is imported where it is needed.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ from hatchling.plugin import hookimpl
 
 if TYPE_CHECKING:
     from hatch_bpf.project.sources import Project
+    from hatch_bpf.support.scratch import Scratch
     from hatch_bpf.wheel.artifacts import Artifact, Artifacts
 
 KEY = "tool.hatch.build.hooks.bpf"
@@ -38,7 +37,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
     """Compiles the BPF programs of a wheel's packages."""
 
     PLUGIN_NAME = "bpf"
-    _staged: str | None = None
+    _staged: Scratch | None = None
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Build, and hand over what was made; to an sdist too, so that it installs where there is no clang."""
@@ -78,12 +77,13 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
     def _place_of(self, file: Artifact, *, taken: Collection[str]) -> str:
         """Where hatchling is to take a file from, from each place once: a file of our own, or what was made, staged."""
         from hatch_bpf.support.files import write_new
+        from hatch_bpf.support.scratch import Scratch
 
         if not isinstance(file.content, bytes) and str(file.content) not in taken:
             return str(file.content)
         if self._staged is None:
-            self._staged = tempfile.mkdtemp(prefix="hatch-bpf-")
-        path = Path(self._staged, str(len(taken)))
+            self._staged = Scratch()
+        path = Path(self._staged.folder, str(len(taken)))
         write_new(path, file.data)
         return str(path)
 
@@ -121,7 +121,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
 
     def _unstage(self) -> None:
         if self._staged is not None:
-            shutil.rmtree(self._staged, ignore_errors=True)
+            self._staged.remove()
             self._staged = None
 
 

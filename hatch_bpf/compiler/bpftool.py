@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from hatch_bpf.btf.writer import as_libbpf_writes
 from hatch_bpf.compiler.toolchain import tool_environment
 from hatch_bpf.errors import MinimizeError, ToolchainError
 from hatch_bpf.objects.model import ObjectModel
+from hatch_bpf.support.scratch import Scratch
 
 _SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 """Folders where distributions put bpftool, which an ordinary user's PATH lacks."""
@@ -25,7 +25,7 @@ _SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 def minimize_by_bpftool(objects: Sequence[ObjectModel], kernel: Btf, environ: Mapping[str, str] = os.environ) -> bytes:
     """Run bpftool on all the objects together. Raises `MinimizeError` with bpftool's own message."""
     bpftool = find_bpftool(environ)
-    with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder:
+    with Scratch() as folder:
         source, target = Path(folder, "kernel.btf"), Path(folder, "minimized.btf")
         source.write_bytes(kernel.data)
         paths = []

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.project.sources import Package, ProgramSource, Project
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.files import disk_errors, write_whole
+from hatch_bpf.support.scratch import Scratch
 from hatch_bpf.support.store import INCLUDE, RESULTS, Store, cache_dir
 
 DEFAULT_FLAGS = (
@@ -278,7 +278,7 @@ def compile_source(
     argv = command(source, root=root, arch=arch, toolchain=toolchain, cflags=cflags)
     if source.name.startswith("@"):  # even inside a path, since clang passes the bare name to itself
         raise CompileError(str(source), argv, "clang takes a name that starts with @ for a list of options: rename it")
-    with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder:
+    with Scratch() as folder:
         made, rule, include = Path(folder, "object"), Path(folder, "dependencies"), Path(folder, "include")
         include.mkdir()
         # the name of a temporary folder must not get into the object

@@ -7,7 +7,6 @@ Types that the objects share are stored once, and an `extern` in one is resolved
 from __future__ import annotations
 
 import ctypes
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,12 +14,13 @@ from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import LinkError, ToolchainError
 from hatch_bpf.runtime import bundled, libbpf
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
+from hatch_bpf.support.scratch import Scratch
 
 
 def link_objects(objects: Sequence[tuple[str, bytes]], *, name: str) -> bytes:
     """Link objects, given with the names of their sources. Raises `LinkError`, or `ToolchainError` without libbpf."""
     library, functions = _libbpf()
-    with tempfile.TemporaryDirectory(prefix="hatch-bpf-") as folder, libbpf.Capture(library) as said:
+    with Scratch() as folder, libbpf.Capture(library) as said:
         target, names = Path(folder, "linked.o"), dict[str, str]()
         linker = functions.bpf_linker__new(bytes(target), None)
         if not linker:

@@ -1,15 +1,15 @@
-"""What can be had again is kept between builds: a folder, and in it a store of results.
+"""The cache: results that are kept between builds, to save making them again.
 
 Input: the environment; for the store a kind, a key and bytes. Output: the folder, which may be deleted at any time; the
-same bytes, or None. Nothing that goes wrong here stops a build: what can't be kept is made again.
+same bytes, or None. A failure here never stops a build: what cannot be kept is made again.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -21,27 +21,28 @@ from typing import NamedTuple
 CACHE_VARIABLE = "HATCH_BPF_CACHE"
 """Environment variable that names the cache folder."""
 RESULTS = "results"
-"""The store's folder in the cache folder."""
+"""The folder of results in the cache folder."""
 DOWNLOADS = "archives"
-"""The folder of what was downloaded from archives."""
+"""The folder of files that were downloaded from archives."""
 INCLUDE = "include"
-"""The folder of the headers that editors are pointed to."""
+"""The folder of headers for editors."""
 LIMIT = 1 << 30
-"""Bytes of results kept; `Store.prune()` removes those that were not used for longest."""
+"""Bytes of results kept; `Store.prune()` removes the least recently used ones."""
 _FRESH = 3600
-"""Seconds within which a result counts as just used, so that reading does not write each time."""
+"""Seconds for which a result counts as just used, so that not every read has to record one."""
 
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """The cache folder: the one named, else the platform's usual place; without a home one that cannot be made."""
+    """The cache folder: the one that is named, otherwise the platform's usual place; without a home nothing is kept."""
     if environ.get(CACHE_VARIABLE):
         return Path(environ[CACHE_VARIABLE]).absolute()
-    if environ.get("XDG_CACHE_HOME"):
-        return Path(environ["XDG_CACHE_HOME"]).absolute() / "hatch-bpf"
-    home = environ.get("HOME") or os.path.expanduser("~")
-    if not os.path.isabs(home):
-        return Path(os.devnull, "hatch-bpf")
-    return Path(home) / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "hatch-bpf"
+    from platformdirs import user_cache_path  # late, for builds that name a folder
+
+    try:
+        folder = user_cache_path("hatch-bpf", appauthor=False)
+    except RuntimeError:  # a user without a home, for whom older versions make it a folder called "~"
+        folder = Path()
+    return folder if folder.is_absolute() else Path(os.devnull, "hatch-bpf")
 
 
 class Usage(NamedTuple):
@@ -54,9 +55,9 @@ class Usage(NamedTuple):
 
 
 class Store:
-    """Results by kind and key. Any number of processes may use it at once; each result is there whole or not at all.
+    """Results by kind and key. Any number of processes may use it at once. Each result is whole or absent.
 
-    A result carries its own sha256: one that was damaged is removed and counts as not there. Results of another version
+    A result carries its own sha256: a damaged one is removed and counts as absent. Results of another version
     of hatch-bpf count as not there either.
     """
 
@@ -83,7 +84,7 @@ class Store:
         return data
 
     def put(self, kind: str, key: str, data: bytes) -> None:
-        """Keep something, if that is possible."""
+        """Keep a result, if possible."""
         path = self._path(kind, key)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +102,7 @@ class Store:
                 raise
 
     def prune(self, limit: int = LIMIT) -> None:
-        """Remove what was not used for longest, and what interrupted writes left, until at most `limit` bytes stay."""
+        """Remove the least recently used results until `limit` bytes stay, and what interrupted writes left."""
         found = []
         for path in _files(self.folder):
             with suppress(OSError):
@@ -131,7 +132,7 @@ def _engine_digest() -> str:
 
 
 def usage(folder: Path) -> tuple[Usage, ...]:
-    """How much the cache folder holds: what was downloaded, headers for editors, and each kind of result."""
+    """How much the cache folder holds: downloads, headers for editors, and each kind of result."""
     places = {name: folder / name for name in (DOWNLOADS, INCLUDE) if (folder / name).is_dir()}
     places |= {f"{RESULTS}/{path.name}": path for path in _folders(folder / RESULTS)}
     found = []
@@ -142,13 +143,41 @@ def usage(folder: Path) -> tuple[Usage, ...]:
 
 
 def clear(folder: Path) -> None:
-    """Remove all that is kept in the cache folder. Raises `OSError` for what cannot be removed.
+    """Remove everything of ours from the cache folder. Raises `OSError` for what cannot be removed.
 
-    Only what is our own: the folder may be one that somebody named by mistake, and hold other things.
+    Nothing else: somebody may have named a folder that holds other things. Builds may go on meanwhile: what they write
+    next goes into new folders.
     """
     for name in (DOWNLOADS, INCLUDE, RESULTS):
-        with suppress(FileNotFoundError):
-            shutil.rmtree(folder / name)
+        if (folder / name).exists():
+            _move_aside(folder, name)
+        for path in folder.glob(f".{name}-????????"):  # of a clear that was killed, too
+            _remove(path)
+
+
+def _move_aside(folder: Path, name: str) -> None:
+    aside = tempfile.mkdtemp(dir=folder, prefix=f".{name}-")
+    try:
+        os.rename(f"{folder / name}/", aside)
+    except FileNotFoundError:  # another `clear()` was here first
+        pass
+    except OSError:
+        os.rmdir(aside)
+        raise
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, into which a file may still come that was begun earlier. Raises `OSError`."""
+    for _ in range(3):
+        try:
+            return shutil.rmtree(folder)
+        except FileNotFoundError:  # another `clear()` is at it, too
+            if not folder.exists():
+                return None
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+    return shutil.rmtree(folder, ignore_errors=True)
 
 
 def _files(folder: Path) -> Iterator[Path]:

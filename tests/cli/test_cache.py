@@ -78,4 +78,4 @@ def test_what_cannot_be_removed(tmp_path: Path) -> None:
     (cache / "archives").write_text("a file where a folder should be")
     done = run("cache", "clear", env={"HATCH_BPF_CACHE": str(cache)})
     assert done.returncode == 1
-    assert done.stderr == f"hatch-bpf: {cache}/archives cannot be removed: Not a directory\n"
+    assert done.stderr == f"hatch-bpf: {cache}/archives/ cannot be removed: Not a directory\n"

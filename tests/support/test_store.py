@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -103,10 +104,17 @@ def test_many_processes_may_use_it_at_once(tmp_path: Path) -> None:
     [
         ({"HATCH_BPF_CACHE": "/c", "XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/c"),
         ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/hatch-bpf"),
+        ({"HOME": "/h"}, "/h/Library/Caches/hatch-bpf" if sys.platform == "darwin" else "/h/.cache/hatch-bpf"),
     ],
 )
-def test_the_environment_says_where_the_cache_is(environ: dict[str, str], place: str) -> None:
-    assert cache_dir(environ) == Path(place)
+def test_the_environment_says_where_the_cache_is(
+    environ: dict[str, str], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HATCH_BPF_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert cache_dir() == Path(place)
 
 
 def test_use_is_told_by_kind_and_cleared(tmp_path: Path) -> None:
@@ -117,3 +125,28 @@ def test_use_is_told_by_kind_and_cleared(tmp_path: Path) -> None:
     clear(tmp_path)
     assert usage(tmp_path) == ()
     assert usage(tmp_path / "not there") == ()
+
+
+def test_a_clear_that_was_killed_is_finished_by_the_next(tmp_path: Path) -> None:
+    Store(tmp_path / RESULTS).put("kind", "key", bytes(68))
+    (tmp_path / RESULTS).rename(tmp_path / ".results-abcdefgh")
+    (tmp_path / "somebody else's").mkdir()
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["somebody else's"]
+    clear(tmp_path / "not there")
+
+
+def test_clearing_beside_builds(tmp_path: Path) -> None:
+    """Neither the processes that write and read nor those that clear see an error."""
+    with ProcessPoolExecutor(4) as pool:
+        writers = [pool.submit(_write_and_read, str(tmp_path / RESULTS)) for _ in range(2)]
+        clearers = [pool.submit(_clear_often, str(tmp_path)) for _ in range(2)]
+        assert [writer.result() for writer in writers] == [0, 0]
+        assert [clearer.result() for clearer in clearers] == [None, None]
+    clear(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _clear_often(folder: str) -> None:
+    for _ in range(100):
+        clear(Path(folder))
