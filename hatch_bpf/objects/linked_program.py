@@ -88,7 +88,7 @@ class LinkedProgram:
         done: set[int] = set()
         for start in self.starts:
             # depth first; an edge to a slot that is still being followed closes a loop
-            following: dict[int, Iterator[int]] = {start: iter(self._next(start))}
+            following: dict[int, Iterator[int]] = {start: iter(self.after(start))}
             while following:
                 slot, successors = next(reversed(following.items()))
                 successor = next(successors, None)
@@ -98,10 +98,10 @@ class LinkedProgram:
                 elif successor in following:
                     return slot
                 elif successor not in done:
-                    following[successor] = iter(self._next(successor))
+                    following[successor] = iter(self.after(successor))
         return None
 
-    def _next(self, slot: int) -> tuple[int, ...]:
+    def after(self, slot: int) -> tuple[int, ...]:
         """Where a function may go on behind a slot."""
         insn = self.insns[slot]
         if insn.is_exit:

@@ -27,6 +27,7 @@ from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Weight, decid
 from hatch_bpf.project.alternatives import ObjectAlternatives
 from hatch_bpf.runtime.sections import BTF_PREFIX, Target, parse_section
 from hatch_bpf.verifier.abilities import Verifier
+from hatch_bpf.verifier.context_access import suspects
 from hatch_bpf.verifier.read_only_data import FrozenData
 from hatch_bpf.verifier.values import OPAQUE, Value
 from hatch_bpf.verifier.walk import Code, Exposure, Facts, Reach, analyse
@@ -209,7 +210,7 @@ class ProgramChecker:
             if (resolution := outcomes[index].resolution) and resolution.relo.kind is CoreReloKind.TYPE_ID_TARGET
         ]
         arguments = self._arguments(features)
-        if not hazards and not type_ids and arguments is None:
+        if not hazards and not type_ids and arguments is None and not self._context_suspects:
             return
         verifier = features.verifier
         walk = partial(self._reach, frozenset(hazards), outcomes, externs, arguments)
@@ -232,7 +233,7 @@ class ProgramChecker:
             weights = dict.fromkeys(weights, Weight.FAILS)
         for slot, exposure in reach.hazards.items():
             yield because.reached(
-                hazards[slot] if slot in hazards else self._argument_missing(slot, reach, features),
+                hazards.get(slot) or self._found_on_the_way(slot, reach, features),
                 weights[slot],
                 exposure,
                 as_built=as_built.hazards.get(slot),
@@ -337,7 +338,15 @@ class ProgramChecker:
         reach = analyse(self.code, Facts(frozenset(), open_values, {}, blind, arguments=0))
         return frozenset(reach.missing_arguments.values())
 
-    def _argument_missing(self, slot: int, reach: Reach, features: KernelFeatures) -> Reason:
+    @cached_property
+    def _context_suspects(self) -> frozenset[int]:
+        """Slots that may access the context through a pointer that was moved."""
+        return suspects(self.linked)
+
+    def _found_on_the_way(self, slot: int, reach: Reach, features: KernelFeatures) -> Reason:
+        """A hazard that only the walk could tell."""
+        if slot in reach.moved_context:
+            return because.context_moved(self._source(slot))
         section = self.section
         assert section is not None
         has = features.arguments(BTF_PREFIX[section.target_kind] + section.target) or 0

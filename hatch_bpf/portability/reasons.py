@@ -185,6 +185,15 @@ def argument_missing(section: ProgramSection, index: int, has: int, source: str)
     return Reason(ReasonKind.ARGUMENT_MISSING, Weight.NOTE, what, remedy, source)
 
 
+def context_moved(source: str) -> Reason:
+    what = (
+        "the context is read through a pointer that was moved, as CO-RE does for memcpy() and arrays, and verifiers "
+        'refuse that ("dereference of modified ctx ptr")'
+    )
+    remedy = "copy the field with bpf_probe_read_kernel(), or read it with BPF_CORE_READ()"
+    return Reason(ReasonKind.CONTEXT_MOVED, Weight.NOTE, what, remedy, source, on_any_kernel=True)
+
+
 def insns_missing(insns: InsnSet, source: str, weight: Weight) -> Reason:
     what = f"this kernel does not know {insns.value}"
     match insns:

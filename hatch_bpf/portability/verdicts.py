@@ -93,6 +93,8 @@ class ReasonKind(Enum):
     """BTF doesn't list the target, which does not mean for sure that it can't be attached to."""
     ARGUMENT_MISSING = "argument-missing"
     """A tracing program reads an argument that its target doesn't have on this kernel."""
+    CONTEXT_MOVED = "context-moved"
+    """The program reads its context through a pointer that it has moved, as for memcpy() of a CO-RE field."""
     LICENSE = "license"
     """It uses what kernels keep for programs whose license is compatible with the GPL."""
     INSN_MISSING = "insn-missing"

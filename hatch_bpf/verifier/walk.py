@@ -103,6 +103,8 @@ class Reach:
     """Those that are reached, by slot; also the reads of arguments that the target lacks."""
     missing_arguments: Mapping[int, int]
     """Slots of those reads -> which argument, from 0 on."""
+    moved_context: frozenset[int]
+    """Slots of loads and stores through the context pointer, moved: hazards, since verifiers refuse those."""
     certain: bool
     """Whatever the application sets, the verifier comes to one of the hazards."""
     reached: frozenset[int]
@@ -275,6 +277,7 @@ class _Walk:
         self.met: set[int] = set()
         """Hazards of the piece of code that is being followed."""
         self.missing_arguments: dict[int, int] = {}
+        self.moved_context: set[int] = set()
 
     def run(self, limit: int | None) -> bool:
         """Walk to the end; False if it takes more than `limit` pieces."""
@@ -471,9 +474,11 @@ class _Walk:
         if cls in (Class.ALU64, Class.ALU):
             registers[insn.dst] = self._alu(state, slot, insn)
         elif cls is Class.LDX:
+            self._access_context(slot, state.get(insn.src))
             registers[insn.dst] = self._load(state, slot, insn)
         elif cls is Class.STX:
             pointer = state.get(insn.dst)
+            self._access_context(slot, pointer)
             if insn.mode == Mode.ATOMIC and insn.imm == LOAD_ACQUIRE:
                 registers[insn.dst] = self._load(state, slot, insn)
             elif insn.mode == Mode.ATOMIC and insn.imm != STORE_RELEASE:
@@ -483,6 +488,7 @@ class _Walk:
             else:
                 self._store(state, pointer, insn.off, insn.size, state.get(insn.src))
         elif cls is Class.ST:
+            self._access_context(slot, state.get(insn.dst))
             value = insn.imm & 0xFFFFFFFF_FFFFFFFF if self.facts.verifier.follows_immediate_stores else None
             self._store(state, state.get(insn.dst), insn.off, insn.size, value)
         elif insn.is_wide:
@@ -531,6 +537,16 @@ class _Walk:
                 return self.facts.externs.get(reference.name)
             case _:
                 return None
+
+    def _access_context(self, slot: int, pointer: Value) -> None:
+        if not isinstance(pointer, ContextPointer):
+            return
+        if pointer.offset is None:
+            # moved by a number that is perhaps only kept back
+            self.depends_on_opaque = True
+        elif pointer.offset:
+            self.met.add(slot)
+            self.moved_context.add(slot)
 
     def _load(self, state: _State, slot: int, insn: Insn) -> Value:
         pointer, size = state.get(insn.src), insn.size
@@ -614,6 +630,7 @@ class _Walk:
         return Reach(
             hazards=exposures,
             missing_arguments=self.missing_arguments,
+            moved_context=frozenset(self.moved_context),
             certain=any(entry in certain for entry in self.entries),
             reached=frozenset(self.reached),
             depends_on_opaque=self.depends_on_opaque,
