@@ -63,6 +63,18 @@ _NO_TYPE_TAGS = """\
 """
 """clang knows type tags from 14 on; before, each is a warning."""
 
+_KFUNCS_HEAD = """\
+#ifndef BPF_NO_KFUNC_PROTOTYPES
+#ifndef __ksym
+#define __ksym __attribute__((section(".ksyms")))
+#endif
+#ifndef __weak
+#define __weak __attribute__((weak))
+#endif
+
+"""
+_KFUNCS_TAIL = "\n#endif\n\n"
+
 _ALIASES = {
     "__Poly8_t": "unsigned char",
     "__Poly16_t": "unsigned short",
@@ -87,10 +99,12 @@ def dump_c(btf: Btf, roots: Iterable[int] | None = None) -> str:
     return write_c(types, types.of_c() if roots is None else roots)
 
 
-def write_c(types: CTypes, roots: Iterable[int]) -> str:
-    """The same, where the tables are there already."""
+def write_c(types: CTypes, roots: Iterable[int], kfuncs: Sequence[int] = ()) -> str:
+    """The same from tables that are there already. `kfuncs` are ids of functions to declare, as bpftool 7.5 does."""
     with types.checked_ids():
-        return _Writer(types, limit=(1 << 20) + 8 * len(types.words) * 4).write(order(types, sorted(roots)))
+        wanted = {*roots, *map(types.target, kfuncs)}
+        writer = _Writer(types, limit=(1 << 20) + 8 * len(types.words) * 4)
+        return writer.write(order(types, sorted(wanted)), kfuncs)
 
 
 class _Writer:
@@ -128,8 +142,8 @@ class _Writer:
         """Anonymous types written so far: declarations with one inside differ from place to place."""
         self._has_type_tags = False
 
-    def write(self, queue: Sequence[int]) -> str:
-        """The header with these definitions."""
+    def write(self, queue: Sequence[int], kfuncs: Sequence[int]) -> str:
+        """The header with these definitions, then declarations of kfuncs."""
         out, kinds, declared, defined = self._out, self._kinds, self._declared, self._defined
         self._types.names.load([self._words[self._starts[type_id]] for type_id in queue])
         for type_id in queue:
@@ -145,9 +159,22 @@ class _Writer:
             else:
                 self._declare(type_id, 0, 0)
             defined[type_id] = declared[type_id] = 1
+        if kfuncs:
+            # first whatever their parameters mention
+            for func in kfuncs:
+                self._declare(self._types.target(func), 0, 0)
+            out += (_KFUNCS_HEAD, *map(self._kfunc, kfuncs), _KFUNCS_TAIL)
         text = "".join((_HEAD, _NO_TYPE_TAGS if self._has_type_tags else "", *out, _TAIL))
         self._types.names.check(text)
         return text
+
+    def _kfunc(self, func: int) -> str:
+        """The declaration of a kfunc; nothing if a typedef or an enumerator has its name."""
+        name = self._types.name(func)
+        if self._free(name, self._identifiers) != name:
+            return ""
+        left, right = self._declaration(self._types.target(func), True, 0, 0)
+        return f"extern {left}{name}{right} __weak __ksym;\n"
 
     def _meet(self, members: Iterable[int], holder: int) -> None:
         """Declare what a struct's members mention. Of most, such as pointers to what has a name, all is known then."""

@@ -28,7 +28,7 @@ STRUCT, VAR, ENUM, ENUM64 = int(Kind.STRUCT), int(Kind.VAR), int(Kind.ENUM), int
 COMPOSITES = frozenset((STRUCT, int(Kind.UNION)))
 ENUMS = frozenset((ENUM, ENUM64))
 BASES = frozenset((INT, FLOAT))
-CONST = int(Kind.CONST)
+CONST, FUNC, DECL_TAG = int(Kind.CONST), int(Kind.FUNC), int(Kind.DECL_TAG)
 DERIVED = frozenset((PTR, ARRAY, FUNC_PROTO))
 QUALIFIERS = {int(Kind.VOLATILE): "volatile", int(Kind.CONST): "const", int(Kind.RESTRICT): "restrict"}
 MODIFIERS = frozenset((TYPE_TAG, *QUALIFIERS))
@@ -146,6 +146,12 @@ class CTypes:
 
     def fail(self, type_id: int, what: str) -> BtfError:
         return BtfError(f"{self.source}: type {type_id} {what}, as no type of a C program is")
+
+    def kfuncs(self) -> list[int]:
+        """Every FUNC that carries the declaration tag `bpf_kfunc`, which pahole adds from 1.27 on. Rising."""
+        tags = self.ids(frozenset((DECL_TAG,)))
+        tagged = compress(tags, self.names.among([self.words[self.starts[tag]] for tag in tags], {"bpf_kfunc"}))
+        return sorted({self.target(tag) for tag in tagged if self.kinds[self.target(tag)] == FUNC})
 
     def _pointer_size(self) -> int:
         """What `Btf.pointer_size` says, found faster where nothing else has asked for types by name."""

@@ -64,7 +64,7 @@ class KernelHeader:
         def make() -> str:
             from hatch_bpf.btf.c_dump import write_c
 
-            return write_c(self._types, self._types.of_c())
+            return write_c(self._types, self._types.of_c(), self._types.kfuncs())
 
         return self._kept("whole", make)
 

@@ -42,8 +42,15 @@ def write_pruned(types: CTypes, names: Set[str]) -> str | None:
                 meanings[types.kinds[type_id] == TYPEDEF, types.name(type_id)].add(_meaning(types, type_id))
         if any(name and len(meant) > 1 for (_, name), meant in meanings.items()):
             return None
-        roots = named | _reached(types, named, names)
-    return write_c(types, roots)
+        kfuncs = [func for func in types.kfuncs() if types.name(func) in names]
+        mentioned = {type_id for func in kfuncs for type_id in _mentioned(types, types.target(func))}
+        roots = named | _reached(types, named | mentioned, names)
+    return write_c(types, roots, kfuncs)
+
+
+def _mentioned(types: CTypes, prototype: int) -> list[int]:
+    """The types of a function's parameters, and what it returns."""
+    return [types.target(prototype), *(parameter for parameter in types.referred(prototype) if parameter)]
 
 
 def _named(types: CTypes, names: Set[str]) -> set[int]:

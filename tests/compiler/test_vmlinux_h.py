@@ -388,3 +388,70 @@ def test_editors_find_a_header_of_the_programs_own_where_it_is(tmp_path: Path) -
     (entry,) = json.loads((made / "compile_commands.json").read_text())
     assert "-isystem" not in entry["arguments"]
     subprocess.run([*entry["arguments"], "-fsyntax-only"], cwd=entry["directory"], check=True)
+
+
+# --- kfuncs
+
+
+def with_kfuncs() -> RawBtf:
+    """A kernel with three kfuncs, one of which has the name of a typedef, and a function that is none."""
+    raw = RawBtf()
+    number = raw.integer()
+    task = raw.ptr(raw.struct("task", 4, ("pid", number, 0)))
+    hidden = raw.ptr(raw.fwd("hidden"))
+    for name, proto in (
+        ("bpf_task_from_pid", raw.func_proto(task, ("pid", number))),
+        ("bpf_hide", raw.func_proto(0, ("what", hidden), ("", 0))),
+        ("taken", raw.func_proto(0)),
+    ):
+        raw.decl_tag("bpf_kfunc", raw.func(name, proto))
+    raw.func("schedule", raw.func_proto(0))
+    raw.typedef("taken", number)
+    return raw
+
+
+def declared_kfuncs(text: str) -> list[str]:
+    return re.findall(r"^extern .* __weak __ksym;$", text, re.MULTILINE)
+
+
+def test_kfuncs_are_declared_as_bpftool_declares_them() -> None:
+    made_of = header(with_kfuncs())
+    from_pid = "extern struct task *bpf_task_from_pid(int pid) __weak __ksym;"
+    assert declared_kfuncs(made_of.whole()) == [
+        from_pid,
+        "extern void bpf_hide(struct hidden *what, ...) __weak __ksym;",
+    ]
+    pruned = made_of.pruned({"bpf_task_from_pid", "pid"})
+    assert declared_kfuncs(pruned) == [from_pid]
+    assert defined(pruned) == {"struct task"}
+    assert declared_kfuncs(made_of.pruned({"task"})) == []
+
+
+CALLS_KFUNCS = """
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+char LICENSE[] SEC("license") = "GPL";
+SEC("syscall") int find(void *ctx)
+{
+	struct task_struct *task = bpf_task_from_pid(1);
+	if (task)
+		bpf_task_release(task);
+	return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("is_pruned", [True, False])
+def test_the_running_kernel_takes_calls_of_kfuncs_that_a_header_declares(tmp_path: Path, is_pruned: bool) -> None:
+    needs.tool("clang")
+    libbpf = needs.libbpf()
+    made_of = find_header("host", root=tmp_path, archive=None)
+    if "bpf_task_from_pid" not in made_of.whole():
+        needs.missing("the kernel's BTF tags no kfuncs: it was made by a pahole before 1.27")
+    source = tmp_path / "find.bpf.c"
+    source.write_text(CALLS_KFUNCS)
+    names = names_in(source, root=tmp_path, cflags=(), system_includes=find_toolchain().system_includes)
+    machine = arch.build_machine()
+    assert machine is not None
+    model = compiled(source.name, made_of.pruned(names.names) if is_pruned else made_of.whole(), tmp_path, machine)
+    assert [str(failed) for failed in libbpf.load_each(model.elf) if failed.error] == []
