@@ -245,6 +245,18 @@ def _a_fifo(record: Any, project: Path) -> None:
     record["inputs"]["pipe"] = "00"
 
 
+def _a_device(record: Any, project: Path) -> None:
+    (project / "zero").symlink_to("/dev/zero")
+    record["inputs"]["zero"] = "00"
+
+
+def _one_file_often(record: Any, project: Path) -> None:
+    data = bytes(8 << 20)
+    (project / "big").write_bytes(data)
+    for number in range(1000):
+        record["inputs"]["./" * number + "big"] = hashlib.sha256(data).hexdigest()
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -256,7 +268,9 @@ def _a_fifo(record: Any, project: Path) -> None:
         (lambda record, _: record["inputs"].update({"\x1b[2J": "00"}), "build.json is not a record of a build"),
         (lambda record, _: record["inputs"].update({"a\0b": "00"}), "build.json is not a record of a build"),
         (lambda record, _: record["inputs"].update({"\ud800": "00"}), "build.json is not a record of a build"),
-        (_a_fifo, "pipe is missing"),
+        (_a_fifo, "pipe cannot be read: it is not a regular file"),
+        (_a_device, "zero cannot be read: it is not a regular file"),
+        (_one_file_often, "build.json: unpacks to more than any real file of its size"),
         (lambda _, project: (project / "src/demo/new.h").write_text(""), "the headers in src/demo/ are not the same"),
         (lambda record, _: record["outputs"].pop("arm64/prog.bpf.o"), "the record does not name all of it"),
         (lambda record, _: record["outputs"].pop("kernels.btfs"), "the record does not name all of it"),

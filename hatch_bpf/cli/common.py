@@ -84,7 +84,7 @@ def _load_by_setuptools(root: Path) -> Project:
 
 def named_archive(option: str | None) -> Archive | None:
     """The BTF archive that an option names, else the environment. Raises `KernelError`."""
-    from hatch_bpf.kernels import ARCHIVE_VARIABLE
+    from hatch_bpf.kernels.archive import ARCHIVE_VARIABLE
     from hatch_bpf.kernels.remote.archive_url import parse_archive
 
     text = option or os.environ.get(ARCHIVE_VARIABLE)
@@ -93,8 +93,10 @@ def named_archive(option: str | None) -> Archive | None:
 
 def say(text: str) -> None:
     """A line for the user, beside what the command puts out."""
+    from hatch_bpf.runtime.printable import printable
+
     make_room()
-    print(f"hatch-bpf: {text}", file=sys.stderr, flush=True)
+    print("hatch-bpf:", printable(text, keep="\n\t"), file=sys.stderr, flush=True)
 
 
 def add_alternatives_options(command: argparse.ArgumentParser) -> None:
@@ -131,8 +133,10 @@ def entries_of(patterns: Sequence[str]) -> tuple[Entry, ...]:
 def read_object_file(path: Path) -> ObjectModel:
     """A BPF object. Raises `ObjectError`."""
     from hatch_bpf.objects.model import read_object
+    from hatch_bpf.support.budget import OBJECT_BYTES
+    from hatch_bpf.support.files import read_regular
 
     try:
-        return read_object(path.read_bytes(), path=str(path))
+        return read_object(read_regular(path, OBJECT_BYTES.most), path=str(path))
     except OSError as error:
         raise ObjectError(f"{path} cannot be read: {error.strerror}") from error

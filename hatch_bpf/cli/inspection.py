@@ -83,7 +83,7 @@ def render(document: dict[str, Any]) -> str:
 
 
 def render_json(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=2) + "\n"
 
 
 def _program(obj: ObjectModel, program: Function) -> dict[str, Any]:

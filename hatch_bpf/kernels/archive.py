@@ -23,6 +23,8 @@ from hatch_bpf.runtime.printable import printable
 from hatch_bpf.support.budget import BTF_BYTES, Budget
 from hatch_bpf.support.files import open_regular
 
+ARCHIVE_VARIABLE = "BTFHUB_ARCHIVE"
+"""Environment variable that overrides `btf-archive`."""
 SUFFIX = ".btf.tar.xz"
 """How BTFHub packs, and we do."""
 SUFFIXES = {SUFFIX: "xz", ".btf.tar.gz": "gzip", ".btf.tar.zst": "zstd", ".btf": ""}

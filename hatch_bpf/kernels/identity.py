@@ -5,17 +5,21 @@ Input: such a text, or the running machine. Output: a `Kernel`, or `KernelError`
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, total_ordering
 from operator import attrgetter
+from pathlib import Path
 
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.runtime.kernel import running_kernel
 from hatch_bpf.support.budget import KERNEL_PART
 
+_NOTES = Path("/sys/kernel/notes")
+"""Holds the running kernel's build id."""
 UNKNOWN = "-"
 """Written for an empty distro or version: a kernel built by hand, or a distribution without versions."""
 
@@ -95,3 +99,8 @@ def host() -> Kernel:
             f'the running machine is "{kernel.arch}", for which hatch-bpf has no BPF target; take "host" out of kernels'
         )
     return Kernel(kernel.distro, kernel.version, kernel.arch, kernel.release)
+
+
+def running_kernel_digest() -> str:
+    """Changes whenever another kernel runs. Raises `OSError` if the kernel has no build id."""
+    return hashlib.sha256(_NOTES.read_bytes()).hexdigest()

@@ -48,7 +48,7 @@ def render_json(report: Report) -> str:
             for kernel in report.kernels
         ]
     }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(document, indent=2) + "\n"
 
 
 def render_text(report: Report, *, width: int = 100, colour: bool = False) -> str:

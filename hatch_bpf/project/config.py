@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from hatch_bpf import arch
 from hatch_bpf.errors import ConfigError, Fault, KernelError
-from hatch_bpf.kernels import ARCHIVE_VARIABLE
+from hatch_bpf.kernels.archive import ARCHIVE_VARIABLE
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
 from hatch_bpf.kernels.remote.archive_url import Archive, parse_archive
 from hatch_bpf.project.alternatives import Alternatives

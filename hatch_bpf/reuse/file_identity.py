@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from hatch_bpf.kernels import running_kernel_digest
+from hatch_bpf.kernels.identity import running_kernel_digest
 from hatch_bpf.kernels.matrix import KernelSource
 
 SETTLED = 2.0

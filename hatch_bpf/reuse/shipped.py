@@ -13,19 +13,22 @@ from pathlib import Path
 
 from hatch_bpf.compiler.clang import CompiledPackage
 from hatch_bpf.compiler.inputs import digest
-from hatch_bpf.errors import HatchBpfError
+from hatch_bpf.errors import HatchBpfError, KernelError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.project.sources import Package, Project
 from hatch_bpf.runtime.digest import sha256
 from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import PackageError
+from hatch_bpf.runtime.printable import printable
+from hatch_bpf.support.budget import BYTES, Budget
 from hatch_bpf.support.context import Context
+from hatch_bpf.support.files import read_regular
 from hatch_bpf.wheel.contents import KERNELS_NAME
 from hatch_bpf.wheel.record import RECORD_NAME, Record, RecordError
 
-MAX_FILE = 64 << 20
-"""Bytes of a file that is looked at. The largest real one, the BTFs of 4,000 kernels, has 17 KB."""
+_STEPS_PER_FOLDER = 1000
+"""What listing the headers in a folder costs of a budget. Real projects search a few folders."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +50,24 @@ def find_shipped(package: Package, project: Project, context: Context) -> Shippe
         return None
     try:
         found = _load(folder, package, project)
-    except _MisfitError as misfit:
+    except (_MisfitError, KernelError) as misfit:
         context.notify(f"building anew what is in {package.tree_dir}: {misfit}")
         return None
-    context.notify(f"taking the objects in {package.tree_dir}, which fit the sources ({found.compiled.compiler})")
+    context.notify(
+        f"taking the objects in {package.tree_dir}, which fit the sources ({printable(found.compiled.compiler)})"
+    )
     return found
 
 
 def _load(folder: Path, package: Package, project: Project) -> Shipped:
+    # the record may name the same file a thousand times
+    budget = Budget(RECORD_NAME)
     try:
-        record = Record.decode(_read(folder / RECORD_NAME, RECORD_NAME))
+        record = Record.decode(_read(folder, RECORD_NAME, budget))
     except RecordError as error:
         raise _MisfitError(f"{RECORD_NAME} {error}") from error
-    _check_inputs(record, package, project)
-    outputs = {name: _read(folder / name, name) for name in record.outputs}
+    _check_inputs(record, package, project, budget)
+    outputs = {name: _read(folder, name, budget) for name in record.outputs}
     for name, expected in record.outputs.items():
         if sha256(outputs[name]) != expected:
             raise _MisfitError(f"{name} has changed")
@@ -78,7 +85,7 @@ def _load(folder: Path, package: Package, project: Project) -> Shipped:
     return Shipped(CompiledPackage(objects, record.inputs, record.compiler), minimized)
 
 
-def _check_inputs(record: Record, package: Package, project: Project) -> None:
+def _check_inputs(record: Record, package: Package, project: Project, budget: Budget) -> None:
     """Raise `_MisfitError` for anything that is not as it was when the objects were made."""
     if record.options != project.config.digest:
         raise _MisfitError("the options have changed")
@@ -88,9 +95,10 @@ def _check_inputs(record: Record, package: Package, project: Project) -> None:
         if name == lock and not project.lock.exists():
             continue
         if name.endswith("/"):
+            budget.work(_STEPS_PER_FOLDER)
             if digest(project.root, name) != expected:
                 raise _MisfitError(f"the headers in {name} are not the same ones")
-        elif sha256(_read(project.root / name, name)) != expected:
+        elif sha256(_read(project.root, name, budget)) != expected:
             raise _MisfitError(f"{name} has changed")
     if project.lock.exists() and lock not in record.inputs:
         raise _MisfitError(f"{lock} is new")
@@ -107,13 +115,13 @@ def _embedded(data: bytes) -> dict[Kernel, bytes]:
     return {Kernel.parse(kernel): btfs[number] for kernel, number in kernels.items()}
 
 
-def _read(path: Path, name: str) -> bytes:
+def _read(folder: Path, name: str, budget: Budget) -> bytes:
     """The contents of an ordinary file. The record may name anything, also a device without end."""
     try:
-        if not path.is_file():
-            raise _MisfitError(f"{name} is missing")
-        if path.stat().st_size > MAX_FILE:
-            raise _MisfitError(f"{name} is larger than {MAX_FILE >> 20} MB")
-        return path.read_bytes()
-    except OSError as error:
+        data = read_regular(folder / name, BYTES)
+    except FileNotFoundError as error:
         raise _MisfitError(f"{name} is missing") from error
+    except OSError as error:
+        raise _MisfitError(f"{name} cannot be read: {error.strerror}") from error
+    budget.unpack(len(data))
+    return data

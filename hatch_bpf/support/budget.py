@@ -46,6 +46,7 @@ class Limit(NamedTuple):
         return count
 
 
+OBJECT_BYTES = Limit(64 << 20, "bytes of BPF object", "the largest known, with debug information, have some million")
 BTF_BYTES = Limit(64 << 20, "bytes of BTF", "the largest kernel known has 27 million")
 BTF_TYPES = Limit((1 << 20) - 1, "types", "Linux itself takes no more (BTF_MAX_TYPE)")
 BTF_STRINGS = Limit(1 << 24, "bytes of names", "Linux itself takes no more (BTF_MAX_NAME_OFFSET)")
