@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.core_relo.compare import MAX_DEPTH, Comparison
 from hatch_bpf.core_relo.spec import essential_name
+from hatch_bpf.errors import RelocationError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.version import version_bounds
 from hatch_bpf.objects.model import ObjectModel, Variable
 from hatch_bpf.objects.uapi import helper
 from hatch_bpf.portability import reasons as because
-from hatch_bpf.portability.kernel_features import KernelFeatures, type_shape
+from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.verdicts import Reason
 from hatch_bpf.verifier.values import NON_NULL, Settable, Value
 
@@ -95,10 +97,15 @@ def find_ksyms(obj: ObjectModel, features: KernelFeatures, *, with_flavors: bool
 def _is_declared_so(btf: Btf, extern: Variable, name: str, kind: int, features: KernelFeatures) -> bool:
     """Whether libbpf takes a typed extern for what the kernel has under a name, if it has it."""
     own = btf[extern.type_id]
-    ask = features.function_shape if kind is KsymKind.FUNCTION else features.variable_shape
-    there = ask(name)
-    declared = type_shape(btf, own.type_id if isinstance(own, t.Func) else extern.type_id)
-    return there is None or there == declared
+    there = (features.type_of_function if kind is KsymKind.FUNCTION else features.type_of_variable)(name)
+    if there is None:
+        return True
+    try:
+        declared, _ = btf.resolve(own.type_id if isinstance(own, t.Func) else extern.type_id)
+        there, _ = features.btf.resolve(there)
+        return Comparison(btf, features.btf).types_are_compatible(declared, there, level=MAX_DEPTH)
+    except RelocationError:
+        return False
 
 
 def _is_listed(name: str, features: KernelFeatures) -> bool:

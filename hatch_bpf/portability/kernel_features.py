@@ -1,6 +1,6 @@
 """A kernel's BTF -> `KernelFeatures`: what the kernel says of itself there, so that no table of versions is needed.
 
-Input: the full BTF of a vmlinux, or the answers that it gave before. Output: which helpers, map types, program types
+Input: the full BTF of a vmlinux, or an excerpt of it. Output: which helpers, map types, program types
 and attach types it has; whether it has a function, a tracepoint, a kfunc, a kernel variable; and what its verifier can
 follow, told by the fields that came with it. Distributions backport BPF into old kernels, so a version says little; the
 BTF says what was compiled in.
@@ -8,11 +8,9 @@ BTF says what was compiled in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import astuple
-from functools import cached_property, wraps
-from itertools import islice
-from typing import Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import TypeVar
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
@@ -21,9 +19,6 @@ from hatch_bpf.objects.uapi import MapFlag, MapType, helper
 from hatch_bpf.portability.licenses import GPL_ONLY_HELPERS
 from hatch_bpf.verifier.abilities import Verifier
 
-Question = tuple[str | int, ...]
-"""The name of a method of `KernelFeatures`, and its arguments."""
-Answer = bool | int | str | tuple[bool, ...] | None
 _NAMES = frozenset({
     "bpf_func_id", "bpf_map_type", "bpf_prog_type", "bpf_attach_type", "bpf_reg_state", "bpf_map_ops", "bpf_map",
     "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
@@ -45,51 +40,7 @@ _MAP_FLAGS: Mapping[int, tuple[str, str]] = {
 """Flags of maps, and what came with them. Those of map types that came together with their flags are not here."""
 
 
-class NotAnsweredError(Exception):
-    """Only the kernel's BTF can tell; never leaves the build."""
-
-
-_Asked = ParamSpec("_Asked")
 _One = TypeVar("_One")
-_Answered = TypeVar("_Answered", bound=Answer)
-_Method = Callable[Concatenate["KernelFeatures", _Asked], _Answered]
-
-
-def _noted(question: _Method[_Asked, _Answered]) -> _Method[_Asked, _Answered]:
-    """A method whose answer is noted, and looked for in the BTF once only."""
-
-    @wraps(question)
-    def ask(self: KernelFeatures, /, *args: _Asked.args, **kwargs: _Asked.kwargs) -> _Answered:
-        key = (question.__name__, *cast("Question", args))
-        if key not in self.answers:
-            self.answers[key] = question(self, *args, **kwargs)
-        return cast("_Answered", self.answers[key])
-
-    return ask
-
-
-def type_shape(btf: Btf, type_id: int) -> str:
-    """Equal texts for types that libbpf takes for one another in externs: bpf_core_types_are_compat()."""
-    return "".join(islice(_shape(btf, type_id), _MAX_SHAPE))
-
-
-def _shape(btf: Btf, type_id: int) -> Iterator[str]:
-    while True:
-        _, found = btf.resolve(type_id)
-        match found:
-            case t.Ptr() | t.Array():
-                yield "*" if isinstance(found, t.Ptr) else "[]"
-                type_id = found.type_id
-            case t.FuncProto():
-                yield "("
-                for param in found.params:
-                    yield from _shape(btf, param.type_id)
-                    yield ","
-                yield ")"
-                type_id = found.return_type_id
-            case _:
-                yield "ENUM" if isinstance(found, t.Enum64) else t.KIND_OF[type(found)].name
-                return
 
 
 def member_type(btf: Btf, type_id: int) -> str:
@@ -97,10 +48,6 @@ def member_type(btf: Btf, type_id: int) -> str:
     _, found = btf.resolve(type_id)
     kind = t.KIND_OF[type(found)].name
     return kind if isinstance(found, t.Ptr) else f"{kind} {btf.size_of(type_id)}"
-
-
-_MAX_SHAPE = 200
-"""Words of a shape: only a forged BTF has more, and then perhaps without end."""
 
 
 def _lists(known: frozenset[_One] | None, one: _One) -> bool | None:
@@ -113,24 +60,14 @@ class KernelFeatures:
     An answer of None means that this BTF cannot tell: it has no such enum, or lists no functions at all.
     """
 
-    def __init__(self, btf: Btf | None, answers: Mapping[Question, Answer] = {}) -> None:
-        """Without BTF the `answers` that are known are all; any other question raises `NotAnsweredError`."""
-        self.answers = dict(answers)
-        """Every answer that a method gave; those of the properties rest on them, but for the sets."""
-        self._btf = btf
+    def __init__(self, btf: Btf) -> None:
+        self.btf = btf
         self._found: dict[tuple[str, tuple[t.Kind, ...]], list[int]] = {}
         self._members: dict[str, frozenset[str]] = {}
 
     def expect(self, names: Iterable[str]) -> None:
         """Say which names there will be questions about: the BTF finds many in the time of one."""
-        if self._btf is not None:
-            self._btf.expect(_NAMES.union(names))
-
-    @property
-    def btf(self) -> Btf:
-        if self._btf is None:
-            raise NotAnsweredError
-        return self._btf
+        self.btf.expect(_NAMES.union(names))
 
     @cached_property
     def helpers(self) -> frozenset[int] | None:
@@ -151,32 +88,20 @@ class KernelFeatures:
         """Names of `enum bpf_attach_type`."""
         return self._names("bpf_attach_type", "")
 
-    @_noted
     def has_helper(self, number: int) -> bool | None:
         return _lists(self.helpers, number)
 
-    @_noted
     def has_map_type(self, number: int) -> bool | None:
         return _lists(self.map_types, number)
 
-    @_noted
     def has_program_type(self, name: str) -> bool | None:
         return _lists(self.program_types, name)
 
-    @_noted
     def has_attach_type(self, name: str) -> bool | None:
         return _lists(self.attach_types, name)
 
-    @property
-    def verifier(self) -> Verifier:
-        return Verifier(*self._verifier_fields())
-
-    @_noted
-    def _verifier_fields(self) -> tuple[bool, ...]:
-        return astuple(self._verifier)
-
     @cached_property
-    def _verifier(self) -> Verifier:
+    def verifier(self) -> Verifier:
         return Verifier(
             follows_constants=self.has_member("bpf_reg_state", "precise"),
             follows_xor=self.has_sleepable,  # which came with the same release
@@ -285,21 +210,18 @@ class KernelFeatures:
         member = _MAP_FLAGS.get(flag)
         return member is None or self.has_member(*member)
 
-    @_noted
     def has_function(self, name: str) -> bool | None:
         """Whether a FUNC has this name; None where the BTF lists no functions."""
         if self._find(name, t.Kind.FUNC):
             return True
         return False if self._lists_functions else None
 
-    @_noted
     def has_tracepoint(self, name: str) -> bool | None:
         """Whether `btf_trace_NAME` is there; None where the BTF lists no tracepoints."""
         if self._find(f"btf_trace_{name}", t.Kind.TYPEDEF):
             return True
         return False if self._lists_tracepoints else None
 
-    @_noted
     def arguments(self, name: str) -> int | None:
         """How many arguments a function has, or with its btf_trace_ prefix a tracepoint.
 
@@ -324,7 +246,6 @@ class KernelFeatures:
         kinds = [self.btf.resolve(parameter.type_id)[1] for parameter in proto.params]
         return None if any(isinstance(kind, (t.Struct, t.Union)) for kind in kinds) else len(kinds) - hidden
 
-    @_noted
     def has_kfunc(self, name: str) -> bool | None:
         """Whether a FUNC has this name and, where the kernel tags its kfuncs, is tagged as one."""
         has_function = self.has_function(name)
@@ -332,31 +253,26 @@ class KernelFeatures:
             return has_function
         return any(type_id in self._kfunc_ids for type_id in self._find(name, t.Kind.FUNC))
 
-    @_noted
     def has_variable(self, name: str) -> bool:
         """Whether the BTF has the kernel variable: what a typed ksym needs. BTF lists per-CPU variables only."""
         return bool(self._find(name, t.Kind.VAR))
 
-    @_noted
-    def function_shape(self, name: str) -> str | None:
-        """What a kfunc's declaration has to be like, as `type_shape()` says it; None where it isn't there."""
-        return self._shape(name, t.Kind.FUNC)
+    def type_of_function(self, name: str) -> int | None:
+        """The id of a kfunc's type, a FUNC_PROTO; None where it isn't there."""
+        return self._type_of(name, t.Kind.FUNC)
 
-    @_noted
-    def variable_shape(self, name: str) -> str | None:
-        """The same of a kernel variable."""
-        return self._shape(name, t.Kind.VAR)
+    def type_of_variable(self, name: str) -> int | None:
+        """The id of a kernel variable's type; None where it isn't there."""
+        return self._type_of(name, t.Kind.VAR)
 
-    def _shape(self, name: str, kind: t.Kind) -> str | None:
+    def _type_of(self, name: str, kind: t.Kind) -> int | None:
         # libbpf takes the first
         found = self.btf[min(self._find(name, kind), default=0)]
-        return type_shape(self.btf, found.type_id) if isinstance(found, (t.Func, t.Var)) else None
+        return found.type_id if isinstance(found, (t.Func, t.Var)) else None
 
-    @_noted
     def has_struct(self, name: str) -> bool:
         return bool(self._find(name, t.Kind.STRUCT))
 
-    @_noted
     def has_member(self, struct: str, member: str) -> bool:
         """Whether a struct has a member of that name, at its top level."""
         if struct not in self._members:
@@ -365,7 +281,6 @@ class KernelFeatures:
             self._members[struct] = frozenset(map(self.btf.string, names))
         return member in self._members[struct]
 
-    @_noted
     def member_type(self, struct: str, member: str) -> str | None:
         """`member_type()` of a struct's member; None where it isn't there."""
         # libbpf takes the first
