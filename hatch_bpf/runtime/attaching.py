@@ -75,13 +75,13 @@ class Attachable(Sealed):
                 return permission_denied(what, errno=code, lines=lines, sections=[self.section], also=also)
         message = f"{what}: {reason(code)}"
         if code == errno.EOPNOTSUPP and not lines:
-            message += "; use the attach_ method for its kind and say where to"
+            message += "; the section names no target: use the attach_ method for its kind"
         if lines:
             message += "\n" + tail(lines, LOG_LINES)
         if code == errno.EACCES and any("perf event ID" in line for line in lines):
             message += (
-                "\n  tracefs, which names tracepoints, is root's alone: give the process CAP_DAC_READ_SEARCH, or its "
-                "group the right to read it: mount -o remount,mode=750,gid=GROUP /sys/kernel/tracing"
+                "\n  only root may read tracefs, which lists the tracepoints: give the process CAP_DAC_READ_SEARCH, or "
+                "let its group read it: mount -o remount,mode=750,gid=GROUP /sys/kernel/tracing"
             )
         if code == errno.ENOENT and any("perf event ID" in line or "legacy" in line for line in lines):
             message += self._tracefs_hint()
@@ -95,7 +95,7 @@ class Attachable(Sealed):
             return "\n  libbpf before 1.0 finds tracepoints in debugfs only: mount -t debugfs debugfs /sys/kernel/debug"
         if any(map(os.path.isdir, TRACEFS)):
             return ""
-        return "\n  tracefs is not mounted, which names tracepoints: mount -t tracefs tracefs /sys/kernel/tracing"
+        return "\n  tracefs, which lists the tracepoints, is not mounted: mount -t tracefs tracefs /sys/kernel/tracing"
 
 
 def says_no_target(error: BpfError, libbpf: Libbpf) -> bool:

@@ -25,11 +25,11 @@ def function_offsets(path: str, names: Sequence[str]) -> list[int]:
     """The offset of each function in the file. Raises `OSError`, `KeyError`, or `ValueError` if it is no ELF file."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[: len(ELF_64)] != ELF_64:
-            raise ValueError(f"{path} is no 64-bit ELF file")
+            raise ValueError(f"{path} is not a 64-bit ELF file")
         try:
             found = _functions(data, {name.encode() for name in names})
         except (struct.error, IndexError):
-            raise ValueError(f"{path} is not a whole ELF file") from None
+            raise ValueError(f"{path} is a damaged ELF file") from None
     return [found[name.encode()] for name in names]
 
 

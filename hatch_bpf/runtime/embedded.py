@@ -109,7 +109,7 @@ class Embedded:
             raise self._damaged(error) from error
         digest = self._digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
         if sha256(data)[: 2 * DIGEST_BYTES] != digest.hex():
-            raise self._damaged(f"BTF {number} has another sha256")
+            raise self._damaged(f"BTF {number} has the wrong sha256")
         return data
 
     def _put_together(self, number: int) -> bytes:

@@ -129,7 +129,7 @@ def tail(lines: Sequence[str], count: int) -> str:
     """The last `count` lines, indented for a message, and how many were left out."""
     shown = [f"  {line}" for line in lines[-count:]]
     if len(lines) > count:
-        shown.insert(0, f"  [{len(lines) - count} lines before these are in the exception]")
+        shown.insert(0, f"  [{len(lines) - count} earlier lines are in the exception]")
     return "\n".join(shown)
 
 

@@ -30,7 +30,7 @@ def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Str
     size = ctypes.c_size_t()
     address = libbpf.bpf_map__initial_value(map_pointer, ctypes.byref(size))
     if not address or size.value < size_of(section.cls):
-        raise PackageError(f"section {section.name} of the object is not the one of this skeleton")
+        raise PackageError(f"section {section.name} of the object does not match this skeleton")
     return section.cls.from_buffer_copy(ctypes.string_at(address, size_of(section.cls)))
 
 
@@ -38,7 +38,7 @@ def set_initial_value(libbpf: Libbpf, map_pointer: int, value: Struct) -> None:
     """Make libbpf create a section with this value."""
     data = bytes(value)
     if libbpf.bpf_map__set_initial_value(map_pointer, data, len(data)):
-        raise OpenError(f"globals can't be given their values: {reason(ctypes.get_errno())}")
+        raise OpenError(f"globals can't be set: {reason(ctypes.get_errno())}")
 
 
 def live(
@@ -55,7 +55,7 @@ def live(
             pass  # the kernel knows the flag but refuses the mapping
     size = libbpf.bpf_map__value_size(map_pointer)
     if size < size_of(cls):
-        raise PackageError(f"section {name} of the object is not the one of this skeleton")
+        raise PackageError(f"section {name} of the object does not match this skeleton")
     section = Section(libbpf, own_descriptor(fd), cls, name=name, size=size, writable=writable)
     return Mirror(section, section.value), section
 

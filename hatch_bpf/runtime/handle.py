@@ -53,7 +53,7 @@ class ObjectHandle:
     def _found(self, result: Optional[int], kind: str, name: str) -> int:
         pointer = self.libbpf.pointer(result)
         if not pointer:
-            raise PackageError(f"{self.name}: its object has no {kind} {name}: it is not the one of this skeleton")
+            raise PackageError(f"{self.name}: its object has no {kind} {name}, so it does not match this skeleton")
         return pointer
 
     def find_global(self, owner: object, spec: ObjectSpec, name: str) -> Any:
@@ -62,7 +62,7 @@ class ObjectHandle:
             return self.globals[name]
         if any(name == section.attribute for section in spec.sections):
             if self.pointer:
-                raise UnknownNameError(f"{name} of {self.name} is known once the object is loaded")
+                raise UnknownNameError(f"{name} of {self.name} is available once the object is loaded")
             raise ClosedError(f"{name} of {self.name}: the skeleton is closed")
         raise UnknownNameError(f"{owner!r} has no {name!r}")
 

@@ -195,9 +195,7 @@ def not_covered(index: Collection[str], machine: RunningKernel) -> KernelNotCove
     shown = 12
     same = sorted(kernel for kernel in index if kernel.split("/")[2:] == [machine.arch, machine.release])
     if same:
-        there = (
-            f"it embeds several different kernels of that release and no way to tell which this is: {', '.join(same)}"
-        )
+        there = f"it embeds several different kernels of that release and cannot tell which this is: {', '.join(same)}"
     elif not index:
         there = "it embeds none at all"
     else:

@@ -442,8 +442,8 @@ def find() -> str:
                 passed_over.append(path)
     if passed_over:
         raise LibbpfNotFoundError(
-            f"{', '.join(passed_over)} can be changed by others than root, and so is not loaded as root: take that "
-            f"right from them (the file and its folder), or name the file with libbpf="
+            f"{', '.join(passed_over)} can be changed by others than root, so root does not load it: revoke their "
+            f"write permission (on the file and its folder), or name the file with libbpf="
         )
     raise LibbpfNotFoundError(f"{' or '.join(SONAMES)} is in none of {', '.join(folders)}; {_PACKAGES}")
 

@@ -114,7 +114,7 @@ class Link:
     @property
     def fd(self) -> int:
         """The descriptor of the kernel's link. Raises `AttachError` if the attachment has none."""
-        raise AttachError(f"{self!r} is no kernel link, and has no descriptor")
+        raise AttachError(f"{self!r} is not a kernel link, and has no descriptor")
 
     def pin(self, path: str) -> None:
         """Pin the link to a path in a BPF file system: the program stays attached until the file is removed."""
@@ -126,7 +126,7 @@ class Link:
 
     def _update(self, program: Linked) -> int:
         """Replace the program. Returns a negative number, with `ctypes.get_errno()` set, on failure."""
-        raise AttachError(f"{self!r} is no kernel link, and can't change to {program.name}")
+        raise AttachError(f"{self!r} is not a kernel link, and can't change to {program.name}")
 
     def _call(self, what: str, function: Callable[[], int]) -> None:
         """Do something with the link while no other thread detaches it."""

@@ -123,7 +123,7 @@ def own_descriptor(fd: int) -> int:
         return duplicate(fd)
     except OSError as error:
         code = error.errno or 0
-        raise MapError(f"a map can't have a descriptor of its own: {reason(code)}", errno=code) from error
+        raise MapError(f"a map can't get a descriptor of its own: {reason(code)}", errno=code) from error
 
 
 def pinned_shape(libbpf: Libbpf, path: Union[str, os.PathLike[str]], types: tuple[int, ...]) -> MapShape:

@@ -171,7 +171,7 @@ class Map(Sealed):
             return permission_denied(f"map {self.name} can't {action}", errno=code)
         detail = reason(code)
         if code == errno.EPERM:
-            detail += "; its flags keep user space from that (BPF_F_RDONLY, BPF_F_WRONLY), or it is frozen"
+            detail += "; its flags forbid that to user space (BPF_F_RDONLY, BPF_F_WRONLY), or it is frozen"
         elif code == errno.E2BIG:
             detail += f"; the map is full, or the index is not below {self.max_entries} (max_entries)"
         elif code == errno.ENOMEM:
@@ -491,9 +491,9 @@ class _PerCpuValue:
 
     def encode(self, values: Any) -> Any:
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
-            raise InvalidTypeError(f"a list with a value for each possible CPU belongs here, not {values!r}")
+            raise InvalidTypeError(f"must be a list with a value for each possible CPU, not {values!r}")
         if len(values) != self.cpus:
-            raise InvalidValueError(f"{len(values)} values where one for each of {self.cpus} possible CPUs belongs")
+            raise InvalidValueError(f"must have a value for each of {self.cpus} possible CPUs, not {len(values)}")
         parts = (bytes(self.value.encode(value)).ljust(self.stride, b"\0") for value in values)
         return self.ctype.from_buffer_copy(b"".join(parts))
 

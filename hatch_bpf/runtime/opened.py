@@ -57,7 +57,7 @@ class _OpenedPart(Sealed):
         try:
             number: int = value.__index__()
         except AttributeError:
-            raise InvalidTypeError(self._fault(field, f"must be an int, not a {type(value).__name__}")) from None
+            raise InvalidTypeError(self._fault(field, f"must be an int, not {type(value).__name__}")) from None
         if not 0 <= number <= highest:
             raise InvalidValueError(self._fault(field, f"can't be {value!r}: it must be from 0 to {highest}"))
         return number
@@ -71,7 +71,7 @@ class _OpenedPart(Sealed):
         try:
             text = os.fsencode(value)
         except TypeError:
-            raise InvalidTypeError(self._fault(field, f"must be a str, not a {type(value).__name__}")) from None
+            raise InvalidTypeError(self._fault(field, f"must be a str, not {type(value).__name__}")) from None
         if b"\0" in text:
             raise InvalidValueError(self._fault(field, f"can't be {value!r}: C strings end at a NUL"))
         return text

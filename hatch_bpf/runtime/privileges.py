@@ -135,14 +135,14 @@ def _forbidden() -> str:
     """What may forbid it if no capability is missing: the cause if it can be found, or else a list of candidates."""
     if in_user_namespace():
         return (
-            "this process has its rights only inside a user namespace (a rootless container, for example), and BPF "
-            "wants them outside: run it as root of the machine itself"
+            "this process has its capabilities only inside a user namespace (a rootless container, for example), "
+            "but BPF needs them outside: run it as root of the machine itself"
         )
     locked_down = lockdown()
     if locked_down:
         return (
             f"the kernel is locked down ({locked_down}), which keeps even root from probing it or reading its memory: "
-            "boot with lockdown=none (where Secure Boot sets it, without that), or leave out the programs that do so"
+            "boot with lockdown=none (and without Secure Boot, if that sets it), or leave out the programs that do so"
         )
     memory = memory_limit()
     if memory is not None:

@@ -84,9 +84,7 @@ class Program(Attachable):
                     self._fd = duplicate(self._libbpf.bpf_program__fd(pointer))
                 except OSError as error:
                     code = error.errno or 0
-                    raise MapError(
-                        f"program {self.name} can't have a descriptor: {reason(code)}", errno=code
-                    ) from error
+                    raise MapError(f"program {self.name} can't get a descriptor: {reason(code)}", errno=code) from error
             return self._fd
 
     def __repr__(self) -> str:
@@ -98,12 +96,12 @@ class Program(Attachable):
         if section is not None and section.target_kind == Target.ITERATOR and section.target in ITERATED:
             option = ITERATED[section.target]
             raise AttachError(
-                f"program {self.name}: SEC({self.section!r}) does not say what it goes through; "
+                f"program {self.name}: SEC({self.section!r}) does not name what to iterate over; "
                 f"use read_iter({option}=...) or attach_iter({option}=...)",
                 errno=errno.EOPNOTSUPP,
             )
         return self._attach(
-            f"what SEC({self.section!r}) says", lambda program: self._libbpf.bpf_program__attach(program)
+            f"the target of SEC({self.section!r})", lambda program: self._libbpf.bpf_program__attach(program)
         )
 
     def attach_cgroup(self, path: Union[str, os.PathLike[str]]) -> Link:

@@ -43,7 +43,7 @@ def open_cpu_clock(frequency: int, *, cpu: int, pid: int) -> int:
     """The descriptor of a clock. Returns a negative number, with `ctypes.get_errno()` set, on failure."""
     arch = running()
     if arch is None:
-        raise AttachError(f"the number of the system call perf_event_open on {running_name()} is not known here")
+        raise AttachError(f"the number of the system call perf_event_open is not known for {running_name()}")
     attributes = _PerfEventAttr(
         type=PERF_TYPE_SOFTWARE, config=PERF_COUNT_SW_CPU_CLOCK, sample_freq=frequency, flags=_FREQ
     )

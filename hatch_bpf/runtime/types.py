@@ -181,7 +181,7 @@ def _as_int(value: Any) -> int:
     try:
         return value.__index__()  # type: ignore[no-any-return]
     except AttributeError:
-        raise InvalidTypeError(f"an int belongs here, not a {type(value).__name__}") from None
+        raise InvalidTypeError(f"must be an int, not {type(value).__name__}") from None
 
 
 def _fitting_int(value: Any, ctype: Any) -> int:
@@ -196,13 +196,13 @@ def _fitting_int(value: Any, ctype: Any) -> int:
 def _fitting_bool(value: Any, _ctype: Any) -> bool:
     """A bool, or 0 or 1. Everything has a truth value in Python, even "no"."""
     if isinstance(value, (str, bytes, float)) or value not in (0, 1):
-        raise InvalidTypeError(f"a bool belongs here, not {value!r}")
+        raise InvalidTypeError(f"must be True or False, not {value!r}")
     return bool(value)
 
 
 def _fitting_float(value: Any, ctype: Any) -> float:
     if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
-        raise InvalidTypeError(f"a float belongs here, not a {type(value).__name__}")
+        raise InvalidTypeError(f"must be a float, not {type(value).__name__}")
     infinite = (float("inf"), float("-inf"))
     try:
         checked = float(value)
@@ -218,11 +218,11 @@ def _as_bytes(value: Any) -> bytes:
     if isinstance(value, Chars):
         return value.raw
     if isinstance(value, (str, int)):
-        raise InvalidTypeError(f"bytes belong here, not a {type(value).__name__}")
+        raise InvalidTypeError(f"must be bytes, not {type(value).__name__}")
     try:
         return bytes(value)
     except (TypeError, ValueError):
-        raise InvalidTypeError(f"bytes belong here, not a {type(value).__name__}") from None
+        raise InvalidTypeError(f"must be bytes, not {type(value).__name__}") from None
 
 
 U8: Scalar[int] = Scalar(c_uint8, _fitting_int)
@@ -274,7 +274,7 @@ class Bytes(Codec[bytes]):
     def put(self, value: bytes) -> Any:
         data = _as_bytes(value)
         if len(data) != self.size:
-            raise InvalidValueError(f"{len(data)} bytes where exactly {self.size} belong")
+            raise InvalidValueError(f"must be exactly {self.size} bytes, not {len(data)}")
         return self.ctype.from_buffer_copy(data) if self.size else self.ctype()
 
 
@@ -343,7 +343,7 @@ class Nested(Codec["StructT"]):
 
     def put(self, value: StructT) -> Any:
         if not isinstance(value, self.cls):
-            raise InvalidTypeError(f"a {self.cls.__name__} belongs here, not a {type(value).__name__}")
+            raise InvalidTypeError(f"must be a {self.cls.__name__}, not {type(value).__name__}")
         return value
 
     def read(self, buffer: Any, offset: int = 0) -> StructT:
@@ -375,9 +375,9 @@ class ArrayOf(Codec["ArrayView[T]"]):
         try:
             values = list(value)
         except TypeError:
-            raise InvalidTypeError(f"a sequence belongs here, not a {type(value).__name__}") from None
+            raise InvalidTypeError(f"must be a sequence, not {type(value).__name__}") from None
         if len(values) != self.length:
-            raise InvalidValueError(f"{len(values)} elements where exactly {self.length} belong")
+            raise InvalidValueError(f"must have exactly {self.length} elements, not {len(values)}")
         return self.ctype(*[named(f"[{i}]", self.element.put, item) for i, item in enumerate(values)])
 
 

@@ -191,8 +191,8 @@ def test_a_raw_tracepoint_link_can_be_pinned(skel: Any) -> None:
         (lambda p: p.on_tc.attach_tc("nosuchif0"), "interface nosuchif0: there is none of that name"),
         (lambda p: p.on_tracepoint.attach_tracepoint("no", "such"), "tracepoint no:such: ENOENT"),
         (lambda p: p.nowhere.attach_raw_tracepoint("no_such"), "raw tracepoint no_such: ENOENT"),
-        (lambda p: p.nowhere.attach(), "Operation not supported; use the attach_ method for its kind"),
-        (lambda p: p.on_xdp.attach(), "Operation not supported; use the attach_ method for its kind"),
+        (lambda p: p.nowhere.attach(), "Operation not supported; the section names no target: use the attach_ method"),
+        (lambda p: p.on_xdp.attach(), "Operation not supported; the section names no target: use the attach_ method"),
         (lambda p: p.on_uprobe.attach_uprobe("/no/such/binary", "f"), "uprobe /no/such/binary:f"),
     ],
 )
@@ -307,7 +307,7 @@ def test_an_iterator_over_one_process(iterators: Any) -> None:
 
 
 def test_iterators_that_need_an_argument_are_not_attached_by_themselves(iterators: Any) -> None:
-    with pytest.raises(errors.AttachError, match=r"does not say what it goes through; use read_iter\(map=...\)"):
+    with pytest.raises(errors.AttachError, match=r"does not name what to iterate over; use read_iter\(map=...\)"):
         iterators.programs.list_squares.attach()
     with pytest.raises(errors.AttachError, match=r"use read_iter\(cgroup=...\)"):
         iterators.programs.list_cgroups.attach()

@@ -84,7 +84,7 @@ def test_a_process_without_descriptors_left_is_told_so(skeleton: Any, monkeypatc
     before = len(os.listdir("/proc/self/fd"))
     with skeleton.Mapkinds.open() as bpf:
         monkeypatch.setattr(os, "dup", refuse)
-        with pytest.raises(errors.MapError, match="can't have a descriptor of its own: EMFILE"):
+        with pytest.raises(errors.MapError, match="can't get a descriptor of its own: EMFILE"):
             bpf.load()
     monkeypatch.undo()
     assert len(os.listdir("/proc/self/fd")) == before

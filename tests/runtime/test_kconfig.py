@@ -50,7 +50,7 @@ def test_every_kind_of_extern(skeleton: Any) -> None:
 def test_it_is_not_known_before_the_load(skeleton: Any) -> None:
     needs.root_bpf()
     with skeleton.Kconfig.open(kconfig=CONFIG) as bpf:
-        with pytest.raises(AttributeError, match=r"kconfig of .* is known once the object is loaded"):
+        with pytest.raises(AttributeError, match=r"kconfig of .* is available once the object is loaded"):
             bpf.kconfig  # noqa: B018
         assert "kconfig" not in type(bpf).__annotations__
 

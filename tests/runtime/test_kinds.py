@@ -135,10 +135,10 @@ def test_functions_lie_where_nm_says(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         function_offsets(str(library), ["two"])
     library.write_bytes(library.read_bytes()[:500])
-    with pytest.raises(ValueError, match="is not a whole ELF file"):
+    with pytest.raises(ValueError, match="is a damaged ELF file"):
         function_offsets(str(library), ["one"])
     library.write_bytes(b"\x7fELF\x01 of 32 bits")
-    with pytest.raises(ValueError, match="is no 64-bit ELF file"):
+    with pytest.raises(ValueError, match="is not a 64-bit ELF file"):
         function_offsets(str(library), ["one"])
 
 

@@ -178,7 +178,7 @@ def test_root_takes_none_that_others_could_change(
     else:
         (path if who.startswith("file") else folder).chmod(0o777)
     with pytest.raises(
-        errors.LibbpfNotFoundError, match="can be changed by others than root, and so is not loaded as root"
+        errors.LibbpfNotFoundError, match="can be changed by others than root, so root does not load it"
     ):
         libbpf.find()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

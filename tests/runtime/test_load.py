@@ -391,7 +391,7 @@ def test_a_long_verifier_log_is_cut_at_its_beginning() -> None:
     assert program == "x"
     assert log.splitlines()[0] == "0: r0 = r1"
     shown = errors.tail(log.splitlines(), 20)
-    assert shown.splitlines()[0].strip() == "[481 lines before these are in the exception]"
+    assert shown.splitlines()[0].strip() == "[481 earlier lines are in the exception]"
     assert shown.splitlines()[-1] == "  the reason"
 
 

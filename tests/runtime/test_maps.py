@@ -219,7 +219,7 @@ def test_per_cpu_values_are_lists(skeleton: Any, skel: Any) -> None:
     assert [counter.packets for counter in skel.maps.cpu_counters[b"name"]] == list(range(cpus))
     ((key, values),) = skel.maps.cpu_counters.items()
     assert (str(key), len(values)) == ("name", cpus)
-    with pytest.raises(ValueError, match="one for each of"):
+    with pytest.raises(ValueError, match="must have a value for each of"):
         skel.maps.cpu_numbers[0] = [1] * (cpus + 1)
 
 
@@ -340,7 +340,7 @@ def test_a_map_that_user_space_may_not_write_says_so(skeleton: Any) -> None:
         with bpf.load() as skel:
             assert dict(skel.maps.recent) == {}
             with pytest.raises(
-                errors.MapError, match=r"can't be written: EPERM: .* its flags keep user space from that"
+                errors.MapError, match=r"can't be written: EPERM: .* its flags forbid that to user space"
             ):
                 skel.maps.recent[1] = 1
 

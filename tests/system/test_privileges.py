@@ -152,7 +152,7 @@ def test_root_of_a_user_namespace_is_told_that_it_is_not_enough(package: Package
     if subprocess.run(["unshare", "-Ur", "true"], capture_output=True, check=False).returncode:
         pytest.skip("this kernel makes no user namespaces")
     told = package.run(LOAD.format(before="pass"), prefix=("unshare", "-Ur")).stdout
-    assert "this process has its rights only inside a user namespace (a rootless container, for example)" in told
+    assert "this process has its capabilities only inside a user namespace (a rootless container, for example)" in told
 
 
 def test_a_seccomp_filter_is_named(package: Package) -> None:
