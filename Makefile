@@ -1,4 +1,4 @@
-# Each target does all of its own set-up: see tools/setup.sh.
+# Each target sets up everything that it needs, by tools/setup.sh.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 RUNS := 100000
@@ -10,7 +10,7 @@ LOWEST := $(addprefix tests/,objects/test_model.py btf/test_reader.py btf/test_w
 
 .PHONY: help demo test test-quick test-kernels test-lowest bench fuzz soak clean
 
-help:  ## what there is to make
+help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo:  ## build the example's wheel with pip, install it alone, load it into this kernel and print live data
@@ -29,7 +29,7 @@ test-quick:  ## run the tests that build no packages, those that load into this 
 	@tools/setup.sh test $(VENV)
 	$(PYTHON) -m pytest -q $(PARALLEL) -m "not packaging"
 
-test-kernels:  ## boot real kernels under qemu, and hold programs, the example and the verdicts against them
+test-kernels:  ## boot real kernels under qemu, and check programs, the example and the verdicts there
 	@tools/setup.sh lab $(VENV)
 	$(PYTHON) -m tests.lab $(KERNELS)
 	$(PYTHON) -m tests.lab.example $(KERNELS)
@@ -38,21 +38,21 @@ test-kernels:  ## boot real kernels under qemu, and hold programs, the example a
 	$(PYTHON) -m tests.lab.verdicts $(KERNELS)
 	$(PYTHON) -m tests.lab.privileges $(KERNELS)
 
-bench:  ## measure what hatch-bpf costs, against what does the same without it, and print the table
+bench:  ## measure what hatch-bpf costs beside what does the same without it, and print a table
 	@tools/setup.sh bench $(VENV)
 	$(PYTHON) -m benchmarks $(BENCH)
 
-test-lowest:  ## test with the oldest versions of what hatch-bpf needs
+test-lowest:  ## test with the oldest versions of the packages that hatch-bpf requires
 	@tools/setup.sh lowest $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pytest -q $(PARALLEL) $(LOWEST)
 
-fuzz:  ## look for input that is not refused properly: RUNS inputs for each of TARGETS
+fuzz:  ## look for input that is not refused properly: RUNS inputs for each target, or for those in TARGETS
 	@tools/setup.sh fuzz $(VENV)
 	@for target in $(or $(TARGETS),$$($(PYTHON) -m fuzz list)); do \
 		echo "== $$target"; $(PYTHON) -m fuzz $$target --runs $(RUNS) || exit 1; \
 	done
 
-soak:  ## run the example for ten minutes under load, as root: is all told of, and does its memory stay as it is?
+soak:  ## run the example under load for ten minutes, as root: it reports everything, and its memory does not grow
 	@tools/setup.sh test $(VENV)
 	$(PYTHON) -m tests.soak
 

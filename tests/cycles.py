@@ -1,8 +1,8 @@
-"""`python -m tests.cycles --count N`: open, load, attach, use and close objects over and over; what stays behind?
+"""`python -m tests.cycles --count N`: open, load, attach, use and close objects over and over, to see what leaks.
 
-Output: JSON, with what this process holds and what the kernel holds after the first cycles and after the last: open
-descriptors, threads, mappings, resident memory, Python objects, pinned files, and their programs, maps and links. Needs
-root; runs in a network namespace of its own, in a cgroup of its own.
+Output: JSON with what this process and the kernel hold after the first cycles and after the last: open descriptors,
+threads, mappings, resident memory, Python objects, pinned files, programs, maps and links. Needs root; uses a network
+namespace and a cgroup of its own.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from tests.common.skeleton_package import load_skeleton
 WARM_UP = 20
 """Cycles until Python's and libbpf's caches are full."""
 NAME = 15
-"""Characters of a name that the kernel keeps."""
+"""The kernel keeps this many characters of a name."""
 SLOW = 10
-"""Every so many cycles attach tracepoints and uprobes too: these wait a tenth of a second for the kernel to let go."""
+"""Attach tracepoints and uprobes only in every tenth cycle: detaching one takes a tenth of a second."""
 PATIENCE = 30
-"""Seconds for the kernel to free what was closed, which it does by and by."""
+"""Seconds to wait for the kernel, which frees what was closed later."""
 
 
 def main(arguments: list[str]) -> int:
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
 
 
 def cycle(attachments: Any, events: Any, cgroup: Path, pins: Path, *, is_slow: bool) -> None:
-    """One life of two objects: every kind of link, map and buffer that these have."""
+    """Open, use and close two objects, with every kind of link, map and buffer that they have."""
     with attachments.Attachments.open() as bpf:
         bpf.rodata_tuned.scale = 1
         bpf.programs.on_tracepoint.autoattach = is_slow
@@ -96,7 +96,7 @@ def cycle(attachments: Any, events: Any, cgroup: Path, pins: Path, *, is_slow: b
 
 
 def goes_wrong(rejected: Any, probes: Any, iterators: Any, sockmap: Any) -> None:
-    """Loads and attaches that fail, what nobody closes, and links that come in numbers."""
+    """Fail to load and to attach, leave objects unclosed, and attach several links at once."""
     try:
         rejected.open().load()
     except BpfError:
@@ -117,7 +117,7 @@ def goes_wrong(rejected: Any, probes: Any, iterators: Any, sockmap: Any) -> None
 
 
 def settled(pins: Path, specs: Sequence[ObjectSpec], wanted: dict[str, int] | None = None) -> dict[str, int]:
-    """What is held, as soon as the kernel has freed what was closed: it is `wanted`, or changes no more."""
+    """What is held once the kernel has freed what was closed: when it equals `wanted`, or no longer changes."""
     deadline = time.monotonic() + PATIENCE
     last: dict[str, int] = {}
     while True:
@@ -130,7 +130,7 @@ def settled(pins: Path, specs: Sequence[ObjectSpec], wanted: dict[str, int] | No
 
 
 def held_by_kernel(specs: Sequence[ObjectSpec]) -> dict[str, int]:
-    """How many programs, maps and links there are of some objects: by their names, for others may load things too."""
+    """Count the programs, maps and links of some objects by name, since other processes may load things too."""
     programs = {program.name[:NAME] for spec in specs for program in spec.programs}
     maps = {item.name[:NAME] for spec in specs for item in spec.maps}
     sections = tuple(f"{spec.name[:8]}." for spec in specs)  # .bss of attachments is attachme.bss
@@ -160,14 +160,14 @@ class Info(ctypes.Union):
 
 
 def every(kind: str) -> Iterator[Any]:
-    """What the kernel says of every program, map or link."""
+    """The kernel's information about every program, map or link."""
     libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
     number, following = ctypes.c_uint32(0), ctypes.c_uint32()
     while not getattr(libbpf, f"bpf_{kind}_get_next_id")(number, ctypes.byref(following)):
         number = ctypes.c_uint32(following.value)
         fd = getattr(libbpf, f"bpf_{kind}_get_fd_by_id")(number)
         if fd < 0:
-            continue  # it has gone meanwhile
+            continue  # it is gone by now
         told, length = Info(), ctypes.c_uint32(ctypes.sizeof(Info))
         if not libbpf.bpf_obj_get_info_by_fd(fd, ctypes.byref(told), ctypes.byref(length)):
             told.ids.id = number.value
@@ -188,7 +188,7 @@ def held_by_process() -> dict[str, int]:
 
 @contextmanager
 def bpf_fs(folder: Path) -> Iterator[Path]:
-    """A BPF file system of this process's own."""
+    """A BPF file system that only this process uses."""
     place = folder / "bpf"
     place.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,8 +1,7 @@
-"""Files in the repository that are derived from others: `python -m tests.regenerate` writes them anew.
+"""Files in the repository that are derived from others: `python -m tests.regenerate` rewrites them.
 
-Input: nothing. Output: every file of `DERIVED`. `tests/repository/test_regenerate.py` fails, naming the command, when
-one drifts.
-To add one: a function that returns its text, and a line in `DERIVED`.
+Input: nothing. Output: every file of `DERIVED`. When one is out of date, tests/repository/test_regenerate.py fails and
+names the command. To add one, write a function that returns its text, and a line in `DERIVED`.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ def golden_skeleton() -> str:
 DERIVED: dict[str, Callable[[], str]] = {
     "tests/golden/ctypes_skel.py": golden_skeleton,
 }
-"""Path in the repository -> what makes its text."""
+"""Path in the repository -> the function that returns its text."""
 
 
 def main() -> None:
-    """Write them all."""
+    """Write every derived file."""
     for path, make in DERIVED.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(make(), encoding="utf-8")

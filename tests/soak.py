@@ -1,15 +1,15 @@
-"""`python -m tests.soak --seconds N`: run the example under load; does it tell of everything, and does its memory grow?
+"""`python -m tests.soak --seconds N`: put the example under load, and check what it reports and its memory.
 
 Builds and installs the example, starts its `tcprtt` on a cgroup, and has processes in that cgroup make TCP connections
-over a loopback interface of their own. Now and then `tcprtt` is stopped while connections are made as fast as can be,
-so that its ring buffer overflows. Another BPF program in the same cgroup counts every call that `tcprtt` reports. Then
+over a loopback interface of their own. From time to time it stops `tcprtt` and makes connections as fast as it can,
+so that the ring buffer overflows. Another BPF program in the same cgroup counts every call that `tcprtt` reports. Then
 
 - the events printed, and those that `tcprtt` says were lost, are together exactly as many as were counted;
-- every event is of a connection that was made, and has values that can be;
-- every connection that was made while `tcprtt` was not stopped was told of, at both of its ends;
+- every event belongs to a connection that was made, and has plausible values;
+- every connection made while `tcprtt` was running was reported, at both of its ends;
 - the resident memory of `tcprtt` has not grown since the load began.
 
-Prints the figures as JSON, and what is wrong. Exit status: 0 when nothing is, 1 otherwise. Needs root.
+Prints the figures as JSON, then each fault. Exit status: 0 without faults, 1 otherwise. Needs root.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TRAFFIC = Path(__file__).parent / "common" / "soak_traffic.py"
 INTERRUPTIBLE = """
 import signal, sys
 from tcprtt.__main__ import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background is started with it ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background processes with it ignored
 sys.exit(main())
 """
 LINE = re.compile(r"127\.0\.0\.1 +(\d+) +-> 127\.0\.0\.1 +(\d+) +(\d+)\.(\d{3})\n")
@@ -47,7 +47,7 @@ SPARE = 5
 STOPS_EVERY = 60
 """Seconds from one stop of `tcprtt` to the next."""
 STOP = 3
-"""Seconds that it is stopped for."""
+"""Seconds that a stop lasts."""
 GROWTH = 512
 """KB by which memory may have grown since the load began, whatever the number of events."""
 WARM_UP = 4
@@ -58,7 +58,7 @@ Pair = tuple[int, int]
 
 @dataclass
 class Figures:
-    """What was counted where, and what memory did."""
+    """What each side counted, and how memory developed."""
 
     seconds: float = 0
     connections: int = 0
@@ -81,25 +81,28 @@ class Figures:
         return 60 * sum((i - middle) * (kb - mean) for i, kb in enumerate(self.resident_kb)) / max(spread, 1)
 
     def faults(self) -> list[str]:
-        """What is not as it must be."""
+        """Every expectation that these figures miss."""
         told = [
             (self.connections > 0, "no connection was made"),
-            (self.connections == self.connections_in_kernel, "the kernel counted other connections than were made"),
+            (
+                self.connections == self.connections_in_kernel,
+                "the kernel counted other connections than were made",
+            ),
             (
                 self.events + self.lost == self.measurements_in_kernel,
-                "events are missing that were not counted as lost",
+                "events are missing that `tcprtt` did not count as lost",
             ),
             (self.lost > 0, "the ring buffer never overflowed"),
-            (self.strangers == 0, "there were events of connections that nobody made, or that make no sense"),
-            (self.unseen == 0, "connections were not told of"),
-            (self.unseen_while_stopped <= self.lost, "more connections were not told of than events were lost"),
+            (self.strangers == 0, "there were events of connections that were never made, or lines that make no sense"),
+            (self.unseen == 0, "connections were not reported"),
+            (self.unseen_while_stopped <= self.lost, "more connections went unreported than events were lost"),
             (self.resident_kb[-1] - self.resident_kb[0] < GROWTH, "memory grew"),
         ]
         return [fault for is_right, fault in told if not is_right]
 
 
 class Reader(threading.Thread):
-    """Reads what `tcprtt` prints: how often each pair of ports was told of."""
+    """Reads what `tcprtt` prints, and counts how often it reports each pair of ports."""
 
     def __init__(self, output: IO[str]) -> None:
         super().__init__()
@@ -120,7 +123,7 @@ class Reader(threading.Thread):
 
 
 def run(tcprtt: Path, *, seconds: float, rate: int = 150) -> Figures:
-    """Put the installed example under load for so long."""
+    """Put the installed example under load for `seconds`."""
     needs.root_bpf()
     group = needs.cgroup2() / f"hatch-bpf-soak-{os.getpid()}"
     group.mkdir()
@@ -166,7 +169,7 @@ def _run(tcprtt: Path, group: Path, folder: Path, *, seconds: float, rate: int) 
 def _under_traffic(
     watcher: subprocess.Popen[str], figures: Figures, *, group: Path, made: Path, seconds: float, rate: int
 ) -> list[tuple[float, float]]:
-    """Have connections made in the cgroup for so long; when the watcher was stopped meanwhile."""
+    """Make connections in the cgroup for `seconds`; returns the intervals in which the watcher was stopped."""
     join = f'echo $$ > "{group}/cgroup.procs" && exec "$@"'
     command = ["sh", "-c", join, "sh", sys.executable, TRAFFIC, made, str(rate)]
     traffic = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
@@ -190,7 +193,7 @@ def _wait_for(word: str, path: Path) -> None:
 def _load(
     watcher: subprocess.Popen[str], traffic: subprocess.Popen[str], figures: Figures, seconds: float
 ) -> list[tuple[float, float]]:
-    """Let the traffic run, look at memory every second, and stop the watcher now and then; when it was stopped."""
+    """Let the traffic run, note memory every second, stop the watcher now and then; returns when it was stopped."""
     assert traffic.stdin is not None
     stops: list[tuple[float, float]] = []
     begin = time.monotonic()
@@ -225,14 +228,14 @@ def _resident_kb(pid: int) -> int:
 
 
 def _compare(figures: Figures, reader: Reader, path: Path, stops: list[tuple[float, float]]) -> None:
-    """Hold what was told against the connections that were made: a line each, with both ports and two times."""
+    """Compare the reports with the connections made; the file has a line for each: both ports and two times."""
     made: Counter[Pair] = Counter()
     lately: Counter[Pair] = Counter()
     for line in path.read_text().splitlines():
         client, server, begin, end = line.split()
         pair = (int(client), int(server))
         made[pair] += 1
-        # the ring buffer may be full until the watcher has had time to read it after a stop
+        # after a stop the ring buffer may stay full until the watcher has read it
         if any(float(end) > start and float(begin) < until + SPARE / 2 for start, until in stops):
             lately[pair] += 1
     figures.connections = made.total()
@@ -248,7 +251,7 @@ def _compare(figures: Figures, reader: Reader, path: Path, stops: list[tuple[flo
 
 def main(arguments: list[str]) -> int:
     from tests.common.projects import build_wheel
-    from tests.system.test_example import copy_of_example, install  # they need pytest, which the rest does not
+    from tests.system.test_example import copy_of_example, install  # these need pytest; the rest does not
 
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.partition("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=600)

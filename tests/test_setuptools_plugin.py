@@ -34,7 +34,7 @@ def setuptools(project: Path, code: str, env: dict[str, str] | None = None) -> s
     )
 
 
-def test_a_table_that_is_none(tmp_path: Path) -> None:
+def test_a_value_instead_of_the_table(tmp_path: Path) -> None:
     pyproject = SETUPTOOLS_PYPROJECT.replace("[tool.hatch-bpf]\n", "[tool]\nhatch-bpf = 3\n")
     project = make_project(tmp_path / "p", options="", pyproject=pyproject)
     done = pip_wheel(project, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Print, as constraints for pip, the lowest versions that pyproject.toml says will do: for `make test-lowest`."""
+"""Print the lowest versions that pyproject.toml allows, as constraints for pip, for `make test-lowest`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ else:
     from pip._vendor import tomli as tomllib  # nothing else is installed yet
 
 HOSTS = ("rich", "setuptools")
-"""What is used where it is installed; extras declare it."""
+"""Packages that are used where they are installed; extras declare them."""
 
 
 def main() -> None:

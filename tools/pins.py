@@ -1,7 +1,6 @@
 """Write tests/constraints.txt: the exact versions that CI tests with. `python tools/pins.py PYTHON...`
 
-Each PYTHON resolves all that hatch-bpf and its extras need, without installing it. Where they differ, lines have
-markers.
+Each PYTHON resolves what hatch-bpf and its extras need, without installing it. Where Pythons differ, lines get markers.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = ("cli", "test", "zig", "fuzz")
 BUILD = ("pip", "setuptools", "wheel")
-"""What environments come with, which builds without isolation need."""
+"""Part of every environment, and needed by builds without isolation."""
 HEADER = """\
 # The exact versions that CI tests with, made by tools/pins.py; `pip install --constraint`.
 """
 
 
 def resolve(python: str) -> tuple[str, dict[str, str]]:
-    """The version of a Python, and what it would install, by name."""
+    """The version of a Python, and the versions that it would install, by name."""
     version = subprocess.run(
         [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -40,7 +39,7 @@ def main() -> None:
         wanted = {versions.get(name) for versions in resolved.values()}
         for python, versions in resolved.items():
             if name in versions:
-                # some tests use older Pythons, for which nothing is pinned
+                # nothing is pinned for the older Pythons that some tests use
                 of = f'== "{python}"' if len(wanted) > 1 else '>= "3.10"'
                 lines.add(f"{name}=={versions[name]} ; python_version {of}\n")
     (ROOT / "tests" / "constraints.txt").write_text(HEADER + "".join(sorted(lines)))

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Set up what the targets of the Makefile need: system packages by the system's own package manager, then a virtual
-# environment. Usage: tools/setup.sh demo|test|lowest|fuzz|bench|lab VENV. Says what it is about to do before it does it.
+# environment. Usage: tools/setup.sh demo|test|lowest|fuzz|bench|lab VENV. It announces what it does.
 set -eu
 
 purpose=$1

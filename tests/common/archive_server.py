@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 @dataclass
 class Served:
-    """One request that came in."""
+    """One request that the server received."""
 
     path: str
     status: int
@@ -26,20 +26,20 @@ class Served:
 
 @dataclass
 class Server:
-    """A server that runs. Tests set its fields to make it misbehave."""
+    """A running server. Tests set its fields to make it misbehave."""
 
     folder: Path
     url: str
     requests: list[Served] = field(default_factory=list)
     cut: Callable[[str, int], int | None] = lambda *_: None
-    """Bytes after which the n-th answer about a path breaks off; None for a whole one."""
+    """After how many bytes the n-th response for a path breaks off; None for never."""
     answer: Callable[[str, int], tuple[int, dict[str, str]] | None] = lambda *_: None
-    """Status and headers of the n-th answer about a path, when it is not the file."""
+    """Status and headers of the n-th response for a path, where that is not the file."""
     body: Callable[[str, str], bytes | None] = lambda *_: None
-    """What a path, with a query, has instead of a file's bytes."""
+    """Body for a path and a query, instead of the file's bytes."""
 
     def paths(self) -> list[str]:
-        """What was asked for."""
+        """The paths that were requested."""
         return [request.path for request in self.requests]
 
 
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def serve(folder: Path, *, certificate: tuple[Path, Path] | None = None) -> Iter
 
 @dataclass
 class Proxy:
-    """A proxy that runs: whatever it is asked to connect to, it connects to one server of this machine."""
+    """A running proxy, which connects every client to one server on this machine."""
 
     url: str
     hosts: list[str] = field(default_factory=list)
@@ -140,7 +140,7 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 @contextmanager
 def proxy_to(server: Server) -> Iterator[Proxy]:
-    """A proxy for https, behind which every host is this server."""
+    """An https proxy that connects to this server whatever host is asked for."""
     proxy = Proxy("")
     ThreadingTCPServer.daemon_threads = True
     port = urlsplit(server.url).port

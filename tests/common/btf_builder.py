@@ -35,7 +35,7 @@ class RawBtf:
     def add(
         self, kind: int, name: str = "", *, vlen: int = 0, flag: bool = False, size: int = 0, words: Sequence[int] = ()
     ) -> int:
-        """Any type: `size` is the third word, `words` come behind."""
+        """A type of any kind: `size` is its third word, `words` follow."""
         head = (self.string(name), flag << 31 | kind << 24 | vlen, size)
         self.types += struct.pack(f"{self.order}{3 + len(words)}I", *head, *(word & 0xFFFFFFFF for word in words))
         self._next_id += 1
@@ -103,7 +103,7 @@ class RawBtf:
         return self.add(Kind.DECL_TAG, value, size=target, words=[component])
 
     def build(self, *, layout: bytes = b"", flags: int = 0, tail: bytes = b"") -> bytes:
-        """The blob. With a layout section its header has 32 bytes; `tail` lengthens the header by unknown fields."""
+        """The encoded BTF. With a layout section its header has 32 bytes; `tail` adds unknown fields to it."""
         words = [0, len(self.types), len(self.types), len(self.strings)]
         if layout:
             words += [len(self.types) + len(self.strings), len(layout)]
@@ -128,7 +128,7 @@ def btf_ext(btf: RawBtf, relos: Mapping[str, Sequence[Relo]]) -> bytes:
 
 
 def elf_object(btf: bytes, ext: bytes | None, code: Mapping[str, bytes], *, order: str = "<") -> bytes:
-    """A BPF object: in each section of `code` one program, named `prog_N`."""
+    """A BPF object with one program, `prog_N`, in each section of `code`."""
     strings, names = bytearray(1), bytearray(1)
 
     def put(table: bytearray, text: str) -> int:

@@ -1,4 +1,4 @@
-"""What a C header's types look like to clang, to compare with the BTF that the header was made of.
+"""How clang lays out the types of a C header, to compare with the BTF that the header was made from.
 
 A layout is everything that matters to a program that uses the type: size, and each member's name, place, width and
 type. Types with a name stand in it by their name (without `___2`), those without one in full.
@@ -24,7 +24,7 @@ Key = tuple[str, str]
 """`("struct", "task_struct")`; the first word may be union, enum or typedef too."""
 
 EVERY = ("union", "every_type")
-"""The union that programs use all types in."""
+"""The union in which a program uses all the types."""
 
 _TAG = re.compile(r"^(?:typedef )?((?:struct|union|enum) (\w+)) \{", re.MULTILINE)
 _TYPEDEF = re.compile(
@@ -33,7 +33,7 @@ _TYPEDEF = re.compile(
 
 
 def compiled(header: str, folder: Path, *, chosen: Callable[[Key], bool], target: str = "bpfel") -> Btf:
-    """The BTF of a program that uses those structs, unions, enums and typedefs of a header that are chosen."""
+    """The BTF of a program that uses the chosen structs, unions, enums and typedefs of a header."""
     uses = [f"{tag} v{n};" for n, (tag, name) in enumerate(_TAG.findall(header)) if chosen((tag.split()[0], name))]
     names = sorted({first or second for first, second in _TYPEDEF.findall(header)})
     uses += [f"{name} *p{n};" for n, name in enumerate(names) if chosen(("typedef", name))]
@@ -46,7 +46,7 @@ def compiled(header: str, folder: Path, *, chosen: Callable[[Key], bool], target
 
 
 def run_clang(program: str, header: str, folder: Path, *flags: str, target: str = "bpfel") -> bytes:
-    """Compile a program that includes "vmlinux.h", as strictly as the build does; it must go through."""
+    """Compile a program that includes "vmlinux.h", as strictly as the build does. It must compile."""
     (folder / "vmlinux.h").write_text(header)
     (folder / "uses.bpf.c").write_text(program)
     command = [needs.tool("clang"), "-target", target, *FLAGS, *flags, "-o", "-", "uses.bpf.c"]
@@ -57,7 +57,7 @@ def run_clang(program: str, header: str, folder: Path, *flags: str, target: str 
 
 def assertions(btf: Btf) -> Iterator[str]:
     """A program that does not compile unless every named struct, union and enum has the kernel's size, every member of
-    it the kernel's offset, and every enumerator the kernel's value. Names that stand for two things are left out."""
+    it the kernel's offset, and every enumerator the kernel's value. Names with two meanings are left out."""
     ids = [type_id for type_id in range(1, len(btf)) if btf.kind(type_id) in _TAGGED and btf.name(type_id)]
     count = Counter(btf.name(type_id) for type_id in ids)
     idents: Counter[str] = Counter()
@@ -85,7 +85,7 @@ def assertions(btf: Btf) -> Iterator[str]:
 
 
 def _places(btf: Btf, found: t.Struct | t.Union, base: int) -> Iterator[tuple[str, int]]:
-    """Name and offset in bytes of each member that has an address, those of anonymous members among them."""
+    """Name and byte offset of each member that has an address, including those of anonymous members."""
     for member in found.members:
         _, of = btf.resolve(member.type_id)
         offset = base + member.bit_offset // 8
@@ -129,7 +129,7 @@ class _View:
         self._known: dict[int, Hashable] = {}
 
     def of(self, type_id: int) -> Hashable:
-        """A type where another one mentions it."""
+        """A type as it appears inside another one."""
         if type_id not in self._known:
             self._known[type_id] = self._of(type_id)
         return self._known[type_id]
@@ -169,7 +169,7 @@ class _View:
                 raise AssertionError(f"{found} is no type")
 
     def body(self, type_id: int) -> Hashable:
-        """What stands between the braces of a struct, union or enum."""
+        """The text between the braces of a struct, union or enum."""
         found = self._btf[type_id]
         match found:
             case t.Struct() | t.Union():
@@ -185,7 +185,7 @@ class _View:
                 raise AssertionError(f"{found} has no braces")
 
     def _of_member(self, member: t.Member) -> Hashable:
-        """A member's type. One without a name counts by what it holds, so that `struct tag;` is like `struct {...}`."""
+        """A member's type. One without a name is compared by contents: `struct tag;` equals `struct {...}`."""
         type_id, found = self._btf.resolve(member.type_id)
         if not member.name and isinstance(found, t.Struct | t.Union):
             return self.body(type_id)

@@ -1,4 +1,4 @@
-"""C compiled at test time: BPF objects, and "kernels", whose BTF is that of a few globals."""
+"""C compiled at test time: BPF objects, and "kernels", which are the BTF of a few globals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; 
 #define bpf_core_enum_value_exists(type, value) __builtin_preserve_enum_value(*(type *)value, 0)
 #define bpf_core_enum_value(type, value) __builtin_preserve_enum_value(*(type *)value, 1)
 """
-"""Names as in libbpf's bpf_core_read.h, which so need not be installed."""
+"""The names of libbpf's bpf_core_read.h, which need not be installed then."""
 
 
 @cache
@@ -54,5 +54,5 @@ def model(source: str, *, endian: str = "little") -> ObjectModel:
 
 
 def kernel(source: str, *, endian: str = "little") -> Btf:
-    """The BTF of some C; only what a global or a function uses is in it."""
+    """The BTF of some C. It holds only what a global or a function uses."""
     return model(source, endian=endian).btf

@@ -29,7 +29,7 @@ def btf(*names: str, endian: str = "little", header: int = 24) -> bytes:
 
 
 def member(name: str, content: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
-    """A member of a tar; `fields` set attributes of its TarInfo."""
+    """A member of a tar; `fields` are attributes of its TarInfo."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
     for field, value in fields.items():
@@ -57,18 +57,18 @@ def archive(folder: Path, kernels: Iterable[str]) -> Path:
 
 
 def compressed_by(command: str, *arguments: str, data: bytes) -> bytes:
-    """What a system command makes of data."""
+    """The output of a system command for some data."""
     return subprocess.run([needs.tool(command), *arguments], input=data, capture_output=True, check=True).stdout
 
 
 def image(content: bytes) -> bytes:
-    """A kernel image as it runs: the BTF between other bytes, among them the magic number without a BTF behind it."""
+    """An uncompressed kernel image: the BTF between other bytes, which include the magic number on its own."""
     decoy = b"\x9f\xeb\x01\x00" + b"\x18\0\0\0" + b"\xff" * 16
     return b"\x90" * 5000 + decoy + btf("decoy") + b"\x90" * 700 + content + b"\xcc" * 3000 + decoy[:6]
 
 
 def bz_image(payload: bytes) -> bytes:
-    """x86's vmlinuz: boot sector, setup code, and the payload where the header says, with other bytes behind it."""
+    """x86's vmlinuz: boot sector, setup code, the payload where the header says, and more bytes after it."""
     sectors, offset = 3, 0x40
     start = bytearray((sectors + 1) * 512 + offset)
     start[0x1F1] = sectors
@@ -102,7 +102,7 @@ def elf(content: bytes | None, machine: int = 62) -> bytes:
 def deb(
     *members: tuple[tarfile.TarInfo, bytes], suffix: str = ".xz", pack: Callable[[bytes], bytes] = lzma.compress
 ) -> bytes:
-    """A Debian package whose data are those members."""
+    """A Debian package with those data members."""
     content = b"!<arch>\n"
     for name, data in (
         ("debian-binary", b"2.0\n"),

@@ -21,7 +21,7 @@ LIBRARY = "libbpf.so.1"
 
 @dataclass(frozen=True)
 class Loaded:
-    """What came of loading one program."""
+    """The result of loading one program."""
 
     program: str
     error: int
@@ -29,7 +29,7 @@ class Loaded:
     log: str
     """What libbpf said, the verifier's log included."""
     insns: int
-    """Slots of the program as libbpf put it together, subprograms included."""
+    """Instructions of the program as libbpf linked it, subprograms included."""
 
 
 class _OpenOptions(ctypes.Structure):
@@ -47,7 +47,7 @@ class _OpenOptions(ctypes.Structure):
 
 
 class Libbpf:
-    """As much of libbpf as loading a program takes. OSError where it is not installed."""
+    """The part of libbpf that loads programs. Raises OSError where it is not installed."""
 
     def __init__(self) -> None:
         self._lib = ctypes.CDLL(LIBRARY)
@@ -72,7 +72,7 @@ class Libbpf:
         return self._lib.libbpf_major_version(), self._lib.libbpf_minor_version()
 
     def load_each(self, data: bytes, *, btf: str | None = None) -> Iterator[Loaded]:
-        """Load every program of an object by itself, relocated against `btf` if given, and let go of it again."""
+        """Load every program of an object by itself, relocated against `btf` if given, and unload it again."""
         index = 0
         while (loaded := self._load(data, index, btf)) is not None:
             yield loaded
@@ -110,7 +110,7 @@ class Libbpf:
 
     @contextmanager
     def _said(self) -> Iterator[list[str]]:
-        """Take down what libbpf says, debugging apart."""
+        """Collect what libbpf logs, without its debug messages."""
         lines: list[str] = []
 
         def take(level: int, fmt: bytes, args: int) -> int:

@@ -1,4 +1,4 @@
-"""What libbpf itself makes of an object's CO-RE relocations on a kernel, taken from its debug log.
+"""How libbpf itself resolves an object's CO-RE relocations on a kernel, taken from its debug log.
 
 libbpf relocates before it loads programs, so no kernel has to match. It wants to be root first (it probes the running
 kernel), so `relocate()` needs `needs.root_bpf()`. No program is loaded: having no type, the first one stops libbpf.
@@ -27,7 +27,7 @@ LIBBPF = "libbpf.so.1"
 
 @dataclass
 class Relocated:
-    """What the log says of one relocation record."""
+    """What the log says about one relocation record."""
 
     program: str
     local: str
@@ -111,12 +111,12 @@ def _each(following: Callable[[int, int | None], int | None], opened: int) -> It
 
 
 def relocate(elf: bytes, btf: Path) -> list[Relocated]:
-    """What libbpf makes of each relocation record, in order. Fails if it gave up before it got to them."""
+    """How libbpf resolves each relocation record, in order. Fails if libbpf gave up before them."""
     return parse(log_of_load(elf, btf))
 
 
 def expect(model: ObjectModel, kernel: Btf) -> list[Relocated]:
-    """The same, as the package's own engine has it, up to the first record that libbpf must refuse."""
+    """The same from this project's own code, up to the first record that libbpf must refuse."""
     found = []
     matcher = Matcher(kernel)
     code = {function: function.insns for function in model.functions}
@@ -142,7 +142,7 @@ def expect(model: ObjectModel, kernel: Btf) -> list[Relocated]:
 
 
 def _actions(before: bytes, after: bytes, offset: int, resolution: Resolution) -> list[str]:
-    """What changed in the instruction at `offset`, in the log's words."""
+    """The change to the instruction at `offset`, in the log's words."""
     order, number = ("<" if resolution.local.btf.endian == "little" else ">"), offset // INSN_SIZE
     code, _, off, imm = struct.unpack_from(order + "BBhi", before, offset)
     new_code, _, new_off, new_imm = struct.unpack_from(order + "BBhi", after, offset)
@@ -178,7 +178,7 @@ _POISONED = re.compile(r"substituting insn #(\d+) w/ invalid insn")
 
 
 def parse(lines: Iterable[str]) -> list[Relocated]:
-    """Pick the relocations out of a log."""
+    """Find the relocations in a log."""
     found: list[Relocated] = []
     told = ("", "")
     for line in lines:
@@ -198,7 +198,7 @@ def parse(lines: Iterable[str]) -> list[Relocated]:
         elif poisoned := _POISONED.match(what):
             found[-1].actions.append(f"{poisoned[1]}: poison")
         elif what.startswith("failed to relocate"):
-            # whether it got as far as to tell the spec depends on what is wrong
+            # some faults keep libbpf from logging the spec
             if told == (match["program"], match["number"]):
                 found.pop()
             found.append(Relocated(match["program"], "", error=True))

@@ -1,4 +1,4 @@
-"""Which markers a test gets: worked out from what it calls, so that nobody has to remember them.
+"""The markers of a test, worked out from what it calls, so that nobody has to remember them.
 
 - `kernel`: it loads BPF programs into the running kernel, so it asks tests/common/needs.py for one that takes them.
 - `packaging`: it writes a small project and builds it, by pip, a build back end, the command or the pipeline.

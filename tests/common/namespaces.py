@@ -1,4 +1,4 @@
-"""A network namespace and a cgroup of one's own, for tests that attach to them. Need root."""
+"""A fresh network namespace and a fresh cgroup, for tests that attach to them. Both need root."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLONE_NEWNET = 0x40000000
 
 @contextmanager
 def own_loopback() -> Iterator[str]:
-    """The loopback interface of a network namespace of this thread's own; its name."""
+    """Move this thread into a new network namespace; the name of its loopback interface."""
     libc = ctypes.CDLL(None, use_errno=True)
     with open("/proc/thread-self/ns/net") as before:
         if libc.unshare(_CLONE_NEWNET):
@@ -30,7 +30,7 @@ def own_loopback() -> Iterator[str]:
 
 @contextmanager
 def own_cgroup() -> Iterator[Path]:
-    """A cgroup with this process in it; its folder."""
+    """Move this process into a new cgroup; its folder."""
     root = needs.cgroup2()
     folder = root / f"hatch-bpf-test-{os.getpid()}"
     folder.mkdir()

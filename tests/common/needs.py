@@ -1,4 +1,4 @@
-"""What a test needs of the machine: skip with the reason where it is missing, fail where CI=true says it must run."""
+"""What tests need from the machine. Where it is missing, they skip with the reason; under CI=true they fail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CGROUP2 = next(
 )
 
 ARCHIVE = os.environ.pop("BTFHUB_ARCHIVE", "")
-"""The archive that the tests were given: theirs to ask for, and not to leak into the builds that they run."""
+"""The archive for the tests; taken out of the environment, so that the builds that they run don't use it."""
 
 
 def missing(reason: str) -> None:
@@ -39,7 +39,7 @@ def tool(name: str) -> str:
 
 
 def optional_tool(name: str) -> str:
-    """Path of a program that is too big to ask for, so that its absence is a skip even in CI (chromium)."""
+    """Path of a program that is too big to require: its absence is a skip even in CI (chromium)."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"{name} is not installed")

@@ -1,4 +1,4 @@
-"""Real CO-RE objects to test with: those inside the programs of Debian's libbpf-tools, carved out when asked for.
+"""Real CO-RE objects to test with, cut out of the programs of Debian's libbpf-tools on demand.
 
 Each program of that package embeds one whole BPF object; programs under several names (symbolic links) count once.
 """
@@ -42,7 +42,7 @@ def _carve() -> dict[str, bytes]:
 
 
 def _embedded_object(program: bytes) -> bytes | None:
-    """The ELF file for BPF inside another ELF file; its section headers are its end."""
+    """The BPF ELF file inside another ELF file. It ends with its section headers."""
     at = program.find(_ELF, len(_ELF))
     while at >= 0:
         (machine,) = struct.unpack_from("<H", program, at + 18)

@@ -1,9 +1,9 @@
-"""os-release files: those that distributions ship, and odd ones. `distro/version` -> text."""
+"""os-release files that distributions ship, and odd ones. `distro/version` -> text."""
 
 from __future__ import annotations
 
 REAL = {
-    # as the distributions ship them, the lines that matter and the ones that could be taken for them
+    # shortened to the lines that matter and those that look like them
     "debian/12": 'PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nNAME="Debian GNU/Linux"\nVERSION_ID="12"\n'
     'VERSION="12 (bookworm)"\nVERSION_CODENAME=bookworm\nID=debian\nHOME_URL="https://www.debian.org/"\n',
     "debian/": 'PRETTY_NAME="Debian GNU/Linux forky/sid"\nNAME="Debian GNU/Linux"\nVERSION_CODENAME=forky\nID=debian\n',
@@ -56,4 +56,4 @@ ODD = {
     "another line separator": ("debian/", "NAME=a\u2028ID=no\nID=debian\n"),
     "nonsense": ("linux/", "nonsense\n\n=\n = \n"),
 }
-"""What is odd -> what it gives, and the text (None: there is no such file)."""
+"""What is odd -> the identity that it gives, and the text (None: there is no such file)."""

@@ -1,4 +1,4 @@
-"""Small projects with BPF programs in them, and the front door that a user builds them through: pip."""
+"""Small projects with BPF programs, and pip, by which users build them."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def make_small(folder: Path, table: str, *, package: str) -> Path:
 
 
 def bare_environment(**variables: str) -> dict[str, str]:
-    """What a process needs to find tools and hatch-bpf, and to leave the cache of whoever runs the tests alone."""
+    """The variables that a process needs to find tools and hatch-bpf, and to use the tests' cache."""
     own = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), CACHE_VARIABLE: os.environ[CACHE_VARIABLE]}
     return {**own, **variables}
 
@@ -170,7 +170,7 @@ def pip_wheel(
 
 
 def build_wheel(project: Path, out: Path, *, env: Mapping[str, str] | None = None) -> Path:
-    """Build a project's wheel, which must work."""
+    """Build a project's wheel. The build must succeed."""
     done = pip_wheel(project, out, env=env)
     assert done.returncode == 0, done.stdout
     (wheel,) = out.glob("*.whl")
@@ -192,7 +192,7 @@ LEFT_OUT = "one is left out"
 
 
 def count_resolutions(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """One entry for each time that a project's kernels are looked for; each time they come with a warning."""
+    """A list that grows by one entry whenever a project's kernels are looked for, which then gives a warning too."""
     looked_for, resolve = list[object](), declared_kernels.resolve
 
     def count(*args: Any, **kwargs: Any) -> Matrix:

@@ -1,4 +1,4 @@
-"""Random local types, target types and relocation records that have a chance to match: food for differential tests.
+"""Random local types, target types and relocation records that may well match, for differential tests.
 
 The same seed always gives the same case. Types refer mostly to earlier ones, pointers to any; names come from a small
 pool, with flavors, so that candidates, ambiguities and near misses are common.
@@ -80,7 +80,7 @@ def _field_that_changes(rng: random.Random) -> Case:
 
 
 def _fill(rng: random.Random, btf: RawBtf, count: int, *, tags: bool, twist: random.Random | None = None) -> None:
-    """Append types. With `twist`, the same calls on `rng`, but now and then another detail."""
+    """Append types. With `twist` the calls on `rng` are the same, but some details differ."""
     first = Btf(btf.build()).first_id if not btf.types else len(Btf(btf.build()))
     odd = twist or random.Random(0)
 
@@ -153,7 +153,7 @@ def _members(
             offset, type_id = 8 * odd.randrange(40), odd.choice(ids[1:])
         _, found = read.resolve(type_id)
         inner = _flat_names(read, type_id)
-        # as in C, a name may not come twice, anonymous members counted
+        # as in C, no name appears twice, not even in anonymous members
         if anonymous and isinstance(found, (t.Struct, t.Union)) and not used & inner:
             used |= inner
             name = ""

@@ -61,7 +61,7 @@ class Package:
     def run(
         self, code: str, *arguments: str, check: bool = True, prefix: tuple[str, ...] = (), python: str = sys.executable
     ) -> subprocess.CompletedProcess[str]:
-        """Run Python code with the package importable, and nothing of hatch_bpf's own."""
+        """Run Python code that can import the package, but not hatch_bpf."""
         result = subprocess.run(
             [*prefix, python, "-c", textwrap.dedent(code), *arguments],
             cwd=self.root,
@@ -75,7 +75,7 @@ class Package:
         return result
 
     def embed(self, kernels: Mapping[str, bytes]) -> None:
-        """Put minimized BTFs in, by kernel, instead of those that are there."""
+        """Replace the minimized BTFs by these, by kernel."""
         skeleton = self.root.joinpath(*self.module.split(".")).with_suffix(".py")
         text = skeleton.read_text()
         earlier = hashlib.sha256((self.bpf_dir / KERNELS_NAME).read_bytes()).hexdigest()
@@ -84,7 +84,7 @@ class Package:
 
 
 def embed(bpf_dir: Path, kernels: Mapping[str, bytes]) -> str:
-    """Write the file of embedded BTFs; its sha256."""
+    """Write the file of embedded BTFs; returns its sha256."""
     data = pack({Kernel.parse(kernel): btf for kernel, btf in kernels.items()})
     (bpf_dir / KERNELS_NAME).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
@@ -100,7 +100,7 @@ def skeleton_text(
     runtime: str = "._bpf.runtime",
     bpf_dir: str = "_bpf",
 ) -> str:
-    """Compile a test program into a package's folder, where there are no kernels yet, and generate its skeleton."""
+    """Compile a test program into a package's folder, without kernels, and generate its skeleton."""
     arch = build_machine()
     assert arch is not None
     (folder / "_bpf" / arch.name).mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def load_skeleton(
     types: tuple[str, ...] = (),
     alternatives: Alternatives = NONE,
 ) -> ModuleType:
-    """The skeleton of tests/bpf/NAME.bpf.c in this process, over the runtime in the repository."""
+    """The skeleton of tests/bpf/NAME.bpf.c, imported here, with the runtime in the repository."""
     text = skeleton_text(
         BPF / f"{name}.bpf.c",
         folder,

@@ -1,4 +1,4 @@
-"""Makes TCP connections over loopback, each with a few words both ways; what tests/soak.py puts the example under.
+"""The load for tests/soak.py: makes TCP connections over loopback, each with a few words both ways.
 
 Input: a file to write to, and a number of connections a second; on its standard input `fast` (as many as can be),
 `slow` and `stop`. Output: a line for each connection: the client's port, the server's, and when it began and ended.
@@ -13,7 +13,7 @@ import threading
 import time
 
 PORTS = 8
-"""Ports to listen on: the client's run out less soon."""
+"""Number of ports to listen on; with several, the client's ports last longer."""
 WORDS = 3
 
 
@@ -41,7 +41,7 @@ def listen(orders: list[str]) -> None:
 
 
 def serve(listeners: list[socket.socket]) -> None:
-    """Send back what comes."""
+    """Echo what arrives."""
     selector = selectors.DefaultSelector()
     for listener in listeners:
         selector.register(listener, selectors.EVENT_READ, True)
@@ -61,13 +61,13 @@ def serve(listeners: list[socket.socket]) -> None:
 
 
 def talk(port: int) -> int:
-    """One connection; the port it had."""
+    """Make one connection; returns the client's port."""
     with socket.create_connection(("127.0.0.1", port)) as client:
         own: int = client.getsockname()[1]
         for _ in range(WORDS):
             client.sendall(b"x" * 64)
             client.recv(4096)
-        # the server's last words are acknowledged with this end's FIN, so that both ends have measured by then
+        # this end's FIN acknowledges the server's last words, so both ends have a measurement by then
         client.shutdown(socket.SHUT_WR)
         client.recv(4096)
         return own

@@ -1,4 +1,4 @@
-"""tracefs for tests that attach to tracepoints: mounted for this process alone, where the machine has not done it."""
+"""tracefs for tests that attach to tracepoints; mounted for this process alone where the machine has not mounted it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MS_REC_PRIVATE = (1 << 14) | (1 << 18)
 
 
 def mounted() -> None:
-    """Have tracefs; needs root, and skips (under CI=true fails) where the kernel has none."""
+    """Make sure that tracefs is mounted. Needs root; skips (under CI=true fails) where the kernel has none."""
     needs.root_bpf()
     if not any(path.is_dir() for path in _EVENTS) and not _mount():
         needs.missing("tracefs can't be mounted")
@@ -24,7 +24,7 @@ def mounted() -> None:
 @cache
 def _mount() -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
-    # a mount namespace of its own, which this process's children share, and nobody else
+    # in a new mount namespace, which only this process and its children use
     if libc.unshare(_CLONE_NEWNS) or libc.mount(None, b"/", None, _MS_REC_PRIVATE, None):
         return False
     libc.mount(b"tracefs", os.fsencode("/sys/kernel/tracing"), b"tracefs", 0, None)

@@ -417,7 +417,7 @@ def links() -> None:
             check(skel.bss.hits > before, "a pinned link does not stay")
         finally:
             os.unlink(pin)
-        for _ in range(100):  # the kernel lets go of a link in its own time
+        for _ in range(100):  # the kernel frees a link later
             before = skel.bss.hits
             send_a_packet()
             if skel.bss.hits == before:
@@ -438,7 +438,7 @@ EXERCISES: dict[str, Callable[[], None]] = {
 
 
 def outcome(name: str) -> dict[str, Any]:
-    """Do an exercise. What became of it."""
+    """Do an exercise; returns the step it got to, and the error."""
     errors = importlib.import_module("demo._bpf.runtime.errors")
     try:
         EXERCISES[name]()

@@ -1,6 +1,6 @@
 """Files in memory -> a cpio archive in the newc format, as the kernel unpacks it into its first root file system.
 
-Several such archives, one behind the other, are unpacked one after the other: a root, then what a test adds to it.
+The kernel unpacks several such archives in a row: a root file system, then what a test adds to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Node:
     mode: int
     """Type and permissions, as in stat(2)."""
     content: bytes = b""
-    """Of a symbolic link, its target."""
+    """The target of a symbolic link."""
 
 
 def file(content: bytes | str, *, executable: bool = False) -> Node:

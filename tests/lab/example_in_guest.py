@@ -1,6 +1,6 @@
 """Runs inside a virtual machine of the lab: start the example's `tcprtt`, talk TCP, and check what it tells.
 
-Input: arguments for tcprtt. Output: a line of JSON: how many round-trip times it told of, and how many of them the
+Input: arguments for tcprtt. Output: a line of JSON: how many round-trip times it reported, and how many of them the
 kernel's TCP_INFO has too; tcprtt's own words go to the standard error. Standard library only.
 """
 
@@ -18,7 +18,7 @@ RTT_IN_TCP_INFO = 68
 """Offset of `tcpi_rtt` in the kernel's `struct tcp_info`, which never changes."""
 EVENTS = 20
 PATIENCE = 90
-"""Seconds for all of it: emulated, Python alone takes some to start."""
+"""Seconds for everything: under emulation, starting Python alone takes several."""
 
 
 def main(arguments: list[str]) -> dict[str, object]:

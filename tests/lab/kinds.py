@@ -1,7 +1,7 @@
 """`python -m tests.lab.kinds`: attach a program of every kind on real kernels, and see that it runs.
 
-Builds a wheel of tests/bpf/kinds.bpf.c and its like, and does tests/kinds/exercises.py with it in virtual machines,
-whose kernels are told to have the BPF LSM. Prints a line for each kernel and exercise. Exit status: 0 when all that the
+Builds a wheel of tests/bpf/kinds.bpf.c and others, and does tests/kinds/exercises.py with it in virtual machines,
+whose kernels start with the BPF LSM. Prints a line for each kernel and exercise. Exit status: 0 when all that the
 kernel and libbpf have worked and the rest was refused, 1 when not, 2 when the lab failed.
 """
 

@@ -1,6 +1,6 @@
 """tools/setup.sh with each package manager that it knows: what it would install where everything is missing.
 
-The managers are stand-ins that write down what they are told. Whether the packages are really called so, they can't
+The package managers are fakes that note their arguments. Whether the packages really have these names, they can't
 tell.
 """
 

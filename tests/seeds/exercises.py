@@ -485,7 +485,7 @@ EXERCISES: dict[str, Callable[[Checks], None]] = {
 
 
 def do(name: str) -> dict[str, object]:
-    """Do one exercise; what came of it."""
+    """Do one exercise; returns its record."""
     errors = importlib.import_module("seeds._bpf.runtime.errors")
     checks = Checks()
     steps = {errors.OpenError: "open", errors.LoadError: "load", errors.AttachError: "attach"}

@@ -40,7 +40,7 @@ class Dumped:
         return {m[0]: (int(m[1]), int(m[2]), int(m[3] or 0)) for m in MEMBER.findall(self.text)}
 
     def values(self) -> dict[str, int]:
-        """Of an enum, by name."""
+        """The enumerators of an enum, by name."""
         return {name: int(value) for name, value in ENUMERATOR.findall(self.text)}
 
 

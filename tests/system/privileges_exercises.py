@@ -2,7 +2,7 @@
 
 Input: JSON, for each kind the sets of capabilities to try; the package `demo` of privileges.bpf.c on PYTHONPATH.
 Output: a line of JSON for each try: `works`, or the step that failed and what the runtime said. Every try is a process
-of its own, of the user nobody. Standard library only.
+of its own, run by the user `nobody`. Standard library only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib
 import json
 import os
 import resource
-import socket  # noqa: F401  # at once: this Python's own folder may be one that nobody can't read
+import socket  # noqa: F401  # now, since the user `nobody` may not be allowed to read this Python's folder
 import sys
 import tempfile
 import traceback
@@ -109,7 +109,7 @@ def attempt(kind: str, capabilities: list[str], cgroup: str) -> dict[str, Any]:
     name, attach = KINDS["xdp"] if kind == LOW_MEMORY_LIMIT else KINDS.get(kind, ("on_socket", None))
     step = "open"
     try:
-        bpf = skeleton.Privileges.open()  # it reads files, which nobody may not
+        bpf = skeleton.Privileges.open()  # it reads files, which the user `nobody` may not
         for program in bpf.programs:
             program.autoload = program.name == name
         for map_name, kinds in MAPS.items():
@@ -136,7 +136,7 @@ def attempt(kind: str, capabilities: list[str], cgroup: str) -> dict[str, Any]:
 
 
 def keep(capabilities: list[str]) -> None:
-    """Become nobody, who has these capabilities and no others."""
+    """Become the user `nobody`, with these capabilities and no others."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])

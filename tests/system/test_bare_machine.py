@@ -25,7 +25,7 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 @pytest.fixture(scope="module")
 def hide(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Shell commands that hide libbpf's headers and libraries, in a mount namespace of one's own."""
+    """Shell commands that hide libbpf's headers and libraries, in a mount namespace of the process's own."""
     needs.root_bpf()
     needs.private_mounts()
     libraries = sorted(Path("/usr/lib").glob("*/libbpf.so.1"))
@@ -79,7 +79,7 @@ def test_from_source_with_zigs_clang(tmp_path: Path, zig_python: Path, hide: str
 
 
 def test_from_an_sdist(tmp_path: Path, zig_python: Path, hide: str, cgroup: Path) -> None:
-    """Made where there is a compiler; installed where there is none, not even zig's."""
+    """The sdist is made where there is a compiler, and installed where there is none, not even zig's."""
     project = example(tmp_path / "example")
     code = f"import hatchling.build as b; b.build_sdist({str(tmp_path)!r})"
     subprocess.run([sys.executable, "-c", code], cwd=project, check=True, capture_output=True, env=os.environ)

@@ -161,7 +161,7 @@ def test_nothing_stays_attached(installed: Path, cgroup: Path) -> None:
     assert "sock_ops" not in shown.stdout
 
 
-def test_under_load_all_is_told_or_counted_as_lost(installed: Path) -> None:
+def test_under_load_every_event_is_reported_or_counted_as_lost(installed: Path) -> None:
     figures = soak.run(installed / "tcprtt", seconds=20)
     assert figures.faults() == [], figures
 
@@ -206,13 +206,13 @@ def test_a_kernel_that_is_not_in_the_wheel(tmp_path: Path, cgroup: Path) -> None
     assert "6.1.0-50-cloud-amd64" in said, "what is embedded"
 
 
-def test_a_cgroup_that_is_none(installed: Path, cgroup: Path) -> None:
+def test_a_folder_that_is_no_cgroup(installed: Path, cgroup: Path) -> None:
     assert cgroup.exists()
     assert "/no/such/cgroup" in refusal(run(installed, "--cgroup", "/no/such/cgroup"))
     assert "/proc" in refusal(run(installed, "--cgroup", "/proc"))
 
 
-def test_a_btf_file_that_is_none(installed: Path, cgroup: Path) -> None:
+def test_a_file_that_is_no_btf(installed: Path, cgroup: Path) -> None:
     assert "/no/such/file" in refusal(run(installed, "--cgroup", cgroup, "--btf", "/no/such/file"))
     assert "/etc/passwd" in refusal(run(installed, "--cgroup", cgroup, "--btf", "/etc/passwd"))
 

@@ -378,7 +378,7 @@ ODD = "späce $(touch x) `y` 'q' \"r\" # & | < > * = : 中"
 
 
 def test_odd_names_of_folders(tmp_path: Path, right: dict[str, bytes]) -> None:
-    """Of the project, the cache and temporary files: the bytes are the same, and nothing runs."""
+    """Odd names for the project, the cache and temporary files: the bytes are the same, and nothing is run."""
     odd = with_kernels(tmp_path / ODD / "p")
     places = {"HATCH_BPF_CACHE": str(tmp_path / ODD / "cache"), "TMPDIR": str(tmp_path / ODD)}
     assert built(odd, env=environment(**places)) == right
@@ -406,7 +406,7 @@ def test_odd_names_of_sources_and_packages(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_in_the_cache_is_noticed(tmp_path: Path, cache: Path, right: dict[str, bytes]) -> None:
-    """In every entry: the build gives the right bytes, and the entry is made anew."""
+    """After damage to any entry the build gives the right bytes and makes the entry again."""
     project = with_kernels(tmp_path / "p")
     assert built(project) == right
     entries = sorted(path for path in cache.rglob("*") if path.is_file())
@@ -419,8 +419,8 @@ def test_a_flipped_bit_in_the_cache_is_noticed(tmp_path: Path, cache: Path, righ
         path.write_bytes(damaged.setdefault(path, bytes(flipped)))
     clean(project)
     assert built(project) == right
-    anew = [path for path, data in damaged.items() if not path.exists() or path.read_bytes() != data]
-    assert anew, "what was read and found damaged is made anew"
+    rewritten = [path for path, data in damaged.items() if not path.exists() or path.read_bytes() != data]
+    assert rewritten, "what was read and found damaged is made again"
 
 
 def test_every_damage_to_an_entry_is_noticed(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_the_same_files_byte_for_byte(tmp_path: Path, reference: Built, front_en
 
 
 @each
-def test_an_option_that_is_none_is_one_message(tmp_path: Path, front_end: FrontEnd) -> None:
+def test_an_unknown_option_is_one_message(tmp_path: Path, front_end: FrontEnd) -> None:
     project = project_for(front_end, tmp_path / "p", 'kernel = ["host"]')
     before = tree_of(project)
     built = front_end.build(project, tmp_path / "out")

@@ -1,6 +1,6 @@
-"""The table of privileges in SECURITY.md: with what it says a program works, and without any one of it does not.
+"""The table of privileges in SECURITY.md: programs work with what it lists, and fail without any one of it.
 
-What is missing is told by the error. Each try is a process of an unprivileged user, given a few capabilities.
+The error names what is missing. Each attempt is a process of an unprivileged user with a few capabilities.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TABLE = table()
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, tuple[str, ...]], dict[str, Any]]:
-    """What became of each kind with each set of capabilities."""
+    """The outcome for each kind with each set of capabilities."""
     tracefs.mounted()
     needs.cgroup2()
     package = make_package(BPF / "privileges.bpf.c", tmp_path_factory.mktemp("privileges"))
@@ -63,12 +63,12 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, tuple[s
 
 
 def tries(capabilities: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """All there are, the given ones, and these without each of them."""
+    """All capabilities, the given ones, and the given ones without each in turn."""
     return [ALL, capabilities, *(without(capabilities, name) for name in capabilities)]
 
 
 def without(capabilities: tuple[str, ...], name: str) -> tuple[str, ...]:
-    if name == "CAP_SYS_ADMIN":  # it stands in for others, which must not be missing as well
+    if name == "CAP_SYS_ADMIN":  # it replaces others, which must not be missing too
         return ("CAP_BPF", "CAP_PERFMON")
     return tuple(other for other in capabilities if other != name)
 
@@ -146,7 +146,7 @@ SECCOMP = """
 BPF_SYSCALL = {"x86_64": 321, "aarch64": 280}
 
 
-def test_root_of_a_user_namespace_is_told_that_it_is_not_enough(package: Package) -> None:
+def test_root_of_a_user_namespace_learns_that_it_is_not_enough(package: Package) -> None:
     needs.root_bpf()
     subprocess.run(["chmod", "-R", "a+rX", package.root], check=True)
     if subprocess.run(["unshare", "-Ur", "true"], capture_output=True, check=False).returncode:

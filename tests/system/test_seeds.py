@@ -68,7 +68,7 @@ def model(site: Path, name: str) -> ObjectModel:
 
 
 def do(site: Path, exercise: str, *, before: str = "", env: dict[str, str] | None = None) -> dict[str, Any]:
-    """Do an exercise in a process of its own, with namespaces of its own; what came of it."""
+    """Do an exercise in a process with its own namespaces; returns its record."""
     needs.root_bpf()
     needs.private_mounts()
     command = ["unshare", "--mount", "--net", "sh", "-e", "-c", f'{PREPARE}{before}exec "$@"', "sh"]
@@ -127,7 +127,7 @@ def test_types_are_as_bpftool_shows_them(site: Path, before: str) -> None:
 def test_a_types_number_is_the_kernels_only_with_its_own_btf(site: Path) -> None:
     number = expected.task_id(needs.host_btf())
     assert do(site, "type_id")["found"]["task_kernel_id"] == number
-    # as the verdict says, a minimized BTF numbers its few types anew
+    # as the verdict says, a minimized BTF has few types and its own numbers for them
     assert do(site, "type_id", before=HIDE_BTF)["found"]["task_kernel_id"] < 100 < number
 
 
@@ -205,7 +205,7 @@ def test_a_helper_behind_a_setting_is_a_condition_where_the_kernel_lacks_it(site
         assert found is Verdict.LOADS
 
 
-def test_old_kernels_are_told_to_lack_the_ring_buffer_and_not_its_twin(site: Path) -> None:
+def test_old_kernels_lack_the_ring_buffer_and_not_its_twin(site: Path) -> None:
     needs.archive()
     old = [kernel for kernel in kernel_btfs.FILES if kernel.rsplit("/", 1)[1].startswith(OLD)]
     if not old:
