@@ -5,6 +5,7 @@ What this machine's kernel refuses runs in the kernel lab: `python -m tests.lab.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -140,6 +141,42 @@ def test_functions_lie_where_nm_says(tmp_path: Path) -> None:
     library.write_bytes(b"\x7fELF\x01 of 32 bits")
     with pytest.raises(ValueError, match="is not a 64-bit ELF file"):
         function_offsets(str(library), ["one"])
+
+
+def dlsym_offset(library: str, name: str) -> int:
+    """Where the dynamic linker finds a function, as an offset in the file: the default version."""
+    address = ctypes.cast(getattr(ctypes.CDLL(library), name), ctypes.c_void_p).value
+    assert address
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        ends, _, offset, *rest = line.split()
+        start, end = (int(part, 16) for part in ends.split("-"))
+        if start <= address < end and rest[-1].startswith("/"):
+            return address - start + int(offset, 16)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("name", ["realpath", "pthread_cond_signal", "fopen", "posix_spawn", "regexec", "getpid"])
+def test_the_default_version_of_a_function_is_taken(name: str) -> None:
+    """As the dynamic linker does: libc keeps older versions of these functions (but of getpid) for old programs."""
+    libc = next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "/libc.so.6" in line)
+    assert function_offsets(libc, [name]) == [dlsym_offset(libc, name)]
+
+
+def test_a_name_of_two_functions_is_ambiguous(tmp_path: Path) -> None:
+    clang = needs.tool("clang")
+    for part in ("one", "two"):
+        (tmp_path / f"{part}.c").write_text(
+            f"static __attribute__((noinline)) int helper(int x) {{ return x + {len(part)}; }}"
+            f"__attribute__((noinline)) int {part}(int x) {{ return helper(x) * 2; }}"
+            f"__attribute__((weak)) int either(void) {{ return {len(part)}; }}"
+        )
+    (tmp_path / "strong.c").write_text("int strong(void) { return 1; } int either(void) __attribute__((weak));")
+    library = tmp_path / "lib.so"
+    sources = [tmp_path / f"{part}.c" for part in ("one", "two", "strong")]
+    subprocess.run([clang, "-O0", "-shared", "-fPIC", "-nostdlib", *sources, "-o", library], check=True)
+    with pytest.raises(ValueError, match="helper is ambiguous: 2 functions of "):
+        function_offsets(str(library), ["one", "helper"])
+    assert len(set(function_offsets(str(library), ["one", "two", "either", "strong"]))) == 4
 
 
 def test_sections_that_this_libbpf_does_not_know_are_named(outcomes: dict[str, dict[str, Any]]) -> None:
