@@ -21,12 +21,14 @@ from hatch_bpf.runtime.digest import sha256
 from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import PackageError
 from hatch_bpf.runtime.printable import printable
-from hatch_bpf.support.budget import BYTES, Budget
+from hatch_bpf.support.budget import BYTES, EMBEDDED_BTFS, LIST_BYTES, LISTED_KERNELS, Budget
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.files import read_regular
 from hatch_bpf.wheel.contents import KERNELS_NAME
 from hatch_bpf.wheel.record import RECORD_NAME, Record, RecordError
 
+_BYTES_PER_STEP = 16
+"""Bytes of minimized BTF that are put together, and read, in the time of a step."""
 _STEPS_PER_FOLDER = 1000
 """What listing the headers in a folder costs of a budget. Real projects search a few folders."""
 
@@ -79,7 +81,7 @@ def _load(folder: Path, package: Package, project: Project) -> Shipped:
             )
             for arch in project.config.archs
         }
-        minimized = _embedded(outputs[KERNELS_NAME])
+        minimized = _embedded(outputs[KERNELS_NAME], budget)
     except (KeyError, ValueError, HatchBpfError, PackageError) as error:
         raise _MisfitError(f"the record does not name all of it ({error})") from error
     return Shipped(CompiledPackage(objects, record.inputs, record.compiler), minimized)
@@ -108,10 +110,17 @@ def _check_inputs(record: Record, package: Package, project: Project, budget: Bu
                 raise _MisfitError(f"{part} is new")
 
 
-def _embedded(data: bytes) -> dict[Kernel, bytes]:
+def _embedded(data: bytes, budget: Budget) -> dict[Kernel, bytes]:
+    # a line for each kernel and, before each group, two more
+    LISTED_KERNELS.check(data[: LIST_BYTES.most].count(b"\n") // 3, source=KERNELS_NAME)
     embedded = Embedded(data, KERNELS_NAME)
     kernels = embedded.kernels()
-    btfs = {number: embedded.btf(number) for number in sorted(set(kernels.values()))}
+    numbers = sorted(set(kernels.values()))
+    EMBEDDED_BTFS.check(len(numbers), source=KERNELS_NAME)
+    btfs = {}
+    for number in numbers:
+        btfs[number] = embedded.btf(number)
+        budget.work(len(btfs[number]) // _BYTES_PER_STEP)
     return {Kernel.parse(kernel): btfs[number] for kernel, number in kernels.items()}
 
 

@@ -115,6 +115,8 @@ class Embedded:
     def _put_together(self, number: int) -> bytes:
         order, numbers = self._listed(number)
         ids = {self._classes[of_type]: type_id for type_id, of_type in enumerate(numbers, 1)}
+        if len(ids) < len(numbers):
+            raise ValueError(f"BTF {number} lists two types of one class")
         ids[0] = 0  # void
         types, strings, offsets = array("I"), bytearray(1), {0: 0}
         for of_type in numbers:
@@ -127,6 +129,8 @@ class Embedded:
                         # libbpf stores strings in the order of their first use
                         offsets[words[at]] = len(strings)
                         strings += self._strings[words[at] : self._strings.index(b"\0", words[at]) + 1]
+                        if len(strings) > len(self._strings):
+                            raise ValueError(f"BTF {number} has more names than there are")
                     words[at] = offsets[words[at]]
             types += words
         if order != ("<" if sys.byteorder == "little" else ">"):
