@@ -1,42 +1,28 @@
 """setuptools' side: an adapter that adds a step `build_bpf` to `build`.
 
 Input: the table `[tool.hatch-bpf]` of pyproject.toml, and setuptools' idea of the packages. Output: files in the build
-folder for a wheel, in the source tree for an editable one, and what a build starts from in an sdist. setuptools calls
-`finalize()` for every project that is built where hatch-bpf is installed; for one that has no such table and does not
-require hatch-bpf it does nothing.
+folder for a wheel, in the source tree for an editable one and in the tree of an sdist. setuptools calls `finalize()`
+for every project that is built where hatch-bpf is installed; it leaves those alone that have nothing to do with it.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import sys
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 from setuptools import Command, Distribution
-from setuptools.command.build import build as build_command
-from setuptools.command.sdist import sdist as sdist_command
 from setuptools.errors import BaseError
 
-from hatch_bpf import pipeline
-from hatch_bpf.errors import ConfigError, Fault, HatchBpfError
-from hatch_bpf.project.config import parse_config
-from hatch_bpf.project.pyproject import SETUPTOOLS_KEY as KEY
-from hatch_bpf.project.sources import Project, find_project, source_files
-from hatch_bpf.support.context import Context
-from hatch_bpf.support.files import disk_errors, write_whole
-from hatch_bpf.support.progress import PacedLines
+from hatch_bpf.build_system import build_for
+from hatch_bpf.errors import HatchBpfError
+from hatch_bpf.project.sources import source_files
+from hatch_bpf.setuptools_project import project_of, wants_step
+from hatch_bpf.support.files import disk_errors
 from hatch_bpf.wheel import source_tree
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-_REQUIREMENT = re.compile(r"\s*hatch[-_.]+bpf(?![\w.-])", re.IGNORECASE)
-"""How a requirement of hatch-bpf begins."""
+from hatch_bpf.wheel.artifacts import Artifact
 
 
 class BuildBpf(Command):
@@ -44,10 +30,9 @@ class BuildBpf(Command):
 
     description = "compile BPF programs and generate their skeletons"
     user_options: ClassVar[list[tuple[str, str, str]]] = []
-    editable_mode = False
-    """Set by setuptools for an editable build."""
-    platform = "any"
-    """Platform tag of the wheel, once it is built."""
+    editable_mode = False  # set by setuptools for an editable build
+    platform = "any"  # the platform tag of the wheel, once it is built
+    files: tuple[Artifact, ...] = ()  # what was built
 
     def initialize_options(self) -> None:
         self.build_lib = ""
@@ -57,157 +42,77 @@ class BuildBpf(Command):
 
     def run(self) -> None:
         """Build. Raises setuptools' own kind of error, which it prints without a traceback."""
-        try:
-            with disk_errors():
-                self._build()
-        except HatchBpfError as error:
-            raise BaseError(f"hatch-bpf: {error}") from error
-
-    def _build(self) -> None:
-        project = _project(self, Path.cwd(), os.environ)
-        artifacts = pipeline.build(project, _CONTEXT)
-        if self.editable_mode:
-            source_tree.write(artifacts.files, root=project.root)
-            return
-        source_tree.reject_foreign(artifacts, root=project.root)
-        self.platform = artifacts.platform
-        for file in artifacts.files:
-            path = Path(self.build_lib, file.wheel_path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, file.data)
+        with _user_errors():
+            project, into = project_of(self.distribution), Path(self.build_lib)
+            purpose = "editable" if self.editable_mode else "wheel"
+            artifacts = build_for(purpose, project, print, lambda name: (into / project.wheel_path(name)).exists())
+            self.files, self.platform = artifacts.files, artifacts.platform
+            if not self.editable_mode:
+                # setuptools never empties this folder: what earlier builds left there would ship
+                into.mkdir(parents=True, exist_ok=True)
+                built = {file.wheel_path: file.data for file in artifacts.files}
+                source_tree.write(built, root=into, folders=project.folders.values())
 
     def get_source_files(self) -> list[str]:
         """What an sdist must carry: program sources, their headers, and the kernels that the project keeps itself."""
-        try:
-            # with the project's own archive: one that only the environment names is not part of the project
-            return [str(path) for path in source_files(_project(self, Path.cwd(), {}))]
-        except HatchBpfError as error:
-            raise BaseError(f"hatch-bpf: {error}") from error
+        with _user_errors():
+            # an archive that only the environment names is not part of the project
+            return [str(path) for path in source_files(project_of(self.distribution, environ={}))]
 
     def get_outputs(self) -> list[str]:
-        """Files that are built and that nothing in the source tree corresponds to: setuptools asks, and needs none."""
-        return []
+        """The files that were built: a strict editable install has these and no others."""
+        return [os.path.join(self.build_lib, file.wheel_path) for file in self.files]
 
     def get_output_mapping(self) -> dict[str, str]:
-        """Built file -> source file: none, since everything is generated."""
-        return {}
+        """Built file -> the file in the source tree that a strict editable install links to."""
+        return dict(zip(self.get_outputs(), (str(file.tree_path) for file in self.files), strict=True))
 
 
-class Sdist(sdist_command):
-    """The sdist, with what was built in it, so that it installs where there is no clang."""
+class BuiltSdist(Command):
+    """Mixed into whichever class makes the sdist: adds what was built, so that it installs where there is no clang."""
 
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
-        """setuptools' own, and the artifacts, which are made before: else a failure would leave half a tree.
+        """Build first, since a failure must not leave half a tree."""
+        with _user_errors():
+            artifacts = build_for("sdist", project_of(self.distribution), print, set(files).__contains__)
+            super().make_release_tree(base_dir, files)  # type: ignore[misc]
+            source_tree.write({file.tree_path: file.data for file in artifacts.files}, root=Path(base_dir), folders=())
 
-        Raises setuptools' own kind of error.
-        """
-        try:
-            with disk_errors():
-                project = _project(self, Path.cwd(), os.environ)
-                artifacts = pipeline.build(project.without_host(), _CONTEXT)
-                source_tree.reject_foreign(artifacts, root=project.root)
-                super().make_release_tree(base_dir, files)
-                source_tree.write(artifacts.files, root=Path(base_dir))
-        except HatchBpfError as error:
-            raise BaseError(f"hatch-bpf: {error}") from error
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """Let setuptools print what a user can mend, without a traceback."""
+    try:
+        with disk_errors():
+            yield
+    except HatchBpfError as error:
+        raise BaseError(f"hatch-bpf: {error}") from error
 
 
 def _get_tag(command: Any) -> tuple[str, str, str]:
-    """bdist_wheel's `get_tag()`: any Python; and any platform, but for bundled libraries."""
+    """bdist_wheel's `get_tag()`: for any Python, and for any platform unless libraries are bundled."""
     platform = command.get_finalized_command("build_bpf").platform
     command.root_is_pure = platform == "any"
     return "py3", "none", platform
 
 
 def finalize(distribution: Distribution) -> None:
-    """Entry point `setuptools.finalize_distribution_options`: add the step to `build`, if the project wants it.
-
-    One that requires hatch-bpf and has no table gets the step too, which tells so: else its wheel would lack programs.
-    """
-    if not _wants_step(_pyproject(Path.cwd())):
-        return
-    base: type[Any] = distribution.cmdclass.get("build", build_command)
-    step = ("build_bpf", None)
-    distribution.cmdclass["build"] = type("build", (base,), {"sub_commands": [*base.sub_commands, step]})
-    distribution.cmdclass["build_bpf"] = BuildBpf
-    distribution.cmdclass.setdefault("sdist", Sdist)
-    bdist_wheel = distribution.get_command_class("bdist_wheel")
-    distribution.cmdclass["bdist_wheel"] = type("bdist_wheel", (bdist_wheel,), {"get_tag": _get_tag})
-
-
-def load_project(root: Path) -> Project:
-    """The project in a folder, whose pyproject.toml has the table. Raises `ConfigError`."""
-    here = Path.cwd()
-    os.chdir(root)  # setuptools knows no other way
+    """Entry point `setuptools.finalize_distribution_options`: add the step to `build`, if the project wants it."""
     try:
-        distribution = Distribution({"src_root": None})
-        distribution.parse_config_files()
-        distribution.set_defaults()  # type: ignore[attr-defined]  # finds packages; the stubs leave it out
-        return _project(BuildBpf(distribution), root, os.environ)
-    finally:
-        os.chdir(here)
+        if not wants_step(Path.cwd()):
+            return
+    except HatchBpfError as error:  # nothing else would be printed without a traceback this early
+        raise SystemExit(f"error: hatch-bpf: {error}") from error
+    find, own = distribution.get_command_class, dict[str, type[Any]](build_bpf=BuildBpf)
 
+    def get_command_class(name: str) -> type[Any]:
+        """setuptools' class with our part in it, or the project's own: pyproject.toml may name it as late as this."""
+        base: type[Any] = own.get(name) or find(name)
+        if name in own or name not in ("build", "sdist", "bdist_wheel"):
+            return base
+        bases = (BuiltSdist, base) if name == "sdist" else (base,)
+        step = {"sub_commands": [*base.sub_commands, ("build_bpf", None)]} if name == "build" else {}
+        own[name] = type(name, bases, {"get_tag": _get_tag} if name == "bdist_wheel" else step)
+        return own[name]
 
-def _notify(text: str) -> None:
-    print(f"hatch-bpf: {text}", flush=True)
-
-
-_CONTEXT = Context(_notify, PacedLines(_notify))
-
-
-def _pyproject(root: Path) -> Mapping[str, Any]:
-    try:
-        with (root / "pyproject.toml").open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError:
-        return {}
-
-
-def _table(pyproject: Mapping[str, Any]) -> Any:
-    """What stands where the table should be; None where nothing does."""
-    tool = pyproject.get("tool")
-    return tool.get("hatch-bpf") if isinstance(tool, Mapping) else None
-
-
-def _wants_step(pyproject: Mapping[str, Any]) -> bool:
-    if _table(pyproject) is not None:
-        return True
-    system = pyproject.get("build-system")
-    required = system.get("requires") if isinstance(system, Mapping) else None
-    return isinstance(required, list) and any(_REQUIREMENT.match(str(text)) for text in required)
-
-
-def _project(command: Command | sdist_command, root: Path, environ: Mapping[str, str]) -> Project:
-    table = _table(_pyproject(root))
-    if table is None:
-        raise ConfigError(
-            [
-                Fault(
-                    KEY,
-                    "is missing: the project requires hatch-bpf, whose options setuptools has there; it may be empty",
-                )
-            ]
-        )
-    if not isinstance(table, Mapping):
-        raise ConfigError([Fault(KEY, "must be a table")])
-    build_py: Any = command.get_finalized_command("build_py")
-    # a package's folder in the source tree -> its folder in the wheel
-    folders = {
-        PurePosixPath(Path(build_py.get_package_dir(package)).as_posix()): PurePosixPath(*package.split("."))
-        for package in command.distribution.packages or ()
-    }
-
-    def wheel_path(name: str) -> str:
-        path = PurePosixPath(name)
-        for folder in path.parents:
-            if folder in folders:
-                return str(folders[folder] / path.relative_to(folder))
-        return name
-
-    return find_project(
-        root=root,
-        config=parse_config(table, key=KEY, root=root, environ=environ),
-        key=KEY,
-        packages=[str(folder) for folder in folders],
-        wheel_path=wheel_path,
-    )
+    distribution.get_command_class = get_command_class  # type: ignore[method-assign,assignment]

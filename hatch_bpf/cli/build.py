@@ -49,7 +49,7 @@ def _build(options: argparse.Namespace) -> int:
     with meter() as shown:
         context = Context(say, shown if shows_progress() else PacedLines(say))
         artifacts = pipeline.build(project, context, use_shipped=False)
-    source_tree.write(artifacts.files, root=project.root)
+    source_tree.write_to_tree(artifacts, project)
     for file in artifacts.files:
         print(file.tree_path)
     return 0

@@ -72,12 +72,12 @@ def _load_by_setuptools(root: Path) -> Project:
     try:
         from setuptools.errors import BaseError
 
-        from hatch_bpf import setuptools_plugin
+        from hatch_bpf import setuptools_project
     except ModuleNotFoundError as error:
         rule = "the project is built by setuptools, which is not installed here: pip install setuptools"
         raise ToolchainError(rule) from error
     try:
-        return setuptools_plugin.load_project(root)
+        return setuptools_project.load_project(root)
     except BaseError as error:
         raise ValueError(str(error)) from error
 

@@ -79,7 +79,8 @@ def _skeleton(options: argparse.Namespace) -> int:
         there = options.out / file.tree_path
         if file.tree_path.name == KERNELS_NAME and there.is_file() and there.read_bytes() != file.data:
             raise OutputError(f"{there.parent} is what a build made, for its kernels: name another folder by --out")
-    source_tree.write(files, root=options.out.absolute(), alone=False)
+    written = {file.tree_path: file.data for file in files}
+    source_tree.write(written, root=options.out.absolute(), folders=())
     for file in files:
         print(options.out / file.tree_path)
     return 0

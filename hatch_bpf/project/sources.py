@@ -9,14 +9,15 @@ from __future__ import annotations
 import keyword
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hatch_bpf.errors import ConfigError, Fault
 from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
 from hatch_bpf.objects.names import object_name
-from hatch_bpf.project.config import Config
+from hatch_bpf.project.config import Config, parse_config
 from hatch_bpf.project.forms import shown, suggestion
 
 SUFFIX = ".bpf.c"
@@ -94,8 +95,14 @@ class Project:
     config: Config
     sources: tuple[ProgramSource, ...]
     """Sorted by path."""
-    folders: tuple[PurePosixPath, ...]
-    """The wheel's packages in the source tree, relative to the project."""
+    folders: Mapping[PurePosixPath, PurePosixPath]
+    """The wheel's packages: folders of the source tree, relative to the project, and where the wheel has them."""
+
+    def wheel_path(self, name: str) -> PurePosixPath:
+        """Where the wheel has a file of one of its packages, given relative to the project."""
+        path = PurePosixPath(name)
+        folder = next(parent for parent in path.parents if parent in self.folders)
+        return self.folders[folder] / path.relative_to(folder)
 
     @property
     def lock(self) -> Path:
@@ -117,14 +124,21 @@ class Project:
 
 
 def find_project(
-    *, root: Path, config: Config, key: str, packages: Sequence[str], wheel_path: Callable[[str], str]
+    table: Mapping[str, Any],
+    *,
+    key: str,
+    root: Path,
+    packages: Sequence[str],
+    wheel_path: Callable[[str], str],
+    environ: Mapping[str, str] = os.environ,
 ) -> Project:
-    """Find the program sources.
+    """Read a project's table of options, and find its program sources.
 
-    `packages` are the folders, relative to `root`, that are searched when the configuration names no programs;
-    `wheel_path` says where the wheel has a file. Raises `ConfigError` if nothing is found, if two sources clash, or if
-    a skeleton could not be imported from where its source lies.
+    `key` is the table's dotted path, for messages. `packages` are the folders, relative to `root`, that are searched
+    when the table names no programs; `wheel_path` says where the wheel has a file. Raises `ConfigError` if nothing is
+    found, if two sources clash, or if a skeleton could not be imported from where its source lies.
     """
+    config = parse_config(table, key=key, root=root, environ=environ)
     paths = _named(root, config, key) if config.programs else _in_packages(root, packages, key)
     _check_links(config, paths, key)
     for name, parts in config.link.items():
@@ -134,11 +148,15 @@ def find_project(
     sources = _name_apart(_share_folders(list(found), root))
     _reject_clashes(sources, key)
     _reject_inside_ours(sources, key)
-    homes = [PurePosixPath(wheel_path(os.path.relpath(root / package / "_", root))).parent for package in packages]
-    _reject_outside(sources, homes, key)
+    folders = {
+        (folder := PurePosixPath(os.path.relpath(root / package, root))): PurePosixPath(
+            wheel_path(f"{folder}/_")
+        ).parent
+        for package in packages
+    }
+    _reject_outside(sources, list(folders.values()), key)
     _reject_unimportable(sources, key)
-    folders = {PurePosixPath(os.path.relpath(root / package, root)) for package in packages}
-    return Project(root, config, sources, tuple(sorted(folders)))
+    return Project(root, config, sources, folders)
 
 
 def _check_links(config: Config, paths: set[PurePosixPath], key: str) -> None:

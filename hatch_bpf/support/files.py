@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from hatch_bpf.errors import OutputError
 
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 _REMEDIES = {
     errno.ENOSPC: "; make room there",
     errno.EDQUOT: "; make room there",
@@ -41,13 +42,13 @@ def read_regular(path: Path, limit: int) -> bytes:
     return data
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write through a file of another name, so that an interruption leaves the old contents or the new.
+def write_whole(path: Path, data: bytes, *, staging: Path | None = None) -> None:
+    """Write through a temporary file, so that an interruption leaves the old contents or the new.
 
-    Raises `OutputError`.
+    The temporary file lies in the folder `staging`, else beside the file. Raises `OutputError`.
     """
     with _writing(path):
-        put_in_place(path, data)
+        put_in_place(path, data, staging=staging)
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -64,9 +65,9 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} cannot be written: {error.strerror}{_REMEDIES.get(error.errno or 0, '')}") from error
 
 
-def put_in_place(path: Path, data: bytes) -> None:
+def put_in_place(path: Path, data: bytes, *, staging: Path | None = None) -> None:
     """What `write_whole()` does, for callers with a remedy of their own. Raises `OSError`."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=staging or path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -78,12 +79,17 @@ def put_in_place(path: Path, data: bytes) -> None:
         raise
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove what `write_whole()` leaves beside a file when it is killed. Nobody else may be writing that file."""
-    leftover = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
-    for sibling in path.parent.iterdir():
-        if leftover.fullmatch(sibling.name):
-            sibling.unlink()
+def final_name(path: Path) -> str:
+    """The name that `write_whole()` would have given to a temporary file; empty for any other file."""
+    match = _TEMPORARY.fullmatch(path.name)
+    return match[1] if match else ""
+
+
+def remove_leftovers(path: Path, folder: Path) -> None:
+    """Remove the temporary files of a `write_whole()` that was killed. Nobody else may be writing that file."""
+    for temporary in folder.iterdir() if folder.is_dir() else ():
+        if final_name(temporary) == path.name:
+            temporary.unlink()
 
 
 @contextmanager

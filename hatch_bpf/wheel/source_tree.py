@@ -1,65 +1,149 @@
-"""Artifacts in the source tree: writes them for editable builds and `hatch-bpf build`, and removes them again.
+"""Artifacts in a folder: what editable builds and `hatch-bpf build` write into the source tree, and its removal.
 
-Input: `Artifacts`. Output: files beside the program sources. Only what hatch-bpf generated is overwritten or removed.
+Input: the files of a build, and the folders of the wheel's packages. Output: the files, and nothing that earlier builds
+left there. Only what hatch-bpf generated is overwritten or removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import os
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.errors import OutputError
-from hatch_bpf.project.sources import BPF_DIR, Project
-from hatch_bpf.support.files import alone_in, disk_errors, remove_leftovers, write_whole
-from hatch_bpf.wheel.artifacts import GENERATED, Artifact, Artifacts
+from hatch_bpf.project.sources import BPF_DIR, Project, walk
+from hatch_bpf.support.files import alone_in, disk_errors, final_name, remove_leftovers, write_whole
+from hatch_bpf.wheel.artifacts import GENERATED, Artifacts
+
+_STAGING = "__pycache__"
+"""Where files are until they are whole: a folder that no build system packs, at whatever moment it looks."""
 
 
-def write(files: Iterable[Artifact], *, root: Path, alone: bool = True) -> None:
-    """Write every artifact, each whole or not at all, and remove what earlier builds left. Raises `OutputError`.
+def write(files: Mapping[PurePosixPath, bytes], *, root: Path, folders: Iterable[PurePosixPath]) -> None:
+    """Write files below `root`, each whole or not at all. Raises `OutputError`.
 
-    Builds in the same tree wait for each other, since each removes leftovers. Files that are not `alone` share their
-    folders with others, so nothing is removed.
+    What earlier builds left in the packages `folders` is removed. Builds in the same tree wait for each other, since
+    each removes what it takes for another's leftovers.
     """
-    targets = {root / file.tree_path: file.data for file in files}
-    folders = sorted({path.parent for path in targets if path.name == "__init__.py"})
+    targets = {root / name: data for name, data in files.items()}
     with disk_errors(), alone_in(root):
+        for folder in _bpf_folders(targets):
+            _refuse_links(folder)
+            _refuse_strays(folder, targets)
         for path in targets:
             _refuse_foreign(path)
-        for folder in folders:
-            if folder.name == BPF_DIR:
-                _refuse_strays(folder, targets)
         for path, data in targets.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, data)
-            if path.name.endswith("_skel.py"):
-                remove_leftovers(path)
-        for folder in folders if alone else ():
-            # a program that was renamed or removed left its skeleton
-            for path in (*sorted(folder.rglob("*")), *_skeletons(folder.parent)):
-                if path.is_file() and path not in targets:
-                    path.unlink()
+            _put(path, data)
+        _clear(root, folders, targets)
 
 
-def _skeletons(package: Path) -> list[Path]:
-    return [path for path in sorted(package.rglob("*_skel.py")) if _is_generated(path)]
+def write_to_tree(artifacts: Artifacts, project: Project) -> None:
+    """Write all that a build made beside the sources, as `write()` does."""
+    write({file.tree_path: file.data for file in artifacts.files}, root=project.root, folders=_packages(project))
 
 
 def remove(project: Project) -> None:
-    """Remove everything that `write()` wrote or began to write. Raises `OutputError`."""
+    """Remove everything that `write_to_tree()` wrote or began to write. Raises `OutputError`."""
     with disk_errors(), alone_in(project.root):
+        _clear(project.root, _packages(project), ())
         for source in project.sources:
-            skeleton = project.root / source.path.parent / f"{source.name}_skel.py"
-            if _is_generated(skeleton):
-                skeleton.unlink()
-            if skeleton.parent.is_dir():
-                remove_leftovers(skeleton)
+            # a build that was killed may have left nothing but temporary files
             folder = project.root / source.tree_bpf_dir
-            if folder.is_dir():
-                remove_leftovers(folder / "__init__.py")
-                if _is_generated(folder / "__init__.py"):
-                    _remove_folder(folder)
-                elif not any(folder.iterdir()):
-                    folder.rmdir()
+            skeleton = project.root / source.path.parent / f"{source.name}_skel.py"
+            for path in (folder / "__init__.py", skeleton):
+                _sweep(path)
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def reject_leftovers(artifacts: Artifacts, project: Project, goes_in: Callable[[str], bool]) -> None:
+    """Refuse to build a wheel that would also contain leftovers of an earlier build, or lack a user's own file.
+
+    `goes_in` says whether the build system takes a file, given relative to the project. Temporary files of builds that
+    were killed are removed. Raises `OutputError`.
+    """
+    made = {project.root / file.tree_path for file in artifacts.files}
+    with disk_errors(), alone_in(project.root):
+        for path in made:
+            _refuse_foreign(path)
+        for folder in _bpf_folders(made):
+            _refuse_links(folder)
+        for path in sorted(set(_leftovers(project.root, _packages(project), made))):
+            name = path.relative_to(project.root).as_posix()
+            if not goes_in(name):
+                continue
+            if not final_name(path):
+                raise OutputError(
+                    f"{name} is left from an editable build and would go into the wheel: "
+                    f"remove it, and let .gitignore name {BPF_DIR}/ and *_skel.py so that this cannot happen"
+                )
+            path.unlink()
+
+
+def _packages(project: Project) -> list[PurePosixPath]:
+    """The wheel's packages in the source tree. Where that is all of the project, only those that have programs: a
+    virtual environment with others' packages may lie beside them."""
+    if PurePosixPath() in project.folders:
+        return sorted({source.tree_bpf_dir.parent for source in project.sources})
+    return list(project.folders)
+
+
+def _bpf_folders(paths: Iterable[Path]) -> list[Path]:
+    """The `_bpf` folders among the parents of files."""
+    return sorted({path.parent for path in paths if path.name == "__init__.py" and path.parent.name == BPF_DIR})
+
+
+def _put(path: Path, data: bytes) -> None:
+    staging = path.parent / _STAGING
+    staging.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data, staging=staging)
+    _sweep(path)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what builds that were killed left of one file, whichever version of hatch-bpf they were by."""
+    staging = path.parent / _STAGING
+    remove_leftovers(path, path.parent)
+    remove_leftovers(path, staging)
+    with suppress(OSError):  # it is not empty, or not there
+        staging.rmdir()
+
+
+def _clear(root: Path, folders: Iterable[PurePosixPath], made: Collection[Path]) -> None:
+    left = sorted(set(_leftovers(root, folders, made)))
+    gone = _bpf_folders(left)
+    for path in left:
+        if path.parent not in gone or path.name != "__init__.py":
+            path.unlink()
+            _sweep(path)
+    for folder in gone:
+        _remove_folder(folder)
+
+
+def _leftovers(root: Path, folders: Iterable[PurePosixPath], made: Collection[Path]) -> Iterator[Path]:
+    """What earlier builds left in packages and this one does not make: skeletons, the files of `_bpf` folders, and
+    temporary files."""
+    for folder in folders:
+        for path in walk(root / folder):
+            if path in made:
+                continue
+            bpf = next((parent for parent in path.relative_to(root).parents if parent.name == BPF_DIR), None)
+            if bpf is not None:
+                ours = _is_generated(root / bpf / "__init__.py") and not _is_behind_link(path, root / bpf)
+            else:
+                ours = (final_name(path) or path.name).endswith("_skel.py") and (
+                    bool(final_name(path)) or _is_generated(path)
+                )
+            if ours:
+                yield path
+
+
+def _is_behind_link(path: Path, folder: Path) -> bool:
+    """Whether a link leads out of a folder on the way to a path."""
+    return folder.is_symlink() or any(
+        parent.is_symlink() for parent in path.parents if parent != folder and parent.is_relative_to(folder)
+    )
 
 
 def _remove_folder(folder: Path) -> None:
@@ -74,28 +158,14 @@ def _remove_folder(folder: Path) -> None:
     folder.rmdir()
 
 
-def reject_leftovers(artifacts: Artifacts, *, project: Project, goes_in: Callable[[str], bool]) -> None:
-    """Refuse to build a wheel that would also contain leftovers of an editable build, or lack a user's own file.
-
-    `goes_in` says whether the build system takes a file, given relative to the project. Raises `OutputError`.
-    """
-    reject_foreign(artifacts, root=project.root)
-    made = {file.tree_path for file in artifacts.files}
-    with alone_in(project.root):
-        for folder in sorted({source.tree_bpf_dir for source in project.sources}):
-            for path in sorted((project.root / folder).rglob("*")):
-                name = PurePosixPath(path.relative_to(project.root).as_posix())
-                if path.is_file() and "__pycache__" not in name.parts and name not in made and goes_in(str(name)):
-                    raise OutputError(
-                        f"{name} is left from an editable build and would go into the wheel: "
-                        f"remove the folder {folder}, and let .gitignore name it so that this cannot happen"
-                    )
-
-
-def reject_foreign(artifacts: Artifacts, *, root: Path) -> None:
-    """Refuse to replace a file that hatch-bpf did not generate. Raises `OutputError`."""
-    for file in artifacts.files:
-        _refuse_foreign(root / file.tree_path)
+def _refuse_links(folder: Path) -> None:
+    """What is written through a link would end up elsewhere, and what is removed would be gone there."""
+    for parent, names, _ in os.walk(folder):
+        for path in (Path(parent), *(Path(parent, name) for name in names)):
+            if path.is_symlink():
+                raise OutputError(
+                    f"{path} is a symbolic link, and {folder} is the folder that hatch-bpf fills: remove the link"
+                )
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -108,9 +178,9 @@ def _refuse_strays(folder: Path, targets: Collection[Path]) -> None:
     mark = folder / "__init__.py"
     if _is_generated(mark) or not folder.is_dir():
         return
-    remove_leftovers(mark)  # the mark is written first
+    _sweep(mark)  # the mark is written first
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path not in targets and "__pycache__" not in path.parts:
+        if path.is_file() and path not in targets and _STAGING not in path.parts:
             raise OutputError(
                 f"{path} is not a file that hatch-bpf generated, and {folder} is the folder that it fills: "
                 "move the file to another folder"

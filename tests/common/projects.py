@@ -88,7 +88,7 @@ version = "1"
 
 SETUPTOOLS_PYPROJECT = """\
 [build-system]
-requires = ["setuptools>=64", "hatch-bpf"]
+requires = ["setuptools>=70.1", "hatch-bpf"]
 build-backend = "setuptools.build_meta"
 
 [project]

@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from hatch_bpf.errors import ConfigError
-from hatch_bpf.project.config import parse_config
 from hatch_bpf.project.sources import ProgramSource, Project, find_project
 
 KEY = "tool.hatch-bpf"
@@ -19,8 +18,9 @@ def find(root: Path, *files: str, packages: tuple[str, ...] = ("src/pkg",), prog
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     return find_project(
+        {"archs": ["x86_64"], "programs": list(programs)},
         root=root,
-        config=parse_config({"archs": ["x86_64"], "programs": list(programs)}, key=KEY, root=root, environ={}),
+        environ={},
         key=KEY,
         packages=packages,
         wheel_path=lambda path: path.removeprefix("src/"),
