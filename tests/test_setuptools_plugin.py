@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from tests.common import needs
 from tests.common.projects import (
+    PROGRAM,
     SETUPTOOLS_PYPROJECT,
     build_wheel,
     make_project,
     pip_wheel,
+    tree_of,
     wheel_files,
 )
 
