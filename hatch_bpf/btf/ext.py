@@ -1,4 +1,4 @@
-""".BTF.ext -> func_info, line_info and CO-RE relocation records, per ELF section.
+""".BTF.ext -> source lines and CO-RE relocation records, per ELF section.
 
 Input: the bytes of a .BTF.ext section and the object's `Btf`, whose string section it shares.
 Output: a `BtfExt`, or `BtfError`. Layout: Documentation/bpf/btf.rst, ".BTF.ext section".
@@ -7,10 +7,12 @@ Output: a `BtfExt`, or `BtfError`. Layout: Documentation/bpf/btf.rst, ".BTF.ext 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TypeVar
 
 from hatch_bpf.btf.header import MAGIC, VERSION
 from hatch_bpf.btf.reader import Btf
@@ -18,6 +20,8 @@ from hatch_bpf.errors import BtfError
 
 _HEADER_WITHOUT_RELOS = 24
 _HEADER_WITH_RELOS = 32
+_LINE_WORDS = 4
+_RELO_WORDS = 4
 
 
 class CoreReloKind(IntEnum):
@@ -39,21 +43,11 @@ class CoreReloKind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class FuncInfo:
-    """A function begins here (`struct bpf_func_info`)."""
-
-    insn_off: int
-    """Bytes from the section's start."""
-    type_id: int
-    """Id of its FUNC."""
-
-
-@dataclass(frozen=True, slots=True)
 class LineInfo:
-    """The source line of the instructions from here on (`struct bpf_line_info`)."""
+    """A source line (`struct bpf_line_info`)."""
 
     insn_off: int
-    """Bytes from the section's start."""
+    """Where its instructions begin: bytes from the section's start."""
     file: str
     text: str
     """The source line itself."""
@@ -61,12 +55,49 @@ class LineInfo:
     column: int
 
 
+class LineTable:
+    """The source lines of one section, by rising offset. A large object has 100,000, so each is decoded when asked for.
+
+    Records that name line 0 are left out: clang writes them for instructions that belong to no line.
+    """
+
+    def __init__(self, btf: Btf, words: array[int]) -> None:
+        """`words` are the section's records, four words each."""
+        self._btf = btf
+        self._words = words
+        numbers = words[3::_LINE_WORDS]
+        offsets = words[0::_LINE_WORDS]
+        kept = [place for place, number in enumerate(numbers) if number >> 10]
+        kept.sort(key=offsets.__getitem__)
+        self._places = array("I", kept)
+        self.offsets = array("I", (offsets[place] for place in kept))
+        """Where each line's instructions begin."""
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> LineInfo:
+        at = _LINE_WORDS * self._places[index]
+        insn_off, file, text, line_col = self._words[at : at + _LINE_WORDS]
+        return LineInfo(insn_off, self._btf.string(file), self._btf.string(text), line_col >> 10, line_col & 0x3FF)
+
+    def at(self, offset: int) -> LineInfo | None:
+        """The line of the instruction at a byte of the section; None before the first."""
+        index = bisect_right(self.offsets, offset) - 1
+        return self[index] if index >= 0 else None
+
+    def texts(self) -> array[int]:
+        """String offset of each line's text: few, since functions are inlined and macros expanded many times."""
+        texts = self._words[2::_LINE_WORDS]
+        return array("I", (texts[place] for place in self._places))
+
+
 @dataclass(frozen=True, slots=True)
 class CoreRelo:
     """One CO-RE relocation record (`struct bpf_core_relo`)."""
 
     insn_off: int
-    """Bytes from the section's start."""
+    """From the section's start, in bytes."""
     type_id: int
     """The root type, in the object's own BTF."""
     access_str: str
@@ -78,8 +109,7 @@ class CoreRelo:
 class BtfExt:
     """The records of one object, by the name of the ELF section they belong to."""
 
-    func_infos: Mapping[str, tuple[FuncInfo, ...]] = field(default_factory=dict)
-    line_infos: Mapping[str, tuple[LineInfo, ...]] = field(default_factory=dict)
+    lines: Mapping[str, LineTable] = field(default_factory=dict)
     core_relos: Mapping[str, tuple[CoreRelo, ...]] = field(default_factory=dict)
 
 
@@ -94,45 +124,45 @@ def read_btf_ext(data: bytes, btf: Btf) -> BtfExt:
         raise BtfError(f"{source}: .BTF.ext starts with {data[:4].hex(' ')} instead of 9f eb 01 00")
     if not _HEADER_WITHOUT_RELOS <= hdr_len <= len(data):
         raise BtfError(f"{source}: .BTF.ext has a header of {hdr_len} bytes, which does not fit")
-    func_off, func_len, line_off, line_len = struct.unpack_from(order + "4I", data, 8)
+    line_off, line_len = struct.unpack_from(order + "2I", data, 16)
     relo_off, relo_len = struct.unpack_from(order + "2I", data, 24) if hdr_len >= _HEADER_WITH_RELOS else (0, 0)
 
-    def func(record: tuple[int, ...]) -> FuncInfo:
-        return FuncInfo(record[0], record[1])
-
-    def line(record: tuple[int, ...]) -> LineInfo:
-        insn_off, file_off, text_off, line_col = record
-        return LineInfo(insn_off, btf.string(file_off), btf.string(text_off), line_col >> 10, line_col & 0x3FF)
-
-    def relo(record: tuple[int, ...]) -> CoreRelo:
-        insn_off, type_id, access_off, kind = record
-        if kind > max(CoreReloKind):
-            raise BtfError(f"{source}: CO-RE relocation kind {kind} is not known")
-        return CoreRelo(insn_off, type_id, btf.string(access_off), CoreReloKind(kind))
-
-    def table(offset: int, length: int, words: int, make: Callable[[tuple[int, ...]], _T]) -> dict[str, tuple[_T, ...]]:
+    def table(offset: int, length: int, words: int) -> Iterator[tuple[str, array[int]]]:
+        """The records of one table as 32-bit words, by the name of their section."""
         start = hdr_len + offset
-        if not length:
-            return {}
         if start + length > len(data):
             raise BtfError(f"{source}: .BTF.ext is cut off: a table ends at byte {start + length} of {len(data)}")
-        records: dict[str, tuple[_T, ...]] = {}
-        for section_off, rows in _sections(data[start : start + length], order, words, source):
-            section = btf.string(section_off)
-            records[section] = records.get(section, ()) + tuple(make(row) for row in rows)
-        return records
+        joined: dict[int, array[int]] = {}
+        for name, records in _sections(data[start : start + length], order, words, source) if length else ():
+            joined.setdefault(name, array("I")).extend(records)
+        for name, records in joined.items():
+            if records:
+                yield btf.string(name), records
 
-    return BtfExt(
-        func_infos=table(func_off, func_len, 2, func),
-        line_infos=table(line_off, line_len, 4, line),
-        core_relos=table(relo_off, relo_len, 4, relo),
-    )
+    relos = {section: tuple(_relos(btf, records)) for section, records in table(relo_off, relo_len, _RELO_WORDS)}
+    lines = {}
+    for section, records in table(line_off, line_len, _LINE_WORDS):
+        if max(*map(max, (records[1::_LINE_WORDS], records[2::_LINE_WORDS]))) >= btf.string_bytes:
+            raise BtfError(f"{source}: the file or text of a source line is beyond the string section")
+        lines[section] = LineTable(btf, records)
+    return BtfExt(lines, relos)
 
 
-_T = TypeVar("_T")
+_RELO_KINDS = {int(kind): kind for kind in CoreReloKind}
 
 
-def _sections(data: bytes, order: str, words: int, source: str) -> Iterator[tuple[int, list[tuple[int, ...]]]]:
+def _relos(btf: Btf, words: array[int]) -> Iterator[CoreRelo]:
+    accesses: dict[int, str] = {}
+    for at in range(0, len(words), _RELO_WORDS):
+        insn_off, type_id, access, kind = words[at : at + _RELO_WORDS]
+        if kind not in _RELO_KINDS:
+            raise BtfError(f"{btf.source}: CO-RE relocation kind {kind} is not known")
+        if access not in accesses:
+            accesses[access] = btf.string(access)
+        yield CoreRelo(insn_off, type_id, accesses[access], _RELO_KINDS[kind])
+
+
+def _sections(data: bytes, order: str, words: int, source: str) -> Iterator[tuple[int, array[int]]]:
     """Walk one table: its record size, then for each section its name's offset, a count and the records."""
     (record_size,) = struct.unpack_from(order + "I", data) if len(data) >= 4 else (0,)
     if record_size < 4 * words or record_size % 4:
@@ -145,7 +175,19 @@ def _sections(data: bytes, order: str, words: int, source: str) -> Iterator[tupl
         at += 8
         if at + count * record_size > len(data):
             raise BtfError(f"{source}: .BTF.ext is cut off: {count} records of {record_size} bytes do not fit")
-        # a newer compiler may append fields to a record; those known come first
-        rows = [struct.unpack_from(f"{order}{words}I", data, at + i * record_size) for i in range(count)]
-        yield section_off, rows
+        records = array("I", data[at : at + count * record_size])
+        if order != ("<" if sys.byteorder == "little" else ">"):
+            records.byteswap()
+        # a newer compiler may append words to a record; those known come first
+        yield section_off, _columns(records, record_size // 4, words)
         at += count * record_size
+
+
+def _columns(records: array[int], width: int, words: int) -> array[int]:
+    """The first words of each record."""
+    if width == words:
+        return records
+    kept = array("I", bytes(4 * words * (len(records) // width)))
+    for column in range(words):
+        kept[column::words] = records[column::width]
+    return kept

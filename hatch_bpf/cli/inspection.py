@@ -10,23 +10,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hatch_bpf.btf.ext import CoreRelo
+from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.core_relo.spec import KIND_NAMES, parse_spec
 from hatch_bpf.errors import BtfError, RelocationError
-from hatch_bpf.objects.linked_program import link
-from hatch_bpf.objects.model import INSN_SIZE, Function, MapDef, ObjectModel
+from hatch_bpf.objects.linked_program import LinkedProgram, Linker
+from hatch_bpf.objects.model import INSN_SIZE, MapDef, ObjectModel
 from hatch_bpf.objects.uapi import helper_name, map_type_name
-from hatch_bpf.portability.reasons import source_of
 from hatch_bpf.runtime.printable import printable
 from hatch_bpf.runtime.sections import parse_section
 
 
 def inspect(obj: ObjectModel) -> dict[str, Any]:
     """All that an object holds. Raises `ObjectError` for code that no compiler makes."""
+    linker, lines = Linker(obj), SourceLines(obj)
     return {
         "object": obj.path,
         "license": obj.license,
         "endian": obj.endian,
-        "programs": [_program(obj, program) for program in obj.programs],
+        "programs": [_program(obj, linker.link(program), lines) for program in obj.programs],
         "maps": [_map(obj, definition) for definition in obj.maps],
         "globals": [
             {
@@ -86,14 +87,10 @@ def render_json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _program(obj: ObjectModel, program: Function) -> dict[str, Any]:
-    linked = link(obj, program)
+def _program(obj: ObjectModel, linked: LinkedProgram, lines: SourceLines) -> dict[str, Any]:
+    program = linked.program
     section = parse_section(program.section)
-    relocations = [
-        _relocation(obj, section_name, relo, slot)
-        for section_name, relo in obj.core_relos()
-        if (slot := linked.slot(section_name, relo.insn_off)) is not None
-    ]
+    relocations = [_relocation(obj, *obj.core_relos[index], slot, lines) for slot, index in linked.core_relos]
     return {
         "name": program.name,
         "section": program.section,
@@ -107,7 +104,7 @@ def _program(obj: ObjectModel, program: Function) -> dict[str, Any]:
     }
 
 
-def _relocation(obj: ObjectModel, section: str, relo: CoreRelo, slot: int) -> dict[str, Any]:
+def _relocation(obj: ObjectModel, section: str, relo: CoreRelo, slot: int, lines: SourceLines) -> dict[str, Any]:
     try:
         access = parse_spec(obj.btf, relo).access
     except (RelocationError, BtfError) as error:
@@ -116,7 +113,7 @@ def _relocation(obj: ObjectModel, section: str, relo: CoreRelo, slot: int) -> di
         "insn": slot,
         "kind": KIND_NAMES[relo.kind],
         "access": access,
-        "source": source_of(obj, section, relo),
+        "source": lines.of(section, relo),
     }
 
 

@@ -16,27 +16,21 @@ from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.spec import ENUMVAL_KINDS, MAX_SPEC, TYPE_KINDS, Accessor, Spec, essential_name, is_flexible
 from hatch_bpf.errors import RelocationError
+from hatch_bpf.support.budget import Budget
 
 MAX_DEPTH = 32
 """Deepest nesting of types that a comparison follows."""
-MAX_STEPS = 1 << 17
-"""Limit on the types and members that are compared for one record; only a forged BTF needs more."""
-
 ENUMS = (t.Kind.ENUM, t.Kind.ENUM64)
 
 
 class Comparison:
-    """Compares types of an object with types of a target, in `MAX_STEPS` steps at most."""
+    """Compares types of an object with types of a target, as long as the budget lasts."""
 
-    def __init__(self, local: Btf, target: Btf) -> None:
+    def __init__(self, local: Btf, target: Btf, budget: Budget) -> None:
         self.local = local
         self.target = target
-        self.steps = 0
-
-    def _step(self) -> None:
-        self.steps += 1
-        if self.steps > MAX_STEPS:
-            raise RelocationError(f"comparing the types takes more than {MAX_STEPS} steps")
+        self._step = budget.work
+        """Called for each type and member that is looked at."""
 
     def match_spec(self, spec: Spec, candidate: int) -> Spec | None:
         """The path `spec` starting at a candidate, or None (bpf_core_spec_match())."""

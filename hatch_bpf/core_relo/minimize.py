@@ -46,10 +46,10 @@ def minimize(objects: Sequence[ObjectModel], kernel: Btf) -> bytes:
 def collect(objects: Sequence[ObjectModel], matcher: Matcher) -> Needs:
     """Find the types that the objects' relocations need."""
     marker = _Marker(matcher.target)
-    matcher.expect(model.btf.name(relo.type_id) for model in objects for _, relo in model.core_relos())
+    matcher.expect(model.btf.name(relo.type_id) for model in objects for _, relo in model.core_relos)
     errors = []
     for model in objects:
-        relos = [relo for _, relo in model.core_relos()]
+        relos = [relo for _, relo in model.core_relos]
         resolved = list(zip(relos, matcher.resolve_all(model.btf, relos), strict=True))
         errors += [resolution for _, resolution in resolved if isinstance(resolution, RelocationError)]
         roots: dict[int, set[int]] = {}

@@ -25,13 +25,13 @@ from hatch_bpf.core_relo.compare import ENUMS, Comparison, likeness
 from hatch_bpf.core_relo.spec import FIELD_KINDS, Spec, essential_name, parse_spec
 from hatch_bpf.core_relo.values import RelocationValue, can_adjust, local_value, value_of
 from hatch_bpf.errors import BtfError, RelocationError
+from hatch_bpf.support.budget import Budget
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
     """The result of one relocation record on one target (`struct bpf_core_relo_res`), with the access paths."""
 
-    relo: CoreRelo
     local: Spec
     target: Spec | None
     """The path in the first candidate that matched. None if none did, and for TYPE_ID_LOCAL, which needs none."""
@@ -53,8 +53,12 @@ class Resolution:
     """The sizes differ, and no other width would read the right value: libbpf poisons a load or store."""
 
     @property
+    def kind(self) -> CoreReloKind:
+        return self.local.kind
+
+    @property
     def found(self) -> bool:
-        return self.target is not None or self.relo.kind is CoreReloKind.TYPE_ID_LOCAL
+        return self.target is not None or self.kind is CoreReloKind.TYPE_ID_LOCAL
 
 
 class Resolver(Protocol):
@@ -97,8 +101,8 @@ def resolution_of(local: Btf, relo: CoreRelo, outcome: Outcome) -> Resolution:
     """The resolution again, without what it found on the target. `relo` has to be as the one that led to `outcome`."""
     spec = parse_spec(local, relo)
     if relo.kind is CoreReloKind.TYPE_ID_LOCAL:
-        return _of_local_id(relo, spec)
-    return _resolution(relo, spec, local_value(spec), outcome)
+        return _of_local_id(spec)
+    return _resolution(spec, local_value(spec), outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,8 @@ class Matcher:
         self._by_name: dict[tuple[str, tuple[t.Kind, ...]], tuple[int, ...]] = {}
         self._decisions: dict[tuple[object, ...], _Decision] = {}
         self._resolved: dict[tuple[Btf, tuple[CoreRelo, ...]], tuple[Resolution | RelocationError, ...]] = {}
+        self._budgets: dict[Btf, Budget] = {}
+        """How much comparing may cost, by object."""
 
     def expect(self, local_names: Iterable[str]) -> None:
         """Announce the names of the types that `candidates()` will be called for, so that one search finds them all."""
@@ -142,11 +148,14 @@ class Matcher:
 
     def resolve(self, local: Btf, relo: CoreRelo) -> Resolution:
         """Resolve one record by itself. Raises `RelocationError`."""
-        return self._resolve(local, relo, {})
+        try:
+            return self._resolve(local, relo, {})
+        except RelocationError as error:
+            raise self._placed(error, local, relo) from error
 
     def matches(self, local: Btf, relo: CoreRelo) -> list[Spec]:
         """The matching paths in all candidates, even if their values differ."""
-        comparison, spec = Comparison(local, self.target), parse_spec(local, relo)
+        comparison, spec = self._comparison(local), parse_spec(local, relo)
         found = (comparison.match_spec(spec, candidate) for candidate in self.candidates(local, relo.type_id))
         return [target for target in found if target is not None]
 
@@ -158,29 +167,46 @@ class Matcher:
         return iter(self._resolved[key])
 
     def _in_order(self, local: Btf, relos: Iterable[CoreRelo]) -> Iterator[Resolution | RelocationError]:
-        candidates: dict[int, tuple[int, ...]] = {}
+        narrowed: dict[int, tuple[int, ...]] = {}
+        # programs read the same fields over and over
+        known: dict[tuple[object, ...], Resolution | RelocationError] = {}
         for relo in relos:
-            try:
-                yield self._resolve(local, relo, candidates)
-            except RelocationError as error:
-                yield error
+            key = (relo.type_id, relo.access_str, relo.kind, narrowed.get(relo.type_id))
+            if key not in known:
+                try:
+                    known[key] = self._resolve(local, relo, narrowed)
+                except RelocationError as error:
+                    known[key] = error
+            found = known[key]
+            yield self._placed(found, local, relo) if isinstance(found, RelocationError) else found
+
+    def _placed(self, error: RelocationError, local: Btf, relo: CoreRelo) -> RelocationError:
+        """An error that also says where the record is and what it was resolved against."""
+        message = f"{local.source}: CO-RE relocation at byte {relo.insn_off} against {self.target.source}: {error}"
+        if isinstance(error, AmbiguityError):
+            return AmbiguityError(message, error.targets)
+        return RelocationError(message)
+
+    def _comparison(self, local: Btf) -> Comparison:
+        if local not in self._budgets:
+            size = len(local.data) + len(self.target.data)
+            self._budgets[local] = Budget(local.source, size, error=RelocationError)
+        return Comparison(local, self.target, self._budgets[local])
 
     def _resolve(self, local: Btf, relo: CoreRelo, narrowed: dict[int, tuple[int, ...]]) -> Resolution:
+        """Resolve a record against the candidates that are left for its type, and narrow these."""
         try:
             spec = parse_spec(local, relo)
             if relo.kind is CoreReloKind.TYPE_ID_LOCAL:
-                return _of_local_id(relo, spec)
+                return _of_local_id(spec)
             if not local.name(relo.type_id):
                 raise RelocationError(f"{spec} has an anonymous type, and libbpf looks for candidates by name")
             if relo.type_id not in narrowed:
                 narrowed[relo.type_id] = self.candidates(local, relo.type_id)
             decision = self._decide(spec, narrowed[relo.type_id])
-            resolution = _resolve_to(relo, spec, decision, type_is_there=bool(narrowed[relo.type_id]))
-        except (BtfError, RelocationError) as error:
-            message = f"{local.source}: CO-RE relocation at byte {relo.insn_off} against {self.target.source}: {error}"
-            if isinstance(error, AmbiguityError):
-                raise AmbiguityError(message, error.targets) from error
-            raise RelocationError(message) from error
+            resolution = _resolve_to(spec, decision, type_is_there=bool(narrowed[relo.type_id]))
+        except BtfError as error:
+            raise RelocationError(str(error)) from error
         if decision.matching:
             narrowed[relo.type_id] = decision.matching
         return resolution
@@ -196,7 +222,7 @@ class Matcher:
         first: Spec | None = None
         value = RelocationValue(0)
         matching = []
-        comparison = Comparison(spec.btf, self.target)
+        comparison = self._comparison(spec.btf)
         for candidate in candidates:
             target = comparison.match_spec(spec, candidate)
             if target is None:
@@ -217,7 +243,7 @@ def agree(full: Resolution | RelocationError, small: Resolution | RelocationErro
     """Whether a relocation has the same result on the full and the minimized BTF, apart from ids of kernel types."""
     if isinstance(full, RelocationError) or isinstance(small, RelocationError):
         return False
-    if full.relo.kind is CoreReloKind.TYPE_ID_TARGET:
+    if full.kind is CoreReloKind.TYPE_ID_TARGET:
         return full.found == small.found
     return (full.poisoned, full.target_value, full.target_size, full.fail_memsz_adjust) == (
         small.poisoned,
@@ -227,32 +253,29 @@ def agree(full: Resolution | RelocationError, small: Resolution | RelocationErro
     )
 
 
-def _of_local_id(relo: CoreRelo, spec: Spec) -> Resolution:
+def _of_local_id(spec: Spec) -> Resolution:
     """TYPE_ID_LOCAL, the one kind that needs no target."""
-    return Resolution(relo, spec, None, local_value=relo.type_id, target_value=relo.type_id, validate=False)
+    return Resolution(spec, None, local_value=spec.root_type_id, target_value=spec.root_type_id, validate=False)
 
 
-def _resolve_to(relo: CoreRelo, local: Spec, decision: _Decision, *, type_is_there: bool) -> Resolution:
+def _resolve_to(local: Spec, decision: _Decision, *, type_is_there: bool) -> Resolution:
     """The result of a record whose match is known (bpf_core_calc_relo())."""
     own, other, target = local_value(local), decision.value, decision.target
-    is_field = relo.kind in FIELD_KINDS and relo.kind is not CoreReloKind.FIELD_EXISTS
+    is_field = local.kind in FIELD_KINDS and local.kind is not CoreReloKind.FIELD_EXISTS
     outcome = Outcome(
         type_is_there,
-        poisoned=target is None and (is_field or relo.kind is CoreReloKind.ENUMVAL_VALUE),
+        poisoned=target is None and (is_field or local.kind is CoreReloKind.ENUMVAL_VALUE),
         value=other.value,
         size=other.size,
         fail_memsz_adjust=target is not None
         and own.size != other.size
         and not can_adjust(local.btf[own.type_id], target.btf[other.type_id]),
     )
-    return _resolution(relo, local, own, outcome, target=target)
+    return _resolution(local, own, outcome, target=target)
 
 
-def _resolution(
-    relo: CoreRelo, local: Spec, own: RelocationValue, outcome: Outcome, *, target: Spec | None = None
-) -> Resolution:
+def _resolution(local: Spec, own: RelocationValue, outcome: Outcome, *, target: Spec | None = None) -> Resolution:
     return Resolution(
-        relo,
         local,
         target,
         outcome.type_is_there,

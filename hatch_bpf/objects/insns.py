@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from enum import Enum, IntEnum
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from hatch_bpf.errors import ObjectError
@@ -128,6 +129,7 @@ _BRANCHES = frozenset(
     for code in range(0x100)
     if code & 7 in (Class.JMP, Class.JMP32) and code & 0xF0 not in (JmpOp.JA, JmpOp.CALL, JmpOp.EXIT)
 )
+_JUMPS = _GOTOS | _BRANCHES
 
 
 class Insn(NamedTuple):
@@ -198,11 +200,17 @@ class Insn(NamedTuple):
         return self.code in _BRANCHES
 
     @property
+    def is_jump(self) -> bool:
+        """A jump within a function, whether or not it is always taken."""
+        return self.code in _JUMPS
+
+    @property
     def jump(self) -> int:
         """Slots from the next one to where a jump goes."""
         return self.imm if self.code == _LONG_GOTO else self.off
 
 
+@lru_cache(maxsize=1 << 14)
 def insn_set(insn: Insn) -> InsnSet | None:
     """The set that an instruction came with; None for those of every kernel that has BTF."""
     cls, op = insn.cls, insn.op
@@ -233,12 +241,13 @@ def decode(insns: bytes, *, endian: Literal["little", "big"] = "little") -> tupl
     """Split instructions into slots. Raises `ObjectError` for half an instruction, or half a 64-bit load."""
     if len(insns) % INSN_SIZE:
         raise ObjectError(f"{len(insns)} bytes are not a whole number of {INSN_SIZE}-byte instructions")
-    little = endian == "little"
+    # most instructions of a program occur many times
+    known: dict[bytes, Insn] = {}
     slots = []
-    for code, registers, off, imm in struct.iter_unpack("<BBhi" if little else ">BBhi", insns):
-        low, high = registers & 0xF, registers >> 4
-        # the two nibbles are bitfields of C, so they lie the other way round in a big-endian object
-        slots.append(Insn(code, low if little else high, high if little else low, off, imm))
+    for (raw,) in struct.iter_unpack(f"{INSN_SIZE}s", insns):
+        if raw not in known:
+            known[raw] = _decode(raw, endian)
+        slots.append(known[raw])
     at = 0
     while at < len(slots):
         if not slots[at].is_wide:
@@ -248,6 +257,14 @@ def decode(insns: bytes, *, endian: Literal["little", "big"] = "little") -> tupl
         else:
             raise ObjectError(f"instruction {at} is the first half of a 64-bit load, and the second is missing")
     return tuple(slots)
+
+
+def _decode(raw: bytes, endian: Literal["little", "big"]) -> Insn:
+    little = endian == "little"
+    code, registers, off, imm = struct.unpack("<BBhi" if little else ">BBhi", raw)
+    low, high = registers & 0xF, registers >> 4
+    # the two nibbles are bitfields of C, so they lie the other way round in a big-endian object
+    return Insn(code, low if little else high, high if little else low, off, imm)
 
 
 def wide_immediate(first: Insn, second: Insn) -> int:

@@ -7,14 +7,18 @@ applied here.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from operator import itemgetter
+from typing import NamedTuple
 
 from hatch_bpf.errors import ObjectError
 from hatch_bpf.objects.insns import STACK_REGISTER, Insn, PseudoSrc, decode
 from hatch_bpf.objects.model import INSN_SIZE, Function, ObjectModel, SymbolRelocation
+from hatch_bpf.support.budget import Budget
 
 JUMP_TABLES = ".jumptables"
 """Section of what clang 22 makes of a large switch with -mcpu=v4."""
@@ -59,28 +63,19 @@ class LinkedProgram:
     """Slot of a load of a subprogram's address -> index of that function."""
     kfunc_calls: Mapping[int, str]
     """Slot of a call of an extern -> its name."""
+    core_relos: tuple[tuple[int, int], ...]
+    """Slot, and index in `ObjectModel.core_relos`, of each CO-RE relocation, in the object's order."""
 
     def origin(self, slot: int) -> tuple[str, int]:
         """ELF section of a slot, and byte offset in it."""
-        function = self.function_of(slot)
-        index = self.functions.index(function)
+        index = bisect_right(self.starts, slot) - 1
+        function = self.functions[index]
         return function.section, function.offset + (slot - self.starts[index]) * INSN_SIZE
-
-    def function_of(self, slot: int) -> Function:
-        index = max(i for i, start in enumerate(self.starts) if start <= slot)
-        return self.functions[index]
-
-    def slot(self, section: str, offset: int) -> int | None:
-        """The slot of byte `offset` of an ELF section; None where that is not part of this program."""
-        for function, start in zip(self.functions, self.starts, strict=True):
-            if function.section == section and function.offset <= offset < function.offset + len(function.insns):
-                return start + (offset - function.offset) // INSN_SIZE
-        return None
 
     @cached_property
     def jumps_back(self) -> bool:
         """Whether any jump does; without one there are no loops."""
-        return any(insn.jump < 0 for insn in self.insns if insn.is_goto or insn.is_branch)
+        return any(insn.jump < 0 for insn in self.insns if insn.is_jump)
 
     @cached_property
     def loop(self) -> int | None:
@@ -123,87 +118,126 @@ class LinkedProgram:
         }
 
 
-def link(obj: ObjectModel, program: Function) -> LinkedProgram:
-    """Put a program together. Raises `ObjectError` for a call that leads nowhere."""
-    relocations = {(r.section, r.offset): r for r in obj.relocations}
-    externs = {extern.name: RefersTo.KCONFIG for extern in obj.kconfig}
-    externs |= {extern.name: RefersTo.KSYM for extern in obj.ksyms}
-    functions, starts = [program], [0]
-    insns: list[Insn] = []
-    references: dict[int, Reference] = {}
-    calls: dict[int, int] = {}
-    addresses: dict[int, int] = {}
-    kfunc_calls: dict[int, str] = {}
+class Linker:
+    """Puts the programs of one object together."""
 
-    def index_of(section: str, offset: int, slot: int) -> int:
+    def __init__(self, obj: ObjectModel) -> None:
+        self._obj = obj
+        self._relocations = {(r.section, r.offset): r for r in obj.relocations}
+        self._externs = {extern.name: RefersTo.KCONFIG for extern in obj.kconfig}
+        self._externs |= {extern.name: RefersTo.KSYM for extern in obj.ksyms}
+        self._code: dict[Place, _FunctionCode] = {}
+        # programs share subprograms, and each program counts those that it calls
+        self._budget = Budget(obj.path, len(obj.elf), error=ObjectError)
+
+    def link(self, program: Function) -> LinkedProgram:
+        """Put a program together. Raises `ObjectError` for a call that leads nowhere."""
+        functions, starts = [program], [0]
+        indices = {(program.section, program.offset): 0}
+        insns: list[Insn] = []
+        references: dict[int, Reference] = {}
+        calls: dict[int, int] = {}
+        addresses: dict[int, int] = {}
+        kfunc_calls: dict[int, str] = {}
+        core_relos: list[tuple[int, int]] = []
+
+        def index_of(place: Place, slot: int) -> int:
+            if place not in indices:
+                indices[place] = len(functions)
+                functions.append(self._function(place, program, slot))
+                starts.append(0)
+            return indices[place]
+
+        for number, function in enumerate(functions):  # which grows on the way
+            start = starts[number] = len(insns)
+            code = self._decoded(function)
+            self._budget.work(len(code.insns))
+            insns += code.insns
+            core_relos += ((start + position, index) for position, index in code.core_relos)
+            for position in code.marked:
+                slot, insn = start + position, code.insns[position]
+                at = function.offset + position * INSN_SIZE
+                relocation = self._relocations.get((function.section, at))
+                if insn.is_call and relocation is not None and not relocation.target_section:
+                    kfunc_calls[slot] = relocation.symbol
+                elif insn.is_subprogram_call:
+                    section = relocation.target_section if relocation else function.section
+                    base = relocation.value if relocation else at
+                    calls[slot] = index_of((section, base + (insn.imm + 1) * INSN_SIZE), slot)
+                elif insn.is_wide and relocation is not None:
+                    reference = _reference(relocation, insn, self._externs)
+                    references[slot] = reference
+                    if reference.to is RefersTo.FUNCTION:
+                        addresses[slot] = index_of((relocation.target_section, relocation.value + insn.imm), slot)
+                elif insn.is_wide and insn.src == PseudoSrc.FUNC:
+                    addresses[slot] = index_of((function.section, at + (insn.imm + 1) * INSN_SIZE), slot)
+        return LinkedProgram(
+            program=program,
+            functions=tuple(functions),
+            starts=tuple(starts),
+            insns=tuple(insns),
+            references=references,
+            calls=calls,
+            addresses=addresses,
+            kfunc_calls=kfunc_calls,
+            core_relos=tuple(sorted(core_relos, key=itemgetter(1))),
+        )
+
+    def _function(self, place: Place, program: Function, slot: int) -> Function:
+        """The function that begins at a place, which an instruction of a program calls or holds the address of."""
+        section, offset = place
+        where = f"{self._obj.path}: program {program.name}"
         if section == JUMP_TABLES:
             raise ObjectError(
-                f"{obj.path}: program {program.name} has a jump table, which only libbpf 1.7 and newer kernels take, "
-                f"and hatch-bpf does not follow: compile with -fno-jump-tables"
+                f"{where} has a jump table, which only libbpf 1.7 and newer kernels take, and hatch-bpf does not "
+                f"follow: compile with -fno-jump-tables"
             )
-        found = obj.function_at(section, offset)
-        if found is None and all(function.section != section for function in obj.functions):
+        found = self._obj.function_at(section, offset)
+        if found is None and all(function.section != section for function in self._obj.functions):
             old = ", as libbpf took before 1.0" if section == "maps" else ""
             raise ObjectError(
-                f"{obj.path}: program {program.name} refers to section {section}{old}, of which libbpf makes nothing: "
-                f"globals belong into .data, .bss, .rodata, or a section like .data.{section.lstrip('.')}, and maps "
-                f'into SEC(".maps")'
+                f"{where} refers to section {section}{old}, of which libbpf makes nothing: globals belong into .data, "
+                f'.bss, .rodata, or a section like .data.{section.lstrip(".")}, and maps into SEC(".maps")'
             )
         if found is None or found.offset != offset:
-            raise ObjectError(
-                f"{obj.path}: program {program.name}: instruction {slot} calls byte {offset} of {section}, "
-                f"where no function begins"
-            )
-        if found not in functions:
-            functions.append(found)
-            starts.append(0)
-        return functions.index(found)
+            raise ObjectError(f"{where}: instruction {slot} calls byte {offset} of {section}, where no function begins")
+        return found
 
-    done = 0
-    while done < len(functions):
-        function = functions[done]
-        starts[done] = len(insns)
-        for position, insn in enumerate(decode(function.insns, endian=obj.endian)):
-            slot = len(insns)
-            _check(insn, position, function, obj.path)
-            insns.append(insn)
-            at = function.offset + position * INSN_SIZE
-            relocation = relocations.get((function.section, at))
-            if insn.is_call and relocation is not None and not relocation.target_section:
-                kfunc_calls[slot] = relocation.symbol
-            elif insn.is_subprogram_call:
-                section = relocation.target_section if relocation else function.section
-                base = relocation.value if relocation else at
-                calls[slot] = index_of(section, base + (insn.imm + 1) * INSN_SIZE, slot)
-            elif insn.is_wide and relocation is not None:
-                reference = _reference(relocation, insn, externs)
-                references[slot] = reference
-                if reference.to is RefersTo.FUNCTION:
-                    addresses[slot] = index_of(relocation.target_section, relocation.value + insn.imm, slot)
-            elif insn.is_wide and insn.src == PseudoSrc.FUNC:
-                addresses[slot] = index_of(function.section, at + (insn.imm + 1) * INSN_SIZE, slot)
-        done += 1
-    return LinkedProgram(
-        program=program,
-        functions=tuple(functions),
-        starts=tuple(starts),
-        insns=tuple(insns),
-        references=references,
-        calls=calls,
-        addresses=addresses,
-        kfunc_calls=kfunc_calls,
-    )
+    def _decoded(self, function: Function) -> _FunctionCode:
+        key = function.section, function.offset
+        if key not in self._code:
+            self._code[key] = _decode(self._obj, function)
+        return self._code[key]
 
 
-def _check(insn: Insn, position: int, function: Function, path: str) -> None:
-    """Refuse what no compiler makes, so that analyses need not mind it."""
-    where = f"{path}: function {function.name}: instruction {position}"
-    if max(insn.dst, insn.src) > STACK_REGISTER:
-        raise ObjectError(f"{where} names register {max(insn.dst, insn.src)}; the last is r{STACK_REGISTER}")
-    if insn.is_goto or insn.is_branch:
-        target = position + 1 + insn.jump
-        if not 0 <= target < len(function.insns) // INSN_SIZE:
-            raise ObjectError(f"{where} jumps to instruction {target}, which is outside of the function")
+Place = tuple[str, int]
+"""A section, and an offset in it in bytes."""
+
+
+class _FunctionCode(NamedTuple):
+    insns: tuple[Insn, ...]
+    marked: tuple[int, ...]
+    """Positions of the calls and 64-bit loads: what may refer to something else."""
+    core_relos: tuple[tuple[int, int], ...]
+    """Position, and index in `ObjectModel.core_relos`, of each CO-RE relocation."""
+
+
+def _decode(obj: ObjectModel, function: Function) -> _FunctionCode:
+    """A function's instructions, if a compiler can have made them, so that analyses need not mind."""
+    insns = decode(function.insns, endian=obj.endian)
+    marked = []
+    for position, insn in enumerate(insns):
+        if insn.dst > STACK_REGISTER or insn.src > STACK_REGISTER:
+            last = f"names register {max(insn.dst, insn.src)}; the last is r{STACK_REGISTER}"
+            raise ObjectError(f"{obj.path}: function {function.name}: instruction {position} {last}")
+        if insn.is_wide or insn.is_call:
+            marked.append(position)
+        elif insn.is_jump and not 0 <= position + 1 + insn.jump < len(insns):
+            target = f"jumps to instruction {position + 1 + insn.jump}, which is outside of the function"
+            raise ObjectError(f"{obj.path}: function {function.name}: instruction {position} {target}")
+    places = ((obj.core_relos[index][1].insn_off, index) for index in obj.core_relos_of(function))
+    core_relos = tuple(((offset - function.offset) // INSN_SIZE, index) for offset, index in places)
+    return _FunctionCode(insns, tuple(marked), core_relos)
 
 
 def _reference(relocation: SymbolRelocation, insn: Insn, externs: Mapping[str, RefersTo]) -> Reference:

@@ -6,23 +6,24 @@ pyelftools reads the ELF; what sections and symbols mean follows libbpf's bpf_ob
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.constants import SH_FLAGS
-from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
-from elftools.elf.sections import Section, Symbol, SymbolTableSection
+from elftools.elf.sections import Section
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.ext import BtfExt, CoreRelo, LineInfo, read_btf_ext
+from hatch_bpf.btf.ext import BtfExt, CoreRelo, read_btf_ext
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError, ObjectError
-from hatch_bpf.objects.elf import check_sizes, contents
+from hatch_bpf.objects.elf import STB_LOCAL, STB_WEAK, STT_FUNC, STV_DEFAULT, ElfObject, Symbol
 from hatch_bpf.objects.names import object_name
+from hatch_bpf.support.budget import FUNCTIONS, Budget
 
 EM_BPF = 247
 INSN_SIZE = 8
@@ -155,27 +156,43 @@ class ObjectModel:
     def functions(self) -> tuple[Function, ...]:
         return self.programs + self.subprograms
 
-    def core_relos(self) -> list[tuple[str, CoreRelo]]:
+    @cached_property
+    def core_relos(self) -> tuple[tuple[str, CoreRelo], ...]:
         """Every CO-RE relocation with its section, in .BTF.ext's order."""
-        return [(section, relo) for section, relos in self.ext.core_relos.items() for relo in relos]
+        return tuple((section, relo) for section, relos in self.ext.core_relos.items() for relo in relos)
+
+    def core_relos_of(self, function: Function) -> list[int]:
+        """The CO-RE relocations of a function's instructions: their indices in `core_relos`, rising."""
+        offsets, indices = self._core_relo_places.get(function.section, ([], []))
+        first = bisect_left(offsets, function.offset)
+        return sorted(indices[first : bisect_left(offsets, function.offset + len(function.insns), first)])
+
+    @cached_property
+    def _core_relo_places(self) -> Mapping[str, tuple[list[int], list[int]]]:
+        """By section: the offsets of its CO-RE relocations, rising, and which these are."""
+        places: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for index, (section, relo) in enumerate(self.core_relos):
+            places[section].append((relo.insn_off, index))
+        return {
+            section: ([offset for offset, _ in sorted(found)], [index for _, index in sorted(found)])
+            for section, found in places.items()
+        }
+
+    @cached_property
+    def _functions_by_section(self) -> Mapping[str, tuple[list[int], list[Function]]]:
+        """By section: where its functions begin, rising, and the functions."""
+        by_section: dict[str, list[Function]] = defaultdict(list)
+        for function in sorted(self.functions, key=lambda function: function.offset):
+            by_section[function.section].append(function)
+        return {section: ([f.offset for f in found], found) for section, found in by_section.items()}
 
     def function_at(self, section: str, offset: int) -> Function | None:
         """The function whose instructions hold byte `offset` of a section."""
-        for function in self.functions:
-            if function.section == section and function.offset <= offset < function.offset + len(function.insns):
-                return function
-        return None
-
-    def line_at(self, section: str, offset: int) -> LineInfo | None:
-        """The source line of the instruction at byte `offset` of a section: the last line_info at or before it.
-
-        Line 0 is clang's way to say that an instruction belongs to no line.
-        """
-        best = None
-        for line in self.ext.line_infos.get(section, ()):
-            if line.line and line.insn_off <= offset and (best is None or line.insn_off >= best.insn_off):
-                best = line
-        return best
+        starts, functions = self._functions_by_section.get(section, ([], []))
+        index = bisect_right(starts, offset) - 1
+        if index < 0 or offset >= functions[index].offset + len(functions[index].insns):
+            return None
+        return functions[index]
 
 
 def read_object(data: bytes, *, path: str) -> ObjectModel:
@@ -189,94 +206,87 @@ def read_object(data: bytes, *, path: str) -> ObjectModel:
 
 
 def _read(data: bytes, path: str) -> ObjectModel:
-    elf = ELFFile(io.BytesIO(data))
-    machine = elf.header["e_machine"]
-    if machine not in ("EM_BPF", EM_BPF):
-        raise ObjectError(f"{path}: not a BPF object: its ELF machine is {machine}, not EM_BPF")
-    if elf.elfclass != 64:
-        raise ObjectError(f"{path}: a BPF object is a 64-bit ELF file; this one is {elf.elfclass}-bit")
-    sections = list(elf.iter_sections())
-    check_sizes(sections, len(data))
-    by_name = {section.name: section for section in sections}
+    elf = ElfObject(data, path)
+    if elf.machine not in ("EM_BPF", EM_BPF):
+        raise ObjectError(f"{path}: not a BPF object: its ELF machine is {elf.machine}, not EM_BPF")
+    if elf.bits != 64:
+        raise ObjectError(f"{path}: a BPF object is a 64-bit ELF file; this one is {elf.bits}-bit")
+    by_name = {section.name: section for section in elf.sections}
     if ".BTF" not in by_name:
         raise ObjectError(
             f"{path}: has no .BTF section: it holds no program, map or global, or was compiled without clang -g"
         )
-    btf = Btf(contents(by_name[".BTF"]), source=f"{path}: .BTF")
-    ext = read_btf_ext(contents(by_name[".BTF.ext"]), btf) if ".BTF.ext" in by_name else BtfExt()
-    symbols = _symbols(sections)
-    functions = _functions(sections, symbols, path)
+    btf = Btf(elf.contents(by_name[".BTF"]), source=f"{path}: .BTF")
+    ext = read_btf_ext(elf.contents(by_name[".BTF.ext"]), btf) if ".BTF.ext" in by_name else BtfExt()
+    functions = _functions(elf, len(data))
     data_secs = {sec.name: sec for sec in btf if isinstance(sec, t.DataSec)}
     return ObjectModel(
         name=object_name(path),
         path=path,
         elf=data,
         endian="little" if elf.little_endian else "big",
-        license=_license(by_name.get("license")),
+        license=_license(elf, by_name.get("license")),
         btf=btf,
         ext=ext,
         programs=tuple(function for function in functions if function.section != ".text"),
         subprograms=tuple(function for function in functions if function.section == ".text"),
-        maps=_maps(btf, data_secs.get(".maps"), symbols, sections, path),
+        maps=_maps(btf, data_secs.get(".maps"), elf),
         struct_ops=_struct_ops(btf, data_secs),
-        data_sections=_data_sections(sections, symbols, btf, data_secs, path),
-        kconfig=_kconfig(btf, _externs(btf, data_secs.get(".kconfig"), symbols)),
-        ksyms=_externs(btf, data_secs.get(".ksyms"), symbols),
-        relocations=tuple(_relocations(sections, path)),
+        data_sections=_data_sections(elf, btf, data_secs),
+        kconfig=_kconfig(btf, _externs(btf, data_secs.get(".kconfig"), elf.symbols)),
+        ksyms=_externs(btf, data_secs.get(".ksyms"), elf.symbols),
+        relocations=tuple(_relocations(elf)),
     )
 
 
-def _symbols(sections: list[Section]) -> list[Symbol]:
-    return [symbol for table in sections if isinstance(table, SymbolTableSection) for symbol in table.iter_symbols()]
+def _license(elf: ElfObject, section: Section | None) -> str:
+    return elf.contents(section).split(b"\0", 1)[0].decode("utf-8", "replace") if section else ""
 
 
-def _license(section: Section | None) -> str:
-    return contents(section).split(b"\0", 1)[0].decode("utf-8", "replace") if section else ""
-
-
-def _functions(sections: list[Section], symbols: list[Symbol], path: str) -> list[Function]:
+def _functions(elf: ElfObject, file_size: int) -> list[Function]:
     found = []
     code: dict[int, bytes] = {}
-    for symbol in symbols:
-        index = symbol["st_shndx"]
-        if symbol["st_info"]["type"] != "STT_FUNC" or not isinstance(index, int):
+    # functions may overlap, as aliases do
+    budget = Budget(elf.path, file_size, error=ObjectError)
+    for symbol in elf.symbols:
+        if symbol.type != STT_FUNC or not symbol.section:
             continue
-        if index >= len(sections):
-            raise ObjectError(f"{path}: function {symbol.name} is in section {index}, which isn't there")
-        section, offset, size = sections[index], symbol["st_value"], symbol["st_size"]
+        section = elf.section(symbol.section, user=f"function {symbol.name} is in")
+        offset, size = symbol.value, symbol.size
         if not size or size % INSN_SIZE or offset % INSN_SIZE or offset + size > section["sh_size"]:
-            raise ObjectError(f"{path}: function {symbol.name} does not fit its section {section.name}")
-        if index not in code:
-            code[index] = contents(section)
-        insns = code[index][offset : offset + size]
-        is_global = symbol["st_info"]["bind"] != "STB_LOCAL" and symbol["st_other"]["visibility"] == "STV_DEFAULT"
+            raise ObjectError(f"{elf.path}: function {symbol.name} does not fit its section {section.name}")
+        if symbol.section not in code:
+            code[symbol.section] = elf.contents(section)
+        budget.work(size // INSN_SIZE)
+        insns = code[symbol.section][offset : offset + size]
+        is_global = symbol.bind != STB_LOCAL and symbol.visibility == STV_DEFAULT
         function = Function(name=symbol.name, section=section.name, offset=offset, insns=insns, is_global=is_global)
-        found.append((index, function))
+        found.append((symbol.section, function))
+    FUNCTIONS.check(len(found), source=elf.path, error=ObjectError)
     return [function for _, function in sorted(found, key=lambda item: (item[0], item[1].offset))]
 
 
-def _data_sections(
-    sections: list[Section], symbols: list[Symbol], btf: Btf, data_secs: Mapping[str, t.DataSec], path: str
-) -> tuple[DataSection, ...]:
-    own = {index: section for index, section in enumerate(sections) if _is_data(section.name) and section["sh_size"]}
+def _data_sections(elf: ElfObject, btf: Btf, data_secs: Mapping[str, t.DataSec]) -> tuple[DataSection, ...]:
+    own = {
+        index: section for index, section in enumerate(elf.sections) if _is_data(section.name) and section["sh_size"]
+    }
     places: dict[str, dict[str, Symbol]] = {section.name: {} for section in own.values()}
-    for symbol in symbols:
-        if symbol.name and symbol["st_shndx"] in own:
-            places[own[symbol["st_shndx"]].name][symbol.name] = symbol
-    listed = _listed_variables(btf, data_secs, places, path)
+    for symbol in elf.symbols:
+        if symbol.name and symbol.section in own:
+            places[own[symbol.section].name][symbol.name] = symbol
+    variables: dict[str, list[Variable]] = {section.name: [] for section in own.values()}
+    for home, var, size in _listed_variables(btf, data_secs, places, elf.path):
+        variables[home].append(Variable(var.name, var.type_id, places[home][var.name].value, size, var.linkage))
     result = []
     for section in own.values():
         size = section["sh_size"]
         if size > MAX_MAP_VALUE:
-            raise ObjectError(f"{path}: {section.name} has {size} bytes; it becomes one map value, of less than 2 GiB")
-        initial = bytes(size) if section["sh_type"] == "SHT_NOBITS" else contents(section)
-        variables = [
-            Variable(var.name, var.type_id, places[section.name][var.name]["st_value"], size, var.linkage)
-            for home, var, size in listed
-            if home == section.name
-        ]
-        variables.sort(key=lambda variable: variable.offset)
-        result.append(DataSection(section.name, initial, tuple(variables)))
+            raise ObjectError(
+                f"{elf.path}: {section.name} has {size} bytes; it becomes one map value, of less than 2 GiB"
+            )
+        initial = bytes(size) if section["sh_type"] == "SHT_NOBITS" else elf.contents(section)
+        in_order = sorted(variables[section.name], key=lambda variable: variable.offset)
+        result.append(DataSection(section.name, initial, tuple(in_order)))
     return tuple(result)
 
 
@@ -293,6 +303,10 @@ def _listed_variables(
     and puts them into .bss.
     """
     found = []
+    homes_of: dict[str, list[str]] = defaultdict(list)
+    for home, symbols in places.items():
+        for symbol in symbols:
+            homes_of[symbol].append(home)
     for name, data_sec in data_secs.items():
         if not _is_data(name):
             continue
@@ -300,8 +314,8 @@ def _listed_variables(
             var = btf[info.type_id]
             if not isinstance(var, t.Var):
                 continue
-            homes = [home for home in places if var.name in places[home]]
-            home = name if name in homes else homes[0] if homes else ""
+            homes = homes_of.get(var.name, ())
+            home = name if var.name in places.get(name, ()) else homes[0] if homes else ""
             if home and name not in places:
                 raise ObjectError(
                     f"{path}: BTF says that {var.name} is in {name}, but the object has no such section, and libbpf "
@@ -313,8 +327,8 @@ def _listed_variables(
     return found
 
 
-def _externs(btf: Btf, section: t.DataSec | None, symbols: list[Symbol]) -> tuple[Variable, ...]:
-    weak = {symbol.name for symbol in symbols if symbol["st_info"]["bind"] == "STB_WEAK"}
+def _externs(btf: Btf, section: t.DataSec | None, symbols: Sequence[Symbol]) -> tuple[Variable, ...]:
+    weak = {symbol.name for symbol in symbols if symbol.bind == STB_WEAK}
     result = []
     for info in section.variables if section else ():
         extern = btf[info.type_id]
@@ -342,36 +356,19 @@ def _kconfig(btf: Btf, externs: tuple[Variable, ...]) -> tuple[Variable, ...]:
     return tuple(placed)
 
 
-def _relocations(sections: list[Section], path: str) -> list[SymbolRelocation]:
-    def section_at(index: int) -> Section:
-        if index >= len(sections):
-            raise ObjectError(f"{path}: relocations refer to section {index}, which isn't there")
-        return sections[index]
-
+def _relocations(elf: ElfObject) -> list[SymbolRelocation]:
     result = []
-    for table in sections:
-        if not isinstance(table, RelocationSection):
-            continue
-        target = section_at(table["sh_info"])
+    for table, target in elf.relocation_tables():
         if not target["sh_flags"] & SH_FLAGS.SHF_EXECINSTR:  # the others relocate data, or .BTF itself
             continue
-        symbol_table = section_at(table["sh_link"])
-        if not isinstance(symbol_table, SymbolTableSection):
-            raise ObjectError(f"{path}: relocations of {target.name} take {symbol_table.name} for a symbol table")
-        for entry in table.iter_relocations():
-            symbol = symbol_table.get_symbol(entry["r_info_sym"])
-            index = symbol["st_shndx"]
-            home = section_at(index).name if isinstance(index, int) else ""
-            result.append(
-                SymbolRelocation(target.name, entry["r_offset"], symbol.name or home, home, symbol["st_value"])
-            )
+        for offset, symbol in elf.relocations(table):
+            home = elf.section(symbol.section, user=f"symbol {symbol.name} is in").name if symbol.section else ""
+            result.append(SymbolRelocation(target.name, offset, symbol.name or home, home, symbol.value))
     return sorted(result, key=lambda relocation: (relocation.section, relocation.offset))
 
 
-def _maps(
-    btf: Btf, section: t.DataSec | None, symbols: list[Symbol], sections: list[Section], path: str
-) -> tuple[MapDef, ...]:
-    held = _held_by_maps(symbols, sections)
+def _maps(btf: Btf, section: t.DataSec | None, elf: ElfObject) -> tuple[MapDef, ...]:
+    held, path = _held_by_maps(elf), elf.path
     result = []
     for info in section.variables if section else ():
         var = btf[info.type_id]
@@ -388,20 +385,19 @@ def _maps(
     return tuple(result)
 
 
-def _held_by_maps(symbols: list[Symbol], sections: list[Section]) -> dict[str, tuple[str, ...]]:
-    """What the maps with initial values begin with: their relocations say, each of which lies within a map."""
-    tables = [table for table in sections if isinstance(table, RelocationSection) and table["sh_info"] < len(sections)]
-    held: dict[str, tuple[str, ...]] = {}
-    for table in tables:
-        names = sections[table["sh_link"]] if table["sh_link"] < len(sections) else None
-        if sections[table["sh_info"]].name != ".maps" or not isinstance(names, SymbolTableSection):
+def _held_by_maps(elf: ElfObject) -> dict[str, tuple[str, ...]]:
+    """What libbpf puts into the maps that are declared with values: their relocations name it, each within a map."""
+    held: dict[str, dict[str, None]] = defaultdict(dict)
+    for table, target in elf.relocation_tables():
+        if target.name != ".maps":
             continue
-        own = [symbol for symbol in symbols if symbol["st_shndx"] == table["sh_info"] and symbol["st_size"]]
-        for entry in table.iter_relocations():
-            for symbol in own:
-                if 0 <= entry["r_offset"] - symbol["st_value"] < symbol["st_size"]:
-                    held[symbol.name] = (*held.get(symbol.name, ()), names.get_symbol(entry["r_info_sym"]).name)
-    return {name: tuple(dict.fromkeys(targets)) for name, targets in held.items()}
+        own = sorted((s for s in elf.symbols if s.section == table["sh_info"] and s.size), key=lambda s: s.value)
+        starts = [symbol.value for symbol in own]
+        for offset, value in elf.relocations(table):
+            index = bisect_right(starts, offset) - 1
+            if index >= 0 and offset - starts[index] < own[index].size:
+                held[own[index].name][value.name] = None
+    return {name: tuple(values) for name, values in held.items()}
 
 
 def _struct_ops(btf: Btf, data_secs: Mapping[str, t.DataSec]) -> tuple[str, ...]:

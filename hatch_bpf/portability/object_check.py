@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.resolve import Matcher, Resolver
+from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.core_relo.spec import essential_name
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.objects.linked_program import Linker
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.extern_check import find_ksyms, kconfig_reasons, values_of_externs
@@ -95,13 +97,14 @@ class ObjectChecker:
         self._refusals = refusals(view)
         unused, lost = unused_struct_ops(view), lost_pointers(view)
         self.alternatives = alternatives.of_object(obj)
-        self._relocations = RelocationChecker(obj)
+        linker, lines = Linker(obj), SourceLines(obj)
+        self._relocations = RelocationChecker(obj, lines)
         self._kconfig = kconfig_reasons(obj)
         self.programs = [
             ProgramChecker(
                 obj,
-                program,
-                self._relocations.relos,
+                linker.link(program),
+                lines,
                 self.alternatives,
                 lost_pointers=lost,
                 is_unused=program.name in unused,

@@ -11,11 +11,12 @@ from dataclasses import replace
 from functools import cached_property, partial
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
+from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.objects.insns import InsnSet, insn_set, is_known_by_opcode
-from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo, link
-from hatch_bpf.objects.model import Function, ObjectModel
+from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
+from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import helper, helper_name
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
@@ -52,25 +53,21 @@ class ProgramChecker:
     def __init__(
         self,
         obj: ObjectModel,
-        program: Function,
-        relos: Sequence[tuple[str, CoreRelo]],
+        linked: LinkedProgram,
+        lines: SourceLines,
         alternatives: ObjectAlternatives,
         *,
         lost_pointers: Sequence[tuple[str, str, range]] = (),
         is_unused: bool = False,
     ) -> None:
-        """`relos` and `lost_pointers` are all of the object; a struct_ops program that no map has `is_unused`."""
+        """`lost_pointers` are all of the object; a struct_ops program that no map has `is_unused`."""
         self.obj = obj
+        self.linked = linked
+        self.lines = lines
         self.alternatives = alternatives
-        self.program = program
-        self.section = parse_section(program.section)
-        self.linked: LinkedProgram = link(obj, program)
-        self.relos: list[tuple[int, int]] = []
-        """Slot, and index in the object's relocations."""
-        for index, (section, relo) in enumerate(relos):
-            slot = self.linked.slot(section, relo.insn_off)
-            if slot is not None:
-                self.relos.append((slot, index))
+        self.program = linked.program
+        self.section = parse_section(linked.program.section)
+        self.relos = linked.core_relos
         self._lost_pointers = lost_pointers
         self._is_unused = is_unused
         self._reaches: dict[tuple[object, ...], Reach] = {}
@@ -207,7 +204,7 @@ class ProgramChecker:
         type_ids = [
             (slot, index)
             for slot, index in self.relos
-            if (resolution := outcomes[index].resolution) and resolution.relo.kind is CoreReloKind.TYPE_ID_TARGET
+            if (resolution := outcomes[index].resolution) and resolution.kind is CoreReloKind.TYPE_ID_TARGET
         ]
         arguments = self._arguments(features)
         if not hazards and not type_ids and arguments is None and not self._context_suspects:
@@ -298,7 +295,7 @@ class ProgramChecker:
             resolution = outcomes[index].resolution
             if resolution is None or slot in hazards:
                 continue
-            if resolution.relo.kind in _PLACES:
+            if resolution.kind in _PLACES:
                 offsets[slot] = resolution.target_value
             else:
                 immediates[slot] = resolution.target_value
@@ -310,6 +307,8 @@ class ProgramChecker:
         return reach
 
     def _walk(self, facts: Facts, *, as_built: bool) -> Reach:
+        if self.code.goes_one_way and facts.arguments is None:
+            facts = Facts(facts.hazards)  # nothing else matters then
         immediates, externs = tuple(facts.immediates.items()), tuple(facts.externs.items())
         key = (facts.hazards, immediates, externs, facts.verifier, facts.arguments, as_built)
         if key not in self._reaches:
@@ -358,7 +357,7 @@ class ProgramChecker:
         return tuple(sorted({r.name for r in self.linked.references.values() if r.to in kinds}))
 
     def _source(self, slot: int) -> str:
-        return because.source_at(self.obj, *self.linked.origin(slot))
+        return self.lines.at(*self.linked.origin(slot))
 
 
 _WITH_ARGUMENTS = (Target.BTF_FUNCTION, Target.BTF_TRACEPOINT)

@@ -6,14 +6,13 @@ Input: what the checks found. Output: reasons, each saying what is wrong, at whi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hatch_bpf.btf.ext import CoreRelo, CoreReloKind, LineInfo
+from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.core_relo.resolve import AmbiguityError, Resolution
-from hatch_bpf.core_relo.spec import ENUMVAL_KINDS, Spec, parse_spec
-from hatch_bpf.errors import BtfError, RelocationError
+from hatch_bpf.core_relo.spec import ENUMVAL_KINDS, Spec
+from hatch_bpf.errors import RelocationError
 from hatch_bpf.objects import uapi
 from hatch_bpf.objects.insns import InsnSet
 from hatch_bpf.objects.model import Function, MapDef, ObjectModel
@@ -24,37 +23,6 @@ from hatch_bpf.verifier.walk import Exposure
 RINGBUF_HELPERS = uapi.helpers("ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query")
 PERF_BUFFER = "bpf_perf_event_output() and a BPF_MAP_TYPE_PERF_EVENT_ARRAY map"
 MODULE_NOTE = "a module may define it, but no embedded BTF can serve that"
-
-
-def source_at(obj: ObjectModel, section: str, offset: int) -> str:
-    """`file:line` of an instruction, or empty."""
-    line = obj.line_at(section, offset)
-    return _place(line) if line is not None else ""
-
-
-def source_of(obj: ObjectModel, section: str, relo: CoreRelo) -> str:
-    """`file:line` of the access that a relocation is for, or empty.
-
-    clang likes to load offsets at a function's start, far from the access, whose line is then not the instruction's:
-    so the first line from there on that names what is accessed, if there is one in the function.
-    """
-    function = obj.function_at(section, relo.insn_off)
-    own = obj.line_at(section, relo.insn_off)
-    try:
-        name = parse_spec(obj.btf, relo).accessors[-1].name or ""
-    except (RelocationError, BtfError, IndexError):
-        name = ""
-    if own is not None and function is not None and name:
-        end = function.offset + len(function.insns)
-        later = [line for line in obj.ext.line_infos[section] if relo.insn_off < line.insn_off < end]
-        for line in (own, *later):
-            if re.search(rf"\b{re.escape(name)}\b", line.text):
-                return _place(line)
-    return source_at(obj, section, relo.insn_off)
-
-
-def _place(line: LineInfo) -> str:
-    return f"{line.file.removeprefix('./')}:{line.line}"
 
 
 def missing(spec: Spec, source: str, *, type_is_there: bool) -> Reason:

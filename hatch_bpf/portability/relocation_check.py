@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hatch_bpf.btf.ext import CoreRelo
 from hatch_bpf.core_relo.patch import patch_insn
 from hatch_bpf.core_relo.resolve import Resolution, Resolver, agree
+from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.errors import RelocationError
 from hatch_bpf.objects.model import INSN_SIZE, ObjectModel
 from hatch_bpf.portability import reasons as because
@@ -34,19 +35,24 @@ class RelocationOutcome:
 class RelocationChecker:
     """The relocations of one object."""
 
-    def __init__(self, obj: ObjectModel) -> None:
+    def __init__(self, obj: ObjectModel, lines: SourceLines) -> None:
         self._obj = obj
-        self.relos = obj.core_relos()
-        self._sources = [because.source_of(obj, section, relo) for section, relo in self.relos]
+        self._lines = lines
+        self._relos = tuple(relo for _, relo in obj.core_relos)
 
     def outcomes(self, matcher: Resolver, minimized: Resolver | None) -> list[RelocationOutcome]:
-        relos = [relo for _, relo in self.relos]
+        relos = self._relos
         full = list(matcher.resolve_all(self._obj.btf, relos))
         small = list(minimized.resolve_all(self._obj.btf, relos)) if minimized else full
-        return [
-            self._outcome(index, on_full, on_small)
-            for index, (on_full, on_small) in enumerate(zip(full, small, strict=True))
-        ]
+        # nearly all work whatever their instruction, and relocations of one field share their resolution
+        working: dict[tuple[int, int], RelocationOutcome | None] = {}
+        outcomes = []
+        for index, (on_full, on_small) in enumerate(zip(full, small, strict=True)):
+            key = id(on_full), id(on_small)
+            if key not in working:
+                working[key] = _if_working(on_full, on_small)
+            outcomes.append(working[key] or self._outcome(index, on_full, on_small))
+        return outcomes
 
     def _outcome(
         self,
@@ -54,7 +60,7 @@ class RelocationChecker:
         full: Resolution | RelocationError,
         small: Resolution | RelocationError,
     ) -> RelocationOutcome:
-        source = self._sources[index]
+        source = self._lines.of(*self._obj.core_relos[index])
         if isinstance(full, RelocationError):
             return RelocationOutcome(None, False, (because.refused_relocation(full, source),))
         reasons = []
@@ -63,9 +69,9 @@ class RelocationChecker:
         if full.poisoned:
             poison = because.missing(full.local, source, type_is_there=full.type_is_there)
             return RelocationOutcome(full, True, tuple(reasons), poison)
-        if full.local_size == full.target_size and full.target_value <= 0x7FFF:
+        if _fits_any_insn(full):
             return RelocationOutcome(full, False, tuple(reasons))
-        return self._patched(self.relos[index], full, reasons, source)
+        return self._patched(self._obj.core_relos[index], full, reasons, source)
 
     def _patched(
         self, place: tuple[str, CoreRelo], resolution: Resolution, reasons: list[Reason], source: str
@@ -84,3 +90,15 @@ class RelocationChecker:
         if resolution.fail_memsz_adjust and patched[0] != window[0]:
             return RelocationOutcome(resolution, True, tuple(reasons), because.size_differs(resolution, source))
         return RelocationOutcome(resolution, False, tuple(reasons))
+
+
+def _if_working(full: Resolution | RelocationError, small: Resolution | RelocationError) -> RelocationOutcome | None:
+    """The outcome of a relocation that works in any instruction; None for any other."""
+    if isinstance(full, RelocationError) or full.poisoned or not _fits_any_insn(full) or not agree(full, small):
+        return None
+    return RelocationOutcome(full, False)
+
+
+def _fits_any_insn(resolution: Resolution) -> bool:
+    """Whether a load or store can have the offset, and need not change its width."""
+    return resolution.local_size == resolution.target_size and resolution.target_value <= 0x7FFF

@@ -216,11 +216,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def remedy_for(reason: Reason, kernels: str, among: Sequence[Reason]) -> str:
+def has_alternative(reasons: Iterable[Reason]) -> bool:
+    """Whether another program stands in for the one with these reasons."""
+    return any(reason.kind is ReasonKind.ALTERNATIVE for reason in reasons)
+
+
+def remedy_for(reason: Reason, kernels: str, *, has_alternative: bool) -> str:
     """What to do about a reason, with the last resort where it makes the program fail: to leave out the kernels, named
     so. There is none where another program stands in for it, or where it would fail on any kernel."""
-    spared = any(other.kind is ReasonKind.ALTERNATIVE for other in among)
-    if reason.weight is not Weight.FAILS or reason.on_any_kernel or spared:
+    if reason.weight is not Weight.FAILS or reason.on_any_kernel or has_alternative:
         return reason.remedy
     last_resort = f"remove {kernels} from the option `kernels`"
     return f"{reason.remedy}, or {last_resort}" if reason.remedy else last_resort
@@ -285,9 +289,11 @@ def _reasons(reasons: Sequence[Reason], kernels: str) -> Iterable[ReportedReason
         file, _, line = reason.source.rpartition(":")
         if file and line not in files.setdefault(file, []):
             files[file].append(line)
+    spared = has_alternative(reasons)
     for reason, files in places.items():
         at = tuple((file, tuple(sorted(lines, key=natural))) for file, lines in files.items())
-        yield ReportedReason(reason.kind, reason.weight, reason.what, remedy_for(reason, kernels, reasons), at)
+        remedy = remedy_for(reason, kernels, has_alternative=spared)
+        yield ReportedReason(reason.kind, reason.weight, reason.what, remedy, at)
 
 
 def _groups(

@@ -17,6 +17,7 @@ from hatch_bpf.portability.report import (
     ReportModel,
     counted,
     model_of,
+    has_alternative,
     remedy_for,
 )
 from hatch_bpf.portability.verdicts import ProgramVerdict, Report, Verdict
@@ -101,6 +102,7 @@ def reason_line(reason: ReportedReason) -> str:
 
 
 def _program_json(program: ProgramVerdict, kernel: Kernel) -> dict[str, object]:
+    spared = has_alternative(program.reasons)
     return {
         "object": program.object,
         "program": program.program,
@@ -111,7 +113,9 @@ def _program_json(program: ProgramVerdict, kernel: Kernel) -> dict[str, object]:
         "reasons": [
             {
                 "kind": reason.kind.value,
-                "message": ": ".join(filter(None, (reason.what, remedy_for(reason, str(kernel), program.reasons)))),
+                "message": ": ".join(
+                    filter(None, (reason.what, remedy_for(reason, str(kernel), has_alternative=spared)))
+                ),
                 "source": reason.source,
             }
             for reason in program.reasons

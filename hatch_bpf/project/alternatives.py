@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hatch_bpf.errors import ConfigError, Fault
-from hatch_bpf.objects.linked_program import RefersTo, link
+from hatch_bpf.objects.linked_program import Linker, RefersTo
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.project.forms import TEXT, TEXTS, ListForm, NameForm, TableForm, described, suggestion
@@ -142,8 +142,9 @@ def users_of_maps(models: Iterable[ObjectModel]) -> dict[str, tuple[str, ...]]:
     """The programs that refer to each map, by its name. `models` are one source's objects for its architectures."""
     users: dict[str, set[str]] = {}
     for model in models:
+        linker = Linker(model)
         for program in model.programs:
-            for reference in link(model, program).references.values():
+            for reference in linker.link(program).references.values():
                 if reference.to is RefersTo.MAP:
                     users.setdefault(reference.name, set()).add(program.name)
     return {name: tuple(sorted(programs)) for name, programs in sorted(users.items())}

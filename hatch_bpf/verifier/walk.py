@@ -12,9 +12,10 @@ than the verifier, it comes to more instructions, never to fewer.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from hatch_bpf.objects.insns import (
     LOAD_ACQUIRE,
@@ -132,33 +133,63 @@ class Code:
         return frozenset(labels)
 
     @cached_property
+    def steps(self) -> bytes:
+        """What each slot does to the walk: one of the numbers below."""
+        calls = self.linked.calls
+        return bytes(_CALL if slot in calls else _step_of(insn) for slot, insn in enumerate(self.linked.insns))
+
+    @cached_property
+    def goes_one_way(self) -> bool:
+        """Whether there is one path through the program, whatever the kernel: no branch, and no other function."""
+        return len(self.linked.functions) == 1 and _BRANCH not in self.steps
+
+    @cached_property
     def live(self) -> tuple[int, ...]:
         """By slot: bit n is set if the value of register n may be read from here on, in the same function."""
         insns = self.linked.insns
+        effects = [_registers(insn) for insn in insns]
         live = [0] * (len(insns) + 1)
-        changed = True
-        while changed:
-            changed = False
-            for slot in range(len(insns) - 1, -1, -1):
-                insn = insns[slot]
-                if insn.is_exit:
-                    after = 0
-                elif insn.is_goto:
-                    after = self._live_at(live, slot + 1 + insn.jump)
-                elif insn.is_branch:
-                    after = live[slot + 1] | self._live_at(live, slot + 1 + insn.jump)
-                else:
-                    after = live[slot + (2 if insn.is_wide else 1)]
-                reads, writes = _registers(insn)
-                now = after & ~writes | reads
-                if now != live[slot]:
-                    live[slot] = now
-                    changed = True
+        jumps_to: dict[int, list[int]] = defaultdict(list)
+        for slot, insn in enumerate(insns):
+            if insn.is_jump:
+                jumps_to[slot + 1 + insn.jump].append(slot)
+
+        def update(slot: int) -> bool:
+            insn = insns[slot]
+            after = 0
+            if insn.is_jump:
+                after = live[slot + 1 + insn.jump]
+            if not insn.is_goto and not insn.is_exit:
+                after |= live[min(slot + (2 if insn.is_wide else 1), len(insns))]
+            reads, writes = effects[slot]
+            before, live[slot] = live[slot], after & ~writes | reads
+            return live[slot] != before
+
+        # what a slot says goes to those before it at once, and to those that jump back to it in a second round
+        pending = []
+        for slot in range(len(insns) - 1, -1, -1):
+            if update(slot):
+                pending += [jump for jump in jumps_to.get(slot, ()) if jump >= slot]
+        while pending:
+            slot = pending.pop()
+            if update(slot):
+                pending += jumps_to.get(slot, ())
+                pending += (before for before in (slot - 1, slot - 2) if before >= 0)
         return tuple(live)
 
-    @staticmethod
-    def _live_at(live: list[int], slot: int) -> int:
-        return live[slot] if 0 <= slot < len(live) else 0
+
+_PLAIN, _EXIT, _BRANCH, _GOTO, _CALL, _HELPER = range(6)
+
+
+@lru_cache(maxsize=1 << 14)
+def _step_of(insn: Insn) -> int:
+    if insn.is_exit:
+        return _EXIT
+    if insn.is_branch:
+        return _BRANCH
+    if insn.is_goto:
+        return _GOTO
+    return _HELPER if insn.is_call else _PLAIN
 
 
 def analyse(code: Code, facts: Facts) -> Reach:
@@ -170,6 +201,7 @@ def analyse(code: Code, facts: Facts) -> Reach:
     return walk.result()
 
 
+@lru_cache(maxsize=1 << 14)
 def _registers(insn: Insn) -> tuple[int, int]:
     """Bit sets of the registers that an instruction reads, and of those that it overwrites."""
     dst, src = 1 << insn.dst, 1 << insn.src
@@ -330,33 +362,34 @@ class _Walk:
     def _follow(self, node: _Node) -> None:
         """Execute up to the next branch, label or exit."""
         state, slot = node.state.copy(), node.slot
-        insns, labels, hazards = self.insns, self.code.labels, self.facts.hazards
+        insns, steps, labels, hazards = self.insns, self.code.steps, self.code.labels, self.facts.hazards
+        reached = self.reached
         self.met = set()
         extra: list[int] = []
         successors: list[int] = []
         names: frozenset[str] | None = None
         while slot < len(insns):
-            insn = insns[slot]
-            self.reached.add(slot)
+            insn, step = insns[slot], steps[slot]
+            reached.add(slot)
             if slot in hazards:
                 self.met.add(slot)
-            if insn.is_exit:
-                successors += self._leave(state)
-                break
-            if insn.is_branch:
-                successors, names = self._branch(state, slot, insn)
-                break
-            if insn.is_goto:
-                successors.append(self._enter(slot + 1 + insn.jump, state))
-                break
-            if slot in self.linked.calls:
-                successors += self._call(state, slot)
-                break
-            if insn.is_call:
+            if step == _PLAIN:
+                slot = self._step(state, slot, insn)
+            elif step == _HELPER:
                 extra += self._helper(state, insn)
                 slot += 1
+            elif step == _EXIT:
+                successors += self._leave(state)
+                break
+            elif step == _BRANCH:
+                successors, names = self._branch(state, slot, insn)
+                break
+            elif step == _GOTO:
+                successors.append(self._enter(slot + 1 + insn.jump, state))
+                break
             else:
-                slot = self._step(state, slot, insn)
+                successors += self._call(state, slot)
+                break
             if slot in labels:
                 successors.append(self._enter(slot, state))
                 break
@@ -501,20 +534,21 @@ class _Walk:
         return slot + 1
 
     def _alu(self, state: _State, slot: int, insn: Insn) -> Value:
-        bits = 64 if insn.cls is Class.ALU64 else 32
+        code, _, src, off, imm = insn
+        bits = 64 if code & 7 == Class.ALU64 else 32
         if slot in self.facts.hazards:
             return None
         operand: Value
-        if insn.uses_register:
-            operand = state.get(insn.src)
-            if insn.op == AluOp.MOV and insn.off in (8, 16, 32):
-                return truncate(sign_extend(operand, insn.off // 8), bits // 8)
+        if code & 8:
+            operand = state.get(src)
+            if code & 0xF0 == AluOp.MOV and off in (8, 16, 32):
+                return truncate(sign_extend(operand, off // 8), bits // 8)
         else:
-            operand = self.facts.immediates.get(slot, insn.imm & 0xFFFFFFFF_FFFFFFFF)
+            operand = self.facts.immediates.get(slot, imm & 0xFFFFFFFF_FFFFFFFF)
             if isinstance(operand, int):
                 # the instruction has 32 bits for it, which count as signed
                 operand = sign_extend(operand, 4)
-        return alu(insn.op, state.get(insn.dst), operand, bits=bits, follows_xor=self.facts.verifier.follows_xor)
+        return alu(code & 0xF0, state.get(insn.dst), operand, bits=bits, follows_xor=self.facts.verifier.follows_xor)
 
     def _immediate(self, slot: int, insn: Insn) -> Value:
         if slot in self.facts.hazards:

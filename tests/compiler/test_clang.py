@@ -37,13 +37,13 @@ def test_the_object_does_not_depend_on_where_it_was_built(tmp_path: Path) -> Non
     one, two = compile_text(first, PROGRAM), compile_text(second, PROGRAM)
     assert one.data == two.data
     assert str(tmp_path).encode() not in one.data
-    lines = read_object(one.data, path="prog.bpf.o").ext.line_infos["raw_tp/sched_switch"]
+    lines = read_object(one.data, path="prog.bpf.o").ext.lines["raw_tp/sched_switch"]
     assert {line.file for line in lines} == {"./src/prog.bpf.c"}
 
 
 def test_btf_is_kept_and_dwarf_is_not(tmp_path: Path) -> None:
     data = compile_text(tmp_path, PROGRAM).data
-    assert [relo.access_str for _, relo in read_object(data, path="prog.bpf.o").core_relos()] == ["0:0"]
+    assert [relo.access_str for _, relo in read_object(data, path="prog.bpf.o").core_relos] == ["0:0"]
     names = {section.name for section in ELFFile(io.BytesIO(data)).iter_sections()}
     assert {".BTF", ".BTF.ext"} < names
     assert not [name for name in names if "debug" in name or name == ".eh_frame"]

@@ -62,7 +62,7 @@ def relocations(model: ObjectModel) -> list[tuple[object, ...]]:
     """Each relocation by its spec, without the id of the type, which counts what else there is."""
     return [
         (section, relo.insn_off, relo.kind, re.sub(r"\[\d+\]", "", str(parse_spec(model.btf, relo))))
-        for section, relo in model.core_relos()
+        for section, relo in model.core_relos
     ]
 
 

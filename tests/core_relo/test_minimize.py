@@ -40,7 +40,7 @@ def _bpftool(folder: Path, kernel: bytes, elves: Iterable[bytes]) -> bytes | Non
 def _outcomes(model: ObjectModel, kernel: Btf) -> list[tuple[object, ...]]:
     """All that libbpf goes by when it patches, for each relocation that does not ask for an id of the kernel's."""
     found: list[tuple[object, ...]] = []
-    relos = [relo for _, relo in model.core_relos()]
+    relos = [relo for _, relo in model.core_relos]
     for relo, item in zip(relos, Matcher(kernel).resolve_all(model.btf, relos), strict=True):
         if isinstance(item, RelocationError):
             found.append((relo, "ambiguous" if isinstance(item, AmbiguityError) else "refused"))
@@ -222,7 +222,7 @@ def test_what_gets_lost_gets_lost_with_bpftool_too(tmp_path: Path) -> None:
         model = _object(local, relos)
         small = minimize([model], full)
         assert small == _bpftool(tmp_path, full.data, [model.elf])
-        _, relo = model.core_relos()[0]
+        _, relo = model.core_relos[0]
         on_full, on_small = (Matcher(btf).resolve(model.btf, relo) for btf in (full, Btf(small)))
         assert on_full.target_value != on_small.target_value
 
@@ -352,6 +352,6 @@ def test_types_that_lead_back_to_themselves() -> None:
     local.func_proto(0, ("self", 2))
     model = _object(local, [(0, 1, "0", K.TYPE_EXISTS), (8, 1, "0:0", K.FIELD_EXISTS)])
     assert thing == 1
-    resolved = list(Matcher(Btf(kernel.build())).resolve_all(model.btf, [relo for _, relo in model.core_relos()]))
+    resolved = list(Matcher(Btf(kernel.build())).resolve_all(model.btf, [relo for _, relo in model.core_relos]))
     assert isinstance(resolved[0], Resolution)
     assert len(Btf(minimize([model], Btf(kernel.build())))) >= 2

@@ -226,7 +226,7 @@ struct thing {
 def _resolve(local: str, target: str) -> list[Resolution]:
     obj, btf = model(local), kernel(target)
     found = []
-    for resolution in Matcher(btf).resolve_all(obj.btf, [relo for _, relo in obj.core_relos()]):
+    for resolution in Matcher(btf).resolve_all(obj.btf, [relo for _, relo in obj.core_relos]):
         assert isinstance(resolution, Resolution), resolution
         found.append(resolution)
     return found
@@ -260,7 +260,7 @@ def _one(body: str, *, local: str = _LOCAL, target: str = _KERNEL) -> Resolution
 )
 def test_a_kind(body: str, kind: K, values: tuple[int, int]) -> None:
     resolution = _one(body)
-    assert resolution.relo.kind is kind
+    assert resolution.kind is kind
     assert (resolution.local_value, resolution.target_value) == values
     assert not resolution.poisoned
 
@@ -271,10 +271,10 @@ def test_type_ids() -> None:
         " + bpf_core_type_id_kernel(struct thing); }",
         _KERNEL,
     )
-    assert (local.relo.kind, target.relo.kind) == (K.TYPE_ID_LOCAL, K.TYPE_ID_TARGET)
+    assert (local.kind, target.kind) == (K.TYPE_ID_LOCAL, K.TYPE_ID_TARGET)
     assert local.found
     assert local.target is None
-    assert local.target_value == local.relo.type_id
+    assert local.target_value == local.local.root_type_id
     assert target.target_value == kernel(_KERNEL).find("thing", Kind.STRUCT)[0]
     assert not target.validate
 
@@ -312,7 +312,7 @@ def test_enumerators(local: str, name: str, kind: K, found: bool, value: int) ->
     macro = "bpf_core_enum_value" if kind is K.ENUMVAL_VALUE else "bpf_core_enum_value_exists"
     body = f"return {macro}({local.split(' {')[0]}, {name});"
     (resolution,) = _resolve(f'{local}; SEC("socket") u64 program(void *ctx) {{ {body} }}', _ENUM_KERNEL)
-    assert resolution.relo.kind is kind
+    assert resolution.kind is kind
     assert (resolution.found, resolution.target_value) == (found, value)
     assert resolution.poisoned == (not found and kind is K.ENUMVAL_VALUE)
 
@@ -410,7 +410,7 @@ def test_renderings_are_libbpfs() -> None:
 def test_a_big_endian_bitfield_is_shifted_from_the_other_end() -> None:
     source = 'SEC("socket") u64 program(struct thing *t) { return bpf_core_field_lshift(t->bits); }'
     obj = model(_LOCAL + source, endian="big")
-    resolution = Matcher(kernel(_KERNEL, endian="big")).resolve(obj.btf, obj.core_relos()[0][1])
+    resolution = Matcher(kernel(_KERNEL, endian="big")).resolve(obj.btf, obj.core_relos[0][1])
     # a 32-bit load puts bit 0 of a big-endian word at bit 32 of 64
     assert (resolution.local_value, resolution.target_value) == (32, 32 + 7)
 
@@ -532,6 +532,6 @@ def test_a_bitfield_of_something_else_than_a_number() -> None:
 
 def test_eliminated_weak_functions_and_models() -> None:
     obj: ObjectModel = model(_LOCAL + 'SEC("socket") u64 program(struct thing *t) { return t->moved; }')
-    ((section, relo),) = obj.core_relos()
+    ((section, relo),) = obj.core_relos
     assert section == "socket"
     assert obj.function_at(section, relo.insn_off) is obj.programs[0]

@@ -8,7 +8,7 @@ import pytest
 
 from hatch_bpf.errors import ObjectError
 from hatch_bpf.objects.insns import decode
-from hatch_bpf.objects.linked_program import Reference, RefersTo, link
+from hatch_bpf.objects.linked_program import Linker, Reference, RefersTo
 from hatch_bpf.objects.model import ObjectModel, read_object
 from tests.common import c_programs, needs, objects
 from tests.common.btf_builder import RawBtf, elf_object
@@ -40,7 +40,7 @@ def model() -> ObjectModel:
 
 
 def test_calls_bring_in_what_they_reach_and_nothing_else(model: ObjectModel) -> None:
-    linked = link(model, model.programs[0])
+    linked = Linker(model).link(model.programs[0])
     assert [function.name for function in linked.functions] == ["calls", "shallow", "deep"]
     assert list(linked.calls.values()) == [1, 2, 2]
     assert list(linked.kfunc_calls.values()) == ["bpf_some_kfunc"]
@@ -52,18 +52,33 @@ def test_calls_bring_in_what_they_reach_and_nothing_else(model: ObjectModel) -> 
 
 
 def test_an_address_brings_in_its_function(model: ObjectModel) -> None:
-    linked = link(model, model.programs[1])
+    linked = Linker(model).link(model.programs[1])
     assert [function.name for function in linked.functions] == ["passes", "callback"]
     assert list(linked.addresses.values()) == [1]
     assert Reference(RefersTo.MAP, "counts") in linked.references.values()
 
 
-def test_slots_and_places_lead_to_each_other(model: ObjectModel) -> None:
-    linked = link(model, model.programs[0])
-    for slot in range(len(linked.insns)):
-        assert linked.slot(*linked.origin(slot)) == slot
-    assert linked.slot("socket", 8 * len(linked.insns)) is None
-    assert linked.slot("nowhere", 0) is None
+def test_a_slot_has_its_place_in_the_object(model: ObjectModel) -> None:
+    linked = Linker(model).link(model.programs[0])
+    for slot, insn in enumerate(linked.insns):
+        section, offset = linked.origin(slot)
+        function = model.function_at(section, offset)
+        assert function is not None
+        assert decode(function.insns)[(offset - function.offset) // 8] == insn
+
+
+def test_relocations_of_a_program_and_of_its_subprograms() -> None:
+    obj = c_programs.model("""
+struct core thing { int a, b; };
+static __attribute__((noinline)) int second(struct thing *t) { return t->b; }
+SEC("xdp") int other(struct thing *t) { return t->b; }
+SEC("socket") int first(struct thing *t) { return t->a + second(t); }
+""")
+    program = next(program for program in obj.programs if program.name == "first")
+    linked = Linker(obj).link(program)
+    records = [obj.core_relos[index] for _, index in linked.core_relos]
+    assert {(section, relo.access_str) for section, relo in records} == {("socket", "0:0"), (".text", "0:1")}
+    assert [linked.origin(slot) for slot, _ in linked.core_relos] == [(s, relo.insn_off) for s, relo in records]
 
 
 def test_as_long_as_libbpf_makes_them() -> None:
@@ -78,7 +93,7 @@ def test_as_long_as_libbpf_makes_them() -> None:
             # libbpf has put the program together before the kernel takes or refuses it, unless a map fails first
             if loaded.error and "BPF program load failed" not in loaded.log:
                 continue
-            linked = link(obj, by_name[loaded.program])
+            linked = Linker(obj).link(by_name[loaded.program])
             assert len(linked.insns) == loaded.insns, (obj.path, loaded.program)
             with_subprograms += len(linked.functions) > 1
     assert with_subprograms > 20
@@ -102,7 +117,7 @@ def _with_insn(model: ObjectModel, slot: int, insn: bytes) -> ObjectModel:
 def test_what_no_compiler_makes_is_refused(model: ObjectModel, insn: bytes, message: str) -> None:
     broken = _with_insn(model, 0, insn)
     with pytest.raises(ObjectError) as raised:
-        link(broken, broken.programs[0])
+        Linker(broken).link(broken.programs[0])
     assert message in str(raised.value)
     assert "passes" in str(raised.value)
 
@@ -124,7 +139,7 @@ int where SEC("{section}") = 1;
 SEC("socket") int refers(void *ctx) {{ return *(volatile int *)&where; }}
 """)
     with pytest.raises(ObjectError, match=told):
-        link(obj, obj.programs[0])
+        Linker(obj).link(obj.programs[0])
 
 
 def test_an_address_may_be_one_that_needs_no_relocation() -> None:
@@ -137,7 +152,7 @@ def test_an_address_may_be_one_that_needs_no_relocation() -> None:
     (whole,) = obj.programs
     main = replace(whole, insns=whole.insns[:24])
     callback = replace(whole, name="callback", offset=24, insns=whole.insns[24:])
-    linked = link(replace(obj, programs=(main,), subprograms=(callback,)), main)
+    linked = Linker(replace(obj, programs=(main,), subprograms=(callback,))).link(main)
     assert [function.name for function in linked.functions] == [main.name, "callback"]
     assert linked.addresses == {0: 1}
     assert linked.starts == (0, 3)
@@ -145,5 +160,5 @@ def test_an_address_may_be_one_that_needs_no_relocation() -> None:
 
 def test_a_program_without_subprograms_is_itself(model: ObjectModel) -> None:
     alone = replace(model.programs[1], insns=model.programs[1].insns[-8:])
-    linked = link(replace(model, programs=(alone,), relocations=()), alone)
+    linked = Linker(replace(model, programs=(alone,), relocations=())).link(alone)
     assert linked.insns == decode(alone.insns)

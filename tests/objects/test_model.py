@@ -188,12 +188,11 @@ def test_an_extern_may_have_a_name_that_is_no_text(model: ObjectModel) -> None:
 def test_relocations_and_lines(model: ObjectModel) -> None:
     referred = {r.symbol for r in model.relocations if r.section == "tp_btf/sched_switch"}
     assert {"counts", "LINUX_KERNEL_VERSION", "CONFIG_BPF", "runqueues", "first", ".text"} <= referred
-    ((section, relo),) = model.core_relos()
-    function, line = model.function_at(section, relo.insn_off), model.line_at(section, relo.insn_off)
+    ((section, relo),) = model.core_relos
+    function, line = model.function_at(section, relo.insn_off), model.ext.lines[section].at(relo.insn_off)
     assert function is not None
     assert line is not None
     assert (function.name, line.text.strip()) == ("BTF", "hidden += task->pid;")
-    assert model.line_at("no such section", 0) is None
     assert model.function_at(section, 1 << 20) is None
 
 
@@ -202,7 +201,7 @@ def test_big_endian(tmp_path: Path) -> None:
     big = read_object(data, path="x.bpf.o")
     assert (big.endian, big.btf.endian) == ("big", "big")
     assert [m.max_entries for m in big.maps] == [100, 4, 1]
-    assert [relo.access_str for _, relo in big.core_relos()] == ["0:0"]
+    assert [relo.access_str for _, relo in big.core_relos] == ["0:0"]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +275,7 @@ def test_a_file_is_not_larger_than_it_is(section: str, fields: dict[str, int], m
     [
         (".relraw_tp/sched_switch", {"sh_link": 99}, "relocations refer to section 99, which isn't there"),
         (".relraw_tp/sched_switch", {"sh_info": 99}, "relocations refer to section 99, which isn't there"),
-        (".relraw_tp/sched_switch", {"sh_link": 2}, "relocations of raw_tp/sched_switch take .* for a symbol table"),
+        (".relraw_tp/sched_switch", {"sh_link": 2}, "relocations use section .* as a symbol table, and it is none"),
         (".bss", {"sh_size": 1 << 31}, r"\.bss has 2147483648 bytes; it becomes one map value, of less than 2 GiB"),
     ],
 )
