@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
@@ -61,48 +60,12 @@ class Resolution:
         return self.target is not None or self.kind is CoreReloKind.TYPE_ID_LOCAL
 
 
-class Resolver(Protocol):
-    """The part of `Matcher` that verdicts need."""
-
-    def resolve_all(self, local: Btf, relos: Iterable[CoreRelo]) -> Iterator[Resolution | RelocationError]:
-        """Resolve an object's records in order."""
-
-
 class AmbiguityError(RelocationError):
     """Two candidates match with different values, so libbpf refuses to load the object. `targets` are the two paths."""
 
     def __init__(self, message: str, targets: tuple[Spec, Spec]) -> None:
         self.targets = targets
         super().__init__(message)
-
-
-class Outcome(NamedTuple):
-    """What the kernel's side of a `Resolution` is, as numbers that can be kept."""
-
-    type_is_there: bool
-    poisoned: bool
-    value: int
-    size: int
-    fail_memsz_adjust: bool
-
-
-def outcome_of(resolution: Resolution) -> Outcome:
-    """What to keep of a resolution."""
-    return Outcome(
-        resolution.type_is_there,
-        resolution.poisoned,
-        resolution.target_value,
-        resolution.target_size,
-        resolution.fail_memsz_adjust,
-    )
-
-
-def resolution_of(local: Btf, relo: CoreRelo, outcome: Outcome) -> Resolution:
-    """The resolution again, without what it found on the target. `relo` has to be as the one that led to `outcome`."""
-    spec = parse_spec(local, relo)
-    if relo.kind is CoreReloKind.TYPE_ID_LOCAL:
-        return _of_local_id(spec)
-    return _resolution(spec, local_value(spec), outcome)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +167,7 @@ class Matcher:
             if relo.type_id not in narrowed:
                 narrowed[relo.type_id] = self.candidates(local, relo.type_id)
             decision = self._decide(spec, narrowed[relo.type_id])
-            resolution = _resolve_to(spec, decision, type_is_there=bool(narrowed[relo.type_id]))
+            resolution = _resolution(spec, decision, type_is_there=bool(narrowed[relo.type_id]))
         except BtfError as error:
             raise RelocationError(str(error)) from error
         if decision.matching:
@@ -258,32 +221,21 @@ def _of_local_id(spec: Spec) -> Resolution:
     return Resolution(spec, None, local_value=spec.root_type_id, target_value=spec.root_type_id, validate=False)
 
 
-def _resolve_to(local: Spec, decision: _Decision, *, type_is_there: bool) -> Resolution:
+def _resolution(local: Spec, decision: _Decision, *, type_is_there: bool) -> Resolution:
     """The result of a record whose match is known (bpf_core_calc_relo())."""
     own, other, target = local_value(local), decision.value, decision.target
     is_field = local.kind in FIELD_KINDS and local.kind is not CoreReloKind.FIELD_EXISTS
-    outcome = Outcome(
-        type_is_there,
-        poisoned=target is None and (is_field or local.kind is CoreReloKind.ENUMVAL_VALUE),
-        value=other.value,
-        size=other.size,
-        fail_memsz_adjust=target is not None
-        and own.size != other.size
-        and not can_adjust(local.btf[own.type_id], target.btf[other.type_id]),
-    )
-    return _resolution(local, own, outcome, target=target)
-
-
-def _resolution(local: Spec, own: RelocationValue, outcome: Outcome, *, target: Spec | None = None) -> Resolution:
     return Resolution(
         local,
         target,
-        outcome.type_is_there,
-        poisoned=outcome.poisoned,
+        type_is_there,
+        poisoned=target is None and (is_field or local.kind is CoreReloKind.ENUMVAL_VALUE),
         local_value=own.value,
-        target_value=outcome.value,
+        target_value=other.value,
         validate=own.validate,
         local_size=own.size,
-        target_size=outcome.size,
-        fail_memsz_adjust=outcome.fail_memsz_adjust,
+        target_size=other.size,
+        fail_memsz_adjust=target is not None
+        and own.size != other.size
+        and not can_adjust(local.btf[own.type_id], target.btf[other.type_id]),
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.core_relo.resolve import Matcher, Resolver
+from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.core_relo.spec import essential_name
 from hatch_bpf.kernels.identity import Kernel
@@ -64,7 +64,7 @@ class Checker:
         return KernelReport(kernel.kernel, self.verdicts(kernel.kernel, features, Matcher(kernel.btf), minimized))
 
     def verdicts(
-        self, kernel: Kernel, features: KernelFeatures, matcher: Resolver, minimized: Resolver | None
+        self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
     ) -> tuple[ProgramVerdict, ...]:
         """The same, of what is known of a kernel: these are all that it is asked, but for its version."""
         features.expect(self._names)
@@ -121,7 +121,7 @@ class ObjectChecker:
             yield from (extern.name, essential_name(extern.name))
 
     def check(
-        self, kernel: Kernel, features: KernelFeatures, matcher: Resolver, minimized: Resolver | None
+        self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
     ) -> list[ProgramVerdict]:
         outcomes = self._relocations.outcomes(matcher, minimized)
         maps = list(map_reasons(self.obj, features))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hatch_bpf.btf.ext import CoreRelo
 from hatch_bpf.core_relo.patch import patch_insn
-from hatch_bpf.core_relo.resolve import Resolution, Resolver, agree
+from hatch_bpf.core_relo.resolve import Matcher, Resolution, agree
 from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.errors import RelocationError
 from hatch_bpf.objects.model import INSN_SIZE, ObjectModel
@@ -40,7 +40,7 @@ class RelocationChecker:
         self._lines = lines
         self._relos = tuple(relo for _, relo in obj.core_relos)
 
-    def outcomes(self, matcher: Resolver, minimized: Resolver | None) -> list[RelocationOutcome]:
+    def outcomes(self, matcher: Matcher, minimized: Matcher | None) -> list[RelocationOutcome]:
         relos = self._relos
         full = list(matcher.resolve_all(self._obj.btf, relos))
         small = list(minimized.resolve_all(self._obj.btf, relos)) if minimized else full

@@ -16,8 +16,8 @@ from hatch_bpf.portability.report import (
     ReportedReason,
     ReportModel,
     counted,
-    model_of,
     has_alternative,
+    model_of,
     remedy_for,
 )
 from hatch_bpf.portability.verdicts import ProgramVerdict, Report, Verdict

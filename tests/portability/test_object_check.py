@@ -77,7 +77,7 @@ def verdict(kernel: str, file: str, program: str) -> ProgramVerdict:
 
 
 def message_for(reason: Reason, kernel: str) -> str:
-    return f"{reason.what}: {remedy_for(reason, kernel, [reason])}"
+    return f"{reason.what}: {remedy_for(reason, kernel, has_alternative=False)}"
 
 
 def line_of(file: str, text: str, *, after: str = "") -> int:
