@@ -24,8 +24,8 @@ from hatch_bpf.support.budget import SECTIONS, Budget
 
 _SYMBOL_SIZE = 24
 _RELOCATION_SIZES = {"SHT_REL": 16, "SHT_RELA": 24}
-STT_FUNC = 2
-STB_LOCAL, STB_WEAK = 0, 2
+STT_NOTYPE, STT_FUNC = 0, 2
+STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STV_DEFAULT = 0
 
 
@@ -39,8 +39,8 @@ class Symbol(NamedTuple):
     """`STB_*`."""
     visibility: int
     """`STV_*`."""
-    section: int
-    """Index of the section that it is in; 0 if it is undefined, or none of the file's."""
+    section: int | None
+    """Index of the section that it is in; 0 if it is undefined, None if its value is none of a section's."""
     value: int
     size: int
 
@@ -133,7 +133,7 @@ class ElfObject:
                     raise ELFError(f"the name of a symbol is beyond section {table.name}'s strings")
                 self._budget.unpack(end - name)
                 names[name] = strings[name:end].decode("utf-8", "replace")
-            section = index if index < SHN_INDICES.SHN_LORESERVE else 0
+            section = index if index < SHN_INDICES.SHN_LORESERVE else None
             yield Symbol(names[name], info & 0xF, info >> 4, other & 3, section, value, size)
 
     def relocations(self, table: Section) -> Iterator[tuple[int, Symbol]]:

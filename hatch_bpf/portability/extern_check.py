@@ -19,6 +19,7 @@ from hatch_bpf.objects.uapi import helper
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.verdicts import Reason
+from hatch_bpf.support.budget import Budget
 from hatch_bpf.verifier.values import NON_NULL, Settable, Value
 
 GET_ATTACH_COOKIE = helper("get_attach_cookie")
@@ -103,7 +104,8 @@ def _is_declared_so(btf: Btf, extern: Variable, name: str, kind: int, features: 
     try:
         declared, _ = btf.resolve(own.type_id if isinstance(own, t.Func) else extern.type_id)
         there, _ = features.btf.resolve(there)
-        return Comparison(btf, features.btf).types_are_compatible(declared, there, level=MAX_DEPTH)
+        budget = Budget(btf.source, len(btf.data), error=RelocationError)
+        return Comparison(btf, features.btf, budget).types_are_compatible(declared, there, level=MAX_DEPTH)
     except RelocationError:
         return False
 

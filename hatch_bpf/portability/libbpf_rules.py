@@ -6,25 +6,22 @@ libbpf is at hand, `libbpf_open.py` asks it as well. The order is that of libbpf
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import itemgetter
 
-from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
-from elftools.elf.sections import Section as ElfSection
-from elftools.elf.sections import Symbol, SymbolTableSection
+from elftools.elf.constants import SH_FLAGS
 
 from hatch_bpf.btf import types as t
+from hatch_bpf.objects.elf import STB_GLOBAL, STB_LOCAL, STB_WEAK, STT_NOTYPE, ElfObject, Symbol
 from hatch_bpf.objects.model import Function, MapDef, ObjectModel
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.verdicts import Reason
 
 MAPS_OF_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
-_EXECUTABLE = 4
-"""SHF_EXECINSTR."""
 _VIRTUAL_KCONFIG = ("LINUX_KERNEL_VERSION", "LINUX_HAS_BPF_COOKIE", "LINUX_HAS_SYSCALL_WRAPPER")
 """The externs of .kconfig that libbpf fills in by itself; all others are options of the kernel's configuration."""
 _VERSION_BYTES = 4
@@ -50,18 +47,16 @@ class ElfView:
 
     def __init__(self, obj: ObjectModel) -> None:
         self.obj = obj
-        elf = ELFFile(io.BytesIO(obj.elf))
-        self._sections: list[ElfSection] = list(elf.iter_sections())
+        self._elf = ElfObject(obj.elf, obj.path)
 
     @cached_property
     def sections(self) -> Mapping[str, int]:
         """Bytes of each section, by name."""
-        return {section.name: section["sh_size"] for section in self._sections}
+        return {section.name: section["sh_size"] for section in self._elf.sections}
 
-    @cached_property
-    def symbols(self) -> list[Symbol]:
-        tables = (table for table in self._sections if isinstance(table, SymbolTableSection))
-        return [symbol for table in tables for symbol in table.iter_symbols()]
+    @property
+    def symbols(self) -> Sequence[Symbol]:
+        return self._elf.symbols
 
     @cached_property
     def externs(self) -> list[Symbol]:
@@ -70,29 +65,21 @@ class ElfView:
             symbol
             for symbol in self.symbols
             if symbol.name
-            and symbol["st_shndx"] == "SHN_UNDEF"
-            and symbol["st_info"]["bind"] in ("STB_GLOBAL", "STB_WEAK")
-            and symbol["st_info"]["type"] == "STT_NOTYPE"
+            and symbol.section == 0
+            and symbol.bind in (STB_GLOBAL, STB_WEAK)
+            and symbol.type == STT_NOTYPE
         ]
 
     @cached_property
     def data_relocations(self) -> list[DataRelocation]:
         """Those of sections that hold no instructions, but for what the compiler adds for debuggers and loaders."""
         found = []
-        for table in self._sections:
-            if not isinstance(table, RelocationSection) or table["sh_info"] >= len(self._sections):
+        for table, target in self._elf.relocation_tables():
+            if target["sh_flags"] & SH_FLAGS.SHF_EXECINSTR or not _holds_values(target.name):
                 continue
-            target = self._sections[table["sh_info"]]
-            names = self._sections[table["sh_link"]] if table["sh_link"] < len(self._sections) else None
-            if target["sh_flags"] & _EXECUTABLE or not _holds_values(target.name):
-                continue
-            if not isinstance(names, SymbolTableSection):
-                continue
-            for entry in table.iter_relocations():
-                symbol = names.get_symbol(entry["r_info_sym"])
-                index = symbol["st_shndx"]
-                home = self._sections[index].name if isinstance(index, int) and index < len(self._sections) else ""
-                found.append(DataRelocation(target.name, entry["r_offset"], symbol.name, home, symbol["st_value"]))
+            for offset, symbol in self._elf.relocations(table):
+                home = self._elf.section(symbol.section).name if symbol.section else ""
+                found.append(DataRelocation(target.name, offset, symbol.name, home, symbol.value))
         return found
 
     @cached_property
@@ -144,12 +131,15 @@ def unused_struct_ops(view: ElfView) -> frozenset[str]:
 def lost_pointers(view: ElfView) -> list[tuple[str, str, range]]:
     """Global variables with pointers as initial values, which libbpf leaves zero: section, name, and place in it."""
     found: dict[tuple[str, str], range] = {}
+    variables = {section.name: section.variables for section in view.obj.data_sections}
+    starts = {name: [variable.offset for variable in inside] for name, inside in variables.items()}
     for relocation in view.data_relocations:
-        for section in view.obj.data_sections:
-            for variable in section.variables:
-                place = range(variable.offset, variable.offset + variable.size)
-                if section.name == relocation.section and relocation.offset in place:
-                    found[section.name, variable.name] = place
+        index = bisect_right(starts.get(relocation.section, ()), relocation.offset) - 1
+        if index >= 0:
+            variable = variables[relocation.section][index]
+            place = range(variable.offset, variable.offset + variable.size)
+            if relocation.offset in place:
+                found[relocation.section, variable.name] = place
     return [(section, name, place) for (section, name), place in found.items()]
 
 
@@ -172,7 +162,7 @@ def _version_section(view: ElfView) -> Iterator[_Refusal]:
 
 def _static_programs(view: ElfView) -> Iterator[_Refusal]:
     programs = {(program.name, program.section, program.offset) for program in view.obj.programs}
-    local = {symbol.name for symbol in view.symbols if symbol["st_info"]["bind"] == "STB_LOCAL"}
+    local = {symbol.name for symbol in view.symbols if symbol.bind == STB_LOCAL}
     for name, section, _ in sorted(programs):
         if name in local:
             yield f'program {name} in SEC("{section}") is static', "declare it without static"
@@ -190,7 +180,7 @@ def _externs(view: ElfView) -> Iterator[_Refusal]:
             kernels = "__ksym" if is_function else "__ksym, or a kernel option with __kconfig"
             yield what, f"link the source that does by the option `link`, or declare what the kernel has with {kernels}"
         elif section == ".kconfig":
-            yield from _kconfig(view.obj, name, is_function=is_function, weak=symbol["st_info"]["bind"] == "STB_WEAK")
+            yield from _kconfig(view.obj, name, is_function=is_function, weak=symbol.bind == STB_WEAK)
         elif section != ".ksyms":
             yield f"extern {name} is in section {section}", "declare it with __ksym or __kconfig, or define it"
 
@@ -305,13 +295,13 @@ def _map_contents(view: ElfView) -> Iterator[_Refusal]:
     maps = {definition.name: definition for definition in view.obj.maps}
     definitions = {var.name: definition for var, definition in view.maps}
     # clang leaves the offsets in BTF to the linker; a symbol that lies elsewhere has no relocation of .maps in it
-    places = [(s.name, s["st_value"], s["st_size"]) for s in view.symbols if s.name in maps]
+    places = sorted((s.value, s.value + s.size, s.name) for s in view.symbols if s.name in maps)
     programs = {program.name for program in view.obj.programs}
     for relocation in view.data_relocations:
-        home = next(((name, at) for name, at, size in places if at <= relocation.offset < at + size), None)
-        if relocation.section != ".maps" or home is None:
+        index = bisect_right(places, relocation.offset, key=itemgetter(0)) - 1
+        if relocation.section != ".maps" or index < 0 or relocation.offset >= places[index][1]:
             continue
-        name, at = home
+        at, _, name = places[index]
         outer, held = maps[name], relocation.symbol or "a static function"
         slot = (relocation.offset - at - definitions[name].members[-1].bit_offset // 8) // _POINTER_BYTES
         if outer.type == MapType.PROG_ARRAY and relocation.symbol not in programs:

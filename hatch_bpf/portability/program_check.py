@@ -307,7 +307,7 @@ class ProgramChecker:
         return reach
 
     def _walk(self, facts: Facts, *, as_built: bool) -> Reach:
-        if self.code.goes_one_way and facts.arguments is None:
+        if self.code.goes_one_way and facts.arguments is None and not self._context_suspects:
             facts = Facts(facts.hazards)  # nothing else matters then
         immediates, externs = tuple(facts.immediates.items()), tuple(facts.externs.items())
         key = (facts.hazards, immediates, externs, facts.verifier, facts.arguments, as_built)
