@@ -11,6 +11,7 @@ from ctypes import byref, c_uint32
 
 from .descriptor import Descriptor, duplicate
 from .errors import MapError, reason
+from .pins import no_bpf_file_system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,13 +107,38 @@ def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
 
 
 def refused_map(libbpf: Libbpf, pointer: int) -> str:
-    """What the kernel was asked to create, in words."""
+    """Why a map could not be created, as a sentence that begins with "the map is": its pin, or else its sizes."""
+    pin = libbpf.bpf_map__pin_path(pointer)
+    if pin is not None:
+        path = os.fsdecode(pin)
+        hint = no_bpf_file_system(path)
+        if hint:
+            return f"to be pinned at {path}, but {hint}"
+        others = _differences(libbpf, pointer, path)
+        if others:
+            return f"not like the map pinned at {path}, which has {others}; remove that file, or make them alike"
     kind = short_type_name(libbpf.bpf_map__type(pointer))
     return (
         f"of type {kind}, with keys of {libbpf.bpf_map__key_size(pointer)} bytes, values of "
         f"{libbpf.bpf_map__value_size(pointer)} bytes, {libbpf.bpf_map__max_entries(pointer)} for max_entries, and "
         f"flags {libbpf.bpf_map__map_flags(pointer):#x}: the kernel does not take these together"
     )
+
+
+def _differences(libbpf: Libbpf, pointer: int, path: str) -> str:
+    """The numbers of a pinned map that are others than those of a map that is to be created."""
+    try:
+        pinned = pinned_shape(libbpf, path, ())
+    except MapError:
+        return ""
+    numbers = (
+        ("type", short_type_name(pinned.type), short_type_name(libbpf.bpf_map__type(pointer))),
+        ("key_size", pinned.key_size, libbpf.bpf_map__key_size(pointer)),
+        ("value_size", pinned.value_size, libbpf.bpf_map__value_size(pointer)),
+        ("max_entries", pinned.max_entries, libbpf.bpf_map__max_entries(pointer)),
+        ("flags", f"{pinned.flags:#x}", f"{libbpf.bpf_map__map_flags(pointer):#x}"),
+    )
+    return ", ".join(f"{what} {theirs} (not {ours})" for what, theirs, ours in numbers if theirs != ours)
 
 
 def own_descriptor(fd: int) -> int:
@@ -131,7 +157,8 @@ def pinned_shape(libbpf: Libbpf, path: Union[str, os.PathLike[str]], types: tupl
     fd = libbpf.bpf_obj_get(os.fsencode(path))
     if fd < 0:
         code = ctypes.get_errno()
-        raise MapError(f"no map can be opened at {path}: {reason(code)}", errno=code)
+        hint = no_bpf_file_system(path)
+        raise MapError(f"no map can be opened at {path}: {reason(code)}{hint and f'; {hint}'}", errno=code)
     fd = Descriptor(fd)
     # programs and links can be pinned too, and the kernel's call for infos answers for them as well
     kind = os.readlink(f"/proc/self/fd/{fd}").partition("anon_inode:")[2].strip("[]")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 from _collections_abc import ItemsView as _ItemsView  # what collections.abc is, without all of collections
 from _collections_abc import MutableMapping as _MutableMapping
 from _collections_abc import ValuesView as _ValuesView
@@ -28,6 +29,7 @@ from .errors import (
 from .libbpf import MapCreateOpts, opts
 from .map_shapes import MapInfo, MapShape, raw_info
 from .members import Members
+from .pins import no_bpf_file_system
 from .sealed import Sealed
 from .types import U32, U64, Bytes, named, numpy_format
 
@@ -149,9 +151,13 @@ class Map(Sealed):
             raise self._error("be inspected")
         return MapInfo(raw)
 
-    def pin(self, path: str) -> None:
+    def pin(self, path: Union[str, os.PathLike[str]]) -> None:
         """Pin the map to a path in a BPF file system. It stays there until the file is removed."""
-        if self._libbpf.bpf_obj_pin(self.fd, path.encode()):
+        if self._libbpf.bpf_obj_pin(self.fd, os.fsencode(path)):
+            code, hint = ctypes.get_errno(), no_bpf_file_system(path)
+            if hint and code == errno.EPERM:
+                raise MapError(f"map {self.name} can't be pinned to {path}: {hint}", errno=code)
+            ctypes.set_errno(code)
             raise self._error(f"be pinned to {path}")
 
     def __repr__(self) -> str:

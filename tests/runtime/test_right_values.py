@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from hatch_bpf.objects.uapi import MapType
-from hatch_bpf.runtime import BuildIdFrame, BuildIdStacks, MapError, errors, map_shapes
+from hatch_bpf.runtime import BuildIdFrame, BuildIdStacks, MapError, errors, map_shapes, pins
 from hatch_bpf.runtime import types as t
 from hatch_bpf.skeleton.generate import _MAP_CLASSES
 from tests.common import needs
@@ -134,6 +134,58 @@ def test_only_a_map_of_the_right_type_is_opened_by_its_pin(skeleton: Any, skel: 
             skeleton.RightValues.pinned("counts", bpffs / "link")
     with pytest.raises(MapError, match=r"no map can be opened at .*: ENOENT"):
         skeleton.RightValues.pinned("counts", bpffs / "nothing")
+
+
+def test_a_pin_that_is_of_another_map_is_compared(skeleton: Any, skel: Any, bpffs: Path) -> None:
+    skel.maps.counts.pin(bpffs / "counts")
+    with skeleton.RightValues.open() as bpf:
+        bpf.maps.counts.pin_path = str(bpffs / "counts")
+        bpf.maps.counts.max_entries = 77
+        bpf.maps.counts.value_size = 8
+        told = (
+            rf"map counts is not like the map pinned at {bpffs}/counts, which has value_size 4 \(not 8\), "
+            r"max_entries 64 \(not 77\); remove that file, or make them alike"
+        )
+        with pytest.raises(errors.LoadError, match=told):
+            bpf.load()
+
+
+def test_what_is_pinned_outside_a_bpf_file_system(skeleton: Any, skel: Any, bpffs: Path, tmp_path: Path) -> None:
+    told = rf"{tmp_path} is not in a BPF file system; there is one at .*{bpffs}"
+    with pytest.raises(MapError, match=rf"map counts can't be pinned to {tmp_path}/x: {told}"):
+        skel.maps.counts.pin(str(tmp_path / "x"))
+    with pytest.raises(MapError, match=rf"no map can be opened at {tmp_path}/x: ENOENT: .*; {told}"):
+        skeleton.RightValues.pinned("counts", str(tmp_path / "x"))
+    with skeleton.RightValues.open() as bpf:
+        bpf.maps.counts.pin_path = str(tmp_path / "x")
+        with pytest.raises(errors.LoadError, match=rf"map counts is to be pinned at {tmp_path}/x, but {told}"):
+            bpf.load()
+
+
+ROOT = "1 0 0:1 / / rw - ext4 /dev/a rw\n"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "told"),
+    [
+        (ROOT, "/sys/fs/bpf is not in a BPF file system; mount one: mount -t bpf bpf"),
+        (ROOT + "2 1 0:2 / /sys/fs/bpf rw shared:1 - bpf bpf rw\n", ""),
+        (ROOT + "2 1 0:2 / /sys/fs/b rw - bpf bpf rw\n", "there is one at /sys/fs/b"),
+        (ROOT + "2 1 0:2 / /a\\040b rw - bpf bpf rw\n", "there is one at /a b"),
+        (ROOT + "2 1 0:2 / /sys/fs/bpf rw - sysfs s rw\n3 2 0:3 / /sys/fs/bpf rw - bpf b rw\n", ""),
+        (ROOT + "2 1 0:2 / /sys/fs/bpf rw - bpf b rw\n3 2 0:3 / /sys/fs/bpf rw - tmpfs t rw\n", "is not in"),
+        (None, ""),
+    ],
+)
+def test_where_bpf_file_systems_are_looked_for(
+    mounts: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mounts is not None:
+        (tmp_path / "mountinfo").write_text(mounts)
+    monkeypatch.setattr(pins, "MOUNTS", str(tmp_path / "mountinfo"))
+    said = pins.no_bpf_file_system("/sys/fs/bpf/x")
+    assert told in said
+    assert bool(told) == bool(said)
 
 
 def test_names_and_classes_of_map_types_are_the_builds() -> None:
