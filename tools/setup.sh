@@ -36,6 +36,8 @@ if [ "$purpose" = test ]; then
 	need xz has xz
 	need ip has ip
 	need musl has musl-gcc
+	need zsh has zsh
+	need fish has fish
 fi
 if [ "$purpose" = bench ]; then
 	need compiler has cc

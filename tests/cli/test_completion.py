@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -44,18 +43,15 @@ def test_bash_offers_commands_options_and_files(tmp_path: Path, capsys: pytest.C
 def test_the_shell_itself_reads_its_script(shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "script"
     path.write_text(script(shell, capsys))
-    program = shutil.which(shell)
-    if program is None:
-        pytest.skip(f"{shell} is not installed")
     done = subprocess.run(
-        [program, "--no-execute" if shell == "fish" else "-n", path], capture_output=True, check=False
+        [needs.tool(shell), "--no-execute" if shell == "fish" else "-n", path], capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("before", ["", "autoload -Uz compinit; compinit -i -D\n"], ids=["bare", "set up"])
 def test_zsh_takes_it_however_it_is_set_up(before: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    zsh = needs.optional_tool("zsh")
+    zsh = needs.tool("zsh")
     path = tmp_path / "script"
     path.write_text(before + script("zsh", capsys))
     done = subprocess.run(
@@ -67,7 +63,7 @@ def test_zsh_takes_it_however_it_is_set_up(before: str, tmp_path: Path, capsys: 
 
 
 def test_fish_offers_commands_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fish = needs.optional_tool("fish")
+    fish = needs.tool("fish")
     path = tmp_path / "script"
     path.write_text(script("fish", capsys))
 

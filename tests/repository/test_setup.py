@@ -15,7 +15,7 @@ import pytest
 from tests.common.projects import REPOSITORY
 
 MANAGERS = {"apt": "apt-get", "dnf": "dnf", "apk": "apk"}
-COMMON = {"clang", "llvm", "bpftool", "binutils", "cpio", "zstd", "lz4"}
+COMMON = {"clang", "llvm", "bpftool", "binutils", "cpio", "zstd", "lz4", "zsh", "fish"}
 OWN = {
     "apt": {"musl-tools", "iproute2", "xz-utils", "util-linux"},
     "dnf": {"musl-gcc", "iproute", "xz", "util-linux"},
