@@ -38,6 +38,8 @@ MINIMUM = (0, 6)
 
 _PACKAGES = "install it: apt install libbpf1 (Debian 12, Ubuntu 23.04 and later; libbpf0 before), dnf install libbpf (Fedora), apk add libbpf (Alpine)"  # noqa: E501
 
+_BUNDLED = "the package brings this one: build it on a machine with a newer libbpf, which is then bundled"
+
 PRINT_FN = CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 SAMPLE_FN = CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_uint32)
 LOST_FN = CFUNCTYPE(None, c_void_p, c_int, c_uint64)
@@ -337,6 +339,7 @@ class Libbpf:
     def __init__(self, path: str, dll: Optional[ctypes.CDLL] = None) -> None:
         """Use a loaded library, or load the one at `path`. Raises `LibbpfNotFoundError`, `LibbpfTooOldError`."""
         self.path = path
+        self._remedy = _PACKAGES if dll is None else _BUNDLED
         try:
             self._dll = dll or ctypes.CDLL(path, use_errno=True)
         except OSError as error:
@@ -345,7 +348,7 @@ class Libbpf:
         if not hasattr(self._dll, "libbpf_major_version"):
             raise LibbpfTooOldError(
                 f"{path} is older than libbpf {_in_words(MINIMUM)}, the oldest that can be given an embedded BTF; "
-                + _PACKAGES
+                + self._remedy
             )
         self.version = (self.libbpf_major_version(), self.libbpf_minor_version())
         if self.version[0] == 0:
@@ -360,7 +363,7 @@ class Libbpf:
         except AttributeError:
             have = _in_words(self.version)
             raise LibbpfTooOldError(
-                f"{name}() needs libbpf {since} or later; {self.path} is libbpf {have}; " + _PACKAGES
+                f"{name}() needs libbpf {since} or later; {self.path} is libbpf {have}; " + self._remedy
             ) from None
         function.restype = result
         function.argtypes = arguments
@@ -375,7 +378,9 @@ class Libbpf:
         """Raise `LibbpfTooOldError` if this libbpf is older than `version`, which `what` needs."""
         if self.version < version:
             have, wanted = _in_words(self.version), _in_words(version)
-            raise LibbpfTooOldError(f"{what} needs libbpf {wanted} or later; {self.path} is libbpf {have}; {_PACKAGES}")
+            raise LibbpfTooOldError(
+                f"{what} needs libbpf {wanted} or later; {self.path} is libbpf {have}; {self._remedy}"
+            )
 
     def pointer(self, value: Optional[int]) -> int:
         """A returned pointer; 0 and `ctypes.get_errno()` set for an error, in whichever way this libbpf reports it."""

@@ -31,7 +31,7 @@ from .map_shapes import MapInfo, MapShape, raw_info
 from .members import Members
 from .pins import no_bpf_file_system
 from .sealed import Sealed
-from .types import U32, U64, Bytes, named, numpy_format
+from .types import U32, U64, Bytes, as_int, named, numpy_format
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -352,8 +352,8 @@ class HashMap(Map, _Mapping["K", "V"]):
         pairs = list(items.items() if hasattr(items, "items") else items)
         for at in range(0, len(pairs), BATCH):
             some = pairs[at : at + BATCH]
-            keys = self._key.write_many([key for key, _ in some])
-            values = self._value.write_many([value for _, value in some])
+            keys = named(f"map {self.name}: key", self._key.write_many, [key for key, _ in some])
+            values = named(f"map {self.name}: value", self._value.write_many, [value for _, value in some])
             count = c_uint32(len(some))
             if self._libbpf.bpf_map_update_batch(self.fd, keys, values, byref(count), None):
                 if ctypes.get_errno() not in _NO_BATCHES:
@@ -367,7 +367,7 @@ class HashMap(Map, _Mapping["K", "V"]):
         for at in range(0, len(every), BATCH):
             some = every[at : at + BATCH]
             count = c_uint32(len(some))
-            data = self._key.write_many(some)
+            data = named(f"map {self.name}: key", self._key.write_many, some)
             if self._libbpf.bpf_map_delete_batch(self.fd, data, byref(count), None):
                 if ctypes.get_errno() not in (*_NO_BATCHES, errno.ENOENT):
                     raise self._error("be deleted from")
@@ -572,6 +572,7 @@ class ArrayMap(Map, OneParameter["V"]):
         return enumerate(self)
 
     def _index(self, index: int) -> int:
+        index = named(f"map {self.name}: index", as_int, index)
         if not -self.max_entries <= index < self.max_entries:
             raise IndexError(f"map {self.name} has {self.max_entries} elements; there is no index {index}")
         return index % self.max_entries

@@ -10,8 +10,9 @@ import ctypes
 import os
 
 from .descriptor import descriptor_of
-from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, reason
+from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, UnknownNameError, reason
 from .map_shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
+from .programs import Program
 from .sealed import Sealed
 from .structops import StructOps
 
@@ -33,13 +34,23 @@ class _OpenedPart(Sealed):
 
     _kind: str
 
-    def __init__(self, held: ObjectHandle, pointer: int, name: str) -> None:
+    def __init__(self, held: ObjectHandle, pointer: int, name: str, loaded: type) -> None:
+        self._loaded = loaded
         self._held = held
         self._pointer = pointer
         self.name = name
 
     def __repr__(self) -> str:
         return f"<{self._kind} {self.name}, {'not loaded yet' if self._pointer else 'loaded'}>"
+
+    if not TYPE_CHECKING:  # type checkers know what there is
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            if hasattr(self._loaded, name):
+                raise UnknownNameError(f"{self!r} has no {name} yet: use that of what load() returns")
+            raise UnknownNameError(f"{self!r} has no {name!r}")
 
     def _live(self) -> int:
         self._held.live()
@@ -83,7 +94,7 @@ class OpenedMap(_OpenedPart):
     _kind = "map"
 
     def __init__(self, held: ObjectHandle, pointer: int, spec: MapSpec) -> None:
-        super().__init__(held, pointer, spec.name)
+        super().__init__(held, pointer, spec.name, spec.cls)
         self._is_struct_ops = spec.cls is StructOps
         self._autoattach = self._is_struct_ops
         self._seal()
@@ -197,7 +208,7 @@ class OpenedProgram(_OpenedPart):
     _kind = "program"
 
     def __init__(self, held: ObjectHandle, pointer: int, spec: ProgramSpec) -> None:
-        super().__init__(held, pointer, spec.name)
+        super().__init__(held, pointer, spec.name, Program)
         self.section = spec.section
         self._autoattach = True
         self._seal()

@@ -22,6 +22,7 @@ from .errors import (
     AttachError,
     BpfError,
     ClosedError,
+    InvalidTypeError,
     KernelNotCoveredError,
     OpenError,
     UnknownNameError,
@@ -347,6 +348,10 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
 
     _spec_: ClassVar[ObjectSpec]
     _opened_: ClassVar[Any]
+
+    def __init__(self) -> None:
+        name = type(self).__name__
+        raise InvalidTypeError(f"{name}() is no skeleton: call {name}.open() to set it up first, or {name}.run()")
 
     @classmethod
     def open(cls, *, btf: Optional[str] = None, libbpf: Optional[str] = None, kconfig: Optional[str] = None) -> OpenedT:

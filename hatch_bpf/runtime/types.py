@@ -176,7 +176,7 @@ class Scalar(Codec["T"]):
         return bytes((self.ctype * len(values))(*map(self.put, values)))
 
 
-def _as_int(value: Any) -> int:
+def as_int(value: Any) -> int:
     """An int, or an object that is one, as NumPy's integers are. Nothing is rounded or parsed."""
     try:
         return value.__index__()  # type: ignore[no-any-return]
@@ -185,7 +185,7 @@ def _as_int(value: Any) -> int:
 
 
 def _fitting_int(value: Any, ctype: Any) -> int:
-    checked = _as_int(value)
+    checked = as_int(value)
     if ctype(checked).value != checked:
         bits, is_signed = 8 * ctypes.sizeof(ctype), ctype(-1).value < 0
         low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if is_signed else (0, (1 << bits) - 1)
@@ -254,7 +254,7 @@ class Wide(Codec[int]):
 
     def put(self, value: int) -> Any:
         try:
-            data = _as_int(value).to_bytes(self.size, sys.byteorder, signed=self._signed)
+            data = as_int(value).to_bytes(self.size, sys.byteorder, signed=self._signed)
         except OverflowError:
             kind = "a signed" if self._signed else "an unsigned"
             raise InvalidValueError(f"{value!r} does not fit {kind} integer of {8 * self.size} bits") from None
@@ -625,7 +625,7 @@ class Bits:
         low, high = (
             (-(1 << self._width - 1), (1 << self._width - 1) - 1) if self._signed else (0, (1 << self._width) - 1)
         )
-        value = named(self._name, _as_int, value)
+        value = named(self._name, as_int, value)
         if not low <= value <= high:
             raise InvalidValueError(
                 f"{self._name}: {value!r} does not fit a bitfield of {self._width} bits: {low} to {high}"

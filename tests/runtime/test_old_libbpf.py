@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,22 @@ from hatch_bpf.runtime import libbpf as libbpf_module
 from hatch_bpf.runtime.load_errors import check_libbpf_is_new_enough
 from tests.common import needs
 from tests.common.skeleton_package import load_skeleton
+
+
+def test_every_function_that_is_declared_is_called() -> None:
+    code = "".join(path.read_text() for path in Path(errors.__file__).parent.parent.rglob("*.py"))
+    changed = {f"bpf_map__{verb}{name}" for name in re.findall(r'_change\(\s*"(\w+)"', code) for verb in ("", "set_")}
+    words = Counter(re.findall(r"\w+", code))
+    assert [name for name in libbpf_module._FUNCTIONS if words[name] < 2 and name not in changed] == []
+
+
+def test_a_bundled_libbpf_that_is_too_old_is_the_builds_to_replace(old: Any) -> None:
+    bundled = libbpf_module.Libbpf(old.path, old._dll)
+    bundled.version = (0, 7)
+    with pytest.raises(errors.LibbpfTooOldError, match="the package brings this one: build it on"):
+        bundled.require((1, 0), "something")
+    with pytest.raises(errors.LibbpfTooOldError, match="apt install libbpf1"):
+        old.require((1, 0), "something")
 
 
 @pytest.fixture

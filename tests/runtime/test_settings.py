@@ -162,6 +162,8 @@ def test_numpy_numbers_are_numbers(bpf: Any) -> None:
         (lambda s: s.maps.counts.__setitem__("a", 0), InvalidTypeError, "map counts: key: must be an int, not str"),
         (lambda s: s.maps.by_name.__setitem__("too long a name", None), InvalidValueError, "map by_name: key: "),
         (lambda s: s.maps.by_name.__setitem__("name", None), InvalidTypeError, "map by_name: value: must be a limits"),
+        (lambda s: s.maps.counts.update_many({1: -1}), InvalidValueError, "map counts: value: -1 does not fit"),
+        (lambda s: s.maps.counts.delete_many([1 << 32]), InvalidValueError, "map counts: key: "),
         (lambda s: s.maps.jumps.__setitem__(1 << 32, s.programs.look_inside), InvalidValueError, "map jumps: index: "),
         (lambda s: s.maps.jumps.__setitem__(-1, s.programs.look_inside), InvalidValueError, "map jumps: index: "),
         (lambda s: s.maps.jumps.__setitem__(0, 1 << 32), InvalidValueError, "map jumps: descriptor: "),
@@ -182,6 +184,25 @@ def test_what_is_set_after_the_load(
     skel.maps.jumps[0] = skel.programs.look_inside
     assert 0 in skel.maps.jumps
     assert 1 << 32 not in skel.maps.jumps
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda b: b.maps.counts.items(), "<map counts, not loaded yet> has no items yet: use that of what load"),
+        (lambda b: b.maps.counts.poll(), "<map counts, not loaded yet> has no 'poll'"),
+        (lambda b: b.programs.look_inside.attach_xdp("lo"), "look_inside, not loaded yet> has no attach_xdp yet: use"),
+        (lambda b: b.programs.look_inside.atach(), "look_inside, not loaded yet> has no 'atach'"),
+    ],
+)
+def test_what_is_used_before_the_load(bpf: Any, use: Callable[[Any], object], message: str) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        use(bpf)
+
+
+def test_a_skeleton_is_opened_or_run(skeleton: Any) -> None:
+    with pytest.raises(InvalidTypeError, match=r"call RightValues.open\(\) to set it up first, or RightValues.run\(\)"):
+        skeleton.RightValues()
 
 
 def test_an_unknown_map_of_a_pin(skeleton: Any) -> None:
