@@ -14,6 +14,9 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, NAMED_IN_C, VLEN_MASK, WORDS_PER_ENTRY, Btf, only_in_c
 from hatch_bpf.btf.writer import blob
 
+NEAR_NOTE = "near "
+"""With this before it, a name notes that names like it were looked for; no type has such a name."""
+
 
 class NotInExcerptError(Exception):
     """Only the whole BTF can tell; never leaves the build."""
@@ -38,6 +41,11 @@ class RecordedBtf(Btf):
     def flavors(self, name: str) -> list[str]:
         self.find(name, *NAMED_IN_C)
         return super().flavors(name)
+
+    def near(self, name: str, *kinds: t.Kind, prefix: str = "") -> str:
+        # what was found is in the excerpt, as it was looked for; that it was looked for at all is noted too
+        self.find(NEAR_NOTE + prefix + name)
+        return super().near(name, *kinds, prefix=prefix)
 
     def pack(self, former: Excerpt | None = None) -> bytes:
         """The excerpt that knows every name asked for, and those that a former excerpt of this BTF knows."""
@@ -69,6 +77,10 @@ class Excerpt(Btf):
         if name not in self.names and not (name in self.names_in_c and only_in_c(kinds)):
             raise NotInExcerptError(name)
         return super().find(name, *kinds)
+
+    def near(self, name: str, *kinds: t.Kind, prefix: str = "") -> str:
+        self.find(NEAR_NOTE + prefix + name)
+        return super().near(name, *kinds, prefix=prefix)
 
     def flavors(self, name: str) -> list[str]:
         if name not in self.names and name not in self.names_in_c:

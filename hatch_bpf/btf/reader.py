@@ -6,12 +6,14 @@ more; for a kernel module's split BTF also its base. Output: a `Btf`, or `BtfErr
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from itertools import chain, repeat
 from operator import getitem
@@ -64,6 +66,10 @@ class Header:
     str_end: int
     layout_start: int = 0
     layout_end: int = 0
+
+
+NEAR = 3
+"""How much shorter or longer a name may be that is like another."""
 
 
 class Btf:
@@ -163,6 +169,20 @@ class Btf:
         """Strings that begin with `name___`: names that CO-RE may take for flavors of `name`. Few kernels have any."""
         found = self.base.flavors(name) if self.base else []
         return found + self._names_in_c.flavors(name, self._expected)
+
+    def near(self, name: str, *kinds: t.Kind, prefix: str = "") -> str:
+        """The name most like `name` that a type of these kinds has behind `prefix`; empty if none is like it.
+
+        It begins with the same letter and is about as long.
+        """
+        start, shortest = re.escape((prefix + name[:1]).encode()), max(len(name) - NEAR, 1) - 1
+        pattern = rb"\0%s(\w{%d,%d})(?=\0)" % (start, shortest, len(name) + NEAR - 1)
+        strings = self.all_strings()
+        found = {name[:1] + match[1].decode() for match in re.finditer(pattern, strings)} - {name}
+        for similar in get_close_matches(name, sorted(found), len(found) or 1, cutoff=0.8):
+            if self.find(prefix + similar, *kinds):
+                return similar
+        return ""
 
     def string(self, offset: int) -> str:
         """The string at an offset of the string section. Bytes that are not UTF-8 come back as surrogates."""

@@ -9,11 +9,13 @@ BTF says what was compiled in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TypeVar
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.core_relo.spec import Spec, essential_name
 from hatch_bpf.objects.insns import InsnSet
 from hatch_bpf.objects.uapi import MapFlag, MapType, helper
 from hatch_bpf.portability.licenses import GPL_ONLY_HELPERS
@@ -41,6 +43,8 @@ _MAP_FLAGS: Mapping[int, tuple[str, str]] = {
 
 
 _One = TypeVar("_One")
+_MAX_NESTING = 16
+"""How deep anonymous members and arrays are followed; kernels have a few of each."""
 
 
 def member_type(btf: Btf, type_id: int) -> str:
@@ -221,6 +225,52 @@ class KernelFeatures:
         if self._find(f"btf_trace_{name}", t.Kind.TYPEDEF):
             return True
         return False if self._lists_tracepoints else None
+
+    def near_access(self, spec: Spec) -> str:
+        """What the kernel has instead of a field, an enumerator or a type that it lacks: the name most like it."""
+        root = spec.btf[spec.root_type_id]
+        name, kind = essential_name(root.name), t.KIND_OF[type(root)]
+        found = self._find(name, kind)
+        if not found:
+            return self.btf.near(name, kind) if name else ""
+        type_id = min(found)
+        for step in spec.accessors:
+            if step.name is None:
+                continue
+            members = self._members_within(type_id, 0)
+            if step.name not in members:
+                return next(iter(get_close_matches(essential_name(step.name), sorted(members), 1, cutoff=0.75)), "")
+            type_id = self._behind_arrays(members[step.name])
+        return ""
+
+    def _members_within(self, type_id: int, depth: int) -> dict[str, int]:
+        """Members and their types, those of anonymous members included; of an enum, its enumerators."""
+        _, found = self.btf.resolve(type_id)
+        if isinstance(found, (t.Enum, t.Enum64)):
+            return {value.name: 0 for value in found.values}
+        names: dict[str, int] = {}
+        for member in found.members if isinstance(found, (t.Struct, t.Union)) else ():
+            if member.name:
+                names[member.name] = member.type_id
+            elif depth < _MAX_NESTING:
+                names |= self._members_within(member.type_id, depth + 1)
+        return names
+
+    def _behind_arrays(self, type_id: int) -> int:
+        for _ in range(_MAX_NESTING):
+            type_id, found = self.btf.resolve(type_id)
+            if not isinstance(found, t.Array):
+                break
+            type_id = found.type_id
+        return type_id
+
+    def near_function(self, name: str, *, prefix: str = "") -> str:
+        """The function whose name behind a prefix is most like one that the kernel lacks; empty for none."""
+        return self.btf.near(name, t.Kind.FUNC, prefix=prefix)
+
+    def near_tracepoint(self, name: str) -> str:
+        """The same of a tracepoint."""
+        return self.btf.near(name, t.Kind.TYPEDEF, prefix="btf_trace_")
 
     def arguments(self, name: str) -> int | None:
         """How many arguments a function has, or with its btf_trace_ prefix a tracepoint.

@@ -123,7 +123,7 @@ class ObjectChecker:
     def check(
         self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
     ) -> list[ProgramVerdict]:
-        outcomes = self._relocations.outcomes(matcher, minimized)
+        outcomes = self._relocations.outcomes(matcher, minimized, features)
         maps = list(map_reasons(self.obj, features))
         unmade = self._unmade(maps)
         shared = [*self._refusals, *struct_ops_reasons(self.obj, features), *self._kconfig]

@@ -25,7 +25,7 @@ PERF_BUFFER = "bpf_perf_event_output() and a BPF_MAP_TYPE_PERF_EVENT_ARRAY map"
 MODULE_NOTE = "a module may define it, but no embedded BTF can serve that"
 
 
-def missing(spec: Spec, source: str, *, type_is_there: bool) -> Reason:
+def missing(spec: Spec, source: str, *, type_is_there: bool, nearest: str = "") -> Reason:
     """A field or enumerator that the kernel lacks; `reached()` gives it its weight."""
     root = replace(spec, kind=CoreReloKind.TYPE_EXISTS).access
     part = spec.access.removeprefix(root).lstrip(".:")
@@ -35,7 +35,7 @@ def missing(spec: Spec, source: str, *, type_is_there: bool) -> Reason:
         what = f"{spec.access} is not in this kernel, whose BTF has no {root} ({MODULE_NOTE})"
     check = "bpf_core_enum_value_exists" if spec.kind in ENUMVAL_KINDS else "bpf_core_field_exists"
     guard = f"{check}({root}, {part})" if part else f"bpf_core_type_exists({root})"
-    return Reason(ReasonKind.CO_RE_MISSING, Weight.NOTE, what, f"guard it with {guard}", source)
+    return Reason(ReasonKind.CO_RE_MISSING, Weight.NOTE, what, f"guard it with {guard}", source, nearest)
 
 
 def size_differs(resolution: Resolution, source: str) -> Reason:

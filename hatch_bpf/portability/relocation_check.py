@@ -16,6 +16,7 @@ from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.errors import RelocationError
 from hatch_bpf.objects.model import INSN_SIZE, ObjectModel
 from hatch_bpf.portability import reasons as because
+from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.verdicts import Reason
 
 
@@ -40,7 +41,9 @@ class RelocationChecker:
         self._lines = lines
         self._relos = tuple(relo for _, relo in obj.core_relos)
 
-    def outcomes(self, matcher: Matcher, minimized: Matcher | None) -> list[RelocationOutcome]:
+    def outcomes(
+        self, matcher: Matcher, minimized: Matcher | None, features: KernelFeatures
+    ) -> list[RelocationOutcome]:
         relos = self._relos
         full = list(matcher.resolve_all(self._obj.btf, relos))
         small = list(minimized.resolve_all(self._obj.btf, relos)) if minimized else full
@@ -51,7 +54,7 @@ class RelocationChecker:
             key = id(on_full), id(on_small)
             if key not in working:
                 working[key] = _if_working(on_full, on_small)
-            outcomes.append(working[key] or self._outcome(index, on_full, on_small))
+            outcomes.append(working[key] or self._outcome(index, on_full, on_small, features))
         return outcomes
 
     def _outcome(
@@ -59,6 +62,7 @@ class RelocationChecker:
         index: int,
         full: Resolution | RelocationError,
         small: Resolution | RelocationError,
+        features: KernelFeatures,
     ) -> RelocationOutcome:
         source = self._lines.of(*self._obj.core_relos[index])
         if isinstance(full, RelocationError):
@@ -67,7 +71,8 @@ class RelocationChecker:
         if not agree(full, small):
             reasons.append(because.minimized_differs(full, source))
         if full.poisoned:
-            poison = because.missing(full.local, source, type_is_there=full.type_is_there)
+            nearest = features.near_access(full.local)
+            poison = because.missing(full.local, source, type_is_there=full.type_is_there, nearest=nearest)
             return RelocationOutcome(full, True, tuple(reasons), poison)
         if _fits_any_insn(full):
             return RelocationOutcome(full, False, tuple(reasons))

@@ -221,13 +221,40 @@ def has_alternative(reasons: Iterable[Reason]) -> bool:
     return any(reason.kind is ReasonKind.ALTERNATIVE for reason in reasons)
 
 
-def remedy_for(reason: Reason, kernels: str, *, has_alternative: bool) -> str:
-    """What to do about a reason, with the last resort where it makes the program fail: to leave out the kernels, named
-    so. There is none where another program stands in for it, or where it would fail on any kernel."""
-    if reason.weight is not Weight.FAILS or reason.on_any_kernel or has_alternative:
-        return reason.remedy
-    last_resort = f"remove {kernels} from the option `kernels`"
-    return f"{reason.remedy}, or {last_resort}" if reason.remedy else last_resort
+@dataclass(frozen=True)
+class Common:
+    """What a program has on all of its kernels."""
+
+    reasons: frozenset[Reason]
+    """Without their sources."""
+    kernels: int
+
+    def has(self, reason: Reason) -> bool:
+        return replace(reason, source="") in self.reasons
+
+
+def common(found: Iterable[ProgramVerdict]) -> Common:
+    """What the verdicts of one program on several kernels have in common."""
+    verdicts = list(found)
+    shared = [frozenset(replace(reason, source="") for reason in one.reasons) for one in dict.fromkeys(verdicts)]
+    return Common(frozenset.intersection(*shared) if shared else frozenset(), len(verdicts))
+
+
+def remedy_for(reason: Reason, kernels: str, of_all: Common | None = None, *, has_alternative: bool) -> str:
+    """What to do about a reason; `kernels` names those that it holds for.
+
+    A name that no kernel has may be a typo of one that they have. The last resort of a program that fails is to leave
+    the kernels out, unless another program stands in for it, or none would be left that loads it.
+    """
+    is_everywhere = of_all is not None and of_all.has(reason)
+    is_hopeless = reason.on_any_kernel or (is_everywhere and of_all is not None and of_all.kernels > 1)
+    remedies = [f"did you mean {reason.nearest}?"] if reason.nearest and is_everywhere else []
+    if reason.remedy:
+        remedies.append(f"If not, {reason.remedy}" if remedies else reason.remedy)
+    if reason.weight is Weight.FAILS and not (is_hopeless or has_alternative):
+        last_resort = f"remove {kernels} from the option `kernels`"
+        remedies = [f"{' '.join(remedies)}, or {last_resort}" if remedies else last_resort]
+    return " ".join(remedies)
 
 
 def _counted(verdicts: Iterable[Verdict]) -> Mapping[Verdict, int]:
@@ -263,6 +290,7 @@ def _program(
     for kernel, outcome in found.items():
         if outcome.reasons:
             shared.setdefault((outcome.verdict, outcome.reasons), []).append(kernel)
+    of_all = common(found.values())
     blocks: list[ReasonBlock] = []
     for (verdict, reasons), kernels in sorted(shared.items(), key=lambda item: WORST_FIRST.index(item[0][0])):
         named = str(kernels[0]) if len(kernels) == 1 else "these kernels"
@@ -270,7 +298,7 @@ def _program(
             ReasonBlock(
                 number=number + len(blocks) + 1,
                 verdict=verdict,
-                reasons=tuple(_reasons(reasons, named)),
+                reasons=tuple(_reasons(reasons, named, of_all)),
                 kernels=tuple(kernels),
                 ranges=_ranges(kernels, position),
                 breaks_build=found[kernels[0]].breaks_build,
@@ -281,7 +309,7 @@ def _program(
     return ReportedProgram(key, one.is_optional, one.group, verdicts, tuple(blocks))
 
 
-def _reasons(reasons: Sequence[Reason], kernels: str) -> Iterable[ReportedReason]:
+def _reasons(reasons: Sequence[Reason], kernels: str, of_all: Common) -> Iterable[ReportedReason]:
     """Each reason once, with all its places."""
     places: dict[Reason, dict[str, list[str]]] = {}
     for reason in reasons:
@@ -292,7 +320,7 @@ def _reasons(reasons: Sequence[Reason], kernels: str) -> Iterable[ReportedReason
     spared = has_alternative(reasons)
     for reason, files in places.items():
         at = tuple((file, tuple(sorted(lines, key=natural))) for file, lines in files.items())
-        remedy = remedy_for(reason, kernels, has_alternative=spared)
+        remedy = remedy_for(reason, kernels, of_all, has_alternative=spared)
         yield ReportedReason(reason.kind, reason.weight, reason.what, remedy, at)
 
 

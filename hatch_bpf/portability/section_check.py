@@ -124,32 +124,89 @@ def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Ite
     if section.target_kind in BTF_PREFIX:
         yield from _btf_target(kind, section, features)
     elif section.target_kind == Target.RAW_TRACEPOINT and features.has_tracepoint(target) is False:
-        what = f"{kind}: this kernel has no tracepoint {target}, unless a module defines it; if not, the attach fails"
-        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+        what = f"{kind}: this kernel has no tracepoint {target}, so that the attach fails unless a module has it"
+        yield _unknown_target(what, features.near_tracepoint(target))
+    elif section.program_type == "TRACEPOINT":
+        yield from _tracepoint(kind, section, features)
     elif section.target_kind == Target.FUNCTION:
         function = re.split(r"[+:]", target)[0]
         # `name.isra.0` and the like are made by the compiler; BTF lists only what the source has
         if "." not in function and features.has_function(function) is False:
             what = (
-                f"{kind}: this kernel's BTF has no function {function}; "
-                f"if it is not in a module or in assembly, the attach fails"
+                f"{kind}: this kernel's BTF has no function {function}, so that the attach fails "
+                "unless a module has it or it is written in assembly"
             )
-            yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
-    elif section.target_kind == Target.SYSCALL and all(
-        features.has_function(name) is False for name in names_of_target(section)
-    ):
-        what = f"{kind}: this kernel's BTF has no function for the system call {target}; the attach may fail"
-        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+            yield _unknown_target(what, features.near_function(function))
+    elif section.target_kind == Target.SYSCALL and not _has_syscall(target, features):
+        what = f"{kind}: this kernel's BTF has no function for the system call {target}, so that the attach fails"
+        yield _unknown_target(what, _near_syscall(target, features))
+
+
+def _unknown_target(what: str, nearest: str) -> Reason:
+    return Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.CONDITIONAL, what, nearest=nearest)
+
+
+def _tracepoint(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
+    """A target of SEC("tp/CATEGORY/NAME"), which is looked up at attach."""
+    category, slash, name = section.target.partition("/")
+    if not slash:
+        what = f"{kind} names no category of tracepoints, so that it can never be attached"
+        remedy = f'write SEC("tp/CATEGORY/{category}"); the category is its folder in /sys/kernel/tracing/events'
+        near = features.near_tracepoint(category) if features.has_tracepoint(category) is False else ""
+        yield Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, remedy, nearest=near, on_any_kernel=True)
+    elif category == "syscalls":
+        call = re.sub("^sys_(enter|exit)_", "", name)
+        if call == name or not _has_syscall(call, features):
+            near = _near_syscall(call, features)
+            yield _no_tracepoint(kind, section.target, near and name.replace(call, near))
+    elif features.has_tracepoint(name) is False:
+        nearest = features.near_tracepoint(name)
+        if category in _BUILT_IN:
+            yield _no_tracepoint(kind, section.target, nearest)
+        else:
+            what = f"{kind}: this kernel has no tracepoint {name}, so that the attach fails unless a module has it"
+            yield _unknown_target(what, nearest)
+
+
+def _no_tracepoint(kind: str, target: str, nearest: str) -> Reason:
+    what = f"{kind} can never be attached: this kernel has no tracepoint {target}"
+    remedy = 'make the program optional with SEC("?...")'
+    return Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, remedy, nearest=nearest)
+
+
+_BUILT_IN = frozenset({
+    "sched", "raw_syscalls", "task", "signal", "irq", "irq_vectors", "timer", "workqueue", "exceptions", "kmem",
+    "vmscan", "oom", "writeback", "filemap", "block", "net", "napi", "skb", "sock", "tcp", "udp", "power", "rcu",
+    "cgroup", "printk", "module", "mmap", "migrate", "compaction", "page_isolation", "percpu", "rpm", "qdisc",
+})  # fmt: skip
+"""Categories of tracepoints of what cannot be a module."""
+
+
+def _has_syscall(name: str, features: KernelFeatures) -> bool:
+    return any(features.has_function(function) is not False for function in _syscall_names(name))
+
+
+def _near_syscall(name: str, features: KernelFeatures) -> str:
+    prefixes = (pattern.format("") for pattern in _SYSCALL_NAMES)
+    return next(filter(None, (features.near_function(name, prefix=prefix) for prefix in prefixes)), "")
 
 
 def names_of_target(section: ProgramSection) -> Iterator[str]:
     """What a kernel's BTF may have the target by."""
     if section.target_kind == Target.RAW_TRACEPOINT:
         yield BTF_PREFIX[Target.BTF_TRACEPOINT] + section.target
+    elif section.program_type == "TRACEPOINT":
+        category, _, name = section.target.rpartition("/")
+        call = re.sub("^sys_(enter|exit)_", "", name)
+        yield from _syscall_names(call) if category == "syscalls" else ("btf_trace_" + name,)
     elif section.target_kind == Target.SYSCALL:
-        yield from (pattern.format(section.target) for pattern in _SYSCALL_NAMES)
+        yield from _syscall_names(section.target)
     else:
         yield BTF_PREFIX.get(section.target_kind, "") + section.target
+
+
+def _syscall_names(call: str) -> Iterator[str]:
+    return (pattern.format(call) for pattern in _SYSCALL_NAMES)
 
 
 _SYSCALL_NAMES = (
@@ -180,4 +237,7 @@ def _btf_target(kind: str, section: ProgramSection, features: KernelFeatures) ->
         yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
     elif not is_there:
         what = f"{kind}: this kernel's BTF has no {name} (a module may define it)"
-        yield Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, _alternative(section))
+        is_tracepoint = section.target_kind == Target.BTF_TRACEPOINT
+        nearest = features.near_tracepoint(section.target) if is_tracepoint else features.near_function(name)
+        nearest = nearest.removeprefix(BTF_PREFIX[section.target_kind])
+        yield Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, _alternative(section), nearest=nearest)

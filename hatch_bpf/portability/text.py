@@ -11,16 +11,18 @@ from collections.abc import Iterable, Sequence
 
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.report import (
+    Common,
     KernelGroup,
     ReportedProgram,
     ReportedReason,
     ReportModel,
+    common,
     counted,
     has_alternative,
     model_of,
     remedy_for,
 )
-from hatch_bpf.portability.verdicts import ProgramVerdict, Report, Verdict
+from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Report, Verdict
 from hatch_bpf.runtime.printable import printable
 
 _COLOURS = {
@@ -40,11 +42,19 @@ SHORT = {
 
 def render_json(report: Report) -> str:
     """The whole report, kernel by kernel."""
+    on_kernels: dict[tuple[str, str], list[ProgramVerdict]] = {}
+    for kernel in report.kernels:
+        for program in kernel.programs:
+            on_kernels.setdefault((program.object, program.program), []).append(program)
+    in_common = {key: common(found) for key, found in on_kernels.items()}
     document = {
         "kernels": [
             {
                 "kernel": str(kernel.kernel),
-                "programs": [_program_json(program, kernel.kernel) for program in kernel.programs],
+                "programs": [
+                    _program_json(program, kernel.kernel, in_common[program.object, program.program])
+                    for program in kernel.programs
+                ],
             }
             for kernel in report.kernels
         ]
@@ -101,7 +111,7 @@ def reason_line(reason: ReportedReason) -> str:
     return printable(f"{reason.place}: {reason.message}" if reason.place else reason.message)
 
 
-def _program_json(program: ProgramVerdict, kernel: Kernel) -> dict[str, object]:
+def _program_json(program: ProgramVerdict, kernel: Kernel, of_all: Common) -> dict[str, object]:
     spared = has_alternative(program.reasons)
     return {
         "object": program.object,
@@ -113,14 +123,16 @@ def _program_json(program: ProgramVerdict, kernel: Kernel) -> dict[str, object]:
         "reasons": [
             {
                 "kind": reason.kind.value,
-                "message": ": ".join(
-                    filter(None, (reason.what, remedy_for(reason, str(kernel), has_alternative=spared)))
-                ),
+                "message": _message(reason, remedy_for(reason, str(kernel), of_all, has_alternative=spared)),
                 "source": reason.source,
             }
             for reason in program.reasons
         ],
     }
+
+
+def _message(reason: Reason, remedy: str) -> str:
+    return f"{reason.what}: {remedy}" if remedy else reason.what
 
 
 def _table(programs: Sequence[ReportedProgram], groups: Sequence[KernelGroup], *, width: int, colour: bool) -> str:

@@ -7,7 +7,7 @@ Input: nothing. Output: the types that `object_check.py` fills in, and `Portabil
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from hatch_bpf.errors import HatchBpfError
@@ -90,7 +90,7 @@ class ReasonKind(Enum):
     """A global variable is initialized with a pointer, and is zero when the program runs."""
     ATTACH_TARGET_MISSING = "attach-target-missing"
     ATTACH_TARGET_UNKNOWN = "attach-target-unknown"
-    """BTF doesn't list the target, which does not mean for sure that it can't be attached to."""
+    """BTF does not list the target, which a module may have, or does not say whether it can be attached to."""
     ARGUMENT_MISSING = "argument-missing"
     """A tracing program reads an argument that its target doesn't have on this kernel."""
     CONTEXT_MOVED = "context-moved"
@@ -131,6 +131,8 @@ class Reason:
     """What to do about it; empty for notes."""
     source: str = ""
     """`file:line`, where one line of source is to blame."""
+    nearest: str = field(default="", compare=False)
+    """What the kernel has instead whose name is most like it; where no kernel has it, it is perhaps a typo of this."""
     on_any_kernel: bool = False
     """It holds whatever the kernel is, so that leaving out kernels helps nothing."""
 

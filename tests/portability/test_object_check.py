@@ -254,6 +254,7 @@ def old_kernel() -> Btf:
     btf.enum("bpf_prog_type", BPF_PROG_TYPE_SOCKET_FILTER=1, BPF_PROG_TYPE_KPROBE=2, BPF_PROG_TYPE_SCHED_CLS=3)
     btf.enum("bpf_attach_type", BPF_CGROUP_INET_INGRESS=0)
     btf.func("schedule", btf.func_proto(0))
+    btf.func("vfs_read", btf.func_proto(0))
     return Btf(btf.build(), source="old kernel")
 
 
@@ -305,7 +306,7 @@ def test_program_types_of_a_newer_kernel() -> None:
     assert by_name["loads__kprobe"].verdict is Verdict.LOADS
 
 
-def test_attach_targets_that_are_found_at_attach_are_notes() -> None:
+def test_attach_targets_that_are_looked_up_at_attach_are_conditions() -> None:
     obj = model("targets.bpf.c")
     by_name = {name: found for (_, name), found in verdicts_on(kernel_btfs.EXAMPLES[-1], obj).items()}
     for name, found in by_name.items():

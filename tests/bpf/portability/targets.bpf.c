@@ -14,11 +14,11 @@ SEC("iter/hatch_bpf_never") int fails__iter(void *ctx) { return 0; }
 SEC("lsm/file_open") int kernel_btf__lsm(void *ctx) { return 0; }
 SEC("lsm/hatch_bpf_never") int fails__lsm(void *ctx) { return 0; }
 SEC("raw_tp/sched_switch") int loads__raw_tp(void *ctx) { return 0; }
-SEC("raw_tp/hatch_bpf_never") int loads__raw_tp_that_cannot_attach(void *ctx) { return 0; }
+SEC("raw_tp/hatch_bpf_never") int conditional__raw_tp_that_cannot_attach(void *ctx) { return 0; }
 SEC("kprobe/vfs_read") int loads__kprobe(void *ctx) { return 0; }
 SEC("kprobe/vfs_read+0x4") int loads__kprobe_inside(void *ctx) { return 0; }
-SEC("kprobe/hatch_bpf_never") int loads__kprobe_that_cannot_attach(void *ctx) { return 0; }
+SEC("kprobe/hatch_bpf_never") int conditional__kprobe_that_cannot_attach(void *ctx) { return 0; }
 SEC("ksyscall/openat") int loads__ksyscall(void *ctx) { return 0; }
-SEC("ksyscall/hatch_bpf_never") int loads__ksyscall_that_cannot_attach(void *ctx) { return 0; }
+SEC("ksyscall/hatch_bpf_never") int conditional__ksyscall_that_cannot_attach(void *ctx) { return 0; }
 SEC("xdp") int loads__xdp(void *ctx) { return 2; }
 SEC("hatch_bpf/never") int fails__unknown_section(void *ctx) { return 0; }
