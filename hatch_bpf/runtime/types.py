@@ -76,7 +76,7 @@ class Chars(str):
 
     def __new__(cls, raw: bytes) -> Chars:
         whole = bytes(raw)
-        self = super().__new__(cls, whole.partition(b"\0")[0].decode("utf-8", "backslashreplace"))
+        self = str.__new__(cls, whole.partition(b"\0")[0], "utf-8", "backslashreplace")
         self.raw = whole
         return self
 
@@ -150,17 +150,17 @@ class Codec(_Typed["T"]):
 class Scalar(Codec["T"]):
     """An integer, float or bool that ctypes knows."""
 
-    def __init__(self, ctype: Any, check: Callable[[Any, Any], T]) -> None:
-        """`check` takes a value and the ctypes type, and returns what ctypes is to store."""
+    def __init__(self, ctype: Any, check: Callable[[Any], Callable[[Any], T]]) -> None:
+        """`check(ctype)` is a function that takes a value and returns what ctypes is to store."""
         self.ctype = ctype
         self.size = ctypes.sizeof(ctype)
-        self._check = check
+        self._check = check(ctype)
 
     def get(self, raw: Any) -> T:
         return raw  # type: ignore[no-any-return]
 
     def put(self, value: T) -> Any:
-        return self._check(value, self.ctype)
+        return self._check(value)
 
     def decode(self, storage: Any) -> T:
         return storage.value  # type: ignore[no-any-return]
@@ -184,33 +184,45 @@ def as_int(value: Any) -> int:
         raise InvalidTypeError(f"must be an int, not {type(value).__name__}") from None
 
 
-def _fitting_int(value: Any, ctype: Any) -> int:
-    checked = as_int(value)
-    if ctype(checked).value != checked:
-        bits, is_signed = 8 * ctypes.sizeof(ctype), ctype(-1).value < 0
-        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if is_signed else (0, (1 << bits) - 1)
-        raise InvalidValueError(f"{value!r} does not fit {ctype.__name__}: {low} to {high}")
-    return checked
+def _fitting_int(ctype: Any) -> Callable[[Any], int]:
+    bits, is_signed = 8 * ctypes.sizeof(ctype), ctype(-1).value < 0
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if is_signed else (0, (1 << bits) - 1)
+
+    def check(value: Any) -> int:
+        number = value if type(value) is int else as_int(value)
+        if not low <= number <= high:
+            raise InvalidValueError(f"{value!r} does not fit {ctype.__name__}: {low} to {high}")
+        return number
+
+    return check
 
 
-def _fitting_bool(value: Any, _ctype: Any) -> bool:
+def _fitting_bool(_ctype: Any) -> Callable[[Any], bool]:
     """A bool, or 0 or 1. Everything has a truth value in Python, even "no"."""
-    if isinstance(value, (str, bytes, float)) or value not in (0, 1):
-        raise InvalidTypeError(f"must be True or False, not {value!r}")
-    return bool(value)
+
+    def check(value: Any) -> bool:
+        if isinstance(value, (str, bytes, float)) or value not in (0, 1):
+            raise InvalidTypeError(f"must be True or False, not {value!r}")
+        return bool(value)
+
+    return check
 
 
-def _fitting_float(value: Any, ctype: Any) -> float:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
-        raise InvalidTypeError(f"must be a float, not {type(value).__name__}")
+def _fitting_float(ctype: Any) -> Callable[[Any], float]:
     infinite = (float("inf"), float("-inf"))
-    try:
-        checked = float(value)
-        if checked not in infinite and ctype(checked).value in infinite:
-            raise OverflowError
-    except OverflowError:
-        raise InvalidValueError(f"{value!r} does not fit {ctype.__name__}") from None
-    return checked
+
+    def check(value: Any) -> float:
+        if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+            raise InvalidTypeError(f"must be a float, not {type(value).__name__}")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = infinite[0]
+        if ctype(number).value in infinite and value not in infinite:
+            raise InvalidValueError(f"{value!r} does not fit {ctype.__name__}")
+        return number
+
+    return check
 
 
 def _as_bytes(value: Any) -> bytes:
