@@ -52,19 +52,22 @@ class ToolchainError(HatchBpfError):
 class CompileError(HatchBpfError):
     """clang refused a program source; `stderr` holds its own lines."""
 
-    def __init__(self, source: str, command: Sequence[str], stderr: str) -> None:
+    def __init__(self, source: str, command: Sequence[str], stderr: str, *, archs: Sequence[str]) -> None:
+        super().__init__(f"{source} does not compile for {', '.join(archs)}:\n{stderr.rstrip()}")
         self.source = source
         self.command = tuple(command)
         self.stderr = stderr
-        super().__init__(f"{source} does not compile:\n{stderr.rstrip()}")
+        self.archs = tuple(archs)
 
     @classmethod
     def of_several(cls, errors: Sequence[CompileError]) -> CompileError:
-        """One error that says what is wrong with every source."""
-        first = errors[0]
-        whole = cls(first.source, first.command, first.stderr)
-        whole.args = ("\n".join(dict.fromkeys(str(error) for error in errors)),)
-        return whole
+        """One error that says what is wrong with every source; once for all architectures that have it in common."""
+        archs: dict[tuple[str, str], list[str]] = {}
+        for error in errors:
+            archs.setdefault((error.source, error.stderr), []).extend(error.archs)
+        joined = [cls(source, errors[0].command, stderr, archs=names) for (source, stderr), names in archs.items()]
+        joined[0].args = ("\n".join(map(str, joined)),)
+        return joined[0]
 
 
 class LinkError(HatchBpfError):

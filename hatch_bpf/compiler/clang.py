@@ -35,8 +35,7 @@ from hatch_bpf.support.store import INCLUDE, RESULTS, Store, cache_dir
 DEFAULT_FLAGS = (
     "-O2",  # the verifier expects optimized code, and the kernel's developers test nothing else
     "-mcpu=v1",  # every kernel runs this instruction set; clang's default depends on its version
-    "-Wall",
-    "-Werror",  # a warning in BPF code is nearly always a program that the verifier rejects
+    "-Wall",  # shown, and no reason to fail: other people's sources have warnings and load
     "-fno-stack-protector",  # some distributions switch it on, and BPF has no __stack_chk_fail
 )
 """Flags that `cflags` may override."""
@@ -120,8 +119,12 @@ def compile_packages(packages: Sequence[Package], project: Project, context: Con
         results = list(pool.map(compile_one, jobs))
     failed = [result for result in results if isinstance(result, CompileError)]
     if failed:
-        raise failed[0] if len(failed) == 1 else CompileError.of_several(failed)
+        raise CompileError.of_several(failed)
     made = {job: result for job, result in zip(jobs, results, strict=True) if isinstance(result, CompiledObject)}
+    # most warnings are the same for every architecture
+    for source, text in dict.fromkeys((result.source, result.warnings) for result in made.values()):
+        if text:
+            context.warn(f"{source}, by clang:\n{text.rstrip()}")
     return [_compiled_package(package, project, made, headers.made_of, toolchain) for package in packages]
 
 
@@ -271,13 +274,14 @@ def compile_source(
     environ: Mapping[str, str],
     headers: Iterable[str] = (),
 ) -> CompiledObject:
-    """Compile `root / source`. `headers` are texts for vmlinux.h, tried in turn until one compiles.
+    """Compile `root / source`. `headers` are texts for vmlinux.h, tried in turn until one compiles without a warning.
 
     Raises `CompileError` with clang's own lines, or `ToolchainError` if system headers are missing.
     """
     argv = command(source, root=root, arch=arch, toolchain=toolchain, cflags=cflags)
     if source.name.startswith("@"):  # even inside a path, since clang passes the bare name to itself
-        raise CompileError(str(source), argv, "clang takes a name that starts with @ for a list of options: rename it")
+        said = "clang takes a name that starts with @ for a list of options: rename it"
+        raise CompileError(str(source), argv, said, archs=[arch.name])
     with Scratch() as folder:
         made, rule, include = Path(folder, "object"), Path(folder, "dependencies"), Path(folder, "include")
         include.mkdir()
@@ -297,23 +301,32 @@ def compile_source(
         for text in headers:
             (include / HEADER).write_text(text, encoding="utf-8")
             done = run()
-            if not done.returncode:
+            if not done.returncode and not done.stderr:
                 break
         done = done or run()
         stderr = done.stderr.decode("utf-8", "replace").replace(f"{include}/", "")
         if done.returncode:
-            raise _refusal(source, argv, stderr)
+            raise _refusal(source, arch, argv, stderr)
         if not made.is_file():
-            raise CompileError(str(source), argv, f"{stderr}clang made no object: cflags asks for something else of it")
+            said = f"{stderr}clang made no object: cflags asks for something else of it"
+            raise CompileError(str(source), argv, said, archs=[arch.name])
         data, dependencies = made.read_bytes(), rule.read_text(errors="surrogateescape")
     read = [path for path in _files_of_rule(root, dependencies) if not path.is_relative_to(folder)]
     for path in read:
         if not path.is_file():
-            raise CompileError(str(source), argv, f"includes {path}, whose real name clang does not tell: rename it")
+            said = f"includes {path}, whose real name clang does not tell: rename it"
+            raise CompileError(str(source), argv, said, archs=[arch.name])
     return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(inside(root, read)))
 
 
-def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> CompileError | ToolchainError:
+_MISSING_TYPE = re.compile(
+    r"error: (?:.*incomplete (?:definition of )?type '(?:const )?(?:struct|union|enum) "
+    r"|no member named '\w+' in '(?:struct|union) |unknown type name ')"
+)
+_DEFINED_TWICE = re.compile(r"error: (?:redefinition of (?:enumerator )?'|typedef redefinition )")
+
+
+def _refusal(source: PurePosixPath, arch: Arch, argv: Sequence[str], stderr: str) -> CompileError | ToolchainError:
     missing = re.search(r"fatal error: '((?:bpf|linux|asm)/[\w./-]+)' file not found", stderr)
     if missing:
         return ToolchainError(
@@ -325,7 +338,17 @@ def _refusal(source: PurePosixPath, argv: Sequence[str], stderr: str) -> Compile
     said, crash, _ = stderr.partition(CRASH)
     if crash:
         stderr = f"{said}clang itself broke off here.\n"
-    return CompileError(str(source), argv, stderr)
+    elif _DEFINED_TWICE.search(stderr):
+        stderr += (
+            f"A type is defined twice. {HEADER} has the kernel's types: a source that includes it must include no "
+            "<linux/...> header that defines them too.\n"
+        )
+    elif _MISSING_TYPE.search(stderr):
+        stderr += (
+            f"If this is the kernel's: the option vmlinux-h makes {HEADER} of a kernel's BTF. Types differ between "
+            f"architectures, and `host` has this machine's: name a BTF of {arch.name} for {arch.name}.\n"
+        )
+    return CompileError(str(source), argv, stderr, archs=[arch.name])
 
 
 def _files_of_rule(root: Path, rule: str) -> Iterator[Path]:

@@ -60,15 +60,15 @@ class Alternatives:
                 ListForm(TEXT, at_least_two="programs or buffers"),
                 NameForm("a group: letters, digits and _, not a digit first", "[A-Za-z_][A-Za-z0-9_]*"),
             ),
-            "programs, or ring and perf buffers, of which the first that the machine takes is used, by a name for the "
-            'group: `{ on_close = ["fentry_close", "kprobe_close"] }`',
+            "groups of programs, or of ring and perf buffers: the first one that the machine accepts is used, under "
+            'the name of the group: `{ on_close = ["fentry_close", "kprobe_close"] }`',
             "none: all are loaded",
             name="alternatives",
         ),
     )
     """By the group's name; the member to prefer comes first."""
     optional: tuple[str, ...] = field(
-        default=(), metadata=described(TEXTS, "programs that are left out where they can't be loaded", "none")
+        default=(), metadata=described(TEXTS, "programs that are left out where they cannot be loaded", "none")
     )
 
     def of_object(self, model: ObjectModel) -> ObjectAlternatives:

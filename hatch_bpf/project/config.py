@@ -59,13 +59,13 @@ class Config:
     programs: tuple[str, ...] = field(
         metadata=described(
             TEXTS,
-            "globs of program sources in the wheel's packages, relative to the project",
-            "every `*.bpf.c` in them",
+            "C files in the wheel's packages, as globs relative to the project",
+            "every `*.bpf.c` in the packages",
         )
     )
     archs: tuple[arch.Arch, ...] = field(
         metadata=described(
-            ListForm(ARCH), "architectures to build objects for, and to take kernels of", "the build machine's"
+            ListForm(ARCH), "architectures to build objects for, and whose kernels to support", "the build machine's"
         )
     )
     btf_archive: Archive | None = field(
@@ -86,13 +86,13 @@ class Config:
         )
     )
     cflags: tuple[str, ...] = field(
-        metadata=described(TEXTS, "more arguments for clang, behind hatch-bpf's own", "none")
+        metadata=described(TEXTS, "further arguments for clang, after the default flags below", "none")
     )
     vmlinux_h: Mapping[str, str] = field(
         metadata=described(
             EitherForm("a string or a table", (TableForm(TEXT, ARCH),)),
-            'what `#include "vmlinux.h"` gives: a BTF in any form, a kernel of the archive, `host`, or a header; or a '
-            "table of one per architecture",
+            "where `vmlinux.h` comes from: BTF in any form, a kernel of the archive, `host`, or a header; or a table "
+            'with one for each architecture: `{ x86_64 = "host", arm64 = "debian/12/arm64/6.1.0-50-arm64" }`',
             "none",
         )
     )
@@ -110,8 +110,8 @@ class Config:
     events: Mapping[str, str] = field(
         metadata=described(
             TableForm(TEXT),
-            "the struct that a ring buffer or perf buffer carries, by the map's name; with the program source's name "
-            'before it where several have a map of that name: `{ "exec.events" = "exec_event" }`',
+            "the struct that a ring buffer or perf buffer carries, by the map's name, or by `SOURCE.MAP` if several "
+            'sources have a map of that name: `{ "exec.events" = "exec_event" }`',
             "none: `bytes`",
         )
     )
@@ -128,7 +128,7 @@ class Config:
     on_unportable: OnUnportable = field(
         metadata=described(
             ChoiceForm(get_args(OnUnportable)),
-            "what a program that will not load on a kernel of the matrix does to the build: `error`, `warn` or "
+            "what the build does about a program that will not load on a kernel of the matrix: `error`, `warn` or "
             "`ignore`",
             "`error`",
             shapes_build=False,

@@ -93,7 +93,7 @@ def test_clangs_own_lines_are_shown(tmp_path: Path) -> None:
     with pytest.raises(CompileError) as caught:
         compile_text(tmp_path, "int broken(void) { return undeclared; }\n")
     text = str(caught.value)
-    assert text.startswith("src/prog.bpf.c does not compile:\n")
+    assert text.startswith("src/prog.bpf.c does not compile for x86_64:\n")
     assert "src/prog.bpf.c:1:27: error: use of undeclared identifier 'undeclared'" in text
 
 
@@ -103,12 +103,33 @@ def test_flags_that_make_no_object(tmp_path: Path, flag: str) -> None:
         compile_text(tmp_path, PROGRAM, cflags=(flag,))
 
 
-def test_warnings_are_errors_until_told_otherwise(tmp_path: Path) -> None:
+def test_warnings_are_no_errors_until_told_otherwise(tmp_path: Path) -> None:
     text = PROGRAM + "static int unused(void) { return 0; }\n"
+    assert "unused function 'unused'" in compile_text(tmp_path, text).warnings
     with pytest.raises(CompileError, match="Wunused-function"):
+        compile_text(tmp_path, text, cflags=("-Werror",))
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("struct task_struct; int f(struct task_struct *t) { return t->pid; }\n", "name a BTF of x86_64 for x86_64."),
+        ("struct pt_regs { int ip; }; int f(struct pt_regs *r) { return r->regs; }\n", "name a BTF of x86_64 for"),
+        ("int f(bool_t b) { return b; }\n", "the option vmlinux-h makes vmlinux.h of a kernel's BTF."),
+        ("struct a { int b; }; struct a { int c; };\n", "A type is defined twice. vmlinux.h has the kernel's types"),
+        ("enum { A }; enum { A };\n", "A type is defined twice."),
+    ],
+)
+def test_a_type_that_is_missing_or_there_twice_hints_at_vmlinux_h(tmp_path: Path, text: str, hint: str) -> None:
+    with pytest.raises(CompileError) as caught:
         compile_text(tmp_path, text)
-    made = compile_text(tmp_path, text, cflags=("-Wno-error=unused-function",))
-    assert "unused function 'unused'" in made.warnings
+    assert hint in str(caught.value).splitlines()[-1]
+
+
+def test_an_ordinary_mistake_gets_no_hint(tmp_path: Path) -> None:
+    with pytest.raises(CompileError) as caught:
+        compile_text(tmp_path, "int f(void) { return 0 }\n")
+    assert "vmlinux" not in str(caught.value)
 
 
 def test_clangs_own_stack_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,3 +209,31 @@ def test_a_header_whose_name_clang_does_not_tell_is_refused(tmp_path: Path) -> N
     (tmp_path / "src" / "a\\b.h").write_text("")
     with pytest.raises(CompileError, match="whose real name clang does not tell: rename it"):
         compile_text(tmp_path, f'#include "a\\b.h"\n{PROGRAM}')
+
+
+def test_every_program_that_does_not_compile_is_told_once_for_all_architectures(tmp_path: Path) -> None:
+    sources = {
+        "a.bpf.c": "int a(void) { return x; }\n",
+        "b.bpf.c": PROGRAM,
+        "sub/c.bpf.c": "int c(void) { return y; }\n",
+    }
+    project = load_project(make_project(tmp_path / "p", options='archs = ["x86_64", "arm64"]', sources=sources))
+    assert project is not None
+    with pytest.raises(CompileError) as caught:
+        compile_packages(project.packages, project, Context())
+    told = [line for line in str(caught.value).splitlines() if "does not compile" in line]
+    assert told == [
+        "src/demo/a.bpf.c does not compile for x86_64, arm64:",
+        "src/demo/sub/c.bpf.c does not compile for x86_64, arm64:",
+    ]
+
+
+def test_warnings_are_shown_once_for_all_architectures(tmp_path: Path) -> None:
+    sources = {"a.bpf.c": PROGRAM + "static int unused(void) { return 0; }\n", "b.bpf.c": PROGRAM}
+    project = load_project(make_project(tmp_path / "p", options='archs = ["x86_64", "arm64"]', sources=sources))
+    assert project is not None
+    told: list[str] = []
+    compile_packages(project.packages, project, Context(told.append))
+    (warning,) = told
+    assert warning.startswith("warning: src/demo/a.bpf.c, by clang:\nsrc/demo/a.bpf.c:")
+    assert "unused function 'unused'" in warning

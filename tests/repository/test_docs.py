@@ -18,6 +18,7 @@ import pytest
 
 from hatch_bpf import runtime
 from hatch_bpf.cli import main
+from hatch_bpf.compiler.clang import DEFAULT_FLAGS
 from hatch_bpf.project import options
 from hatch_bpf.project.config import parse_config
 from hatch_bpf.runtime.alternatives import Choice, Refusal, explain
@@ -110,6 +111,10 @@ SKELETON = (REPOSITORY / "docs" / "skeleton.md").read_text()
 
 def test_the_option_table_is_the_options() -> None:
     assert options.markdown_table() in REFERENCE, "paste what hatch_bpf.project.options.markdown_table() returns"
+
+
+def test_the_default_flags_of_clang_are_told() -> None:
+    assert f"with the flags `{' '.join(DEFAULT_FLAGS)}`, which `cflags` may override" in REFERENCE
 
 
 def test_the_alternatives_shown_are_accepted(tmp_path: Path) -> None:
