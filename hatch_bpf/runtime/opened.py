@@ -19,7 +19,7 @@ from .structops import StructOps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Optional, Union
+    from typing import Any, Optional, Union, overload
 
     from .descriptor import HasDescriptor
     from .handle import ObjectHandle
@@ -88,6 +88,29 @@ class _OpenedPart(Sealed):
         return text
 
 
+class _Number:
+    """A number of a map, which is libbpf's, and is checked when it is set."""
+
+    def __init__(self, name: str, *, libbpf_name: str = "", highest: int = U32_MAX) -> None:
+        self._name = name
+        self._libbpf_name = libbpf_name or name
+        self._highest = highest
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, instance: None, owner: type) -> _Number: ...
+
+        @overload
+        def __get__(self, instance: OpenedMap, owner: type) -> int: ...
+
+    def __get__(self, instance: Optional[OpenedMap], owner: type) -> Union[_Number, int]:
+        return self if instance is None else int(instance._call(self._libbpf_name))
+
+    def __set__(self, instance: OpenedMap, value: int) -> None:
+        instance._change(self._libbpf_name, instance._int(self._name, value, self._highest))
+
+
 class OpenedMap(_OpenedPart):
     """A map that is not created yet: its size and the like can still be changed."""
 
@@ -111,51 +134,17 @@ class OpenedMap(_OpenedPart):
             raise InvalidValueError(self._fault("autoattach", "can't be True: only struct_ops maps are attached"))
         self._autoattach = bool(value)
 
-    @property
-    def max_entries(self) -> int:
-        """Number of elements; bytes for a ring buffer."""
-        return int(self._call("max_entries"))
-
-    @max_entries.setter
-    def max_entries(self, value: int) -> None:
-        self._change("max_entries", self._int("max_entries", value))
-
-    @property
-    def type(self) -> int:
-        """`enum bpf_map_type`."""
-        return int(self._call("type"))
-
-    @type.setter
-    def type(self, value: int) -> None:
-        self._change("type", self._int("type", value, S32_MAX))
-
-    @property
-    def key_size(self) -> int:
-        """Bytes of a key. If it is not the declared type's size, keys of the loaded map are `bytes`."""
-        return int(self._call("key_size"))
-
-    @key_size.setter
-    def key_size(self, value: int) -> None:
-        self._change("key_size", self._int("key_size", value))
-
-    @property
-    def value_size(self) -> int:
-        """Bytes of a value, for each CPU; 8 for each address of a stack trace. If it is not the declared type's size,
-        values of the loaded map are `bytes`."""
-        return int(self._call("value_size"))
-
-    @value_size.setter
-    def value_size(self, value: int) -> None:
-        self._change("value_size", self._int("value_size", value))
-
-    @property
-    def flags(self) -> int:
-        """`BPF_F_*`."""
-        return int(self._call("map_flags"))
-
-    @flags.setter
-    def flags(self, value: int) -> None:
-        self._change("map_flags", self._int("flags", value))
+    max_entries = _Number("max_entries")
+    """Number of elements; bytes for a ring buffer."""
+    type = _Number("type", highest=S32_MAX)
+    """`enum bpf_map_type`."""
+    key_size = _Number("key_size")
+    """Bytes of a key. If it is not the declared type's size, keys of the loaded map are `bytes`."""
+    value_size = _Number("value_size")
+    """Bytes of a value, for each CPU; 8 for each address of a stack trace. If it is not the declared type's size,
+    values of the loaded map are `bytes`."""
+    flags = _Number("flags", libbpf_name="map_flags")
+    """`BPF_F_*`."""
 
     @property
     def pin_path(self) -> Optional[str]:

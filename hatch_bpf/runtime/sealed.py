@@ -33,5 +33,8 @@ class Sealed:
 
 
 def _settable(cls: type[Sealed]) -> list[str]:
-    names = [name for name in dir(cls) if getattr(getattr(cls, name), "fset", None) is not None]
-    return sorted((*names, *cls._settable_))
+    return sorted((*(name for name in dir(cls) if _takes_values(getattr(cls, name))), *cls._settable_))
+
+
+def _takes_values(attribute: object) -> bool:
+    return attribute.fset is not None if isinstance(attribute, property) else hasattr(type(attribute), "__set__")
