@@ -19,7 +19,7 @@ from hatch_bpf.compiler.clang import CompiledPackage, compile_packages
 from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.per_kernel import PerKernel, fit
-from hatch_bpf.portability.text import render_failures, render_summary
+from hatch_bpf.portability.text import render_failures, render_summary, render_warnings
 from hatch_bpf.portability.verdicts import PortabilityError, Report, joined
 from hatch_bpf.project.config import Config
 from hatch_bpf.project.declared_kernels import find_kernels
@@ -109,6 +109,8 @@ def judge(report: Report, project: Project, context: Context) -> None:
     if project.config.on_unportable == "ignore" or not report.kernels:
         return
     context.notify(render_summary(report).rstrip())
+    for warning in render_warnings(report).splitlines():
+        context.notify(warning)
     if report.exit_status:
         failures = render_failures(report).rstrip()
         if project.config.on_unportable == "error":

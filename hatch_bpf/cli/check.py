@@ -66,9 +66,11 @@ def _check(options: argparse.Namespace) -> int:
     here = console(sys.stdout)
     if options.html:
         from hatch_bpf.portability.html import render_html
+        from hatch_bpf.project.pyproject import name_and_version, read_pyproject
         from hatch_bpf.support.files import write_whole
 
-        write_whole(options.html, render_html(report).encode())
+        title = "" if options.objects else name_and_version(read_pyproject(Path.cwd()))
+        write_whole(options.html, render_html(report, project=title).encode())
     if options.json:
         print(render_json(report), end="")
     elif here is not None:

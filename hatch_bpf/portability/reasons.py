@@ -21,7 +21,10 @@ from hatch_bpf.runtime.sections import ProgramSection
 from hatch_bpf.verifier.walk import Exposure
 
 RINGBUF_HELPERS = uapi.helpers("ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query")
-PERF_BUFFER = "bpf_perf_event_output() and a BPF_MAP_TYPE_PERF_EVENT_ARRAY map"
+PERF_BUFFER = (
+    "use bpf_perf_event_output() and a BPF_MAP_TYPE_PERF_EVENT_ARRAY map there; the option `alternatives` chooses one "
+    "of both by what the kernel has"
+)
 MODULE_NOTE = "a module may define it, but no embedded BTF can serve that"
 
 
@@ -78,7 +81,7 @@ def type_id_target(spec: Spec, source: str) -> Reason:
 def helper_missing(number: int, source: str) -> Reason:
     name, enumerator = uapi.helper_name(number), uapi.helper_enumerator(number)
     if number in RINGBUF_HELPERS:
-        remedy = f"use {PERF_BUFFER} there"
+        remedy = PERF_BUFFER
     elif enumerator:
         remedy = f"guard the call with bpf_core_enum_value_exists(enum bpf_func_id, {enumerator})"
     else:
@@ -89,7 +92,8 @@ def helper_missing(number: int, source: str) -> Reason:
 def not_gpl(thing: str, obj: ObjectModel, source: str, weight: Weight) -> Reason:
     license_ = f'"{obj.license}"' if obj.license else "none"
     what = f"{thing} is for programs under a license that is compatible with the GPL, and this object names {license_}"
-    return Reason(ReasonKind.LICENSE, weight, what, 'say char LICENSE[] SEC("license") = "GPL"; if it is', source)
+    remedy = 'say char LICENSE[] SEC("license") = "GPL"; if it is'
+    return Reason(ReasonKind.LICENSE, weight, what, remedy, source, on_any_kernel=True)
 
 
 def kfunc_missing(name: str, source: str = "") -> Reason:
@@ -140,7 +144,7 @@ def typed_extern(name: str, *, is_function: bool) -> Reason:
 def map_type_missing(definition: MapDef) -> Reason:
     what = f"map {definition.name} is a {uapi.map_type_name(definition.type)}, which this kernel does not know"
     if definition.type == uapi.MapType.RINGBUF:
-        remedy = f"use {PERF_BUFFER} there"
+        remedy = PERF_BUFFER
     else:
         remedy = "use another type of map there, or switch the map's creation off"
     return Reason(ReasonKind.MAP_TYPE_MISSING, Weight.FAILS, what, remedy)

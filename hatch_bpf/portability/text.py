@@ -22,7 +22,7 @@ from hatch_bpf.portability.report import (
     model_of,
     remedy_for,
 )
-from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Report, Verdict
+from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Report, Verdict
 from hatch_bpf.runtime.printable import printable
 
 _COLOURS = {
@@ -94,6 +94,17 @@ def render_failures(report: Report) -> str:
             lines += [f"  {printable(str(ranges))}" for ranges in block.ranges]
         lines += [f"  {reason_line(reason)}" for reason in block.heaviest]
     return "\n".join(lines) + "\n" if lines else ""
+
+
+def render_warnings(report: Report) -> str:
+    """What is wrong with programs that load: a line for each fault that holds on any kernel."""
+    lines = [
+        f"warning: {label(program)}: {reason_line(reason)}"
+        for program, block in model_of(report).blocks
+        for reason in block.reasons
+        if reason.kind is ReasonKind.POINTER_LOST
+    ]
+    return "".join(f"{line}\n" for line in dict.fromkeys(lines))
 
 
 def label(program: ReportedProgram) -> str:

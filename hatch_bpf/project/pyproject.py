@@ -69,3 +69,9 @@ def setuptools_table(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(table, Mapping):
         raise ConfigError([Fault(SETUPTOOLS_KEY, "must be a table")])
     return table
+
+
+def name_and_version(tables: Mapping[str, Any]) -> str:
+    """`tcprtt 1.2`, as far as the tables say it: a version that is worked out when the wheel is built is not there."""
+    found = (value_at(tables, f"project.{key}") for key in ("name", "version"))
+    return " ".join(text for text in found if isinstance(text, str))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import os
 import random
@@ -240,6 +241,13 @@ def test_a_group_shows_its_worst_verdict_and_how_many_have_it() -> None:
     page = parse(render_html(report))
     (group,) = (row for row in page.by_id("matrix").all("tr") if "g" in row.classes)
     assert [cell.text for cell in group.all("td")] == ["fails1 of 4"]
+
+
+def test_the_project_is_named_with_its_version() -> None:
+    page = parse(render_html(make_report(), project="tcprtt 1.2"))
+    assert next(page.all("strong")).text == "tcprtt 1.2"
+    assert "tcprtt 1.2" in next(page.all("title")).text
+    assert not list(parse(render_html(make_report())).all("strong"))
 
 
 def test_packages_and_architectures_that_differ() -> None:
@@ -525,10 +533,10 @@ def dump(path: Path) -> str:
 def browse(page: str, folder: Path, script: str) -> str:
     """The text that a script comes to in the page, after the page's own, in Chromium."""
     # the policy would keep the script of this test from running, as it should
-    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy"[^>]*>', page)
+    policy = "".join(re.findall(r'<meta http-equiv="Content-Security-Policy"[^>]*>', page))
     told = f"<script>(async () => {{ {script} }})().then((said) => {{ document.title = `said:${{said}}`; }});</script>"
     path = folder / "page.html"
-    path.write_text(page.replace(policy, "").replace("</body>", told + "</body>"))
+    path.write_text(page.replace(policy or "no policy", "").replace("</body>", told + "</body>"))
     dumped = dump(path)
     (said,) = re.findall(r"<title>said:(.*?)</title>", dumped, re.DOTALL)
     return str(said)
@@ -583,6 +591,32 @@ def test_a_click_shows_the_reasons_in_a_browser(tmp_path: Path) -> None:
     assert said.startswith("true")
     for part in ("debian/12/arm64/6.1.0-1", HELPER.what, HELPER.remedy, "prog.bpf.c:36"):
         assert part in said
+
+
+@pytest.mark.parametrize("name", ["prog", "a_program_with_a_very_long_name_" * 3])
+def test_the_page_fits_a_phone(name: str, tmp_path: Path) -> None:
+    """Nothing is wider than the screen but what scrolls by itself."""
+    kernels = [Kernel("debian", "12", "x86_64", f"6.1.0-{n}-with-a-long-name-of-a-release-amd64") for n in range(9)]
+    reason = replace(HELPER, source=f"src/{name}/{name}.bpf.c:36")
+    found = tuple(verdict_of(reason, NOTE, program=f"{name}{n}", path=f"build/{name}.bpf.o") for n in range(3))
+    report = Report(tuple(KernelReport(kernel, found) for kernel in kernels))
+    page = html.escape(render_html(report, project=f"{name} 1.0"))
+    # a window is not so narrow, but a frame is
+    size = "width: 360px; height: 800px; border: 0"
+    frame = f'<!doctype html><body><iframe style="{size}" srcdoc="{page}"></iframe></body>'
+    said = browse(
+        frame,
+        tmp_path,
+        """await new Promise((loaded) => { window.onload = loaded; });
+        const { contentDocument: page, contentWindow: phone } = document.querySelector("iframe");
+        for (const fold of page.querySelectorAll("details")) fold.open = true;
+        const wide = [...page.querySelectorAll("body *")].filter((element) =>
+          !element.closest(".scroll, dialog, .skip, legend") &&
+          element.getBoundingClientRect().right > phone.innerWidth + 1);
+        return [phone.innerWidth, page.documentElement.scrollWidth <= phone.innerWidth,
+          ...wide.map((element) => `${element.tagName} ${element.className}`)].join();""",
+    )
+    assert said == "360,true"
 
 
 def test_the_page_runs_its_own_script_and_nothing_in_names(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import host
 from hatch_bpf.portability.object_check import KernelTypes, check
-from hatch_bpf.portability.verdicts import ProgramVerdict, Verdict
+from hatch_bpf.portability.text import render_warnings
+from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from tests.common import c_programs, needs
 
 PRELUDE = """
@@ -201,3 +202,18 @@ def test_what_is_like_it_and_loads_does_not_fail(what: str) -> None:
     assert verdict_on_host(TAKEN[what]).verdict is Verdict.LOADS
     taken, log = loads(TAKEN[what])
     assert taken, log
+
+
+def test_pointers_in_globals_are_zero_and_the_build_says_so() -> None:
+    """For the program that reads them; the other one is well."""
+    source = """const char *names[] = {"a", "b"}; int plain[] = {1, 2};
+    SEC("xdp") int f(void *ctx) { return names[plain[0]] != 0; }
+    SEC("xdp") int g(void *ctx) { return plain[1]; }"""
+    btf = Btf(needs.host_btf().read_bytes(), source="host")
+    report = check([c_programs.model(PRELUDE + source)], [KernelTypes(host(), btf)])
+    f, g = report.kernels[0].programs
+    assert [reason.kind for reason in f.reasons] == [ReasonKind.POINTER_LOST]
+    assert g.reasons == ()
+    (warning,) = render_warnings(report).splitlines()
+    assert warning.startswith("warning: program.f: ")
+    assert "names in .data is initialized with pointers, which nothing fills in" in warning

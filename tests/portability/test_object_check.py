@@ -266,7 +266,8 @@ def test_a_ring_buffer_on_an_old_kernel_is_told_at_build_time() -> None:
     assert {reason.kind for reason in ring.reasons} == {ReasonKind.MAP_TYPE_MISSING, ReasonKind.HELPER_MISSING}
     assert message_for(ring.reasons[0], str(kernel)) == (
         "map events is a BPF_MAP_TYPE_RINGBUF, which this kernel does not know: use bpf_perf_event_output() and a "
-        f"BPF_MAP_TYPE_PERF_EVENT_ARRAY map there, or remove {kernel} from the option `kernels`"
+        "BPF_MAP_TYPE_PERF_EVENT_ARRAY map there; the option `alternatives` chooses one of both by what the kernel "
+        f"has, or remove {kernel} from the option `kernels`"
     )
     line = line_of("ringbuf.bpf.c", "bpf_ringbuf_output(")
     assert [reason.source for reason in ring.reasons] == ["", f"ringbuf.bpf.c:{line}"]
