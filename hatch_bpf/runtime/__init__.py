@@ -1,6 +1,6 @@
 """The runtime behind generated skeletons: standard library only, copied unchanged into every wheel as `_bpf/runtime`.
 
-It drives libbpf through ctypes. Generated code declares, what is here behaves. Start reading in `skeleton.py`.
+It drives libbpf through ctypes. Generated code only declares; the behaviour is here. Start reading in `skeleton.py`.
 """
 
 from .alternatives import Choice, Refusal

@@ -141,6 +141,13 @@ def test_a_filter_is_set_before_the_load(installed: Path, cgroup: Path) -> None:
     assert all(float(event.string.split()[-1]) * 1000 >= limit for event in events(done))
 
 
+@pytest.mark.parametrize("limit", ["-1", str(1 << 32)])
+def test_a_filter_that_does_not_fit_is_told(installed: Path, limit: str) -> None:
+    done = run(installed, "--min-rtt-us", limit)
+    told = f"tcprtt: min_rtt_us: {limit} does not fit c_uint: 0 to 4294967295\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+
+
 def test_the_readmes_code_runs(installed: Path, cgroup: Path) -> None:
     code = code_block("python").replace('"/sys/fs/cgroup"', repr(str(cgroup)))
     code = code.replace("min_rtt_us = 100", "min_rtt_us = 0") + "            break\n"
