@@ -27,6 +27,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PROJECT = REPOSITORY / "docs" / "pictures" / "project"
 EXAMPLE = REPOSITORY / "example_project"
 COMMANDS = Path(sys.executable).parent
+SOME_FAIL = 1
+"""Exit status of `hatch-bpf check` for the pictured project."""
 COLUMNS = 96
 PAGE = (1100, 1210)
 """Width and height of the report's picture: the page down to the end of the matrix."""
@@ -68,7 +70,9 @@ def main() -> None:
 
 def check(out: Path) -> Path:
     """A terminal with `hatch-bpf check` of the pictured project."""
-    shown, _ = on_terminal("hatch-bpf check", cwd=PROJECT, path=COMMANDS, stderr=subprocess.DEVNULL)
+    shown, status = on_terminal("hatch-bpf check", cwd=PROJECT, path=COMMANDS, stderr=subprocess.DEVNULL)
+    if status != SOME_FAIL:
+        sys.exit(f"hatch-bpf check ended with status {status}:\n{shown}")
     return draw(out / "check.svg", "hatch-bpf check", shown)
 
 
@@ -83,6 +87,8 @@ def report(out: Path) -> Path:
         subprocess.run(
             [COMMANDS / "hatch-bpf", "check", "--html", page], cwd=PROJECT, stdout=subprocess.DEVNULL, check=False
         )
+        if not page.exists():
+            sys.exit("hatch-bpf check wrote no page")
         size = ",".join(map(str, PAGE))
         subprocess.run(
             [browser, "--headless", "--no-sandbox", "--hide-scrollbars", f"--window-size={size}",
