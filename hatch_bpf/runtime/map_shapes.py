@@ -159,19 +159,27 @@ def pinned_shape(libbpf: Libbpf, path: Union[str, os.PathLike[str]], types: tupl
         code = ctypes.get_errno()
         hint = no_bpf_file_system(path)
         raise MapError(f"no map can be opened at {path}: {reason(code)}{hint and f'; {hint}'}", errno=code)
-    fd = Descriptor(fd)
-    # programs and links can be pinned too, and the kernel's call for infos answers for them as well
-    kind = os.readlink(f"/proc/self/fd/{fd}").partition("anon_inode:")[2].strip("[]")
+    return existing_shape(libbpf, Descriptor(fd), types, f"what is pinned at {path}")
+
+
+def existing_shape(libbpf: Libbpf, fd: int, types: tuple[int, ...], what: str) -> MapShape:
+    """The shape of the map with this descriptor, which must be of one of these types. Raises `MapError`."""
+    # the kernel's call for infos answers for programs and links as well
+    try:
+        kind = os.readlink(f"/proc/self/fd/{fd}").partition("anon_inode:")[2].strip("[]")
+    except OSError as error:
+        code = error.errno or 0
+        raise MapError(f"{what} can't be looked up: {reason(code)}", errno=code) from error
     if kind != "bpf-map":
-        what = {"bpf-prog": "a program", "bpf-link": "a link", "bpf_link": "a link"}.get(kind, kind or "something else")
-        raise MapError(f"what is pinned at {path} is {what}, not a map")
+        other = {"bpf-prog": "a program", "bpf-link": "a link", "bpf_link": "a link"}.get(kind, "something else")
+        raise MapError(f"{what} is {other}, not a map")
     raw = raw_info(libbpf, fd)
     if raw is None:
         code = ctypes.get_errno()
-        raise MapError(f"the map pinned at {path} can't be inspected: {reason(code)}", errno=code)
+        raise MapError(f"{what} can't be inspected: {reason(code)}", errno=code)
     if types and raw.type not in types:
         wanted = " or ".join(map(short_type_name, types))
-        raise MapError(f"the map pinned at {path} is of type {short_type_name(raw.type)}, not {wanted}")
+        raise MapError(f"{what} is a map of type {short_type_name(raw.type)}, not {wanted}")
     return MapShape(
         fd=fd,
         type=raw.type,

@@ -723,11 +723,24 @@ class InnerMapSpec:
 
 def make_map(libbpf: Libbpf, shape: MapShape, name: str, declared: DeclaredMap) -> Map:
     """The object for a map that exists."""
-    made = declared.cls.for_shape(shape)(libbpf, shape, name, key=declared.key, value=declared.value)
+    cls = declared.cls
+    if shape.fd >= 0 and cls.types and shape.type not in cls.types:
+        cls = _class_of(shape.type)  # the type was changed before the load
+    made = cls.for_shape(shape)(libbpf, shape, name, key=declared.key, value=declared.value)
     if isinstance(made, MapOfMaps):
         made._inner = declared.inner
     made._seal()
     return made
+
+
+def _class_of(map_type: int) -> type[Map]:
+    """The class for maps of a type: `Map` itself if none is for it."""
+    classes = [Map]
+    for cls in classes:  # which grows meanwhile
+        if map_type in cls.types:
+            return cls
+        classes += cls.__subclasses__()
+    return Map
 
 
 class MapOfMaps(Map, TwoParameters["K", "M"]):

@@ -11,7 +11,7 @@ import os
 
 from .descriptor import descriptor_of
 from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, UnknownNameError, reason
-from .map_shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
+from .map_shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, existing_shape
 from .programs import Program
 from .sealed import Sealed
 from .structops import StructOps
@@ -118,6 +118,7 @@ class OpenedMap(_OpenedPart):
 
     def __init__(self, held: ObjectHandle, pointer: int, spec: MapSpec) -> None:
         super().__init__(held, pointer, spec.name, spec.cls)
+        self._types = spec.cls.types
         self._is_struct_ops = spec.cls is StructOps
         self._autoattach = self._is_struct_ops
         self._seal()
@@ -170,6 +171,9 @@ class OpenedMap(_OpenedPart):
     def reuse(self, fd: Union[HasDescriptor, int]) -> None:
         """Use an existing map, by itself or its descriptor, instead of creating one; the descriptor stays yours."""
         number = self._int("the descriptor to reuse", descriptor_of(fd), S32_MAX)
+        existing_shape(
+            self._held.libbpf, number, self._types, f"map {self.name} can't be replaced: descriptor {number}"
+        )
         with self._held.links.lock:
             if self._held.libbpf.bpf_map__reuse_fd(self._live(), number):
                 detail = reason(ctypes.get_errno())

@@ -121,9 +121,9 @@ def test_only_a_map_of_the_right_type_is_opened_by_its_pin(skeleton: Any, skel: 
     with skeleton.RightValues.pinned("counts", bpffs / "counts") as counts:
         assert dict(counts) == {1: 2}
     skel.maps.jumps.pin(str(bpffs / "jumps"))
-    with pytest.raises(MapError, match=r"jumps is of type PROG_ARRAY, not HASH or LRU_HASH"):
+    with pytest.raises(MapError, match=r"jumps is a map of type PROG_ARRAY, not HASH or LRU_HASH"):
         skeleton.RightValues.pinned("counts", bpffs / "jumps")
-    with pytest.raises(MapError, match=r"counts is of type HASH, not STACK_TRACE"):
+    with pytest.raises(MapError, match=r"counts is a map of type HASH, not STACK_TRACE"):
         skeleton.RightValues.pinned("addresses", str(bpffs / "counts"))
     assert skel._held.libbpf.bpf_obj_pin(skel.programs.look_inside.fd, os.fsencode(bpffs / "program")) == 0
     with pytest.raises(MapError, match=r"what is pinned at .*/program is a program, not a map"):
@@ -198,6 +198,38 @@ def test_names_and_classes_of_map_types_are_the_builds() -> None:
     classes = (getattr(runtime, name) for name in runtime.__all__)
     declared = {number for cls in classes for number in (getattr(cls, "types", None) or ())}
     assert declared <= set(_MAP_CLASSES)
+
+
+def test_only_a_map_of_the_right_type_is_reused(skeleton: Any, skel: Any) -> None:
+    with skeleton.RightValues.open() as bpf:
+        bpf.maps.counts.reuse(skel.maps.counts)
+        for other, told in (
+            (skel.programs.look_inside, "is a program, not a map"),
+            (skel.maps.jumps, "is a map of type PROG_ARRAY, not HASH or LRU_HASH"),
+            (0, "is something else, not a map"),
+            (99999, "can't be looked up: ENOENT"),
+        ):
+            with pytest.raises(MapError, match=f"map counts can't be replaced: descriptor .* {told}"):
+                bpf.maps.counts.reuse(other)
+        skel.maps.counts[1] = 11
+        with bpf.load() as again:
+            assert dict(again.maps.counts) == {1: 11}
+
+
+@pytest.mark.parametrize(
+    ("number", "cls"), [(5, "PerCpuHashMap"), (9, "HashMap"), (2, "ArrayMap"), (6, "PerCpuArrayMap")]
+)
+def test_a_map_whose_type_was_changed_is_of_that_type(skeleton: Any, number: int, cls: str) -> None:
+    """A hash's values would be overrun by a per-CPU map's."""
+    needs.root_bpf()
+    with skeleton.RightValues.open() as bpf:
+        bpf.maps.counts.type = number
+        with bpf.load() as skel:
+            counts = skel.maps.counts
+            assert type(counts).__name__ == cls
+            value = [7] * os.sysconf("SC_NPROCESSORS_CONF") if cls.startswith("PerCpu") else 7
+            counts[3] = value
+            assert counts[3] == value
 
 
 # --- mappings -----------------------------------------------------------------------------------------------------
