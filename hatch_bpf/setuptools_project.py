@@ -15,11 +15,15 @@ import setuptools
 from packaging.version import Version
 
 from hatch_bpf.errors import ConfigError, ToolchainError
-from hatch_bpf.project.pyproject import SETUPTOOLS_KEY, read_pyproject, requires_hatch_bpf, setuptools_table, value_at
+from hatch_bpf.project.pyproject import (
+    SETUPTOOLS_KEY,
+    SETUPTOOLS_MINIMUM,
+    read_pyproject,
+    requires_hatch_bpf,
+    setuptools_table,
+    value_at,
+)
 from hatch_bpf.project.sources import Project, find_project
-
-MINIMUM = "70.1"
-"""The first setuptools that makes wheels by itself."""
 
 
 def wants_step(root: Path) -> bool:
@@ -75,9 +79,10 @@ def project_of(distribution: setuptools.Distribution, environ: Mapping[str, str]
 
 
 def _check_version() -> None:
-    if Version(setuptools.__version__) < Version(MINIMUM):
+    if Version(setuptools.__version__) < Version(SETUPTOOLS_MINIMUM):
         raise ToolchainError(
-            f"setuptools {setuptools.__version__} is too old: {MINIMUM} is the first that makes wheels by itself. "
-            f'Let build-system.requires in pyproject.toml name "setuptools>={MINIMUM}", or run '
-            f"pip install 'setuptools>={MINIMUM}'"
+            f"setuptools {setuptools.__version__} is too old: {SETUPTOOLS_MINIMUM} is the first that makes wheels by "
+            "itself. "
+            f'Let build-system.requires in pyproject.toml name "setuptools>={SETUPTOOLS_MINIMUM}", or run '
+            f"pip install 'setuptools>={SETUPTOOLS_MINIMUM}'"
         )

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from hatch_bpf.cli.common import examples, load_project, say
+from hatch_bpf.cli.common import examples, load_project, say, written_files
 from hatch_bpf.cli.terminal import meter, shows_progress
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.progress import PacedLines
@@ -50,8 +50,7 @@ def _build(options: argparse.Namespace) -> int:
         context = Context(say, shown if shows_progress() else PacedLines(say))
         artifacts = pipeline.build(project, context, use_shipped=False)
     source_tree.write_to_tree(artifacts, project)
-    for file in artifacts.files:
-        print(file.tree_path)
+    print(written_files(artifacts.files))
     return 0
 
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:  # each command imports what it needs, so that --help stays qu
     from hatch_bpf.kernels.remote.archive_url import Archive
     from hatch_bpf.objects.model import ObjectModel
     from hatch_bpf.project.sources import Project
+    from hatch_bpf.wheel.artifacts import Artifact
+
+
+_HERE = Path()
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -89,6 +93,19 @@ def named_archive(option: str | None) -> Archive | None:
 
     text = option or os.environ.get(ARCHIVE_VARIABLE)
     return parse_archive(text, root=Path()) if text else None
+
+
+def written_files(files: Sequence[Artifact], root: Path = _HERE) -> str:
+    """One line about what was written below a folder: skeletons, and how many files go with them."""
+    from hatch_bpf.project.sources import BPF_DIR
+
+    skeletons = [root / file.tree_path for file in files if file.tree_path.name.endswith("_skel.py")]
+    folders = sorted({root / file.tree_path.parent for file in files if file.tree_path.parent.name == BPF_DIR})
+    return f"{_few(skeletons, 'skeletons')}, and {len(files) - len(skeletons)} files in {_few(folders, 'folders')}"
+
+
+def _few(paths: Sequence[Path], what: str) -> str:
+    return ", ".join(map(str, paths)) if len(paths) <= 3 else f"{len(paths)} {what}"
 
 
 def say(text: str) -> None:

@@ -10,7 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hatch_bpf.cli.common import add_alternatives_options, alternatives_table, examples, read_object_file
+from hatch_bpf.cli.common import (
+    add_alternatives_options,
+    alternatives_table,
+    examples,
+    read_object_file,
+    written_files,
+)
 from hatch_bpf.cli.terminal import console
 from hatch_bpf.errors import OutputError
 
@@ -81,6 +87,5 @@ def _skeleton(options: argparse.Namespace) -> int:
             raise OutputError(f"{there.parent} is what a build made, for its kernels: name another folder by --out")
     written = {file.tree_path: file.data for file in files}
     source_tree.write(written, root=options.out.absolute(), folders=())
-    for file in files:
-        print(options.out / file.tree_path)
+    print(written_files(files, options.out))
     return 0

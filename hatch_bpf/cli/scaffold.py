@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from hatch_bpf.errors import ConfigError, Fault, OutputError
+from hatch_bpf.project.pyproject import SETUPTOOLS_MINIMUM
 from hatch_bpf.support.templating import environment
 
 BACKENDS = ("hatchling", "setuptools")
@@ -25,6 +26,7 @@ _FILES = {
     "gitignore.j2": ".gitignore",
     "src/package/__init__.py.j2": "src/{package}/__init__.py",
     "src/package/__main__.py.j2": "src/{package}/__main__.py",
+    "src/package/py.typed.j2": "src/{package}/py.typed",
     "src/package/execs.bpf.c.j2": "src/{package}/execs.bpf.c",
     "tests/test_package.py.j2": "tests/test_{package}.py",
 }
@@ -53,7 +55,8 @@ def create(name: str, *, folder: Path, backend: str) -> list[Path]:
                 path = Path(pattern.format(package=package))
                 (staged / path).parent.mkdir(parents=True, exist_ok=True)
                 template = templates.get_template(f"init/{source}")
-                (staged / path).write_text(template.render(name=name, package=package, backend=backend))
+                text = template.render(name=name, package=package, backend=backend, setuptools=SETUPTOOLS_MINIMUM)
+                (staged / path).write_text(text)
                 written.append(path)
             if is_new:
                 staged.chmod(0o755)

@@ -17,6 +17,8 @@ from hatch_bpf.support.toml import parse_toml
 
 SETUPTOOLS_KEY = "tool.hatch-bpf"
 """Where a project that setuptools builds has the table."""
+SETUPTOOLS_MINIMUM = "70.1"
+"""The first setuptools that makes wheels by itself."""
 
 
 def read_pyproject(root: Path) -> dict[str, Any]:

@@ -344,7 +344,7 @@ class Libbpf:
             self._dll = dll or ctypes.CDLL(path, use_errno=True)
         except OSError as error:
             raise LibbpfNotFoundError(f"{path} cannot be loaded as libbpf: {error}") from error
-        self.version = (0, 5)
+        self.version: tuple[int, int] = (0, 5)
         if not hasattr(self._dll, "libbpf_major_version"):
             raise LibbpfTooOldError(
                 f"{path} is older than libbpf {_in_words(MINIMUM)}, the oldest that can be given an embedded BTF; "

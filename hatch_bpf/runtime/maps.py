@@ -274,7 +274,8 @@ class HashMap(Map, _Mapping["K", "V"]):
     def __bool__(self) -> bool:
         return next(self._keys(), None) is not None
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -349,7 +350,8 @@ class HashMap(Map, _Mapping["K", "V"]):
 
     def update_many(self, items: Union[Mapping[K, V], Iterable[tuple[K, V]]]) -> None:
         """Store many values, with few system calls from Linux 5.6 on."""
-        pairs = list(items.items() if hasattr(items, "items") else items)
+        read: Any = getattr(items, "items", items.__iter__)
+        pairs: list[tuple[K, V]] = list(read())
         for at in range(0, len(pairs), BATCH):
             some = pairs[at : at + BATCH]
             keys = named(f"map {self.name}: key", self._key.write_many, [key for key, _ in some])

@@ -105,7 +105,7 @@ def test_build_writes_what_a_wheel_would_carry(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     written = {f"demo/{name}": data for name, data in tree_of(project / "src" / "demo").items()}
     assert {name: data for name, data in wheel.items() if name.startswith("demo/")} == written
-    assert set(done.stdout.split()) == {f"src/{n}" for n in written if n not in ("demo/__init__.py", "demo/prog.bpf.c")}
+    assert done.stdout == f"src/demo/prog_skel.py, and {len(written) - 3} files in src/demo/_bpf\n"
 
 
 def test_min_core_btf_is_a_drop_in_for_bpftool(tmp_path: Path, program: Path) -> None:
@@ -286,6 +286,7 @@ def test_a_skeleton_for_an_object_that_is_built_already(tmp_path: Path, program:
     out = tmp_path / "pkg"
     done = run("skeleton", program, "--out", out)
     assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{out}/prog_skel.py, and {len(tree_of(out)) - 1} files in {out}/_bpf\n"
     assert {"_bpf/x86_64/prog.bpf.o", "prog_skel.py", "_bpf/runtime/__init__.py"} <= set(tree_of(out))
     ran = subprocess.run(
         [sys.executable, "-c", "from pkg.prog_skel import Prog; print(Prog.__name__)"],
@@ -321,3 +322,12 @@ def test_names_out_of_a_file_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     (tmp_path / "not\x1b[31man.o").write_bytes(b"x")
     done = run("inspect", tmp_path / "not\x1b[31man.o")
     assert (done.returncode, "not\\x1b[31man.o: not an ELF file" in done.stderr) == (1, True)
+
+
+def test_a_build_of_many_programs_says_how_many(tmp_path: Path) -> None:
+    needs.tool("clang")
+    project = make_project(tmp_path / "p", sources={f"p{number}.bpf.c": PROGRAM for number in range(4)})
+    done = run("build", project)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4 skeletons, and ")
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")

@@ -19,6 +19,28 @@ from tests.common import needs, tracefs
 from tests.common.projects import build_wheel, tree_of, wheel_files
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_type_checkers_find_nothing_in_the_package_and_its_test(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the skeleton, the runtime and what uses them."""
+    needs.tool("clang")
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "exec-watch", ".", "--backend", backend]) == 0
+    pyproject = tmp_path / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace('kernels = ["host"]\n', ""))
+    assert main(["build"]) == 0
+    for command in (
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "src", "tests"],
+        [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "src", "tests"],
+    ):
+        if "pyright" in command:
+            pytest.importorskip("pyright")
+        environment = {**os.environ, "MYPYPATH": "src", "MYPY_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def check_metadata(wheel: Path, *, name: str) -> None:
     """What PyPI checks when a wheel is uploaded: metadata that is valid, and a description in Markdown."""
     (raw,) = (data for path, data in wheel_files(wheel).items() if path.endswith(".dist-info/METADATA"))
@@ -37,6 +59,9 @@ def test_the_package_works(tmp_path: Path, backend: str, monkeypatch: pytest.Mon
     assert main(["init", "Exec-Watch", "--backend", backend]) == 0
     wheel = build_wheel(tmp_path / "Exec-Watch", tmp_path / "out")
     check_metadata(wheel, name="Exec-Watch")
+    names = {name.rpartition("/")[2] for name in wheel_files(wheel)}
+    assert "py.typed" in names
+    assert "execs.bpf.c" not in names, "the sources are in the sdist"
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
     subprocess.run(pip, check=True)
@@ -57,6 +82,17 @@ def test_the_package_works(tmp_path: Path, backend: str, monkeypatch: pytest.Mon
     pid, parent, _command = out.split()
     assert (int(pid) > 0, int(parent) > 0) == (True, True)
     assert watcher.returncode == 0
+    # `exec-watch | head -1`
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "exec_watch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    assert watcher.stdout is not None
+    assert watcher.stdout.readline().split() == ["PID", "PARENT", "COMMAND"]
+    watcher.stdout.close()
+    while watcher.poll() is None:
+        subprocess.run(["/bin/true"], check=True)
+    assert watcher.stderr is not None
+    assert (watcher.returncode, watcher.stderr.read()) == (0, "")
 
 
 @pytest.mark.parametrize("name", ["", "1st", "import", "a/b", "../x", "-x", "json", "a b", "x\n"])
