@@ -14,26 +14,27 @@ from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import LinkError, ToolchainError
 from hatch_bpf.runtime import bundled, libbpf
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
+from hatch_bpf.runtime.messages import Capture
 from hatch_bpf.support.scratch import Scratch
 
 
 def link_objects(objects: Sequence[tuple[str, bytes]], *, name: str) -> bytes:
     """Link objects, given with the names of their sources. Raises `LinkError`, or `ToolchainError` without libbpf."""
     library, functions = _libbpf()
-    with Scratch() as folder, libbpf.Capture(library) as said:
+    with Scratch() as folder, Capture(library) as said:
         target, names = Path(folder, "linked.o"), dict[str, str]()
         linker = functions.bpf_linker__new(bytes(target), None)
         if not linker:
-            raise LinkError(f"{name}: libbpf's linker cannot start: {'; '.join(said)}")
+            raise LinkError(f"{name}: libbpf's linker cannot start: {'; '.join(said.lines)}")
         try:
             for number, (source, data) in enumerate(objects):
                 path = Path(folder, f"{number}.o")
                 names[str(path)] = source
                 path.write_bytes(data)
                 if functions.bpf_linker__add_file(linker, bytes(path), None):
-                    raise LinkError(f"{name}: {source} cannot be linked with the others: {_told(said, names)}")
+                    raise LinkError(f"{name}: {source} cannot be linked with the others: {_told(said.lines, names)}")
             if functions.bpf_linker__finalize(linker):
-                raise LinkError(f"{name}: what was linked does not fit together: {_told(said, names)}")
+                raise LinkError(f"{name}: what was linked does not fit together: {_told(said.lines, names)}")
         finally:
             functions.bpf_linker__free(linker)
         return target.read_bytes()

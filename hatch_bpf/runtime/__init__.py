@@ -22,6 +22,7 @@ from .errors import (
     UnknownNameError,
     VerifierError,
 )
+from .events import EventSource, wait
 from .kernel import BtfChoice
 from .links import Link
 from .maps import (
@@ -43,7 +44,7 @@ from .maps import (
 from .opened import OpenedMap, OpenedProgram
 from .perfbuf import PerfBuffer
 from .programs import Program, Programs
-from .ringbuf import EventSource, RingBuffer, wait
+from .ringbuf import RingBuffer
 from .skeleton import Loaded, Opened, Skeleton
 from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec, SectionSpec
 from .stacks import BuildIdFrame, BuildIdStacks, StackTraces

@@ -12,11 +12,12 @@ import errno
 
 from . import globals as _globals
 from . import privileges
-from .attaching import says_no_target
+from .attaching import NoTargetError
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
-from .libbpf import Capture, verifier_logs
+from .handle import ObjectHandle
 from .map_shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
 from .maps import ProgramArray
+from .messages import Capture, verifier_logs
 from .programs import Program
 from .sections import ATTACH_TYPES, AttachTypeUse, Target, parse_section
 from .structops import StructOps
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from typing import Optional
 
     from .errors import BpfError
-    from .handle import ObjectHandle
     from .libbpf import Libbpf
     from .sections import ProgramSection
     from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec
@@ -79,17 +79,17 @@ def choose(
     held: ObjectHandle,
     spec: ObjectSpec,
     *,
-    reopen: Callable[[], ObjectHandle],
+    open_again: Callable[[ObjectHandle], object],
     attaching: Collection[str],
     uncovered: Optional[BpfError],
 ) -> tuple[Choice, ...]:
     """Decide every group and optional program, and leave out of `held` what is not to be loaded.
 
-    `reopen` opens another object from the same bytes. Programs named in `attaching` will be attached to what their
+    `open_again` opens the same bytes in another object. Programs named in `attaching` will be attached to what their
     sections name. `uncovered` is the reason why programs with CO-RE relocations can't be loaded here, if there is one.
     Raises `LoadError` if no member of a group can be used.
     """
-    return _Chooser(held, spec, reopen, attaching, uncovered).choose()
+    return _Chooser(held, spec, open_again, attaching, uncovered).choose()
 
 
 class _Chooser:
@@ -97,14 +97,14 @@ class _Chooser:
         self,
         held: ObjectHandle,
         spec: ObjectSpec,
-        reopen: Callable[[], ObjectHandle],
+        open_again: Callable[[ObjectHandle], object],
         attaching: Collection[str],
         uncovered: Optional[BpfError],
     ) -> None:
         self._held = held
         self._libbpf = held.libbpf
         self._spec = spec
-        self._reopen = reopen
+        self._open_again = open_again
         self._attaching = attaching
         self._uncovered = uncovered
         self._programs = {program.name: program for program in spec.programs}
@@ -177,8 +177,9 @@ class _Chooser:
             for item in self._spec.maps
             if item.cls is not StructOps and (together.intersection(item.users) or self._is_nobodys(item))
         )
-        trial = self._reopen()
+        trial = ObjectHandle(self._libbpf, self._spec.source)
         try:
+            self._open_again(trial)
             refusal = self._try_load(trial, program.name, together, needed)
             return refusal or self._try_attach(trial, program)
         finally:
@@ -199,11 +200,12 @@ class _Chooser:
             ready = Program(self._libbpf, pointer, program.name, program.section, links=trial.links)
             try:
                 ready.attach()
+            except NoTargetError:
+                pass  # the application attaches it
             except (AttachError, PermissionDeniedError) as error:
-                if not says_no_target(error, self._libbpf):
-                    words = _lacks(error.errno, program.section) or "".join(str(error).rsplit("\n", 1)[1:]).strip()
-                    why = ": ".join(filter(None, (reason(error.errno), words)))
-                    return Refusal(program.name, f"it loads, but can't be attached: {why}", errno=error.errno)
+                words = _lacks(error.errno, program.section) or "".join(str(error).rsplit("\n", 1)[1:]).strip()
+                why = ": ".join(filter(None, (reason(error.errno), words)))
+                return Refusal(program.name, f"it loads, but can't be attached: {why}", errno=error.errno)
         return None
 
     # --- maps
@@ -224,8 +226,9 @@ class _Chooser:
     def _try_map(self, name: str) -> Optional[Refusal]:
         if self._is_left_out(name):
             return Refusal(name, "it is turned off (autocreate is False)")
-        trial = self._reopen()
+        trial = ObjectHandle(self._libbpf, self._spec.source)
         try:
+            self._open_again(trial)
             return self._try_load(trial, name, (), [name])
         finally:
             trial.close()
@@ -281,9 +284,10 @@ class _Chooser:
         for section in filter(lambda section: section.is_settable, self._spec.sections):
             value = self._held.globals[section.attribute]
             _globals.set_initial_value(self._libbpf, trial.find_map(section.name), value)
-        with Capture(self._libbpf) as lines:
+        with Capture(self._libbpf) as said:
             result = self._libbpf.bpf_object__load(trial.live())
             code = ctypes.get_errno()
+            lines = said.lines
         if not result:
             return None
         code = code or -result

@@ -12,27 +12,25 @@ if TYPE_CHECKING:
 class Architecture:
     """An architecture, under the name that BTFHub files it under."""
 
-    __slots__ = ("copies_va_list", "machines", "name", "perf_event_open")
+    __slots__ = ("machines", "name", "perf_event_open")
 
-    def __init__(self, name: str, machines: tuple[str, ...], *, perf_event_open: int, copies_va_list: bool) -> None:
+    def __init__(self, name: str, machines: tuple[str, ...], *, perf_event_open: int) -> None:
         self.name = name
         self.machines = machines
         """What `uname -m` may say there; the first is the usual one."""
         self.perf_event_open = perf_event_open
         """Number of the system call of this name, for which libc has no function."""
-        self.copies_va_list = copies_va_list
-        """True if va_list is a struct, which vsnprintf() uses up and which can be copied; elsewhere it is a pointer."""
 
 
 ARCHITECTURES = (
-    Architecture("x86_64", ("x86_64", "amd64"), perf_event_open=298, copies_va_list=True),
-    Architecture("arm64", ("aarch64", "arm64"), perf_event_open=241, copies_va_list=True),
-    Architecture("arm", ("armv7l", "armv6l", "armhf"), perf_event_open=364, copies_va_list=False),
-    Architecture("i386", ("i686", "i386"), perf_event_open=336, copies_va_list=False),
-    Architecture("ppc64le", ("ppc64le",), perf_event_open=319, copies_va_list=False),
-    Architecture("riscv64", ("riscv64",), perf_event_open=241, copies_va_list=False),
-    Architecture("s390x", ("s390x",), perf_event_open=331, copies_va_list=True),
-    Architecture("loongarch64", ("loongarch64",), perf_event_open=241, copies_va_list=False),
+    Architecture("x86_64", ("x86_64", "amd64"), perf_event_open=298),
+    Architecture("arm64", ("aarch64", "arm64"), perf_event_open=241),
+    Architecture("arm", ("armv7l", "armv6l", "armhf"), perf_event_open=364),
+    Architecture("i386", ("i686", "i386"), perf_event_open=336),
+    Architecture("ppc64le", ("ppc64le",), perf_event_open=319),
+    Architecture("riscv64", ("riscv64",), perf_event_open=241),
+    Architecture("s390x", ("s390x",), perf_event_open=331),
+    Architecture("loongarch64", ("loongarch64",), perf_event_open=241),
 )
 
 

@@ -8,22 +8,28 @@ import os
 
 from . import privileges
 from .errors import AttachError, permission_denied, reason, tail
-from .libbpf import Capture
 from .links import LibbpfLink
+from .messages import Capture
 from .sealed import Sealed
+from .sections import parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Optional
+    from typing import Any, Optional, TypeVar
 
-    from .errors import BpfError
     from .libbpf import Libbpf
     from .links import Link, Links
 
+    LinkT = TypeVar("LinkT", bound="Link")
+
 TRACEFS = ("/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events")
-LOG_LINES = 8
+ATTACH_LOG_LINES = 8
 """How many lines of libbpf's an attach error quotes."""
+
+
+class NoTargetError(AttachError):
+    """The section name does not say what to attach to. bpf_object__attach_skeleton() passes such programs over."""
 
 
 class Attachable(Sealed):
@@ -54,19 +60,57 @@ class Attachable(Sealed):
         with self._links.lock:
             return int(self._libbpf.bpf_link__update_program(link, self._live()))
 
-    def _attach(self, target: str, attach: Callable[[int], Optional[int]]) -> Link:
-        """Attach it by a call of libbpf's, which `attach` makes with libbpf's pointer, and keep the link."""
-        with self._links.lock, Capture(self._libbpf) as lines:
-            own = self._live()
-            self._links.get_ready()
-            pointer = self._libbpf.pointer(attach(own))
-            code = ctypes.get_errno()
-            if not pointer:
-                raise self._failed(target, code, lines)
-            return self._links.add(LibbpfLink(self, target, pointer))
+    def _attach(
+        self,
+        target: str,
+        function: Callable[..., Optional[int]],
+        *arguments: Any,
+        takes: tuple[str, ...] = (),
+        hint: Optional[Callable[[int], str]] = None,
+    ) -> Link:
+        """Have libbpf attach it, by a function of libbpf's that takes its pointer and these arguments."""
+        link = LibbpfLink(self, target)
+        return self._make(link, lambda: link.attach(function, self._live(), *arguments), takes=takes, hint=hint)
 
-    def _failed(self, target: str, code: int, lines: list[str], *, also: tuple[str, ...] = ()) -> Exception:
-        """The error for a failed attach. `also` are capabilities that it needs besides those of the program."""
+    def _make(
+        self,
+        link: LinkT,
+        attach: Callable[[], None],
+        *,
+        takes: tuple[str, ...] = (),
+        also: tuple[str, ...] = (),
+        hint: Optional[Callable[[int], str]] = None,
+    ) -> LinkT:
+        """Attach a new link. Whatever exception comes, it is either attached and returned, or not attached.
+
+        `takes` are the types of programs that can be attached there, `also` capabilities that it takes besides the
+        program's own; `hint` says more about an error number, or nothing.
+        """
+        try:
+            with self._links.lock, Capture(self._libbpf) as said:
+                self._live()
+                self._links.get_ready()
+                self._links.add(link)
+                attach()
+                code = ctypes.get_errno()
+                if not link.attached:
+                    raise self._failed(link.target, code, said.lines, takes=takes, also=also, hint=hint)
+            return link
+        except BaseException:
+            link.detach()
+            raise
+
+    def _failed(
+        self,
+        target: str,
+        code: int,
+        lines: list[str],
+        *,
+        takes: tuple[str, ...] = (),
+        also: tuple[str, ...] = (),
+        hint: Optional[Callable[[int], str]] = None,
+    ) -> Exception:
+        """The error for an attach that failed."""
         what = f"{self._kind} {self.name} can't be attached to {target}"
         if code in (errno.EPERM, errno.EACCES):
             if code == errno.EACCES:
@@ -74,10 +118,22 @@ class Attachable(Sealed):
             if code == errno.EPERM or privileges.lacking([self.section], also=also):
                 return permission_denied(what, errno=code, lines=lines, sections=[self.section], also=also)
         message = f"{what}: {reason(code)}"
-        if code == errno.EOPNOTSUPP and not lines:
-            message += "; the section names no target: use the attach_ method for its kind"
+        # libbpf prints a line for whatever goes wrong, and none if there is no target
+        if not lines and code == (errno.EOPNOTSUPP if self._libbpf.version >= (0, 8) else errno.ESRCH):
+            return NoTargetError(
+                f"{message}; the section names no target: use the attach_ method for its kind", errno=code
+            )
+        section = parse_section(self.section)
+        if takes and section is not None and section.program_type not in takes:
+            message += (
+                f"; SEC({self.section!r}) makes it a program of type {section.program_type}, and only those of type "
+                f"{' or '.join(takes)} can be attached there"
+            )
+        more = hint(code) if hint is not None else ""
+        if more:
+            message += f"\n  {more}"
         if lines:
-            message += "\n" + tail(lines, LOG_LINES)
+            message += "\n" + tail(lines, ATTACH_LOG_LINES)
         if code == errno.EACCES and any("perf event ID" in line for line in lines):
             message += (
                 "\n  only root may read tracefs, which lists the tracepoints: give the process CAP_DAC_READ_SEARCH, or "
@@ -96,8 +152,3 @@ class Attachable(Sealed):
         if any(map(os.path.isdir, TRACEFS)):
             return ""
         return "\n  tracefs, which lists the tracepoints, is not mounted: mount -t tracefs tracefs /sys/kernel/tracing"
-
-
-def says_no_target(error: BpfError, libbpf: Libbpf) -> bool:
-    """Whether an `attach()` failed because the section name has no target."""
-    return error.errno == errno.EOPNOTSUPP or (libbpf.version < (0, 8) and error.errno == errno.ESRCH)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 INDEX = "libraries.json"
 """soname -> sha256, in the order of loading; the last is libbpf."""
+_kept_open: list[int] = []
+"""Descriptors of loaded libraries. The dynamic linker knows a library by the name under which it was opened: if the
+number were used again, opening it would give the old library."""
 
 
 def load_bundled(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
@@ -37,13 +40,12 @@ def load_bundled(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
     scope = ctypes.DEFAULT_MODE if hasattr(ctypes.CDLL(None), "gnu_get_libc_version") else ctypes.RTLD_GLOBAL
     for soname, digest in index.items():
         path = os.path.join(folder, soname)
-        # Loaded from memory, so that what is loaded is what was checked. The descriptor stays open: the dynamic linker
-        # remembers a library by its path, and a reused number would give it the old library.
+        # from memory, so that what is loaded is what was checked
         fd = sealed_memfd(soname, read_verified(path, digest))
         try:
             loaded = path, ctypes.CDLL(f"/proc/self/fd/{fd}", mode=scope, use_errno=True)
+            _kept_open.append(fd)
         except OSError as error:
-            os.close(fd)
             raise LibbpfNotFoundError(
                 f"{path}, which came with the package, cannot be loaded ({error}): this system's C library may be too "
                 f"old for the wheel; install one that was built for it"

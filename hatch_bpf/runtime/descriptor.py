@@ -9,9 +9,14 @@ call holds a reference while it runs. Python counts references anyway, so this c
 from __future__ import annotations
 
 import os
+from itertools import chain, starmap
+from select import epoll
+
+from .onestep import is_no_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
 
     class HasDescriptor(Protocol):
@@ -22,20 +27,40 @@ if TYPE_CHECKING:
 
 
 class Descriptor(int):
-    """A descriptor number that is closed when this object goes. Keep this very object, not a copy, to keep it open."""
+    """A descriptor number that is closed when this object goes. Keep this very object, not a copy, to keep it open.
 
-    __slots__ = ()
+    `select.epoll` does the closing: it closes whatever descriptor it was made from, in C and without a warning. A
+    `__del__` in Python would lose the exception of a signal handler that runs during it.
+    """
 
-    def __del__(self, _close=os.close) -> None:  # type: ignore[no-untyped-def]  # bound here for interpreter shutdown
-        try:
-            _close(self)
-        except OSError:
-            pass  # somebody has closed it by its number
+    _owner: epoll
+
+    def __new__(cls, fd: int) -> Descriptor:
+        return _owned_by(epoll.fromfd(fd))
 
 
-def duplicate(fd: int) -> Descriptor:
+def _owned_by(owner: epoll) -> Descriptor:
+    descriptor = int.__new__(Descriptor, owner.fileno())
+    descriptor._owner = owner
+    return descriptor
+
+
+def open_descriptor(function: Callable[..., int], *arguments: Any) -> int:
+    """Call a C function that opens a descriptor, and own that in the same step. -1 if it returned an error number."""
+    for owner in list(map(epoll.fromfd, filter(is_no_error, starmap(function, (arguments,))))):
+        return _owned_by(owner)
+    return -1
+
+
+def open_pipe() -> tuple[int, int]:
+    """The ends of a pipe, for reading and for writing."""
+    read, write = map(_owned_by, list(map(epoll.fromfd, chain.from_iterable(starmap(os.pipe, ((),))))))
+    return read, write
+
+
+def duplicate(fd: int) -> int:
     """A descriptor of our own for the same file. Raises `OSError` if this process may have no more."""
-    return Descriptor(os.dup(fd))
+    return open_descriptor(os.dup, fd)
 
 
 def descriptor_of(item: Any) -> int:

@@ -5,10 +5,14 @@ Output: an `ObjectHandle`, which all phases of a skeleton share.
 
 from __future__ import annotations
 
+import ctypes
 import os
+from ctypes import byref
 
-from .errors import BpfError, ClosedError, PackageError, UnknownNameError
+from .errors import BpfError, ClosedError, OpenError, PackageError, UnknownNameError, reason, tail
 from .links import Links
+from .messages import Capture, stop_capturing
+from .onestep import keep_pointer, release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,13 +22,15 @@ if TYPE_CHECKING:
     from .libbpf import Libbpf
     from .spec import ObjectSpec
 
+LOG_LINES = 12
+"""Lines of libbpf's that the message of an error holds."""
+
 
 class ObjectHandle:
     """libbpf's object and what must be released with it. Closing it twice is harmless; a forked child does nothing."""
 
-    def __init__(self, libbpf: Libbpf, pointer: int, name: str, *, memfd: int) -> None:
+    def __init__(self, libbpf: Libbpf, name: str) -> None:
         self.libbpf = libbpf
-        self.pointer = pointer
         self.name = name
         self.links = Links()
         self.parts: list[Any] = []
@@ -33,14 +39,33 @@ class ObjectHandle:
         """Sections of global variables of the current phase, by attribute."""
         self.changes: list[Callable[[ObjectHandle], object]] = []
         """The application's settings, to be repeated on another object of the same bytes."""
-        self.memfd = memfd
-        """The file from which libbpf reads an embedded BTF until the load is over; -1 if there is none."""
+        self.btf = -1
+        """The file from which libbpf reads an embedded BTF until the load is over: its descriptor, -1 for none."""
+        self.made: list[tuple[int]] = []
+        """libbpf's pointer, while there is an object."""
         self._pid = os.getpid()
 
+    @property
+    def pointer(self) -> int:
+        """libbpf's pointer; 0 before `open()` and after `close()`."""
+        return next((pointer for (pointer,) in self.made), 0)
+
+    def open(self, elf: bytes, options: Any) -> None:
+        """Have libbpf read the object. Raises `OpenError`."""
+        with Capture(self.libbpf) as said:
+            keep_pointer(self.made, self.libbpf.bpf_object__open_mem, elf, len(elf), byref(options))
+            code = ctypes.get_errno()
+            if not self.made:
+                raise OpenError(
+                    f"{self.name}: libbpf can't open its object: {reason(code)}\n{tail(said.lines, LOG_LINES)}"
+                )
+
     def live(self) -> int:
-        if not self.pointer:
+        """libbpf's pointer. Raises `ClosedError`."""
+        pointer = self.pointer
+        if not pointer:
             raise ClosedError(f"{self.name}: the skeleton is closed")
-        return self.pointer
+        return pointer
 
     def find_map(self, name: str) -> int:
         """libbpf's map of this name, or of a section such as `.bss`."""
@@ -66,29 +91,28 @@ class ObjectHandle:
             raise ClosedError(f"{name} of {self.name}: the skeleton is closed")
         raise UnknownNameError(f"{owner!r} has no {name!r}")
 
-    def close_memfd(self) -> None:
-        if self.memfd >= 0:
-            fd, self.memfd = self.memfd, -1
-            os.close(fd)
-
     def close(self) -> None:
         """Detach everything, last first, and release the object. Raises the first error after all is done."""
         if os.getpid() != self._pid:
             return
-        with self.links.lock:
-            if self.pointer:
+        try:
+            with self.links.lock:
                 self._close()
+        finally:
+            if self.made:  # a signal handler has raised an exception: that goes on once the rest is released
+                self.close()
 
     def _close(self) -> None:
+        """Release everything. After an exception, another call goes on where this one left off."""
+        stop_capturing()
         errors = self.links.detach_all()
         self.links.before_first.clear()
         for part in reversed(self.parts):
             part._close()
         self.parts.clear()
         self.globals.clear()
-        pointer, self.pointer = self.pointer, 0
-        self.close_memfd()
-        self.libbpf.bpf_object__close(pointer)
+        self.btf = -1
+        release(self.made, self.libbpf.bpf_object__close)
         if errors:
             raise errors[0]
 

@@ -7,7 +7,7 @@ import os
 
 
 class _IteratorFile(io.RawIOBase):
-    """Reads a descriptor, which it owns."""
+    """Reads a `Descriptor`."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -18,7 +18,7 @@ class _IteratorFile(io.RawIOBase):
     def fileno(self) -> int:
         if self._fd < 0:
             raise ValueError("the iterator's file is closed")
-        return self._fd
+        return int(self._fd)  # not the `Descriptor`, which would stay open with whoever holds it
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         while True:
@@ -30,9 +30,7 @@ class _IteratorFile(io.RawIOBase):
             return len(data)
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self._fd = -1
         super().close()
 
 

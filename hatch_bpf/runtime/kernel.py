@@ -10,6 +10,7 @@ import os
 import struct
 
 from .arch import running_name
+from .descriptor import open_descriptor
 from .digest import sha256
 from .errors import BpfError, KernelNotCoveredError, PackageError
 
@@ -228,18 +229,13 @@ def read_verified(path: str, digest: str) -> bytes:
 
 
 def sealed_memfd(name: str, data: bytes) -> int:
-    """A descriptor of a file in memory that nobody can change any more; libbpf reads it as /proc/self/fd/N."""
+    """A `Descriptor` of a file in memory that nobody can change any more; libbpf reads it as /proc/self/fd/N."""
     import fcntl
 
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.lseek(fd, 0, os.SEEK_SET)
-        seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    except BaseException:
-        os.close(fd)
-        raise
+    fd = open_descriptor(os.memfd_create, name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
     return fd

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
-from _thread import get_ident  # threading costs more to import than all of this module
 from ctypes import (
-    CFUNCTYPE,
     POINTER,
     c_bool,
     c_char_p,
@@ -22,14 +19,12 @@ from ctypes import (
     c_void_p,
 )
 
-from . import arch, bundled
+from . import bundled
 from .errors import InvalidValueError, LibbpfNotFoundError, LibbpfTooOldError
 from .privileges import in_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
     from typing import Any, Optional
 
 SONAMES = ("libbpf.so.1", "libbpf.so.0")
@@ -39,10 +34,6 @@ MINIMUM = (0, 6)
 _PACKAGES = "install it: apt install libbpf1 (Debian 12, Ubuntu 23.04 and later; libbpf0 before), dnf install libbpf (Fedora), apk add libbpf (Alpine)"  # noqa: E501
 
 _BUNDLED = "the package brings this one: build it on a machine with a newer libbpf, which is then bundled"
-
-PRINT_FN = CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
-SAMPLE_FN = CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_uint32)
-LOST_FN = CFUNCTYPE(None, c_void_p, c_int, c_uint64)
 
 
 class Options:
@@ -244,7 +235,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     # name: (first version that has it, result, arguments; all pointers are void *, since ctypes makes types slowly)
     "libbpf_major_version": ("0.6", c_uint32, ()),
     "libbpf_minor_version": ("0.6", c_uint32, ()),
-    "libbpf_set_print": ("0.0.1", _P, (PRINT_FN,)),
+    "libbpf_set_print": ("0.0.1", _P, (_P,)),
     "libbpf_set_strict_mode": ("0.5", c_int, (c_int,)),
     "libbpf_num_possible_cpus": ("0.0.4", c_int, ()),
     "bpf_object__open_mem": ("0.0.6", _P, (_P, c_size_t, _P)),
@@ -306,6 +297,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_xdp_detach": ("0.7", c_int, (c_int, c_uint32, _P)),
     "bpf_tc_hook_create": ("0.4", c_int, (_P,)),
     "bpf_tc_attach": ("0.4", c_int, (_P, _P)),
+    "bpf_tc_query": ("0.4", c_int, (_P, _P)),
     "bpf_tc_detach": ("0.4", c_int, (_P, _P)),
     "bpf_map_create": ("0.6", c_int, (c_int, _S, c_uint32, c_uint32, c_uint32, _P)),
     "bpf_map_lookup_elem": ("0.0.1", c_int, (c_int, _P, _P)),
@@ -319,10 +311,6 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_obj_get": ("0.0.1", c_int, (_S,)),
     "bpf_obj_pin": ("0.0.1", c_int, (c_int, _S)),
     "bpf_obj_get_info_by_fd": ("0.0.1", c_int, (c_int, _P, _P)),
-    "perf_buffer__new": ("0.6", _P, (c_int, c_size_t, SAMPLE_FN, LOST_FN, _P, _P)),
-    "perf_buffer__free": ("0.0.4", None, (_P,)),
-    "perf_buffer__consume": ("0.0.9", c_int, (_P,)),
-    "perf_buffer__epoll_fd": ("0.2", c_int, (_P,)),
     "user_ring_buffer__new": ("1.1", _P, (c_int, _P)),
     "user_ring_buffer__reserve": ("1.1", _P, (_P, c_uint32)),
     "user_ring_buffer__submit": ("1.1", None, (_P, _P)),
@@ -476,101 +464,3 @@ def library_folders() -> list[str]:
         folders += [f"{prefix}/{name}" for name in names if name.startswith(machine + "-linux-")]
     folders += ["/usr/lib64", "/lib64", "/usr/lib", "/lib", "/usr/local/lib64", "/usr/local/lib"]
     return [folder for folder in folders if os.path.isdir(folder)]
-
-
-# --- messages -----------------------------------------------------------------------------------------------------
-
-_WARN, _INFO, _DEBUG = 0, 1, 2
-_LEVELS = {_WARN: 30, _INFO: 20, _DEBUG: 10}
-"""libbpf's print levels as logging's."""
-_ARCH = arch.running()
-_VA_LIST_IS_STRUCT = _ARCH is not None and _ARCH.copies_va_list
-_VA_LIST_BYTES = 32
-
-_libc = ctypes.CDLL(None)
-_vsnprintf = _libc.vsnprintf
-_vsnprintf.restype = c_int
-_vsnprintf.argtypes = (c_void_p, c_size_t, c_char_p, c_void_p)
-
-_capturing: dict[int, list[str]] = {}
-"""Where each thread collects libbpf's messages, by its ident."""
-
-
-def _message(fmt: bytes, args: int) -> str:
-    first = ctypes.create_string_buffer(ctypes.string_at(args, _VA_LIST_BYTES)) if _VA_LIST_IS_STRUCT else None
-    length = _vsnprintf(None, 0, fmt, ctypes.addressof(first) if first is not None else args)
-    buffer = ctypes.create_string_buffer(max(length, 0) + 1)
-    _vsnprintf(buffer, len(buffer), fmt, args)
-    text = buffer.value.decode("utf-8", "backslashreplace").rstrip("\n")
-    return text[len("libbpf: ") :] if text.startswith("libbpf: ") else text
-
-
-def _print(level: int, fmt: bytes, args: int) -> int:
-    if level == _DEBUG and "logging" not in sys.modules:
-        return 0  # nobody can be listening, and there are hundreds of these
-    try:
-        text = ""
-        lines = _capturing.get(get_ident())
-        if lines is not None and level != _DEBUG:
-            text = _message(fmt, args)
-            lines.extend(text.split("\n"))
-        logger = _logger(level)  # after the lines: a handler may raise, and a process without rights may fail to import
-        if logger is not None:
-            logger.log(_LEVELS.get(level, 10), "%s", text or _message(fmt, args))
-    except Exception:  # there is no caller to tell; a lost message must not lose the operation
-        return 0
-    return 0
-
-
-def _logger(level: int) -> Any:
-    """The logger `libbpf`, or None where nobody would see this level. logging is not imported for nothing."""
-    if "logging" not in sys.modules and level != _WARN:
-        return None
-    import logging
-
-    logger = logging.getLogger("libbpf")
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())  # failures carry their messages; don't print them twice
-    return logger if logger.isEnabledFor(_LEVELS.get(level, 10)) else None
-
-
-_print_callback = PRINT_FN(_print)
-"""Kept here for as long as the process lives: libbpf holds its address."""
-
-
-class Capture:
-    """`with Capture(libbpf) as lines:` collects what libbpf says in this thread, and sends it to logging as well."""
-
-    def __init__(self, libbpf: Libbpf) -> None:
-        self._libbpf = libbpf
-        self.lines: list[str] = []
-
-    def __enter__(self) -> list[str]:
-        self._thread = get_ident()
-        self._outer = _capturing.get(self._thread)
-        _capturing[self._thread] = self.lines
-        # set every time: another package's runtime in this process shares the library
-        self._libbpf.libbpf_set_print(_print_callback)
-        return self.lines
-
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        if self._outer is None:
-            del _capturing[self._thread]
-        else:
-            _capturing[self._thread] = self._outer
-
-
-def verifier_logs(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Name of the program and the verifier's log, for each rejected program libbpf printed one of."""
-    program = ""
-    log: Optional[list[str]] = None
-    for line in lines:
-        if "BEGIN PROG LOAD LOG" in line:
-            program, log = line.split("'")[1] if line.count("'") >= 2 else "?", []
-        elif "END PROG LOAD LOG" in line and log is not None:
-            yield program, "\n".join(log)
-            log = None
-        elif log is not None:
-            log.append(line)

@@ -11,21 +11,21 @@ import errno
 import os
 from ctypes import byref
 
-from .descriptor import Descriptor
+from .descriptor import open_descriptor
 from .errors import AttachError, ClosedError, reason
-from .libbpf import TcOpts, XdpAttachOpts, opts
+from .libbpf import LinkCreateOpts, TcOpts, XdpAttachOpts, opts
+from .onestep import keep_pointer, keep_undo, release
+from .sections import ATTACH_TYPES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
-    from typing import Any, Optional, Protocol, TypeVar
+    from typing import Any, Optional, Protocol
 
     from .descriptor import HasDescriptor
     from .errors import BpfError
     from .libbpf import Libbpf
-
-    LinkT = TypeVar("LinkT", bound="Link")
 
     class Linked(HasDescriptor, Protocol):
         """What a link needs of the program, or the struct_ops map, that it attaches."""
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 
 BPF_TC_F_REPLACE = 1 << 0
+XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
+PERF_EVENT_IOC_SET_BPF = 0x40042408
 
 
 class Links:
@@ -51,11 +53,11 @@ class Links:
         self._links: list[Link] = []
 
     def __iter__(self) -> Iterator[Link]:
-        return iter(tuple(self._links))
+        return iter([link for link in self._links if link.attached])
 
-    def add(self, link: LinkT) -> LinkT:
+    def add(self, link: Link) -> None:
+        """Remember a link that is about to be attached."""
         self._links.append(link)
-        return link
 
     def forget(self, link: Link) -> None:
         if link in self._links:
@@ -86,18 +88,25 @@ class Link:
         """The program, or the struct_ops map, that is attached."""
         self.target = target
         """What it is attached to, in words."""
-        self.attached = True
+        self._made: list[tuple[Any, ...]] = []
+        """While it is attached: what the function that detaches it takes."""
         self._pid = os.getpid()
+
+    @property
+    def attached(self) -> bool:
+        return bool(self._made)
 
     def detach(self) -> None:
         """Detach the program. Doing it twice is harmless."""
         with self.program._links.lock:
-            if not self.attached:
-                return
-            self.attached = False
-            self.program._links.forget(self)
-            if os.getpid() == self._pid:  # a forked child leaves it to the parent
-                self._release()
+            try:
+                if os.getpid() != self._pid:
+                    self._made.clear()  # a forked child leaves it to the parent
+                elif self._made:
+                    self._release()
+            finally:
+                if not self._made:
+                    self.program._links.forget(self)
 
     def __enter__(self) -> Link:
         return self
@@ -105,7 +114,10 @@ class Link:
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self.detach()
+        try:
+            self.detach()
+        finally:
+            self.detach()  # if a signal handler raises an exception on the way
 
     def __repr__(self) -> str:
         state = "attached to" if self.attached else "detached from"
@@ -131,8 +143,7 @@ class Link:
     def _call(self, what: str, function: Callable[[], int]) -> None:
         """Do something with the link while no other thread detaches it."""
         with self.program._links.lock:
-            if not self.attached:
-                raise ClosedError(f"{self!r} is detached already")
+            self._check_attached()
             if function() < 0:
                 code = ctypes.get_errno()
                 raise AttachError(f"{self!r} can't {what}: {reason(code)}", errno=code)
@@ -145,108 +156,163 @@ class Link:
         if not self.attached:
             raise ClosedError(f"{self!r} is detached already")
 
-    def _check_detached(self, result: int) -> None:
-        if result < 0:
-            code = ctypes.get_errno()
-            raise AttachError(f"{self!r} could not be detached cleanly: {reason(code)}", errno=code)
-
     def _release(self) -> None:
+        """Detach the program from what it is attached to."""
         raise NotImplementedError
+
+    def _undo(self, function: Callable[..., int], *, passed_over: int = 0) -> None:
+        """Call the function that detaches it, and check what it returns; one error number is none."""
+        for result in release(self._made, function):
+            code = ctypes.get_errno()
+            if result < 0 and code != passed_over:
+                raise AttachError(f"{self!r} could not be detached cleanly: {reason(code)}", errno=code)
 
 
 class LibbpfLink(Link):
     """A `struct bpf_link` of libbpf."""
 
-    def __init__(self, program: Linked, target: str, pointer: int) -> None:
-        super().__init__(program, target)
-        self._pointer = pointer
+    def attach(self, function: Callable[..., Optional[int]], *arguments: Any) -> None:
+        """Have libbpf attach the program. If that fails, it is not `attached`."""
+        keep_pointer(self._made, function, *arguments)
 
     @property
     def fd(self) -> int:
         with self.program._links.lock:
             self._check_attached()
-            return int(self._libbpf.bpf_link__fd(self._pointer))
+            return int(self._libbpf.bpf_link__fd(self._made[0][0]))
 
     def _update(self, program: Linked) -> int:
-        return program._put_into(self._pointer)
+        return program._put_into(self._made[0][0])
 
     def _release(self) -> None:
-        pointer, self._pointer = self._pointer, 0
-        self._check_detached(self._libbpf.bpf_link__destroy(pointer))
+        self._undo(self._libbpf.bpf_link__destroy)
 
 
 class FdLink(Link):
     """A kernel link that the runtime made itself."""
 
-    def __init__(self, program: Linked, target: str, fd: int) -> None:
-        super().__init__(program, target)
-        self._fd: int = Descriptor(fd)
+    def attach(self, program_fd: int, target: int, attach_type: int, flags: int) -> None:
+        options = opts(LinkCreateOpts, flags=flags)
+        create = self._libbpf.bpf_link_create
+        fd = open_descriptor(create, program_fd, target, attach_type, byref(options))
+        if fd >= 0:
+            self._made.append((fd,))
 
     @property
     def fd(self) -> int:
-        fd = self._fd
-        self._check_attached()
-        return fd
+        for (fd,) in self._made:
+            return fd  # type: ignore[no-any-return]
+        raise ClosedError(f"{self!r} is detached already")
 
     def _update(self, program: Linked) -> int:
         fd = program.fd
-        return int(self._libbpf.bpf_link_update(self._fd, fd, None))
+        return int(self._libbpf.bpf_link_update(self.fd, fd, None))
 
     def _release(self) -> None:
-        self._fd = -1
+        self._made.clear()
+
+
+class PerfEventLink(FdLink):
+    """A program attached to a perf event, which goes with the link."""
+
+    def attach_event(self, program_fd: int, event: int) -> None:
+        self.attach(program_fd, event, ATTACH_TYPES["BPF_PERF_EVENT"], 0)
+        if not self._made and ctypes.get_errno() == errno.EINVAL:
+            # kernels before 5.15 know no links for perf events: closing the event detaches the program
+            import fcntl
+
+            try:
+                fcntl.ioctl(event, PERF_EVENT_IOC_SET_BPF, program_fd)
+            except OSError as error:
+                ctypes.set_errno(error.errno or 0)
+            else:
+                self._made.append((event,))
 
 
 class MapLink(Link):
     """A program attached to a map of sockets."""
 
-    def __init__(self, program: Linked, target: str, sockets: HasDescriptor, attach_type: int) -> None:
-        super().__init__(program, target)
-        self._program_fd, self._map_fd = program.fd, sockets.fd
-        self._attach_type = attach_type
+    def attach(self, sockets: HasDescriptor, attach_type: int) -> None:
+        undo = self.program.fd, sockets.fd, attach_type
+        keep_undo(self._made, undo, self._libbpf.bpf_prog_attach, *undo, 0)
 
     def _release(self) -> None:
-        self._check_detached(self._libbpf.bpf_prog_detach2(self._program_fd, self._map_fd, self._attach_type))
+        self._undo(self._libbpf.bpf_prog_detach2)
 
 
 class TcLink(Link):
     """A tc filter. Its clsact qdisc stays, since others may have put filters there."""
 
-    def __init__(self, program: Linked, target: str, hook: Any, *, handle: int, priority: int) -> None:
+    def __init__(self, program: Linked, target: str, hook: Any) -> None:
         super().__init__(program, target)
         self._hook = hook
-        self.handle = handle
-        self.priority = priority
+        self._attached = opts(TcOpts)
+        """What was asked for and, once it is attached, what the kernel has made of it."""
+        self._ours = opts(TcOpts)
+        """By which it is found again."""
+
+    @property
+    def handle(self) -> int:
+        return int(self._attached.handle)
+
+    @property
+    def priority(self) -> int:
+        return int(self._attached.priority)
+
+    def attach(self, *, handle: int, priority: int, replace: bool) -> None:
+        fd = self.program.fd
+        if self._libbpf.bpf_tc_hook_create(byref(self._hook)) < 0 and ctypes.get_errno() != errno.EEXIST:
+            return
+        flags = BPF_TC_F_REPLACE if replace else 0
+        self._attached = opts(TcOpts, prog_fd=fd, handle=handle, priority=priority, flags=flags)
+        undo = byref(self._hook), byref(self._ours)
+        keep_undo(self._made, undo, self._libbpf.bpf_tc_attach, byref(self._hook), byref(self._attached))
 
     def _update(self, program: Linked) -> int:
         fd = program.fd
         options = opts(TcOpts, prog_fd=fd, flags=BPF_TC_F_REPLACE, handle=self.handle, priority=self.priority)
-        return int(self._libbpf.bpf_tc_attach(byref(self._hook), byref(options)))
+        result = int(self._libbpf.bpf_tc_attach(byref(self._hook), byref(options)))
+        if result >= 0:
+            self._attached = options
+        return result
 
     def _release(self) -> None:
-        options = opts(TcOpts, handle=self.handle, priority=self.priority)
-        self._check_detached(self._libbpf.bpf_tc_detach(byref(self._hook), byref(options)))
+        there = opts(TcOpts, handle=self.handle, priority=self.priority)
+        found = self._libbpf.bpf_tc_query(byref(self._hook), byref(there)) >= 0
+        if found and there.prog_id != self._attached.prog_id:
+            self._made.clear()  # somebody has put another filter in this one's place
+            return
+        self._ours.handle, self._ours.priority = self.handle, self.priority
+        self._undo(self._libbpf.bpf_tc_detach)
 
 
 class XdpLink(Link):
     """XDP attached through netlink: on kernels without links for it (before 5.9), or to replace such a program."""
 
-    def __init__(self, program: Linked, target: str, *, ifindex: int, flags: int) -> None:
-        super().__init__(program, target)
-        self._ifindex = ifindex
-        self._flags = flags
-        self._program_fd = program.fd
+    def attach(self, *, ifindex: int, flags: int, only_if_free: bool) -> None:
+        fd = self.program.fd
+        self._ifindex, self._flags = ifindex, flags
+        self._program_fd = fd
         """Descriptor of the program that is attached now; no other program is touched."""
+        self._ours = opts(XdpAttachOpts, old_prog_fd=fd)
+        undo = ifindex, flags, byref(self._ours)
+        keep_undo(
+            self._made,
+            undo,
+            self._libbpf.bpf_xdp_attach,
+            ifindex,
+            fd,
+            flags | (XDP_FLAGS_UPDATE_IF_NOEXIST if only_if_free else 0),
+            None,
+        )
 
     def _update(self, program: Linked) -> int:
         fd, options = program.fd, opts(XdpAttachOpts, old_prog_fd=self._program_fd)
         result = int(self._libbpf.bpf_xdp_attach(self._ifindex, fd, self._flags, byref(options)))
         if result >= 0:
-            self._program_fd = fd
+            self._program_fd = self._ours.old_prog_fd = fd
         return result
 
     def _release(self) -> None:
-        options = opts(XdpAttachOpts, old_prog_fd=self._program_fd)
-        result = self._libbpf.bpf_xdp_detach(self._ifindex, self._flags, byref(options))
-        if result < 0 and ctypes.get_errno() == errno.EEXIST:
-            return  # somebody has replaced or removed this program
-        self._check_detached(result)
+        # EEXIST: somebody has replaced or removed this program
+        self._undo(self._libbpf.bpf_xdp_detach, passed_over=errno.EEXIST)

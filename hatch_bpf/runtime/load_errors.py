@@ -6,9 +6,10 @@ import errno
 import os
 
 from . import kernel as _kernel
-from . import libbpf as _libbpf
 from . import privileges
 from .errors import LoadError, VerifierError, permission_denied, reason, tail
+from .handle import LOG_LINES
+from .messages import verifier_logs
 from .sections import libbpf_since, parse_section
 
 TYPE_CHECKING = False
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 VERIFIER_LINES = 20
 """Lines of the verifier's log that an error's message holds; the exception holds all of them."""
-LOG_LINES = 12
-"""Lines of libbpf's that it holds."""
 
 
 def check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[str]) -> None:
@@ -40,7 +39,7 @@ def load_error(
     """What went wrong in bpf_object__load(), from libbpf's messages. `sections` are those of the programs, and
     `map_in_words` says of a map by its name what it should have been."""
     log = "\n".join(lines)
-    for program, verifier_log in _libbpf.verifier_logs(lines):
+    for program, verifier_log in verifier_logs(lines):
         shown = [line for line in verifier_log.split("\n") if line.strip()]
         hint = privileges.narrows_verifier()
         if "non-GPL compatible program" in verifier_log:

@@ -9,7 +9,7 @@ import ctypes
 import os
 from ctypes import byref, c_uint32
 
-from .descriptor import Descriptor, duplicate
+from .descriptor import duplicate, open_descriptor
 from .errors import MapError, reason
 from .pins import no_bpf_file_system
 
@@ -154,12 +154,12 @@ def own_descriptor(fd: int) -> int:
 
 def pinned_shape(libbpf: Libbpf, path: Union[str, os.PathLike[str]], types: tuple[int, ...]) -> MapShape:
     """The shape of the map pinned at a path, which must be of one of these types. Raises `MapError`."""
-    fd = libbpf.bpf_obj_get(os.fsencode(path))
+    fd = open_descriptor(libbpf.bpf_obj_get, os.fsencode(path))
     if fd < 0:
         code = ctypes.get_errno()
         hint = no_bpf_file_system(path)
         raise MapError(f"no map can be opened at {path}: {reason(code)}{hint and f'; {hint}'}", errno=code)
-    return existing_shape(libbpf, Descriptor(fd), types, f"what is pinned at {path}")
+    return existing_shape(libbpf, fd, types, f"what is pinned at {path}")
 
 
 def existing_shape(libbpf: Libbpf, fd: int, types: tuple[int, ...], what: str) -> MapShape:

@@ -15,7 +15,7 @@ from _collections_abc import ValuesView as _ValuesView
 from ctypes import byref, c_uint8, c_uint32
 from itertools import chain
 
-from .descriptor import Descriptor, descriptor_of
+from .descriptor import descriptor_of, open_descriptor
 from .errors import (
     ENOTSUPP,
     ClosedError,
@@ -708,12 +708,13 @@ class InnerMapSpec:
     def create(self, libbpf: Libbpf, name: str, max_entries: int) -> Map:
         """Make such a map. Raises `MapError`."""
         options = opts(MapCreateOpts, map_flags=self.flags)
-        fd = libbpf.bpf_map_create(self.type, None, self.key_size, self.value_size, max_entries, byref(options))
+        create = libbpf.bpf_map_create
+        fd = open_descriptor(create, self.type, None, self.key_size, self.value_size, max_entries, byref(options))
         if fd < 0:
             code = ctypes.get_errno()
             raise MapError(f"map {name} can't be created: {reason(code)}", errno=code)
         shape = MapShape(
-            fd=Descriptor(fd),
+            fd=fd,
             type=self.type,
             key_size=self.key_size,
             value_size=self.value_size,

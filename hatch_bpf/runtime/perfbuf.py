@@ -1,18 +1,23 @@
-"""Perf buffers: BPF_MAP_TYPE_PERF_EVENT_ARRAY read through libbpf's perf_buffer, as an iterator of typed events.
+"""Perf buffers: BPF_MAP_TYPE_PERF_EVENT_ARRAY, read straight from mapped pages, as an iterator of typed events.
 
-Input: the map and the codec of an event. Output: events, in each CPU's order. libbpf's callbacks only copy; the user's
-code runs outside of them, so its exceptions go where they should.
+Input: the map and the codec of an event. Output: events, in each CPU's order. Layout: `struct perf_event_mmap_page` and
+`enum perf_event_type` in linux/perf_event.h.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
+import select
+import struct
+from ctypes import byref, c_int, c_uint32
 
+from .descriptor import duplicate
 from .errors import MapError, permission_denied, reason
-from .libbpf import LOST_FN, SAMPLE_FN
+from .events import EventSource, Taken
+from .perf_events import online_cpus, open_bpf_output
 from .privileges import for_perf_event
-from .ringbuf import EventSource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,24 +27,35 @@ if TYPE_CHECKING:
 
 PAGES = 64
 """Pages of each CPU's buffer unless `open()` says otherwise."""
+HEAD, TAIL = 1024, 1032
+"""Where in the first page the positions are up to which the kernel has written, and we have read."""
+RECORD = struct.Struct("=I2xHI")
+"""`struct perf_event_header`, and the length of a sample's data, which follows it."""
+LOST = struct.Struct("=8x8xQ")
+"""`struct perf_event_header`, an id, and a number of events."""
+PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9
 
 
 class PerfBuffer(EventSource["E"]):
-    """A perf buffer. Iterate over it, or `poll()` it; `lost` counts the events for which there was no room."""
+    """A perf buffer. Iterate over it, or `poll()` it; `lost` counts the events for which there was no room.
 
-    _settable_ = ("lost",)
+    The kernel fills each event up to 4 bytes past a multiple of 8 and does not say how long it was: of 5 bytes that a
+    program writes 12 arrive, the last 7 of them with whatever was in the buffer. An event of a declared type has its
+    type's size; a flexible array at its end, and events without a type, include these bytes. Ring buffers have none.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.lost = 0
+        self._rings: Optional[list[_CpuRing]] = None
+        """One for each CPU, once it is open."""
+        self._epoll = -1
+        self._last = 0
+        """Which ring was read last: the next one is first in turn."""
+
+    @property
+    def lost(self) -> int:
         """Events lost so far because the buffer was full."""
-        self._pages = PAGES
-        self._pointer = 0
-        self._found: list[Any] = []
-        """What the callback was given while the kernel's pages are read."""
-        self._error_in_callback: Optional[BaseException] = None
-        self._sample_fn = SAMPLE_FN(self._sample)
-        self._lost_fn = LOST_FN(self._count_lost)
+        return self._taken.lost
 
     def open(self, *, pages: int = PAGES) -> None:
         """Start receiving, with so many pages (a power of two) for each CPU.
@@ -48,55 +64,115 @@ class PerfBuffer(EventSource["E"]):
         does reading: to have another number of pages, call this before.
         """
         with self._reading:
-            fd = self.fd
-            if self._pointer:
+            self._check_open()
+            if pages < 1 or pages & (pages - 1):
+                raise MapError(f"perf buffer {self.name} can't have {pages} pages; it must be a power of two")
+            if self._rings is not None:
                 raise MapError(f"perf buffer {self.name} is open already; call open() before anything is attached")
-            new = self._libbpf.perf_buffer__new
-            pointer = self._libbpf.pointer(new(fd, pages, self._sample_fn, self._lost_fn, None, None))
-            if not pointer:
-                code = ctypes.get_errno()
-                if code in (errno.EPERM, errno.EACCES):
-                    what = f"perf buffer {self.name} can't be opened"
-                    raise permission_denied(what, errno=code, also=("CAP_PERFMON", *for_perf_event("perf_event")))
-                hint = "; pages must be a power of two" if code == errno.EINVAL else ""
-                raise MapError(f"perf buffer {self.name} can't be opened: {reason(code)}{hint}", errno=code)
-            self._pointer = pointer
+            rings: list[_CpuRing] = []
+            epoll = select.epoll()
+            try:
+                for cpu in online_cpus():
+                    if cpu < self.max_entries:
+                        rings.append(_CpuRing(self._open_event(cpu), pages))
+                        epoll.register(rings[-1].fd, select.EPOLLIN)
+                        self._connect(cpu, rings[-1].fd)
+                self._epoll = duplicate(epoll.fileno())
+                self._rings = rings
+            except OSError as error:
+                raise self._cannot_open(error.errno or 0) from error
+            finally:
+                if self._rings is not rings:
+                    for ring in rings:
+                        ring.close()
+
+    def _open_event(self, cpu: int) -> int:
+        fd = open_bpf_output(cpu)
+        if fd < 0:
+            raise self._cannot_open(ctypes.get_errno())
+        return fd
+
+    def _connect(self, cpu: int, fd: int) -> None:
+        """Let what programs write on a CPU go there."""
+        if self._libbpf.bpf_map_update_elem(self.fd, byref(c_uint32(cpu)), byref(c_int(fd)), 0):
+            raise self._cannot_open(ctypes.get_errno())
+
+    def _cannot_open(self, code: int) -> Exception:
+        what = f"perf buffer {self.name} can't be opened"
+        if code in (errno.EPERM, errno.EACCES):
+            return permission_denied(what, errno=code, also=("CAP_PERFMON", *for_perf_event("perf_event")))
+        return MapError(f"{what}: {reason(code)}", errno=code)
 
     def get_ready(self) -> None:
         with self._reading:
-            if not self._pointer:
+            if self._rings is None:
                 self.open()
 
     def fileno(self) -> int:
         with self._reading:
+            self._check_open()
             self.get_ready()
-            return int(self._libbpf.perf_buffer__epoll_fd(self._pointer))
+            return self._epoll
 
     def _read(self) -> bool:
-        with self._reading:
-            self.get_ready()
-            result = self._libbpf.perf_buffer__consume(self._pointer)
-            found, self._found = self._found, []
-            self._add(found)
-        if self._error_in_callback is not None:
-            error, self._error_in_callback = self._error_in_callback, None
-            raise error
-        if result < 0:
-            raise self._error("be read")
-        return bool(found)
+        self.get_ready()
+        rings = self._rings or []
+        for turn in range(len(rings)):
+            at = (self._last + 1 + turn) % len(rings)
+            data, end = rings[at].copy(self._order_memory)
+            if data:
+                events, lost = self._parse(data)
+                self._take(Taken(events, rings[at].tail, end, self._taken.in_hand, self.lost + lost))
+                self._last = at
+                return True
+        return False
 
-    def _sample(self, _context: int, _cpu: int, data: int, size: int) -> None:
-        try:
-            self._found.append(self._decode(ctypes.string_at(data, size)))
-        except BaseException as error:  # Ctrl-C may land here; it is raised again outside of C
-            self._error_in_callback = error
-
-    def _count_lost(self, _context: int, _cpu: int, count: int) -> None:
-        self.lost += count
+    def _parse(self, data: bytes) -> tuple[list[E], int]:
+        """The events of records, and how many the kernel says were lost."""
+        events, lost, at = [], 0, 0
+        while at < len(data):
+            kind, size, length = RECORD.unpack_from(data, at)
+            if kind == PERF_RECORD_SAMPLE:
+                first = at + RECORD.size
+                events.append(self._decode(data[first : first + length]))
+            elif kind == PERF_RECORD_LOST:
+                lost += LOST.unpack_from(data, at)[0]
+            at += size
+        return events, lost
 
     def _close(self) -> None:
         with self._reading:
             super()._close()
-            if self._pointer:
-                self._libbpf.perf_buffer__free(self._pointer)
-                self._pointer = 0
+            for ring in self._rings or ():
+                ring.close()
+            self._rings, self._epoll = None, -1
+
+
+class _CpuRing:
+    """The pages that hold the events of one CPU."""
+
+    def __init__(self, fd: int, pages: int) -> None:
+        """Map them. Raises `OSError`."""
+        self.fd = fd
+        self._size = pages * mmap.PAGESIZE
+        self._pages = mmap.mmap(fd, mmap.PAGESIZE + self._size)
+        self._head = memoryview(self._pages)[HEAD : HEAD + 8].cast("Q")
+        self.tail = memoryview(self._pages)[TAIL : TAIL + 8].cast("Q")
+
+    def copy(self, order_memory: Any) -> tuple[bytes, int]:
+        """All records that nobody has read yet, and the position behind them."""
+        head, tail = self._head[0], self.tail[0]
+        order_memory()
+        first, length = tail % self._size, head - tail
+        start = mmap.PAGESIZE + first
+        data = self._pages[start : start + length]
+        if first + length > self._size:  # it goes on where the pages begin
+            data = self._pages[start:] + self._pages[mmap.PAGESIZE : start + length - self._size]
+        order_memory()
+        return data, head
+
+    def close(self) -> None:
+        self._head.release()
+        self.tail.release()
+        self._pages.close()
+        self.fd = -1

@@ -11,36 +11,33 @@ import os
 from ctypes import byref
 
 from . import iterators, testrun
-from .attaching import Attachable
-from .descriptor import duplicate
+from .attaching import Attachable, NoTargetError
+from .descriptor import duplicate, open_descriptor
 from .elfsyms import function_offsets
 from .errors import AttachError, ClosedError, InvalidValueError, MapError, reason
 from .libbpf import (
-    Capture,
     CookieOpts,
     IterOpts,
     KprobeMultiOpts,
     KprobeOpts,
     KsyscallOpts,
-    LinkCreateOpts,
     NetfilterOpts,
     TcHook,
-    TcOpts,
     TcxOpts,
     UprobeMultiOpts,
     UprobeOpts,
     opts,
 )
-from .links import FdLink, Link, MapLink, TcLink, XdpLink
+from .links import FdLink, Link, MapLink, PerfEventLink, TcLink, XdpLink
 from .members import Members
-from .sampling import online_cpus, open_cpu_clock
+from .perf_events import MAX_SAMPLE_RATE, max_sample_rate, online_cpus, open_cpu_clock, threads_of
 from .sections import ATTACH_TYPES, Target, parse_section
 from .types import size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import io
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any, Optional, Union
 
     from .libbpf import Libbpf
@@ -51,7 +48,11 @@ if TYPE_CHECKING:
 
 XDP_MODES = {"auto": 0, "skb": 1 << 1, "driver": 1 << 2, "hardware": 1 << 3}
 """`XDP_FLAGS_*` of linux/if_link.h."""
-XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
+CGROUP_TYPES = (
+    *("CGROUP_SKB", "CGROUP_SOCK", "CGROUP_SOCK_ADDR", "CGROUP_SOCKOPT", "CGROUP_SYSCTL", "CGROUP_DEVICE", "SOCK_OPS"),
+    "LSM",
+)
+"""Types of the programs that can be attached to cgroups."""
 TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
 """`enum bpf_tc_attach_point`."""
 ITERATED = {"bpf_map_elem": "map", "bpf_sk_storage_map": "map", "cgroup": "cgroup"}
@@ -95,22 +96,19 @@ class Program(Attachable):
         section = parse_section(self.section)
         if section is not None and section.target_kind == Target.ITERATOR and section.target in ITERATED:
             option = ITERATED[section.target]
-            raise AttachError(
+            raise NoTargetError(
                 f"program {self.name}: SEC({self.section!r}) does not name what to iterate over; "
                 f"use read_iter({option}=...) or attach_iter({option}=...)",
                 errno=errno.EOPNOTSUPP,
             )
-        return self._attach(
-            f"the target of SEC({self.section!r})", lambda program: self._libbpf.bpf_program__attach(program)
-        )
+        return self._attach(f"the target of SEC({self.section!r})", self._libbpf.bpf_program__attach)
 
     def attach_cgroup(self, path: Union[str, os.PathLike[str]]) -> Link:
         """Attach to a cgroup (version 2), by its folder."""
-        where, fd = os.fspath(path), self._open_cgroup(path)
-        try:
-            return self._attach(f"cgroup {where}", lambda program: self._libbpf.bpf_program__attach_cgroup(program, fd))
-        finally:
-            os.close(fd)
+        fd = self._open_cgroup(path)
+        return self._attach(
+            f"cgroup {os.fspath(path)}", self._libbpf.bpf_program__attach_cgroup, fd, takes=CGROUP_TYPES
+        )
 
     def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link:
         """Attach to a tracepoint, `attach_tracepoint("syscalls", "sys_enter_openat")`."""
@@ -118,13 +116,18 @@ class Program(Attachable):
         options = opts(CookieOpts, cookie=cookie)
         return self._attach(
             f"tracepoint {category}:{name}",
-            lambda program: attach(program, category.encode(), name.encode(), byref(options)),
+            attach,
+            category.encode(),
+            name.encode(),
+            byref(options),
+            takes=("TRACEPOINT",),
         )
 
     def attach_raw_tracepoint(self, name: str) -> Link:
         """Attach to a raw tracepoint, `attach_raw_tracepoint("sched_switch")`."""
         attach = self._libbpf.bpf_program__attach_raw_tracepoint
-        return self._attach(f"raw tracepoint {name}", lambda program: attach(program, name.encode()))
+        takes = ("RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING")
+        return self._attach(f"raw tracepoint {name}", attach, name.encode(), takes=takes)
 
     def attach_kprobe(self, function: str, *, offset: int = 0, retprobe: bool = False, cookie: int = 0) -> Link:
         """Attach to a kernel function: at its entry, `offset` bytes behind it, or with `retprobe` at its return."""
@@ -132,14 +135,14 @@ class Program(Attachable):
         options = opts(KprobeOpts, bpf_cookie=cookie, offset=offset, retprobe=retprobe)
         kind = "kretprobe" if retprobe else "kprobe"
         return self._attach(
-            f"{kind} {function}+{offset:#x}", lambda program: attach(program, function.encode(), byref(options))
+            f"{kind} {function}+{offset:#x}", attach, function.encode(), byref(options), takes=("KPROBE",)
         )
 
     def attach_ksyscall(self, syscall: str, *, retprobe: bool = False, cookie: int = 0) -> Link:
         """Attach to the handler of a system call, whatever its name is on this architecture."""
         attach = self._libbpf.bpf_program__attach_ksyscall
         options = opts(KsyscallOpts, bpf_cookie=cookie, retprobe=retprobe)
-        return self._attach(f"system call {syscall}", lambda program: attach(program, syscall.encode(), byref(options)))
+        return self._attach(f"system call {syscall}", attach, syscall.encode(), byref(options), takes=("KPROBE",))
 
     def attach_uprobe(
         self,
@@ -159,7 +162,12 @@ class Program(Attachable):
         options = opts(UprobeOpts, bpf_cookie=cookie, retprobe=retprobe, func_name=function.encode() or None)
         return self._attach(
             f"{'uretprobe' if retprobe else 'uprobe'} {path}:{function}+{offset:#x}",
-            lambda program: attach(program, pid, path.encode(), offset, byref(options)),
+            attach,
+            pid,
+            path.encode(),
+            offset,
+            byref(options),
+            takes=("KPROBE",),
         )
 
     def attach_uprobe_multi(
@@ -191,9 +199,12 @@ class Program(Attachable):
             options.offsets, options.cnt = (ctypes.c_ulong * len(offsets))(*offsets), len(offsets)
         return self._attach(
             target,
-            lambda program: attach(
-                program, pid or os.getpid(), path.encode(), pattern.encode() or None, byref(options)
-            ),
+            attach,
+            pid or os.getpid(),
+            path.encode(),
+            pattern.encode() or None,
+            byref(options),
+            takes=("KPROBE",),
         )
 
     def attach_usdt(
@@ -205,7 +216,13 @@ class Program(Attachable):
         options = opts(CookieOpts, cookie=cookie)
         return self._attach(
             f"USDT {path}:{provider}:{name}",
-            lambda program: attach(program, pid, path.encode(), provider.encode(), name.encode(), byref(options)),
+            attach,
+            pid,
+            path.encode(),
+            provider.encode(),
+            name.encode(),
+            byref(options),
+            takes=("KPROBE",),
         )
 
     def attach_freplace(self, program: Program, function: str) -> Link:
@@ -215,14 +232,14 @@ class Program(Attachable):
         """
         attach, fd = self._libbpf.bpf_program__attach_freplace, program.fd
         return self._attach(
-            f"function {function} of program {program.name}", lambda own: attach(own, fd, function.encode())
+            f"function {function} of program {program.name}", attach, fd, function.encode(), takes=("EXT",)
         )
 
     def attach_perf_event(self, fd: int, *, cookie: int = 0) -> Link:
         """Attach to a perf event, by its descriptor. The link takes the descriptor over."""
         attach = self._libbpf.bpf_program__attach_perf_event_opts
         options = opts(CookieOpts, cookie=cookie)
-        return self._attach(f"perf event {fd}", lambda program: attach(program, fd, byref(options)))
+        return self._attach(f"perf event {fd}", attach, fd, byref(options))
 
     def attach_kprobe_multi(
         self, pattern: str = "", *, functions: Sequence[str] = (), retprobe: bool = False, session: bool = False
@@ -240,40 +257,67 @@ class Program(Attachable):
             options.syms, options.cnt = c_strings(functions), len(functions)
         return self._attach(
             f"kernel functions {pattern or ', '.join(functions)}",
-            lambda program: attach(program, pattern.encode() or None, byref(options)),
+            attach,
+            pattern.encode() or None,
+            byref(options),
+            takes=("KPROBE",),
         )
 
     def attach_sampling(self, frequency: int, *, cpus: Optional[Sequence[int]] = None, pid: int = -1) -> list[Link]:
-        """Run a perf_event program `frequency` times a second on each CPU, or on some. `pid` limits it to a process."""
+        """Run a perf_event program `frequency` times a second on each CPU, or on some.
+
+        `pid` limits it to the threads of a process (0: this one), those that they start included: then it runs that
+        many times in a second of a thread's time on a CPU.
+        """
+        if frequency < 1:
+            raise AttachError(f"program {self.name} can't be attached to a clock of {frequency} Hz: 1 is the least")
+        threads = [-1] if pid < 0 else self._threads_of(pid or os.getpid())
+        if cpus is None:
+            cpus = online_cpus() if pid < 0 else [-1]
         links: list[Link] = []
         try:
-            for cpu in cpus if cpus is not None else online_cpus():
-                fd = open_cpu_clock(frequency, cpu=cpu, pid=pid)
-                if fd < 0:
-                    raise self._failed(f"the clock of CPU {cpu}", ctypes.get_errno(), [])
-                try:
-                    links.append(self.attach_perf_event(fd))
-                except BaseException:
-                    os.close(fd)
-                    raise
+            for tid in threads:
+                for cpu in cpus:
+                    links += self._sample(frequency, cpu=cpu, tid=tid)
         except BaseException:
             for link in reversed(links):
                 link.detach()
             raise
+        if not links:
+            raise self._failed(f"process {pid}", errno.ESRCH, [])
         return links
+
+    def _threads_of(self, pid: int) -> list[int]:
+        try:
+            return threads_of(pid)
+        except OSError as error:
+            raise self._failed(f"process {pid}", errno.ESRCH, []) from error
+
+    def _sample(self, frequency: int, *, cpu: int, tid: int) -> Iterator[Link]:
+        """A link to the clock of a CPU or a thread; none if the thread has ended."""
+        where = f"the clock of {f'CPU {cpu}' if cpu >= 0 else f'thread {tid}'}"
+        event = open_cpu_clock(frequency, cpu=cpu, tid=tid)
+        if event >= 0:
+            link = PerfEventLink(self, where)
+            yield self._make(link, lambda: link.attach_event(self.fd, event), takes=("PERF_EVENT",))
+        elif tid < 0 or ctypes.get_errno() != errno.ESRCH:
+            code, highest = ctypes.get_errno(), max_sample_rate()
+            too_high = highest is not None and frequency > highest
+            hint = f"{frequency} Hz is more than the {highest} in {MAX_SAMPLE_RATE}" if too_high else ""
+            raise self._failed(where, code, [], hint=lambda _code: hint)
 
     def attach_tcx(self, interface: Union[str, int]) -> Link:
         """Attach to an interface's tcx hook (Linux 6.6, libbpf 1.3). The section names the direction."""
         attach = self._libbpf.bpf_program__attach_tcx
         index, target = self._interface(interface)
         options = opts(TcxOpts)
-        return self._attach(f"{target} (tcx)", lambda program: attach(program, index, byref(options)))
+        return self._attach(f"{target} (tcx)", attach, index, byref(options), takes=("SCHED_CLS",))
 
     def attach_netfilter(self, *, family: int, hook: int, priority: int) -> Link:
         """Attach to a netfilter hook (Linux 6.4, libbpf 1.3): `NFPROTO_*`, `NF_INET_*` and a priority."""
         attach = self._libbpf.bpf_program__attach_netfilter
         options = opts(NetfilterOpts, pf=family, hooknum=hook, priority=priority)
-        return self._attach(f"netfilter hook {hook}", lambda program: attach(program, byref(options)))
+        return self._attach(f"netfilter hook {hook}", attach, byref(options), takes=("NETFILTER",))
 
     def attach_sockmap(self, sockets: Map) -> Link:
         """Attach an sk_skb or sk_msg program to a sockmap or sockhash. Its section names the hook."""
@@ -281,28 +325,20 @@ class Program(Attachable):
         if section is None or section.program_type not in ("SK_MSG", "SK_SKB"):
             raise ValueError(f"program {self.name}: SEC({self.section!r}) is neither an sk_skb nor an sk_msg section")
         attach_type = ATTACH_TYPES[section.attach_type or "BPF_SK_SKB_VERDICT"]
-        with self._links.lock:
-            program_fd, map_fd = self.fd, sockets.fd
-            self._links.get_ready()
-            if self._libbpf.bpf_prog_attach(program_fd, map_fd, attach_type, 0):
-                raise self._failed(f"map {sockets.name}", ctypes.get_errno(), [])
-            return self._links.add(MapLink(self, f"map {sockets.name}", sockets, attach_type))
+        link = MapLink(self, f"map {sockets.name}")
+        return self._make(link, lambda: link.attach(sockets, attach_type))
 
     def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
         """Attach to a network namespace (sk_lookup, flow_dissector), by its file; the default is this process's own."""
         where = os.fspath(path)
         try:
-            fd = os.open(where, os.O_RDONLY | os.O_CLOEXEC)
+            fd = open_descriptor(os.open, where, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise AttachError(
                 f"program {self.name} can't be attached to {where}: {error.strerror}", errno=error.errno or 0
             ) from error
-        try:
-            return self._attach(
-                f"network namespace {where}", lambda program: self._libbpf.bpf_program__attach_netns(program, fd)
-            )
-        finally:
-            os.close(fd)
+        takes = ("SK_LOOKUP", "FLOW_DISSECTOR")
+        return self._attach(f"network namespace {where}", self._libbpf.bpf_program__attach_netns, fd, takes=takes)
 
     def attach_xdp(self, interface: Union[str, int], *, mode: str = "auto", replace: bool = False) -> Link:
         """Attach to a network interface, by name or index. `mode`: auto, skb (generic), driver or hardware.
@@ -314,45 +350,52 @@ class Program(Attachable):
             raise ValueError(f"mode must be one of {', '.join(XDP_MODES)} (got {mode!r})")
         index, where = self._interface(interface)
         target, flags = f"{where} (XDP)", XDP_MODES[mode]
-        with self._links.lock:
-            fd = self.fd
-            self._links.get_ready()
-            if not replace:
-                link = self._libbpf.bpf_link_create(
-                    fd, index, ATTACH_TYPES["BPF_XDP"], byref(opts(LinkCreateOpts, flags=flags))
+        if not replace:
+            by_link = FdLink(self, target)
+            try:
+                return self._make(
+                    by_link,
+                    lambda: by_link.attach(self.fd, index, ATTACH_TYPES["BPF_XDP"], flags),
+                    takes=("XDP",),
+                    hint=_of_xdp,
                 )
-                if link >= 0:
-                    return self._links.add(FdLink(self, target, link))
-            code = 0 if replace else ctypes.get_errno()
-            # kernels before 5.9 have no links for XDP
-            if replace or (code == errno.EINVAL and self._libbpf.has("bpf_xdp_attach")):
-                if (
-                    self._libbpf.bpf_xdp_attach(index, fd, flags | (not replace and XDP_FLAGS_UPDATE_IF_NOEXIST), None)
-                    >= 0
-                ):
-                    return self._links.add(XdpLink(self, target, ifindex=index, flags=flags))
-                code = ctypes.get_errno()
-        hint = "another XDP program is attached there" if code in (errno.EBUSY, errno.EEXIST) else ""
-        raise self._failed(target, code, [hint] if hint else [])
+            except AttachError as error:
+                # kernels before 5.9 have no links for XDP
+                if error.errno != errno.EINVAL or not self._libbpf.has("bpf_xdp_attach"):
+                    raise
+        link = XdpLink(self, target)
+        return self._make(
+            link,
+            lambda: link.attach(ifindex=index, flags=flags, only_if_free=not replace),
+            takes=("XDP",),
+            hint=_of_xdp,
+        )
 
     def attach_tc(
-        self, interface: Union[str, int], direction: str = "ingress", *, handle: int = 0, priority: int = 0
+        self,
+        interface: Union[str, int],
+        direction: str = "ingress",
+        *,
+        handle: int = 0,
+        priority: int = 0,
+        replace: bool = False,
     ) -> TcLink:
-        """Attach as a direct-action tc filter, at `ingress` or `egress`. For 0 the kernel chooses a number."""
+        """Attach as a direct-action tc filter, at `ingress` or `egress`. For 0 the kernel chooses a number.
+
+        A filter outlives a process that is killed. `replace` puts this one, in one step, in the place of the filter
+        with the same handle and priority, if there is one; 0 means 1 then, so that runs replace each other.
+        """
         if direction not in TC_POINTS:
             raise ValueError(f"direction must be one of {', '.join(TC_POINTS)} (got {direction!r})")
         index, target = self._interface(interface)
         target = f"{target} (tc {direction})"
-        hook = opts(TcHook, ifindex=index, attach_point=TC_POINTS[direction])
-        with self._links.lock, Capture(self._libbpf) as lines:
-            options = opts(TcOpts, prog_fd=self.fd, handle=handle, priority=priority)
-            self._links.get_ready()
-            created = self._libbpf.bpf_tc_hook_create(byref(hook))
-            if created < 0 and ctypes.get_errno() != errno.EEXIST:
-                raise self._failed(target, ctypes.get_errno(), lines, also=("CAP_NET_ADMIN",))
-            if self._libbpf.bpf_tc_attach(byref(hook), byref(options)) < 0:
-                raise self._failed(target, ctypes.get_errno(), lines, also=("CAP_NET_ADMIN",))
-            return self._links.add(TcLink(self, target, hook, handle=options.handle, priority=options.priority))
+        link = TcLink(self, target, opts(TcHook, ifindex=index, attach_point=TC_POINTS[direction]))
+        return self._make(
+            link,
+            lambda: link.attach(handle=handle or int(replace), priority=priority or int(replace), replace=replace),
+            takes=("SCHED_CLS", "SCHED_ACT"),
+            also=("CAP_NET_ADMIN",),
+        )
 
     def attach_iter(
         self,
@@ -382,12 +425,7 @@ class Program(Attachable):
         options = opts(IterOpts)
         if any(info):
             options.link_info, options.link_info_len = ctypes.addressof(info), ctypes.sizeof(info)
-        attach = self._libbpf.bpf_program__attach_iter
-        try:
-            return self._attach(target, lambda program: attach(program, byref(options)))
-        finally:
-            if fd >= 0:
-                os.close(fd)
+        return self._attach(target, self._libbpf.bpf_program__attach_iter, byref(options), takes=("TRACING",))
 
     def read_iter(
         self,
@@ -443,7 +481,7 @@ class Program(Attachable):
         The program runs while the file is read. Close the file, or use it in a `with` block.
         """
         with self.attach_iter(map=map, cgroup=cgroup, order=order, pid=pid) as link:
-            fd = self._libbpf.bpf_iter_create(link.fd)
+            fd = open_descriptor(self._libbpf.bpf_iter_create, link.fd)
             if fd < 0:
                 raise self._failed("iterator", ctypes.get_errno(), [])
         return iterators.open_file(fd)  # the file keeps the program, and what it iterates over
@@ -467,7 +505,7 @@ class Program(Attachable):
 
     def _open_cgroup(self, path: Union[str, os.PathLike[str]]) -> int:
         try:
-            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return open_descriptor(os.open, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise AttachError(
                 f"program {self.name} can't be attached to cgroup {os.fspath(path)}: {error.strerror}",
@@ -497,6 +535,10 @@ class Program(Attachable):
     def _close(self) -> None:
         self._pointer = 0
         self._fd = -1
+
+
+def _of_xdp(code: int) -> str:
+    return "another XDP program is attached there" if code in (errno.EBUSY, errno.EEXIST) else ""
 
 
 def c_strings(texts: Sequence[str]) -> Any:

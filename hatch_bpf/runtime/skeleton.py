@@ -9,34 +9,30 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from ctypes import byref
 
 from . import alternatives as _alternatives
 from . import globals as _globals
 from . import kernel as _kernel
 from . import libbpf as _libbpf
 from .arch import running_name
-from .attaching import says_no_target
+from .attaching import NoTargetError
 from .errors import (
     ArchitectureError,
-    AttachError,
     BpfError,
     ClosedError,
     InvalidTypeError,
     KernelNotCoveredError,
-    OpenError,
     UnknownNameError,
-    reason,
-    tail,
 )
+from .events import EventSource
 from .handle import ObjectHandle, close_quietly
-from .libbpf import Capture, OpenOpts, opts
-from .load_errors import LOG_LINES, check_libbpf_is_new_enough, load_error
+from .libbpf import OpenOpts, opts
+from .load_errors import check_libbpf_is_new_enough, load_error
 from .map_shapes import loaded_shape, pinned_shape, refused_map
 from .maps import Maps, make_map
+from .messages import Capture
 from .opened import OpenedMap, OpenedProgram
 from .programs import Program, Programs
-from .ringbuf import EventSource
 from .sealed import Sealed
 from .structops import StructOps
 
@@ -47,7 +43,6 @@ if TYPE_CHECKING:
 
     from .alternatives import Choice
     from .kernel import BtfChoice
-    from .libbpf import Libbpf
     from .links import Link
     from .maps import Map
     from .spec import MapSpec, ObjectSpec
@@ -143,9 +138,8 @@ class Loaded(Sealed):
             if program.loaded and program.name in self._autoattach and program.name not in attached:
                 try:
                     program.attach()
-                except AttachError as error:
-                    if not says_no_target(error, self._held.libbpf):
-                        raise
+                except NoTargetError:
+                    pass
         for item in self.maps:
             is_wanted = isinstance(item, StructOps) and item.is_created and item.name in self._autoattach
             if is_wanted and item.name not in attached:
@@ -153,8 +147,8 @@ class Loaded(Sealed):
 
     def close(self) -> None:
         """Detach everything, last first, and release it. Doing it twice is harmless."""
-        self._finalizer.detach()
         self._held.close()
+        self._finalizer.detach()
 
     if not TYPE_CHECKING:  # type checkers know what the generated class declares
 
@@ -167,13 +161,20 @@ class Loaded(Sealed):
         return [*super().__dir__(), *self._held.globals]
 
     def __enter__(self: SelfT) -> SelfT:
-        self._held.live()  # type: ignore[attr-defined]
+        opened: Any = self
+        if (
+            not opened._held.made
+        ):  # no call but to raise: after a call a signal handler could keep the block from running
+            opened._held.live()
         return self
 
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        finally:
+            self._held.close()  # if a signal handler raises an exception on the way
 
     def __repr__(self) -> str:
         state = "loaded" if self._held.pointer else "closed"
@@ -210,9 +211,18 @@ class Opened(_Opened["LoadedT"]):
         self._btf = self._choose_btf(bpf_dir, explicit=btf)
         self._elf = elf
         self._kconfig = kconfig
-        self._held = self._open(library)
-        self._finalizer = weakref.finalize(self, close_quietly, self._held)
-        held = self._held
+        self._held = held = ObjectHandle(library, spec.source)
+        self._finalizer = weakref.finalize(self, close_quietly, held)
+        try:
+            self._open(held)
+            self._set_up(held)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, held: ObjectHandle) -> None:
+        """Make the maps, programs and sections of the object."""
+        spec = self._spec
         if any(item.cls is StructOps for item in spec.maps):
             _check_struct_ops_are_known(spec, held)
         maps = [(m.attribute, m.name, OpenedMap(held, held.find_map(m.name), m)) for m in spec.maps]
@@ -221,7 +231,7 @@ class Opened(_Opened["LoadedT"]):
         self.maps = Maps(maps)
         self.programs = Programs(programs)
         for section in filter(lambda section: section.is_settable, spec.sections):
-            value = _globals.initial_value(library, held.find_map(section.name), section)
+            value = _globals.initial_value(held.libbpf, held.find_map(section.name), section)
             held.globals[section.attribute] = value
         # SEC("?...") leaves these to the application, and the project's options ask for them
         for name in (*spec.optional, *(name for group in spec.groups if not group.of_maps for name in group.members)):
@@ -234,44 +244,45 @@ class Opened(_Opened["LoadedT"]):
     def load(self) -> LoadedT:
         """Create the maps, verify and load the programs. On failure it closes the skeleton and raises an error."""
         with self._held.links.lock:  # a thread that closes it has to wait
-            return self._load()
+            self._check_open()
+            try:
+                return self._load()
+            except BaseException:
+                self.close()
+                raise
 
     def _load(self) -> LoadedT:
         held, spec = self._held, self._spec
-        self._check_open()
-        try:
-            choices = self._choose()
-            if self._uncovered is not None and any(p.core and self.programs[p.name].autoload for p in spec.programs):
-                raise self._uncovered
-            for section in filter(lambda section: section.is_settable, spec.sections):
-                value = held.globals[section.attribute]
-                _globals.set_initial_value(held.libbpf, held.find_map(section.name), value)
-            with Capture(held.libbpf) as lines:
-                result = held.libbpf.bpf_object__load(held.live())
-                code = ctypes.get_errno()
+        choices = self._choose()
+        if self._uncovered is not None and any(p.core and self.programs[p.name].autoload for p in spec.programs):
+            raise self._uncovered
+        for section in filter(lambda section: section.is_settable, spec.sections):
+            value = held.globals[section.attribute]
+            _globals.set_initial_value(held.libbpf, held.find_map(section.name), value)
+        with Capture(held.libbpf) as said:
+            result = held.libbpf.bpf_object__load(held.live())
+            code = ctypes.get_errno()
             if result:
                 loading = [program.section for program in self.programs if program.autoload]
-                check_libbpf_is_new_enough(spec, held.libbpf, lines)
+                check_libbpf_is_new_enough(spec, held.libbpf, said.lines)
                 raise load_error(
                     spec,
                     code or -result,
-                    lines,
+                    said.lines,
                     sections=loading,
                     map_in_words=lambda name: refused_map(held.libbpf, held.find_map(name)),
                 )
-            held.close_memfd()
-            self._elf = b""
-            autoattach = frozenset(item.name for item in (*self.programs, *self.maps) if item.autoattach)
-            self._is_loaded = True
-            held.globals.clear()  # setting a value in these would change nothing any more
-            for part in held.parts:
-                part._close()
-            held.parts.clear()
-            self._finalizer.detach()
-            return self._loaded_(held, spec, self._btf, autoattach, choices)  # type: ignore[no-any-return]
-        except BaseException:
-            self.close()
-            raise
+        held.btf = -1
+        self._elf = b""
+        autoattach = frozenset(item.name for item in (*self.programs, *self.maps) if item.autoattach)
+        self._is_loaded = True
+        held.globals.clear()  # setting a value in these would change nothing any more
+        for part in held.parts:
+            part._close()
+        held.parts.clear()
+        loaded = self._loaded_(held, spec, self._btf, autoattach, choices)
+        self._finalizer.detach()
+        return loaded  # type: ignore[no-any-return]
 
     def _choose(self) -> tuple[Choice, ...]:
         """Decide the groups and optional programs, if there are any."""
@@ -281,27 +292,40 @@ class Opened(_Opened["LoadedT"]):
         return _alternatives.choose(
             self._held,
             self._spec,
-            reopen=lambda: self._open(self._held.libbpf),
+            open_again=self._open,
             attaching=attaching,
             uncovered=self._uncovered,
         )
 
-    def _open(self, libbpf: Libbpf) -> ObjectHandle:
-        return _open(self._spec, libbpf, self._elf, btf=self._btf_to_hand_over(), kconfig=self._kconfig)
+    def _open(self, held: ObjectHandle) -> None:
+        """Make libbpf read the object."""
+        kconfig, btf = self._kconfig, self._btf_to_hand_over()
+        options = opts(OpenOpts, object_name=self._spec.name.encode(), kconfig=kconfig.encode() if kconfig else None)
+        if isinstance(btf, bytes):
+            held.btf = _kernel.sealed_memfd("btf", btf)
+            options.btf_custom_path = b"/proc/self/fd/%d" % held.btf
+        elif btf is not None:
+            options.btf_custom_path = os.fsencode(btf)
+        held.open(self._elf, options)
 
     def close(self) -> None:
         """Release everything, also the loaded skeleton. Doing it twice is harmless."""
-        self._finalizer.detach()
         self._held.close()
+        self._finalizer.detach()
 
     def __enter__(self: SelfT) -> SelfT:
-        self._check_open()  # type: ignore[attr-defined]
+        opened: Any = self
+        if opened._is_loaded or not opened._held.made:  # as in `Loaded`
+            opened._check_open()
         return self
 
     def __exit__(
         self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        finally:
+            self._held.close()  # if a signal handler raises an exception on the way
 
     if not TYPE_CHECKING:  # type checkers know what the generated class declares
 
@@ -420,30 +444,6 @@ def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
         )
     name, digest = spec.objects[arch]
     return _kernel.read_verified(os.path.join(bpf_dir, name), digest)
-
-
-def _open(
-    spec: ObjectSpec, libbpf: Libbpf, elf: bytes, *, btf: Union[str, bytes, None], kconfig: Optional[str]
-) -> ObjectHandle:
-    """Make libbpf read the object."""
-    options = opts(OpenOpts, object_name=spec.name.encode(), kconfig=kconfig.encode() if kconfig else None)
-    memfd = -1
-    if isinstance(btf, bytes):
-        memfd = _kernel.sealed_memfd("btf", btf)
-        options.btf_custom_path = b"/proc/self/fd/%d" % memfd
-    elif btf is not None:
-        options.btf_custom_path = os.fsencode(btf)
-    try:
-        with Capture(libbpf) as lines:
-            pointer = libbpf.pointer(libbpf.bpf_object__open_mem(elf, len(elf), byref(options)))
-            code = ctypes.get_errno()
-        if not pointer:
-            raise OpenError(f"{spec.source}: libbpf can't open its object: {reason(code)}\n{tail(lines, LOG_LINES)}")
-    except BaseException:
-        if memfd >= 0:
-            os.close(memfd)
-        raise
-    return ObjectHandle(libbpf, pointer, spec.source, memfd=memfd)
 
 
 def _check_struct_ops_are_known(spec: ObjectSpec, held: ObjectHandle) -> None:

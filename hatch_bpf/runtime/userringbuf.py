@@ -13,6 +13,7 @@ import time
 
 from .errors import MapError, reason
 from .maps import Map, OneParameter
+from .onestep import keep_pointer, release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class UserRingBuffer(Map, OneParameter["E"]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._event = kwargs.pop("value", None)
         super().__init__(*args, **kwargs)
-        self._pointer = 0
+        self._made: list[tuple[int]] = []
+        """libbpf's pointer, once the buffer is in use."""
         self._sending = _thread.RLock()
         """Held while libbpf works on the buffer, so that no other thread closes it meanwhile."""
 
@@ -52,23 +54,22 @@ class UserRingBuffer(Map, OneParameter["E"]):
         """Send a record if there is room for it; whether there was."""
         with self._sending:
             fd = self.fd
-            if not self._pointer:
-                self._pointer = self._libbpf.pointer(self._libbpf.user_ring_buffer__new(fd, None))
-                if not self._pointer:
+            if not self._made:
+                keep_pointer(self._made, self._libbpf.user_ring_buffer__new, fd, None)
+                if not self._made:
                     raise self._error("be opened")
-            place = self._libbpf.pointer(self._libbpf.user_ring_buffer__reserve(self._pointer, len(data)))
-            if not place:
-                code = ctypes.get_errno()
-                if code == errno.ENOSPC:
-                    return False
-                raise MapError(f"user ring buffer {self.name} can't take {len(data)} bytes: {reason(code)}", errno=code)
-            ctypes.memmove(place, data, len(data))
-            self._libbpf.user_ring_buffer__submit(self._pointer, place)
-            return True
+            ring = self._made[0]
+            # in one step: a record that is reserved and never submitted would block those behind it
+            places = filter(None, map(self._libbpf.user_ring_buffer__reserve, ring, (len(data),)))
+            filled = map(ctypes.memmove, places, (data,), (len(data),))
+            if list(map(self._libbpf.user_ring_buffer__submit, ring, filled)):
+                return True
+            code = ctypes.get_errno()
+            if code == errno.ENOSPC:
+                return False
+            raise MapError(f"user ring buffer {self.name} can't take {len(data)} bytes: {reason(code)}", errno=code)
 
     def _close(self) -> None:
         with self._sending:
             super()._close()
-            if self._pointer:
-                self._libbpf.user_ring_buffer__free(self._pointer)
-                self._pointer = 0
+            release(self._made, self._libbpf.user_ring_buffer__free)

@@ -13,7 +13,7 @@ import pytest
 
 from hatch_bpf.project.alternatives import Alternatives
 from hatch_bpf.runtime import alternatives, errors, sections
-from hatch_bpf.runtime import skeleton as skeleton_module
+from hatch_bpf.runtime.handle import ObjectHandle
 from hatch_bpf.runtime.libbpf import Libbpf
 from tests.common import needs, tracefs
 from tests.common.projects import REPOSITORY
@@ -361,13 +361,13 @@ def test_a_group_that_fails_for_want_of_a_capability_says_so(package: Package) -
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts how often an object is opened."""
-    count, real = [0], skeleton_module._open
+    count, real = [0], ObjectHandle.open
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         count[0] += 1
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(skeleton_module, "_open", counted)
+    monkeypatch.setattr(ObjectHandle, "open", counted)
     return count
 
 

@@ -1,4 +1,4 @@
-"""What libbpf frees as one thread closes, no other thread touches any more: objects, links, perf and user ring buffers.
+"""What libbpf frees as one thread closes, no other thread touches any more: objects, links, user ring buffers.
 
 As in test_runtime_close_race.py, the close is put between an operation and its call into libbpf, which is watched: with
 what has been freed it must not be called. An operation may hold the close up, or end with `ClosedError`.
@@ -19,7 +19,7 @@ from tests.common import tracefs
 from tests.common.skeleton_package import load_skeleton
 from tests.runtime.test_close_race import PATIENCE
 
-FREES = ("bpf_object__close", "bpf_link__destroy", "perf_buffer__free", "user_ring_buffer__free")
+FREES = ("bpf_object__close", "bpf_link__destroy", "user_ring_buffer__free")
 OF_THE_OBJECT = ("bpf_object__load", "bpf_object__find", "bpf_map__", "bpf_program__")
 """How functions begin whose argument goes when the object goes."""
 
@@ -79,9 +79,6 @@ LOADED: dict[str, Callable[[Any], Any]] = {
     "attach to a tracepoint": lambda skel: skel.programs.emit.attach_tracepoint("syscalls", "sys_enter_getppid"),
     "detach": lambda skel: skel.links[0].detach(),
     "descriptor of a link": lambda skel: skel.links[0].fd,
-    "open a perf buffer": lambda skel: skel.maps.perf.open(),
-    "descriptor of a perf buffer": lambda skel: skel.maps.perf.fileno(),
-    "read a perf buffer": lambda skel: skel.maps.perf.poll(0),
     "send to a program": lambda skel: skel.maps.orders.send(1),
     "close": lambda skel: skel.close(),
 }
@@ -93,7 +90,7 @@ OPENED: dict[str, Callable[[Any], Any]] = {
     "close": lambda bpf: bpf.close(),
 }
 IS_ATTACHED = ("detach", "descriptor of a link", "close")
-IS_OPEN = ("descriptor of a perf buffer", "read a perf buffer", "send to a program")
+IS_USED = ("send to a program",)
 """Operations on buffers that have been used before."""
 
 
@@ -104,8 +101,7 @@ def test_nothing_freed_is_used(skeleton: Any, monkeypatch: pytest.MonkeyPatch, n
     skel = skeleton.Events.open().load()
     if name in IS_ATTACHED:
         skel.programs.emit.attach()
-    if name in IS_OPEN:
-        skel.maps.perf.open()
+    if name in IS_USED:
         skel.maps.orders.send(1)
     watch.strike_with(skel.close)
     try:

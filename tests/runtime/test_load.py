@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hatch_bpf.runtime import errors, kernel
+from hatch_bpf.runtime import errors, kernel, messages
 from hatch_bpf.runtime import libbpf as libbpf_module
 from tests.common import needs, tracefs
 from tests.common.skeleton_package import BPF, Package, import_skeleton, load_skeleton, make_package, skeleton_text
@@ -387,7 +387,7 @@ def test_programs_that_need_the_kernels_own_btf_are_named(tmp_path: Path) -> Non
 
 def test_a_long_verifier_log_is_cut_at_its_beginning() -> None:
     lines = ["libbpf: prog 'x': -- BEGIN PROG LOAD LOG --", *(f"{i}: r0 = r1" for i in range(500)), "the reason"]
-    ((program, log),) = libbpf_module.verifier_logs([*lines, "-- END PROG LOAD LOG --"])
+    ((program, log),) = messages.verifier_logs([*lines, "-- END PROG LOAD LOG --"])
     assert program == "x"
     assert log.splitlines()[0] == "0: r0 = r1"
     shown = errors.tail(log.splitlines(), 20)

@@ -1,0 +1,255 @@
+"""What ring and perf buffers have in common: waiting, iterating, closing, and losing nothing.
+
+Input: a subclass that takes events from the kernel's pages. Output: each event exactly once, whatever exceptions signal
+handlers raise, to whichever thread asks first.
+
+How nothing is lost: an event is in exactly one place at any time. It is in the kernel's pages until `_taken` is set,
+which holds the events and the position in the pages behind them, so that both change with one bytecode. From there it
+goes to the application if that iterates, else into this thread's queue in `_in_hand`: either is one step in C. A queue
+goes to the application as a list, and the last bytecode before the return removes it: no signal handler runs after it.
+"""
+
+from __future__ import annotations
+
+import _thread  # threading costs more to import than all of this module
+import select
+import time
+from itertools import chain, repeat
+
+from .descriptor import duplicate, open_pipe
+from .maps import Map, OneParameter
+from .types import Nested, read_record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from functools import partial
+    from typing import Any, Optional, TypeVar
+
+    E = TypeVar("E")
+else:
+    from _collections import deque  # where collections has it from, without all of collections
+    from _functools import partial
+
+MAX_BATCH = 1 << 18
+"""Where `read_batch()` stops for producers that are faster than it."""
+
+
+class Taken:
+    """Events that were taken from the kernel's pages. Never changed, but replaced by another."""
+
+    __slots__ = ("cell", "end", "events", "in_hand", "lost")
+
+    def __init__(
+        self,
+        events: Iterable[Any] = (),
+        cell: Any = None,
+        end: int = 0,
+        in_hand: Optional[dict[int, list[Iterable[Any]]]] = None,
+        lost: int = 0,
+    ) -> None:
+        self.events = iter(events)
+        """Those that nobody has been given yet: an iterator in C, which threads may share."""
+        self.cell = cell
+        """Where the kernel reads up to which position its pages are free."""
+        self.end = end
+        """That position, behind these events."""
+        self.in_hand = in_hand or {}
+        """For each thread, events that it is about to return as an array: one iterator over them, or none any more."""
+        self.lost = lost
+        """Events that the kernel has reported as lost so far."""
+
+
+class EventSource(Map, OneParameter["E"]):
+    """A map that the kernel puts events into."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._event = kwargs.pop("value", None)
+        super().__init__(*args, **kwargs)
+        self._taken = Taken()
+        self._in_hand: dict[int, deque[E]] = {}
+        """For each thread, events that it is about to return."""
+        self._reading = _thread.RLock()
+        """Held while the kernel's pages are read, so that they don't go away meanwhile."""
+        self._fence = _thread.allocate_lock()
+        self._wakers: Optional[tuple[int, int]] = None
+        """A pipe's ends: closing the second ends the waits of other threads, which hold the first."""
+        self._sleeping: list[Callable[[], object]] = []
+        """What wakes each task that waits for events: another one may have taken some that it does not use up."""
+        self._struct: Any = None
+        """Class of the events, where they are structs."""
+        self._decode: Any = bytes
+        """From a record, a bytes object, to an event."""
+        if isinstance(self._event, Nested):
+            self._struct = self._event.cls
+            self._struct_size = self._event.size
+            self._decode = self._read_struct
+        elif self._event is not None:
+            self._decode = self._read_value
+
+    def _read_value(self, record: bytes) -> Any:
+        return self._event.read(record + bytes(max(0, self._event.size - len(record))))
+
+    def _read_struct(self, record: bytes) -> Any:
+        return read_record(self._struct, record)
+
+    def open(self) -> None:
+        """Start receiving, before programs are attached: perf buffers lose what comes before; ring buffers nothing."""
+
+    def get_ready(self) -> None:
+        """`open()` unless it was done. Attaching the first program does this to buffers whose events are declared."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when there are events, for select, poll, epoll and event loops."""
+        raise NotImplementedError
+
+    def _read(self) -> bool:
+        """Take some events from the kernel's pages, without waiting; whether there was anything. Needs `_reading`, and
+        that nothing is left of those in `_taken`."""
+        raise NotImplementedError
+
+    def _take(self, taken: Taken) -> None:
+        """Make these the taken ones, and free the kernel's pages up to their end."""
+        self._taken = taken
+        self._free()
+
+    def _free(self) -> None:
+        """Free the kernel's pages up to the end of what was taken last. Doing it twice is harmless."""
+        cell, end = self._taken.cell, self._taken.end
+        if cell is not None and cell[0] < end:
+            self._order_memory()
+            cell[0] = end
+
+    def _order_memory(self) -> None:
+        """Keep loads and stores before this from mixing with those after it. Needs `_reading`.
+
+        Python has no fence; taking and releasing a lock twice is one: what comes before the first release stays before
+        the second acquire. A lock that is taken already was left so by an exception, and is released now.
+        """
+        for _ in range(2):
+            self._fence.acquire(False)
+            self._fence.release()
+
+    def poll(self, timeout: Optional[float] = None) -> list[E]:
+        """The events there are; if there are none, wait for some, for `timeout` seconds at most, forever if None."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            batch = self.read_batch()
+            if batch:
+                return batch
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return []
+            wait([self], left)
+
+    def read_batch(self) -> list[E]:
+        """The events there are, without waiting."""
+        with self._reading:
+            queue = self._claim()
+            while len(queue) < MAX_BATCH and self._read_next():
+                queue.extend(self._taken.events)
+        batch = list(queue)
+        del self._in_hand[_thread.get_ident()]
+        return batch
+
+    def _claim(self) -> deque[E]:
+        """This thread's queue, with the events that were taken and not handed over, oldest first. Needs `_reading`."""
+        ident = _thread.get_ident()
+        queue = self._in_hand.setdefault(ident, deque())
+        array = self._taken.in_hand.get(ident)
+        if array:
+            queue.extend(chain.from_iterable(map(list.pop, repeat(array, len(array)))))
+        queue.extend(self._taken.events)
+        return queue
+
+    def _read_next(self) -> bool:
+        """`_read()`, once it is certain that the pages of what was taken before are free."""
+        self._check_open()
+        self._free()
+        return self._read()
+
+    def __iter__(self) -> Iterator[E]:
+        """Events as they come, forever. Leaving the loop loses none: the next one goes on where it left off.
+
+        Of two threads that share an iterator, the second gets a ValueError. Two iterators may share the buffer.
+        """
+        self._put_back()
+        while True:
+            taken = self._taken
+            yield from taken.events
+            if not self._refill(taken):
+                wait([self])
+
+    def _put_back(self) -> None:
+        """Let what this thread was about to return when an exception came be taken next."""
+        ident = _thread.get_ident()
+        if self._in_hand.get(ident) or self._taken.in_hand.get(ident):
+            with self._reading:
+                queue, taken = self._claim(), self._taken
+                popped = map(deque.popleft, repeat(queue, len(queue)))
+                self._taken = Taken(popped, taken.cell, taken.end, taken.in_hand, taken.lost)
+
+    def _refill(self, taken: Taken) -> bool:
+        """Whether there are more events in `_taken` now that those of `taken` are used up."""
+        with self._reading:
+            if self._taken is taken:
+                self._put_back()
+            return self._taken is not taken or self._read_next()
+
+    async def __aiter__(self) -> AsyncIterator[E]:
+        """Events as they come, for `async for`. Ends with `ClosedError` when the skeleton is closed."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        with self._reading:
+            # of its own: an event loop knows one reader of each descriptor
+            descriptors = [duplicate(self.fileno()), duplicate(self._waker())]
+        self._put_back()
+        while True:
+            taken = self._taken
+            for event in taken.events:
+                yield event
+            if self._refill(taken):
+                for wake in tuple(self._sleeping):
+                    wake()
+                continue
+            ready.clear()
+            wake = partial(loop.call_soon_threadsafe, ready.set)
+            self._sleeping.append(wake)
+            try:
+                for fd in descriptors:
+                    loop.add_reader(fd, ready.set)
+                await ready.wait()
+            finally:
+                self._sleeping.remove(wake)
+                for fd in descriptors:
+                    loop.remove_reader(fd)
+
+    def _waker(self) -> int:
+        """What becomes readable when another thread closes this. Raises `ClosedError` if it was closed."""
+        with self._reading:
+            self._check_open()
+            if self._wakers is None:
+                self._wakers = open_pipe()
+            return self._wakers[0]
+
+    def _check_open(self) -> None:
+        """Raise `ClosedError` after the skeleton was closed."""
+        self.fd  # noqa: B018
+
+    def _close(self) -> None:
+        super()._close()
+        self._wakers = None
+
+
+def wait(buffers: Iterable[EventSource[Any]], timeout: Optional[float] = None) -> None:
+    """Wait until any of several buffers has events, or is closed; for `timeout` seconds at most, forever if None."""
+    poller = select.poll()
+    descriptors = []  # they stay open as long as they have a name
+    for buffer in buffers:
+        descriptors += [buffer.fileno(), buffer._waker()]
+    for fd in descriptors:
+        poller.register(fd, select.POLLIN)
+    poller.poll(None if timeout is None else max(0, timeout) * 1000)
