@@ -6,7 +6,8 @@ RUNS := 100000
 PARALLEL := -n auto --dist loadgroup
 LOWEST := $(addprefix tests/,objects/test_model.py btf/test_reader.py btf/test_writer.py cli/test_main.py compiler/test_strip.py \
 	kernels/test_archive.py kernels/test_lock.py kernels/test_matrix.py kernels/formats/test_packages.py project/test_config.py \
-	project/test_options.py project/test_sources.py skeleton/test_types.py test_hatch_plugin.py test_setuptools_plugin.py)
+	project/test_options.py project/test_sources.py skeleton/test_types.py system/test_front_ends.py test_hatch_plugin.py \
+	test_setuptools_plugin.py)
 
 .PHONY: help demo test test-quick test-kernels test-lowest bench fuzz soak clean
 
