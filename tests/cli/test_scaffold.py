@@ -78,10 +78,10 @@ def test_the_package_works(tmp_path: Path, backend: str, monkeypatch: pytest.Mon
     assert watcher.stdout.readline().split() == ["PID", "PARENT", "COMMAND"]
     started = subprocess.Popen(["/bin/true"])
     started.wait()
-    out, _ = watcher.communicate(timeout=30)
-    pid, parent, _command = out.split()
+    # communicate() would miss the line if it was read together with the heading
+    pid, parent, _command = watcher.stdout.readline().split(maxsplit=2)
     assert (int(pid) > 0, int(parent) > 0) == (True, True)
-    assert watcher.returncode == 0
+    assert watcher.wait(30) == 0
     # `exec-watch | head -1`
     watcher = subprocess.Popen(
         [sys.executable, "-m", "exec_watch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
