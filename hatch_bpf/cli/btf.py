@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hatch_bpf.cli.common import examples, named_archive, read_object_file, say
+from hatch_bpf.cli.common import examples, named_archive, offer, read_object_file, say
 from hatch_bpf.errors import ObjectError
 
 
@@ -26,7 +26,8 @@ def add_min_core_btf(commands: Any) -> None:
             "min-core-btf kernels/debian/12/x86_64/6.1.0-50-amd64.btf.tar.xz minimized.btf a.bpf.o b.bpf.o",
         ),
     )
-    command.add_argument("kernel", metavar="KERNEL", help="raw BTF, vmlinux, vmlinuz, .btf.tar.xz, or host")
+    kernel = command.add_argument("kernel", metavar="KERNEL", help="raw BTF, vmlinux, vmlinuz, .btf.tar.xz, or host")
+    offer(kernel, ["host"])
     command.add_argument("out", metavar="OUT", type=Path, help="file to write")
     command.add_argument("objects", metavar="OBJECT", type=Path, nargs="+", help="BPF object")
     command.set_defaults(command=_min_core_btf)
@@ -40,9 +41,10 @@ def add_vmlinux_h(commands: Any) -> None:
         description="Write vmlinux.h, a kernel's types as a C header, to standard output or a file.",
         **examples("vmlinux-h host -o vmlinux.h", "vmlinux-h linux-image-6.1.deb --prune prog.bpf.c -o vmlinux.h"),
     )
-    command.add_argument(
+    source = command.add_argument(
         "source", metavar="SOURCE", help="raw BTF, vmlinux, vmlinuz, kernel package, kernel of BTFHUB_ARCHIVE, or host"
     )
+    offer(source, ["host"])
     command.add_argument(
         "--prune", metavar="FILE", type=Path, nargs="+", help="only the types that these program sources can use"
     )

@@ -19,6 +19,7 @@ from hatch_bpf.cli.common import (
     examples,
     load_project,
     named_archive,
+    offer,
     read_object_file,
     say,
 )
@@ -48,9 +49,10 @@ def add_check(commands: Any) -> None:
     )
     command.add_argument("objects", metavar="OBJECT", type=Path, nargs="*", help="BPF object")
     command.add_argument("--kernels", metavar="ARCHIVE", help="BTF archive, a folder or URL (default: BTFHUB_ARCHIVE)")
-    command.add_argument(
+    match = command.add_argument(
         "--match", metavar="PATTERN", action="append", help="distro/version/arch/release, or host (default: all of it)"
     )
+    offer(match, ["host"])
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--html", metavar="FILE", type=Path, help="write a page to look at, besides what is printed")
     add_alternatives_options(command)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:  # each command imports what it needs, so that --help stays qu
 
 
 _HERE = Path()
+
+
+def offer(action: argparse.Action, values: Iterable[str]) -> None:
+    """Let completion offer values for an argument that accepts others too, or checks them itself."""
+    action.offered = tuple(values)  # type: ignore[attr-defined]
 
 
 class HelpFormatter(argparse.HelpFormatter):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,15 +21,26 @@ autoload -U +X bashcompinit && bashcompinit
 
 
 @dataclass(frozen=True)
+class _Flag:
+    """An option of a command line."""
+
+    name: str
+    help: str
+    takes_value: bool
+    values: tuple[str, ...]
+    """The values that are offered; none for a file or any text."""
+
+
+@dataclass(frozen=True)
 class _Level:
-    """What can follow one sequence of commands."""
+    """The words that can follow one sequence of commands."""
 
     path: tuple[str, ...]
     commands: tuple[tuple[str, str], ...]
     """Name and help."""
-    options: tuple[tuple[str, str], ...]
+    options: tuple[_Flag, ...]
     words: tuple[str, ...]
-    """What a positional argument may be, where it is one of a few words."""
+    """The values that are offered for a positional argument."""
 
 
 def add_completion(commands: Any, parser: argparse.ArgumentParser) -> None:
@@ -62,7 +73,7 @@ def script(parser: argparse.ArgumentParser, shell: Literal["bash", "zsh", "fish"
 
 def _levels(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[_Level]:
     commands: list[tuple[str, str]] = []
-    options: list[tuple[str, str]] = []
+    options: list[_Flag] = []
     words: list[str] = []
     inner: list[tuple[str, argparse.ArgumentParser]] = []
     for action in parser._actions:
@@ -72,29 +83,53 @@ def _levels(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[
                 commands.append((name, helps.get(name, "")))
                 inner.append((name, child))
         elif action.option_strings:
-            options += [(text, action.help or "") for text in action.option_strings if text.startswith("--")]
-        elif action.choices:
-            words += map(str, action.choices)
+            takes_value, values = action.nargs != 0, _values(action)
+            options += [_Flag(name, action.help or "", takes_value, values) for name in action.option_strings]
+        else:
+            words += _values(action)
     yield _Level(path, tuple(commands), tuple(options), tuple(words))
     for name, child in inner:
         yield from _levels(child, (*path, name))
 
 
+def _values(action: argparse.Action) -> tuple[str, ...]:
+    """The values that an argument may have, or the `offered` ones of one that checks its values itself."""
+    offered: Iterable[object] = action.choices or getattr(action, "offered", ())
+    return tuple(map(str, offered))
+
+
 def _bash(prog: str, levels: list[_Level]) -> str:
     function = "_" + prog.replace("-", "_")
     known = " | ".join(f'"{" ".join(level.path)}"' for level in levels if level.path)
-    cases = []
+    cases, values = [], []
     for level in levels:
-        names = [name for name, _ in (*level.commands, *level.options)]
-        cases.append(f'    "{" ".join(level.path)}") words={shlex.quote(" ".join([*names, *level.words]))} ;;')
+        path = " ".join(level.path)
+        long = [flag.name for flag in level.options if flag.name.startswith("--")]
+        words = [*(name for name, _ in level.commands), *long, *level.words]
+        cases.append(f'    "{path}") words={shlex.quote(" ".join(words))} ;;')
+        for flag in level.options:
+            if flag.takes_value:
+                values.append(f'    "{path} {flag.name}") values={shlex.quote(" ".join(flag.values))} ;;')
     return "\n".join(
         [
             f"{function}() {{",
-            '  local current="${COMP_WORDS[COMP_CWORD]}" path="" words="" candidate i',
+            '  local current="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD - 1]}"',
+            '  local path="" words="" values=none candidate i',
             "  for ((i = 1; i < COMP_CWORD; i++)); do",
             '    candidate="${path:+$path }${COMP_WORDS[i]}"',
             f'    case "$candidate" in {known}) path="$candidate" ;; esac',
             "  done",
+            # bash takes the = of --option=value for a word
+            '  if [[ "$current" == "=" ]]; then current=""',
+            '  elif [[ "$before" == "=" ]]; then before="${COMP_WORDS[COMP_CWORD - 2]}"; fi',
+            '  case "$path $before" in',
+            *values,
+            "  esac",
+            '  if [[ -n "$values" && "$values" != none ]]; then',
+            '    COMPREPLY=($(compgen -W "$values" -- "$current"))',
+            "    return",
+            "  fi",
+            '  if [[ -z "$values" ]]; then COMPREPLY=($(compgen -f -- "$current")); return; fi',
             '  case "$path" in',
             *cases,
             "  esac",
@@ -113,8 +148,10 @@ def _fish(prog: str, levels: list[_Level]) -> str:
         condition = _fish_condition(level)
         for name, text in level.commands:
             lines.append(f"complete -c {prog} -n {condition} -f -a {name} -d {_fish_quote(text)}")
-        for name, text in level.options:
-            lines.append(f"complete -c {prog} -n {condition} -l {name[2:]} -d {_fish_quote(text)}")
+        for flag in level.options:
+            name = f"-l {flag.name[2:]}" if flag.name.startswith("--") else f"-s {flag.name[1:]}"
+            values = f" -x -a {_fish_quote(' '.join(flag.values))}" if flag.values else " -r" * flag.takes_value
+            lines.append(f"complete -c {prog} -n {condition} {name}{values} -d {_fish_quote(flag.help)}")
         for word in level.words:
             lines.append(f"complete -c {prog} -n {condition} -f -a {word}")
     return "\n".join([*lines, ""])

@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_bpf.cli.common import HelpFormatter, entries_of, load_project, named_archive, say
+from hatch_bpf.arch import ARCHES
+from hatch_bpf.cli.common import HelpFormatter, entries_of, load_project, named_archive, offer, say
 from hatch_bpf.cli.terminal import console, meter
 from hatch_bpf.errors import HatchBpfError, KernelError
 from hatch_bpf.support.progress import Meter
@@ -52,7 +53,10 @@ def add_kernels(commands: Any) -> None:
 
     action = actions.add_parser("list", help="list the kernels of an archive, or those this project is built for")
     action.add_argument("archive", metavar="ARCHIVE", nargs="?", help="folder or URL (default: this project's matrix)")
-    action.add_argument("--match", metavar="PATTERN", action="append", help="distro/version/arch/release, or host")
+    match = action.add_argument(
+        "--match", metavar="PATTERN", action="append", help="distro/version/arch/release, or host"
+    )
+    offer(match, [HOST])
     action.add_argument(
         "--write-index", action="store_true", help="write the list as index.txt into the folder ARCHIVE, to be served"
     )
@@ -77,7 +81,8 @@ def add_kernels(commands: Any) -> None:
         ("arch", "architecture"),
         ("release", "`uname -r` of the kernel"),
     ):
-        action.add_argument(f"--{name}", metavar=name.upper(), default="", help=what)
+        part = action.add_argument(f"--{name}", metavar=name.upper(), default="", help=what)
+        offer(part, ARCHES if name == "arch" else ())
     action.set_defaults(command=_add)
 
     action = actions.add_parser(
@@ -156,7 +161,6 @@ def _matrix(archive: str | None, match: list[str] | None = None) -> Matrix:
 
 
 def _resolve(archive: Archive | None, match: list[str] | None) -> Matrix:
-    from hatch_bpf.arch import ARCHES
     from hatch_bpf.kernels.matrix import resolve
 
     matrix = resolve(entries_of(match or ["*/*/*/*"]), archs=ARCHES, archive=archive)

@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hatch_bpf.arch import ARCHES
 from hatch_bpf.cli.common import (
     add_alternatives_options,
     alternatives_table,
     examples,
+    offer,
     read_object_file,
     written_files,
 )
@@ -43,7 +45,8 @@ def add_skeleton(commands: Any) -> None:
     )
     command.add_argument("object", metavar="OBJECT", type=Path, help="BPF object")
     command.add_argument("--out", metavar="FOLDER", type=Path, default=Path(), help="package to write to (default: .)")
-    command.add_argument("--arch", help="architecture the object was compiled for (default: this machine's)")
+    arch = command.add_argument("--arch", help="architecture the object was compiled for (default: this machine's)")
+    offer(arch, ARCHES)
     command.add_argument(
         "--event", metavar="MAP=STRUCT", action="append", default=[], help="what a ring or perf buffer carries"
     )

@@ -39,6 +39,24 @@ def test_bash_offers_commands_options_and_files(tmp_path: Path, capsys: pytest.C
     assert {"list", "add", "lock", "verify"} <= complete(text, "kernels", "", cwd=tmp_path)
 
 
+def test_bash_offers_the_values_of_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs.tool("bash")
+    text = script("bash", capsys)
+    (tmp_path / "prog.bpf.o").write_bytes(b"")
+    assert complete(text, "init", "x", "--backend", "", cwd=tmp_path) == {"hatchling", "setuptools"}
+    assert complete(text, "init", "x", "--backend", "s", cwd=tmp_path) == {"setuptools"}
+    assert complete(text, "init", "x", "--backend", "=", cwd=tmp_path) == {"hatchling", "setuptools"}
+    assert complete(text, "init", "x", "--backend", "=", "h", cwd=tmp_path) == {"hatchling"}
+    assert {"x86_64", "s390x"} <= complete(text, "skeleton", "prog.bpf.o", "--arch", "", cwd=tmp_path)
+    assert complete(text, "kernels", "add", "x", "--arch", "arm6", cwd=tmp_path) == {"arm64"}
+    assert complete(text, "check", "--match", "", cwd=tmp_path) == {"host"}
+    # a file, and no command or option
+    assert complete(text, "check", "--html", "", cwd=tmp_path) == {"prog.bpf.o"}
+    assert complete(text, "vmlinux-h", "-o", "", cwd=tmp_path) == {"prog.bpf.o"}
+    # an option without a value
+    assert {"--html", "--match"} <= complete(text, "check", "--json", "--", cwd=tmp_path)
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_itself_reads_its_script(shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "script"
