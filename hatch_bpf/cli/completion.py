@@ -94,7 +94,7 @@ def _levels(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[
 
 def _values(action: argparse.Action) -> tuple[str, ...]:
     """The values that an argument may have, or the `offered` ones of one that checks its values itself."""
-    offered: Iterable[object] = action.choices or getattr(action, "offered", ())
+    offered: Iterable[object] = action.choices or getattr(action, "offered", None) or ()
     return tuple(map(str, offered))
 
 
