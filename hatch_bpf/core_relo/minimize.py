@@ -46,12 +46,15 @@ def minimize(objects: Sequence[ObjectModel], kernel: Btf) -> bytes:
 def collect(objects: Sequence[ObjectModel], matcher: Matcher) -> Needs:
     """Find the types that the objects' relocations need."""
     marker = _Marker(matcher.target)
-    matcher.expect(model.btf.name(relo.type_id) for model in objects for _, relo in model.core_relos)
+    for model in objects:
+        matcher.expect(map(model.btf.name, {relo.type_id for relo in model.core_relo_records}))
     errors = []
     for model in objects:
-        relos = [relo for _, relo in model.core_relos]
-        resolved = list(zip(relos, matcher.resolve_all(model.btf, relos), strict=True))
-        errors += [resolution for _, resolution in resolved if isinstance(resolution, RelocationError)]
+        relos = model.core_relo_records
+        found = matcher.resolve_all(model.btf, relos)
+        errors += [resolution for resolution in found if isinstance(resolution, RelocationError)]
+        # relocations of one field share their resolution
+        resolved = {id(resolution): (relo, resolution) for relo, resolution in zip(relos, found, strict=True)}.values()
         roots: dict[int, set[int]] = {}
         for relo, resolution in resolved:
             roots.setdefault(relo.type_id, set()).update(target.root_type_id for target in _targets(resolution))

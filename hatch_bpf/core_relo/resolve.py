@@ -85,7 +85,7 @@ class Matcher:
         self.target = target
         self._by_name: dict[tuple[str, tuple[t.Kind, ...]], tuple[int, ...]] = {}
         self._decisions: dict[tuple[object, ...], _Decision] = {}
-        self._resolved: dict[tuple[Btf, tuple[CoreRelo, ...]], tuple[Resolution | RelocationError, ...]] = {}
+        self._resolved: dict[Btf, tuple[Sequence[CoreRelo], list[Resolution | RelocationError]]] = {}
         self._budgets: dict[Btf, Budget] = {}
         """How much comparing may cost, by object."""
 
@@ -122,12 +122,13 @@ class Matcher:
         found = (comparison.match_spec(spec, candidate) for candidate in self.candidates(local, relo.type_id))
         return [target for target in found if target is not None]
 
-    def resolve_all(self, local: Btf, relos: Iterable[CoreRelo]) -> Iterator[Resolution | RelocationError]:
+    def resolve_all(self, local: Btf, relos: Sequence[CoreRelo]) -> Sequence[Resolution | RelocationError]:
         """Resolve an object's records in order, narrowing the candidates as libbpf does. An error does not end it."""
-        key = (local, tuple(relos))
-        if key not in self._resolved:
-            self._resolved[key] = tuple(self._in_order(*key))
-        return iter(self._resolved[key])
+        known, found = self._resolved.get(local, (None, []))
+        if known != relos:
+            found = list(self._in_order(local, relos))
+            self._resolved[local] = relos, found
+        return found
 
     def _in_order(self, local: Btf, relos: Iterable[CoreRelo]) -> Iterator[Resolution | RelocationError]:
         narrowed: dict[int, tuple[int, ...]] = {}

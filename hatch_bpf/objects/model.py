@@ -161,6 +161,11 @@ class ObjectModel:
         """Every CO-RE relocation with its section, in .BTF.ext's order."""
         return tuple((section, relo) for section, relos in self.ext.core_relos.items() for relo in relos)
 
+    @cached_property
+    def core_relo_records(self) -> tuple[CoreRelo, ...]:
+        """The same without the sections."""
+        return tuple(relo for _, relo in self.core_relos)
+
     def core_relos_of(self, function: Function) -> list[int]:
         """The CO-RE relocations of a function's instructions: their indices in `core_relos`, rising."""
         offsets, indices = self._core_relo_places.get(function.section, ([], []))

@@ -68,6 +68,7 @@ class KernelFeatures:
         self.btf = btf
         self._found: dict[tuple[str, tuple[t.Kind, ...]], list[int]] = {}
         self._members: dict[str, frozenset[str]] = {}
+        self._near: dict[Spec, str] = {}
 
     def expect(self, names: Iterable[str]) -> None:
         """Say which names there will be questions about: the BTF finds many in the time of one."""
@@ -228,6 +229,11 @@ class KernelFeatures:
 
     def near_access(self, spec: Spec) -> str:
         """What the kernel has instead of a field, an enumerator or a type that it lacks: the name most like it."""
+        if spec not in self._near:
+            self._near[spec] = self._near_access(spec)
+        return self._near[spec]
+
+    def _near_access(self, spec: Spec) -> str:
         root = spec.btf[spec.root_type_id]
         name, kind = essential_name(root.name), t.KIND_OF[type(root)]
         found = self._find(name, kind)

@@ -312,4 +312,15 @@ def reached(
         what += f"; whether it is reached depends on {names}"
         if as_built is None or as_built.certain:
             what += f" (with the initial values of globals it {'is not' if as_built is None else 'is'})"
-    return replace(reason, weight=weight, what=what)
+    if what == reason.what and weight == reason.weight:
+        return reason
+    # replace() takes five times as long, and a large program has thousands of reasons
+    return Reason(
+        kind=reason.kind,
+        weight=weight,
+        what=what,
+        remedy=reason.remedy,
+        source=reason.source,
+        nearest=reason.nearest,
+        on_any_kernel=reason.on_any_kernel,
+    )

@@ -39,14 +39,15 @@ class RelocationChecker:
     def __init__(self, obj: ObjectModel, lines: SourceLines) -> None:
         self._obj = obj
         self._lines = lines
-        self._relos = tuple(relo for _, relo in obj.core_relos)
+        self._missing: dict[tuple[int, bool, str], Reason] = {}
+        """Why relocations are poisoned: by index, whether the kernel has the type, and what it has instead."""
 
     def outcomes(
         self, matcher: Matcher, minimized: Matcher | None, features: KernelFeatures
     ) -> list[RelocationOutcome]:
-        relos = self._relos
-        full = list(matcher.resolve_all(self._obj.btf, relos))
-        small = list(minimized.resolve_all(self._obj.btf, relos)) if minimized else full
+        relos = self._obj.core_relo_records
+        full = matcher.resolve_all(self._obj.btf, relos)
+        small = minimized.resolve_all(self._obj.btf, relos) if minimized else full
         # nearly all work whatever their instruction, and relocations of one field share their resolution
         working: dict[tuple[int, int], RelocationOutcome | None] = {}
         outcomes = []
@@ -64,6 +65,8 @@ class RelocationChecker:
         small: Resolution | RelocationError,
         features: KernelFeatures,
     ) -> RelocationOutcome:
+        if isinstance(full, Resolution) and full.poisoned and agree(full, small):
+            return RelocationOutcome(full, True, (), self._missing_reason(index, full, features))
         source = self._lines.of(*self._obj.core_relos[index])
         if isinstance(full, RelocationError):
             return RelocationOutcome(None, False, (because.refused_relocation(full, source),))
@@ -71,12 +74,20 @@ class RelocationChecker:
         if not agree(full, small):
             reasons.append(because.minimized_differs(full, source))
         if full.poisoned:
-            nearest = features.near_access(full.local)
-            poison = because.missing(full.local, source, type_is_there=full.type_is_there, nearest=nearest)
-            return RelocationOutcome(full, True, tuple(reasons), poison)
+            return RelocationOutcome(full, True, tuple(reasons), self._missing_reason(index, full, features))
         if _fits_any_insn(full):
             return RelocationOutcome(full, False, tuple(reasons))
         return self._patched(self._obj.core_relos[index], full, reasons, source)
+
+    def _missing_reason(self, index: int, resolution: Resolution, features: KernelFeatures) -> Reason:
+        key = index, resolution.type_is_there, features.near_access(resolution.local)
+        if key not in self._missing:
+            _, type_is_there, nearest = key
+            source = self._lines.of(*self._obj.core_relos[index])
+            self._missing[key] = because.missing(
+                resolution.local, source, type_is_there=type_is_there, nearest=nearest
+            )
+        return self._missing[key]
 
     def _patched(
         self, place: tuple[str, CoreRelo], resolution: Resolution, reasons: list[Reason], source: str

@@ -308,10 +308,7 @@ def _camel(section: str) -> str:
 
 def _has_core_relos(model: ObjectModel, program: Function) -> bool:
     """Whether a program has CO-RE relocations. Those of subprograms count for every program, since it may call them."""
-    if model.ext.core_relos.get(".text"):
-        return True
-    end = program.offset + len(program.insns)
-    return any(program.offset <= relo.insn_off < end for relo in model.ext.core_relos.get(program.section, ()))
+    return bool(model.ext.core_relos.get(".text") or model.core_relos_of(program))
 
 
 def _map(

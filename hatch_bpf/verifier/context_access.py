@@ -6,6 +6,9 @@ for which of them it is so. Most programs have none, and need not be walked for 
 
 from __future__ import annotations
 
+from enum import Enum, auto
+from functools import lru_cache
+
 from hatch_bpf.objects.insns import STACK_REGISTER, AluOp, Class, Insn
 from hatch_bpf.objects.linked_program import LinkedProgram
 
@@ -13,6 +16,7 @@ _CONTEXT = 1 << 1
 """The program is called with it in r1."""
 _SAVED = 0b1111 << 6
 """Registers that outlive a call."""
+_ARGUMENTS = 0b111110
 _MOVES = frozenset({AluOp.ADD, AluOp.SUB})
 
 
@@ -23,67 +27,107 @@ def suspects(linked: LinkedProgram) -> frozenset[int]:
     return frozenset(search.found)
 
 
+class _Effect(Enum):
+    """What an instruction does to what registers hold."""
+
+    NONE = auto()
+    CLEAR = auto()
+    COPY = auto()
+    MOVE = auto()
+    SPILL = auto()
+    RESTORE = auto()
+    CALL = auto()
+
+
+@lru_cache(maxsize=1 << 14)
+def _effect(insn: Insn) -> tuple[_Effect, int, int, int]:
+    """The effect, and as bits: the register that is written, the one that it is made of, and the address accessed."""
+    dst, src, cls = 1 << insn.dst, 1 << insn.src, insn.cls
+    on_stack = insn.size == 8
+    if insn.is_call:
+        return _Effect.CALL, 0, 0, 0
+    if cls is Class.STX:
+        is_spill = insn.dst == STACK_REGISTER and on_stack
+        return _Effect.SPILL if is_spill else _Effect.NONE, 0, src, dst
+    if cls is Class.LDX:
+        is_restore = insn.src == STACK_REGISTER and on_stack
+        return _Effect.RESTORE if is_restore else _Effect.CLEAR, dst, 0, src
+    if cls is Class.ST:
+        return _Effect.NONE, 0, 0, dst
+    if cls is Class.ALU or insn.is_wide:
+        return _Effect.CLEAR, dst, 0, 0
+    if cls is not Class.ALU64:
+        return _Effect.NONE, 0, 0, 0
+    source = src if insn.uses_register else 0
+    if insn.op == AluOp.MOV:
+        return _Effect.COPY, dst, source, 0
+    return _Effect.MOVE if insn.op in _MOVES else _Effect.CLEAR, dst, source, 0
+
+
 class _Search:
-    """For each slot, bit sets of the registers that may hold the context as it was given, and the context moved."""
+    """Where paths meet, bit sets of the registers that may hold the context as it was given, and the context moved."""
 
     def __init__(self, linked: LinkedProgram) -> None:
         self._linked = linked
+        self._effects = [_effect(insn) for insn in linked.insns]
+        targets = (slot + 1 + insn.jump for slot, insn in enumerate(linked.insns) if insn.is_jump)
+        self._meetings = frozenset((*linked.starts, *targets))
         self._before: dict[int, tuple[int, int]] = {}
         self._pending: list[int] = []
-        self._spilled = [False, False]
+        self._spilled = (False, False)
         """Whether the stack may hold the context: as it was given, and moved."""
         self.found: set[int] = set()
 
     def run(self) -> None:
-        self._reach(0, (_CONTEXT, 0))
+        self._reach(0, _CONTEXT, 0)
         while self._pending:
-            slot = self._pending.pop()
-            insn, before = self._linked.insns[slot], self._before[slot]
-            address = insn.src if insn.cls is Class.LDX else insn.dst
-            if insn.cls in (Class.LDX, Class.ST, Class.STX) and before[1] >> address & 1:
-                self.found.add(slot)
-            after = self._step(insn, before)
-            if slot in self._linked.calls:
-                start = self._linked.starts[self._linked.calls[slot]]
-                self._reach(start, (before[0] & 0b111110, before[1] & 0b111110))
-            for successor in self._linked.after(slot):
-                self._reach(successor, after)
+            self._follow(self._pending.pop())
 
-    def _reach(self, slot: int, held: tuple[int, int]) -> None:
+    def _reach(self, slot: int, given: int, moved: int) -> None:
         old = self._before.get(slot)
-        new = held if old is None else (old[0] | held[0], old[1] | held[1])
+        new = (given, moved) if old is None else (old[0] | given, old[1] | moved)
         if new != old:
             self._before[slot] = new
             self._pending.append(slot)
 
-    def _step(self, insn: Insn, before: tuple[int, int]) -> tuple[int, int]:
-        given, moved = before
-        dst, cls = 1 << insn.dst, insn.cls
-        if insn.is_call:
-            return given & _SAVED, moved & _SAVED
-        if cls is Class.STX and insn.dst == STACK_REGISTER and insn.size == 8:
-            self._spill(bool(given >> insn.src & 1), bool(moved >> insn.src & 1))
-        if cls is Class.LDX or insn.is_wide:
-            restores = cls is Class.LDX and insn.src == STACK_REGISTER and insn.size == 8
-            held = self._spilled if restores else [False, False]
-            return _put(given, dst, held[0]), _put(moved, dst, held[1])
-        if cls is Class.ALU:
-            return given & ~dst, moved & ~dst
-        if cls is not Class.ALU64:
-            return given, moved
-        source = 1 << insn.src if insn.uses_register else 0
-        if insn.op == AluOp.MOV:
-            return _put(given, dst, given & source), _put(moved, dst, moved & source)
-        is_pointer = (given | moved) & (dst | source)
-        return given & ~dst, _put(moved, dst, insn.op in _MOVES and is_pointer)
+    def _follow(self, slot: int) -> None:
+        """Go on from a slot where paths meet up to the next one."""
+        linked, effects, insns = self._linked, self._effects, self._linked.insns
+        given, moved = self._before[slot]
+        while slot < len(insns):
+            effect, written, source, address = effects[slot]
+            if moved & address:
+                self.found.add(slot)
+            if effect is _Effect.CLEAR:
+                given, moved = given & ~written, moved & ~written
+            elif effect is _Effect.COPY:
+                given = given | written if given & source else given & ~written
+                moved = moved | written if moved & source else moved & ~written
+            elif effect is _Effect.MOVE:
+                is_pointer = (given | moved) & (written | source)
+                given, moved = given & ~written, moved | written if is_pointer else moved & ~written
+            elif effect is _Effect.CALL:
+                if slot in linked.calls:
+                    self._reach(linked.starts[linked.calls[slot]], given & _ARGUMENTS, moved & _ARGUMENTS)
+                given, moved = given & _SAVED, moved & _SAVED
+            elif effect is _Effect.SPILL:
+                self._spill(bool(given & source), bool(moved & source))
+            elif effect is _Effect.RESTORE:
+                given = given | written if self._spilled[0] else given & ~written
+                moved = moved | written if self._spilled[1] else moved & ~written
+            insn = insns[slot]
+            if insn.is_jump:
+                self._reach(slot + 1 + insn.jump, given, moved)
+            if insn.is_exit or insn.is_goto:
+                return
+            slot += 2 if insn.is_wide else 1
+            if slot in self._meetings:
+                self._reach(slot, given, moved)
+                return
 
     def _spill(self, given: bool, moved: bool) -> None:
-        spilled = [self._spilled[0] or given, self._spilled[1] or moved]
+        spilled = (self._spilled[0] or given, self._spilled[1] or moved)
         if spilled != self._spilled:
             self._spilled = spilled
             # what was restored before may be the context too
             self._pending.extend(self._before)
-
-
-def _put(held: int, register: int, is_there: object) -> int:
-    return held | register if is_there else held & ~register

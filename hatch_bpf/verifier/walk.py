@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from hatch_bpf.objects.insns import (
+    LD_IMM64,
     LOAD_ACQUIRE,
     STACK_REGISTER,
     STACK_SIZE,
@@ -124,13 +125,9 @@ class Code:
     @cached_property
     def labels(self) -> frozenset[int]:
         """Slots where paths meet: targets of jumps, and where calls return to."""
-        labels = set(self.linked.starts)
-        for slot, insn in enumerate(self.linked.insns):
-            if insn.is_goto or insn.is_branch:
-                labels.add(slot + 1 + insn.jump)
-            elif slot in self.linked.calls:
-                labels.add(slot + 1)
-        return frozenset(labels)
+        insns = self.linked.insns
+        targets = (slot + 1 + insns[slot].jump for slot, step in enumerate(self.steps) if step in (_BRANCH, _GOTO))
+        return frozenset((*self.linked.starts, *targets, *(slot + 1 for slot in self.linked.calls)))
 
     @cached_property
     def steps(self) -> bytes:
@@ -146,21 +143,20 @@ class Code:
     @cached_property
     def live(self) -> tuple[int, ...]:
         """By slot: bit n is set if the value of register n may be read from here on, in the same function."""
-        insns = self.linked.insns
+        insns, steps = self.linked.insns, self.steps
         effects = [_registers(insn) for insn in insns]
-        live = [0] * (len(insns) + 1)
+        live = [0] * (len(insns) + 2)
         jumps_to: dict[int, list[int]] = defaultdict(list)
-        for slot, insn in enumerate(insns):
-            if insn.is_jump:
-                jumps_to[slot + 1 + insn.jump].append(slot)
+        for slot, step in enumerate(steps):
+            if step in (_BRANCH, _GOTO):
+                jumps_to[slot + 1 + insns[slot].jump].append(slot)
 
         def update(slot: int) -> bool:
-            insn = insns[slot]
-            after = 0
-            if insn.is_jump:
-                after = live[slot + 1 + insn.jump]
-            if not insn.is_goto and not insn.is_exit:
-                after |= live[min(slot + (2 if insn.is_wide else 1), len(insns))]
+            step, after = steps[slot], 0
+            if step in (_BRANCH, _GOTO):
+                after = live[slot + 1 + insns[slot].jump]
+            if step not in (_EXIT, _GOTO):
+                after |= live[slot + (2 if insns[slot].code == LD_IMM64 else 1)]
             reads, writes = effects[slot]
             before, live[slot] = live[slot], after & ~writes | reads
             return live[slot] != before
@@ -175,7 +171,7 @@ class Code:
             if update(slot):
                 pending += jumps_to.get(slot, ())
                 pending += (before for before in (slot - 1, slot - 2) if before >= 0)
-        return tuple(live)
+        return tuple(live[:-1])
 
 
 _PLAIN, _EXIT, _BRANCH, _GOTO, _CALL, _HELPER = range(6)

@@ -121,7 +121,7 @@ def expect(model: ObjectModel, kernel: Btf) -> list[Relocated]:
     matcher = Matcher(kernel)
     code = {function: function.insns for function in model.functions}
     records = [record for record in model.core_relos if model.function_at(record[0], record[1].insn_off)]
-    resolutions = matcher.resolve_all(model.btf, (relo for _, relo in records))
+    resolutions = matcher.resolve_all(model.btf, [relo for _, relo in records])
     for (section, relo), resolution in zip(records, resolutions, strict=True):
         function = model.function_at(section, relo.insn_off)
         assert function is not None
