@@ -84,9 +84,7 @@ class RelocationChecker:
         if key not in self._missing:
             _, type_is_there, nearest = key
             source = self._lines.of(*self._obj.core_relos[index])
-            self._missing[key] = because.missing(
-                resolution.local, source, type_is_there=type_is_there, nearest=nearest
-            )
+            self._missing[key] = because.missing(resolution.local, source, type_is_there=type_is_there, nearest=nearest)
         return self._missing[key]
 
     def _patched(
