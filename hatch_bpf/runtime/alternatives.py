@@ -291,9 +291,8 @@ class _Chooser:
         if not result:
             return None
         code = code or -result
-        if (
-            code == errno.EPERM and unprivileged()
-        ):  # without any rights there is no way to find out what the kernel supports
+        # without any rights there is no way to find out what the kernel supports
+        if code == errno.EPERM and unprivileged():
             raise permission_denied(f"{self._spec.source}: {name} can't be loaded", errno=code, lines=lines)
         words = _lacks(code, *(self._programs[name].section for name in programs)) or _last_words(lines)
         return Refusal(name, ": ".join(filter(None, (reason(code), words))), errno=code)
@@ -315,9 +314,8 @@ def _lacks(code: int, *sections: str) -> str:
 def _leave_out(libbpf: Libbpf, pointer: int) -> None:
     """Make libbpf leave out a map."""
     if libbpf.bpf_map__type(pointer) in (BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS):
-        libbpf.bpf_map__set_type(
-            pointer, BPF_MAP_TYPE_ARRAY
-        )  # libbpf would put programs even into one that does not exist
+        # libbpf would put programs even into a map that does not exist
+        libbpf.bpf_map__set_type(pointer, BPF_MAP_TYPE_ARRAY)
     if libbpf.has("bpf_map__set_autocreate"):
         libbpf.bpf_map__set_autocreate(pointer, False)
         return

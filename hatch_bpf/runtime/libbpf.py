@@ -20,7 +20,7 @@ from ctypes import (
 )
 
 from . import bundled
-from .errors import InvalidValueError, LibbpfNotFoundError, LibbpfTooOldError
+from .errors import InvalidTypeError, InvalidValueError, LibbpfNotFoundError, LibbpfTooOldError
 from .privileges import in_user_namespace
 
 TYPE_CHECKING = False
@@ -221,6 +221,8 @@ def opts(cls: type[Options], **values: Any) -> Any:
         structure = _structures[cls] = type(cls.__name__, (ctypes.Structure,), {"_fields_": cls._fields_})
     made = structure(sz=ctypes.sizeof(structure), **values)
     for name, value in values.items():
+        if isinstance(getattr(made, name), bool) and not isinstance(value, bool):
+            raise InvalidTypeError(f"{name} must be True or False, not {value!r}")
         if isinstance(value, int) and getattr(made, name) != value:  # ctypes keeps the bits that fit
             raise InvalidValueError(f"{name} can't be {value!r}: it does not fit {8 * _size_of(structure, name)} bits")
     return made

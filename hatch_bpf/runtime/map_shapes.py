@@ -11,7 +11,7 @@ from ctypes import byref, c_uint32
 
 from .descriptor import duplicate, open_descriptor
 from .errors import MapError, reason
-from .pins import no_bpf_file_system
+from .mounts import no_bpf_file_system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from .errors import (
 from .libbpf import MapCreateOpts, opts
 from .map_shapes import MapInfo, MapShape, raw_info
 from .members import Members
-from .pins import no_bpf_file_system
+from .mounts import no_bpf_file_system
 from .sealed import Sealed
 from .types import U32, U64, Bytes, as_int, named, numpy_format
 
@@ -93,7 +93,7 @@ BATCH = 4096
 """Limit on the pairs that one system call stores or deletes."""
 BATCH_BYTES = 1 << 18
 """Limit on the bytes that one system call reads: about what a processor's cache holds."""
-_NO_BATCHES = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
+_UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
 """Errors by which kernels say that a map has no such operation."""
 
 
@@ -105,7 +105,7 @@ class Map(Sealed):
 
     @classmethod
     def for_shape(cls, shape: MapShape) -> type[Map]:
-        """The class for a map of this shape, where its flags decide that."""
+        """The class for a map of this shape: this one, unless its flags ask for another."""
         del shape
         return cls
 
@@ -343,7 +343,7 @@ class HashMap(Map, _Mapping["K", "V"]):
         code = ctypes.get_errno()
         if code == errno.ENOENT:
             return None
-        if code not in _NO_BATCHES:
+        if code not in _UNSUPPORTED:
             raise self._error("be taken from")
         found = self._lookup(key)  # before Linux 5.14, and for some types since
         return found if found is not None and self._delete(key) else None
@@ -358,7 +358,7 @@ class HashMap(Map, _Mapping["K", "V"]):
             values = named(f"map {self.name}: value", self._value.write_many, [value for _, value in some])
             count = c_uint32(len(some))
             if self._libbpf.bpf_map_update_batch(self.fd, keys, values, byref(count), None):
-                if ctypes.get_errno() not in _NO_BATCHES:
+                if ctypes.get_errno() not in _UNSUPPORTED:
                     raise self._error("be written")
                 for key, value in some:
                     self[key] = value
@@ -371,7 +371,7 @@ class HashMap(Map, _Mapping["K", "V"]):
             count = c_uint32(len(some))
             data = named(f"map {self.name}: key", self._key.write_many, some)
             if self._libbpf.bpf_map_delete_batch(self.fd, data, byref(count), None):
-                if ctypes.get_errno() not in (*_NO_BATCHES, errno.ENOENT):
+                if ctypes.get_errno() not in (*_UNSUPPORTED, errno.ENOENT):
                     raise self._error("be deleted from")
                 for key in some:
                     self._delete(self._encode_key(key))
@@ -436,7 +436,7 @@ class HashMap(Map, _Mapping["K", "V"]):
             code = ctypes.get_errno()
             if code == errno.ENOSPC:
                 return None, b"", b"", False
-            if code in _NO_BATCHES and place is None:
+            if code in _UNSUPPORTED and place is None:
                 return None
             if code != errno.ENOENT:
                 raise self._error("be read")

@@ -44,6 +44,8 @@ class PerfBuffer(EventSource["E"]):
     type's size; a flexible array at its end, and events without a type, include these bytes. Ring buffers have none.
     """
 
+    types = (4,)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._rings: Optional[list[_CpuRing]] = None

@@ -30,9 +30,10 @@ from .libbpf import (
 )
 from .links import FdLink, Link, MapLink, PerfEventLink, TcLink, XdpLink
 from .members import Members
+from .mounts import no_cgroup2
 from .perf_events import MAX_SAMPLE_RATE, max_sample_rate, online_cpus, open_cpu_clock, threads_of
 from .sections import ATTACH_TYPES, Target, parse_section
-from .types import size_of
+from .types import S32, U32, U64, named, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -107,7 +108,11 @@ class Program(Attachable):
         """Attach to a cgroup (version 2), by its folder."""
         fd = self._open_cgroup(path)
         return self._attach(
-            f"cgroup {os.fspath(path)}", self._libbpf.bpf_program__attach_cgroup, fd, takes=CGROUP_TYPES
+            f"cgroup {os.fspath(path)}",
+            self._libbpf.bpf_program__attach_cgroup,
+            fd,
+            takes=CGROUP_TYPES,
+            hint=lambda code: no_cgroup2(path) if code == errno.EBADF else "",
         )
 
     def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link:
@@ -163,9 +168,9 @@ class Program(Attachable):
         return self._attach(
             f"{'uretprobe' if retprobe else 'uprobe'} {path}:{function}+{offset:#x}",
             attach,
-            pid,
+            named("pid", S32.put, pid),
             path.encode(),
-            offset,
+            named("offset", U64.put, offset),
             byref(options),
             takes=("KPROBE",),
         )
@@ -200,7 +205,7 @@ class Program(Attachable):
         return self._attach(
             target,
             attach,
-            pid or os.getpid(),
+            named("pid", S32.put, pid) or os.getpid(),
             path.encode(),
             pattern.encode() or None,
             byref(options),
@@ -217,7 +222,7 @@ class Program(Attachable):
         return self._attach(
             f"USDT {path}:{provider}:{name}",
             attach,
-            pid,
+            named("pid", S32.put, pid),
             path.encode(),
             provider.encode(),
             name.encode(),
@@ -421,7 +426,7 @@ class Program(Attachable):
             fd, target = self._open_cgroup(cgroup), f"iterator over cgroup {os.fspath(cgroup)}"
             info[0], info[1] = CGROUP_ORDERS[order], fd
         elif pid:
-            info[1], target = pid, f"iterator over process {pid}"
+            info[1], target = named("pid", U32.put, pid), f"iterator over process {pid}"
         options = opts(IterOpts)
         if any(info):
             options.link_info, options.link_info_len = ctypes.addressof(info), ctypes.sizeof(info)
@@ -516,7 +521,7 @@ class Program(Attachable):
         import socket
 
         if isinstance(interface, int):
-            return interface, f"interface {interface}"
+            return named("interface", S32.put, interface), f"interface {interface}"
         try:
             return socket.if_nametoindex(interface), f"interface {interface}"
         except OSError as error:

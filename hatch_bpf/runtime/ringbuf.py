@@ -36,6 +36,8 @@ BATCH = 4096
 class RingBuffer(EventSource["E"]):
     """A ring buffer. Iterate over it, or `poll()` it."""
 
+    types = (27,)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._mapped = False

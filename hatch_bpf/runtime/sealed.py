@@ -6,14 +6,12 @@ from .errors import UnknownNameError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, ClassVar
+    from typing import Any
 
 
 class Sealed:
-    """Once sealed, only properties that can be set, `_settable_` and private names take a value."""
+    """Once sealed, only properties that can be set and private names take a value."""
 
-    _settable_: ClassVar[tuple[str, ...]] = ()
-    """Plain attributes that the application may set."""
     _is_sealed = False
 
     def _seal(self) -> None:
@@ -33,7 +31,7 @@ class Sealed:
 
 
 def _settable(cls: type[Sealed]) -> list[str]:
-    return sorted((*(name for name in dir(cls) if _takes_values(getattr(cls, name))), *cls._settable_))
+    return [name for name in dir(cls) if _takes_values(getattr(cls, name))]
 
 
 def _takes_values(attribute: object) -> bool:

@@ -28,6 +28,8 @@ PATIENCE = 0.1
 class UserRingBuffer(Map, OneParameter["E"]):
     """A user ring buffer: `send()` records."""
 
+    types = (31,)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._event = kwargs.pop("value", None)
         super().__init__(*args, **kwargs)

@@ -203,6 +203,11 @@ def test_an_attach_that_fails(skel: Any, attach: Any, message: str) -> None:
     assert skel.links == ()
 
 
+def test_a_folder_that_is_no_cgroup(skel: Any, tmp_path: Path) -> None:
+    with pytest.raises(errors.AttachError, match=rf"EBADF.*\n  {tmp_path} is not in a cgroup v2 hierarchy; "):
+        skel.programs.on_cgroup.attach_cgroup(tmp_path)
+
+
 def test_modes_and_directions_are_checked(skel: Any) -> None:
     with pytest.raises(ValueError, match="mode must be one of auto, skb, driver, hardware"):
         skel.programs.on_xdp.attach_xdp("lo", mode="fast")

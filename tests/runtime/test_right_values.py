@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from hatch_bpf.objects.uapi import MapType
-from hatch_bpf.runtime import BuildIdFrame, BuildIdStacks, MapError, errors, map_shapes, pins
+from hatch_bpf.runtime import BuildIdFrame, BuildIdStacks, MapError, errors, map_shapes, mounts
 from hatch_bpf.runtime import types as t
 from hatch_bpf.skeleton.generate import _MAP_CLASSES
 from tests.common import needs
@@ -166,7 +166,7 @@ ROOT = "1 0 0:1 / / rw - ext4 /dev/a rw\n"
 
 
 @pytest.mark.parametrize(
-    ("mounts", "told"),
+    ("mounted", "told"),
     [
         (ROOT, "/sys/fs/bpf is not in a BPF file system; mount one: mount -t bpf bpf"),
         (ROOT + "2 1 0:2 / /sys/fs/bpf rw shared:1 - bpf bpf rw\n", ""),
@@ -178,12 +178,36 @@ ROOT = "1 0 0:1 / / rw - ext4 /dev/a rw\n"
     ],
 )
 def test_where_bpf_file_systems_are_looked_for(
-    mounts: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mounted: str | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if mounts is not None:
-        (tmp_path / "mountinfo").write_text(mounts)
-    monkeypatch.setattr(pins, "MOUNTS", str(tmp_path / "mountinfo"))
-    said = pins.no_bpf_file_system("/sys/fs/bpf/x")
+    if mounted is not None:
+        (tmp_path / "mountinfo").write_text(mounted)
+    monkeypatch.setattr(mounts, "MOUNTS", str(tmp_path / "mountinfo"))
+    said = mounts.no_bpf_file_system("/sys/fs/bpf/x")
+    assert told in said
+    assert bool(told) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("mounted", "told"),
+    [
+        (
+            ROOT + "2 1 0:2 / /sys/fs/cgroup rw - cgroup cpu rw\n",
+            "v2 hierarchy; mount one: mount -t cgroup2 none",
+        ),
+        (
+            ROOT + "2 1 0:2 / /sys/fs/cgroup rw - tmpfs t rw\n3 2 0:3 / /sys/fs/cgroup/unified rw - cgroup2 none rw\n",
+            "/sys/fs/cgroup/folder is not in a cgroup v2 hierarchy; there is one at /sys/fs/cgroup/unified",
+        ),
+        (ROOT + "2 1 0:2 / /sys/fs/cgroup rw - cgroup2 none rw\n", ""),
+    ],
+)
+def test_where_cgroup_v2_is_looked_for(
+    mounted: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mountinfo").write_text(mounted)
+    monkeypatch.setattr(mounts, "MOUNTS", str(tmp_path / "mountinfo"))
+    said = mounts.no_cgroup2("/sys/fs/cgroup/folder")
     assert told in said
     assert bool(told) == bool(said)
 
@@ -193,8 +217,7 @@ def test_names_and_classes_of_map_types_are_the_builds() -> None:
     from hatch_bpf import runtime
 
     for kind, (cls, _) in _MAP_CLASSES.items():
-        known = getattr(runtime, cls).types
-        assert not known or kind in known, (kind, cls)
+        assert kind in getattr(runtime, cls).types, (kind, cls)
     classes = (getattr(runtime, name) for name in runtime.__all__)
     declared = {number for cls in classes for number in (getattr(cls, "types", None) or ())}
     assert declared <= set(_MAP_CLASSES)

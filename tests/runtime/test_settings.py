@@ -170,6 +170,13 @@ def test_numpy_numbers_are_numbers(bpf: Any) -> None:
         (lambda s: s.maps.jumps.__delitem__(1 << 32), InvalidValueError, "map jumps: index: "),
         (lambda s: s.programs.take_stacks.attach_kprobe("f", cookie=1 << 64), InvalidValueError, "cookie can't be"),
         (lambda s: s.programs.take_stacks.attach_kprobe("f", cookie=-1), InvalidValueError, "cookie can't be"),
+        (lambda s: s.programs.take_stacks.attach_kprobe("f", retprobe="no"), InvalidTypeError, "retprobe must be True"),
+        (lambda s: s.programs.take_stacks.attach_uprobe("/x", "f", pid=1 << 32), InvalidValueError, "^pid: "),
+        (lambda s: s.programs.take_stacks.attach_uprobe("/x", offset=1 << 64), InvalidValueError, "^offset: "),
+        (lambda s: s.programs.take_stacks.attach_usdt("/x", "a", "b", pid=-1 << 31 << 1), InvalidValueError, "^pid: "),
+        (lambda s: s.programs.take_stacks.attach_iter(pid=1 << 32), InvalidValueError, "^pid: "),
+        (lambda s: s.programs.look_inside.attach_xdp(1 << 32), InvalidValueError, "^interface: "),
+        (lambda s: s.programs.look_inside.attach_tc("lo", handle=1 << 32), InvalidValueError, "handle can't be"),
     ],
 )  # fmt: skip
 def test_what_is_set_after_the_load(

@@ -1,0 +1,56 @@
+"""File systems that BPF needs: one for pins, and cgroup v2. Input: a path. Output: what is wrong with it, in words.
+
+Each function returns an empty string if the path is right, and where /proc does not tell.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Union
+
+MOUNTS = "/proc/self/mountinfo"
+
+
+def no_bpf_file_system(path: Union[str, os.PathLike[str]]) -> str:
+    """That a path is not in a BPF file system, in which maps, programs and links are pinned; and what to do."""
+    folder = os.path.dirname(os.path.abspath(os.fspath(path)))
+    return _is_not_in(folder, "bpf", "in a BPF file system", "mount one: mount -t bpf bpf /sys/fs/bpf")
+
+
+def no_cgroup2(folder: Union[str, os.PathLike[str]]) -> str:
+    """That a folder is not a cgroup of version 2, the only one to which programs are attached; and what to do."""
+    remedy = "mount one: mount -t cgroup2 none FOLDER"
+    return _is_not_in(os.fspath(folder), "cgroup2", "in a cgroup v2 hierarchy", remedy)
+
+
+def _is_not_in(folder: str, wanted: str, words: str, remedy: str) -> str:
+    real = os.path.realpath(folder)
+    try:
+        mounts = _mounts()
+    except (OSError, IndexError):
+        return ""
+    # of several file systems on one folder the last is the visible one
+    above = [(point, kind) for point, kind in mounts if f"{real}/".startswith(f"{point.rstrip('/')}/")]
+    longest = max((len(point) for point, _ in above), default=0)
+    if next((kind for point, kind in reversed(above) if len(point) == longest), wanted) == wanted:
+        return ""
+    there = sorted({point for point, kind in mounts if kind == wanted})
+    if there:
+        remedy = f"there is one at {', '.join(there)}"
+    return f"{folder} is not {words}; {remedy}"
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """Folder and type of every mounted file system, in the order of mounting."""
+    with open(MOUNTS, "rb") as file:
+        lines = [line.partition(b" - ") for line in file]
+    return [(_unescaped(before.split()[4]), os.fsdecode(after.split()[0])) for before, _, after in lines]
+
+
+def _unescaped(point: bytes) -> str:
+    for char in (b" ", b"\t", b"\n", b"\\"):  # the backslash last, since the others are written with one
+        point = point.replace(b"\\%03o" % ord(char), char)
+    return os.fsdecode(point)
