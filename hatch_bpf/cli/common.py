@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_bpf.cli.terminal import make_room
 from hatch_bpf.errors import ConfigError, Fault, ObjectError, ToolchainError
+from hatch_bpf.runtime.printable import printable
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.kernels.matrix import Entry
@@ -110,7 +111,7 @@ def written_files(files: Sequence[Artifact], root: Path = _HERE) -> str:
 
 
 def _few(paths: Sequence[Path], what: str) -> str:
-    return ", ".join(map(str, paths)) if len(paths) <= 3 else f"{len(paths)} {what}"
+    return printable(", ".join(map(str, paths))) if len(paths) <= 3 else f"{len(paths)} {what}"
 
 
 def say(text: str) -> None:

@@ -331,3 +331,34 @@ def test_a_build_of_many_programs_says_how_many(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("4 skeletons, and ")
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
+LONG = "a" * 5000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("kernels", "add", "host", "--archive", "archive", "--release", LONG, "--distro", "-", "--version", "-"),
+        ("kernels", "add", LONG, "--archive", "archive"),
+        ("kernels", "add", "host", "--archive", LONG),
+        ("kernels", "list", LONG),
+        ("kernels", "list", str(KERNELS), "--match", "**/" * 3000),
+        ("kernels", "list", str(KERNELS), "--match", LONG),
+        ("check", LONG, "--kernels", str(KERNELS)),
+        ("min-core-btf", LONG, "out", "object"),
+        ("vmlinux-h", LONG),
+        ("skeleton", LONG),
+        ("inspect", LONG),
+        ("build", LONG),
+        ("init", LONG),
+        ("init", "x", LONG),
+    ],
+    ids=lambda arguments: " ".join(word for word in arguments if len(word) < 20),
+)
+def test_an_argument_of_any_length_is_one_message(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("hatch-bpf: ")
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
