@@ -13,6 +13,8 @@ from pathlib import Path
 from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import LinkError, ToolchainError
 from hatch_bpf.runtime import bundled, libbpf
+from hatch_bpf.runtime.arch import running_name
+from hatch_bpf.runtime.digest import sha256
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
 from hatch_bpf.runtime.messages import Capture
 from hatch_bpf.support.scratch import Scratch
@@ -54,10 +56,11 @@ def _libbpf() -> tuple[libbpf.Libbpf, ctypes.CDLL]:
         library = libbpf.load()
         functions = ctypes.CDLL(library.path)
     except LibbpfNotFoundError as error:
-        own = bundled.load_bundled(str(OWN_LIBBPF))
-        if own is None:
+        index = OWN_LIBBPF / "lib" / running_name() / bundled.INDEX
+        if not index.is_file():
             raise ToolchainError(f"linking several sources into one object needs libbpf: {error}") from error
-        library, functions = libbpf.Libbpf(*own), own[1]
+        path, functions = bundled.load_bundled(str(OWN_LIBBPF), sha256(index.read_bytes()))
+        library = libbpf.Libbpf(path, functions)
     functions.bpf_linker__new.restype = ctypes.c_void_p
     functions.bpf_linker__new.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
     functions.bpf_linker__add_file.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)

@@ -10,7 +10,7 @@ import ctypes
 import os
 
 from .arch import running_name
-from .errors import LibbpfNotFoundError
+from .errors import LibbpfNotFoundError, PackageError
 from .kernel import read_verified, sealed_memfd
 
 TYPE_CHECKING = False
@@ -24,17 +24,16 @@ _kept_open: list[int] = []
 number were used again, opening it would give the old library."""
 
 
-def load_bundled(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
-    """Load the libbpf of a package for this machine, if it has one. Raises `PackageError`, `LibbpfNotFoundError`."""
-    folder = os.path.join(bpf_dir, "lib", running_name())
-    try:
-        with open(os.path.join(folder, INDEX), encoding="utf-8") as file:
-            import json  # only if there is something to read
+def load_bundled(bpf_dir: str, digest: str) -> tuple[str, ctypes.CDLL]:
+    """Load the libbpf of a package for this machine. Raises `PackageError`, `LibbpfNotFoundError`.
 
-            index = json.load(file)
-    except FileNotFoundError:
-        return None
-    loaded = None
+    `digest` is the sha256 of the list, without which the list could name any library.
+    """
+    import json  # only if there is something to read
+
+    folder = os.path.join(bpf_dir, "lib", running_name())
+    index = json.loads(read_verified(os.path.join(folder, INDEX), digest))
+    loaded: Optional[tuple[str, ctypes.CDLL]] = None
     # musl does not recognise a library by its soname after loading it by a path. In musllinux wheels the libraries do
     # not name each other, and their symbols are shared instead.
     scope = ctypes.DEFAULT_MODE if hasattr(ctypes.CDLL(None), "gnu_get_libc_version") else ctypes.RTLD_GLOBAL
@@ -50,4 +49,6 @@ def load_bundled(bpf_dir: str) -> Optional[tuple[str, ctypes.CDLL]]:
                 f"{path}, which came with the package, cannot be loaded ({error}): this system's C library may be too "
                 f"old for the wheel; install one that was built for it"
             ) from error
+    if loaded is None:
+        raise PackageError(f"{folder} brings no libbpf: its list is empty")
     return loaded

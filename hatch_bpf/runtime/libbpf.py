@@ -403,19 +403,22 @@ def _raise_memlock() -> None:
         pass  # CAP_SYS_RESOURCE is missing; if the limit matters, the load fails and says so
 
 
-_loaded: dict[str, Libbpf] = {}
+_loaded: dict[tuple[str, str], Libbpf] = {}
 
 
-def load(path: Optional[str] = None) -> Libbpf:
+def load(path: Optional[str] = None, *, libraries: str = "") -> Libbpf:
     """The libbpf at an explicit path, else the package's own, else the machine's.
 
+    `libraries` is the sha256 of the list of the package's own libraries; without it the package has none.
     Raises `LibbpfNotFoundError`, `LibbpfTooOldError`, or `PackageError`.
     """
-    key = "" if path is None else os.path.abspath(path)
+    key = ("", libraries) if path is None else (os.path.abspath(path), "")
     if key not in _loaded:
-        bpf_dir = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        own = bundled.load_bundled(bpf_dir) if path is None else None
-        _loaded[key] = Libbpf(*own) if own else Libbpf(key or find())
+        if path is None and libraries:
+            bpf_dir = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+            _loaded[key] = Libbpf(*bundled.load_bundled(bpf_dir, libraries))
+        else:
+            _loaded[key] = Libbpf(key[0] or find())
     return _loaded[key]
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from .alternatives import Choice
     from .kernel import BtfChoice
+    from .libbpf import Libbpf
     from .links import Link
     from .maps import Map
     from .spec import MapSpec, ObjectSpec
@@ -205,9 +206,9 @@ class Opened(_Opened["LoadedT"]):
         self._spec = spec
         self._is_loaded = False
         self._uncovered: Optional[BpfError] = None
-        library = _libbpf.load(libbpf)
         bpf_dir = os.path.join(os.path.dirname(os.path.abspath(spec.file)), spec.bpf_dir)
         elf = _read_object(spec, bpf_dir)
+        library = _libbpf.load(libbpf, libraries=spec.libraries)
         self._btf = self._choose_btf(bpf_dir, explicit=btf)
         self._elf = elf
         self._kconfig = kconfig
@@ -391,7 +392,7 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
         """Open one of the skeleton's maps, by its name in C, from the path where another process pinned it."""
         for item in cls._spec_.maps:
             if item.name == name:
-                return PinnedMap(item, path)
+                return PinnedMap(_libbpf.load(libraries=cls._spec_.libraries), item, path)
         names = ", ".join(item.name for item in cls._spec_.maps)
         raise UnknownNameError(f"{cls._spec_.source} has no map {name!r}; it has {names}")
 
@@ -410,8 +411,7 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
 class PinnedMap:
     """`with Skeleton.pinned(name, path) as map`: a map that another process pinned, without loading anything."""
 
-    def __init__(self, item: MapSpec, path: str) -> None:
-        library = _libbpf.load()
+    def __init__(self, library: Libbpf, item: MapSpec, path: str) -> None:
         self.map = make_map(library, pinned_shape(library, path, item.cls.types), item.name, item)
 
     def close(self) -> None:

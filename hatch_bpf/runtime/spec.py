@@ -96,6 +96,7 @@ class ObjectSpec:
         "file",
         "groups",
         "kernels",
+        "libraries",
         "maps",
         "name",
         "objects",
@@ -114,6 +115,7 @@ class ObjectSpec:
         bpf_dir: str,
         objects: Mapping[str, tuple[str, str]],
         kernels: tuple[str, str],
+        libraries: str = "",
         maps: Sequence[MapSpec] = (),
         programs: Sequence[ProgramSpec] = (),
         sections: Sequence[SectionSpec] = (),
@@ -132,6 +134,8 @@ class ObjectSpec:
         """Architecture -> file name relative to `bpf_dir`, and its sha256."""
         self.kernels = kernels
         """The file of the embedded BTFs, and its sha256."""
+        self.libraries = libraries
+        """sha256 of the list of libraries that the package brings; empty if it uses the system's libbpf."""
         self.maps = maps
         self.programs = programs
         self.sections = sections

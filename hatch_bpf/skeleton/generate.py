@@ -58,6 +58,8 @@ class SkeletonOptions:
     """Architecture -> the object's file name relative to `bpf_dir`, and its sha256."""
     kernels: tuple[str, str] = ("", "")
     """The file name and sha256 of the embedded BTFs."""
+    libraries: str = ""
+    """sha256 of the list of bundled libraries; empty if there are none."""
     events: Mapping[str, str] = field(default_factory=dict)
     """Ring or perf buffer, or group of them -> name of its events' type."""
     alternatives: Alternatives = NONE
@@ -416,6 +418,7 @@ def _render(declarations: Declarations, options: SkeletonOptions, name: str) -> 
         bpf_dir=options.bpf_dir,
         objects=[(arch, *options.objects[arch]) for arch in ARCHES if arch in options.objects],
         kernels=options.kernels,
+        libraries=options.libraries,
         types=[*declarations.types, *sections],
         uses_types=any((*declarations.types, *sections, *("_t." in f"{m.key}{m.value}" for m in declarations.maps))),
         has_enums=any(isinstance(item, EnumDecl) for item in declarations.types),

@@ -73,6 +73,11 @@ class Bundle:
     platform: str
     """Platform tag of the wheel: `manylinux_2_33_x86_64`."""
 
+    @property
+    def index(self) -> bytes:
+        """The list of the libraries, for whose sha256 skeletons vouch."""
+        return next(data for name, data in self.files.items() if name.endswith(f"/{INDEX_NAME}"))
+
 
 def bundle(arch: Arch) -> Bundle:
     """Collect libbpf and the libraries it needs. `arch` must be the build machine's. Raises `ToolchainError`."""

@@ -45,7 +45,7 @@ def lay_out(
     skeletons = []
     for number, source in enumerate(package.sources):
         models = {arch: of_arch[number] for arch, of_arch in compiled.objects.items()}
-        skeletons.append(_skeleton(source, models, config, programs, kernels=kernels))
+        skeletons.append(_skeleton(source, models, config, programs, kernels=kernels, bundled=bundled))
     return folder + skeletons
 
 
@@ -80,6 +80,7 @@ def _skeleton(
     programs: Sequence[ObjectModel],
     *,
     kernels: tuple[str, str],
+    bundled: Bundle | None,
 ) -> Artifact:
     own = next(iter(models.values()))
     # names that another program has are not looked for here; names that none has are reported by `generate()`
@@ -106,6 +107,7 @@ def _skeleton(
         bpf_dir="/".join([".."] * source.depth + [BPF_DIR]),
         objects={arch: (f"{arch}/{model.path}", sha256(model.elf)) for arch, model in models.items()},
         kernels=kernels,
+        libraries=sha256(bundled.index) if bundled else "",
         events=events,
         alternatives=config.alternatives,
         types=types,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 from hatch_bpf.arch import build_machine
 from hatch_bpf.runtime import errors, libbpf
+from hatch_bpf.runtime.arch import running_name
 from hatch_bpf.wheel.bundled_libbpf import bundle
 from tests.common import needs
 from tests.common.skeleton_package import BPF, Package, make_package
@@ -118,6 +121,20 @@ def test_no_library_that_the_wheel_did_not_bring(package: Package, trap: Trap, i
     assert not trap.mark.exists()
 
 
+@pytest.mark.parametrize("vouched", [False, True])
+def test_no_list_that_the_skeleton_does_not_vouch_for(package: Package, trap: Trap, vouched: bool) -> None:
+    """A list with the right sha256 of a planted library, in a package that brings none or another."""
+    folder = trap.lay(package.bpf_dir / "lib" / running_name())
+    digest = hashlib.sha256((folder / "libbpf.so.1").read_bytes()).hexdigest()
+    (folder / "libraries.json").write_text(json.dumps({"libbpf.so.1": digest}))
+    if vouched:
+        told = which(package, package.root, argument=f"libraries={'0' * 64!r}")
+        assert told.startswith("PackageError ")
+    else:
+        assert which(package, package.root) == the_systems()
+    assert not trap.mark.exists()
+
+
 def test_none_rather_than_any(package: Package, trap: Trap, tmp_path: Path) -> None:
     """Where the system has no libbpf, that is an error, whatever else could be loaded."""
     needs.root_bpf()
@@ -143,12 +160,14 @@ def test_what_a_bundled_libbpf_needs_is_the_wheels_too(package: Package, tmp_pat
     """Bundled libraries are loaded from the wheel one by one, so that LD_LIBRARY_PATH cannot put another in between."""
     arch = build_machine()
     assert arch is not None
-    for name, data in bundle(arch).files.items():
+    bundled = bundle(arch)
+    for name, data in bundled.files.items():
         (package.bpf_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (package.bpf_dir / name).write_bytes(data)
     folder = trap.lay(tmp_path / "theirs")
     (folder / "libbpf.so").rename(folder / "libelf.so.1")
-    told = which(package, folder, LD_LIBRARY_PATH=str(folder))
+    digest = hashlib.sha256(bundled.index).hexdigest()
+    told = which(package, folder, argument=f"libraries={digest!r}", LD_LIBRARY_PATH=str(folder))
     assert told.startswith(str(package.bpf_dir / "lib"))
     assert not trap.mark.exists()
 

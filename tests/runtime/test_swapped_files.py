@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -85,12 +86,16 @@ def test_libraries_that_are_swapped_after_their_check(package: Package, name: st
     needs.root_bpf()
     arch = build_machine()
     assert arch is not None
-    for path, data in bundle(arch).files.items():
+    bundled = bundle(arch)
+    for path, data in bundled.files.items():
         (package.bpf_dir / path).parent.mkdir(parents=True, exist_ok=True)
         (package.bpf_dir / path).write_bytes(data)
+    skeleton = package.root.joinpath(*package.module.split(".")).with_suffix(".py")
+    vouching = f"libraries={hashlib.sha256(bundled.index).hexdigest()!r}, kernels=("
+    skeleton.write_text(skeleton.read_text().replace("kernels=(", vouching))
     done = package.run(SWAP_AFTER_EACH_CHECK.format(swap=SWAPS[name]))
     assert done.stdout.splitlines()[0] == "kernel"
     swapped = done.stdout.splitlines()[1].split()
-    assert swapped[-1] == "sockrtt.bpf.o"
-    assert swapped[-2].startswith("libbpf.so.")
+    assert swapped[:2] == ["sockrtt.bpf.o", "libraries.json"]
+    assert swapped[-1].startswith("libbpf.so.")
     assert any(library.startswith("libelf.so.") for library in swapped)

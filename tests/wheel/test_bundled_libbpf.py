@@ -26,8 +26,7 @@ USES_IT = """\
 import sys
 from demo.prog_skel import Prog
 with Prog.open() as bpf:
-    from demo._bpf.runtime import libbpf
-    library = libbpf.load()
+    library = bpf._held.libbpf
     print(library.path, *library.version)
     {load}
 print([line.split()[-1] for line in open("/proc/self/maps") if "libbpf.so" in line and "memfd" not in line])
