@@ -14,6 +14,7 @@ from ctypes import byref
 from .descriptor import open_descriptor
 from .errors import AttachError, ClosedError, reason
 from .libbpf import LinkCreateOpts, TcOpts, XdpAttachOpts, opts
+from .mounts import no_bpf_file_system
 from .onestep import keep_pointer, keep_undo, release
 from .sections import ATTACH_TYPES
 
@@ -21,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
-    from typing import Any, Optional, Protocol
+    from typing import Any, Optional, Protocol, Union
 
     from .descriptor import HasDescriptor
     from .errors import BpfError
@@ -128,9 +129,14 @@ class Link:
         """The descriptor of the kernel's link. Raises `AttachError` if the attachment has none."""
         raise AttachError(f"{self!r} is not a kernel link, and has no descriptor")
 
-    def pin(self, path: str) -> None:
+    def pin(self, path: Union[str, os.PathLike[str]]) -> None:
         """Pin the link to a path in a BPF file system: the program stays attached until the file is removed."""
-        self._call("be pinned to " + path, lambda: self._libbpf.bpf_obj_pin(self.fd, path.encode()))
+        file = os.fsencode(path)
+        self._call(
+            f"be pinned to {os.fspath(path)}",
+            lambda: self._libbpf.bpf_obj_pin(self.fd, file),
+            hint=lambda code: no_bpf_file_system(path) if code == errno.EPERM else "",
+        )
 
     def update(self, program: Linked) -> None:
         """Replace the program, or the struct_ops map, by another of the same kind, in one step."""
@@ -140,13 +146,13 @@ class Link:
         """Replace the program. Returns a negative number, with `ctypes.get_errno()` set, on failure."""
         raise AttachError(f"{self!r} is not a kernel link, and can't change to {program.name}")
 
-    def _call(self, what: str, function: Callable[[], int]) -> None:
-        """Do something with the link while no other thread detaches it."""
+    def _call(self, what: str, function: Callable[[], int], hint: Callable[[int], str] = lambda _: "") -> None:
+        """Do something with the link while no other thread detaches it. `hint` explains an error number."""
         with self.program._links.lock:
             self._check_attached()
             if function() < 0:
                 code = ctypes.get_errno()
-                raise AttachError(f"{self!r} can't {what}: {reason(code)}", errno=code)
+                raise AttachError(f"{self!r} can't {what}: {hint(code) or reason(code)}", errno=code)
 
     @property
     def _libbpf(self) -> Libbpf:

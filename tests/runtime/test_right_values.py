@@ -154,6 +154,9 @@ def test_what_is_pinned_outside_a_bpf_file_system(skeleton: Any, skel: Any, bpff
     told = rf"{tmp_path} is not in a BPF file system; there is one at .*{bpffs}"
     with pytest.raises(MapError, match=rf"map counts can't be pinned to {tmp_path}/x: {told}"):
         skel.maps.counts.pin(str(tmp_path / "x"))
+    link = skel.programs.take_stacks.attach()
+    with pytest.raises(errors.AttachError, match=rf"can't be pinned to {tmp_path}/x: {told}"):
+        link.pin(tmp_path / "x")
     with pytest.raises(MapError, match=rf"no map can be opened at {tmp_path}/x: ENOENT: .*; {told}"):
         skeleton.RightValues.pinned("counts", str(tmp_path / "x"))
     with skeleton.RightValues.open() as bpf:
