@@ -1,4 +1,4 @@
-"""Functions in programs and libraries of this machine. Input: a path and names. Output: file offsets.
+"""Functions and USDTs in programs and libraries of this machine. Input: a path and names. Output: file offsets, names.
 
 libbpf looks up one function by its name, or many by a pattern. A list of names works (at least in 1.4 and 1.5) only for
 files that still have a `.symtab`, and distributions strip it.
@@ -11,13 +11,17 @@ import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 HEADER = struct.Struct("=16x2HI3QI6H")
 SECTION = struct.Struct("=2I4Q2I2Q")
 SYMBOL = struct.Struct("=I2BH2Q")
 HALF = struct.Struct("=H")
-SHT_SYMTAB, SHT_DYNSYM, SHT_GNU_VERSYM = 2, 11, 0x6FFFFFFF
+NOTE = struct.Struct("=3I")
+SHT_SYMTAB, SHT_NOTE, SHT_DYNSYM, SHT_GNU_VERSYM = 2, 7, 11, 0x6FFFFFFF
+NT_STAPSDT = 3
+STAPSDT_ADDRESSES = 3 * 8
+"""Bytes of the addresses before the names."""
 STT_FUNC = 2
 STB_WEAK = 2
 VERSYM_HIDDEN = 1 << 15
@@ -42,6 +46,32 @@ def function_offsets(path: str, names: Sequence[str]) -> list[int]:
         except (struct.error, IndexError):
             raise ValueError(f"{path} is a damaged ELF file") from None
     return [_only_one(found[name.encode()], name, path) for name in names]
+
+
+def usdt_names(path: str) -> list[str]:
+    """The USDTs of a file, as PROVIDER:NAME. Raises `OSError`, or `ValueError` for what is no ELF file."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[: len(ELF_64)] != ELF_64:
+            raise ValueError(f"{path} is not a 64-bit ELF file")
+        try:
+            return sorted(set(_usdts(data)))
+        except (struct.error, IndexError, ValueError):
+            raise ValueError(f"{path} is a damaged ELF file") from None
+
+
+def _usdts(data: mmap.mmap) -> Iterator[str]:
+    """What the notes of `sys/sdt.h` name."""
+    header = HEADER.unpack_from(data)
+    for number in range(header[11]):
+        _, kind, _, _, at, length, *_ = SECTION.unpack_from(data, header[5] + number * header[10])
+        end = at + length
+        while kind == SHT_NOTE and at < end:
+            name_size, size, note = NOTE.unpack_from(data, at)
+            first = at + NOTE.size + (name_size + 3 & ~3)
+            if data[at + NOTE.size : at + NOTE.size + name_size] == b"stapsdt\0" and note == NT_STAPSDT:
+                provider, name, _ = data[first + STAPSDT_ADDRESSES : first + size].split(b"\0", 2)
+                yield f"{provider.decode('utf-8', 'backslashreplace')}:{name.decode('utf-8', 'backslashreplace')}"
+            at = first + (size + 3 & ~3)
 
 
 def _only_one(offsets: set[int], name: str, path: str) -> int:

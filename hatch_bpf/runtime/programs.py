@@ -13,7 +13,7 @@ from ctypes import byref
 from . import iterators, testrun
 from .attaching import Attachable, NoTargetError
 from .descriptor import duplicate, open_descriptor
-from .elfsyms import function_offsets
+from .elfsyms import function_offsets, usdt_names
 from .errors import AttachError, ClosedError, InvalidValueError, MapError, reason
 from .libbpf import (
     CookieOpts,
@@ -56,6 +56,8 @@ CGROUP_TYPES = (
 """Types of the programs that can be attached to cgroups."""
 TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
 """`enum bpf_tc_attach_point`."""
+SHOWN_USDTS = 30
+"""How many USDTs an error lists."""
 ITERATED = {"bpf_map_elem": "map", "bpf_sk_storage_map": "map", "cgroup": "cgroup"}
 """Iterators that need something to iterate over: the name in their section -> the argument that takes it."""
 CGROUP_ORDERS = {"self_only": 1, "descendants_pre": 2, "descendants_post": 3, "ancestors_up": 4}
@@ -102,7 +104,12 @@ class Program(Attachable):
                 f"use read_iter({option}=...) or attach_iter({option}=...)",
                 errno=errno.EOPNOTSUPP,
             )
-        return self._attach(f"the target of SEC({self.section!r})", self._libbpf.bpf_program__attach)
+        kind, _, binary = self.section.lstrip("?").partition("/")
+        return self._attach(
+            f"the target of SEC({self.section!r})",
+            self._libbpf.bpf_program__attach,
+            hint=lambda code: _usdts_there(binary.split(":")[0]) if kind == "usdt" and code == errno.ENOENT else "",
+        )
 
     def attach_cgroup(self, path: Union[str, os.PathLike[str]]) -> Link:
         """Attach to a cgroup (version 2), by its folder."""
@@ -228,6 +235,7 @@ class Program(Attachable):
             name.encode(),
             byref(options),
             takes=("KPROBE",),
+            hint=lambda code: _usdts_there(path) if code == errno.ENOENT else "",
         )
 
     def attach_freplace(self, program: Program, function: str) -> Link:
@@ -540,6 +548,19 @@ class Program(Attachable):
     def _close(self) -> None:
         self._pointer = 0
         self._fd = -1
+
+
+def _usdts_there(path: str) -> str:
+    """Which USDTs a file has, for one that was not found."""
+    try:
+        names = usdt_names(path)
+    except (OSError, ValueError):
+        return ""  # libbpf has said what is wrong with the file, or found it in a folder of the system's
+    return (
+        f"{path} has {', '.join(names[:SHOWN_USDTS])}{', ...' * (len(names) > SHOWN_USDTS)}"
+        if names
+        else f"{path} has no USDT"
+    )
 
 
 def _of_xdp(code: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -164,6 +165,49 @@ def test_async_for(skel: Any, name: str) -> None:
         return await asyncio.wait_for(task, 30)
 
     assert asyncio.run(both()) == list(range(20))
+
+
+@pytest.mark.parametrize("name", ["ring", "perf"])
+def test_async_for_ends_when_the_skeleton_is_closed(skel: Any, name: str) -> None:
+    async def collect() -> None:
+        async for _ in skel.maps[name]:
+            pass
+
+    async def both() -> None:
+        tasks = [asyncio.create_task(collect()) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        skel.close()
+        for task in tasks:
+            with pytest.raises(errors.ClosedError):
+                await asyncio.wait_for(task, 30)
+
+    asyncio.run(both())
+
+
+@pytest.mark.parametrize("name", ["ring", "perf"])
+@pytest.mark.parametrize("together", [True, False])
+def test_two_tasks_on_one_buffer(skel: Any, name: str, together: bool) -> None:
+    """Each gets an event, even if the first that wakes has taken both from the kernel, or is through with its own."""
+    buffer = skel.maps[name]
+    buffer.poll(0)
+
+    async def first() -> int:
+        async for event in buffer:
+            return int(event.number)
+        raise AssertionError
+
+    async def both() -> list[int]:
+        tasks = [asyncio.create_task(first()) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        for _ in range(2):
+            emit(1)
+            await asyncio.sleep(0 if together else 0.05)
+        return await asyncio.wait_for(asyncio.gather(*tasks), 30)
+
+    descriptors = len(os.listdir("/proc/self/fd"))
+    assert sorted(asyncio.run(both())) == [0, 1]
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 2, "the pipe that wakes at the end is all that may stay"
 
 
 @pytest.mark.parametrize("name", ["ring", "perf"])
