@@ -8,6 +8,9 @@ from __future__ import annotations
 import keyword
 from collections.abc import Iterable
 
+from hatch_bpf.errors import SkeletonError
+from hatch_bpf.support.budget import NAMESAKES
+
 KEYWORDS = frozenset(keyword.kwlist)
 
 
@@ -30,12 +33,16 @@ class Scope:
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         self._taken = set(reserved)
+        self._clashes: dict[str, int] = {}
+        """How many underscores an identifier last needed."""
 
     def take(self, name: str) -> str:
-        """The identifier for a C name, with underscores appended until it is free."""
-        found = identifier(name)
+        """The identifier for a C name, with underscores appended until it is free. Raises `SkeletonError`."""
+        plain = found = identifier(name)
         while found in self._taken:
-            found += "_"
+            more = self._clashes[plain] = self._clashes.get(plain, 0) + 1
+            NAMESAKES.check(more, source=f"the name {name}", error=SkeletonError, remedy="rename some of them")
+            found = plain + "_" * more
         self._taken.add(found)
         return found
 

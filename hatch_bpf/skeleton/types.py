@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import SkeletonError
 from hatch_bpf.objects.model import Variable
 from hatch_bpf.skeleton.names import Scope
+from hatch_bpf.support.budget import Budget
 
 MAX_SIZE = 1 << 28
 """Bytes of the largest type declared: far above any map's value, far below what ctypes can handle."""
@@ -103,6 +105,9 @@ _SCALARS = {
 _BOOL = CodecDecl("_t.BOOL", "_t.c_bool", "bool", True)
 _FLOATS = {4: CodecDecl("_t.F32", "_t.c_float", "float", True), 8: CodecDecl("_t.F64", "_t.c_double", "float", True)}
 
+_STEPS_PER_NAME = 20
+"""What a member or enumerator costs of the budget, with its declaration in the skeleton."""
+
 RESERVED_MEMBERS = frozenset(
     {
         "_t", "_e", "int", "bool", "float", "to_dict",
@@ -126,6 +131,9 @@ class TypeDecls:
         self._names = names
         self._where = where
         self._declared: list[StructDecl | EnumDecl] = []
+        self._structs: dict[str, StructDecl] = {}
+        """The structs and unions among them, by the name of their class."""
+        self._budget = Budget(where, len(btf.data), error=SkeletonError)
         self._codecs: dict[int, CodecDecl] = {}
         self._by_shape: dict[tuple[object, ...], CodecDecl] = {}
         self._open: list[int] = []
@@ -222,12 +230,13 @@ class TypeDecls:
         if isinstance(found, t.Enum64) or found.signed:
             return found
         high = [value.value - (1 << 32) for value in found.values if value.value >> 31]
-        if not high or (found.size >= 4 and (min(high) < LEAST_NEGATIVE or self._compiler_tells_signs())):
+        if not high or (found.size >= 4 and (min(high) < LEAST_NEGATIVE or self._compiler_tells_signs)):
             return found
         values = (value.value - (value.value >> 31 << 32) for value in found.values)
         named = tuple(replace(old, value=value) for old, value in zip(found.values, values, strict=True))
         return replace(found, values=named, signed=True)
 
+    @cached_property
     def _compiler_tells_signs(self) -> bool:
         """Whether the BTF has something that only compilers which record signed enums write."""
         return any(isinstance(found, t.Enum64) or (isinstance(found, t.Enum) and found.signed) for found in self._btf)
@@ -242,6 +251,7 @@ class TypeDecls:
         shape = ("enum", name, found.size, found.signed, found.values)
         if shape in self._by_shape:
             return self._by_shape[shape]
+        self._budget.work(len(found.values) * _STEPS_PER_NAME)
         class_name = self._names.take(name or "enum")
         codec_name = self._names.take(f"_{class_name}")
         scope = Scope(reserved=RESERVED_ENUMERATORS)
@@ -261,7 +271,8 @@ class TypeDecls:
         class_name = self._names.take(name or keyword)
         codec_name = self._names.take(f"_{class_name}")
         c_name = f"{keyword} {found.name}" if found.name else name or keyword
-        self._declared.append(self._struct(class_name, c_name, found, codec=codec_name))
+        declared = self._structs[class_name] = self._struct(class_name, c_name, found, codec=codec_name)
+        self._declared.append(declared)
         return CodecDecl(codec_name, class_name, class_name)
 
     def _struct(self, class_name: str, c_name: str, found: t.Struct | t.Union, *, codec: str) -> StructDecl:
@@ -274,6 +285,7 @@ class TypeDecls:
             names = (
                 [slot.member.name] if slot.member.name or slot.inner is None else [m.c_name for m in slot.inner.members]
             )
+            self._budget.work(len(names) * _STEPS_PER_NAME)
             public.append([(name, scope.take(name)) for name in names])
         layout = _Layout(f"{self._where}: {c_name}", found.size, is_union=is_union, scope=scope)
         members: list[MemberDecl] = []
@@ -321,7 +333,7 @@ class TypeDecls:
             codec = self.codec(member.type_id, hint=where)
             inner = None
             if not member.name:
-                inner = next(d for d in self._declared if isinstance(d, StructDecl) and d.name == codec.python)
+                inner = self._structs[codec.python]
             yield _Slot(member, bit_offset, codec=codec, size=self._btf.size_of(member.type_id), inner=inner)
 
 

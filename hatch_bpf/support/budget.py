@@ -60,6 +60,7 @@ LISTED_KERNELS = Limit(1 << 15, "kernels in a list", "BTFHub's archive has 4,300
 LIST_BYTES = Limit(8 << 20, "bytes in a list of kernels", "GitHub cuts its lists off at 7 million")
 KERNEL_PART = Limit(64, "bytes", "`uname -r` can have no more")
 SECTIONS = Limit(1 << 13, "sections", "an object of 250 programs has 600")
+NAMESAKES = Limit(256, "things that Python would call so", "real objects have a few")
 FUNCTIONS = Limit(1 << 13, "functions", "the largest object known has 300")
 
 
