@@ -26,6 +26,9 @@ from hatch_bpf.core_relo.values import RelocationValue, can_adjust, local_value,
 from hatch_bpf.errors import BtfError, RelocationError
 from hatch_bpf.support.budget import Budget
 
+_STEPS_PER_RECORD = 16
+"""What a record costs of the budget before anything is compared."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
@@ -138,6 +141,7 @@ class Matcher:
             key = (relo.type_id, relo.access_str, relo.kind, narrowed.get(relo.type_id))
             if key not in known:
                 try:
+                    self._budget(local).work(_STEPS_PER_RECORD)
                     known[key] = self._resolve(local, relo, narrowed)
                 except RelocationError as error:
                     known[key] = error
@@ -152,10 +156,13 @@ class Matcher:
         return RelocationError(message)
 
     def _comparison(self, local: Btf) -> Comparison:
+        return Comparison(local, self.target, self._budget(local))
+
+    def _budget(self, local: Btf) -> Budget:
         if local not in self._budgets:
             size = len(local.data) + len(self.target.data)
             self._budgets[local] = Budget(local.source, size, error=RelocationError)
-        return Comparison(local, self.target, self._budgets[local])
+        return self._budgets[local]
 
     def _resolve(self, local: Btf, relo: CoreRelo, narrowed: dict[int, tuple[int, ...]]) -> Resolution:
         """Resolve a record against the candidates that are left for its type, and narrow these."""

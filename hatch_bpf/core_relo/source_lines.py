@@ -17,6 +17,7 @@ from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.support.budget import Budget
 
 _WORD = re.compile(r"\w+")
+_STEPS_PER_LOOKUP = 8
 
 
 class SourceLines:
@@ -39,6 +40,7 @@ class SourceLines:
         clang often loads offsets at a function's start, far from the access, so the instruction's own line may be
         another. Where a later line of the function names what is accessed, the first such line is taken.
         """
+        self._budget.work(_STEPS_PER_LOOKUP)
         lines, function = self._obj.ext.lines.get(section), self._obj.function_at(section, relo.insn_off)
         try:
             name = parse_spec(self._obj.btf, relo).accessors[-1].name or ""
@@ -60,17 +62,19 @@ class _SectionLines:
     """Which lines of a section hold which words."""
 
     def __init__(self, obj: ObjectModel, lines: LineTable, budget: Budget) -> None:
-        self._texts = lines.texts()
+        self._budget = budget
         self._texts_with: dict[str, list[int]] = defaultdict(list)
         """Word -> the texts with it, by their string offset."""
         self._lines_of: dict[int, list[int]] = defaultdict(list)
         """Text -> the lines that have it."""
         self._lines_with: dict[str, array[int]] = {}
-        for index, text in enumerate(self._texts):
+        for index, text in enumerate(lines.texts()):
             if text not in self._lines_of:
                 content = obj.btf.string(text)
-                budget.work(2 + len(content) // 32)
-                for word in dict.fromkeys(_WORD.findall(content)):
+                budget.work(len(content) // 16)
+                words = dict.fromkeys(_WORD.findall(content))
+                budget.work(1 + len(words))
+                for word in words:
                     self._texts_with[word].append(text)
             self._lines_of[text].append(index)
 
@@ -78,7 +82,9 @@ class _SectionLines:
         """The first line from an index on that holds a word."""
         if word not in self._lines_with:
             texts = self._texts_with.get(word, ())
-            self._lines_with[word] = array("I", sorted(index for text in texts for index in self._lines_of[text]))
+            found = array("I", sorted(index for text in texts for index in self._lines_of[text]))
+            self._budget.work(len(found))
+            self._lines_with[word] = found
         found = self._lines_with[word]
         place = bisect_right(found, start - 1)
         return found[place] if place < len(found) else None

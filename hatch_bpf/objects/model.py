@@ -23,7 +23,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError, ObjectError
 from hatch_bpf.objects.elf import STB_LOCAL, STB_WEAK, STT_FUNC, STV_DEFAULT, ElfObject, Symbol
 from hatch_bpf.objects.names import object_name
-from hatch_bpf.support.budget import FUNCTIONS, Budget
+from hatch_bpf.support.budget import EXTERNS, FUNCTIONS, INSNS, MAPS
 
 EM_BPF = 247
 INSN_SIZE = 8
@@ -223,7 +223,7 @@ def _read(data: bytes, path: str) -> ObjectModel:
         )
     btf = Btf(elf.contents(by_name[".BTF"]), source=f"{path}: .BTF")
     ext = read_btf_ext(elf.contents(by_name[".BTF.ext"]), btf) if ".BTF.ext" in by_name else BtfExt()
-    functions = _functions(elf, len(data))
+    functions = _functions(elf)
     data_secs = {sec.name: sec for sec in btf if isinstance(sec, t.DataSec)}
     return ObjectModel(
         name=object_name(path),
@@ -248,11 +248,13 @@ def _license(elf: ElfObject, section: Section | None) -> str:
     return elf.contents(section).split(b"\0", 1)[0].decode("utf-8", "replace") if section else ""
 
 
-def _functions(elf: ElfObject, file_size: int) -> list[Function]:
+_SPLIT = "split the object"
+
+
+def _functions(elf: ElfObject) -> list[Function]:
     found = []
     code: dict[int, bytes] = {}
-    # functions may overlap, as aliases do
-    budget = Budget(elf.path, file_size, error=ObjectError)
+    total = 0
     for symbol in elf.symbols:
         if symbol.type != STT_FUNC or not symbol.section:
             continue
@@ -262,12 +264,13 @@ def _functions(elf: ElfObject, file_size: int) -> list[Function]:
             raise ObjectError(f"{elf.path}: function {symbol.name} does not fit its section {section.name}")
         if symbol.section not in code:
             code[symbol.section] = elf.contents(section)
-        budget.work(size // INSN_SIZE)
+        # checked as they come, since functions may overlap
+        total = INSNS.check(total + size // INSN_SIZE, source=elf.path, error=ObjectError, remedy=_SPLIT)
         insns = code[symbol.section][offset : offset + size]
         is_global = symbol.bind != STB_LOCAL and symbol.visibility == STV_DEFAULT
         function = Function(name=symbol.name, section=section.name, offset=offset, insns=insns, is_global=is_global)
         found.append((symbol.section, function))
-    FUNCTIONS.check(len(found), source=elf.path, error=ObjectError)
+    FUNCTIONS.check(len(found), source=elf.path, error=ObjectError, remedy=_SPLIT)
     return [function for _, function in sorted(found, key=lambda item: (item[0], item[1].offset))]
 
 
@@ -335,7 +338,9 @@ def _listed_variables(
 def _externs(btf: Btf, section: t.DataSec | None, symbols: Sequence[Symbol]) -> tuple[Variable, ...]:
     weak = {symbol.name for symbol in symbols if symbol.bind == STB_WEAK}
     result = []
-    for info in section.variables if section else ():
+    listed = section.variables if section else ()
+    EXTERNS.check(len(listed), source=btf.source, error=ObjectError, remedy=_SPLIT)
+    for info in listed:
         extern = btf[info.type_id]
         if isinstance(extern, t.Var):
             result.append(Variable(extern.name, extern.type_id, 0, info.size, extern.linkage, extern.name in weak))
@@ -375,7 +380,9 @@ def _relocations(elf: ElfObject) -> list[SymbolRelocation]:
 def _maps(btf: Btf, section: t.DataSec | None, elf: ElfObject) -> tuple[MapDef, ...]:
     held, path = _held_by_maps(elf), elf.path
     result = []
-    for info in section.variables if section else ():
+    listed = section.variables if section else ()
+    MAPS.check(len(listed), source=path, error=ObjectError, remedy=_SPLIT)
+    for info in listed:
         var = btf[info.type_id]
         if not isinstance(var, t.Var):
             raise ObjectError(f"{path}: .maps holds {var.name!r}, which is not a variable")

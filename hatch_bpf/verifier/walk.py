@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
+from hatch_bpf.errors import ObjectError
 from hatch_bpf.objects.insns import (
     LD_IMM64,
     LOAD_ACQUIRE,
@@ -33,6 +34,7 @@ from hatch_bpf.objects.insns import (
 )
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.uapi import helpers
+from hatch_bpf.support.budget import WALKED_INSNS
 from hatch_bpf.verifier.abilities import Verifier
 from hatch_bpf.verifier.values import (
     PERHAPS_STACK,
@@ -55,6 +57,8 @@ MAX_STATES = 8
 """States kept apart at one label of one call; with more, they are joined."""
 MAX_SEGMENTS = 20_000
 """Straight pieces of code walked before every state at a label is joined at once."""
+MAX_INSNS = 1 << 19
+"""Instructions walked before that."""
 MAX_FRAMES = 8
 """Deepest nesting of calls that the verifier takes."""
 
@@ -67,6 +71,9 @@ SIZED_HELPERS = helpers("""
     probe_read_user probe_read_kernel probe_read_user_str probe_read_kernel_str ringbuf_output
 """)
 """Helpers that take the size of memory in the register after its address. For any other, that register is no size."""
+
+_SEGMENT_COST = 16
+"""Instructions that could be followed in the time that it takes to begin a piece of code."""
 
 ReadGlobal = Callable[[str, int, int], Value]
 """(section, offset, size) -> what is known of those bytes when the program is loaded."""
@@ -191,9 +198,10 @@ def _step_of(insn: Insn) -> int:
 def analyse(code: Code, facts: Facts) -> Reach:
     """Walk a program as the verifier would."""
     walk = _Walk(code, facts, max_states=MAX_STATES)
-    if not walk.run(MAX_SEGMENTS):
+    if not walk.run(MAX_SEGMENTS, MAX_INSNS):
         walk = _Walk(code, facts, max_states=0)
-        walk.run(None)
+        if not walk.run(WALKED_INSNS.most, WALKED_INSNS.most):
+            WALKED_INSNS.check(walk.walked, source=code.linked.program.name, error=ObjectError, remedy="split it")
     return walk.result()
 
 
@@ -305,10 +313,12 @@ class _Walk:
         self.met: set[int] = set()
         """Hazards of the piece of code that is being followed."""
         self.missing_arguments: dict[int, int] = {}
+        self.walked = 0
+        """Instructions that were followed so far."""
         self.moved_context: set[int] = set()
 
-    def run(self, limit: int | None) -> bool:
-        """Walk to the end; False if it takes more than `limit` pieces."""
+    def run(self, most_segments: int, most_insns: int) -> bool:
+        """Walk to the end; False if it takes more pieces or instructions."""
         self.entries = [self._enter(0, _State([None, ContextPointer(0), *[None] * 9], (), ({},)))]
         if not self.facts.verifier.skips_uncalled_globals:
             self.entries += [
@@ -319,7 +329,7 @@ class _Walk:
         done = 0
         while self.pending:
             done += 1
-            if limit is not None and done > limit:
+            if done > most_segments or self.walked > most_insns:
                 return False
             self._follow(self.nodes[self.pending.pop()])
         return True
@@ -389,6 +399,7 @@ class _Walk:
             if slot in labels:
                 successors.append(self._enter(slot, state))
                 break
+        self.walked += slot - node.slot + _SEGMENT_COST
         if extra and names is not None:
             # callbacks are walked in any case, so they cannot share a node with a branch decided at load
             self.nodes.append(_Node(slot, node.state, tuple(successors), names))
