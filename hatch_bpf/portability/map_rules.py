@@ -45,13 +45,13 @@ def _to(high: int, low: int = 1, step: int = 1) -> range:
 
 
 _NONE, _INDEX, _FD, _FD_OR_MORE = range(1), _to(4, 4), _to(4, 4), _to(8, 4, 4)
-_ANY, _BUCKETS = _to(_ENTRIES), _to(1 << 31)
+_ANY, _BUCKETS, _HALF = _to(_ENTRIES), _to(1 << 27), _to(1 << 31)
 _ACCESS = MapFlag.NUMA_NODE | MapFlag.RDONLY | MapFlag.WRONLY
 _PROG_ACCESS = MapFlag.RDONLY_PROG | MapFlag.WRONLY_PROG
 _HASH = MapFlag.NO_PREALLOC | MapFlag.ZERO_SEED | _ACCESS | _PROG_ACCESS
 _LRU = MapFlag.NO_COMMON_LRU | MapFlag.ZERO_SEED | _ACCESS | _PROG_ACCESS
 _LOCAL = MapRule(_INDEX, _to(_SHORT), _NONE, MapFlag.NO_PREALLOC | MapFlag.CLONE, MapFlag.NO_PREALLOC, typed=True)
-_RING = MapRule(_NONE, _NONE, _BUCKETS, MapFlag.NUMA_NODE | MapFlag.RB_OVERWRITE)
+_RING = MapRule(_NONE, _NONE, _HALF, MapFlag.NUMA_NODE | MapFlag.RB_OVERWRITE)
 _QUEUE = MapRule(_NONE, _to(_KMALLOC), _ANY, _ACCESS | _PROG_ACCESS)
 _SMALL = ~MapFlag.NUMA_NODE
 
@@ -69,12 +69,12 @@ RULES: dict[int, MapRule] = {
     MapType.ARRAY_OF_MAPS: MapRule(_INDEX, _FD, _ANY, _ACCESS),
     MapType.HASH_OF_MAPS: MapRule(_to(_ELEMENT), _FD, _BUCKETS, _HASH),
     # addresses of 8 bytes, or struct bpf_stack_build_id of 32; 127 of them
-    MapType.STACK_TRACE: MapRule(_INDEX, _to(127 * 32, 8, 8), _ANY, _ACCESS | MapFlag.STACK_BUILD_ID),
+    MapType.STACK_TRACE: MapRule(_INDEX, _to(127 * 32, 8, 8), _HALF, _ACCESS | MapFlag.STACK_BUILD_ID),
     MapType.LPM_TRIE: MapRule(
         _to(260, 5), _to(_ELEMENT), _ANY, MapFlag.NO_PREALLOC | _ACCESS | _PROG_ACCESS, MapFlag.NO_PREALLOC
     ),
     MapType.DEVMAP: MapRule(_INDEX, _FD_OR_MORE, _ANY, _ACCESS),
-    MapType.DEVMAP_HASH: MapRule(_INDEX, _FD_OR_MORE, _BUCKETS, _ACCESS),
+    MapType.DEVMAP_HASH: MapRule(_INDEX, _FD_OR_MORE, _HALF, _ACCESS),
     MapType.CPUMAP: MapRule(_INDEX, _FD_OR_MORE, _ANY, MapFlag.NUMA_NODE),
     MapType.XSKMAP: MapRule(_INDEX, _FD, _ANY, _ACCESS),
     MapType.SOCKMAP: MapRule(_INDEX, _FD_OR_MORE, _ANY, _ACCESS),

@@ -23,6 +23,7 @@ from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.extern_check import find_ksyms, kconfig_reasons, values_of_externs
 from hatch_bpf.portability.kernel_features import KernelFeatures
+from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
 from hatch_bpf.portability.libbpf_rules import ElfView, lost_pointers, refusals, unused_struct_ops
 from hatch_bpf.portability.map_check import map_reasons, struct_ops_reasons
 from hatch_bpf.portability.program_check import ProgramChecker
@@ -56,6 +57,9 @@ class Checker:
 
     def __init__(self, objects: Sequence[ObjectModel], alternatives: Alternatives = NONE) -> None:
         self._objects = [ObjectChecker(obj, alternatives) for obj in objects]
+        version, refused = refusals_of_libbpf([obj.elf for obj in objects])
+        for checker, said in zip(self._objects, refused, strict=True):
+            checker.note_refusal(version, said)
         self._names = frozenset(name for obj in self._objects for name in obj.names())
 
     def check(self, kernel: KernelTypes) -> KernelReport:
@@ -111,6 +115,11 @@ class ObjectChecker:
             )
             for program in obj.programs
         ]
+
+    def note_refusal(self, version: str, said: str) -> None:
+        """Add what this machine's libbpf says to the object, where no rule says why it refuses it."""
+        if said and not self._refusals:
+            self._refusals = [because.refused_by_this_libbpf(version, said)]
 
     def names(self) -> Iterator[str]:
         """Functions, tracepoints and variables that a kernel is asked about."""

@@ -44,7 +44,7 @@ def missing(spec: Spec, source: str, *, type_is_there: bool, nearest: str = "") 
 def size_differs(resolution: Resolution, source: str) -> Reason:
     what = (
         f"{resolution.local.access} has {resolution.local_size} bytes in the object and {resolution.target_size} "
-        f"in this kernel, and is not an unsigned integer or pointer, so that its load or store cannot be adjusted"
+        f"in this kernel, and is no unsigned integer or pointer, so its load or store cannot be adjusted"
     )
     remedy = "read it with bpf_core_read() and bpf_core_field_size(), or declare a flavor of the type for this kernel"
     return Reason(ReasonKind.CO_RE_SIZE, Weight.NOTE, what, remedy, source)
@@ -57,14 +57,14 @@ def refused_relocation(error: RelocationError, source: str) -> Reason:
         differ = places if one.bit_offset != other.bit_offset else "with different values"
         what = f"this kernel has more than one {one.access}, {differ}"
     else:
-        # without the places and ids that are another on each kernel
+        # without places and ids, which differ from kernel to kernel
         what = str(error.__cause__ or error)
     remedy = "declare what the program reads of the type as the kernel has it"
     return Reason(ReasonKind.CO_RE_REFUSED, Weight.FAILS, f"libbpf refuses the object: {what}", remedy, source)
 
 
 def minimized_differs(resolution: Resolution, source: str) -> Reason:
-    what = f"{resolution.local} comes to something else on the minimized BTF than on the kernel's own"
+    what = f"{resolution.local} resolves differently against the minimized BTF than against the kernel's own"
     return Reason(
         ReasonKind.MINIMIZED_DIFFERS, Weight.FAILS, what, "this is a fault of hatch-bpf; please report it", source
     )
@@ -73,7 +73,7 @@ def minimized_differs(resolution: Resolution, source: str) -> Reason:
 def type_id_target(spec: Spec, source: str) -> Reason:
     what = (
         f"bpf_core_type_id_kernel({spec.access}) is the type's id in the kernel's own BTF; "
-        f"an embedded BTF numbers its types anew"
+        f"the types of an embedded BTF have other ids"
     )
     return Reason(ReasonKind.TYPE_ID_TARGET, Weight.KERNEL_BTF, what, source=source)
 
@@ -91,13 +91,13 @@ def helper_missing(number: int, source: str) -> Reason:
 
 def not_gpl(thing: str, obj: ObjectModel, source: str, weight: Weight) -> Reason:
     license_ = f'"{obj.license}"' if obj.license else "none"
-    what = f"{thing} is for programs under a license that is compatible with the GPL, and this object names {license_}"
+    what = f"{thing} needs a license that is compatible with the GPL, and this object's is {license_}"
     remedy = 'say char LICENSE[] SEC("license") = "GPL"; if it is'
     return Reason(ReasonKind.LICENSE, weight, what, remedy, source, on_any_kernel=True)
 
 
 def kfunc_missing(name: str, source: str = "") -> Reason:
-    """With a source, of a call, which `reached()` weighs; else of a strong extern, for which libbpf gives up."""
+    """With a source, of a call, which `reached()` weighs; else of a strong extern, which makes libbpf give up."""
     what = f"this kernel has no kfunc {name}() ({MODULE_NOTE})"
     remedy = f"declare it __weak and guard the call with bpf_ksym_exists({name})"
     if source:
@@ -106,8 +106,8 @@ def kfunc_missing(name: str, source: str = "") -> Reason:
 
 
 def kfunc_address(name: str) -> Reason:
-    what = f"this kernel has the kfunc {name}(), but takes no program that holds its address, as bpf_ksym_exists() does"
-    remedy = "guard its calls with a CO-RE check of something that came with it"
+    what = f"this kernel has the kfunc {name}(), but refuses programs that take its address, as bpf_ksym_exists() does"
+    remedy = "guard its calls with a CO-RE check for something that came with it"
     return Reason(ReasonKind.KFUNC_MISSING, Weight.FAILS, what, remedy)
 
 
@@ -127,7 +127,7 @@ def with_libbpf(reason: Reason, versions: str, *, fails: bool) -> Reason:
 def extern_differs(name: str, *, is_function: bool) -> Reason:
     kind = ReasonKind.KFUNC_MISSING if is_function else ReasonKind.KSYM_MISSING
     thing = f"kfunc {name}()" if is_function else f"variable {name}"
-    what = f"this kernel's {thing} is of another type than the extern, so that libbpf refuses the object"
+    what = f"this kernel's {thing} has another type than the extern declares, so libbpf refuses the object"
     return Reason(kind, Weight.FAILS, what, "declare it as the kernel has it")
 
 
@@ -138,7 +138,7 @@ def ksym_unknown(name: str) -> Reason:
 
 def typed_extern(name: str, *, is_function: bool) -> Reason:
     what = "kfunc" if is_function else "typed kernel symbol"
-    return Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, f"{what} {name} is found in the kernel's own BTF only")
+    return Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, f"{what} {name} can only be found in the kernel's own BTF")
 
 
 def map_type_missing(definition: MapDef) -> Reason:
@@ -146,21 +146,21 @@ def map_type_missing(definition: MapDef) -> Reason:
     if definition.type == uapi.MapType.RINGBUF:
         remedy = PERF_BUFFER
     else:
-        remedy = "use another type of map there, or switch the map's creation off"
+        remedy = "use another type of map there, or turn off the map's autocreate"
     return Reason(ReasonKind.MAP_TYPE_MISSING, Weight.FAILS, what, remedy)
 
 
 def argument_missing(section: ProgramSection, index: int, has: int, source: str) -> Reason:
     count = "no argument" if not has else f"{has} argument{'s' * (has != 1)}"
-    what = f"argument {index + 1} of {section.target} is read, which has {count} on this kernel"
-    remedy = "choose by what the kernel's BTF says of it, such as bpf_core_field_exists(), not by its version"
+    what = f"the program reads argument {index + 1} of {section.target}, which has {count} on this kernel"
+    remedy = "decide by the kernel's BTF, with bpf_core_field_exists() for example, not by its version"
     return Reason(ReasonKind.ARGUMENT_MISSING, Weight.NOTE, what, remedy, source)
 
 
 def context_moved(source: str) -> Reason:
     what = (
-        "the context is read through a pointer that was moved, as CO-RE does for memcpy() and arrays, and verifiers "
-        'refuse that ("dereference of modified ctx ptr")'
+        "the program reads its context through a pointer that it has moved, as memcpy() and loops over fields do, "
+        'and verifiers refuse that ("dereference of modified ctx ptr")'
     )
     remedy = "copy the field with bpf_probe_read_kernel(), or read it with BPF_CORE_READ()"
     return Reason(ReasonKind.CONTEXT_MOVED, Weight.NOTE, what, remedy, source, on_any_kernel=True)
@@ -174,35 +174,35 @@ def insns_missing(insns: InsnSet, source: str, weight: Weight) -> Reason:
         case InsnSet.V4:
             remedy = "compile with -mcpu=v3"
         case _ if weight is Weight.FAILS:
-            remedy = "a guard does not help: do without, or put it into a program of its own"
+            remedy = "a guard does not help: leave it out, or put it into a program of its own"
         case _:
             remedy = "guard it"
     return Reason(ReasonKind.INSN_MISSING, weight, what, remedy, source)
 
 
 def too_long(length: int, limit: int) -> Reason:
-    what = f"it has {length} instructions with all that it calls, and this kernel takes {limit}"
+    what = f"with everything that it calls it has {length} instructions, and this kernel takes at most {limit}"
     return Reason(ReasonKind.TOO_LONG, Weight.FAILS, what, "split it up with tail calls")
 
 
 def loops_missing(source: str) -> Reason:
-    what = "it has a loop, and this kernel takes none"
+    what = "it has a loop, and this kernel allows none"
     return Reason(ReasonKind.LOOPS_MISSING, Weight.FAILS, what, "have clang unroll it with #pragma unroll", source)
 
 
 def global_pointer(name: str) -> Reason:
-    what = f"the global function {name}() takes a pointer that is not the context, for which this kernel is too old"
+    what = f"the global function {name}() takes a pointer that is not the context, and this kernel is too old for that"
     return Reason(ReasonKind.GLOBAL_POINTER, Weight.FAILS, what, "declare it static")
 
 
 def tail_call_refused(source: str) -> Reason:
-    what = "this kernel takes no tail calls in programs that have subprograms"
+    what = "this kernel allows no tail calls in programs that have subprograms"
     return Reason(ReasonKind.TAIL_CALL_REFUSED, Weight.NOTE, what, "inline the functions with __always_inline", source)
 
 
 def map_flag_missing(definition: MapDef, flag: int) -> Reason:
     what = f"map {definition.name} has the flag BPF_F_{uapi.MapFlag(flag).name}, which this kernel does not know"
-    return Reason(ReasonKind.MAP_FLAG_MISSING, Weight.FAILS, what, "do without it, or switch the map's creation off")
+    return Reason(ReasonKind.MAP_FLAG_MISSING, Weight.FAILS, what, "leave it out, or turn off the map's autocreate")
 
 
 def callbacks_missing(name: str) -> Reason:
@@ -211,7 +211,7 @@ def callbacks_missing(name: str) -> Reason:
 
 
 def kconfig_unknown(name: str) -> Reason:
-    what = f"{name} is read from the running machine's /proc/config.gz or /boot/config-*; without, nothing here loads"
+    what = f"{name} is read from the running machine's /proc/config.gz or /boot/config-*; its object needs one of them"
     return Reason(ReasonKind.KCONFIG_UNKNOWN, Weight.NOTE, what)
 
 
@@ -221,7 +221,7 @@ def refused_by_libbpf(what: str, remedy: str) -> Reason:
 
 
 def refused_by_this_libbpf(version: str, log: str) -> Reason:
-    what = f"libbpf {version}, of this machine, does not open the object: {log}"
+    what = f"libbpf {version}, which this machine has, does not open the object: {log}"
     return Reason(ReasonKind.LIBBPF_REFUSES, Weight.CONDITIONAL, what, "another version may", on_any_kernel=True)
 
 
@@ -270,14 +270,14 @@ def struct_ops_link_missing(name: str) -> Reason:
 
 def struct_ops_member_missing(struct: str, member: str) -> Reason:
     what = (
-        f"this kernel's struct {struct} has no {member}, so that libbpf before 1.5 refuses the object; "
-        f"newer ones leave the member out, unless it is a number that is not 0"
+        f"this kernel's struct {struct} has no {member}, so libbpf before 1.5 refuses the object; "
+        f"newer versions leave the member out, unless it is a number other than 0"
     )
     return Reason(ReasonKind.STRUCT_OPS_MISSING, Weight.CONDITIONAL, what, "declare no more of the struct than you set")
 
 
 def struct_ops_member_differs(struct: str, member: str) -> Reason:
-    what = f"{member} of this kernel's struct {struct} is of another kind or size, so that libbpf refuses the object"
+    what = f"{member} of this kernel's struct {struct} has another kind or size, so libbpf refuses the object"
     return Reason(ReasonKind.STRUCT_OPS_MISSING, Weight.FAILS, what, "declare it as the kernel has it")
 
 
@@ -287,9 +287,9 @@ def global_data_missing(source: str) -> Reason:
 
 
 def optional(program: Function, *, is_declared: bool) -> Reason:
-    what = f'SEC("{program.section}") is optional: not loaded unless the application asks for it'
+    what = f'SEC("{program.section}") is optional: it is not loaded unless the application asks for it'
     if is_declared:
-        what = "it is optional: left out where it can't be loaded"
+        what = "it is optional: it is left out where it cannot be loaded"
     return Reason(ReasonKind.OPTIONAL, Weight.NOTE, what)
 
 
@@ -300,9 +300,9 @@ def alternative(group: str, stand_in: str) -> Reason:
 def reached(
     reason: Reason, weight: Weight, exposure: Exposure, *, as_built: Exposure | None, is_guarded: bool
 ) -> Reason:
-    """A hazard's reason, now that it is known how the verifier comes to it.
+    """A hazard's reason, now that it is known how the verifier reaches it.
 
-    `as_built` is how it would if the application set no globals, None if not at all.
+    `as_built` is how it would reach it if the application set no globals; None if it would not.
     """
     what = reason.what
     if is_guarded:

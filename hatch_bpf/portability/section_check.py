@@ -53,7 +53,7 @@ def check_section(
 def _unknown(program: Function) -> Reason:
     what = f'libbpf knows no program type for SEC("{program.section_def}")'
     if program.section_def == ".text":
-        what = f"{program.name}() has no SEC(), so that it is no program"
+        what = f"{program.name}() has no SEC(), so it is no program"
     near = get_close_matches(program.section_def.split("/")[0], {name.rstrip("+") for name in section_patterns()}, 1)
     remedy = (
         f'did you mean SEC("{"/".join([*near, *program.section_def.split("/")[1:]])}")?'
@@ -80,10 +80,10 @@ def _flags(kind: str, section: ProgramSection, features: KernelFeatures) -> Iter
         yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
     is_lsm = section.program_type == "LSM"
     if section.sleepable and not features.has_sleepable_programs(section.program_type):
-        what = f"{kind} is sleepable, for which this kernel is too old"
+        what = f"{kind} is sleepable, and this kernel is too old for that"
         yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
     elif section.sleepable and is_lsm and section.target != _FIRST_SLEEPABLE_HOOK and not features.has_sleepable_hooks:
-        what = f"{kind} is sleepable, and the only hook of this kernel that may be is {_FIRST_SLEEPABLE_HOOK}"
+        what = f"{kind} is sleepable, and the only hook of this kernel that may sleep is {_FIRST_SLEEPABLE_HOOK}"
         yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
     elif section.attach_type == "BPF_MODIFY_RETURN" or (section.sleepable and section.target_kind in _LISTED_TARGETS):
         may = "is one of those that may sleep" if is_lsm else "allows error injection"
@@ -94,7 +94,7 @@ def _flags(kind: str, section: ProgramSection, features: KernelFeatures) -> Iter
 
 
 _LISTED_TARGETS = (Target.BTF_FUNCTION, Target.LSM_HOOK)
-"""Of sleepable programs only some targets will do."""
+"""Only some targets of these kinds may be attached to by sleepable programs."""
 
 
 def _trampoline(kind: str, section: ProgramSection, features: KernelFeatures, arch: str) -> Iterator[Reason]:
@@ -102,7 +102,7 @@ def _trampoline(kind: str, section: ProgramSection, features: KernelFeatures, ar
     if not of_functions and section.target_kind not in (Target.BPF_PROGRAM, Target.STRUCT_OPS):
         return
     if not features.has_trampolines(arch, of_functions=of_functions):
-        what = f"{kind} can never be attached: on {arch} this kernel has nothing to call such programs with"
+        what = f"{kind} can never be attached: on {arch} this kernel cannot call such programs"
         yield Reason(ReasonKind.ATTACH_UNSUPPORTED, Weight.FAILS, what, _alternative(section))
 
 
@@ -112,7 +112,7 @@ def _attach_type(kind: str, section: ProgramSection, features: KernelFeatures) -
         return
     if features.has_attach_type(section.attach_type) is not False:
         return
-    then = "so that it does not load" if use == AttachTypeUse.LOAD else "so that it loads but can never be attached"
+    then = "so it does not load" if use == AttachTypeUse.LOAD else "so it loads but can never be attached"
     what = f"{kind} attaches as {section.attach_type}, which this kernel does not know, {then}"
     yield Reason(ReasonKind.ATTACH_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
 
@@ -124,7 +124,7 @@ def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Ite
     if section.target_kind in BTF_PREFIX:
         yield from _btf_target(kind, section, features)
     elif section.target_kind == Target.RAW_TRACEPOINT and features.has_tracepoint(target) is False:
-        what = f"{kind}: this kernel has no tracepoint {target}, so that the attach fails unless a module has it"
+        what = f"{kind}: this kernel has no tracepoint {target}, so the attach fails unless a module has it"
         yield _unknown_target(what, features.near_tracepoint(target))
     elif section.program_type == "TRACEPOINT":
         yield from _tracepoint(kind, section, features)
@@ -133,12 +133,12 @@ def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Ite
         # `name.isra.0` and the like are made by the compiler; BTF lists only what the source has
         if "." not in function and features.has_function(function) is False:
             what = (
-                f"{kind}: this kernel's BTF has no function {function}, so that the attach fails "
+                f"{kind}: this kernel's BTF has no function {function}, so the attach fails "
                 "unless a module has it or it is written in assembly"
             )
             yield _unknown_target(what, features.near_function(function))
     elif section.target_kind == Target.SYSCALL and not _has_syscall(target, features):
-        what = f"{kind}: this kernel's BTF has no function for the system call {target}, so that the attach fails"
+        what = f"{kind}: this kernel's BTF has no function for the system call {target}, so the attach fails"
         yield _unknown_target(what, _near_syscall(target, features))
 
 
@@ -150,7 +150,7 @@ def _tracepoint(kind: str, section: ProgramSection, features: KernelFeatures) ->
     """A target of SEC("tp/CATEGORY/NAME"), which is looked up at attach."""
     category, slash, name = section.target.partition("/")
     if not slash:
-        what = f"{kind} names no category of tracepoints, so that it can never be attached"
+        what = f"{kind} names no category of tracepoints, so it can never be attached"
         remedy = f'write SEC("tp/CATEGORY/{category}"); the category is its folder in /sys/kernel/tracing/events'
         near = features.near_tracepoint(category) if features.has_tracepoint(category) is False else ""
         yield Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, remedy, nearest=near, on_any_kernel=True)
@@ -164,7 +164,7 @@ def _tracepoint(kind: str, section: ProgramSection, features: KernelFeatures) ->
         if category in _BUILT_IN:
             yield _no_tracepoint(kind, section.target, nearest)
         else:
-            what = f"{kind}: this kernel has no tracepoint {name}, so that the attach fails unless a module has it"
+            what = f"{kind}: this kernel has no tracepoint {name}, so the attach fails unless a module has it"
             yield _unknown_target(what, nearest)
 
 
@@ -192,7 +192,7 @@ def _near_syscall(name: str, features: KernelFeatures) -> str:
 
 
 def names_of_target(section: ProgramSection) -> Iterator[str]:
-    """What a kernel's BTF may have the target by."""
+    """Names under which a kernel's BTF may have the target."""
     if section.target_kind == Target.RAW_TRACEPOINT:
         yield BTF_PREFIX[Target.BTF_TRACEPOINT] + section.target
     elif section.program_type == "TRACEPOINT":
@@ -221,10 +221,10 @@ _SYSCALL_NAMES = (
 
 
 def _btf_target(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
-    """Targets that libbpf looks for in the kernel's BTF, and in its modules', while it loads the program."""
+    """Targets that libbpf looks up in the BTF of the kernel and its modules while it loads the program."""
     name = BTF_PREFIX[section.target_kind] + section.target
     if section.module:
-        what = f"{kind}: whether module {section.module} has {section.target} is for the running kernel to say"
+        what = f"{kind}: only the running kernel can tell whether module {section.module} has {section.target}"
         yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
         return
     if section.target_kind == Target.BTF_TRACEPOINT:

@@ -15,14 +15,14 @@ from hatch_bpf.kernels.identity import Kernel
 
 
 class Verdict(Enum):
-    """What happens to a program on a kernel, if libbpf loads it alone of its object, as it is built."""
+    """What happens to a program on a kernel if libbpf loads it, and no other program of its object, as built."""
 
     LOADS = "loads"
     """It loads, with the kernel's own BTF and with an embedded one."""
     NEEDS_KERNEL_BTF = "needs-kernel-btf"
     """It loads if the running kernel exposes its own BTF; no embedded BTF helps."""
     CONDITIONAL = "conditional"
-    """It loads or not, as the application sets read-only globals, the kernel is configured, or libbpf is new."""
+    """Whether it loads depends on what the application sets, on the kernel's configuration or on libbpf's version."""
     FAILS = "fails"
     """It does not load, or can never be attached where its section says."""
 
@@ -31,7 +31,7 @@ class Weight(IntEnum):
     """What a reason does to the verdict; the heaviest decides."""
 
     NOTE = 0
-    """Nothing: something that may matter after the load, and that BTF cannot tell for sure."""
+    """None: it may matter after the load, or BTF cannot tell for sure."""
     KERNEL_BTF = 1
     CONDITIONAL = 2
     FAILS = 3
@@ -55,7 +55,7 @@ class ReasonKind(Enum):
     CO_RE_REFUSED = "co-re-refused"
     """libbpf refuses the object: the relocation is ambiguous on this kernel, or malformed."""
     MINIMIZED_DIFFERS = "minimized-differs"
-    """A relocation comes to something else on the minimized BTF: a fault of hatch-bpf."""
+    """A relocation resolves differently against the minimized BTF: a fault of hatch-bpf."""
     TYPE_ID_TARGET = "type-id-target"
     """The program uses a type's id in the kernel's BTF, which an embedded BTF doesn't have."""
     HELPER_MISSING = "helper-missing"
@@ -92,29 +92,29 @@ class ReasonKind(Enum):
     ATTACH_TARGET_UNKNOWN = "attach-target-unknown"
     """BTF does not list the target, which a module may have, or does not say whether it can be attached to."""
     ARGUMENT_MISSING = "argument-missing"
-    """A tracing program reads an argument that its target doesn't have on this kernel."""
+    """A tracing program reads an argument that its target does not have on this kernel."""
     CONTEXT_MOVED = "context-moved"
     """The program reads its context through a pointer that it has moved, as for memcpy() of a CO-RE field."""
     LICENSE = "license"
-    """It uses what kernels keep for programs whose license is compatible with the GPL."""
+    """It uses something that needs a GPL-compatible license."""
     INSN_MISSING = "insn-missing"
     """The program has an instruction that is newer than the kernel."""
     TOO_LONG = "too-long"
-    """It has more instructions than the kernel takes."""
+    """It has more instructions than the kernel allows."""
     LOOPS_MISSING = "loops-missing"
-    """It has a loop, and the kernel takes none."""
+    """It has a loop, and the kernel allows none."""
     GLOBAL_POINTER = "global-pointer"
-    """A global function has a pointer for an argument, and the kernel checks none such."""
+    """A global function takes a pointer, and the kernel cannot check such functions."""
     TAIL_CALL_REFUSED = "tail-call-refused"
-    """A program with subprograms does a tail call, and the kernel takes either."""
+    """A program with subprograms does a tail call, and the kernel allows only one of the two."""
     CALLBACKS_MISSING = "callbacks-missing"
-    """The kernel knows no subprograms that helpers call."""
+    """The kernel has no helpers that call subprograms."""
     KCONFIG_UNKNOWN = "kconfig-unknown"
-    """libbpf reads the running kernel's configuration, from a file that has to be there."""
+    """libbpf reads the running kernel's configuration from a file, which has to be there."""
     KERNEL_BTF = "kernel-btf"
     """The kind of program, or an extern of its object, needs the kernel's own BTF."""
     OPTIONAL = "optional"
-    """SEC("?...") or the option `optional`: it may be left out of the load, so it fails no build."""
+    """SEC("?...") or the option `optional`: it may be left out of the load, so it breaks no build."""
     ALTERNATIVE = "alternative"
     """Another of its group of alternatives stands in for it."""
 
@@ -154,7 +154,7 @@ class ProgramVerdict:
     group: str = ""
     """The group of alternatives it is in; empty for none."""
     stand_in: str = ""
-    """Where it fails, the member of its group that is used instead; empty where none can be."""
+    """If it fails, the member of its group that is used instead; empty if there is none."""
 
     @property
     def breaks_build(self) -> bool:
@@ -186,7 +186,7 @@ class PortabilityError(HatchBpfError):
 
 
 def joined(reports: Iterable[Report]) -> Report:
-    """One report of several, of a project's packages: each kernel once, with the programs of all."""
+    """The reports of a project's packages as one: each kernel once, with the programs of all packages."""
     programs: dict[Kernel, list[ProgramVerdict]] = {}
     for report in reports:
         for kernel in report.kernels:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
+
 import pytest
+from elftools.elf.elffile import ELFFile
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import host
+from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
 from hatch_bpf.portability.object_check import KernelTypes, check
 from hatch_bpf.portability.text import render_warnings
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
@@ -217,3 +222,43 @@ def test_pointers_in_globals_are_zero_and_the_build_says_so() -> None:
     (warning,) = render_warnings(report).splitlines()
     assert warning.startswith("warning: program.f: ")
     assert "names in .data is initialized with pointers, which nothing fills in" in warning
+
+
+def test_libbpf_itself_is_asked_where_it_is_at_hand() -> None:
+    """Every object that it does not open is known by a rule; and one that no rule knows is told with its words."""
+    needs.libbpf()
+    sources = [*REFUSED.values(), *TAKEN.values()]
+    objects = [c_programs.compile_bpf(PRELUDE + source) for source in sources]
+    version, said = refusals_of_libbpf(objects)
+    assert version.startswith("1.")
+    opened = [loads_or_opens(data) for data in objects]
+    assert [not words for words in said] == opened
+    assert 10 < opened.count(False) < len(opened)
+
+
+def loads_or_opens(data: bytes) -> bool:
+    try:
+        list(needs.libbpf().load_each(data))
+    except AssertionError:
+        return False
+    return True
+
+
+def test_what_only_libbpf_knows_is_a_condition() -> None:
+    """As another version may open it: this one has a section in a format that no compiler writes."""
+    needs.libbpf()
+    obj = c_programs.model(PRELUDE + PLAIN)
+    elf = ELFFile(io.BytesIO(obj.elf))
+    at = elf["e_shoff"] + elf.get_section_index(".BTF") * elf["e_shentsize"] + 4
+    broken = obj.elf[:at] + bytes([7, 0, 0, 0]) + obj.elf[at + 4 :]  # SHT_NOTE instead of SHT_PROGBITS
+    btf = Btf(needs.host_btf().read_bytes(), source="host")
+    (found,) = check([replace(obj, elf=broken)], [KernelTypes(host(), btf)]).kernels[0].programs
+    (reason,) = found.reasons
+    assert (found.verdict, reason.kind) == (Verdict.CONDITIONAL, ReasonKind.LIBBPF_REFUSES)
+    assert reason.what.startswith("libbpf 1.")
+
+
+def test_an_object_that_crashes_or_stalls_libbpf_says_nothing() -> None:
+    assert refusals_of_libbpf([b"", b"\x7fELF\x02\x02"]) == ("", ["", ""])
+    _, (said,) = refusals_of_libbpf([b"\x7fELF\x02\x01" + bytes(100)])
+    assert said

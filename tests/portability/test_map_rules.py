@@ -19,7 +19,7 @@ from tests.common import needs
 from tests.common.btf_builder import RawBtf
 
 SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 24, 32, 260, 261, 512, 513, 1016, 1024, 32768, 32769, 1 << 22)
-ENTRIES = (0, 1, 2, 64)
+ENTRIES = (0, 1, 2, 3)
 EXTRA = (0, 1, 3, 15, 16, 4096)
 FLAGS = 19
 """How many the running kernel surely knows."""
@@ -100,7 +100,7 @@ class Kernel:
 def usual(map_type: int) -> MapDef:
     """A map of a type as kernels take it."""
     rule = RULES[map_type]
-    entries = 4096 if map_type in (MapType.RINGBUF, MapType.USER_RINGBUF) else min(rule.entries[-1], 64)
+    entries = 4096 if map_type in (MapType.RINGBUF, MapType.USER_RINGBUF) else min(rule.entries[-1], 4)
     key = 4 if 4 in rule.key else rule.key[0]
     value = 4 if 4 in rule.value else rule.value[0]
     types = {"key_type_id": 1, "value_type_id": 1} if rule.typed else {}

@@ -25,7 +25,7 @@ SECTIONS = {
     "tp/raw_syscalls/sys_enter": (Verdict.LOADS, ""),
     "raw_tp/sched_swich": (Verdict.CONDITIONAL, "did you mean sched_switch?"),
     "kprobe/vfs_raed": (Verdict.CONDITIONAL, "did you mean vfs_read?"),
-    "kprobe/hatch_bpf_never": (Verdict.CONDITIONAL, "so that the attach fails unless"),
+    "kprobe/hatch_bpf_never": (Verdict.CONDITIONAL, "so the attach fails unless"),
     "ksyscall/openatt": (Verdict.CONDITIONAL, "did you mean openat?"),
     "fentry/vfs_raed": (Verdict.FAILS, "did you mean vfs_read?"),
     "lsm/file_opne": (Verdict.FAILS, "did you mean file_open?"),

@@ -322,7 +322,7 @@ def test_attach_targets_that_are_looked_up_at_attach_are_conditions() -> None:
 def test_a_read_of_an_argument_that_the_target_lacks_names_both() -> None:
     found = verdict(kernel_btfs.EXAMPLES[-1], "arguments.bpf.c", "fails__behind_the_return_value")
     (reason,) = [reason for reason in found.reasons if reason.kind is ReasonKind.ARGUMENT_MISSING]
-    assert reason.what == "argument 6 of vfs_fsync_range is read, which has 4 arguments on this kernel"
+    assert reason.what == "the program reads argument 6 of vfs_fsync_range, which has 4 arguments on this kernel"
     line = line_of("arguments.bpf.c", "volatile __u64 value = ctx[argument]")
     assert reason.source == f"arguments.bpf.c:{line}"
 
@@ -356,9 +356,9 @@ def test_flags_and_attach_types_count_from_the_release_that_brought_them(kernel:
         elif program == "frags":
             assert texts == ['SEC("xdp.frags") needs BPF_F_XDP_HAS_FRAGS, which this kernel does not know']
         elif program == "session":
-            assert texts[0].endswith("which this kernel does not know, so that it loads but can never be attached")
+            assert texts[0].endswith("which this kernel does not know, so it loads but can never be attached")
         else:
-            assert texts[0].endswith("which this kernel does not know, so that it does not load")
+            assert texts[0].endswith("which this kernel does not know, so it does not load")
 
 
 def test_sleepable_programs_on_a_kernel_from_before_them() -> None:
@@ -371,7 +371,7 @@ def test_sleepable_programs_on_a_kernel_from_before_them() -> None:
     SEC("fentry/vfs_read") int fast(void *ctx) { return 0; }"""
     slow, fast = check([c_programs.model(source)], [old]).kernels[0].programs
     assert slow.verdict is Verdict.FAILS
-    assert slow.reasons[0].what == 'SEC("fentry.s/vfs_read") is sleepable, for which this kernel is too old'
+    assert slow.reasons[0].what == 'SEC("fentry.s/vfs_read") is sleepable, and this kernel is too old for that'
     assert fast.verdict is Verdict.NEEDS_KERNEL_BTF
 
 
@@ -460,7 +460,7 @@ def test_what_only_gpl_programs_may_call(declared: str, call: str, license_: str
     ((_, found),) = verdicts_on(kernel_btfs.EXAMPLES[-1], licensed(declared, call, license_)).items()
     told = [reason for reason in found.reasons if reason.kind is ReasonKind.LICENSE]
     assert [reason.what for reason in told if reason.weight is Weight.FAILS] == (
-        [f"{refused} is for programs under a license that is compatible with the GPL, and this object names "
+        [f"{refused} needs a license that is compatible with the GPL, and this object's is "
          + (f'"{license_}"' if license_ else "none")] if refused else []
     )  # fmt: skip
     assert found.verdict is (Verdict.FAILS if refused else Verdict.CONDITIONAL if "off" in call else Verdict.LOADS)
@@ -537,8 +537,8 @@ def test_struct_ops_are_the_kernels_that_have_their_types(kernel: str, section: 
     ("members", "verdict", "told"),
     [
         ("int (*hatch_bpf_never)(void);", Verdict.CONDITIONAL, "tcp_congestion_ops has no hatch_bpf_never"),
-        ("char name[20];", Verdict.FAILS, "name of this kernel's struct tcp_congestion_ops is of another kind or size"),
-        ("int (*name)(void);", Verdict.FAILS, "name of this kernel's struct tcp_congestion_ops is of another kind"),
+        ("char name[20];", Verdict.FAILS, "name of this kernel's struct tcp_congestion_ops has another kind or size"),
+        ("int (*name)(void);", Verdict.FAILS, "name of this kernel's struct tcp_congestion_ops has another kind"),
         ("char name[16];", Verdict.NEEDS_KERNEL_BTF, "needs the kernel's own BTF"),
     ],
 )

@@ -1,0 +1,85 @@
+"""BPF objects -> what the libbpf of this machine says to each that it does not open. Nothing is loaded.
+
+Input: the bytes of objects. Output: its version, and for each object its last words, or nothing. The rules in
+`libbpf_rules.py` are those of the newest libbpf; this is for what they lack, and for what an older one does not know.
+libbpf is asked in a process of its own, which runs this file: it may crash over an object that nobody trusts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from tempfile import TemporaryFile
+
+LIBRARY = "libbpf.so.1"
+_SECONDS = 5
+_NATIVE = b"\x01" if sys.byteorder == "little" else b"\x02"
+
+
+def refusals_of_libbpf(objects: Sequence[bytes]) -> tuple[str, list[str]]:
+    """The version of libbpf, empty where there is none, and for each object why it was not opened; empty if it was.
+
+    An object for machines of the other endianness is not asked about, as libbpf before 1.6 opens no such one.
+    """
+    asked = [data if data[5:6] == _NATIVE else b"" for data in objects]
+    nothing = [""] * len(asked)
+    if not any(asked) or not sys.executable:
+        return "", nothing
+    with TemporaryFile() as file:
+        file.write(json.dumps([len(data) for data in asked]).encode() + b"\n")
+        file.writelines(asked)
+        file.seek(0)
+        try:
+            # without the site's modules, which take longer than the question
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", __file__], stdin=file, capture_output=True, timeout=_SECONDS, check=False
+            )
+            version, said = json.loads(done.stdout)
+        except (OSError, subprocess.TimeoutExpired, ValueError):
+            return "", nothing
+    return version, said
+
+
+def main() -> None:
+    """Answer for the objects on standard input."""
+    data = sys.stdin.buffer.read()
+    head, _, rest = data.partition(b"\n")
+    libbpf = ctypes.CDLL(LIBRARY)
+    pointer, text = ctypes.c_void_p, ctypes.c_char_p
+    libbpf.bpf_object__open_mem.restype = pointer
+    libbpf.bpf_object__open_mem.argtypes = [text, ctypes.c_size_t, pointer]
+    libbpf.bpf_object__close.argtypes = [pointer]
+    libc = ctypes.CDLL(None)
+    libc.vsnprintf.argtypes = [text, ctypes.c_size_t, text, pointer]
+    said: list[str] = []
+
+    def take(level: int, fmt: bytes, args: int) -> int:
+        if level == 0:
+            buffer = ctypes.create_string_buffer(1000)
+            libc.vsnprintf(buffer, len(buffer), fmt, args)
+            said.append(buffer.value.decode(errors="replace"))
+        return 0
+
+    # it is called as long as the process lives
+    callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, text, pointer)(take)
+    libbpf.libbpf_set_print(callback)
+    answers = []
+    for size in json.loads(head):
+        one, rest = rest[:size], rest[size:]
+        said.clear()
+        opened = libbpf.bpf_object__open_mem(one, len(one), None) if one else None
+        if opened:
+            libbpf.bpf_object__close(opened)
+        answers.append("" if opened or not one else (said[-1].strip() if said else "no reason given"))
+    version = f"{libbpf.libbpf_major_version()}.{libbpf.libbpf_minor_version()}"
+    sys.stdout.write(json.dumps([version, answers]))
+    sys.stdout.flush()
+    os._exit(0)  # nothing of libbpf's needs to be undone
+
+
+if __name__ == "__main__":
+    main()
