@@ -33,7 +33,8 @@ from hatch_bpf.btf.c_types import (
     CTypes,
     Layouts,
 )  # fmt: skip
-from hatch_bpf.btf.reader import VLEN_MASK, Btf
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.btf.types import VLEN_MASK
 from hatch_bpf.errors import BtfError
 
 GUARD = "__VMLINUX_H__"

@@ -23,7 +23,7 @@ from hatch_bpf.btf.c_types import (
     TYPEDEF,
     CTypes,
 )  # fmt: skip
-from hatch_bpf.btf.reader import VLEN_MASK
+from hatch_bpf.btf.types import VLEN_MASK
 
 _NEW, _OPEN, _DONE = 0, 1, 2
 

@@ -17,8 +17,8 @@ from itertools import compress, repeat
 from operator import itemgetter
 from string import ascii_letters, digits
 
-from hatch_bpf.btf.reader import KIND_MASK, VLEN_MASK, Btf
-from hatch_bpf.btf.types import Kind
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.btf.types import KIND_MASK, VLEN_MASK, Kind
 from hatch_bpf.errors import BtfError
 
 # plain numbers: comparing members of an IntEnum takes five times as long

@@ -11,7 +11,16 @@ import json
 from array import array
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.reader import EXTRA_WORDS, FIXED_WORDS, NAMED_IN_C, VLEN_MASK, WORDS_PER_ENTRY, Btf, only_in_c
+from hatch_bpf.btf.reader import NAMED_IN_C, Btf, only_in_c
+from hatch_bpf.btf.types import (
+    ENTRY_REFERENCES,
+    EXTRA_WORDS,
+    FIXED_WORDS,
+    NAMED_ENTRIES,
+    REFERRING,
+    VLEN_MASK,
+    WORDS_PER_ENTRY,
+)
 from hatch_bpf.btf.writer import blob
 
 NEAR_NOTE = "near "
@@ -88,19 +97,6 @@ class Excerpt(Btf):
         return super().flavors(name)
 
 
-_REFERENCES = {
-    t.Kind.ARRAY: (0, 1),
-    t.Kind.FUNC_PROTO: (1,),
-    t.Kind.STRUCT: (1,),
-    t.Kind.UNION: (1,),
-}
-"""Behind the fixed part: which words of it, or of each entry, are type ids."""
-_NAMED_ENTRIES = frozenset({t.Kind.STRUCT, t.Kind.UNION, t.Kind.ENUM, t.Kind.ENUM64, t.Kind.FUNC_PROTO})
-_REFERRING = frozenset({
-    t.Kind.PTR, t.Kind.TYPEDEF, t.Kind.VOLATILE, t.Kind.CONST, t.Kind.RESTRICT, t.Kind.TYPE_TAG, t.Kind.VAR,
-    t.Kind.FUNC, t.Kind.FUNC_PROTO,
-})  # fmt: skip
-"""Kinds whose third word is the id of a type they are made of. DECL_TAG's is of what it is about."""
 _COMPOSITES = (t.Kind.STRUCT, t.Kind.UNION)
 
 
@@ -125,16 +121,16 @@ def cut(kernel: Btf, seeds: set[int]) -> tuple[bytes, dict[int, int]]:
     for type_id in kept:
         kind, record = kernel.record(type_id)
         record[0] = moved(record[0])
-        if kind in _REFERRING or kind is t.Kind.DECL_TAG:
+        if kind in REFERRING or kind is t.Kind.DECL_TAG:
             record[2] = ids.get(record[2], 0)
         if type_id not in whole or kind is t.Kind.DATASEC:
             record[1] &= ~VLEN_MASK
             del record[FIXED_WORDS:]
         width = WORDS_PER_ENTRY.get(kind) or EXTRA_WORDS.get(kind, 1)
         for at in range(FIXED_WORDS, len(record), width):
-            if kind in _NAMED_ENTRIES:
+            if kind in NAMED_ENTRIES:
                 record[at] = moved(record[at])
-            for word in _REFERENCES.get(kind, ()):
+            for word in ENTRY_REFERENCES.get(kind, ()):
                 record[at + word] = ids.get(record[at + word], 0)
         out.extend(record)
     return blob(out, strings, endian=kernel.endian), ids
@@ -161,9 +157,9 @@ def _reach(kernel: Btf, seeds: set[int]) -> tuple[set[int], set[int]]:
             bare.add(type_id)
             continue
         whole.add(type_id)
-        if kind in _REFERRING:
+        if kind in REFERRING:
             pending.append((record[2], kind is t.Kind.PTR or (is_behind and kind is not t.Kind.FUNC_PROTO)))
         width = WORDS_PER_ENTRY.get(kind) or EXTRA_WORDS.get(kind, 0)
-        for word in _REFERENCES.get(kind, ()):
+        for word in ENTRY_REFERENCES.get(kind, ()):
             pending += [(found, False) for found in record[FIXED_WORDS + word :: width]]
     return whole, bare - whole

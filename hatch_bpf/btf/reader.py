@@ -22,22 +22,11 @@ from typing import Literal
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION
 from hatch_bpf.btf.name_search import NameSearch
+from hatch_bpf.btf.types import EXTRA_WORDS, FIXED_WORDS, KIND_MASK, VLEN_MASK, WORDS_PER_ENTRY
 from hatch_bpf.errors import BtfError
 
 LAYOUT_HEADER = 32
 """Bytes of a header that also says where the layout section is (Linux 7.1): the sizes of each kind, for old readers."""
-KIND_MASK = 0x7F
-VLEN_MASK = 0xFFFFFF
-"""Linux 7.1 widened kind from 5 to 7 bits and vlen from 16 to 24; until then the bits had to be 0."""
-
-FIXED_WORDS = 3
-"""32-bit words that every type starts with: name_off, info, size or type."""
-EXTRA_WORDS = {t.Kind.INT: 1, t.Kind.ARRAY: 3, t.Kind.VAR: 1, t.Kind.DECL_TAG: 1}
-"""Words behind the fixed part, by kind."""
-WORDS_PER_ENTRY = {
-    t.Kind.STRUCT: 3, t.Kind.UNION: 3, t.Kind.ENUM: 2, t.Kind.FUNC_PROTO: 2, t.Kind.DATASEC: 3, t.Kind.ENUM64: 3,
-}  # fmt: skip
-"""Words behind the fixed part for each of the vlen entries, by kind."""
 NAMED_IN_C = frozenset({
     t.Kind.INT, t.Kind.FLOAT, t.Kind.STRUCT, t.Kind.UNION, t.Kind.ENUM, t.Kind.ENUM64, t.Kind.FWD, t.Kind.TYPEDEF,
 })  # fmt: skip

@@ -262,6 +262,35 @@ MODIFIERS = (Typedef, Volatile, Const, Restrict, TypeTag)
 """What libbpf's skip_mods_and_typedefs() looks through."""
 
 
+# --- how a type lies in a blob: 32-bit words
+
+KIND_MASK = 0x7F
+VLEN_MASK = 0xFFFFFF
+"""Fields of the info word. Linux 7.1 widened kind from 5 to 7 bits and vlen from 16 to 24; the bits had been 0."""
+FIXED_WORDS = 3
+"""Words that every type starts with: the name's offset, info, and a size or the id of a type."""
+EXTRA_WORDS = {Kind.INT: 1, Kind.ARRAY: 3, Kind.VAR: 1, Kind.DECL_TAG: 1}
+"""Words after those, by kind."""
+WORDS_PER_ENTRY = {
+    Kind.STRUCT: 3, Kind.UNION: 3, Kind.ENUM: 2, Kind.FUNC_PROTO: 2, Kind.DATASEC: 3, Kind.ENUM64: 3,
+}  # fmt: skip
+"""Words after those for each member, enumerator, parameter or variable, of which there are vlen."""
+ENTRY_REFERENCES = {
+    Kind.ARRAY: (0, 1),
+    Kind.FUNC_PROTO: (1,),
+    Kind.STRUCT: (1,),
+    Kind.UNION: (1,),
+}
+"""Which of those words are ids of types."""
+NAMED_ENTRIES = frozenset({Kind.STRUCT, Kind.UNION, Kind.ENUM, Kind.ENUM64, Kind.FUNC_PROTO})
+"""Kinds whose entries start with a name's offset."""
+REFERRING = frozenset({
+    Kind.PTR, Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG, Kind.VAR, Kind.FUNC,
+    Kind.FUNC_PROTO,
+})  # fmt: skip
+"""Kinds whose third word is the id of a type that they are made of. A DECL_TAG's is what it is attached to."""
+
+
 def kind_name(found: Type) -> str:
     """The kind of a type as libbpf spells it in its log: `struct`, `enum64`."""
     return KIND_OF[type(found)].name.lower()

@@ -15,7 +15,8 @@ from typing import Literal
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION
-from hatch_bpf.btf.reader import VLEN_MASK, Btf
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.btf.types import VLEN_MASK
 from hatch_bpf.errors import BtfError
 
 if sys.version_info >= (3, 11):
