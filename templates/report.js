@@ -9,10 +9,10 @@
   const programs = [...table.tHead.rows[0].cells].slice(1).map((cell) => cell.textContent.trim());
   const groups = [...table.tBodies];
   const boxes = groups.map((group) => group.querySelector("input"));
-  const told = new Map();
+  const parts = new Map();
   for (const part of document.querySelectorAll("[data-program]")) {
     const column = Number(part.dataset.program.slice(1)) - 1;
-    told.set(column, [...(told.get(column) ?? []), part]);
+    parts.set(column, [...(parts.get(column) ?? []), part]);
   }
   const hiding = new CSSStyleSheet();
   document.adoptedStyleSheets = [hiding];
@@ -51,7 +51,7 @@
     table.classList.toggle("filtered", isFiltered);
     table.dataset.only = wanted.verdict;
     fold.hidden = isFiltered;
-    for (const [column, parts] of told) for (const part of parts) {
+    for (const [column, own] of parts) for (const part of own) {
       part.hidden = !seen[column];
       for (const finding of part.getElementsByTagName("article")) {
         finding.hidden = Boolean(wanted.verdict) && !finding.classList.contains(wanted.verdict);

@@ -39,7 +39,7 @@ class FoundKsyms:
 
     reasons: tuple[Reason, ...]
     kfuncs: tuple[tuple[str, bool | None], ...]
-    """Names, flavors and all, and whether the kernel has them; None where its BTF does not tell."""
+    """Names, flavors and all, and whether the kernel has them; None where its BTF does not say."""
 
     def has_kfunc(self, name: str) -> bool | None:
         return dict(self.kfuncs).get(name, False)

@@ -207,7 +207,7 @@ def _headline(programs: Sequence[ReportedProgram]) -> str:
     needless = [program for program in programs if program.counts[Verdict.FAILS]]
     if not needless:
         return "No program fails on any kernel"
-    others = "" if all(program.is_optional for program in needless) else " and those that another stands in for"
+    others = "" if all(program.is_optional for program in needless) else " and those with an alternative"
     return f"No program fails on any kernel but optional ones{others}"
 
 

@@ -1,9 +1,9 @@
 """A kernel's BTF -> `KernelFeatures`: what the kernel says of itself there, so that no table of versions is needed.
 
-Input: the full BTF of a vmlinux, or an excerpt of it. Output: which helpers, map types, program types
-and attach types it has; whether it has a function, a tracepoint, a kfunc, a kernel variable; and what its verifier can
-follow, told by the fields that came with it. Distributions backport BPF into old kernels, so a version says little; the
-BTF says what was compiled in.
+Input: the full BTF of a vmlinux, or an excerpt of it. Output: which helpers, map types, program types and attach types
+it has; whether it has a function, a tracepoint, a kfunc, a kernel variable; and what its verifier can follow, known by
+the fields that came with it. Distributions backport BPF into old kernels, so a version says little; the BTF says what
+was compiled in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAMES = frozenset({
     "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
     "bpf_check", "check_stack_range_initialized", "bpf_insn_aux_data", "bpf_ringbuf", "ftrace_ops",
 })  # fmt: skip
-"""What is asked of nearly every kernel."""
+"""Names that are looked up in nearly every kernel."""
 
 
 _KTIME_GET_NS, _SPIN_LOCK, _RINGBUF_OUTPUT = helper("ktime_get_ns"), helper("spin_lock"), helper("ringbuf_output")
@@ -61,7 +61,7 @@ def _lists(known: frozenset[_One] | None, one: _One) -> bool | None:
 class KernelFeatures:
     """Answers about one kernel, read from its BTF on demand.
 
-    An answer of None means that this BTF cannot tell: it has no such enum, or lists no functions at all.
+    None means that this BTF does not say: it has no such enum, or lists no functions at all.
     """
 
     def __init__(self, btf: Btf) -> None:
@@ -370,7 +370,7 @@ class KernelFeatures:
 
     @cached_property
     def _tells_reads_of_stack(self) -> bool:
-        """Whether the verifier's check of stack that a helper is given is told if it is read or written.
+        """Whether the verifier, checking stack memory for a helper, knows if the helper reads or writes it.
 
         Nothing else in the BTF came with this. A compiler may leave the function out, and then the answer is no.
         """

@@ -1,8 +1,8 @@
-"""BPF objects -> what the libbpf of this machine says to each that it does not open. Nothing is loaded.
+"""Ask this machine's libbpf which objects it opens, without loading them.
 
-Input: the bytes of objects. Output: its version, and for each object its last words, or nothing. The rules in
-`libbpf_rules.py` are those of the newest libbpf; this is for what they lack, and for what an older one does not know.
-libbpf is asked in a process of its own, which runs this file: it may crash over an object that nobody trusts.
+Input: the bytes of objects. Output: libbpf's version, and its last message for each object that it refuses.
+`libbpf_rules.py` has the rules of the newest libbpf; this finds what they lack, and what an older one does not know.
+libbpf runs in a process of its own, which executes this file, since a hostile object may crash it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NATIVE = b"\x01" if sys.byteorder == "little" else b"\x02"
 def refusals_of_libbpf(objects: Sequence[bytes]) -> tuple[str, list[str]]:
     """The version of libbpf, empty where there is none, and for each object why it was not opened; empty if it was.
 
-    An object for machines of the other endianness is not asked about, as libbpf before 1.6 opens no such one.
+    Objects of the other endianness are left out: libbpf before 1.6 opens none of them.
     """
     asked = [data if data[5:6] == _NATIVE else b"" for data in objects]
     nothing = [""] * len(asked)
@@ -34,7 +34,7 @@ def refusals_of_libbpf(objects: Sequence[bytes]) -> tuple[str, list[str]]:
         file.writelines(asked)
         file.seek(0)
         try:
-            # without the site's modules, which take longer than the question
+            # -S: importing the site's modules would take longer than opening the objects
             done = subprocess.run(
                 [sys.executable, "-I", "-S", __file__], stdin=file, capture_output=True, timeout=_SECONDS, check=False
             )
@@ -64,7 +64,7 @@ def main() -> None:
             said.append(buffer.value.decode(errors="replace"))
         return 0
 
-    # it is called as long as the process lives
+    # referenced until the process ends, as libbpf calls it
     callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, text, pointer)(take)
     libbpf.libbpf_set_print(callback)
     answers = []
@@ -78,7 +78,7 @@ def main() -> None:
     version = f"{libbpf.libbpf_major_version()}.{libbpf.libbpf_minor_version()}"
     sys.stdout.write(json.dumps([version, answers]))
     sys.stdout.flush()
-    os._exit(0)  # nothing of libbpf's needs to be undone
+    os._exit(0)  # no need to undo what libbpf did
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def _static_programs(view: ElfView) -> Iterator[_Refusal]:
     programs = {(program.name, program.section, program.offset) for program in view.obj.programs}
     local = {symbol.name for symbol in view.symbols if symbol.bind == STB_LOCAL}
     for name, section, _ in sorted(programs):
-        if name in local:
+        if name in local and section != ".text":
             yield f'program {name} in SEC("{section}") is static', "declare it without static"
 
 

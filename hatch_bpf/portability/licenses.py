@@ -1,7 +1,7 @@
 """What an object says of its license -> what kernels refuse to its programs.
 
 Input: the text in its section `license`. Output: the licenses that kernels take for compatible with the GPL, and the
-helpers that only programs under such may call. The kernel's Documentation/bpf/bpf_licensing.rst tells of it.
+helpers that only such programs may call. See the kernel's Documentation/bpf/bpf_licensing.rst.
 """
 
 from __future__ import annotations

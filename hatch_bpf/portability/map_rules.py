@@ -132,8 +132,9 @@ def broken(definition: MapDef, *, is_inner: bool = False) -> Iterator[tuple[str,
         if size and size not in allowed:
             yield _wrong_size(kind, member, size, allowed)
     flags = definition.map_flags
-    if flags & ~rule.flags:
-        yield f"a {kind} takes no flag {_names(flags & ~rule.flags)}", "leave it out"
+    # as numbers: ~ of a flag has only bits that have names
+    if unknown := flags & ~int(rule.flags):
+        yield f"a {kind} takes no flag {_names(unknown)}", "leave it out"
     if rule.needs & ~flags:
         yield f"a {kind} needs the flag {_names(rule.needs & ~flags)}", "set it by __uint(map_flags, ...)"
     for one, other in _EXCLUSIVE:

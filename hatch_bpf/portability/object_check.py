@@ -53,7 +53,7 @@ def check(
 
 
 class Checker:
-    """Looks at objects once, and then at one kernel after another; what kernels have in common is worked out once."""
+    """Checks objects on one kernel after another; what does not depend on the kernel is worked out once."""
 
     def __init__(self, objects: Sequence[ObjectModel], alternatives: Alternatives = NONE) -> None:
         self._objects = [ObjectChecker(obj, alternatives) for obj in objects]
@@ -70,7 +70,7 @@ class Checker:
     def verdicts(
         self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
     ) -> tuple[ProgramVerdict, ...]:
-        """The same, of what is known of a kernel: these are all that it is asked, but for its version."""
+        """The same, from no more than a kernel's version, its features and what resolves relocations."""
         features.expect(self._names)
         return tuple(verdict for obj in self._objects for verdict in obj.check(kernel, features, matcher, minimized))
 
@@ -94,7 +94,7 @@ class ObjectChecker:
     def __init__(self, obj: ObjectModel, alternatives: Alternatives) -> None:
         if not obj.programs:
             # functions without SEC(): libbpf before 1.6 takes a single one for a program, of no type that it knows
-            outside = tuple(function for function in obj.subprograms if function.is_global)
+            outside = tuple(function for function in obj.subprograms if function.is_global) or obj.subprograms
             obj = replace(obj, programs=outside, subprograms=tuple(f for f in obj.subprograms if f not in outside))
         self.obj = obj
         view = ElfView(obj)
@@ -122,7 +122,7 @@ class ObjectChecker:
             self._refusals = [because.refused_by_this_libbpf(version, said)]
 
     def names(self) -> Iterator[str]:
-        """Functions, tracepoints and variables that a kernel is asked about."""
+        """Functions, tracepoints and variables to look up in a kernel."""
         for program in self.programs:
             if program.section is not None and program.section.target:
                 yield from names_of_target(program.section)
@@ -149,7 +149,7 @@ class ObjectChecker:
         return [self._in_its_group(verdict, verdicts) for verdict in verdicts]
 
     def _unmade(self, maps: Sequence[tuple[str, Reason]]) -> dict[str, Reason]:
-        """Maps that the kernel can't create, and another of their group stands in for, with the reasons."""
+        """Maps that the kernel cannot create but that have an alternative, with the reasons."""
         failing = {name: reason for name, reason in maps if reason.weight is Weight.FAILS}
         return {
             name: failing[name]
@@ -171,5 +171,5 @@ class ObjectChecker:
         by_name = {found.program: found.verdict for found in verdicts}
         loading = [name for name in group.members if by_name[name] is not Verdict.FAILS]
         stand_in = min(loading, key=lambda name: by_name[name] is not Verdict.LOADS, default="")
-        told = (because.alternative(group.name, stand_in),) if stand_in else ()
-        return replace(verdict, reasons=(*verdict.reasons, *told), group=group.name, stand_in=stand_in)
+        note = (because.alternative(group.name, stand_in),) if stand_in else ()
+        return replace(verdict, reasons=(*verdict.reasons, *note), group=group.name, stand_in=stand_in)

@@ -1,4 +1,4 @@
-"""One program on a kernel: what its verifier and libbpf will say of it.
+"""One program on a kernel: what the verifier and libbpf will refuse of it.
 
 Input: a program, and what was found of its object on the kernel: relocations, externs, maps. Output: a
 `ProgramVerdict`. The walk in `verifier/` says which instructions are reached.
@@ -148,14 +148,14 @@ class ProgramChecker:
     def _refused_anywhere(self, features: KernelFeatures) -> Iterator[Reason]:
         """What an old kernel refuses wherever it is in the program, reached or not."""
         insns = self.linked.insns
-        told: set[InsnSet] = set()
+        seen: set[InsnSet] = set()
         for slot, newer in self._newer.items():
-            if newer in told or features.has_insns(newer):
+            if newer in seen or features.has_insns(newer):
                 continue
             # these have the opcode of atomic operations, which counts for kernels that know such
             is_refused_at_once = newer is InsnSet.ACQUIRE_RELEASE and not features.has_insns(InsnSet.ATOMIC)
             if is_refused_at_once or not is_known_by_opcode(insns[slot]):
-                told.add(newer)
+                seen.add(newer)
                 yield because.insns_missing(newer, self._source(slot), Weight.FAILS)
         if len(insns) > MAX_INSNS and not features.has_long_programs:
             yield because.too_long(len(insns), MAX_INSNS)
@@ -199,7 +199,7 @@ class ProgramChecker:
         ksyms: FoundKsyms,
         unmade: Mapping[str, Reason],
     ) -> Iterator[Reason]:
-        """What the kernel's verifier will say of the instructions it comes to."""
+        """What the kernel's verifier will refuse among the instructions that it reaches."""
         hazards = self._hazards(features, arch, outcomes, ksyms, unmade)
         type_ids = [
             (slot, index)
@@ -343,7 +343,7 @@ class ProgramChecker:
         return suspects(self.linked)
 
     def _found_on_the_way(self, slot: int, reach: Reach, features: KernelFeatures) -> Reason:
-        """A hazard that only the walk could tell."""
+        """A hazard that only the walk finds."""
         if slot in reach.moved_context:
             return because.context_moved(self._source(slot))
         section = self.section

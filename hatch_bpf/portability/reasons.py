@@ -294,7 +294,7 @@ def optional(program: Function, *, is_declared: bool) -> Reason:
 
 
 def alternative(group: str, stand_in: str) -> Reason:
-    return Reason(ReasonKind.ALTERNATIVE, Weight.NOTE, f"{stand_in} of the group {group} stands in for it")
+    return Reason(ReasonKind.ALTERNATIVE, Weight.NOTE, f"{stand_in} of the group {group} is used instead")
 
 
 def reached(

@@ -179,14 +179,14 @@ class ReportModel:
             return line
         if len(counts) == 1:
             (verdict,) = counts
-            told = verdict.value + " everywhere" * (counts[verdict] > 1)
+            words = verdict.value + " everywhere" * (counts[verdict] > 1)
         else:
-            told = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items())
+            words = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items())
         failing = [(p, b) for p, b in self.blocks if b.verdict is Verdict.FAILS and not b.breaks_build]
         optional = sum(len(block.kernels) for program, block in failing if program.is_optional)
         spared = sum(len(block.kernels) for program, block in failing if not program.is_optional)
         needless = [f"{optional} of them optional"] * bool(optional) + [f"{spared} with an alternative"] * bool(spared)
-        return f"{line}: {told} ({', '.join(needless)})" if needless else f"{line}: {told}"
+        return f"{line}: {words} ({', '.join(needless)})" if needless else f"{line}: {words}"
 
     def tables(self) -> list[tuple[tuple[ReportedProgram, ...], tuple[KernelGroup, ...]]]:
         """Groups that can share a table, with its rows: objects of another architecture may hold other programs."""
@@ -217,7 +217,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def has_alternative(reasons: Iterable[Reason]) -> bool:
-    """Whether another program stands in for the one with these reasons."""
+    """Whether another program is used instead of the one with these reasons."""
     return any(reason.kind is ReasonKind.ALTERNATIVE for reason in reasons)
 
 
@@ -244,7 +244,7 @@ def remedy_for(reason: Reason, kernels: str, of_all: Common | None = None, *, ha
     """What to do about a reason; `kernels` names those that it holds for.
 
     A name that no kernel has may be a typo of one that they have. The last resort of a program that fails is to leave
-    the kernels out, unless another program stands in for it, or none would be left that loads it.
+    the kernels out, unless another program is used instead, or no kernel would be left.
     """
     is_everywhere = of_all is not None and of_all.has(reason)
     is_hopeless = reason.on_any_kernel or (is_everywhere and of_all is not None and of_all.kernels > 1)
@@ -329,7 +329,7 @@ def _groups(
     outcomes: Mapping[Kernel, Mapping[ProgramKey, ProgramVerdict]],
     position: Mapping[Kernel, int],
 ) -> tuple[KernelGroup, ...]:
-    """Kernels with the same outcome together, in the order of their first ones."""
+    """Kernels with the same outcome together, in the order of each group's first kernel."""
     block_on = {program.key: {k: b.number for b in program.blocks for k in b.kernels} for program in programs}
     same: dict[tuple[tuple[ProgramKey, Verdict, int], ...], list[Kernel]] = {}
     for kernel, found in outcomes.items():

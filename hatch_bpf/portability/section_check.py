@@ -89,7 +89,7 @@ def _flags(kind: str, section: ProgramSection, features: KernelFeatures) -> Iter
         may = "is one of those that may sleep" if is_lsm else "allows error injection"
         if section.attach_type == "BPF_MODIFY_RETURN":
             may += " or is a security hook"
-        what = f"{kind} loads only if its target {may}, which BTF does not tell"
+        what = f"{kind} loads only if its target {may}, which BTF does not say"
         yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
 
 
@@ -233,7 +233,7 @@ def _btf_target(kind: str, section: ProgramSection, features: KernelFeatures) ->
     else:
         is_there = features.has_function(name)
     if is_there is None:
-        what = f"{kind}: this BTF does not tell whether the kernel has {name}"
+        what = f"{kind}: this BTF does not say whether the kernel has {name}"
         yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
     elif not is_there:
         what = f"{kind}: this kernel's BTF has no {name} (a module may define it)"

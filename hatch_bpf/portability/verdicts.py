@@ -31,7 +31,7 @@ class Weight(IntEnum):
     """What a reason does to the verdict; the heaviest decides."""
 
     NOTE = 0
-    """None: it may matter after the load, or BTF cannot tell for sure."""
+    """None: it may matter after the load, or BTF does not say for sure."""
     KERNEL_BTF = 1
     CONDITIONAL = 2
     FAILS = 3
@@ -116,7 +116,7 @@ class ReasonKind(Enum):
     OPTIONAL = "optional"
     """SEC("?...") or the option `optional`: it may be left out of the load, so it breaks no build."""
     ALTERNATIVE = "alternative"
-    """Another of its group of alternatives stands in for it."""
+    """Another member of its group of alternatives is used instead."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """1 if a program that isn't optional fails on some kernel, and nothing stands in for it."""
+        """1 if a program that isn't optional fails on some kernel, and nothing is used instead."""
         return int(any(program.breaks_build for kernel in self.kernels for program in kernel.programs))
 
 

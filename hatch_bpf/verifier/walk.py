@@ -1,4 +1,4 @@
-"""Which of a program's suspicious instructions would the kernel's verifier come to? `Code` x `Facts` -> `Reach`.
+"""Which of a program's suspicious instructions would the kernel's verifier reach? `Code` x `Facts` -> `Reach`.
 
 Input: a program; the slots that the verifier refuses ("hazards": poisoned instructions, helpers that the kernel lacks);
 the numbers that CO-RE relocation puts into instructions; what externs are worth; how much the kernel's verifier can
@@ -7,7 +7,7 @@ is loaded (and which), or not at all, so that it does no harm: the verifier leav
 
 The walk is the verifier's: every branch on what changes from run to run goes both ways, a branch on constants goes one.
 States that meet at a label are kept apart as long as they are few, and joined beyond that. Where this module knows less
-than the verifier, it comes to more instructions, never to fewer.
+than the verifier, it reaches more instructions, never fewer.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Facts:
     """What one kernel makes of a program."""
 
     hazards: frozenset[int]
-    """Slots of instructions that the verifier refuses, if it comes to them."""
+    """Slots of instructions that the verifier refuses, if it reaches them."""
     immediates: Mapping[int, Value] = field(default_factory=dict)
     """Slot -> the number that relocation puts in its place: an int, or OPAQUE."""
     externs: Mapping[str, Value] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Exposure:
-    """How the verifier comes to a hazard."""
+    """How the verifier reaches a hazard."""
 
     certain: bool
     """Whatever the application sets before the load."""
@@ -115,7 +115,7 @@ class Reach:
     moved_context: frozenset[int]
     """Slots of loads and stores through the context pointer, moved: hazards, since verifiers refuse those."""
     certain: bool
-    """Whatever the application sets, the verifier comes to one of the hazards."""
+    """Whatever the application sets, the verifier reaches one of the hazards."""
     reached: frozenset[int]
     """Slots that the walk came to."""
     depends_on_opaque: bool

@@ -118,7 +118,7 @@ def varied(definition: MapDef) -> Iterator[MapDef]:
     if definition.type not in (MapType.RINGBUF, MapType.USER_RINGBUF):
         for entries in ENTRIES:
             yield replace(definition, max_entries=entries)
-    for bit in range(FLAGS):
+    for bit in (*range(FLAGS), 30):
         yield replace(definition, map_flags=definition.map_flags ^ 1 << bit)
     yield replace(definition, map_flags=definition.map_flags | 0x18)
     yield replace(definition, map_flags=definition.map_flags | 0x180)
