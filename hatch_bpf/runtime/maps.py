@@ -80,7 +80,7 @@ else:
             return cls
 
     TwoParameters = OneParameter
-    _Mapping = _MutableMapping
+    _Mapping = type("_Mapping", (OneParameter, _MutableMapping), {})
     _ItemsOf = type("_ItemsOf", (OneParameter, _ItemsView), {})
     _ValuesOf = type("_ValuesOf", (OneParameter, _ValuesView), {})
 

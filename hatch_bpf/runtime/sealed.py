@@ -31,7 +31,7 @@ class Sealed:
 
 
 def _settable(cls: type[Sealed]) -> list[str]:
-    return [name for name in dir(cls) if _takes_values(getattr(cls, name))]
+    return [name for name in dir(cls) if not name.startswith("_") and _takes_values(getattr(cls, name))]
 
 
 def _takes_values(attribute: object) -> bool:

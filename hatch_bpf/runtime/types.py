@@ -56,7 +56,8 @@ else:
         def __class_getitem__(cls, item):
             return cls
 
-    _SequenceOf = _Sequence
+    class _SequenceOf(_Typed, _Sequence):
+        __slots__ = ()
 
 
 def size_of(cls: Any) -> int:
