@@ -15,7 +15,7 @@ import pytest
 
 from tests.common import needs
 from tests.common.front_ends import COMMAND, FRONT_ENDS, NO_TOOLS, Built, FrontEnd
-from tests.common.projects import KERNELS, REPOSITORY, make_project, tree_of
+from tests.common.projects import KERNELS, PROGRAM, REPOSITORY, make_project, tree_of
 
 OPTIONS = 'archs = ["x86_64", "arm64"]\nbtf-archive = "kernels"\nkernels = ["debian/12/*/6.1.*"]\n'
 RUNTIME = {path.name: path.read_bytes() for path in (REPOSITORY / "hatch_bpf" / "runtime").glob("*.py")}
@@ -133,6 +133,24 @@ def test_what_an_earlier_build_left_is_removed(tmp_path: Path, front_end: FrontE
     stale.write_bytes(b"left by an earlier build")
     assert front_end.build(project, tmp_path / "second").status == 0
     assert not stale.exists()
+
+
+@each
+def test_the_skeleton_of_a_deleted_source_does_not_ship(tmp_path: Path, front_end: FrontEnd) -> None:
+    needs.tool("clang")
+    project = project_for(front_end, tmp_path / "p", kept=PROGRAM, gone=PROGRAM)
+    assert COMMAND.build(project, tmp_path / "first").status == 0
+    (project / "src" / "demo" / "gone.bpf.c").unlink()
+    built = front_end.build(project, tmp_path / "out")
+    if front_end in BESIDE_SOURCES:
+        assert built.status == 0, built.said
+        assert "demo/kept_skel.py" in built.files
+        assert [name for name in built.files if "gone" in name] == []
+    else:
+        assert built.status == 1
+        left = r"src/demo/\S*gone\S* is left from an editable build and would go into the wheel"
+        assert re.search(left, built.said), built.said
+        assert [path.suffix for path in (tmp_path / "out").iterdir()] == []
 
 
 @pytest.mark.parametrize("front_end", FRONT_ENDS[:-1], ids=lambda front_end: front_end.name)
