@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from hatch_bpf.cli.tables import show_report
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.pipeline import judge
 from hatch_bpf.portability.html import render_html
 from hatch_bpf.portability.report import model_of
 from hatch_bpf.portability.text import render_failures, render_text
 from hatch_bpf.portability.verdicts import (
     KernelReport,
+    PortabilityError,
     ProgramVerdict,
     Reason,
     ReasonKind,
@@ -23,6 +26,9 @@ from hatch_bpf.portability.verdicts import (
     Weight,
     decide,
 )
+from hatch_bpf.project.config import parse_config
+from hatch_bpf.project.sources import Project
+from hatch_bpf.support.context import Context
 from tests.portability.test_html import parse
 
 MISSING = Reason(ReasonKind.CO_RE_MISSING, Weight.FAILS, "a.b is not in this kernel", "guard it", "src/p.bpf.c:7")
@@ -141,3 +147,14 @@ def test_what_fails_on_any_kernel_is_not_cured_by_leaving_kernels_out() -> None:
 def test_the_summary_of_one_pair() -> None:
     assert model_of(report((verdict(),))).summary == "1 program on 1 kernel: loads"
     assert model_of(report((verdict(),), (verdict(),))).summary == "1 program on 2 kernels: loads everywhere"
+
+
+def test_a_build_that_stops_hands_over_its_report(tmp_path: Path) -> None:
+    config = parse_config({}, key="tool.hatch-bpf", root=tmp_path, environ={})
+    project = Project(root=tmp_path, config=config, sources=(), folders={})
+    said: list[str] = []
+    with pytest.raises(PortabilityError) as raised:
+        judge(BETWEEN, project, Context(said.append))
+    assert raised.value.report is BETWEEN
+    assert "p.one fails on 2 of 6 kernels:" in str(raised.value)
+    assert said == ["1 program on 6 kernels: 4 loads, 2 fails"]
