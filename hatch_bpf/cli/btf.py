@@ -12,6 +12,7 @@ from typing import Any
 
 from hatch_bpf.cli.common import examples, named_archive, offer, read_object_file, say
 from hatch_bpf.errors import ObjectError
+from hatch_bpf.kernels import HOST
 
 
 def add_min_core_btf(commands: Any) -> None:
@@ -27,7 +28,7 @@ def add_min_core_btf(commands: Any) -> None:
         ),
     )
     kernel = command.add_argument("kernel", metavar="KERNEL", help="raw BTF, vmlinux, vmlinuz, .btf.tar.xz, or host")
-    offer(kernel, ["host"])
+    offer(kernel, [HOST])
     command.add_argument("out", metavar="OUT", type=Path, help="file to write")
     command.add_argument("objects", metavar="OBJECT", type=Path, nargs="+", help="BPF object")
     command.set_defaults(command=_min_core_btf)
@@ -44,7 +45,7 @@ def add_vmlinux_h(commands: Any) -> None:
     source = command.add_argument(
         "source", metavar="SOURCE", help="raw BTF, vmlinux, vmlinuz, kernel package, kernel of BTFHUB_ARCHIVE, or host"
     )
-    offer(source, ["host"])
+    offer(source, [HOST])
     command.add_argument(
         "--prune", metavar="FILE", type=Path, nargs="+", help="only the types that these program sources can use"
     )
@@ -60,7 +61,7 @@ def _min_core_btf(options: argparse.Namespace) -> int:
     from hatch_bpf.support.files import write_whole
 
     objects = [read_object_file(path) for path in options.objects]
-    path = HOST_BTF if options.kernel == "host" else Path(options.kernel)
+    path = HOST_BTF if options.kernel == HOST else Path(options.kernel)
     kernel = Btf(read_btf(path), source=str(path))
     needs = collect(objects, Matcher(kernel))
     for error in needs.errors:
@@ -74,8 +75,8 @@ def _vmlinux_h(options: argparse.Namespace) -> int:
     from hatch_bpf.support.files import write_whole
     from hatch_bpf.support.store import Store
 
-    # a file needs no archive, which takes long to import
-    archive = None if options.source == "host" or Path(options.source).exists() else named_archive(None)
+    # a file needs no archive, whose module is slow to import
+    archive = None if options.source == HOST or Path(options.source).exists() else named_archive(None)
     header = find_header(options.source, root=Path.cwd(), archive=archive, store=Store())
     text = header.pruned(_names(options.prune)) if options.prune else header.whole()
     if options.output:
@@ -86,7 +87,7 @@ def _vmlinux_h(options: argparse.Namespace) -> int:
 
 
 def _names(sources: Sequence[Path]) -> set[str]:
-    """What program sources name, in them and in the headers they include."""
+    """The names that program sources use, headers included."""
     from hatch_bpf.compiler.identifiers import names_in
     from hatch_bpf.compiler.toolchain import find_toolchain
 

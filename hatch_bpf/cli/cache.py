@@ -1,4 +1,4 @@
-"""The command `hatch-bpf cache`: what is kept between builds, and getting rid of it.
+"""The command `hatch-bpf cache`: shows what is kept between builds, and removes it.
 
 Input: a command line. Output: an exit status: 0 for success, 1 for failure.
 """
@@ -15,9 +15,9 @@ from hatch_bpf.cli.terminal import console
 from hatch_bpf.errors import OutputError
 
 EXAMPLES = """examples:
-  hatch-bpf cache info                                    what is in the cache, and how much of it
-  HATCH_BPF_CACHE=.cache hatch-bpf cache info --json      of another folder, for a program
-  hatch-bpf cache clear                                   remove all of it: the next build makes it anew
+  hatch-bpf cache info                                    list what is in the cache
+  HATCH_BPF_CACHE=.cache hatch-bpf cache info --json      the same for another folder, as JSON
+  hatch-bpf cache clear                                   empty the cache; the next build fills it again
 """
 
 
@@ -26,7 +26,7 @@ def add_cache(commands: Any) -> None:
     parser = commands.add_parser(
         "cache",
         help="show or clear what is kept between builds: downloaded kernels' BTF, and results",
-        description="What can be had again is kept in a folder: the one that HATCH_BPF_CACHE names, else "
+        description="Results that can be recomputed are kept in a folder: the one that HATCH_BPF_CACHE names, else "
         "hatch-bpf in XDG_CACHE_HOME or ~/.cache.",
         epilog=EXAMPLES,
         formatter_class=HelpFormatter,

@@ -25,6 +25,7 @@ from hatch_bpf.cli.common import (
 )
 from hatch_bpf.cli.terminal import colours, console, meter
 from hatch_bpf.errors import KernelError
+from hatch_bpf.kernels import HOST
 from hatch_bpf.support.context import Context
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
@@ -35,15 +36,15 @@ def add_check(commands: Any) -> None:
     """Add `check` to the commands of an argument parser."""
     command = commands.add_parser(
         "check",
-        help="tell for every program and kernel whether it loads there, and why not",
-        description="Tell whether BPF programs will load on kernels, from the kernels' BTF alone. "
+        help="show for every program and kernel whether it loads there, and why not",
+        description="Predict whether BPF programs will load on kernels, from the kernels' BTF alone. "
         "Without OBJECT, the project in the current folder is compiled and checked on its own kernel matrix.",
         **examples(
             "check                          this project, on its kernel matrix",
             "check --match 'debian/12/*/*'  this project, on other kernels of its archive",
             "check prog.bpf.o --kernels ARCHIVE --json",
             "check prog.bpf.o --match host --alternatives on_close=fentry_close,kprobe_close",
-            "check --html report.html       and a page to look at",
+            "check --html report.html       also write an HTML page",
             status="0 when every program loads, 1 when some fail, 2 when something cannot be read or written",
         ),
     )
@@ -52,9 +53,9 @@ def add_check(commands: Any) -> None:
     match = command.add_argument(
         "--match", metavar="PATTERN", action="append", help="distro/version/arch/release, or host (default: all of it)"
     )
-    offer(match, ["host"])
+    offer(match, [HOST])
     command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--html", metavar="FILE", type=Path, help="write a page to look at, besides what is printed")
+    command.add_argument("--html", metavar="FILE", type=Path, help="also write the report as an HTML page")
     add_alternatives_options(command)
     command.set_defaults(command=_check, error_status=2)
 
@@ -99,7 +100,7 @@ def _check_project(options: argparse.Namespace, context: Context) -> Report:
         config = replace(config, btf_archive=named_archive(options.kernels))
     if options.match:
         config = replace(config, kernels=entries_of(options.match))
-    # without the lock, which is about the project's own kernels
+    # without the lock, which covers only the project's own kernels
     return pipeline.check(project, context, matrix=find_kernels(config, context.notify))
 
 

@@ -1,7 +1,7 @@
-"""What several commands share: the project they are run in, the archive they are given, and how they talk.
+"""What several commands share: loading the project, finding the archive, and printing.
 
-Input: a folder, or an option and the environment. Output: a `Project` or an archive, or the `HatchBpfError` of what is
-wrong with them.
+Input: a folder, or an option and the environment. Output: a `Project` or an archive, or the `HatchBpfError` that says
+what is wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_bpf.cli.terminal import make_room
 from hatch_bpf.errors import ConfigError, Fault, ObjectError, ToolchainError
+from hatch_bpf.kernels import HOST
 from hatch_bpf.runtime.printable import printable
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
@@ -24,24 +25,23 @@ if TYPE_CHECKING:  # each command imports what it needs, so that --help stays qu
     from hatch_bpf.project.sources import Project
     from hatch_bpf.wheel.artifacts import Artifact
 
-
 _HERE = Path()
 
 
 def offer(action: argparse.Action, values: Iterable[str]) -> None:
-    """Let completion offer values for an argument that accepts others too, or checks them itself."""
+    """Let completion suggest values for an argument for which argparse has no `choices`."""
     action.offered = tuple(values)  # type: ignore[attr-defined]
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Fits descriptions to the terminal, and leaves examples their lines."""
+    """Wraps descriptions to the terminal's width, but not examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 def examples(*lines: str, status: str = "") -> dict[str, Any]:
-    """What an argument parser shows below its options: command lines that work, and the exit statuses."""
+    """Arguments for an argument parser, which shows these command lines and exit statuses below its options."""
     text = "examples:\n" + "".join(f"  hatch-bpf {line}\n" for line in lines)
     text += f"\nexit status: {status}\n" * bool(status)
     return {"epilog": text, "formatter_class": HelpFormatter}
@@ -62,7 +62,7 @@ def load_project(root: Path) -> Project:
             found["hatchling"] = in_hatchling
         if value_at(pyproject, SETUPTOOLS_KEY) is not None:
             found["setuptools"] = _load_by_setuptools(root)
-    except (TypeError, ValueError, RecursionError) as error:  # either build system about its own tables
+    except (TypeError, ValueError, RecursionError) as error:  # raised by either build system about its own tables
         raise ConfigError([Fault(str(path), f"cannot be used: {error}")]) from error
     named = ", ".join(f"[{key}] for {system}" for system, key in tables.items())
     if not found:
@@ -78,7 +78,7 @@ def load_project(root: Path) -> Project:
 
 
 def _load_by_setuptools(root: Path) -> Project:
-    """setuptools is imported here, so that other projects do without it."""
+    """Load a project by setuptools, which only its own projects need to have installed."""
     try:
         from setuptools.errors import BaseError
 
@@ -93,7 +93,7 @@ def _load_by_setuptools(root: Path) -> Project:
 
 
 def named_archive(option: str | None) -> Archive | None:
-    """The BTF archive that an option names, else the environment. Raises `KernelError`."""
+    """The BTF archive that an option names, or else BTFHUB_ARCHIVE. Raises `KernelError`."""
     from hatch_bpf.kernels.archive import ARCHIVE_VARIABLE
     from hatch_bpf.kernels.remote.archive_url import parse_archive
 
@@ -102,7 +102,7 @@ def named_archive(option: str | None) -> Archive | None:
 
 
 def written_files(files: Sequence[Artifact], root: Path = _HERE) -> str:
-    """One line about what was written below a folder: skeletons, and how many files go with them."""
+    """One line that says what was written below a folder: the skeletons, and how many other files."""
     from hatch_bpf.project.sources import BPF_DIR
 
     skeletons = [root / file.tree_path for file in files if file.tree_path.name.endswith("_skel.py")]
@@ -115,9 +115,7 @@ def _few(paths: Sequence[Path], what: str) -> str:
 
 
 def say(text: str) -> None:
-    """A line for the user, beside what the command puts out."""
-    from hatch_bpf.runtime.printable import printable
-
+    """Print a line for the user to standard error."""
     make_room()
     print("hatch-bpf:", printable(text, keep="\n\t"), file=sys.stderr, flush=True)
 
@@ -129,7 +127,7 @@ def add_alternatives_options(command: argparse.ArgumentParser) -> None:
         metavar="NAME=A,B",
         action="append",
         default=[],
-        help="programs, or ring and perf buffers, of an OBJECT, of which the first that the machine takes is used",
+        help="programs, or ring and perf buffers, of an OBJECT: the first one that the machine accepts is used",
     )
     command.add_argument(
         "--optional", metavar="PROGRAM", action="append", default=[], help="an OBJECT's program that may be left out"
@@ -137,7 +135,7 @@ def add_alternatives_options(command: argparse.ArgumentParser) -> None:
 
 
 def alternatives_table(options: argparse.Namespace) -> dict[str, Any]:
-    """What these options say, in the form that a project's table has."""
+    """The same options in the form of a project's table."""
     groups = dict(group.partition("=")[::2] for group in options.alternatives)
     return {
         "alternatives": {name: members.split(",") for name, members in groups.items()},
@@ -146,15 +144,14 @@ def alternatives_table(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def entries_of(patterns: Sequence[str]) -> tuple[Entry, ...]:
-    """What `--match` selects, as a project's option `kernels` would."""
+    """The entries that `--match` names, as in a project's option `kernels`."""
     from hatch_bpf.kernels.matrix import Host, Pattern
-    from hatch_bpf.project.config import HOST
 
     return tuple(Host() if pattern == HOST else Pattern(pattern) for pattern in patterns)
 
 
 def read_object_file(path: Path) -> ObjectModel:
-    """A BPF object. Raises `ObjectError`."""
+    """Read a BPF object. Raises `ObjectError`."""
     from hatch_bpf.objects.model import read_object
     from hatch_bpf.support.budget import OBJECT_BYTES
     from hatch_bpf.support.files import read_regular

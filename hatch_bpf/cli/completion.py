@@ -1,6 +1,6 @@
 """The command `hatch-bpf completion`: argparse parser -> a completion script for bash, zsh or fish.
 
-Input: the command's parser. Output: a script that offers commands and options, and file names everywhere else.
+Input: the command's parser. Output: a script that suggests commands, options with their values, and file names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ZSH = """\
 (( $+functions[compdef] )) || { autoload -U +X compinit && compinit -i; }
 autoload -U +X bashcompinit && bashcompinit
 """
-"""zsh reads bash's completions through a layer of its own, above its own completions, which not everybody sets up."""
+"""zsh can use bash completions, once its own completion system has been set up, which is not the default."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class _Flag:
     help: str
     takes_value: bool
     values: tuple[str, ...]
-    """The values that are offered; none for a file or any text."""
+    """Suggested values; empty where a file name or any text may stand."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class _Level:
     """Name and help."""
     options: tuple[_Flag, ...]
     words: tuple[str, ...]
-    """The values that are offered for a positional argument."""
+    """Suggested values of a positional argument."""
 
 
 def add_completion(commands: Any, parser: argparse.ArgumentParser) -> None:
-    """Add `completion` to the commands of an argument parser, whose words it completes."""
+    """Add `completion` to the commands of an argument parser. It completes the command lines of `parser`."""
     command = commands.add_parser(
         "completion",
-        help="print a script that completes this command's words, for a shell to read",
+        help="print a completion script for a shell",
         **examples(
             "completion bash > ~/.local/share/bash-completion/completions/hatch-bpf",
             "completion zsh >> ~/.zshrc",
@@ -93,7 +93,7 @@ def _levels(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[
 
 
 def _values(action: argparse.Action) -> tuple[str, ...]:
-    """The values that an argument may have, or the `offered` ones of one that checks its values itself."""
+    """The values to suggest for an argument."""
     offered: Iterable[object] = action.choices or getattr(action, "offered", None) or ()
     return tuple(map(str, offered))
 
@@ -119,7 +119,7 @@ def _bash(prog: str, levels: list[_Level]) -> str:
             '    candidate="${path:+$path }${COMP_WORDS[i]}"',
             f'    case "$candidate" in {known}) path="$candidate" ;; esac',
             "  done",
-            # bash takes the = of --option=value for a word
+            # bash splits --option=value into three words
             '  if [[ "$current" == "=" ]]; then current=""',
             '  elif [[ "$before" == "=" ]]; then before="${COMP_WORDS[COMP_CWORD - 2]}"; fi',
             '  case "$path $before" in',

@@ -33,7 +33,7 @@ def _init(options: argparse.Namespace) -> int:
     folder: Path = options.folder or Path(options.name)
     for path in create(options.name, folder=folder, backend=options.backend):
         print(folder / path)
-    # without a slash pip would look for a project of that name on PyPI
+    # without a slash pip would install the project of that name from PyPI
     where = shlex.quote(str(folder) if folder.is_absolute() or folder == Path() else f"./{folder}")
     say(f'next: pip install {where}, then sudo "$(command -v {options.name})"; see {folder / "README.md"}')
     return 0

@@ -1,4 +1,4 @@
-"""The command `hatch-bpf kernels`: what kernels there are, and putting them into archives and locks.
+"""The command `hatch-bpf kernels`: lists kernels, and puts them into archives and locks.
 
 Input: a command line. Output: an exit status: 0 for success, 1 for failure or, with `verify`, for faults found.
 """
@@ -17,6 +17,7 @@ from hatch_bpf.arch import ARCHES
 from hatch_bpf.cli.common import HelpFormatter, entries_of, load_project, named_archive, offer, say
 from hatch_bpf.cli.terminal import console, meter
 from hatch_bpf.errors import HatchBpfError, KernelError
+from hatch_bpf.kernels import HOST
 from hatch_bpf.support.progress import Meter
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
@@ -29,16 +30,15 @@ if TYPE_CHECKING:  # each command imports what it needs, so that --help stays qu
 EXAMPLES = """examples:
   hatch-bpf kernels list                                  the kernels this project is built for
   hatch-bpf kernels list ARCHIVE --match 'debian/12/*/*'  the kernels of an archive, a folder or URL
-  hatch-bpf kernels list FOLDER --write-index             make the list that an archive needs to be served
+  hatch-bpf kernels list FOLDER --write-index             write the list that a served archive needs
   hatch-bpf kernels add linux-image-*.deb --archive kernels
   hatch-bpf kernels add host --archive kernels
   hatch-bpf kernels add vmlinux --archive kernels --release 5.4.0-custom --distro - --version -
-  hatch-bpf kernels lock                                  accept no other BTF than today's from now on
-  hatch-bpf kernels verify                                is every BTF there, whole, and the one that was locked?
+  hatch-bpf kernels lock                                  from now on accept only the BTF of today
+  hatch-bpf kernels verify                                check that every BTF is there, intact, and as locked
 """
-HOST = "host"
 TABLE_LIMIT = 1000
-"""Kernels that are listed as a table, on a terminal; more than anybody reads come quicker as lines."""
+"""Most kernels that are listed as a table on a terminal. Longer lists are printed as plain lines, which is faster."""
 
 
 def add_kernels(commands: Any) -> None:
@@ -66,7 +66,7 @@ def add_kernels(commands: Any) -> None:
     action = actions.add_parser(
         "add",
         help="put kernels into an archive",
-        description="Put the BTF of kernels into an archive. What a file doesn't say of its kernel has to be given.",
+        description="Put the BTF of kernels into an archive. Options give what a file does not say about its kernel.",
     )
     action.add_argument(
         "files",
@@ -74,7 +74,9 @@ def add_kernels(commands: Any) -> None:
         nargs="+",
         help="raw BTF, .btf.tar.xz, vmlinux, vmlinuz, .deb or .rpm kernel package, or host",
     )
-    action.add_argument("--archive", metavar="FOLDER", type=Path, required=True, help="the archive, made if need be")
+    action.add_argument(
+        "--archive", metavar="FOLDER", type=Path, required=True, help="the archive; created if it does not exist"
+    )
     for name, what in (
         ("distro", "os-release's ID, or - for none"),
         ("version", "os-release's VERSION_ID, or - for none"),
@@ -94,7 +96,7 @@ def add_kernels(commands: Any) -> None:
 
     action = actions.add_parser(
         "verify",
-        help="read every BTF of an archive, or of this project's matrix, and tell what is wrong",
+        help="read every BTF of an archive, or of this project's matrix, and report what is wrong",
         epilog="exit status: 0 when all is well, 1 otherwise",
     )
     action.add_argument("archive", metavar="ARCHIVE", nargs="?", help="folder or URL (default: this project's matrix)")
@@ -139,7 +141,7 @@ def _write_index(options: argparse.Namespace) -> int:
 
 
 def _matrix(archive: str | None, match: list[str] | None = None) -> Matrix:
-    """The kernels of an archive, else those that the project in this folder is built for, less what does not match."""
+    """The matching kernels of an archive, or of the project in this folder if no archive is named."""
     from dataclasses import replace
 
     from hatch_bpf.kernels.matrix import matching
@@ -183,7 +185,7 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _add_file(name: str, given: Clues, archive: Path) -> Path:
-    """Put one kernel into an archive; returns its file there."""
+    """Put one kernel into an archive, and return the path of its file there."""
     from hatch_bpf.kernels import identity
     from hatch_bpf.kernels.archive import pack, path_of
     from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_kernel
@@ -203,7 +205,7 @@ def _add_file(name: str, given: Clues, archive: Path) -> Path:
     if known:
         if known.read() != found.btf:
             raise KernelError(
-                f"{kernel} is in the archive already, with another BTF: delete {known.path} to have this one instead"
+                f"{kernel} is in the archive already, with another BTF: delete {known.path} to replace it"
             )
         return known.path
     target = archive / path_of(kernel)
@@ -216,7 +218,7 @@ def _add_file(name: str, given: Clues, archive: Path) -> Path:
 
 
 def _renew_index(archive: Path) -> None:
-    """Keep the list of an archive that has one."""
+    """Update the list of an archive that has one."""
     from hatch_bpf.kernels.remote.archive_url import INDEX, index_of
     from hatch_bpf.support.files import write_whole
 
@@ -236,7 +238,7 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
     try:
         old = read_lock(project.lock)
     except KernelError as error:
-        say(f"making anew what cannot be read: {error}")
+        say(f"replacing a lock that cannot be read: {error}")
         old = None
     matrix = find_kernels(config, say)
     with meter() as shown:
@@ -278,7 +280,7 @@ def _faults(matrix: Matrix, shown: Meter) -> Iterator[str]:
     from hatch_bpf.btf.reader import Btf
     from hatch_bpf.kernels.remote.download import NotThereError
 
-    # what the server has not is told below, with the other faults
+    # files that the server lacks are reported below, with the other faults
     with suppress(NotThereError):
         matrix.download(lambda _: None, shown.downloads)
     for number, source in enumerate(matrix.sources, 1):
@@ -296,7 +298,7 @@ def _index_faults(archive: Archive | None) -> Iterator[str]:
         return
     path = archive / INDEX
     if path.exists() and path.read_text(errors="replace") != index_of(archive):
-        yield f"{path} is not what the folder has: run `hatch-bpf kernels list {archive} --write-index`"
+        yield f"{path} does not match the folder: run `hatch-bpf kernels list {archive} --write-index`"
 
 
 def _locked(project: Project | None) -> str:

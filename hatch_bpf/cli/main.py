@@ -1,8 +1,7 @@
-"""The command `hatch-bpf`: the pipeline, and each stage by itself.
+"""The command `hatch-bpf`: the pipeline, and each stage on its own.
 
-Input: a command line. Output: an exit status: 0 for success, 1 for failure, 2 for a command line that cannot be used
-(and for `check`, where 1 is a verdict, any input), 130 when interrupted, 141 when nobody reads on. Each command maps
-its options to a status.
+Input: a command line. Output: an exit status: 0 for success, 1 for failure, 2 for a wrong command line (with `check`,
+where 1 is a verdict, also for wrong input), 130 if interrupted, 141 if the reader of the output has gone.
 """
 
 from __future__ import annotations
@@ -30,24 +29,24 @@ from hatch_bpf.support.files import disk_errors
 EXAMPLES = """examples:
   hatch-bpf init my-tool                                  a new package to start from
   hatch-bpf build                                         write the skeletons beside the program sources
-  hatch-bpf check                                         will this project's programs load on its kernels?
+  hatch-bpf check                                         predict whether this project's programs load on its kernels
   hatch-bpf check prog.bpf.o --kernels archive --match 'debian/12/*/*'
-  hatch-bpf kernels lock                                  accept no other BTF than today's from now on
+  hatch-bpf kernels lock                                  from now on accept only the BTF of today
   hatch-bpf min-core-btf host minimized.btf prog.bpf.o    what `bpftool gen min_core_btf` makes
   hatch-bpf vmlinux-h host --prune prog.bpf.c -o vmlinux.h
 
 exit status:
-  0 success; 1 failure; 2 a command line that cannot be used, and with check input that cannot be read; 130 interrupted
+  0 success; 1 failure; 2 wrong command line, or with check, input that cannot be read; 130 interrupted
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns its exit status."""
+    """Run a command line and return its exit status."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # who ran this closed it: then nobody wants to know
+        if stream is None:  # the caller closed it
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
-        elif isinstance(stream, io.TextIOWrapper):  # names out of objects may be no text at all
+        elif isinstance(stream, io.TextIOWrapper):  # names in objects may not be text
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return status
     except BrokenPipeError:
-        return 141  # what a shell says of a program that SIGPIPE ended, as it ends most
+        return 141  # the status that a shell gives a program killed by SIGPIPE
     except HatchBpfError as error:
         print(f"hatch-bpf: {error}", file=sys.stderr)
         return int(options.error_status)
@@ -68,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _output_errors() -> Iterator[None]:
-    """Where standard output can't be written, drop the rest: Python would try again as it ends, and say so itself."""
+    """If standard output cannot be written, drop what is buffered: Python would fail on it again as it exits."""
     try:
         yield
     except (OSError, HatchBpfError):
@@ -89,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hatch-bpf {__version__}")
     parser.set_defaults(error_status=1)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    # in the order of the alphabet, as --help lists them
+    # in alphabetical order, for --help
     add_build(commands)
     add_cache(commands)
     add_check(commands)

@@ -39,7 +39,7 @@ def add_skeleton(commands: Any) -> None:
     """Add `skeleton` to the commands of an argument parser."""
     command = commands.add_parser(
         "skeleton",
-        help="generate a skeleton, with the runtime it needs, for an object that is built already",
+        help="generate a skeleton, with the runtime it needs, for an existing object",
         description="Write NAME_skel.py and a folder _bpf with the object and the runtime, ready to be imported.",
         **examples("skeleton prog.bpf.o --out src/my_tool --event events=event"),
     )
@@ -50,7 +50,7 @@ def add_skeleton(commands: Any) -> None:
     command.add_argument(
         "--event", metavar="MAP=STRUCT", action="append", default=[], help="what a ring or perf buffer carries"
     )
-    command.add_argument("--type", metavar="TYPE", action="append", default=[], help="declare this type, too")
+    command.add_argument("--type", metavar="TYPE", action="append", default=[], help="also declare this type")
     add_alternatives_options(command)
     command.set_defaults(command=_skeleton)
 
@@ -84,7 +84,7 @@ def _skeleton(options: argparse.Namespace) -> int:
     }
     config = parse_config(table, key="skeleton", root=Path.cwd(), environ={})
     files = pipeline.skeleton(model, config)
-    for file in files:  # other skeletons may be there, which hold the sha256 of this
+    for file in files:  # skeletons that a build put there hold the sha256 of this file
         there = options.out / file.tree_path
         if file.tree_path.name == KERNELS_NAME and there.is_file() and there.read_bytes() != file.data:
             raise OutputError(f"{there.parent} is what a build made, for its kernels: name another folder by --out")

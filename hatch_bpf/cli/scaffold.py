@@ -19,7 +19,7 @@ from hatch_bpf.support.templating import environment
 
 BACKENDS = ("hatchling", "setuptools")
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-"""A project's name (PEP 508) that also makes a package's: it starts with a letter."""
+"""A project's name (PEP 508) that starts with a letter, so that a package can be named after it."""
 _FILES = {
     "pyproject.toml.j2": "pyproject.toml",
     "README.md.j2": "README.md",
@@ -33,18 +33,18 @@ _FILES = {
 
 
 def create(name: str, *, folder: Path, backend: str) -> list[Path]:
-    """Write a new project into `folder`, whole or not at all; returns its files, relative to it.
+    """Write a new project into `folder`, whole or not at all, and return its files, relative to the folder.
 
-    Raises `ConfigError` for a name that cannot be, and `OutputError` where the folder cannot be made.
+    Raises `ConfigError` for an unusable name, and `OutputError` if the folder cannot be made.
     """
     package = re.sub(r"[-_.]+", "_", name).lower()
     if not _NAME.fullmatch(name) or keyword.iskeyword(package) or package in sys.stdlib_module_names:
-        raise ConfigError([Fault("NAME", f"cannot be the name of a package of its own (got {name!r}): choose another")])
+        raise ConfigError([Fault("NAME", f"cannot be the name of a package (got {name!r}): choose another")])
     is_new = not folder.exists()
     if not is_new and not folder.is_dir():
-        raise OutputError(f"{folder} is there and no folder: name another")
+        raise OutputError(f"{folder} exists and is no folder: name another")
     if not is_new and any(folder.iterdir()):
-        raise OutputError(f"{folder} is there and not empty: name another folder")
+        raise OutputError(f"{folder} is not empty: name another folder")
     templates = environment()
     written = []
     try:
@@ -61,7 +61,7 @@ def create(name: str, *, folder: Path, backend: str) -> list[Path]:
             if is_new:
                 staged.chmod(0o755)
                 os.replace(staged, folder)
-            else:  # it stays the same folder: a shell may be in it
+            else:  # keep the folder itself: a shell may be in it
                 for path in sorted(staged.iterdir()):
                     os.replace(path, folder / path.name)
                 staged.rmdir()

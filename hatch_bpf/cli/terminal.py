@@ -1,7 +1,7 @@
-"""How far a command has come, on a terminal: bars where rich is installed, else one line that changes.
+"""Shows the progress of a command on a terminal: as bars if rich is installed, else as one changing line.
 
-Input: what the stages say of their progress. Output: standard error of a terminal; nothing elsewhere, so that a log has
-no more than the lines for it.
+Input: what the stages report as they go. Output: to standard error if that is a terminal; otherwise nothing, so that
+logs stay short.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EVERY = 0.1
 
 
 class _Line(Meter):
-    """A line that changes."""
+    """One line, written over and over."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -41,7 +41,7 @@ class _Line(Meter):
         self._show(f"{doing} {done} of {total}{rate}{_left(pace)}: {name}")
 
     def _pace(self, doing: str, done: int, total: int) -> tuple[float, float] | None:
-        """How much a second, and seconds left, once enough has happened to tell."""
+        """The rate per second and the seconds left, once there is enough to estimate them."""
         now = time.monotonic()
         if doing != self._doing or done < self._first:
             self._doing, self._since, self._first = doing, now, done
@@ -56,7 +56,7 @@ class _Line(Meter):
         self._stream.flush()
 
     def clear(self) -> None:
-        """Leave no trace."""
+        """Remove the line."""
         if self._doing:
             self._stream.write("\r\033[K")
             self._stream.flush()
@@ -70,11 +70,11 @@ def _left(pace: tuple[float, float] | None) -> str:
 
 
 _line: _Line | None = None
-"""The one on the terminal now: there is no second terminal for another."""
+"""The line that is on the terminal now, if any."""
 
 
 class _Bars(Meter):
-    """Bars, by rich: one for the downloads, one for each thing that is done."""
+    """rich's bars: one for downloads, and one for each kind of work."""
 
     def __init__(self, progress: Any) -> None:
         self._progress = progress
@@ -101,7 +101,7 @@ class _Bars(Meter):
 
 @contextmanager
 def meter() -> Iterator[Meter]:
-    """What shows progress here. It is gone from the terminal when the block ends, however that is."""
+    """A meter that shows progress on this terminal, and is removed from it when the block ends."""
     if not shows_progress():
         yield Meter()
         return
@@ -120,23 +120,23 @@ def meter() -> Iterator[Meter]:
 
 
 def make_room() -> None:
-    """Before anything else is written to standard error: take away the line that is there, if one is."""
+    """Remove the line, if there is one, before something else is written to standard error."""
     if _line is not None:
         _line.clear()
 
 
 def shows_progress() -> bool:
-    """Whether standard error is a terminal on which a line can be written over."""
+    """Whether standard error is a terminal that can overwrite a line."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def colours(stream: TextIO) -> bool:
-    """Whether a stream is a terminal whose user has nothing against colours (no-color.org)."""
+    """Whether a stream is a terminal whose user has not switched colours off (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def console(stream: TextIO) -> Any:
-    """rich's console for a terminal; None for anything else, or where rich is not installed."""
+    """rich's console for a terminal; None for other streams, or if rich is not installed."""
     if not stream.isatty() or os.environ.get("TERM") == "dumb":
         return None
     try:
@@ -169,6 +169,6 @@ def _rich_progress() -> Any:
         TextColumn("{task.fields[text]}", markup=False),
         console=here,
         transient=True,
-        # drawn as things happen, and not by a thread: kernels are looked at by forked processes
+        # no thread draws, since kernels are read by forked processes
         auto_refresh=False,
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_bpf.errors import KernelError
+from hatch_bpf.kernels import HOST
 from hatch_bpf.support.store import Store
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ HOST_BTF = Path("/sys/kernel/btf/vmlinux")
 KIND = "vmlinux-h"
 """The store's name for headers."""
 _MAGICS = (b"\x9f\xeb", b"\xeb\x9f")
-HOST = "host"
-"""The source that means the running kernel's BTF."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels import identity
+from hatch_bpf.kernels import HOST, identity
 from hatch_bpf.kernels.archive import ArchivedKernel, list_kernels, read_archived
 from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_btf
 from hatch_bpf.kernels.identity import Kernel
@@ -73,7 +73,7 @@ class Host:
     """The running machine's kernel."""
 
     def __str__(self) -> str:
-        return "host"
+        return HOST
 
 
 Entry = Pattern | Newest | BtfFile | Host

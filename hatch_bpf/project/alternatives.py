@@ -1,8 +1,7 @@
-"""The options `alternatives` and `optional`, and what they mean for one object: its groups, and who uses its maps.
+"""The options `alternatives` and `optional`, and their meaning for one object: its groups, and its maps' users.
 
 Input: what the project declares, and objects. Output: an `ObjectAlternatives` for each object, or `ConfigError` where a
-name fits none. At run time `runtime/alternatives.py` decides by trial; the room `portability` says beforehand where
-that can go wrong.
+name fits none. At run time `runtime/alternatives.py` tries them out; `portability/` predicts where that fails.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ RING_AND_PERF_BUFFERS = (MapType.RINGBUF, MapType.PERF_EVENT_ARRAY)
 
 @dataclass(frozen=True)
 class AlternativeGroup:
-    """Programs, or ring and perf buffers, of which the first that the kernel takes is used."""
+    """Programs, or ring and perf buffers; the first one that the kernel accepts is used."""
 
     name: str
     members: tuple[str, ...]
@@ -82,7 +81,7 @@ class Alternatives:
         return ObjectAlternatives(tuple(groups), tuple(name for name in self.optional if name in programs))
 
     def duplicates(self, key: str) -> list[Fault]:
-        """A fault for each name that is there twice; `key` is the path of the table that has these options."""
+        """A fault for each name that occurs twice. `key` is the path of the table with these options."""
         faults: list[Fault] = []
         users = dict.fromkeys(self.optional, f"{key}.optional")
         for group, members in self.groups.items():
@@ -139,7 +138,7 @@ def _unknown(key: str, name: str, known: Iterable[str], what: str) -> Fault:
 
 
 def users_of_maps(models: Iterable[ObjectModel]) -> dict[str, tuple[str, ...]]:
-    """The programs that refer to each map, by its name. `models` are one source's objects for its architectures."""
+    """The programs that use each map, by the map's name. `models` are one source's objects, one per architecture."""
     users: dict[str, set[str]] = {}
     for model in models:
         linker = Linker(model)

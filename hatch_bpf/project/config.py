@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from hatch_bpf import arch
 from hatch_bpf.errors import ConfigError, Fault, KernelError
+from hatch_bpf.kernels import HOST
 from hatch_bpf.kernels.archive import ARCHIVE_VARIABLE
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
 from hatch_bpf.kernels.remote.archive_url import Archive, parse_archive
@@ -34,9 +35,6 @@ from hatch_bpf.project.forms import (
     TableForm,
     described,
 )
-
-HOST = "host"
-"""The entry of `kernels` that means the machine that builds."""
 
 Minimizer = Literal["builtin", "bpftool"]
 OnUnportable = Literal["error", "warn", "ignore"]
@@ -144,7 +142,7 @@ class Config:
         )
     )
     digest: str
-    """sha256 of the options that shape what is built, as they are written: it differs where an earlier build's did."""
+    """sha256 of the options that shape what is built. A build with other options has another digest."""
 
 
 def _options(cls: type) -> Iterator[tuple[str, Option]]:
@@ -200,7 +198,7 @@ def _digest(table: Mapping[str, Any], archs: Sequence[arch.Arch]) -> str:
 
 def _archs(names: Sequence[str], key: str, faults: list[Fault]) -> tuple[arch.Arch, ...]:
     if names:
-        # the table's order, and each once: the same archs in another order must give the same wheel
+        # in a fixed order and each once, so that the order in the table does not change the wheel
         return tuple(value for name, value in arch.ARCHES.items() if name in names)
     machine = arch.build_machine()
     if machine is None:
@@ -252,7 +250,7 @@ def _kernels(
 
 
 def _entry(item: Any, key: str, root: Path, archs: Sequence[arch.Arch], faults: list[Fault]) -> Entry:
-    """An entry of `kernels`; what it is after a fault does not matter."""
+    """An entry of `kernels`. After a fault its value does not matter, since the table is refused."""
     if item == HOST:
         return Host()
     if isinstance(item, str):

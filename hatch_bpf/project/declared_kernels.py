@@ -1,4 +1,4 @@
-"""The kernels that a project declares -> its matrix, as the lock file has it if there is one.
+"""The kernels that a project declares -> its matrix: the locked one, if there is a lock file.
 
 Input: a `Config`, and where the lock would be. Output: a `Matrix`. Raises `KernelError`.
 """
@@ -23,9 +23,9 @@ def find_kernels(
     lock: Path | None = None,
     only_host: bool = False,
 ) -> Matrix:
-    """The kernel matrix; if there is a file `lock`, exactly what that says. `notify` is told what is left out.
+    """The kernel matrix; if the file `lock` exists, exactly the kernels in it. Warnings go to `notify`.
 
-    A package may declare no kernels, and rely on the kernel's own BTF alone. Raises `KernelError`.
+    A package may declare no kernels and rely on the running kernel's own BTF. Raises `KernelError`.
     """
     entries = [entry for entry in config.kernels if isinstance(entry, Host) or not only_host]
     if not entries:

@@ -44,7 +44,7 @@ class TextForm(Form):
     def read(self, value: Any, key: str, faults: list[Fault]) -> str:
         if isinstance(value, str) and value and "\0" not in value:
             return value
-        faults.append(Fault(key, f"must be a string that is not empty (got {shown(value)})"))
+        faults.append(Fault(key, f"must be a string that is not empty (got {quoted(value)})"))
         return ""
 
 
@@ -56,7 +56,7 @@ class CountForm(Form):
     def read(self, value: Any, key: str, faults: list[Fault]) -> int:
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
-        faults.append(Fault(key, f"must be a whole number above 0 (got {shown(value)})"))
+        faults.append(Fault(key, f"must be a whole number above 0 (got {quoted(value)})"))
         return 0
 
 
@@ -75,7 +75,7 @@ class NameForm(Form):
     def read(self, value: Any, key: str, faults: list[Fault]) -> str:
         if re.fullmatch(self.pattern, value):
             return str(value)
-        faults.append(Fault(key, f"must be the name of {self.what} (got {shown(value)})"))
+        faults.append(Fault(key, f"must be the name of {self.what} (got {quoted(value)})"))
         return ""
 
 
@@ -129,7 +129,7 @@ class ListForm(Form):
 
     def read(self, value: Any, key: str, faults: list[Fault]) -> tuple[Any, ...]:
         if not isinstance(value, list):
-            faults.append(Fault(key, f"must be a list (got {shown(value)})"))
+            faults.append(Fault(key, f"must be a list (got {quoted(value)})"))
             return ()
         if self.at_least_two and len(value) < 2:
             faults.append(Fault(key, f"must list two {self.at_least_two} or more (got {len(value)})"))
@@ -155,7 +155,7 @@ class TableForm(Form):
 
     def read(self, value: Any, key: str, faults: list[Fault]) -> dict[str, Any]:
         if not isinstance(value, Mapping):
-            faults.append(Fault(key, f"must be a table (got {shown(value)})"))
+            faults.append(Fault(key, f"must be a table (got {quoted(value)})"))
             return {}
         if self.names is not None:
             for name in sorted(value):
@@ -204,7 +204,7 @@ class EitherForm(Form):
             return TEXT.read(value, key, faults)
         if isinstance(value, Mapping):
             return max(self.tables, key=lambda form: _keys_known(form, value)).read(value, key, faults)
-        faults.append(Fault(key, f"must be {self.what} (got {shown(value)})"))
+        faults.append(Fault(key, f"must be {self.what} (got {quoted(value)})"))
         return ""
 
 
@@ -237,7 +237,7 @@ def described(*args: Any, **kwargs: Any) -> dict[str, Option]:
     return {"option": Option(*args, **kwargs)}
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """A wrong value as a message shows it: TOML holds numbers too long to print, and lists of any length and depth."""
     try:
         text = repr(value)

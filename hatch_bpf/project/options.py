@@ -1,4 +1,4 @@
-"""What is derived from the options: their JSON schema, and their table in the docs.
+"""Derived from the options: their JSON schema, and their table in the docs.
 
 Input: the fields of `Config`. Output: `schema()` for validate-pyproject, and `markdown_table()`.
 """

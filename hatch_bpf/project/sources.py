@@ -1,4 +1,4 @@
-"""What a front end hands to the pipeline: `Project`, the package that is being built and its program sources.
+"""The project that a front end passes to the pipeline: its options and its program sources.
 
 Input: the project's folder, its `Config` and where the wheel puts each source folder.
 Output: a `Project`, or `ConfigError`.
@@ -18,10 +18,10 @@ from hatch_bpf.errors import ConfigError, Fault
 from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
 from hatch_bpf.objects.names import object_name
 from hatch_bpf.project.config import Config, parse_config
-from hatch_bpf.project.forms import shown, suggestion
+from hatch_bpf.project.forms import quoted, suggestion
 
 SUFFIX = ".bpf.c"
-"""How the names of program sources end that are found; the option `programs` may name any other C file."""
+"""The ending of the sources that a build finds by itself; the option `programs` may name any other C file."""
 BPF_DIR = "_bpf"
 """Folder of a package that holds objects, minimized BTFs and the runtime."""
 _TOP = PurePosixPath()
@@ -40,7 +40,7 @@ class ProgramSource:
     linked: tuple[PurePosixPath, ...] = ()
     """The sources of a linked object, in the order given; empty for a single one."""
     object_dir: PurePosixPath = _TOP
-    """The folder of the object below its architecture's: where another source of the package has the same name."""
+    """A folder for the object in its architecture's, if another source of the package has the same name."""
 
     @property
     def parts(self) -> tuple[PurePosixPath, ...]:
@@ -106,17 +106,17 @@ class Project:
 
     @property
     def lock(self) -> Path:
-        """Where the lock of its kernels is, if it has one."""
+        """The path of the lock of its kernels, whether or not it exists."""
         return self.root / LOCK_NAME
 
     def without_host(self) -> Project:
-        """The project for an sdist: the machine that makes it is not the one that it is installed on."""
+        """The project as an sdist ships it: without anything of the machine that makes the sdist."""
         kernels = tuple(entry for entry in self.config.kernels if not isinstance(entry, Host))
         return replace(self, config=replace(self.config, kernels=kernels, libbpf="system"))
 
     @property
     def packages(self) -> tuple[Package, ...]:
-        """The sources by the `_bpf` folder that they share."""
+        """The sources, grouped by the `_bpf` folder that they share."""
         by_folder: dict[PurePosixPath, list[ProgramSource]] = {}
         for source in self.sources:
             by_folder.setdefault(source.bpf_dir, []).append(source)
@@ -186,19 +186,19 @@ def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
             faults.append(Fault(where, f"must stay inside the project (got {pattern!r})"))
             continue
         try:
-            # several ** in a row mean what one does, and take exponentially long
+            # several ** in a row mean the same as one, and take exponentially long
             found_here = [path for path in root.glob(re.sub(r"(\*\*/)+", "**/", pattern)) if path.is_file()]
         except (ValueError, IndexError, NotImplementedError, RecursionError, OSError, re.error) as error:
             # which patterns pathlib refuses, and how, differs between Pythons
             said = error.strerror if isinstance(error, OSError) else error
-            faults.append(Fault(where, f"is not a pattern of file names (got {shown(pattern)}: {said})"))
+            faults.append(Fault(where, f"is not a pattern of file names (got {quoted(pattern)}: {said})"))
             continue
         matches = {PurePosixPath(path.relative_to(root).as_posix()) for path in found_here}
         wrong = sorted(path for path in matches if path.suffix != ".c")
         if wrong:
             faults.append(Fault(where, f"matches {wrong[0]}, whose name does not end in .c"))
         elif not matches:
-            faults.append(Fault(where, f"matches no file (got {shown(pattern)}, searched in {root})"))
+            faults.append(Fault(where, f"matches no file (got {quoted(pattern)}, searched in {root})"))
         found |= matches
     if faults:
         raise ConfigError(faults)
@@ -222,7 +222,7 @@ def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosix
 
 
 def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """All files below a folder, hidden folders left out. A link to a folder that is above it already ends there."""
+    """All files below a folder, except in hidden folders. Links that lead back to a folder above are not followed."""
     if not folder.is_dir() or folder.resolve() in above:
         return
     for path in sorted(folder.iterdir()):
@@ -268,7 +268,7 @@ def _share_folders(sources: Iterable[ProgramSource], root: Path) -> list[Program
 
 
 def _name_apart(sources: Iterable[ProgramSource]) -> tuple[ProgramSource, ...]:
-    """Sources of one name in different folders of a package get objects in folders of their own. Sorted by path."""
+    """Give sources with the same name, in different folders of a package, objects in different folders."""
     users: dict[tuple[PurePosixPath, str], set[PurePosixPath]] = {}
     for source in sources:
         users.setdefault((source.bpf_dir, source.name), set()).add(source.wheel_dir)

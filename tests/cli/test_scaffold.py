@@ -143,9 +143,9 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "there" / "mine").write_text("mine")
     before = tree_of(tmp_path)
     assert main(["init", "demo", str(tmp_path / "there")]) == 1
-    assert "is there and not empty" in capsys.readouterr().err
+    assert "is not empty: name another folder" in capsys.readouterr().err
     assert main(["init", "demo", str(tmp_path / "there" / "mine" / "deeper")]) == 1
     assert "cannot be made" in capsys.readouterr().err
     assert main(["init", "demo", str(tmp_path / "there" / "mine")]) == 1
-    assert "is there and no folder: name another" in capsys.readouterr().err
+    assert "exists and is no folder: name another" in capsys.readouterr().err
     assert tree_of(tmp_path) == before
