@@ -60,6 +60,8 @@ class RingBuffer(EventSource["E"]):
                 raise TypeError(f"ring buffer {self.name}: its events have no struct type; declare one under `events`")
             self._dtype = numpy.dtype(numpy_fields(self._struct))
         ident = _thread.get_ident()
+        array: Any = None
+        in_hand: list[Any] = []
         with self._reading:
             queue: Any = self._claim()
             if not queue:

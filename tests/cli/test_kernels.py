@@ -331,7 +331,7 @@ def test_a_lock_that_was_merged_badly_is_made_anew(project: Path) -> None:
     assert "is not a lock of kernels" in refused("kernels", "list", cwd=project)
     done = run("kernels", "lock", cwd=project)
     assert done.returncode == 0
-    assert "making anew what cannot be read" in done.stderr
+    assert "replacing a lock that cannot be read" in done.stderr
     assert (project / "bpf-kernels.lock").read_text() == text
 
 
@@ -385,7 +385,7 @@ def test_verify_reads_down_to_the_last_type(archive: Path) -> None:
     assert str(archive / path_of(Kernel.parse(OLD))) in first
     assert (
         second
-        == f"{archive}/index.txt is not what the folder has: run `hatch-bpf kernels list {archive} --write-index`"
+        == f"{archive}/index.txt does not match the folder: run `hatch-bpf kernels list {archive} --write-index`"
     )
 
 
