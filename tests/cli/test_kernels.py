@@ -384,8 +384,7 @@ def test_verify_reads_down_to_the_last_type(archive: Path) -> None:
     first, second = done.stdout.splitlines()
     assert str(archive / path_of(Kernel.parse(OLD))) in first
     assert (
-        second
-        == f"{archive}/index.txt does not match the folder: run `hatch-bpf kernels list {archive} --write-index`"
+        second == f"{archive}/index.txt does not match the folder: run `hatch-bpf kernels list {archive} --write-index`"
     )
 
 
