@@ -21,6 +21,7 @@ from .errors import (
     BpfError,
     ClosedError,
     InvalidTypeError,
+    InvalidValueError,
     KernelNotCoveredError,
     UnknownNameError,
 )
@@ -203,6 +204,13 @@ class Opened(_Opened["LoadedT"]):
     _loaded_: ClassVar[Any]
 
     def __init__(self, spec: ObjectSpec, *, btf: Optional[str], libbpf: Optional[str], kconfig: Optional[str]) -> None:
+        for name, path in (("btf", btf), ("libbpf", libbpf)):
+            if path is not None and not isinstance(path, (str, os.PathLike)):
+                raise InvalidTypeError(f"{name} must be a path, not {type(path).__name__}")
+        if kconfig is not None and not isinstance(kconfig, str):
+            raise InvalidTypeError(f"kconfig must be a str, not {type(kconfig).__name__}")
+        if kconfig is not None and "\0" in kconfig:
+            raise InvalidValueError("kconfig can't have a NUL, at which libbpf would stop reading")
         self._spec = spec
         self._is_loaded = False
         self._uncovered: Optional[BpfError] = None

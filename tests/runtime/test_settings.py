@@ -207,6 +207,20 @@ def test_what_is_used_before_the_load(bpf: Any, use: Callable[[Any], object], me
         use(bpf)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"btf": 5}, InvalidTypeError, "btf must be a path, not int"),
+        ({"libbpf": 5}, InvalidTypeError, "libbpf must be a path, not int"),
+        ({"kconfig": b"CONFIG_HZ=1"}, InvalidTypeError, "kconfig must be a str, not bytes"),
+        ({"kconfig": "CONFIG_HZ=1\0"}, InvalidValueError, "kconfig can't have a NUL"),
+    ],
+)
+def test_arguments_of_open(skeleton: Any, options: dict[str, Any], error: type[BpfError], message: str) -> None:
+    with pytest.raises(error, match=message):
+        skeleton.RightValues.open(**options)
+
+
 def test_a_skeleton_is_opened_or_run(skeleton: Any) -> None:
     with pytest.raises(InvalidTypeError, match=r"call RightValues.open\(\) to set it up first, or RightValues.run\(\)"):
         skeleton.RightValues()
