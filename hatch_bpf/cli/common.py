@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_bpf.cli.terminal import make_room
-from hatch_bpf.errors import ConfigError, Fault, ObjectError, ToolchainError
+from hatch_bpf.errors import ConfigError, Fault, HatchBpfError, ObjectError, ToolchainError
 from hatch_bpf.kernels import HOST
 from hatch_bpf.runtime.printable import printable
 
@@ -63,7 +63,8 @@ def load_project(root: Path) -> Project:
         if value_at(pyproject, SETUPTOOLS_KEY) is not None:
             found["setuptools"] = _load_by_setuptools(root)
     except (TypeError, ValueError, RecursionError) as error:  # raised by either build system about its own tables
-        raise ConfigError([Fault(str(path), f"cannot be used: {error}")]) from error
+        also = " (or hatch.toml beside it)" if (root / "hatch.toml").exists() else ""
+        raise ConfigError([Fault(f"{path}{also}", f"cannot be used: {error}")]) from error
     named = ", ".join(f"[{key}] for {system}" for system, key in tables.items())
     if not found:
         raise ConfigError([Fault(str(path), f"has no table for hatch-bpf: add {named}")])
@@ -80,16 +81,16 @@ def load_project(root: Path) -> Project:
 def _load_by_setuptools(root: Path) -> Project:
     """Load a project by setuptools, which only its own projects need to have installed."""
     try:
-        from setuptools.errors import BaseError
-
         from hatch_bpf import setuptools_project
     except ModuleNotFoundError as error:
         rule = "the project is built by setuptools, which is not installed here: pip install setuptools"
         raise ToolchainError(rule) from error
     try:
         return setuptools_project.load_project(root)
-    except BaseError as error:
-        raise ValueError(str(error)) from error
+    except HatchBpfError:
+        raise
+    except Exception as error:  # of any kind: setuptools also imports and runs what the project names
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def named_archive(option: str | None) -> Archive | None:

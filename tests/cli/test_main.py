@@ -260,14 +260,33 @@ def test_setuptools_is_asked_for_only_where_it_builds(tmp_path: Path) -> None:
     )
 
 
-def test_what_setuptools_says_of_a_pyproject(tmp_path: Path) -> None:
-    pyproject = SETUPTOOLS_PYPROJECT.replace('name = "demo"', "name = 3")
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('name = "demo"', "name = 3", "project.name"),
+        ('version = "1"', 'dynamic = ["version"]\n[tool.setuptools.dynamic]\nversion.attr = "demo.none"', "'none'"),
+        ("[tool.hatch-bpf]", '[tool.setuptools.cmdclass]\nsdist = "none.None"\n[tool.hatch-bpf]', "none"),
+        ("[tool.hatch-bpf]", "[tool]\nsetuptools = 3\n[tool.hatch-bpf]", "setuptools"),
+    ],
+)
+def test_what_setuptools_says_of_a_pyproject(tmp_path: Path, before: str, after: str, message: str) -> None:
+    assert before in SETUPTOOLS_PYPROJECT
+    pyproject = SETUPTOOLS_PYPROJECT.replace(before, after)
     path = make_project(tmp_path / "p", pyproject=pyproject) / "pyproject.toml"
     done = run("build", path.parent)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"hatch-bpf: {path} cannot be used: ")
-    assert "project.name" in done.stderr
+    assert f"hatch-bpf: {path} cannot be used: " in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("text", [f"x = {'[' * 50_000}", f"x = {'9' * 5000}", "build = 3\n"])
+def test_a_hatch_toml_that_cannot_be_used(tmp_path: Path, text: str) -> None:
+    project = make_project(tmp_path / "p")
+    (project / "hatch.toml").write_text(text)
+    done = run("build", project)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert f"{project}/pyproject.toml (or hatch.toml beside it) cannot be used: " in done.stderr
 
 
 @pytest.mark.parametrize(("choice", "status"), [("error", 1), ("warn", 0), ("ignore", 0)])
