@@ -138,12 +138,17 @@ def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Ite
             )
             yield _unknown_target(what, features.near_function(function))
     elif section.target_kind == Target.SYSCALL and not _has_syscall(target, features):
-        what = f"{kind}: this kernel's BTF has no function for the system call {target}, so the attach fails"
-        yield _unknown_target(what, _near_syscall(target, features))
+        yield _unknown_syscall(kind, target, _near_syscall(target, features))
 
 
 def _unknown_target(what: str, nearest: str) -> Reason:
     return Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.CONDITIONAL, what, nearest=nearest)
+
+
+def _unknown_syscall(kind: str, call: str, nearest: str) -> Reason:
+    # pahole leaves out a few functions, perf_event_open()'s for example
+    what = f"{kind}: this kernel's BTF has no function for the system call {call}, so the attach may fail"
+    return _unknown_target(what, nearest)
 
 
 def _tracepoint(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
@@ -156,9 +161,9 @@ def _tracepoint(kind: str, section: ProgramSection, features: KernelFeatures) ->
         yield Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, remedy, nearest=near, on_any_kernel=True)
     elif category == "syscalls":
         call = re.sub("^sys_(enter|exit)_", "", name)
-        if call == name or not _has_syscall(call, features):
+        if not _has_syscall(call, features):
             near = _near_syscall(call, features)
-            yield _no_tracepoint(kind, section.target, near and name.replace(call, near))
+            yield _unknown_syscall(kind, call, near and name.replace(call, near))
     elif features.has_tracepoint(name) is False:
         nearest = features.near_tracepoint(name)
         if category in _BUILT_IN:
@@ -215,6 +220,7 @@ _SYSCALL_NAMES = (
     "__s390x_sys_{}",
     "__riscv_sys_{}",
     "__se_sys_{}",
+    "__do_sys_{}",
     "sys_{}",
     "SyS_{}",
 )

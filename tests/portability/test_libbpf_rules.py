@@ -101,6 +101,7 @@ REFUSED = {
     "calls or names g, which is a program": 'SEC("tc") noinline int g(void *ctx) { volatile int x = 1; return x; }'
     ' SEC("xdp") int f(void *ctx) { return g(ctx); }',
     "f() has no SEC()": "int f(void *ctx) { return 0; }",
+    "f() has no SEC(), so": "static __attribute__((used)) int f(void *ctx) { return 0; }",
     'did you mean SEC("kprobe/vfs_read")': 'SEC("kporbe/vfs_read") int f(void *ctx) { return 0; }',
     "no struct_ops map refers to f": 'SEC("struct_ops/f") int f(void *ctx) { return 0; } int other = 1;',
     # maps
@@ -132,6 +133,8 @@ REFUSED = {
     " __type(value, int); __uint(map_flags, 1024);); " + PLAIN,
     "a BPF_MAP_TYPE_LRU_HASH takes no flag BPF_F_NO_PREALLOC": "MAP(__uint(type, 9); __uint(max_entries, 1);"
     " __type(key, int); __type(value, int); __uint(map_flags, 1);); " + PLAIN,
+    "takes no flag 0x200000": "MAP(__uint(type, 2); __uint(max_entries, 1); __type(key, int);"
+    " __type(value, int); __uint(map_flags, 1 << 21);); " + PLAIN,
     "BPF_F_RDONLY and BPF_F_WRONLY exclude each other": "MAP(__uint(type, 1); __uint(max_entries, 1); __type(key, int);"
     " __type(value, int); __uint(map_flags, 24);); " + PLAIN,
     "a BPF_MAP_TYPE_ARENA needs the flag BPF_F_MMAPABLE": "MAP(__uint(type, 33); __uint(max_entries, 1);); " + PLAIN,

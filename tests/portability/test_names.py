@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.excerpt import Excerpt, NotInExcerptError, RecordedBtf
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.object_check import KernelTypes, check
 from hatch_bpf.portability.report import model_of
+from hatch_bpf.portability.section_check import check_section
 from hatch_bpf.portability.verdicts import Verdict
-from tests.common import c_programs, kernel_btfs
+from hatch_bpf.runtime.sections import parse_section
+from tests.common import c_programs, kernel_btfs, needs
 
 KERNELS = kernel_btfs.EXAMPLES
 SECTIONS = {
     "tp/sched/sched_proces_exec": (Verdict.FAILS, "did you mean sched_process_exec?"),
     "tp/sched_process_exec": (Verdict.FAILS, 'write SEC("tp/CATEGORY/sched_process_exec")'),
-    "tp/syscalls/sys_enter_openatt": (Verdict.FAILS, "did you mean sys_enter_openat?"),
+    "tp/syscalls/sys_enter_openatt": (Verdict.CONDITIONAL, "did you mean sys_enter_openat?"),
     "tracepoint/raw_syscalls/sys_entre": (Verdict.FAILS, "did you mean sys_enter?"),
     "tp/hatch_bpf_never/hatch_bpf_never": (Verdict.CONDITIONAL, "unless a module has it"),
     "tp/sched/sched_process_exec": (Verdict.LOADS, ""),
     "tp/syscalls/sys_exit_openat": (Verdict.LOADS, ""),
+    "tp/syscalls/sys_enter_getpid": (Verdict.LOADS, ""),
+    "ksyscall/getpid": (Verdict.LOADS, ""),
     "tp/raw_syscalls/sys_enter": (Verdict.LOADS, ""),
     "raw_tp/sched_swich": (Verdict.CONDITIONAL, "did you mean sched_switch?"),
     "kprobe/vfs_raed": (Verdict.CONDITIONAL, "did you mean vfs_read?"),
@@ -98,3 +105,21 @@ def test_an_excerpt_has_the_same_names() -> None:
     assert [excerpt.near(one, kind, prefix=prefix) for one, kind, prefix in asked] == found
     with pytest.raises(NotInExcerptError):
         excerpt.near("vfs_wriet", t.Kind.FUNC)
+
+
+def test_every_tracepoint_of_the_running_kernel_is_known() -> None:
+    """As the kernel's own list in tracefs has them: none of them may be said to fail."""
+    needs.root_bpf()
+    needs.private_mounts()
+    script = "mount -t tracefs none /sys/kernel/tracing && cd /sys/kernel/tracing/events && ls -d */*/"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=True)
+    names = [line.rstrip("/") for line in done.stdout.split() if not line.startswith("ftrace/")]
+    assert len(names) > 1000
+    features = KernelFeatures(Btf(needs.host_btf().read_bytes(), source="host"))
+    program = c_programs.model('SEC("tp/sched/sched_switch") int f(void *ctx) { return 0; }').programs[0]
+    wrong = []
+    for name in names:
+        section = parse_section(f"tp/{name}")
+        found = [*check_section(program, section, features, "x86_64")]
+        wrong += [(name, reason.what) for reason in found]
+    assert wrong == []
