@@ -40,7 +40,14 @@ def wall_seconds(
     return _run(command, cwd=cwd, env=env)[1]
 
 
-def _run(command: Sequence[str | Path], *, cwd: Path | None, env: Mapping[str, str] | None) -> tuple[float, float]:
+def peak_bytes(command: Sequence[str | Path]) -> float:
+    """The most memory that a command's largest process has. Raises if it fails."""
+    return _run(command, cwd=None, env=None)[2]
+
+
+def _run(
+    command: Sequence[str | Path], *, cwd: Path | None, env: Mapping[str, str] | None
+) -> tuple[float, float, float]:
     start = time.perf_counter()
     with subprocess.Popen(
         [str(word) for word in command], cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -52,7 +59,7 @@ def _run(command: Sequence[str | Path], *, cwd: Path | None, env: Mapping[str, s
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(map(str, command))} failed with status {process.returncode}: {errors.strip()}")
-    return usage.ru_utime + usage.ru_stime, wall
+    return usage.ru_utime + usage.ru_stime, wall, 1024 * usage.ru_maxrss
 
 
 def wall_of(work: Callable[[], object]) -> float:
