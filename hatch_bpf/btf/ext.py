@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 
 from hatch_bpf.btf.header import MAGIC, VERSION
 from hatch_bpf.btf.reader import Btf
@@ -65,13 +66,18 @@ class LineTable:
         """`words` are the section's records, four words each."""
         self._btf = btf
         self._words = words
-        numbers = words[3::_LINE_WORDS]
-        offsets = words[0::_LINE_WORDS]
-        kept = [place for place, number in enumerate(numbers) if number >> 10]
-        kept.sort(key=offsets.__getitem__)
-        self._places = array("I", kept)
-        self.offsets = array("I", (offsets[place] for place in kept))
+
+    @cached_property
+    def _places(self) -> array[int]:
+        """Which records these are, in order."""
+        kept = [place for place, number in enumerate(self._words[3::_LINE_WORDS]) if number >> 10]
+        kept.sort(key=self._words[0::_LINE_WORDS].__getitem__)
+        return array("I", kept)
+
+    @cached_property
+    def offsets(self) -> array[int]:
         """Where each line's instructions begin."""
+        return array("I", map(self._words[0::_LINE_WORDS].__getitem__, self._places))
 
     def __len__(self) -> int:
         return len(self._places)
@@ -88,8 +94,7 @@ class LineTable:
 
     def texts(self) -> array[int]:
         """String offset of each line's text: few, since functions are inlined and macros expanded many times."""
-        texts = self._words[2::_LINE_WORDS]
-        return array("I", (texts[place] for place in self._places))
+        return array("I", map(self._words[2::_LINE_WORDS].__getitem__, self._places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +158,8 @@ _RELO_KINDS = {int(kind): kind for kind in CoreReloKind}
 
 def _relos(btf: Btf, words: array[int]) -> Iterator[CoreRelo]:
     accesses: dict[int, str] = {}
-    for at in range(0, len(words), _RELO_WORDS):
-        insn_off, type_id, access, kind = words[at : at + _RELO_WORDS]
+    columns = (words[column::_RELO_WORDS] for column in range(_RELO_WORDS))
+    for insn_off, type_id, access, kind in zip(*columns, strict=True):
         if kind not in _RELO_KINDS:
             raise BtfError(f"{btf.source}: CO-RE relocation kind {kind} is not known")
         if access not in accesses:
