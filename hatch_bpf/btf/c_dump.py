@@ -84,7 +84,7 @@ _ALIASES = {
 }
 """GCC's own types for arm64, which clang doesn't have."""
 _VA_LIST = "__builtin_va_list"
-"""A typedef that compilers bring along, each with another layout: what the kernel's stands for is written instead."""
+"""A typedef that each compiler defines in its own way, so the type behind the kernel's is written instead."""
 _VA_LIST_OF_VOID = "__gnuc_va_list"
 """What old GCCs made of a typedef of it."""
 
@@ -109,7 +109,7 @@ def write_c(types: CTypes, roots: Iterable[int], kfuncs: Sequence[int] = ()) -> 
 
 
 class _Writer:
-    """Writes definitions in the order given, each behind the forward declarations that it needs."""
+    """Writes definitions in the order given, each after the forward declarations that it needs."""
 
     def __init__(self, types: CTypes, *, limit: int) -> None:
         self._types = types
@@ -134,7 +134,7 @@ class _Writer:
         self._given = {0: "void"}
         """How a type is called, by id: `struct tag`, with the tag that it was given, or the name of a typedef."""
         self._named: dict[int, tuple[str, str]] = {}
-        """What stands before and behind the name where something of a type is declared, by id."""
+        """What a declaration has before and after the name, by the type's id."""
         self._unnamed: dict[int, tuple[str, str]] = {}
         """The same without a name."""
         self._known: dict[int, tuple[str, str, int, int]] = {}
@@ -255,7 +255,7 @@ class _Writer:
             self._open.add(type_id)
             self._declare(target, type_id, depth + 1)
             self._open.remove(type_id)
-        # what it stands for may have mentioned it, through a pointer
+        # its own target may have mentioned it, through a pointer
         if not self._declared[type_id]:
             self._declared[type_id] = 1
             name = self._types.name(type_id)
@@ -337,7 +337,7 @@ class _Writer:
         return text
 
     def _member(self, type_id: int, named: bool, level: int, depth: int) -> tuple[str, str, int, int]:
-        """What stands before and behind a member's name, and the size and alignment of its type."""
+        """What a declaration has before and after a member's name, and the size and alignment of its type."""
         if not named:
             return self._anonymous_member(type_id, level, depth), "", *self._layouts[type_id]
         found = *self._declaration(type_id, True, level, depth), *self._layouts[type_id]
@@ -470,7 +470,7 @@ class _Writer:
         return ""
 
     def _declaration(self, type_id: int, named: bool, level: int, depth: int) -> tuple[str, str]:
-        """What stands before and behind the name where something of a type is declared: `int (*` and `)[4]`."""
+        """What a declaration has before and after the name: `int (*` and `)[4]`."""
         cache = self._named if named else self._unnamed
         if type_id in cache:
             return cache[type_id]
@@ -520,7 +520,7 @@ class _Writer:
     def _unwind(self, chain: list[int], named: bool, level: int, depth: int) -> tuple[str, str]:
         types = self._types
         type_id = chain.pop()
-        # C writes qualifiers before a name, but behind a pointer's star
+        # C writes qualifiers before a name, but after a pointer's star
         left = self._qualifiers(chain) + self._base(type_id, level, depth)
         right, after_star = "", False
         while chain:
@@ -627,7 +627,7 @@ class _Writer:
 
 
 def _natural_offset(end: int, align: int, size: int, bits: int) -> int:
-    """Where C puts a member behind one that ends at bit `end`."""
+    """Where C puts a member after one that ends at bit `end`."""
     if not bits:
         return -(-end // align) * align
     if size and end // size == (end + bits - 1) // size:

@@ -1,7 +1,7 @@
 """Types wanted -> the definitions that C needs for them, in an order that C accepts.
 
 Input: the tables of a BTF and ids. Output: ids of named structs, unions, enums, typedefs and forward declarations (and
-of anonymous enums that stand by themselves), each behind those it holds by value; or `BtfError` for types that hold
+of anonymous enums that stand by themselves), each after those it holds by value; or `BtfError` for types that hold
 themselves. The order is libbpf's.
 """
 

@@ -54,7 +54,7 @@ class CTypes:
     def __init__(self, btf: Btf) -> None:
         self.source = btf.source
         self.words, self.starts = btf.tables()
-        # void is three words of zeros behind all others
+        # void is three words of zeros after all others
         self.starts.insert(0, len(self.words))
         self.words.extend((0, 0, 0))
         tops = self.words.tobytes()[7::4] if sys.byteorder == "little" else self.words.tobytes()[4::4]
@@ -138,7 +138,7 @@ class CTypes:
         return self.names.spelled(self.words[self.starts[type_id]], _BASE_NAME)
 
     def attribute(self, type_id: int) -> str:
-        """The attribute that a type tag stands for."""
+        """The attribute of a type tag, as C spells it."""
         offset = self.words[self.starts[type_id]]
         if self.flag(type_id):
             return self.names.spelled(offset, _ATTRIBUTE)
@@ -193,8 +193,8 @@ class CTypes:
 class Names(dict[int, str]):
     """Identifiers by their offset in the string section.
 
-    Only declarations may come out, whatever the BTF holds. So a character that no identifier has reads as `_NO_NAME`,
-    and who has written a text with names in it gives it to `check()`.
+    The header must hold nothing but declarations, whatever the BTF holds. So a character that no identifier has is read
+    as `_NO_NAME`, and `check()` refuses a text that has it.
     """
 
     def __init__(self, btf: Btf) -> None:
@@ -202,7 +202,7 @@ class Names(dict[int, str]):
         self._source = btf.source
         self._strings = btf.all_strings()
         self.all = self._strings.translate(_IDENTIFIERS).decode("ascii")
-        """All of them, each with a NUL behind it, for who has no time to call."""
+        """All of them, each followed by a NUL, for loops that cannot afford a call for each."""
 
     def __missing__(self, offset: int) -> str:
         name = self[offset] = self.all[offset : self.all.index("\0", offset)]
@@ -218,7 +218,7 @@ class Names(dict[int, str]):
         return [strings[at : strings.index("\0", at)] for at in offsets]
 
     def among(self, offsets: Sequence[int], wanted: Set[str]) -> Iterator[bool]:
-        """Of each of the names at some offsets, whether it is wanted."""
+        """Whether each of the names at some offsets is wanted."""
         return map(wanted.__contains__, self.each(offsets))
 
     def check(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""A kernel's BTF that notes which names it is asked for, and the excerpt of it that can answer the same again.
+"""A kernel's BTF that records which names it is asked for, and an excerpt that can answer the same questions again.
 
 Input: raw BTF; for an excerpt, what `pack()` made of one. Output: `Btf`s. Resolving, minimizing and checking only ever
 get into a kernel's BTF by a name. So an excerpt with all types of the names that were asked for, and with what these
@@ -28,11 +28,11 @@ NEAR_NOTE = "near "
 
 
 class NotInExcerptError(Exception):
-    """Only the whole BTF can tell; never leaves the build."""
+    """The excerpt cannot answer, and the whole BTF is needed. Never leaves the build."""
 
 
 class RecordedBtf(Btf):
-    """A whole BTF that notes which names were looked for, each with what was found."""
+    """A whole BTF that records the names that were looked up, and what was found."""
 
     def __init__(self, data: bytes, *, source: str) -> None:
         super().__init__(data, source=source)
@@ -72,10 +72,10 @@ class RecordedBtf(Btf):
 
 
 class Excerpt(Btf):
-    """As the whole BTF, for the names it knows. Ids count anew, in the same order."""
+    """Answers like the whole BTF for the names it knows. Types are renumbered, in the same order."""
 
     def __init__(self, packed: bytes, *, source: str) -> None:
-        """Unpack what `RecordedBtf.pack()` made; that it was not damaged must be sure."""
+        """Unpack what `RecordedBtf.pack()` made. The caller must know that it is undamaged."""
         head, _, data = packed.partition(b"\n")
         self.names, self.names_in_c = map(frozenset, json.loads(head))
         """Those it knows all types of, and those it knows the types that are `NAMED_IN_C` of."""
@@ -101,7 +101,7 @@ _COMPOSITES = (t.Kind.STRUCT, t.Kind.UNION)
 
 
 def cut(kernel: Btf, seeds: set[int]) -> tuple[bytes, dict[int, int]]:
-    """Raw BTF of types and all that they are made of; of structs and unions behind pointers without the members.
+    """Raw BTF of types and everything they are made of, but without the members of structs and unions behind pointers.
 
     Also returns the new id of each type that it has.
     """
@@ -137,10 +137,10 @@ def cut(kernel: Btf, seeds: set[int]) -> tuple[bytes, dict[int, int]]:
 
 
 def _reach(kernel: Btf, seeds: set[int]) -> tuple[set[int], set[int]]:
-    """The types that are needed whole, and those of which the name will do.
+    """The types that are needed whole, and those that are needed only by name.
 
-    These are all that a relocation can come to from the seeds: matching looks behind pointers for no more than names,
-    but starts afresh in the elements of arrays and in the parameters of functions.
+    A relocation can reach nothing else from the seeds: behind a pointer, matching looks only at names, but it starts
+    afresh in the elements of arrays and in the parameters of functions.
     """
     whole: set[int] = set()
     bare: set[int] = set()

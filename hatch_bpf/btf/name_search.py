@@ -1,8 +1,8 @@
 """Names -> which types of a BTF have them: all names that are expected in one pass over the strings and one over the
 types.
 
-Input: a string section, the offsets in it of the names of some types, and names. Output: the numbers of the types of a
-name, and the name's flavors; or `BtfError` for a BTF that nothing but ill will makes, and that would take too long.
+Input: a string section, the offsets in it of the names of some types, and names. Output: the numbers of the types with
+a name, and the name's flavors; or `BtfError` for a hostile BTF that would take too long.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from operator import itemgetter
 from hatch_bpf.errors import BtfError
 
 FLAVOR = "___"
-"""What stands between a name and its flavor."""
+"""Separates a name from its flavor."""
 MAX_NAMESAKES = 1 << 14
-"""Most types of one name: kernels have some hundred, all of them tags of functions."""
+"""Limit on types of one name; kernels have some hundred, all of them tags of functions."""
 MAX_COPIES = 64
-"""Most places in the strings that types have one name from: who writes BTF writes each string once."""
+"""Limit on copies of one name in the string section; real writers deduplicate."""
 MAX_FLAVORS = 256
-"""Most flavors of one name; kernels have some ten."""
+"""Limit on flavors of one name; kernels have some ten."""
 
 
 class NameSearch:
-    """Finds types by name. No index is made: for some hundred names that takes longer than to look for just them."""
+    """Finds types by name, without an index: for some hundred names, building one takes longer than the search."""
 
     def __init__(self, offsets: array[int], strings: bytes, *, base: int, source: str) -> None:
         """`offsets` are where the types' names are; the strings begin at `base`. `source` names the BTF in errors."""
@@ -38,18 +38,20 @@ class NameSearch:
         self._source = source
         self._found: dict[str, list[int]] = {}
         self._copied: set[str] = set()
-        """Names that stand in the strings too often."""
+        """Names that the string section holds too often."""
         self._flavored: dict[int, str] = {}
         """Strings that are flavors of a name that was looked for, by their place."""
 
     def find(self, name: str, expected: Set[str]) -> list[int]:
-        """Types of a name, rising. Those of the names expected are looked for in the same go, unless they were."""
+        """Types with a name, rising. The same pass looks for all expected names that have not been looked for yet."""
         self._look_for(name, expected)
         found = self._found[name]
         if name in self._copied:
-            raise BtfError(f"{self._source}: the name {name!r} stands in its strings again and again")
+            raise BtfError(f"{self._source}: the name {name!r} occurs too often in its strings")
         if len(found) > MAX_NAMESAKES:
-            raise BtfError(f"{self._source}: more than {MAX_NAMESAKES} types have the name {name!r}; no kernel is so")
+            raise BtfError(
+                f"{self._source}: more than {MAX_NAMESAKES} types have the name {name!r}, more than in any kernel"
+            )
         return found
 
     def flavors(self, name: str, expected: Set[str]) -> list[str]:
@@ -57,7 +59,7 @@ class NameSearch:
         self._look_for(name, expected)
         found = [text for _, text in sorted(self._flavored.items()) if text.startswith(name + FLAVOR)]
         if len(found) > MAX_FLAVORS:
-            raise BtfError(f"{self._source}: {name!r} has more than {MAX_FLAVORS} flavors; no kernel has so many")
+            raise BtfError(f"{self._source}: {name!r} has more than {MAX_FLAVORS} flavors, more than in any kernel")
         return found
 
     def _look_for(self, name: str, expected: Set[str]) -> None:
@@ -89,7 +91,7 @@ class NameSearch:
                 found.append(number)
 
     def _places(self, names: Mapping[bytes, str]) -> Iterator[tuple[str, int, int]]:
-        """Where in the strings names are, and flavors of them: from where to where the name itself."""
+        """Where names, and flavors of them, are in the string section: start and end of the name itself."""
         if len(names) == 1 and not self._has_tails:
             # programs that read one struct are many, and this takes half as long as a regular expression
             ((encoded, name),) = names.items()
@@ -118,7 +120,7 @@ class NameSearch:
         try:
             # two more, so that the getter gives a tuple whatever there is
             return any(itemgetter(0, 0, *self._offsets)(b"\0" + self._strings))
-        except IndexError:  # a name beyond the strings, which whoever decodes it will tell
+        except IndexError:  # a name beyond the strings: decoding the type will say so
             return True
 
     @cached_property

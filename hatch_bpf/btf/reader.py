@@ -380,7 +380,7 @@ MAX_CHAIN = 64
 
 
 def only_in_c(kinds: Collection[t.Kind]) -> bool:
-    """Whether types of these kinds are found among those that are `NAMED_IN_C`; no kinds stand for all."""
+    """Whether types of these kinds are found among those that are `NAMED_IN_C`; no kinds means all."""
     return bool(kinds) and NAMED_IN_C.issuperset(kinds)
 
 

@@ -1,15 +1,15 @@
 """BPF objects x kernel BTF -> minimized BTF: the types that the objects' CO-RE relocations need, and nothing else.
 
-Input: `ObjectModel`s and a kernel's `Btf`. Output: raw BTF, byte for byte what `bpftool gen min_core_btf` (7.1) makes,
-against which libbpf resolves every relocation as against the whole BTF. Three things get lost, as with bpftool: a
-type's id (TYPE_ID_TARGET); what a member points to, so that TYPE_MATCHES may take it for a `void *`; what follows an
-array of length 0, which then counts as flexible. Whoever needs to know resolves the relocations on both.
+Input: `ObjectModel`s and a kernel's `Btf`. Output: raw BTF, the same bytes as from `bpftool gen min_core_btf` (7.1), on
+which libbpf resolves every relocation as on the whole BTF. Three things get lost, as with bpftool: a type's id
+(TYPE_ID_TARGET); what a member points to, so that TYPE_MATCHES may take it for a `void *`; and what follows an array of
+length 0, which then counts as flexible. To find out, callers resolve the relocations on both.
 
-What bpftool refuses is served too: an object without relocations needs nothing; FWDs and type tags are kept like other
-types; a relocation that is ambiguous on the kernel keeps what makes it so, for libbpf to refuse it there as well; one
-that is malformed adds nothing and does not stop the others. `collect()` tells of these two. Where a kernel has several
-types of one name, and an object's relocations come to more than one of them, each keeps what all of these match, which
-bpftool drops. Byte order is the kernel's.
+Objects that bpftool refuses work too. An object without relocations needs nothing. FWDs and type tags are kept like
+other types. A relocation that is ambiguous on the kernel keeps both candidates, so that libbpf refuses it there as
+well; a malformed one adds nothing and does not stop the others. `collect()` reports these two. If a kernel has several
+types of one name, and an object's relocations match more than one of them, each keeps whatever all of them match, which
+bpftool drops. The byte order is the kernel's.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from hatch_bpf.objects.model import ObjectModel
 
 @dataclass(frozen=True)
 class Needs:
-    """What some objects need of one kernel's BTF."""
+    """What some objects need from one kernel's BTF."""
 
     types: dict[int, set[int]]
-    """Ids, each with the indices of the members needed (of a struct or union)."""
+    """Type ids; for a struct or union, with the indices of the members that are needed."""
     errors: tuple[RelocationError, ...]
     """The relocations for which libbpf would refuse to load their object on this kernel."""
 
@@ -45,7 +45,7 @@ def minimize(objects: Sequence[ObjectModel], kernel: Btf) -> bytes:
 
 def collect(objects: Sequence[ObjectModel], matcher: Matcher) -> Needs:
     """Find the types that the objects' relocations need."""
-    marker = _Marker(matcher.target)
+    marker = _NeededTypes(matcher.target)
     for model in objects:
         matcher.expect(map(model.btf.name, {relo.type_id for relo in model.core_relo_records}))
     errors = []
@@ -69,7 +69,7 @@ def collect(objects: Sequence[ObjectModel], matcher: Matcher) -> Needs:
 
 
 def _targets(resolution: Resolution | RelocationError) -> Sequence[Spec]:
-    """What a relocation comes to on the kernel: nothing, one path, or the two that libbpf cannot decide between."""
+    """A relocation's paths on the kernel: none, one, or the two that libbpf cannot decide between."""
     if isinstance(resolution, AmbiguityError):
         return resolution.targets
     return () if isinstance(resolution, RelocationError) or resolution.target is None else (resolution.target,)
@@ -90,40 +90,40 @@ def extract(kernel: Btf, needs: Needs) -> bytes:
     return builder.build()
 
 
-class _Marker:
+class _NeededTypes:
     """Notes which types and members a target spec needs (bpftool's btfgen_record_*_relo())."""
 
     def __init__(self, kernel: Btf) -> None:
         self.types: dict[int, set[int]] = {}
         self._kernel = kernel
-        self._walked: set[tuple[int, _Walk]] = set()
+        self._walked: set[tuple[int, _Extent]] = set()
 
     def mark(self, target: Spec) -> None:
         if target.kind in FIELD_KINDS:
             self._mark_field(target)
         elif target.kind in ENUMVAL_KINDS:
-            self._mark_type(target.root_type_id, _Walk.TO_POINTERS)
+            self._mark_type(target.root_type_id, _Extent.TO_POINTERS)
         elif target.kind is CoreReloKind.TYPE_MATCHES:
-            self._mark_type(target.root_type_id, _Walk.MEMBERS)
+            self._mark_type(target.root_type_id, _Extent.MEMBERS)
         else:
-            self._mark_type(target.root_type_id, _Walk.THROUGH_POINTERS)
+            self._mark_type(target.root_type_id, _Extent.THROUGH_POINTERS)
 
     def _mark_field(self, target: Spec) -> None:
         """The types and members along an access path; structs on the way keep only these members."""
         type_id = target.root_type_id
-        self._mark_type(type_id, _Walk.TO_POINTERS)
+        self._mark_type(type_id, _Extent.TO_POINTERS)
         for index in target.raw[1:]:
             type_id, found = self._kernel.resolve(type_id)
             if isinstance(found, (t.Struct, t.Union)):
                 self.types[type_id].add(index)
                 type_id = found.members[index].type_id
-                self._mark_type(type_id, _Walk.TO_POINTERS)
+                self._mark_type(type_id, _Extent.TO_POINTERS)
             else:
                 assert isinstance(found, t.Array)
                 type_id = found.type_id
 
-    def _mark_type(self, type_id: int, walk: _Walk) -> None:
-        """A type and all that it is made of, as far as `walk` goes."""
+    def _mark_type(self, type_id: int, walk: _Extent) -> None:
+        """A type and everything it is made of, as far as `walk` says."""
         pending = [(type_id, walk)]
         while pending:
             step = pending.pop()
@@ -133,17 +133,17 @@ class _Marker:
             self.types.setdefault(step[0], set())
             pending += self._parts(*step)
 
-    def _parts(self, type_id: int, walk: _Walk) -> Iterator[tuple[int, _Walk]]:
+    def _parts(self, type_id: int, walk: _Extent) -> Iterator[tuple[int, _Extent]]:
         found = self._kernel[type_id]
         # bpftool starts afresh in elements, parameters and members, even behind a pointer
-        inner = _Walk.MEMBERS if walk is _Walk.NAMES else walk
+        inner = _Extent.MEMBERS if walk is _Extent.NAMES else walk
         match found:
             case t.Typedef() | t.Const() | t.Volatile() | t.Restrict() | t.TypeTag() | t.Var():
                 yield found.type_id, walk
-            case t.Ptr() if walk is _Walk.THROUGH_POINTERS:
+            case t.Ptr() if walk is _Extent.THROUGH_POINTERS:
                 yield found.type_id, walk
-            case t.Ptr() if walk is not _Walk.TO_POINTERS:
-                yield found.type_id, _Walk.NAMES
+            case t.Ptr() if walk is not _Extent.TO_POINTERS:
+                yield found.type_id, _Extent.NAMES
             case t.Array():
                 yield found.type_id, inner
                 yield found.index_type_id, inner
@@ -151,21 +151,21 @@ class _Marker:
                 yield found.return_type_id, inner
                 for param in found.params:
                     yield param.type_id, inner
-            case t.Struct() | t.Union() if walk is _Walk.MEMBERS:
+            case t.Struct() | t.Union() if walk is _Extent.MEMBERS:
                 self.types[type_id].update(range(len(found.members)))
                 for member in found.members:
                     yield member.type_id, inner
 
 
-class _Walk(Enum):
-    """How far marking a type goes."""
+class _Extent(Enum):
+    """How much of what a type is made of is needed."""
 
     TO_POINTERS = auto()
-    """What a pointer points to stays out, and so do members."""
+    """Leave out members, and what pointers point to."""
     THROUGH_POINTERS = auto()
-    """What a pointer points to is in; members stay out."""
+    """Include what pointers point to; leave out members."""
     MEMBERS = auto()
-    """All members too, and of what a pointer points to the name."""
+    """Include all members, and the names of what pointers point to."""
     NAMES = auto()
     """Behind a pointer of MEMBERS."""
 

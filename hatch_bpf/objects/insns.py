@@ -67,7 +67,7 @@ class JmpOp(IntEnum):
     JSLT = 0xC0
     JSLE = 0xD0
     JCOND = 0xE0
-    """May be taken or not at run time, without a condition that is visible here (Linux 6.10)."""
+    """`may_goto`: taken or not at run time, with no condition in the instruction (Linux 6.10)."""
 
 
 class Mode(IntEnum):
@@ -96,11 +96,11 @@ class PseudoSrc(IntEnum):
     """What `src` of a 64-bit immediate load or of a call means."""
 
     CALL = 1
-    """Of a call: `BPF_PSEUDO_CALL`, to a subprogram."""
+    """`BPF_PSEUDO_CALL`: a call of a subprogram."""
     KFUNC_CALL = 2
-    """Of a call: `BPF_PSEUDO_KFUNC_CALL`."""
+    """`BPF_PSEUDO_KFUNC_CALL`: a call of a kfunc."""
     FUNC = 4
-    """Of a load: `BPF_PSEUDO_FUNC`, the address of a subprogram."""
+    """`BPF_PSEUDO_FUNC`: a load of a subprogram's address."""
 
 
 LOAD_ACQUIRE = 0x100
@@ -149,12 +149,12 @@ class Insn(NamedTuple):
 
     @property
     def op(self) -> int:
-        """Of an ALU or a JMP instruction: an `AluOp` or `JmpOp`."""
+        """The `AluOp` or `JmpOp` of an ALU or a JMP instruction."""
         return self.code & 0xF0
 
     @property
     def mode(self) -> int:
-        """Of a load or store: a `Mode`."""
+        """The `Mode` of a load or store."""
         return self.code & 0xE0
 
     @property
@@ -164,7 +164,7 @@ class Insn(NamedTuple):
 
     @property
     def uses_register(self) -> bool:
-        """Of an ALU or a JMP instruction: the operand is `src`, not `imm` (`BPF_X`)."""
+        """Whether the operand of an ALU or a JMP instruction is `src` instead of `imm` (`BPF_X`)."""
         return bool(self.code & 8)
 
     @property
@@ -212,7 +212,7 @@ class Insn(NamedTuple):
 
 @lru_cache(maxsize=1 << 14)
 def insn_set(insn: Insn) -> InsnSet | None:
-    """The set that an instruction came with; None for those of every kernel that has BTF."""
+    """The set that an instruction belongs to; None if every kernel with BTF knows it."""
     cls, op = insn.cls, insn.op
     if cls is Class.STX and insn.mode == Mode.ATOMIC:
         if insn.imm in (LOAD_ACQUIRE, STORE_RELEASE):
@@ -232,7 +232,7 @@ def insn_set(insn: Insn) -> InsnSet | None:
 
 def is_known_by_opcode(insn: Insn) -> bool:
     """Whether an instruction of an `InsnSet` has the opcode of an older one: a kernel that does not know it refuses it
-    where its verifier comes to it. Any other it refuses wherever in the program it is."""
+    only where its verifier reaches it. It refuses any other wherever it is in the program."""
     is_arithmetic = insn.cls in (Class.ALU, Class.ALU64) and insn.op != AluOp.END
     return is_arithmetic or insn_set(insn) is InsnSet.ACQUIRE_RELEASE
 

@@ -1,8 +1,8 @@
 """Program + the subprograms it calls -> `LinkedProgram`: one stream of instructions, as libbpf hands it to the kernel.
 
-Input: an `ObjectModel` and one of its programs. Output: the program's instructions with every subprogram that it
-reaches by a call or takes the address of behind them, and what each ELF relocation refers to. CO-RE relocations are not
-applied here.
+Input: an `ObjectModel` and one of its programs. Output: the program's instructions, followed by those of every
+subprogram that it calls or takes the address of, and what each ELF relocation refers to. CO-RE relocations are listed,
+not applied.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hatch_bpf.objects.model import INSN_SIZE, Function, ObjectModel, SymbolRelo
 from hatch_bpf.support.budget import Budget
 
 JUMP_TABLES = ".jumptables"
-"""Section of what clang 22 makes of a large switch with -mcpu=v4."""
+"""Section of the jump tables that clang 22 compiles large switches to with -mcpu=v4."""
 
 
 class RefersTo(Enum):
@@ -40,9 +40,9 @@ class Reference:
 
     to: RefersTo
     name: str
-    """Of the map or extern; of the section, for data; of the function."""
+    """Name of the map, extern or function; for data, of its section."""
     offset: int = 0
-    """Into a section of data, in bytes."""
+    """Offset in a section of data, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class LinkedProgram:
         return None
 
     def after(self, slot: int) -> tuple[int, ...]:
-        """Where a function may go on behind a slot."""
+        """The slots that may run next in the same function."""
         insn = self.insns[slot]
         if insn.is_exit:
             return ()

@@ -1,4 +1,4 @@
-"""ELF + BTF -> `ObjectModel`: all that later stages want to know of a BPF object, as plain data.
+"""ELF + BTF -> `ObjectModel`: everything that later stages need to know about a BPF object, as plain data.
 
 Input: the bytes of an object that clang (or libbpf's linker) made. Output: an `ObjectModel`, or `ObjectError`.
 pyelftools reads the ELF; what sections and symbols mean follows libbpf's bpf_object__elf_collect().
@@ -29,13 +29,13 @@ EM_BPF = 247
 INSN_SIZE = 8
 """Bytes of `struct bpf_insn`; a 64-bit immediate load takes two."""
 MAX_MAP_VALUE = (1 << 31) - 1
-"""Bytes that kernels let a value of a map have at most: INT_MAX."""
+"""Largest value of a map that kernels allow, in bytes: INT_MAX."""
 STRUCT_OPS_SECTIONS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
 
 
 @dataclass(frozen=True)
 class Function:
-    """A BPF function: a program where it lies in a section of its own, a subprogram where it lies in .text."""
+    """A BPF function: a subprogram if it is in .text, else a program."""
 
     name: str
     section: str
@@ -43,18 +43,18 @@ class Function:
     offset: int
     """From the section's start, in bytes."""
     insns: bytes
-    """Its instructions as in the file, unrelocated."""
+    """Its instructions as in the file, before any relocation."""
     is_global: bool = False
-    """Neither static nor hidden: as a subprogram, the kernel checks it by itself, for any arguments."""
+    """Whether it is neither static nor hidden. The kernel checks a global subprogram by itself, for any arguments."""
 
     @property
     def section_def(self) -> str:
-        """The section name without the `?` that makes a program optional: what libbpf looks the program type up by."""
+        """The section name without the `?` that makes a program optional; libbpf derives the program type from it."""
         return self.section.removeprefix("?")
 
     @property
     def autoload(self) -> bool:
-        """False for SEC("?..."), which libbpf leaves out unless told otherwise."""
+        """False for SEC("?..."), which libbpf loads only on request."""
         return not self.section.startswith("?")
 
 
@@ -79,7 +79,7 @@ class MapDef:
     inner: MapDef | None = None
     """The template of a map-in-map's inner maps."""
     holds: tuple[str, ...] = ()
-    """Names of the maps or programs that libbpf puts in when it makes the map."""
+    """Names of the maps or programs that libbpf puts into the map when it creates it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Variable:
     name: str
     type_id: int
     offset: int
-    """From the section's start, in bytes; of externs in .kconfig, in the map that libbpf makes of them; else 0."""
+    """From the section's start, in bytes. For externs in .kconfig, from the start of libbpf's map; for others 0."""
     size: int
     """Bytes; 0 for functions."""
     linkage: int
@@ -99,13 +99,13 @@ class Variable:
 
 @dataclass(frozen=True)
 class DataSection:
-    """A section of globals: .data, .bss, .rodata or a custom `.data.x`; libbpf makes one array map of each."""
+    """A section of globals: .data, .bss, .rodata or a custom `.data.x`. libbpf creates one array map for each."""
 
     name: str
     data: bytes
     """Initial contents; zeros for .bss."""
     variables: tuple[Variable, ...]
-    """All of its variables, static ones too, by rising offset."""
+    """All of its variables, including static ones, by rising offset."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class SymbolRelocation:
     offset: int
     """Bytes from the section's start."""
     symbol: str
-    """Name of the symbol, or of the section where the symbol is a section's."""
+    """Name of the symbol, or of the section if it is a section symbol."""
     target_section: str
     """Section the symbol is in; empty for externs."""
     value: int
@@ -128,9 +128,9 @@ class ObjectModel:
     """A BPF object."""
 
     name: str
-    """libbpf's object name: the file name up to its first `.`, anything but letters and digits an underscore."""
+    """libbpf's name: the file name up to its first `.`, with underscores for all but letters and digits."""
     path: str
-    """Where it came from, for messages."""
+    """Its file, for messages."""
     elf: bytes
     endian: Literal["little", "big"]
     license: str
@@ -143,7 +143,7 @@ class ObjectModel:
     maps: tuple[MapDef, ...]
     """In the order of the `.maps` DATASEC."""
     struct_ops: tuple[str, ...]
-    """Names of the variables in `.struct_ops` and `.struct_ops.link`: libbpf makes a map of each."""
+    """Names of the variables in `.struct_ops` and `.struct_ops.link`. libbpf creates a map for each."""
     data_sections: tuple[DataSection, ...]
     kconfig: tuple[Variable, ...]
     """Externs of .kconfig: `LINUX_KERNEL_VERSION`, `CONFIG_HZ`."""
@@ -398,7 +398,7 @@ def _maps(btf: Btf, section: t.DataSec | None, elf: ElfObject) -> tuple[MapDef, 
 
 
 def _held_by_maps(elf: ElfObject) -> dict[str, tuple[str, ...]]:
-    """What libbpf puts into the maps that are declared with values: their relocations name it, each within a map."""
+    """What libbpf puts into maps that have initial values: each value has a relocation within the map."""
     held: dict[str, dict[str, None]] = defaultdict(dict)
     for table, target in elf.relocation_tables():
         if target.name != ".maps":

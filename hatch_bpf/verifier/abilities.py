@@ -1,4 +1,4 @@
-"""What a kernel's verifier can follow, where kernels differ: `Verifier`, which `KernelFeatures` fills in from BTF."""
+"""What a kernel's verifier can follow, as far as kernels differ. `KernelFeatures` derives it from BTF."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Verifier:
-    """What the kernel's verifier knows while it walks a program, where kernels differ."""
+    """What one kernel's verifier knows while it walks a program, as far as kernels differ."""
 
     follows_constants: bool = True
     """It decides every comparison of two constants, and keeps constants that are spilled to the stack (Linux 5.3);

@@ -1,8 +1,8 @@
-"""Read-only globals of an object -> what their bytes are known to be when a program is loaded.
+"""Read-only globals of an object -> what is known about their bytes when a program is loaded.
 
 Input: an `ObjectModel`. Output: a function for the analysis of a program. A global of .rodata that the application can
-set before the load is a `Settable`; string constants, tables and static variables, which no skeleton offers, are what
-they are.
+set before the load is a `Settable`. String constants, tables and static variables, which no skeleton offers, have the
+values that they have in the object.
 """
 
 from __future__ import annotations

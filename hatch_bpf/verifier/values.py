@@ -1,8 +1,8 @@
-"""What the analysis of a program knows of a register or a stack slot, and how arithmetic and comparisons act on it.
+"""What the analysis of a program knows about a register or stack slot, and how arithmetic and comparisons act on it.
 
-Input: abstract values. Output: abstract values, and the outcome of comparisons. Nothing here is known that the kernel's
-verifier does not know too: where it gives up (division, byte swaps), so does this module, or a branch would count as
-dead which the verifier walks.
+Input: abstract values. Output: abstract values, and the outcome of comparisons. This module knows nothing that the
+kernel's verifier does not know: it gives up where the verifier does (division, byte swaps). Else it would call a branch
+dead that the verifier walks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Settable:
     application may set, a value of the kernel's configuration."""
 
     names: frozenset[str]
-    """What it depends on."""
+    """The globals or configuration values that it depends on."""
     low: int = 0
     """Least value it can have, unsigned."""
     high: int = U64
@@ -32,7 +32,7 @@ class StackPointer:
     frame: int
     """0 is the program's own."""
     offset: int | None
-    """From the top of the frame, so 0 or less; None where it is not known."""
+    """From the top of the frame, so 0 or less; None if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class FunctionPointer:
     index: int
 
 
-class _Marker:
+class _NamedValue:
     def __init__(self, name: str) -> None:
         self._name = name
 
@@ -67,16 +67,16 @@ class _Marker:
         return self._name
 
 
-class Opaque(_Marker):
+class Opaque(_NamedValue):
     """A known number whose value was kept back, to see whether anything depends on it."""
 
 
-class NonNull(_Marker):
+class NonNull(_NamedValue):
     """An address that the verifier knows not to be 0, as that of a kfunc."""
 
 
-class PerhapsStack(_Marker):
-    """Not known, and may be a pointer into the stack."""
+class PerhapsStack(_NamedValue):
+    """Unknown, and perhaps a pointer into the stack."""
 
 
 OPAQUE = Opaque("OPAQUE")
@@ -95,22 +95,22 @@ Value = (
     | PerhapsStack
     | None
 )
-"""A number is an unsigned 64-bit constant; None is not known, and different from run to run."""
+"""A number is an unsigned 64-bit constant; None is unknown, and may change from run to run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """A comparison whose outcome is fixed at load, and not known before."""
+    """A comparison whose outcome is fixed at load, but unknown before."""
 
     names: frozenset[str]
 
 
 Outcome = bool | Undecided | Opaque | None
-"""Of a comparison: known; known at load; dependent on an opaque number; not known, so that both ways are walked."""
+"""Outcome of a comparison: known; known at load; dependent on an opaque number; or unknown, so both ways are walked."""
 
 
 def join(a: Value, b: Value) -> Value:
-    """What is known of a value that is one or the other."""
+    """What two values have in common: all that is known where paths meet."""
     if a == b:
         return a
     match a, b:

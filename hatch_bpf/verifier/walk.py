@@ -81,7 +81,7 @@ ReadGlobal = Callable[[str, int, int], Value]
 
 @dataclass(frozen=True)
 class Facts:
-    """What one kernel makes of a program."""
+    """What is true of a program on one kernel."""
 
     hazards: frozenset[int]
     """Slots of instructions that the verifier refuses, if it reaches them."""
@@ -91,7 +91,7 @@ class Facts:
     """Kconfig externs: their values. Kernel symbols: 0 where the kernel lacks them, NON_NULL or None else."""
     verifier: Verifier = field(default_factory=Verifier)
     arguments: int | None = None
-    """Of a tracing program: how many its target has; a read of another one is a hazard too. None not to look."""
+    """How many arguments a tracing program's target has; reading any other is a hazard too. None to skip the check."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,9 @@ class Exposure:
     """How the verifier reaches a hazard."""
 
     certain: bool
-    """Whatever the application sets before the load."""
+    """Reached whatever the application sets before the load."""
     conditions: frozenset[str] = frozenset()
-    """If not certain: the globals and configuration values that decide it."""
+    """If not certain, the globals and configuration values that decide it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Reach:
     """What the walk found."""
 
     hazards: Mapping[int, Exposure]
-    """Those that are reached, by slot; also the reads of arguments that the target lacks."""
+    """The hazards that are reached, by slot, including reads of arguments that the target lacks."""
     missing_arguments: Mapping[int, int]
     """Slots of those reads -> which argument, from 0 on."""
     moved_context: frozenset[int]
@@ -117,13 +117,13 @@ class Reach:
     certain: bool
     """Whatever the application sets, the verifier reaches one of the hazards."""
     reached: frozenset[int]
-    """Slots that the walk came to."""
+    """Slots that the walk reached."""
     depends_on_opaque: bool
-    """A branch hangs on a number that was kept back as OPAQUE: walk again with its value."""
+    """A branch depends on a number that was kept back as OPAQUE: walk again with its value."""
 
 
 class Code:
-    """What does not depend on the kernel: labels and live registers, worked out once for a program."""
+    """What does not depend on the kernel, such as labels and live registers, worked out once for a program."""
 
     def __init__(self, linked: LinkedProgram, read_global: ReadGlobal) -> None:
         self.linked = linked
@@ -244,7 +244,7 @@ class _State:
     ) -> None:
         self.registers = registers
         self.frames = frames
-        """Of each caller: the slot it goes on at, and its r6 to r9."""
+        """For each caller, the slot where it goes on and its r6 to r9."""
         self.stacks = stacks
         """The last is the running function's."""
 
@@ -289,7 +289,7 @@ class _Node:
     state: _State
     successors: tuple[int, ...] = ()
     names: frozenset[str] | None = None
-    """Of a branch decided at load: what decides it. Then one of the successors is walked, and else all are."""
+    """What decides a branch at load: then only one of the successors is walked, else all are."""
     hazards: frozenset[int] = frozenset()
 
 
@@ -311,7 +311,7 @@ class _Walk:
         self.reached: set[int] = set()
         self.depends_on_opaque = False
         self.met: set[int] = set()
-        """Hazards of the piece of code that is being followed."""
+        """Hazards in the piece of code that is being followed."""
         self.missing_arguments: dict[int, int] = {}
         self.walked = 0
         """Instructions that were followed so far."""
@@ -501,7 +501,7 @@ class _Walk:
 
     @staticmethod
     def _forget_from(state: _State, pointer: StackPointer) -> None:
-        """Whoever has the pointer may write from there up to the top of the frame."""
+        """Forget everything from there up to the top of the frame: the callee may write to it."""
         stack = state.stacks[pointer.frame]
         for offset in list(stack):
             if pointer.offset is None or offset + stack[offset][0] > pointer.offset & ~7:

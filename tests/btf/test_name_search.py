@@ -64,7 +64,7 @@ def test_what_one_name_is_refused_for_is_not_the_others_loss() -> None:
         assert names.find("tasty", expected) == [MAX_NAMESAKES + 2]
         with pytest.raises(BtfError, match=f"kernel: more than {MAX_NAMESAKES} types have the name 'many'"):
             names.find("many", expected)
-        with pytest.raises(BtfError, match="kernel: the name 'copied' stands in its strings again and again"):
+        with pytest.raises(BtfError, match="kernel: the name 'copied' occurs too often in its strings"):
             names.find("copied", expected)
         with pytest.raises(BtfError, match=f"kernel: 'tasty' has more than {MAX_FLAVORS} flavors"):
             names.flavors("tasty", expected)
