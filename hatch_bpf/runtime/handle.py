@@ -5,8 +5,11 @@ Output: an `ObjectHandle`, which all phases of a skeleton share.
 
 from __future__ import annotations
 
+import _thread  # threading costs more to import than all of this module
+import atexit
 import ctypes
 import os
+import weakref
 from ctypes import byref
 
 from .errors import BpfError, ClosedError, OpenError, PackageError, UnknownNameError, reason, tail
@@ -43,6 +46,7 @@ class ObjectHandle:
         """The file from which libbpf reads an embedded BTF until the load is over: its descriptor, -1 for none."""
         self.made: list[tuple[int]] = []
         """libbpf's pointer, while there is an object."""
+        self._owner: Optional[weakref.ref[Any]] = None
         self._pid = os.getpid()
 
     @property
@@ -91,6 +95,11 @@ class ObjectHandle:
             raise ClosedError(f"{name} of {self.name}: the skeleton is closed")
         raise UnknownNameError(f"{owner!r} has no {name!r}")
 
+    def close_with(self, owner: object) -> None:
+        """Close it when its owner is collected or Python ends, if nobody has closed it before then."""
+        _open[self] = None
+        self._owner = weakref.ref(owner, lambda _: _close_quietly(self))
+
     def close(self) -> None:
         """Detach everything, last first, and release the object. Raises the first error after all is done."""
         if os.getpid() != self._pid:
@@ -112,14 +121,33 @@ class ObjectHandle:
         self.parts.clear()
         self.globals.clear()
         self.btf = -1
+        self._owner = None
+        _open.pop(self, None)
         release(self.made, self.libbpf.bpf_object__close)
         if errors:
             raise errors[0]
 
 
-def close_quietly(held: ObjectHandle) -> None:
+_open: dict[ObjectHandle, None] = {}
+"""Handles that nobody has closed, in the order in which they were opened."""
+
+
+def _close_quietly(held: ObjectHandle) -> None:
     """Close a skeleton that is collected, or that Python's end finds open: nobody is there to see an error."""
     try:
         held.close()
     except BpfError:
         pass
+    except BaseException as error:
+        # A signal handler has raised it, and Python would drop it here. Another thread, which runs once this one is
+        # through with the callback, has it raised again where the application's code goes on.
+        raise_again = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        _thread.start_new_thread(raise_again, (ctypes.c_ulong(_thread.get_ident()), ctypes.py_object(type(error))))
+
+
+def _close_all() -> None:
+    for held in reversed(tuple(_open)):
+        _close_quietly(held)
+
+
+atexit.register(_close_all)

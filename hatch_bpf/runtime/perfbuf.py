@@ -33,6 +33,9 @@ RECORD = struct.Struct("=I2xHI")
 """`struct perf_event_header`, and the length of a sample's data, which follows it."""
 LOST = struct.Struct("=8x8xQ")
 """`struct perf_event_header`, an id, and a number of events."""
+MOST_BYTES = 1 << 16
+"""Bytes copied at a time: at least one record, whose length has 16 bits, and so few that signals hardly ever come while
+they are read, after which that has to begin anew."""
 PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9
 
 
@@ -121,26 +124,29 @@ class PerfBuffer(EventSource["E"]):
         rings = self._rings or []
         for turn in range(len(rings)):
             at = (self._last + 1 + turn) % len(rings)
-            data, end = rings[at].copy(self._order_memory)
+            data, start = rings[at].copy(self._order_memory)
             if data:
-                events, lost = self._parse(data)
+                events, length, lost = self._parse(data)
+                end = start + length
                 self._take(Taken(events, rings[at].tail, end, self._taken.in_hand, self.lost + lost))
                 self._last = at
                 return True
         return False
 
-    def _parse(self, data: bytes) -> tuple[list[E], int]:
-        """The events of records, and how many the kernel says were lost."""
+    def _parse(self, data: bytes) -> tuple[list[E], int, int]:
+        """The events of whole records, how long these records are, and how many events the kernel says were lost."""
         events, lost, at = [], 0, 0
         while at < len(data):
             kind, size, length = RECORD.unpack_from(data, at)
+            if at + size > len(data):
+                break
             if kind == PERF_RECORD_SAMPLE:
                 first = at + RECORD.size
                 events.append(self._decode(data[first : first + length]))
             elif kind == PERF_RECORD_LOST:
                 lost += LOST.unpack_from(data, at)[0]
             at += size
-        return events, lost
+        return events, at, lost
 
     def _close(self) -> None:
         with self._reading:
@@ -162,16 +168,16 @@ class _CpuRing:
         self.tail = memoryview(self._pages)[TAIL : TAIL + 8].cast("Q")
 
     def copy(self, order_memory: Any) -> tuple[bytes, int]:
-        """All records that nobody has read yet, and the position behind them."""
+        """Records that nobody has read yet, the last of them perhaps cut off, and the position where they begin."""
         head, tail = self._head[0], self.tail[0]
         order_memory()
-        first, length = tail % self._size, head - tail
+        first, length = tail % self._size, min(head - tail, MOST_BYTES)
         start = mmap.PAGESIZE + first
         data = self._pages[start : start + length]
         if first + length > self._size:  # it goes on where the pages begin
             data = self._pages[start:] + self._pages[mmap.PAGESIZE : start + length - self._size]
         order_memory()
-        return data, head
+        return data, tail
 
     def close(self) -> None:
         self._head.release()

@@ -31,6 +31,9 @@ LONG = ctypes.sizeof(ctypes.c_ulong)
 
 BATCH = 4096
 """Records copied out at a time: so many that the fixed cost is small, so few that the ring does not fill up."""
+DECODED = 256
+"""Records of other lengths that are decoded at a time: so few that signals hardly ever come while they are, after which
+that has to begin anew."""
 
 
 class RingBuffer(EventSource["E"]):
@@ -148,7 +151,7 @@ class RingBuffer(EventSource["E"]):
         events: list[E] = []
         position, mask, produced = start, self._mask, self._producer[0]
         self._order_memory()
-        while position < produced and len(events) < BATCH:
+        while position < produced and len(events) < DECODED:
             header = self._headers[(position & mask) >> 2]
             if header & BUSY:
                 break

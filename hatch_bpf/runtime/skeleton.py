@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import weakref
 
 from . import alternatives as _alternatives
 from . import globals as _globals
@@ -26,7 +25,7 @@ from .errors import (
     UnknownNameError,
 )
 from .events import EventSource
-from .handle import ObjectHandle, close_quietly
+from .handle import ObjectHandle
 from .libbpf import OpenOpts, opts
 from .load_errors import check_libbpf_is_new_enough, load_error
 from .map_shapes import loaded_shape, pinned_shape, refused_map
@@ -85,7 +84,7 @@ class Loaded(Sealed):
         self._held = held
         self._spec = spec
         self._autoattach = autoattach
-        self._finalizer = weakref.finalize(self, close_quietly, held)
+        held.close_with(self)
         self.btf = btf
         """The BTF by which its accesses to kernel structs were relocated; None if it has no such accesses."""
         self.choices = choices
@@ -150,7 +149,6 @@ class Loaded(Sealed):
     def close(self) -> None:
         """Detach everything, last first, and release it. Doing it twice is harmless."""
         self._held.close()
-        self._finalizer.detach()
 
     if not TYPE_CHECKING:  # type checkers know what the generated class declares
 
@@ -221,7 +219,7 @@ class Opened(_Opened["LoadedT"]):
         self._elf = elf
         self._kconfig = kconfig
         self._held = held = ObjectHandle(library, spec.source)
-        self._finalizer = weakref.finalize(self, close_quietly, held)
+        held.close_with(self)
         try:
             self._open(held)
             self._set_up(held)
@@ -289,9 +287,7 @@ class Opened(_Opened["LoadedT"]):
         for part in held.parts:
             part._close()
         held.parts.clear()
-        loaded = self._loaded_(held, spec, self._btf, autoattach, choices)
-        self._finalizer.detach()
-        return loaded  # type: ignore[no-any-return]
+        return self._loaded_(held, spec, self._btf, autoattach, choices)  # type: ignore[no-any-return]
 
     def _choose(self) -> tuple[Choice, ...]:
         """Decide the groups and optional programs, if there are any."""
@@ -320,7 +316,6 @@ class Opened(_Opened["LoadedT"]):
     def close(self) -> None:
         """Release everything, also the loaded skeleton. Doing it twice is harmless."""
         self._held.close()
-        self._finalizer.detach()
 
     def __enter__(self: SelfT) -> SelfT:
         opened: Any = self
