@@ -613,6 +613,8 @@ def test_the_page_fits_a_phone(name: str, tmp_path: Path) -> None:
         const wide = [...page.querySelectorAll("body *")].filter((element) =>
           !element.closest(".scroll, dialog, .skip, legend") &&
           element.getBoundingClientRect().right > phone.innerWidth + 1);
+        const tally = page.querySelector(".tally").parentNode;
+        if (tally.scrollWidth > tally.clientWidth) wide.push(tally);
         return [phone.innerWidth, page.documentElement.scrollWidth <= phone.innerWidth,
           ...wide.map((element) => `${element.tagName} ${element.className}`)].join();""",
     )
