@@ -20,6 +20,7 @@ from string import ascii_letters, digits
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.btf.types import KIND_MASK, VLEN_MASK, Kind
 from hatch_bpf.errors import BtfError
+from hatch_bpf.support.budget import BTF_NAME, Budget
 
 # plain numbers: comparing members of an IntEnum takes five times as long
 INT, PTR, ARRAY, FWD = int(Kind.INT), int(Kind.PTR), int(Kind.ARRAY), int(Kind.FWD)
@@ -48,6 +49,17 @@ _ATTRIBUTE = re.compile(r"\w+(?:\(\w*\))?", re.ASCII)
 _BASE_NAME = re.compile(r"[A-Za-z_]\w*(?: \w+)*", re.ASCII)
 
 
+_STEPS_PER_TYPE = 4
+"""What a type costs of a budget. Kernels have 23,000 for each MB, and 90,000 could be."""
+_COPIES = 4
+"""How often a name is in memory while a header is written."""
+_AT_ONCE = 1 << 14
+"""Names that are read between two looks at the budget."""
+_TOO_LONG = re.compile(rb"[^\0]{%d}" % (BTF_NAME.most + 1))
+_LONGEST_LONG = 32
+"""Characters that no way to spell `long` has."""
+
+
 class CTypes:
     """The types of one BTF, base and all, by id."""
 
@@ -61,7 +73,9 @@ class CTypes:
         # two, so that the getter gives a tuple even where void is the only type
         self.kinds = bytes(itemgetter(0, *self.starts)(tops.translate(_MASKED)))[1:]
         """The kind of each type."""
-        self.names = Names(btf)
+        budget = Budget(btf.source, len(btf.data), error=BtfError)
+        budget.work(_STEPS_PER_TYPE * len(self.kinds))
+        self.names = Names(btf, budget)
         self.pointer_size = self._pointer_size()
 
     def __len__(self) -> int:
@@ -156,7 +170,8 @@ class CTypes:
     def _pointer_size(self) -> int:
         """What `Btf.pointer_size` says, found faster where nothing else has asked for types by name."""
         for type_id in self._integers():
-            words = self.names.text(self.words[self.starts[type_id]]).split()
+            name = self.names.text(self.words[self.starts[type_id]])
+            words = name.split() if len(name) < _LONGEST_LONG else []
             if (
                 words.count("long") == 1
                 and {"unsigned", "int", "long"}.issuperset(words)
@@ -197,10 +212,13 @@ class Names(dict[int, str]):
     as `_NO_NAME`, and `check()` refuses a text that has it.
     """
 
-    def __init__(self, btf: Btf) -> None:
+    def __init__(self, btf: Btf, budget: Budget) -> None:
         super().__init__({0: ""})
         self._source = btf.source
+        self._budget = budget
         self._strings = btf.all_strings()
+        if _TOO_LONG.search(self._strings):
+            BTF_NAME.check(BTF_NAME.most + 1, source=btf.source, error=BtfError)
         self.all = self._strings.translate(_IDENTIFIERS).decode("ascii")
         """All of them, each followed by a NUL, for loops that cannot afford a call for each."""
 
@@ -214,8 +232,12 @@ class Names(dict[int, str]):
 
     def each(self, offsets: Sequence[int]) -> list[str]:
         """Names at some offsets, in less time than one by one."""
-        strings = self.all
-        return [strings[at : strings.index("\0", at)] for at in offsets]
+        strings, found = self.all, list[str]()
+        for start in range(0, len(offsets), _AT_ONCE):
+            block = [strings[at : strings.index("\0", at)] for at in offsets[start : start + _AT_ONCE]]
+            self._budget.unpack(_COPIES * sum(map(len, block)))
+            found += block
+        return found
 
     def among(self, offsets: Sequence[int], wanted: Set[str]) -> Iterator[bool]:
         """Whether each of the names at some offsets is wanted."""

@@ -176,6 +176,13 @@ def test_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         archive.read_archived(path)
 
 
+def test_a_pipe_in_place_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / f"{NAME}.btf.tar.xz"
+    os.mkfifo(path)
+    with pytest.raises(KernelError, match=r"xz: cannot be read: it is not a regular file"):
+        archive.read_archived(path)
+
+
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / f"{NAME}.btf.tar.xz"
     path.mkdir()

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz import hostile
+from fuzz import forged, hostile, recipes
 from fuzz.targets import REFUSALS, TARGETS
 from tests.common import kernel_btfs
 from tests.common.projects import REPOSITORY
@@ -36,7 +37,7 @@ def test_the_seeds_are_short_and_some_are_good(name: str) -> None:
     assert len(refused) < len(target.seeds()), refused
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [name for name in TARGETS if not name.startswith("forged-")])
 @settings(max_examples=1000 if kernel_btfs.FULL else 60, deadline=None)
 @given(data=st.data())
 def test_mutations_are_refused_or_taken(name: str, data: st.DataObject) -> None:
@@ -55,6 +56,31 @@ def test_mutations_are_refused_or_taken(name: str, data: st.DataObject) -> None:
                 mutated[at:at] = mutated[at : at + data.draw(st.integers(1, 64))]
     with contextlib.suppress(*REFUSALS):
         target.run(bytes(mutated))
+
+
+@pytest.mark.parametrize("name", recipes.FILES)
+@settings(max_examples=1000 if kernel_btfs.FULL else 60, deadline=None)
+@given(recipe=st.binary(max_size=48))
+def test_forged_files_are_refused_or_taken_in_time(name: str, recipe: bytes) -> None:
+    made = recipes.FILES[name](recipes.Recipe(recipe))
+    start = time.process_time()
+    with contextlib.suppress(*REFUSALS):
+        TARGETS[name].run(made)
+    assert time.process_time() - start < SECONDS
+
+
+@pytest.mark.parametrize("kind", forged.FORGED if kernel_btfs.FULL else forged.WORST)
+def test_a_forged_file_costs_little(kind: str) -> None:
+    """Through the command, in a process of its own, under limits that the kernel enforces."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fuzz.forged", kind], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    assert "Traceback" not in done.stderr
+    seconds, megabytes, status = map(float, done.stdout.split()[-3:])
+    assert status in (0, 1)
+    assert seconds < SECONDS
+    assert megabytes < MEGABYTES
 
 
 @pytest.mark.parametrize("shape", hostile.SHAPES if kernel_btfs.FULL else hostile.WORST)

@@ -6,6 +6,7 @@ import bz2
 import contextlib
 import gzip
 import lzma
+import os
 import struct
 import subprocess
 from collections.abc import Callable
@@ -139,6 +140,14 @@ def test_bad_files(defect: str, tmp_path: Path) -> None:
     with pytest.raises(KernelError, match=message) as caught:
         read_btf(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_pipe_or_a_device_does_not_hang(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(KernelError, match=f"{name}: cannot be read: it is not a regular file"):
+            read_btf(tmp_path / name)
 
 
 def test_no_file(tmp_path: Path) -> None:
