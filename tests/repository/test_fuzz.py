@@ -59,7 +59,7 @@ def test_mutations_are_refused_or_taken(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", recipes.FILES)
-@settings(max_examples=1000 if kernel_btfs.FULL else 60, deadline=None)
+@settings(max_examples=1000 if kernel_btfs.FULL else 25, deadline=None)
 @given(recipe=st.binary(max_size=48))
 def test_forged_files_are_refused_or_taken_in_time(name: str, recipe: bytes) -> None:
     made = recipes.FILES[name](recipes.Recipe(recipe))
