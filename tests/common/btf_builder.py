@@ -127,9 +127,20 @@ def btf_ext(btf: RawBtf, relos: Mapping[str, Sequence[Relo]]) -> bytes:
     return struct.pack(order + "HBBI6I", 0xEB9F, 1, 0, 32, 0, 0, 0, 0, 0, len(body)) + body
 
 
-def elf_object(btf: bytes, ext: bytes | None, code: Mapping[str, bytes], *, order: str = "<") -> bytes:
-    """A BPF object with one program, `prog_N`, in each section of `code`."""
-    strings, names = bytearray(1), bytearray(1)
+def elf_object(
+    btf: bytes,
+    ext: bytes | None,
+    code: Mapping[str, bytes],
+    *,
+    order: str = "<",
+    functions: Sequence[tuple[int, int, int, int]] = (),
+    names_of_functions: bytes = b"\0",
+) -> bytes:
+    """A BPF object with one program, `prog_N`, in each section of `code`.
+
+    `functions` are more: where in `names_of_functions` its name is, index of the section, offset and size.
+    """
+    strings, names = bytearray(names_of_functions), bytearray(1)
 
     def put(table: bytearray, text: str) -> int:
         table += text.encode() + b"\0"
@@ -142,6 +153,7 @@ def elf_object(btf: bytes, ext: bytes | None, code: Mapping[str, bytes], *, orde
         sections.append((section, progbits, 6, insns, 0, 0, 0))
         name = put(strings, f"prog_{index - 1}")
         symbols.append(struct.pack(order + "IBBHQQ", name, 0x12, 0, index, 0, len(insns)))
+    symbols += [struct.pack(order + "IBBHQQ", at, 0x12, 0, *place) for at, *place in functions]
     sections.append(("license", progbits, 3, b"GPL\0", 0, 0, 0))
     sections.append((".BTF", progbits, 0, btf, 0, 0, 0))
     if ext is not None:
