@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf import pipeline
-from hatch_bpf.setuptools_plugin import load_project
+from hatch_bpf.setuptools_project import load_project
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.store import CACHE_VARIABLE
 from tests.common import needs
