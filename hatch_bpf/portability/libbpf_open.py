@@ -10,10 +10,11 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Sequence
-from tempfile import TemporaryFile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LIBRARY = "libbpf.so.1"
 _SECONDS = 5
@@ -25,6 +26,10 @@ def refusals_of_libbpf(objects: Sequence[bytes]) -> tuple[str, list[str]]:
 
     Objects of the other endianness are left out: libbpf before 1.6 opens none of them.
     """
+    # what the process itself does not need, it should not take the time to import
+    import subprocess
+    from tempfile import TemporaryFile
+
     asked = [data if data[5:6] == _NATIVE else b"" for data in objects]
     nothing = [""] * len(asked)
     if not any(asked) or not sys.executable:
