@@ -146,9 +146,21 @@ def test_one_bpf_folder_and_one_runtime_for_folders_that_are_no_packages(system:
     assert runtimes == {"demo/tools/_bpf/runtime/__init__.py"}
 
 
+RING = """\
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct event { __u32 pid; };
+struct event *unused_event __attribute__((unused));
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } ring SEC(".maps");
+SEC("raw_tp/sched_switch") int NAME(void *ctx) { return bpf_ringbuf_output(&ring, &(struct event){}, 4, 0); }
+char LICENSE[] SEC("license") = "GPL";
+"""
+
+
 def test_one_name_in_two_sub_packages(system: str, tmp_path: Path) -> None:
-    sources = {"a/prog.bpf.c": PROGRAM, "b/prog.bpf.c": PROGRAM.replace("on_switch", "other")}
-    project = make_project(tmp_path / "p", sources=sources, pyproject=TABLES[system])
+    sources = {f"{name}/prog.bpf.c": RING.replace("NAME", name) for name in ("a", "b")}
+    options = 'archs = ["x86_64"]\nevents = { "prog.ring" = "event" }'
+    project = make_project(tmp_path / "p", sources=sources, options=options, pyproject=TABLES[system])
     for name in ("a", "b"):
         (project / "src/demo" / name / "__init__.py").write_text("")
     done = run(system, project, "wheel", tmp_path / "out")
@@ -163,4 +175,6 @@ def test_one_name_in_two_sub_packages(system: str, tmp_path: Path) -> None:
     files = wheel_files(wheel)
     assert files["demo/_bpf/x86_64/a/prog.bpf.o"] != files["demo/_bpf/x86_64/b/prog.bpf.o"]
     for name in ("a", "b"):
-        assert f'"x86_64/{name}/prog.bpf.o"' in files[f"demo/{name}/prog_skel.py"].decode()
+        text = files[f"demo/{name}/prog_skel.py"].decode()
+        assert f'"x86_64/{name}/prog.bpf.o"' in text
+        assert "ring: _bpf.RingBuffer[event]" in text

@@ -85,7 +85,7 @@ def _skeleton(
     own = next(iter(models.values()))
     # names that another program has are not looked for here; names that none has are reported by `generate()`
     buffers = [buffers_of(model, config.alternatives.of_object(model)) for model in (own, *programs)]
-    stems = {model.path.removesuffix(".bpf.o") for model in programs}
+    stems = {model.name for model in programs}
     of_all = {key: type_name for key, type_name in config.events.items() if key.rpartition(".")[0] not in stems}
     events = {
         name: type_name
