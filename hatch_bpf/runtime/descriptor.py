@@ -35,9 +35,6 @@ class Descriptor(int):
 
     _owner: epoll
 
-    def __new__(cls, fd: int) -> Descriptor:
-        return _owned_by(epoll.fromfd(fd))
-
 
 def _owned_by(owner: epoll) -> Descriptor:
     descriptor = int.__new__(Descriptor, owner.fileno())

@@ -5,8 +5,9 @@ handlers raise, to whichever thread asks first.
 
 How nothing is lost: an event is in exactly one place at any time. It is in the kernel's pages until `_taken` is set,
 which holds the events and the position in the pages behind them, so that both change with one bytecode. From there it
-goes to the application if that iterates, else into this thread's queue in `_in_hand`: either is one step in C. A queue
-goes to the application as a list, and the last bytecode before the return removes it: no signal handler runs after it.
+goes to the application if that iterates, else into this thread's batch in `_in_hand`: either is one step in C. The last
+bytecode before a batch is returned removes it from there. After that one no signal handler runs, except in CPython
+before 3.11, which looks for signals once more when a function has returned.
 """
 
 from __future__ import annotations
@@ -22,15 +23,13 @@ from .types import Nested, read_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections import deque
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from functools import partial
     from typing import Any, Optional, TypeVar
 
     E = TypeVar("E")
 else:
-    from _collections import deque  # where collections has it from, without all of collections
-    from _functools import partial
+    from _functools import partial  # where functools has it from, without all of functools
 
 MAX_BATCH = 1 << 18
 """Where `read_batch()` stops for producers that are faster than it."""
@@ -68,7 +67,7 @@ class EventSource(Map, OneParameter["E"]):
         self._event = kwargs.pop("value", None)
         super().__init__(*args, **kwargs)
         self._taken = Taken()
-        self._in_hand: dict[int, deque[E]] = {}
+        self._in_hand: dict[int, list[E]] = {}
         """For each thread, events that it is about to return."""
         self._reading = _thread.RLock()
         """Held while the kernel's pages are read, so that they don't go away meanwhile."""
@@ -134,9 +133,11 @@ class EventSource(Map, OneParameter["E"]):
     def poll(self, timeout: Optional[float] = None) -> list[E]:
         """The events there are; if there are none, wait for some, for `timeout` seconds at most, forever if None."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        ident = _thread.get_ident()
         while True:
-            batch = self.read_batch()
+            batch = self._fill()
             if batch:
+                del self._in_hand[ident]
                 return batch
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -145,23 +146,28 @@ class EventSource(Map, OneParameter["E"]):
 
     def read_batch(self) -> list[E]:
         """The events there are, without waiting."""
-        with self._reading:
-            queue = self._claim()
-            while len(queue) < MAX_BATCH and self._read_next():
-                queue.extend(self._taken.events)
-        batch = list(queue)
-        del self._in_hand[_thread.get_ident()]
+        ident = _thread.get_ident()
+        batch = self._fill()
+        del self._in_hand[ident]
         return batch
 
-    def _claim(self) -> deque[E]:
-        """This thread's queue, with the events that were taken and not handed over, oldest first. Needs `_reading`."""
+    def _fill(self) -> list[E]:
+        """This thread's batch, with the events there are."""
+        with self._reading:
+            batch = self._claim()
+            while len(batch) < MAX_BATCH and self._read_next():
+                batch.extend(self._taken.events)
+            return batch
+
+    def _claim(self) -> list[E]:
+        """This thread's batch, with the events that were taken and not handed over, oldest first. Needs `_reading`."""
         ident = _thread.get_ident()
-        queue = self._in_hand.setdefault(ident, deque())
+        batch = self._in_hand.setdefault(ident, [])
         array = self._taken.in_hand.get(ident)
         if array:
-            queue.extend(chain.from_iterable(map(list.pop, repeat(array, len(array)))))
-        queue.extend(self._taken.events)
-        return queue
+            batch.extend(chain.from_iterable(map(list.pop, repeat(array, len(array)))))
+        batch.extend(self._taken.events)
+        return batch
 
     def _read_next(self) -> bool:
         """`_read()`, once it is certain that the pages of what was taken before are free."""
@@ -186,8 +192,8 @@ class EventSource(Map, OneParameter["E"]):
         ident = _thread.get_ident()
         if self._in_hand.get(ident) or self._taken.in_hand.get(ident):
             with self._reading:
-                queue, taken = self._claim(), self._taken
-                popped = map(deque.popleft, repeat(queue, len(queue)))
+                batch, taken = self._claim(), self._taken
+                popped = map(list.pop, repeat(batch, len(batch)), repeat(0))
                 self._taken = Taken(popped, taken.cell, taken.end, taken.in_hand, taken.lost)
 
     def _refill(self, taken: Taken) -> bool:

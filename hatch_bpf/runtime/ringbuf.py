@@ -66,16 +66,16 @@ class RingBuffer(EventSource["E"]):
         array: Any = None
         in_hand: list[Any] = []
         with self._reading:
-            queue: Any = self._claim()
-            if not queue:
+            batch: Any = self._claim()
+            if not batch:
                 self._check_open()
                 self._free()
                 array, end = self._copy_runs(numpy)
                 # where the next call finds them, if an exception comes before the array is handed over
                 in_hand = [self._structs(array, range(0, array.nbytes, self._struct_size))]
                 self._take(Taken((), self._consumer, end, {**self._taken.in_hand, ident: in_hand}))
-        if queue:
-            array = numpy.frombuffer(bytearray().join(map(bytes, queue)), self._dtype)
+        if batch:
+            array = numpy.frombuffer(bytearray().join(map(bytes, batch)), self._dtype)
             del self._in_hand[ident]
         else:
             del in_hand[0]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hatch_bpf.runtime import errors
-from hatch_bpf.runtime.descriptor import Descriptor, duplicate
+from hatch_bpf.runtime.descriptor import duplicate, open_pipe
 from tests.common import needs
 from tests.common.skeleton_package import load_skeleton
 
@@ -29,7 +29,7 @@ def is_open(fd: int) -> bool:
 
 
 def test_it_is_closed_with_the_last_reference() -> None:
-    read, write = map(Descriptor, os.pipe())
+    read, write = open_pipe()
     first, second = int(read), int(write)
     copies = [read]
     del read
@@ -42,7 +42,7 @@ def test_it_is_closed_with_the_last_reference() -> None:
 
 
 def test_a_duplicate_is_not_inherited_by_other_programs() -> None:
-    read, write = map(Descriptor, os.pipe())
+    read, write = open_pipe()
     assert not os.get_inheritable(duplicate(read))
     assert write > read
 

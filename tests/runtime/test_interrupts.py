@@ -204,6 +204,23 @@ def test_at_random_moments_nothing_stays_open(skeleton: Any, alarm: Alarm, loopb
     assert is_open() == before
 
 
+def test_an_exception_while_a_skeleton_is_collected_is_not_lost(skeleton: Any, alarm: Alarm) -> None:
+    """One that nobody has closed; Python itself drops what comes in a finalizer."""
+    needs.root_bpf()
+
+    def forget() -> None:
+        skeleton.Interrupts.open().load()
+        time.sleep(0.001)
+
+    forget()
+    before, started = is_open(), time.monotonic()
+    forget()
+    within = time.monotonic() - started
+    interrupted = sum(alarm.run(forget, within=within) for _ in range(ROUNDS))
+    assert interrupted == alarm.raised > ROUNDS // 2
+    assert is_open() == before
+
+
 @looks_as_assumed
 def test_at_each_moment_nothing_stays_open(skeleton: Any, loopback: str) -> None:
     needs.root_bpf()
