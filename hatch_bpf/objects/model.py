@@ -23,7 +23,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError, ObjectError
 from hatch_bpf.objects.elf import STB_LOCAL, STB_WEAK, STT_FUNC, STV_DEFAULT, ElfObject, Symbol
 from hatch_bpf.objects.names import object_name
-from hatch_bpf.support.budget import EXTERNS, FUNCTIONS, INSNS, MAPS
+from hatch_bpf.support.budget import EXTERNS, FUNCTIONS, INSNS, MAPS, RELOCATIONS
 
 EM_BPF = 247
 INSN_SIZE = 8
@@ -223,6 +223,8 @@ def _read(data: bytes, path: str) -> ObjectModel:
         )
     btf = Btf(elf.contents(by_name[".BTF"]), source=f"{path}: .BTF")
     ext = read_btf_ext(elf.contents(by_name[".BTF.ext"]), btf) if ".BTF.ext" in by_name else BtfExt()
+    relocations = sum(map(len, ext.core_relos.values()))
+    RELOCATIONS.check(relocations, source=path, error=ObjectError, remedy=_SPLIT)
     functions = _functions(elf)
     data_secs = {sec.name: sec for sec in btf if isinstance(sec, t.DataSec)}
     return ObjectModel(

@@ -31,6 +31,8 @@ _NAMES = frozenset({
 
 _KTIME_GET_NS, _SPIN_LOCK, _RINGBUF_OUTPUT = helper("ktime_get_ns"), helper("spin_lock"), helper("ringbuf_output")
 _IMA_INODE_HASH, _CHECK_MTU = helper("ima_inode_hash"), helper("check_mtu")
+_MOST_NEAR = 256
+"""Limit on the missing fields for which a similar name is looked for: where more are missing, it is no typo."""
 _MAP_FLAGS: Mapping[int, tuple[str, str]] = {
     MapFlag.RDONLY_PROG: ("bpf_map_ops", "map_direct_value_addr"),  # Linux 5.2
     MapFlag.WRONLY_PROG: ("bpf_map_ops", "map_direct_value_addr"),
@@ -229,9 +231,9 @@ class KernelFeatures:
 
     def near_access(self, spec: Spec) -> str:
         """What the kernel has instead of a field, an enumerator or a type that it lacks: the name most like it."""
-        if spec not in self._near:
+        if spec not in self._near and len(self._near) < _MOST_NEAR:
             self._near[spec] = self._near_access(spec)
-        return self._near[spec]
+        return self._near.get(spec, "")
 
     def _near_access(self, spec: Spec) -> str:
         root = spec.btf[spec.root_type_id]

@@ -61,6 +61,7 @@ LIST_BYTES = Limit(8 << 20, "bytes in a list of kernels", "GitHub cuts its lists
 KERNEL_PART = Limit(64, "bytes", "`uname -r` can have no more")
 SECTIONS = Limit(1 << 13, "sections", "an object of 250 programs has 600")
 NAMESAKES = Limit(256, "things that Python would call so", "real objects have a few")
+RELOCATIONS = Limit(1 << 16, "CO-RE relocations", "an object of 250 large programs has 37,500")
 INSNS = Limit(1 << 19, "instructions", "an object of 250 large programs has 380,000")
 WALKED_INSNS = Limit(1_000_000, "instructions on its paths", "kernels themselves follow no more")
 MAPS = Limit(1 << 12, "maps", "the largest object known has 200")
