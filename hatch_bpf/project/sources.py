@@ -317,17 +317,22 @@ def _reject_inside_ours(sources: Sequence[ProgramSource], key: str) -> None:
 
 
 def _reject_unimportable(sources: Iterable[ProgramSource], key: str) -> None:
+    """Only packages: from a folder of any name below one, `importlib` imports a skeleton."""
     faults = [
         Fault(
             f"{key}.programs",
-            f"has {source.path}, whose skeleton would lie in {source.wheel_dir}: Python cannot import from a folder "
+            f"has {source.path}, whose package would be {source.bpf_dir.parent}: Python cannot import from a folder "
             f"called {wrong[0]!r}; rename it",
         )
         for source in sources
-        if (wrong := [part for part in source.wheel_dir.parts if not part.isidentifier() or keyword.iskeyword(part)])
+        if (wrong := [part for part in source.bpf_dir.parent.parts if not _is_name(part)])
     ]
     if faults:
         raise ConfigError(faults)
+
+
+def _is_name(text: str) -> bool:
+    return text.isidentifier() and not keyword.iskeyword(text)
 
 
 def _reject_outside(sources: Iterable[ProgramSource], homes: Sequence[PurePosixPath], key: str) -> None:

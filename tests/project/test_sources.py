@@ -151,9 +151,10 @@ def test_folders_that_are_no_packages_share_one_bpf_folder(tmp_path: Path) -> No
 def test_a_folder_that_python_cannot_import_from(tmp_path: Path, name: str) -> None:
     text = fault(tmp_path, f"src/{name}/__init__.py", f"src/{name}/a.bpf.c", packages=(f"src/{name}",))
     assert text == (
-        f"tool.hatch-bpf.programs has src/{name}/a.bpf.c, whose skeleton would lie in {name}: Python cannot import "
+        f"tool.hatch-bpf.programs has src/{name}/a.bpf.c, whose package would be {name}: Python cannot import "
         f"from a folder called '{name}'; rename it"
     )
+    assert find(tmp_path, "src/pkg/__init__.py", f"src/pkg/{name}/a.bpf.c").sources[0].depth == 1
 
 
 def test_any_c_file_may_be_named(tmp_path: Path) -> None:
