@@ -44,6 +44,8 @@ class RingBuffer(EventSource["E"]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._mapped = False
+        self._finished = bytes(ctypes.c_uint32(self._struct_size)) * BATCH if self._struct is not None else b""
+        """Headers of finished records as long as the struct."""
         self._dtype: Any = None
         """NumPy's type of the events, once it was asked for."""
 
@@ -134,9 +136,9 @@ class RingBuffer(EventSource["E"]):
         count = min((self._producer[0] - start) // stride, BATCH)
         self._order_memory()
         first = start & self._mask
-        headers = self._headers[first >> 2 : (first + count * stride) >> 2 : stride >> 2].tolist()
-        if headers.count(size) != count:
-            count = next(i for i, header in enumerate(headers) if header != size)
+        headers = self._headers[first >> 2 : (first + count * stride) >> 2 : stride >> 2].tobytes()
+        if headers != self._finished[: len(headers)]:
+            count = next(i for i, header in enumerate(memoryview(headers).cast("I")) if header != size)
         self._order_memory()
         # one copy of all of them; the structs are made as they are asked for, by loops in C
         first += mmap.PAGESIZE
