@@ -9,7 +9,6 @@ import _thread  # threading costs more to import than all of this module
 import atexit
 import ctypes
 import os
-import weakref
 from ctypes import byref
 
 from .errors import BpfError, ClosedError, OpenError, PackageError, UnknownNameError, reason, tail
@@ -21,9 +20,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Optional
+    from weakref import ref
 
     from .libbpf import Libbpf
     from .spec import ObjectSpec
+else:
+    from _weakref import ref  # where weakref has it from, without all of weakref
 
 LOG_LINES = 12
 """Lines of libbpf's that the message of an error holds."""
@@ -46,7 +48,7 @@ class ObjectHandle:
         """The file from which libbpf reads an embedded BTF until the load is over: its descriptor, -1 for none."""
         self.made: list[tuple[int]] = []
         """libbpf's pointer, while there is an object."""
-        self._owner: Optional[weakref.ref[Any]] = None
+        self._owner: Optional[ref[Any]] = None
         self._pid = os.getpid()
 
     @property
@@ -98,7 +100,7 @@ class ObjectHandle:
     def close_with(self, owner: object) -> None:
         """Close it when its owner is collected or Python ends, if nobody has closed it before then."""
         _open[self] = None
-        self._owner = weakref.ref(owner, lambda _: _close_quietly(self))
+        self._owner = ref(owner, lambda _: _close_quietly(self))
 
     def close(self) -> None:
         """Detach everything, last first, and release the object. Raises the first error after all is done."""

@@ -37,9 +37,11 @@ class _Sink(_local):
     """Nowhere. Not for many messages: before glibc 2.37 vdprintf() leaks 4 KB where it can't write."""
 
 
-def _share() -> Any:
+def shared() -> Any:
     """The sinks and the callback, which all packages with this runtime share: of each libbpf's callbacks the last one
     that was set is called in every thread, whichever package set it."""
+    if _kept:
+        return _kept[0]
     name = "_hatch_bpf_messages_1"
     made: Any = type(sys)(name)
     made.sinks = (_Sink(), _Sink(), _Sink())
@@ -53,10 +55,12 @@ def _share() -> Any:
     prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, use_errno=True)
     made.callback = prototype(vdprintf)
     made.address = ctypes.cast(made.callback, ctypes.c_void_p).value
-    return sys.modules.setdefault(name, made)
+    _kept.append(sys.modules.setdefault(name, made))
+    return _kept[0]
 
 
-_shared = _share()
+_kept: list[Any] = []
+"""What `shared()` returned: not made before it is needed, and kept as long as the process lives."""
 
 
 class Capture:
@@ -72,9 +76,9 @@ class Capture:
             for level in _LOGGING_LEVELS:  # each into a file, also those that nobody reads: see `_Sink`
                 self._files[level] = open_descriptor(os.memfd_create, "libbpf", os.MFD_CLOEXEC)
                 # the very object, so that the file stays open as long as it is written to
-                _shared.sinks[level]._as_parameter_ = self._files[level]
+                shared().sinks[level]._as_parameter_ = self._files[level]
             # set every time, for others may set theirs
-            self._libbpf.libbpf_set_print(_shared.address)
+            self._libbpf.libbpf_set_print(shared().address)
         except BaseException:
             stop_capturing()
             raise
@@ -108,7 +112,7 @@ class Capture:
 
 def stop_capturing() -> None:
     """Let messages of this thread go nowhere again. Leaving the block does it, unless an exception comes even there."""
-    list(map(setattr, _shared.sinks, repeat("_as_parameter_"), repeat(-1)))
+    list(map(setattr, shared().sinks, repeat("_as_parameter_"), repeat(-1)))
 
 
 def _logger(level: int) -> Any:

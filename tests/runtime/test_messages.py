@@ -73,4 +73,4 @@ def test_errno_is_as_libbpf_left_it() -> None:
 @pytest.mark.parametrize("level", [messages.WARN, messages.INFO, messages.DEBUG])
 def test_nothing_stays_open(level: int) -> None:
     messages.stop_capturing()
-    assert messages._shared.sinks[level]._as_parameter_ == -1
+    assert messages.shared().sinks[level]._as_parameter_ == -1
