@@ -26,7 +26,7 @@ from hatch_bpf.support.files import open_regular
 ARCHIVE_VARIABLE = "BTFHUB_ARCHIVE"
 """Environment variable that overrides `btf-archive`."""
 SUFFIX = ".btf.tar.xz"
-"""How BTFHub packs, and we do."""
+"""The ending of files that BTFHub and we pack."""
 SUFFIXES = {SUFFIX: "xz", ".btf.tar.gz": "gzip", ".btf.tar.zst": "zstd", ".btf": ""}
 """Endings of the files that an archive may have, each with its compression; the last is a BTF as it is."""
 
@@ -43,8 +43,7 @@ class ArchivedKernel:
 
 
 def list_kernels(folder: Path) -> tuple[ArchivedKernel, ...]:
-    """Every kernel of the archive, sorted. Other files, hidden ones, and architectures that BPF has no target for are
-    passed over."""
+    """Every kernel of the archive, sorted. Skips other files, hidden ones, and architectures without a BPF target."""
     if not folder.is_dir():
         raise KernelError(
             "there is no BTF archive here: let btf-archive (or the environment's BTFHUB_ARCHIVE, which overrides it) "

@@ -1,7 +1,7 @@
-"""A file that holds a kernel -> which kernel that is, as far as the file says.
+"""A file that holds a kernel -> the kernel's identity, as far as the file shows it.
 
-Input: a path and what `sources.read_kernel()` found there. Output: a `Clues`, whose unknown parts are empty: what is
-not certain is not guessed, since a BTF under a wrong name makes programs read wrong offsets.
+Input: a path and what `read_kernel()` found there. Output: a `Clues`, whose unknown parts are empty. Nothing is
+guessed, since a BTF under a wrong name makes programs read wrong offsets.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Clues:
     release: str = ""
 
     def over(self, other: Clues) -> Clues:
-        """These, and where they are empty the other's."""
+        """These clues, with the empty ones filled in from the other."""
         known = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name)}
         return replace(other, **known)
 
     def kernel(self, source: str) -> Kernel:
-        """The kernel; an unknown part is a `KernelError` that names the options to give."""
+        """The kernel. Raises `KernelError`, which names the options to give, if a part is unknown."""
         unknown = [field.name for field in fields(self) if not getattr(self, field.name)]
         if unknown:
             known = ", ".join(
@@ -59,7 +59,7 @@ class Clues:
 
 
 def identify(path: Path, found: KernelFile) -> Clues:
-    """What the file's place, its package and its kernel image say, in this order."""
+    """Clues from the file's place, its package and its kernel image; the first source counts most."""
     image = _of_images(found.images)
     packaged = _of_package(found.packaged) if found.packaged else Clues()
     clues = _of_place(path, found).over(packaged.over(image))
@@ -68,7 +68,7 @@ def identify(path: Path, found: KernelFile) -> Clues:
 
 
 def _of_place(path: Path, found: KernelFile) -> Clues:
-    """`distro/version/arch/release.btf.tar.xz`: the whole name if it is packed as for an archive."""
+    """The whole identity, if the file lies at `distro/version/arch/release.btf.tar.xz` and holds a tar."""
     if not found.member:
         suffix = suffix_of(path.name)
         return Clues(release=path.name.removesuffix(suffix) if suffix else "")
@@ -95,7 +95,7 @@ def _of_images(images: tuple[bytes, ...]) -> Clues:
 
 
 def _banner(images: tuple[bytes, ...]) -> str:
-    """What the kernel says of itself in /proc/version; the plain image has all of it."""
+    """The text of /proc/version, which the plain image holds."""
     match = _BANNER.search(images[-1]) if images else None
     return match[0].decode("ascii", "replace") if match else ""
 

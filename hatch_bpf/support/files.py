@@ -1,4 +1,4 @@
-"""Bytes -> a file, whole or not at all; and what the file system refuses -> an error that says what to do."""
+"""Bytes -> a file, whole or not at all; files -> bytes, within a limit; disk errors -> ours, with a remedy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def write_whole(path: Path, data: bytes, *, staging: Path | None = None) -> None
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write where nothing is yet, in a folder that is removed when a build is interrupted. Raises `OutputError`."""
+    """Write a new file, in a folder that goes if the build is interrupted. Raises `OutputError`."""
     with _writing(path), path.open("xb") as file:
         file.write(data)
 
@@ -94,8 +94,8 @@ def remove_leftovers(path: Path, folder: Path) -> None:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other builds out of a folder: they wait. Where locks are not to be had, go on without."""
-    import fcntl  # which takes longer than the rest of this module, and few builds get here
+    """Let other builds wait for their turn in a folder. Where there are no locks, go on without."""
+    import fcntl  # slow to import, and few builds get here
 
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -112,10 +112,10 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """What the file system refuses anywhere in here, as an `OutputError`."""
+    """Turn errors of the file system into an `OutputError`."""
     try:
         yield
-    except BrokenPipeError:  # whoever read the output has gone
+    except BrokenPipeError:  # the reader of the output has gone
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

@@ -1,6 +1,6 @@
-"""Where the templates are, and how they are read.
+"""The templates' folders, and the environment that renders them.
 
-Input: nothing. Output: a Jinja2 environment in which a name that the template doesn't get is an error.
+Input: nothing. Output: a Jinja2 environment that raises an error for a name that a template is not given.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 _HERE = Path(__file__).parent.parent
 FOLDERS = tuple(folder for folder in (_HERE / "templates", _HERE.parent / "templates") if folder.is_dir())
-"""Where the templates are: in a wheel inside the package, in the source tree beside it."""
+"""The templates' folders: inside the package in a wheel, beside it in the source tree."""
 
 
 def environment(*, autoescape: bool = False) -> jinja2.Environment:
-    """Over the templates."""
-    import jinja2  # late, for who only wants to know where they are
+    """An environment that loads the templates."""
+    import jinja2  # late, for callers that need only the folders
 
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDERS),

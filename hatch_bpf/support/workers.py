@@ -1,7 +1,7 @@
-"""A function and its jobs -> its results, in the jobs' order, worked out by as many processes as there are processors.
+"""A function and its jobs -> its results in the jobs' order, computed by one process for each processor.
 
-Input: a function of one job, and the jobs. Output: an iterator over the results; an error of the function comes out of
-it. Interrupting it ends the processes at once.
+Input: a function of one job, and the jobs. Output: an iterator over the results, which raises the function's errors. An
+interruption ends the processes at once.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _work: tuple[Callable[[Any], object], Sequence[object]] | None = None
-"""What the processes are to do: inherited, so that neither it nor what it knows has to be sent."""
+"""The processes' work: they inherit it, so neither the function nor its data have to be sent."""
 
 
 def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], *, alone: float = 0) -> Iterator[Result]:
-    """Do the jobs; those of the first `alone` seconds here: to start processes takes longer than a few quick ones."""
+    """Do the jobs, in this process for the first `alone` seconds: starting others takes longer than a few quick jobs."""
     start, done = time.monotonic(), 0
     # elsewhere a process starts afresh, or may not be forked from
     can_fork = sys.platform.startswith("linux")

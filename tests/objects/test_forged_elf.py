@@ -1,4 +1,4 @@
-"""Objects whose ELF sections refer to each other in a circle or to none: pyelftools below 0.33 ends in its own errors."""
+"""Objects whose sections refer to themselves or to none: pyelftools below 0.33 ends in errors of its own."""
 
 from __future__ import annotations
 
