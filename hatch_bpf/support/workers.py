@@ -22,7 +22,7 @@ _work: tuple[Callable[[Any], object], Sequence[object]] | None = None
 
 
 def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], *, alone: float = 0) -> Iterator[Result]:
-    """Do the jobs, in this process for the first `alone` seconds: starting others takes longer than a few quick jobs."""
+    """Do the jobs, in this process for the first `alone` seconds: others take longer to start than a few quick jobs."""
     start, done = time.monotonic(), 0
     # elsewhere a process starts afresh, or may not be forked from
     can_fork = sys.platform.startswith("linux")
