@@ -18,7 +18,9 @@ CGROUP2 = next(
     (Path(p) for p in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if Path(p, "cgroup.procs").exists()), None
 )
 
-ARCHIVE = os.environ.pop("BTFHUB_ARCHIVE", "")
+_OWN = "HATCH_BPF_TESTS_ARCHIVE"
+"""Hands the archive on to pytest-xdist's workers, which inherit the environment."""
+ARCHIVE = os.environ[_OWN] = os.environ.pop("BTFHUB_ARCHIVE", "") or os.environ.get(_OWN, "")
 """The archive for the tests; taken out of the environment, so that the builds that they run don't use it."""
 
 
