@@ -13,7 +13,7 @@ from pathlib import Path
 from hatch_bpf.per_kernel import fit
 from hatch_bpf.portability.text import render_summary
 from hatch_bpf.support.context import Context
-from hatch_bpf.wheel.embedded_btfs import pack
+from hatch_bpf.wheel.embedded_btfs import pack_btfs
 
 from .engine import example_project, objects_of, renamed
 
@@ -22,7 +22,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-bench-") as scratch:
         of = objects_of(example_project(Path(scratch)))
     (fitted,) = fit([of], renamed(int(sys.argv[1])), Context())
-    pack(fitted.minimized)
+    pack_btfs(fitted.minimized)
     render_summary(fitted.report)
     # of itself getrusage() would count what the process that started this one had
     own = int(Path("/proc/self/status").read_text(encoding="ascii").split("VmHWM:")[1].split()[0])

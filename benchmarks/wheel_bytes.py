@@ -27,7 +27,7 @@ from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.wheel.contents import KERNELS_NAME
-from hatch_bpf.wheel.embedded_btfs import pack
+from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from hatch_bpf.wheel.record import RECORD_NAME
 
 from .kernel_names import kernel_names
@@ -119,7 +119,7 @@ def wheel_of(
 
 def _put_in(bpf_dir: Path, kernels: Mapping[str, bytes]) -> None:
     """Make it look as if an earlier build had found these kernels."""
-    data = pack({Kernel.parse(kernel): btf for kernel, btf in kernels.items()})
+    data = pack_btfs({Kernel.parse(kernel): btf for kernel, btf in kernels.items()})
     (bpf_dir / KERNELS_NAME).write_bytes(data)
     record = json.loads((bpf_dir / RECORD_NAME).read_bytes())
     record["outputs"][KERNELS_NAME] = hashlib.sha256(data).hexdigest()

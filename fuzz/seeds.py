@@ -22,7 +22,7 @@ from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.remote.archive_url import index_of
 from hatch_bpf.objects.model import read_object
-from hatch_bpf.wheel.embedded_btfs import pack
+from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from tests.common import kernel_images
 from tests.common.btf_builder import RawBtf, btf_ext, elf_object
 
@@ -196,7 +196,7 @@ def locks() -> dict[str, bytes]:
 
 def embedded() -> dict[str, bytes]:
     """A wheel's kernels: none, and two real ones."""
-    return {"none": pack({}), "two": pack({Kernel.parse(name): data for name, data in _kernels().items()})}
+    return {"none": pack_btfs({}), "two": pack_btfs({Kernel.parse(name): data for name, data in _kernels().items()})}
 
 
 def packages() -> dict[str, bytes]:

@@ -31,7 +31,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.lock import read_lock
 from hatch_bpf.kernels.remote.archive_url import parse_index
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.portability.object_check import KernelTypes, check
+from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.text import render_failures
 from hatch_bpf.project.config import parse_config
 from hatch_bpf.runtime.embedded import Embedded
@@ -73,7 +73,7 @@ def fit(kernel: Btf, model: ObjectModel | None = None, *, checked: bool = True) 
     model = model or _object()
     small = Btf(minimize([model], kernel), source="minimized")
     if checked:
-        render_failures(check([model], [KernelTypes(KERNEL, kernel, small)]))
+        render_failures(check_on([model], [KernelTypes(KERNEL, kernel, small)]))
 
 
 def _every_fourth(data: bytes) -> bool:

@@ -13,7 +13,7 @@ FOLDER = Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parents[1]))  # hatch_bpf and tests, when run from a checkout
 
 from hatch_bpf.errors import HatchBpfError  # noqa: E402
-from hatch_bpf.kernels.archive import list_kernels, pack, path_of, read_archived  # noqa: E402
+from hatch_bpf.kernels.archive import list_kernels, pack_archived, path_of, read_archived  # noqa: E402
 from hatch_bpf.kernels.formats.kernel_file import read_btf  # noqa: E402
 from hatch_bpf.kernels.identity import Kernel  # noqa: E402
 from tests.lab.debian import Apt, Package  # noqa: E402
@@ -52,7 +52,7 @@ def main() -> None:
         btf = read_btf(apt.fetch(kernel))
         path = FOLDER / path_of(kernel)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pack(btf, kernel))
+        path.write_bytes(pack_archived(btf, kernel))
         if read_archived(path) != btf:
             raise AssertionError(f"{path} does not read back as it was written")
         package = apt.find(kernel)

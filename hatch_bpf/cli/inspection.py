@@ -83,7 +83,7 @@ def render(document: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def render_json(document: dict[str, Any]) -> str:
+def render_inspection_json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 

@@ -187,7 +187,7 @@ def _add(options: argparse.Namespace) -> int:
 def _add_file(name: str, given: Clues, archive: Path) -> Path:
     """Put one kernel into an archive, and return the path of its file there."""
     from hatch_bpf.kernels import identity
-    from hatch_bpf.kernels.archive import pack, path_of
+    from hatch_bpf.kernels.archive import pack_archived, path_of
     from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_kernel
     from hatch_bpf.kernels.identify import Clues, identify
     from hatch_bpf.kernels.matrix import find_archived
@@ -213,7 +213,7 @@ def _add_file(name: str, given: Clues, archive: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise KernelError(f"{error.filename} cannot be made a folder of the archive: {error.strerror}") from error
-    write_whole(target, pack(found.btf, kernel))
+    write_whole(target, pack_archived(found.btf, kernel))
     return target
 
 

@@ -56,7 +56,7 @@ def add_skeleton(commands: Any) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from hatch_bpf.cli.inspection import inspect, render, render_json
+    from hatch_bpf.cli.inspection import inspect, render, render_inspection_json
 
     document = inspect(read_object_file(options.object))
     here = console(sys.stdout)
@@ -65,7 +65,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
         show_inspection(here, document)
     else:
-        print(render_json(document) if options.json else render(document), end="")
+        print(render_inspection_json(document) if options.json else render(document), end="")
     return 0
 
 

@@ -95,7 +95,7 @@ def suffix_of(name: str) -> str:
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
 
 
-def pack(btf: bytes, kernel: Kernel) -> bytes:
+def pack_archived(btf: bytes, kernel: Kernel) -> bytes:
     """A .btf.tar.xz that depends on nothing but the BTF and the release: no time, no owner."""
     member = tarfile.TarInfo(f"{kernel.release}.btf")
     member.size = len(btf)

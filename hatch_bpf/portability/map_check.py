@@ -13,7 +13,7 @@ from hatch_bpf.objects.model import MapDef, ObjectModel
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures, member_type
 from hatch_bpf.portability.libbpf_rules import MAPS_OF_MAPS
-from hatch_bpf.portability.map_rules import broken, lacking
+from hatch_bpf.portability.map_rules import broken, unset_sizes
 from hatch_bpf.portability.verdicts import Reason
 
 
@@ -34,7 +34,7 @@ def _of_map(definition: MapDef, features: KernelFeatures, used: Set[str]) -> Ite
                 yield because.map_flag_missing(found, flag)
         for what, remedy in broken(found, is_inner=found is not definition):
             yield because.map_refused(found, what, remedy)
-        missing = lacking(found)
+        missing = unset_sizes(found)
         if missing:
             yield because.map_unsized(found, missing)
         found = found.inner

@@ -114,7 +114,7 @@ _BUILD_ID = 32
 _ADDRESSES = 127 * 8
 
 
-def lacking(definition: MapDef) -> list[str]:
+def unset_sizes(definition: MapDef) -> list[str]:
     """Which sizes a map lacks that its type cannot be created without."""
     rule = RULES.get(definition.type)
     sizes = {} if rule is None else {"key_size": rule.key, "value_size": rule.value, "max_entries": rule.entries}

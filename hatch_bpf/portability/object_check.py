@@ -44,7 +44,7 @@ class KernelTypes:
     """What is embedded for it; None to leave that out."""
 
 
-def check(
+def check_on(
     objects: Sequence[ObjectModel], kernels: Iterable[KernelTypes], *, alternatives: Alternatives = NONE
 ) -> Report:
     """The verdict for every program on every kernel. Raises `ObjectError` for code that no compiler makes."""

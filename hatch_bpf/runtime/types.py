@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Union as _Union
 
     T = TypeVar("T")
-    StructT = TypeVar("StructT", bound="_Members")
+    StructT = TypeVar("StructT", bound="_Composite")
 
     class _Typed(Generic[T]):
         pass
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
         _fields_: ClassVar[Sequence[tuple[str, Any]]]
 
     _CUnion = _CStructure
-    _MembersBase = _CStructure
+    _CompositeBase = _CStructure
 else:
-    _MembersBase = object
+    _CompositeBase = object
     _CStructure = ctypes.Structure
     _CUnion = ctypes.Union
 
@@ -446,7 +446,7 @@ class ArrayView(_SequenceOf["T"]):
 # --- structs ------------------------------------------------------------------------------------------------------
 
 
-class _Members(_MembersBase):
+class _Composite(_CompositeBase):
     """The common base of struct and union classes."""
 
     __slots__ = ()
@@ -499,7 +499,7 @@ class _Members(_MembersBase):
         return hash((type(self).__name__, *(getattr(self, name) for name in self._names_)))
 
 
-def _no_member(of: _Members, name: str) -> str:
+def _no_member(of: _Composite, name: str) -> str:
     return f"{type(of).__name__} has no member {name!r}; it has {', '.join(of._names_)}"
 
 
@@ -527,7 +527,7 @@ def _scalars_of(cls: Any) -> dict[str, Scalar[Any]]:
     return found
 
 
-class Struct(_Members, _CStructure):
+class Struct(_Composite, _CStructure):
     """A C struct. Generated subclasses have a field for every byte, so that the layout is not ctypes' choice."""
 
     __slots__ = ()
@@ -535,7 +535,7 @@ class Struct(_Members, _CStructure):
     _layout_ = "ms"  # Python 3.14 wants a layout beside _pack_; earlier versions ignore it
 
 
-class Union(_Members, _CUnion):
+class Union(_Composite, _CUnion):
     """A C union. Equal when its bytes are."""
 
     __slots__ = ()
@@ -556,7 +556,7 @@ def _show(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, _Members):
+    if isinstance(value, _Composite):
         return value.to_dict()
     if isinstance(value, ArrayView):
         return value.to_list()

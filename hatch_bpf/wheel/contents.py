@@ -19,7 +19,7 @@ from hatch_bpf.runtime.digest import sha256
 from hatch_bpf.skeleton.generate import SkeletonOptions, buffers_of, class_name, generate, type_of
 from hatch_bpf.wheel.artifacts import GENERATED, RUNTIME, Artifact
 from hatch_bpf.wheel.bundled_libbpf import Bundle
-from hatch_bpf.wheel.embedded_btfs import pack
+from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from hatch_bpf.wheel.record import RECORD_NAME, Record
 
 KERNELS_NAME = "kernels.btfs"
@@ -39,7 +39,7 @@ def lay_out(
 
     `programs` are the objects of all packages: every name in `events` and `types` must be in one of them.
     """
-    embedded = pack(minimized)
+    embedded = pack_btfs(minimized)
     folder = _bpf_folder(package, config, compiled, embedded, bundled)
     kernels = (KERNELS_NAME, sha256(embedded))
     skeletons = []

@@ -21,7 +21,7 @@ _DEPTH = 8
 """How deep the key of an anonymous type looks: `const char *[4]` is an array, a pointer, a const and a name deep."""
 
 
-def pack(minimized: Mapping[Kernel, bytes]) -> bytes:
+def pack_btfs(minimized: Mapping[Kernel, bytes]) -> bytes:
     """The file for these kernels.
 
     Each BTF must have its strings in the order of first use, as `BtfBuilder` and libbpf write them.

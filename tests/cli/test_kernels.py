@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_bpf.kernels.archive import list_kernels, pack, path_of
+from hatch_bpf.kernels.archive import list_kernels, pack_archived, path_of
 from hatch_bpf.kernels.formats.kernel_file import HOST_BTF
 from hatch_bpf.kernels.identity import Kernel, host
 from tests.cli.test_main import run
@@ -154,7 +154,7 @@ def test_add_every_form(tmp_path: Path, form: str) -> None:
     assert done.returncode == 0, done.stderr
     kernel = Kernel.parse(NEW)
     assert done.stdout == f"{tmp_path / 'new' / path_of(kernel)}\n"
-    assert tree_of(tmp_path / "new") == {str(path_of(kernel)): pack(BTF, kernel)}
+    assert tree_of(tmp_path / "new") == {str(path_of(kernel)): pack_archived(BTF, kernel)}
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_lock_and_what_it_says(project: Path, archive: Path) -> None:
     assert (again.stdout, (project / "bpf-kernels.lock").read_text()) == ("", text)
     kernel_images.archive(archive, ["debian/12/x86_64/6.1.0-51-amd64"])
     (archive / path_of(Kernel.parse(OLD))).unlink()
-    (archive / path_of(Kernel.parse(NEW))).write_bytes(pack(BTF, Kernel.parse(NEW)))
+    (archive / path_of(Kernel.parse(NEW))).write_bytes(pack_archived(BTF, Kernel.parse(NEW)))
     assert run("kernels", "lock", cwd=project).stdout.splitlines() == [
         "+ debian/12/x86_64/6.1.0-51-amd64",
         f"- {OLD}",
@@ -350,7 +350,7 @@ def test_check_is_held_to_the_lock_unless_it_is_asked_about_others(project: Path
     path = next((archive / "debian/12/x86_64").glob("6.1.*"))
     kernel = Kernel.parse(f"debian/12/x86_64/{path.name.removesuffix('.btf.tar.xz')}")
     whole = path.read_bytes()
-    path.write_bytes(pack(BTF, kernel))
+    path.write_bytes(pack_archived(BTF, kernel))
     done = run("check", cwd=project)
     assert (done.returncode, "is not the one that bpf-kernels.lock has" in done.stderr) == (2, True)
     path.write_bytes(whole)
@@ -365,7 +365,7 @@ def test_verify_reports_each_fault(project: Path, archive: Path) -> None:
     assert "0 faults; held to bpf-kernels.lock" in run("kernels", "verify", cwd=project).stderr
     old, new = archive / path_of(Kernel.parse(OLD)), archive / path_of(Kernel.parse(NEW))
     old.write_bytes(old.read_bytes()[:-30])
-    new.write_bytes(pack(BTF, Kernel.parse(NEW)))
+    new.write_bytes(pack_archived(BTF, Kernel.parse(NEW)))
     done = run("kernels", "verify", cwd=project)
     assert done.returncode == 1
     first, second = done.stdout.splitlines()
@@ -377,7 +377,7 @@ def test_verify_reports_each_fault(project: Path, archive: Path) -> None:
 def test_verify_reads_down_to_the_last_type(archive: Path) -> None:
     broken = bytearray(btf("a", "b"))
     broken[24 + 16 + 7] = 31  # a kind that there is not
-    (archive / path_of(Kernel.parse(OLD))).write_bytes(pack(bytes(broken), Kernel.parse(OLD)))
+    (archive / path_of(Kernel.parse(OLD))).write_bytes(pack_archived(bytes(broken), Kernel.parse(OLD)))
     (archive / "index.txt").write_text(f"{NEW}\n")
     done = run("kernels", "verify", archive)
     assert done.returncode == 1

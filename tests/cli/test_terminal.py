@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.cli import terminal
-from hatch_bpf.kernels.archive import pack, path_of
+from hatch_bpf.kernels.archive import pack_archived, path_of
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.support.progress import Downloaded
 from tests.cli.test_main import MISSING_FIELD, run
@@ -174,7 +174,7 @@ def test_progress_of_downloads_and_of_reading(tmp_path: Path, rich: bool) -> Non
     archive = kernel_images.archive(tmp_path / "served", names)
     for name in names:
         kernel = Kernel.parse(name)
-        (archive / path_of(kernel)).write_bytes(pack(kernel_images.btf(*map(str, range(3000))), kernel))
+        (archive / path_of(kernel)).write_bytes(pack_archived(kernel_images.btf(*map(str, range(3000))), kernel))
     (archive / "index.txt").write_text("\n".join(names))
     command = ("kernels", "verify")
     with serve(archive) as server:

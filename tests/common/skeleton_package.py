@@ -22,7 +22,7 @@ from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.project.alternatives import NONE, Alternatives
 from hatch_bpf.skeleton.generate import SkeletonOptions, class_name, generate
 from hatch_bpf.wheel.contents import KERNELS_NAME
-from hatch_bpf.wheel.embedded_btfs import pack
+from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from tests.common import needs
 
 BPF = Path(__file__).parents[1] / "bpf"
@@ -85,7 +85,7 @@ class Package:
 
 def embed(bpf_dir: Path, kernels: Mapping[str, bytes]) -> str:
     """Write the file of embedded BTFs; returns its sha256."""
-    data = pack({Kernel.parse(kernel): btf for kernel, btf in kernels.items()})
+    data = pack_btfs({Kernel.parse(kernel): btf for kernel, btf in kernels.items()})
     (bpf_dir / KERNELS_NAME).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 

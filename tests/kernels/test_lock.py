@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.archive import pack, path_of
+from hatch_bpf.kernels.archive import pack_archived, path_of
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.lock import Lock, make_lock, read_lock, render_lock, resolve_locked
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, KernelSource, Matrix, Newest, Pattern, resolve
@@ -59,7 +59,7 @@ def said(action: object) -> str:
 
 def replace_btf(folder: Path, name: str, btf: bytes) -> None:
     kernel = Kernel.parse(name)
-    (folder / path_of(kernel)).write_bytes(pack(btf, kernel))
+    (folder / path_of(kernel)).write_bytes(pack_archived(btf, kernel))
 
 
 def test_a_line_for_each_kernel_and_the_same_text_each_time(archive: Path, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_locked_builds_through_pip(tmp_path: Path) -> None:
     told = refusal(project)
     assert f"{kernel}: the BTF in {folder / kernel.release}.btf.tar.xz is not the one that bpf-kernels.lock has" in told
     (folder / f"{kernel.release}.btf.tar.xz").write_bytes(whole)
-    (folder / "6.1.0-99.btf.tar.xz").write_bytes(pack(kernel_images.btf("x"), Kernel.parse(NEWER)))
+    (folder / "6.1.0-99.btf.tar.xz").write_bytes(pack_archived(kernel_images.btf("x"), Kernel.parse(NEWER)))
     told = refusal(project)
     assert f"debian/12/x86_64/6.1.0-99 ({folder}/6.1.0-99.btf.tar.xz) is not in {project}/bpf-kernels.lock" in told
     (folder / "6.1.0-99.btf.tar.xz").unlink()

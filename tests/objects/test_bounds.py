@@ -20,7 +20,7 @@ from hatch_bpf.errors import ObjectError, SkeletonError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.insns import Class, Insn, JmpOp
 from hatch_bpf.objects.model import read_object
-from hatch_bpf.portability.object_check import KernelTypes, check
+from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.skeleton.names import Scope
 from hatch_bpf.skeleton.types import TypeDecls
 from tests.common.btf_builder import EXIT, RawBtf, btf_ext, elf_object
@@ -87,7 +87,7 @@ def test_a_chain_of_jumps_back() -> None:
     obj = read_object(elf_object(some_types(), None, {"socket": code}), path="object")
     kernel = KernelTypes(Kernel.parse("debian/12/x86_64/6.1.0"), model("int x;").btf)
     with in_time():
-        report = check([obj], [kernel])
+        report = check_on([obj], [kernel])
     assert report.kernels
 
 
@@ -123,7 +123,7 @@ def test_as_many_programs_and_relocations_as_the_largest_object_has() -> None:
     with in_time():
         obj = read_object(data, path="object")
         programs = inspect(obj)["programs"]
-        report = check([obj], [kernel])
+        report = check_on([obj], [kernel])
     assert [len(program["relocations"]) for program in programs] == [150] * 250
     assert len(report.kernels[0].programs) == 250
 

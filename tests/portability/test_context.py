@@ -6,7 +6,7 @@ import pytest
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel, host
-from hatch_bpf.portability.object_check import KernelTypes, check
+from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict
 from tests.common import c_programs, kernel_btfs, needs
 
@@ -54,7 +54,7 @@ def outcomes(source: str) -> tuple[Verdict, frozenset[ReasonKind], bool]:
     needs.root_bpf()
     obj = c_programs.model(PRELUDE + source)
     btf = Btf(needs.host_btf().read_bytes(), source="host")
-    (found,) = check([obj], [KernelTypes(host(), btf)]).kernels[0].programs
+    (found,) = check_on([obj], [KernelTypes(host(), btf)]).kernels[0].programs
     (loaded,) = needs.libbpf().load_each(obj.elf)
     return found.verdict, frozenset(reason.kind for reason in found.reasons), not loaded.error
 
@@ -75,7 +75,7 @@ def test_what_is_like_it_and_loads(how: str) -> None:
 def test_it_fails_on_all_kernels_with_a_remedy(kernel: str) -> None:
     obj = c_programs.model(PRELUDE + MOVED["memcpy()"])
     btf = Btf(kernel_btfs.read(kernel), source=kernel)
-    (found,) = check([obj], [KernelTypes(Kernel.parse(kernel), btf)]).kernels[0].programs
+    (found,) = check_on([obj], [KernelTypes(Kernel.parse(kernel), btf)]).kernels[0].programs
     assert found.verdict is Verdict.FAILS
     (reason,) = (reason for reason in found.reasons if reason.kind is ReasonKind.CONTEXT_MOVED)
     assert reason.on_any_kernel

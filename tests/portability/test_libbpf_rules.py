@@ -11,7 +11,7 @@ from elftools.elf.elffile import ELFFile
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import host
 from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
-from hatch_bpf.portability.object_check import KernelTypes, check
+from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.text import render_warnings
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from tests.common import c_programs, needs
@@ -176,7 +176,7 @@ TAKEN = {
 def verdict_on_host(source: str) -> ProgramVerdict:
     btf = Btf(needs.host_btf().read_bytes(), source="host")
     obj = c_programs.model(PRELUDE + source)
-    found = check([obj], [KernelTypes(host(), btf)]).kernels[0].programs
+    found = check_on([obj], [KernelTypes(host(), btf)]).kernels[0].programs
     return next(program for program in found if program.program == "f")
 
 
@@ -218,7 +218,7 @@ def test_pointers_in_globals_are_zero_and_the_build_says_so() -> None:
     SEC("xdp") int f(void *ctx) { return names[plain[0]] != 0; }
     SEC("xdp") int g(void *ctx) { return plain[1]; }"""
     btf = Btf(needs.host_btf().read_bytes(), source="host")
-    report = check([c_programs.model(PRELUDE + source)], [KernelTypes(host(), btf)])
+    report = check_on([c_programs.model(PRELUDE + source)], [KernelTypes(host(), btf)])
     f, g = report.kernels[0].programs
     assert [reason.kind for reason in f.reasons] == [ReasonKind.POINTER_LOST]
     assert g.reasons == ()
@@ -255,7 +255,7 @@ def test_what_only_libbpf_knows_is_a_condition() -> None:
     at = elf["e_shoff"] + elf.get_section_index(".BTF") * elf["e_shentsize"] + 4
     broken = obj.elf[:at] + bytes([7, 0, 0, 0]) + obj.elf[at + 4 :]  # SHT_NOTE instead of SHT_PROGBITS
     btf = Btf(needs.host_btf().read_bytes(), source="host")
-    (found,) = check([replace(obj, elf=broken)], [KernelTypes(host(), btf)]).kernels[0].programs
+    (found,) = check_on([replace(obj, elf=broken)], [KernelTypes(host(), btf)]).kernels[0].programs
     (reason,) = found.reasons
     assert (found.verdict, reason.kind) == (Verdict.CONDITIONAL, ReasonKind.LIBBPF_REFUSES)
     assert reason.what.startswith("libbpf 1.")

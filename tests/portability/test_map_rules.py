@@ -14,7 +14,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.objects.model import MapDef
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.portability.map_rules import NOT_INNER, RULES, broken, lacking
+from hatch_bpf.portability.map_rules import NOT_INNER, RULES, broken, unset_sizes
 from tests.common import needs
 from tests.common.btf_builder import RawBtf
 
@@ -137,7 +137,7 @@ def test_the_running_kernel_takes_what_the_table_says(map_type: int) -> None:
     for one in varied(definition):
         # this one is libbpf's to give a size
         sized = replace(one, max_entries=one.max_entries or 4) if map_type == MapType.PERF_EVENT_ARRAY else one
-        said = [*lacking(one), *(what for what, _ in broken(one))]
+        said = [*unset_sizes(one), *(what for what, _ in broken(one))]
         if running.takes(sized) == bool(said):
             wrong.append((one, said))
     assert wrong == []

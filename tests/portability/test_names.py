@@ -11,7 +11,7 @@ from hatch_bpf.btf.excerpt import Excerpt, NotInExcerptError, RecordedBtf
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.portability.object_check import KernelTypes, check
+from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.report import model_of
 from hatch_bpf.portability.section_check import check_section
 from hatch_bpf.portability.verdicts import Verdict
@@ -50,7 +50,7 @@ def test_attach_targets(section: str) -> None:
     obj = c_programs.model(f'SEC("{section}") int f(void *ctx) {{ return 0; }}')
     verdict, said = SECTIONS[section]
     for name in (KERNELS[0], KERNELS[-1]):
-        report = check([obj], types_of(name))
+        report = check_on([obj], types_of(name))
         (program,) = model_of(report).programs
         messages = [reason.message for block in program.blocks for reason in block.reasons]
         assert list(program.verdicts.values()) == [verdict], messages
@@ -65,7 +65,7 @@ SEC("raw_tp/sched_switch") int f(u64 *ctx) {{ return ((struct task_struct___typo
 
 
 def remedies(field: str, *kernels: str) -> list[str]:
-    report = check([c_programs.model(FIELD.format(field=field))], types_of(*kernels))
+    report = check_on([c_programs.model(FIELD.format(field=field))], types_of(*kernels))
     (program,) = model_of(report).programs
     return [reason.remedy for block in program.blocks for reason in block.reasons]
 
@@ -90,7 +90,7 @@ def test_types_and_enumerators() -> None:
     enum bpf_func_id___typo { BPF_FUNC_lop = 1 };
     SEC("raw_tp/sched_switch") int g(u64 *ctx) { return bpf_core_enum_value(enum bpf_func_id___typo, BPF_FUNC_lop); }
     """
-    model = model_of(check([c_programs.model(source)], types_of(KERNELS[-1])))
+    model = model_of(check_on([c_programs.model(source)], types_of(KERNELS[-1])))
     said = [reason.remedy for program in model.programs for block in program.blocks for reason in block.reasons]
     assert [remedy.split("?")[0] for remedy in said] == ["did you mean task_struct", "did you mean BPF_FUNC_loop"]
 

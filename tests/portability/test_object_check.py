@@ -20,7 +20,7 @@ from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.kernels.identity import Kernel, host
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.objects.uapi import map_type_name
-from hatch_bpf.portability.object_check import Checker, KernelTypes, check
+from hatch_bpf.portability.object_check import Checker, KernelTypes, check_on
 from hatch_bpf.portability.report import remedy_for
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Verdict, Weight, decide
 from hatch_bpf.runtime.sections import parse_section
@@ -115,7 +115,7 @@ def test_the_running_kernel_agrees(subtests_failed: list[str]) -> None:
     for file in FILES:
         for cpu in CPUS:
             obj = model(file, cpu)
-            report = check([obj], [KernelTypes(kernel, btf, Btf(minimize([obj], btf), source="minimized"))])
+            report = check_on([obj], [KernelTypes(kernel, btf, Btf(minimize([obj], btf), source="minimized"))])
             by_name = {found.program: found for found in report.kernels[0].programs}
             for loaded in libbpf.load_each(obj.elf):
                 found = by_name[loaded.program]
@@ -260,7 +260,7 @@ def old_kernel() -> Btf:
 
 def test_a_ring_buffer_on_an_old_kernel_is_told_at_build_time() -> None:
     kernel = Kernel.parse("centos/8/x86_64/4.18.0-147.el8")
-    report = check([model("ringbuf.bpf.c"), model("perfbuf.bpf.c")], [KernelTypes(kernel, old_kernel())])
+    report = check_on([model("ringbuf.bpf.c"), model("perfbuf.bpf.c")], [KernelTypes(kernel, old_kernel())])
     ring, perf = report.kernels[0].programs
     assert ring.verdict is Verdict.FAILS
     assert {reason.kind for reason in ring.reasons} == {ReasonKind.MAP_TYPE_MISSING, ReasonKind.HELPER_MISSING}
@@ -289,7 +289,7 @@ def test_a_ring_buffer_on_the_archives_old_kernels() -> None:
 def test_libbpf_falls_back_to_probe_read_on_old_kernels() -> None:
     """So a program that calls probe_read_kernel() isn't told to be missing it, but one that calls another helper is."""
     kernel = Kernel.parse("centos/8/x86_64/4.18.0-147.el8")
-    report = check([model("guards.bpf.c")], [KernelTypes(kernel, old_kernel())])
+    report = check_on([model("guards.bpf.c")], [KernelTypes(kernel, old_kernel())])
     for found in report.kernels[0].programs:
         texts = [reason.what for reason in found.reasons if reason.kind is ReasonKind.HELPER_MISSING]
         assert not any("probe_read" in text for text in texts)
@@ -299,7 +299,7 @@ def test_libbpf_falls_back_to_probe_read_on_old_kernels() -> None:
 
 def test_program_types_of_a_newer_kernel() -> None:
     kernel = Kernel.parse("centos/8/x86_64/4.18.0-147.el8")
-    found = check([model("targets.bpf.c")], [KernelTypes(kernel, old_kernel())]).kernels[0].programs
+    found = check_on([model("targets.bpf.c")], [KernelTypes(kernel, old_kernel())]).kernels[0].programs
     by_name = {program.program: program for program in found}
     reason = by_name["kernel_btf__fentry"].reasons[0]
     assert reason.kind is ReasonKind.PROGRAM_TYPE_MISSING
@@ -369,7 +369,7 @@ def test_sleepable_programs_on_a_kernel_from_before_them() -> None:
     old = KernelTypes(Kernel.parse("debian/11/x86_64/5.8.0"), Btf(btf.build(), source="5.8"))
     source = """SEC("fentry.s/vfs_read") int slow(void *ctx) { return 0; }
     SEC("fentry/vfs_read") int fast(void *ctx) { return 0; }"""
-    slow, fast = check([c_programs.model(source)], [old]).kernels[0].programs
+    slow, fast = check_on([c_programs.model(source)], [old]).kernels[0].programs
     assert slow.verdict is Verdict.FAILS
     assert slow.reasons[0].what == 'SEC("fentry.s/vfs_read") is sleepable, and this kernel is too old for that'
     assert fast.verdict is Verdict.NEEDS_KERNEL_BTF
@@ -379,7 +379,7 @@ def test_a_map_type_of_a_newer_kernel() -> None:
     source = """struct { int (*type)[30]; int (*max_entries)[8]; int *value; } bloom SEC(".maps");
     SEC("socket") int program(void *ctx) { return 0; }"""
     old = KernelTypes(Kernel.parse("centos/8/x86_64/4.18.0-147.el8"), old_kernel())
-    (found,) = check([c_programs.model(source)], [old]).kernels[0].programs
+    (found,) = check_on([c_programs.model(source)], [old]).kernels[0].programs
     (reason,) = [reason for reason in found.reasons if reason.kind is ReasonKind.MAP_TYPE_MISSING]
     assert reason.what == "map bloom is a BPF_MAP_TYPE_BLOOM_FILTER, which this kernel does not know"
     assert "another type of map" in reason.remedy
@@ -476,7 +476,7 @@ def test_the_running_kernel_agrees_on_licenses(declared: str, call: str, license
 def test_an_old_kernel_keeps_the_time_for_gpl_programs() -> None:
     old = KernelTypes(Kernel.parse("centos/8/x86_64/4.18.0-147.el8"), old_kernel())
     found, free = (
-        check([licensed(NOW, "bpf_ktime_get_ns()", license_)], [old]).kernels[0].programs[0].reasons
+        check_on([licensed(NOW, "bpf_ktime_get_ns()", license_)], [old]).kernels[0].programs[0].reasons
         for license_ in ("Proprietary", "GPL")
     )
     assert [reason.kind for reason in found if reason.kind is ReasonKind.LICENSE] == [ReasonKind.LICENSE]
@@ -579,7 +579,7 @@ char LICENSE[] SEC("license") = "GPL";
 def test_a_field_that_cannot_be_read_so(kernel: str, kind: ReasonKind | None, told: str, tmp_path: Path) -> None:
     """And libbpf, given this for the kernel's BTF, doesn't load it either."""
     obj, btf = c_programs.model(_FIELD.replace("TYPE", "int")), c_programs.kernel(kernel)
-    (found,) = check([obj], [KernelTypes(host(), btf)]).kernels[0].programs
+    (found,) = check_on([obj], [KernelTypes(host(), btf)]).kernels[0].programs
     assert [reason.kind for reason in found.reasons if reason.weight is Weight.FAILS] == ([kind] if kind else [])
     assert told in " ".join(reason.what for reason in found.reasons)
     path = tmp_path / "kernel.btf"
@@ -592,8 +592,8 @@ def test_a_relocation_outside_of_any_function_harms_none() -> None:
     source = _FIELD.replace("TYPE", "int") + 'SEC("xdp") long other(struct thing *thing) { return thing->field; }'
     obj, btf = c_programs.model(source), c_programs.kernel("struct thing { long field; } thing;")
     without = replace(obj, programs=tuple(p for p in obj.programs if p.name == "program"))
-    (found,) = check([without], [KernelTypes(host(), btf)]).kernels[0].programs
-    assert found == check([obj], [KernelTypes(host(), btf)]).kernels[0].programs[0]
+    (found,) = check_on([without], [KernelTypes(host(), btf)]).kernels[0].programs
+    assert found == check_on([obj], [KernelTypes(host(), btf)]).kernels[0].programs[0]
 
 
 def test_a_strong_symbol_that_no_btf_lists_is_noted() -> None:
@@ -608,7 +608,7 @@ def test_a_strong_symbol_that_no_btf_lists_is_noted() -> None:
 def test_a_namesake_in_the_minimized_btf_alone_is_noticed() -> None:
     obj, btf = c_programs.model(_FIELD.replace("TYPE", "int")), c_programs.kernel("struct thing { int field; } thing;")
     two = c_programs.kernel("struct thing { int field; } thing; struct thing___2 { long before; int field; } more;")
-    (found,) = check([obj], [KernelTypes(host(), btf, two)]).kernels[0].programs
+    (found,) = check_on([obj], [KernelTypes(host(), btf, two)]).kernels[0].programs
     assert [reason.kind for reason in found.reasons] == [ReasonKind.MINIMIZED_DIFFERS]
 
 
@@ -645,7 +645,7 @@ def test_an_extern_is_declared_as_the_kernel_has_it(declaration: str, is_so: boo
         pytest.skip(f"the running kernel has no {name}")
     use = name if "(" in declaration else f"&{name}"
     obj = c_programs.model(_EXTERN.format(declaration=declaration, use=use))
-    (found,) = check([obj], [KernelTypes(host(), btf)]).kernels[0].programs
+    (found,) = check_on([obj], [KernelTypes(host(), btf)]).kernels[0].programs
     # of functions libbpf 1.3 and newer takes it for missing
     otherwise = Verdict.CONDITIONAL if "(" in declaration else Verdict.FAILS
     assert found.verdict is (Verdict.NEEDS_KERNEL_BTF if is_so else otherwise), found.reasons
@@ -676,7 +676,7 @@ def btf_of_host() -> Btf:
 def test_an_optional_program_fails_no_build() -> None:
     obj = model("targets.bpf.c")
     kernel = kernel_btfs.EXAMPLES[0]
-    report = check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel))])
+    report = check_on([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel))])
     assert report.exit_status == 1
     only_optional = tuple(found for found in report.kernels[0].programs if found.program == "fails__optional")
     (found,) = only_optional
@@ -689,7 +689,7 @@ def test_a_minimized_btf_of_something_else_is_noticed() -> None:
     kernel = kernel_btfs.EXAMPLES[0]
     obj, other = model("guards.bpf.c"), model("ringbuf.bpf.c")
     wrong = Btf(minimize([other], btf_of(kernel)), source="minimized")
-    found = check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel), wrong)]).kernels[0].programs
+    found = check_on([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel), wrong)]).kernels[0].programs
     by_name = {program.program: program for program in found}
     assert by_name["loads__guarded"].verdict is Verdict.FAILS
     assert ReasonKind.MINIMIZED_DIFFERS in {reason.kind for reason in by_name["loads__guarded"].reasons}
@@ -702,15 +702,15 @@ def test_a_copy_of_the_whole_btf_does_as_well_as_a_minimized_one() -> None:
     kernel = kernel_btfs.EXAMPLES[0]
     obj = model("guards.bpf.c")
     copy = Btf(rewrite(btf_of(kernel)), source="copy")
-    full = check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel))])
-    assert check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel), copy)]) == full
+    full = check_on([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel))])
+    assert check_on([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel), copy)]) == full
 
 
 def test_kernels_are_looked_at_one_by_one_or_together_alike() -> None:
     obj = model("globals.bpf.c")
     kernels = [KernelTypes(Kernel.parse(name), btf_of(name)) for name in kernel_btfs.EXAMPLES[:3]]
-    together = check([obj], kernels)
-    assert together.kernels == tuple(check([obj], [kernel]).kernels[0] for kernel in kernels)
+    together = check_on([obj], kernels)
+    assert together.kernels == tuple(check_on([obj], [kernel]).kernels[0] for kernel in kernels)
 
 
 def test_a_reason_in_json_has_the_keys_that_were_promised() -> None:
@@ -718,7 +718,7 @@ def test_a_reason_in_json_has_the_keys_that_were_promised() -> None:
 
     kernel = kernel_btfs.EXAMPLES[0]
     obj = model("guards.bpf.c")
-    document = json.loads(render_json(check([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel))])))
+    document = json.loads(render_json(check_on([obj], [KernelTypes(Kernel.parse(kernel), btf_of(kernel))])))
     assert list(document) == ["kernels"]
     (entry,) = document["kernels"]
     assert list(entry) == ["kernel", "programs"]
@@ -814,7 +814,7 @@ def test_what_kernels_before_5_5_lack(lacks: str, kind: ReasonKind) -> None:
     }"""
     obj = c_programs.model(source)
     for kernel in (OLD_KERNEL, OLD_KERNEL.replace(lacks, "" if "=" in lacks else "other")):
-        (found,) = check([obj], [KernelTypes(host(), c_programs.kernel(kernel))]).kernels[0].programs
+        (found,) = check_on([obj], [KernelTypes(host(), c_programs.kernel(kernel))]).kernels[0].programs
         failing = [reason.kind for reason in found.reasons if reason.weight is Weight.FAILS]
         assert failing == [kind] * (kernel is not OLD_KERNEL)
 
@@ -826,7 +826,7 @@ def test_a_jump_back_that_closes_no_loop_is_none() -> None:
     }"""
     obj = c_programs.model(source)
     kernel = c_programs.kernel("struct bpf_reg_state { int older; } a;")
-    (found,) = check([obj], [KernelTypes(host(), kernel)]).kernels[0].programs
+    (found,) = check_on([obj], [KernelTypes(host(), kernel)]).kernels[0].programs
     assert ReasonKind.LOOPS_MISSING not in {reason.kind for reason in found.reasons}
 
 

@@ -19,7 +19,7 @@ from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import BpfError, KernelNotCoveredError, PackageError
 from hatch_bpf.runtime.kernel import BtfChoice
 from hatch_bpf.wheel.contents import KERNELS_NAME
-from hatch_bpf.wheel.embedded_btfs import pack
+from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from tests.common.btf_builder import RawBtf
 from tests.common.os_releases import ODD, REAL
 from tests.common.skeleton_package import embed
@@ -165,7 +165,7 @@ def check_against_the_shell(text: str, path: Path) -> None:
     ],
 )
 def test_match(kernels: dict[str, str], machine: kernel.RunningKernel, expected: str | None) -> None:
-    packed = pack({Kernel.parse(name): a_btf(of) for name, of in kernels.items()})
+    packed = pack_btfs({Kernel.parse(name): a_btf(of) for name, of in kernels.items()})
     namesakes = Embedded(packed, "kernels.btfs").namesakes(arch=machine.arch, release=machine.release)
     assert kernel.match(namesakes, machine) == expected
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.errors import OutputError
-from hatch_bpf.kernels.archive import pack, path_of
+from hatch_bpf.kernels.archive import pack_archived, path_of
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.support import files
 from hatch_bpf.support.store import Store
@@ -45,7 +45,7 @@ def with_kernels(folder: Path) -> Path:
         kernel = Kernel.parse(text)
         path = project / "kernels" / path_of(kernel)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pack(task_at(number), kernel))
+        path.write_bytes(pack_archived(task_at(number), kernel))
     return project
 
 

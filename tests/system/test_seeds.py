@@ -23,7 +23,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.portability.object_check import KernelTypes, check
+from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict
 from tests.common import kernel_btfs, needs
 from tests.common.projects import KERNELS
@@ -162,7 +162,7 @@ def types_of(kernel: str) -> KernelTypes:
 
 def verdict(site: Path, name: str, program: str, kernel: str) -> tuple[Verdict, set[ReasonKind], str]:
     """The verdict of a program on a kernel, the kinds of its reasons, and their text."""
-    (report,) = check([model(site, name)], [types_of(kernel)]).kernels
+    (report,) = check_on([model(site, name)], [types_of(kernel)]).kernels
     (found,) = (found for found in report.programs if found.program == program)
     return found.verdict, {reason.kind for reason in found.reasons}, "\n".join(r.message for r in found.reasons)
 

@@ -18,7 +18,7 @@ from hatch_bpf.errors import BtfError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.runtime.embedded import HEADER, Embedded
 from hatch_bpf.runtime.errors import PackageError
-from hatch_bpf.wheel.embedded_btfs import pack
+from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from tests.common import kernel_btfs, needs, objects
 from tests.common.btf_builder import RawBtf
 from tests.common.skeleton_package import RUNTIME
@@ -90,7 +90,7 @@ def a_kernel(seed: int) -> bytes:
 def test_every_kind_comes_out_as_it_went_in(order: str) -> None:
     btf = every_kind(order)
     assert {KIND_OF[type(found)] for found in Btf(btf)} == set(Kind)
-    assert unpack(pack({KERNEL: btf})) == {str(KERNEL): btf}
+    assert unpack(pack_btfs({KERNEL: btf})) == {str(KERNEL): btf}
 
 
 def test_both_byte_orders_and_all_kernels_of_a_random_matrix() -> None:
@@ -105,12 +105,12 @@ def test_both_byte_orders_and_all_kernels_of_a_random_matrix() -> None:
         for number in range(20)
     }
     kernels[Kernel("debian", "12", "s390x", "6.1.0-1-s390x")] = every_kind(">")
-    assert unpack(pack(kernels)) == named(kernels)
+    assert unpack(pack_btfs(kernels)) == named(kernels)
 
 
 def test_the_bytes_do_not_depend_on_the_order_of_the_matrix() -> None:
     kernels = numbered(*map(a_kernel, range(20)))
-    assert pack(dict(reversed(kernels.items()))) == pack(kernels)
+    assert pack_btfs(dict(reversed(kernels.items()))) == pack_btfs(kernels)
 
 
 @pytest.mark.parametrize("kernel", kernel_btfs.SAMPLE)
@@ -118,17 +118,17 @@ def test_the_minimized_btfs_of_real_objects(kernel: str) -> None:
     whole = Btf(kernel_btfs.read(kernel), source=kernel)
     models = list(objects.models().values())
     kernels = numbered(*(minimize.minimize(models[first::6], whole) for first in range(6)))
-    assert unpack(pack(kernels)) == named(kernels)
+    assert unpack(pack_btfs(kernels)) == named(kernels)
 
 
 def test_no_kernels_at_all() -> None:
-    assert unpack(pack({})) == {}
-    assert Embedded(pack({}), "kernels.btfs").namesakes(arch="x86_64", release="6.1.0") == {}
+    assert unpack(pack_btfs({})) == {}
+    assert Embedded(pack_btfs({}), "kernels.btfs").namesakes(arch="x86_64", release="6.1.0") == {}
 
 
 def test_a_kernel_more_with_a_btf_that_is_there_costs_its_name_and_a_number() -> None:
     before, after = numbered(*[every_kind()] * 5), numbered(*[every_kind()] * 6)
-    assert len(pack(after)) - len(pack(before)) == len("\n6.1.0-5-amd64") + 4
+    assert len(pack_btfs(after)) - len(pack_btfs(before)) == len("\n6.1.0-5-amd64") + 4
 
 
 def test_a_btf_in_which_one_struct_grew_costs_that_struct_and_a_list() -> None:
@@ -142,7 +142,7 @@ def test_a_btf_in_which_one_struct_grew_costs_that_struct_and_a_list() -> None:
 
     before, after = numbered(kernel(4)), numbered(kernel(4), kernel(8))
     listed, struct, of_its_class, digest, name = 4 * (2 + 102), 4 * 6, 4, 8, len("\n6.1.0-1-amd64") + 4
-    assert len(pack(after)) - len(pack(before)) == listed + struct + of_its_class + digest + name
+    assert len(pack_btfs(after)) - len(pack_btfs(before)) == listed + struct + of_its_class + digest + name
 
 
 def test_strings_in_another_order_are_refused() -> None:
@@ -152,21 +152,21 @@ def test_strings_in_another_order_are_refused() -> None:
     btf.string("x")
     btf.struct("point", 4, ("x", btf.integer(), 0))
     with pytest.raises(PackageError, match="just packed"):
-        pack({KERNEL: btf.build()})
+        pack_btfs({KERNEL: btf.build()})
     in_order = as_libbpf_writes(Btf(btf.build()))
     assert list(Btf(in_order)) == list(Btf(btf.build()))
-    (found,) = unpack(pack({KERNEL: in_order})).values()
+    (found,) = unpack(pack_btfs({KERNEL: in_order})).values()
     assert found == in_order
 
 
 def test_what_is_no_btf() -> None:
     with pytest.raises(BtfError, match="not BTF"):
-        pack({KERNEL: b"no BTF" * 10})
+        pack_btfs({KERNEL: b"no BTF" * 10})
 
 
 def test_the_kernels_can_be_read_with_strings() -> None:
     lines = subprocess.run(
-        [needs.tool("strings")], input=pack(numbered(a_kernel(1), a_kernel(2))), capture_output=True, check=True
+        [needs.tool("strings")], input=pack_btfs(numbered(a_kernel(1), a_kernel(2))), capture_output=True, check=True
     ).stdout.split()
     assert {b"debian/12/x86_64", b"6.1.0-0-amd64", b"6.1.0-1-amd64"} <= set(lines)
 
@@ -177,7 +177,7 @@ def test_every_python_reads_the_same(version: str, tmp_path: Path) -> None:
     if python is None:
         pytest.skip(f"Python {version} is not on this machine")
     kernels = {**numbered(*map(a_kernel, range(20))), Kernel("debian", "12", "s390x", "6.1"): every_kind(">")}
-    (tmp_path / "kernels.btfs").write_bytes(pack(kernels))
+    (tmp_path / "kernels.btfs").write_bytes(pack_btfs(kernels))
     (tmp_path / "runtime").symlink_to(RUNTIME)
     code = """
         from runtime.embedded import Embedded
@@ -193,7 +193,7 @@ def test_every_python_reads_the_same(version: str, tmp_path: Path) -> None:
 def test_whatever_the_damage_it_is_told_or_does_no_harm() -> None:
     """Without the sha256 of the file, that is, which the runtime looks at first."""
     kernels = numbered(*map(a_kernel, range(8)), every_kind())
-    whole = pack(kernels)
+    whole = pack_btfs(kernels)
     chance = random.Random(0)
     told = 0
     for _ in range(1000):
@@ -223,7 +223,7 @@ def test_namesakes_are_those_of_all_kernels_with_that_release() -> None:
         for arch in ("x86_64", "arm64")
         for name in (release, f"{release}-debug", "5.4.0-4", "5.4.0-43-generic")
     ]
-    embedded = Embedded(pack({kernel: a_kernel(seed) for seed, kernel in enumerate(matrix)}), "kernels.btfs")
+    embedded = Embedded(pack_btfs({kernel: a_kernel(seed) for seed, kernel in enumerate(matrix)}), "kernels.btfs")
     everything = embedded.kernels()
     assert len(everything) == len(matrix)
     expected = [f"ubuntu/18.04/arm64/{release}", f"ubuntu/20.04/arm64/{release}"]
@@ -237,6 +237,6 @@ def test_reading_needs_no_compression() -> None:
         "Embedded(sys.stdin.buffer.read(), 'kernels.btfs').btf(0); "
         "print([name for name in ('zlib', 'lzma', 'bz2') if name in sys.modules])"
     )
-    data = pack(numbered(every_kind()))
+    data = pack_btfs(numbered(every_kind()))
     done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
     assert done.stdout == b"[]\n"

@@ -20,7 +20,7 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 import pytest
 
 from hatch_bpf.errors import ConfigError, KernelError
-from hatch_bpf.kernels.archive import list_kernels, pack, path_of
+from hatch_bpf.kernels.archive import list_kernels, pack_archived, path_of
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import Matrix, Newest, Pattern, resolve
 from hatch_bpf.kernels.remote import download
@@ -562,7 +562,7 @@ def test_another_file_than_the_lock_says_through_pip(tmp_path: Path) -> None:
         assert pip_wheel(project, tmp_path / "whole").returncode == 0
         shutil.rmtree(tmp_path / "cache")
         kernel = Kernel.parse(f"debian/12/x86_64/{release}")
-        file.write_bytes(pack(kernel_images.btf("task_struct"), kernel))
+        file.write_bytes(pack_archived(kernel_images.btf("task_struct"), kernel))
         told = refusal(project)
         assert f"{server.url}/{path_of(kernel)}: what was downloaded cannot be used: {kernel}: the BTF in" in told
         assert "is not the one that bpf-kernels.lock has" in told
