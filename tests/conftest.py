@@ -21,15 +21,23 @@ from tests.common.projects import REPOSITORY
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test, and group them for pytest-xdist (`--dist loadgroup`).
 
-    Tests that use the kernel run one after another, for some count what the whole kernel holds; they go first, since
-    theirs is the largest group. The others stay together by module, so that its fixtures are made once.
+    Tests that use the kernel run one after another, for some count what the whole kernel holds. Those that build packages
+    stay together by module, so that its fixtures are made once. Unit tests go wherever there is time, after the groups.
     """
+    ranks = {}
     for item in items:
         assert isinstance(item, pytest.Function)
         for marker in marks.markers(item):
             item.add_marker(marker)
-        item.add_marker(pytest.mark.xdist_group("kernel" if item.get_closest_marker("kernel") else item.path.stem))
-    items.sort(key=lambda item: item.get_closest_marker("kernel") is None)
+        if item.get_closest_marker("kernel"):
+            ranks[item] = 0
+            item.add_marker(pytest.mark.xdist_group("kernel"))
+        elif item.get_closest_marker("packaging"):
+            ranks[item] = 1
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        else:
+            ranks[item] = 2
+    items.sort(key=ranks.__getitem__)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""Every test has the markers that say what it does, and what uses the kernel stays on one worker of pytest-xdist."""
+"""Every test has the markers of what it does, and what uses the kernel stays on one worker of pytest-xdist."""
 
 from __future__ import annotations
 
