@@ -21,8 +21,9 @@ from tests.common.projects import REPOSITORY
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test, and group them for pytest-xdist (`--dist loadgroup`).
 
-    Tests that use the kernel run one after another, for some count what the whole kernel holds. Those that build packages
-    stay together by module, so that its fixtures are made once. Unit tests go wherever there is time, after the groups.
+    Tests that use the kernel run one after another, for some count what the whole kernel holds. Those that build
+    packages stay together by module, so that its fixtures are made once. Unit tests go wherever there is time, after
+    the groups.
     """
     ranks = {}
     for item in items:
