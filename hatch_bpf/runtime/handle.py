@@ -99,8 +99,24 @@ class ObjectHandle:
 
     def close_with(self, owner: object) -> None:
         """Close it when its owner is collected or Python ends, if nobody has closed it before then."""
+        for other in tuple(_open):
+            # an exception of a signal handler may come as the callback begins, and Python drops it with the call
+            if other._owner is not None and other._owner() is None:
+                other._close_quietly()
         _open[self] = None
-        self._owner = ref(owner, lambda _: _close_quietly(self))
+        self._owner = ref(owner, self._close_quietly)
+
+    def _close_quietly(self, _owner: object = None) -> None:
+        """Close a skeleton that is collected, or that Python's end finds open: nobody is there to see an error."""
+        try:
+            self.close()
+        except BpfError:
+            pass
+        except BaseException as error:
+            # A signal handler raised it, and Python would drop it here. Another thread, which runs once this one has
+            # left the callback, raises it again where the application's code goes on.
+            raise_again = ctypes.pythonapi.PyThreadState_SetAsyncExc
+            _thread.start_new_thread(raise_again, (ctypes.c_ulong(_thread.get_ident()), ctypes.py_object(type(error))))
 
     def close(self) -> None:
         """Detach everything, last first, and release the object. Raises the first error after all is done."""
@@ -134,22 +150,9 @@ _open: dict[ObjectHandle, None] = {}
 """Handles that nobody has closed, in the order in which they were opened."""
 
 
-def _close_quietly(held: ObjectHandle) -> None:
-    """Close a skeleton that is collected, or that Python's end finds open: nobody is there to see an error."""
-    try:
-        held.close()
-    except BpfError:
-        pass
-    except BaseException as error:
-        # A signal handler has raised it, and Python would drop it here. Another thread, which runs once this one is
-        # through with the callback, has it raised again where the application's code goes on.
-        raise_again = ctypes.pythonapi.PyThreadState_SetAsyncExc
-        _thread.start_new_thread(raise_again, (ctypes.c_ulong(_thread.get_ident()), ctypes.py_object(type(error))))
-
-
 def _close_all() -> None:
     for held in reversed(tuple(_open)):
-        _close_quietly(held)
+        held._close_quietly()
 
 
 atexit.register(_close_all)

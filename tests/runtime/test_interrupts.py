@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -18,7 +19,7 @@ from hatch_bpf.runtime import errors
 from tests.common import needs
 from tests.common.namespaces import own_loopback
 from tests.common.skeleton_package import load_skeleton
-from tests.runtime.interrupts import Alarm, Step
+from tests.runtime.interrupts import Alarm, InterruptError, Step
 
 ROUNDS = int(os.environ.get("INTERRUPTS", "150"))
 """Interrupts of each random test; with 1000 and more, every moment is tried where else some are."""
@@ -205,7 +206,8 @@ def test_at_random_moments_nothing_stays_open(skeleton: Any, alarm: Alarm, loopb
 
 
 def test_an_exception_while_a_skeleton_is_collected_is_not_lost(skeleton: Any, alarm: Alarm) -> None:
-    """One that nobody has closed; Python itself drops what comes in a finalizer."""
+    """One that nobody has closed. Python drops what a finalizer raises, so nothing can save an exception that comes as
+    the finalizer begins, before its first statement: that moment alone is left out."""
     needs.root_bpf()
 
     def forget() -> None:
@@ -213,11 +215,29 @@ def test_an_exception_while_a_skeleton_is_collected_is_not_lost(skeleton: Any, a
         time.sleep(0.001)
 
     forget()
-    before, started = is_open(), time.monotonic()
-    forget()
-    within = time.monotonic() - started
-    interrupted = sum(alarm.run(forget, within=within) for _ in range(ROUNDS))
-    assert interrupted == alarm.raised > ROUNDS // 2
+    before, took = is_open(), list[float]()
+    for _ in range(5):
+        started = time.monotonic()
+        forget()
+        took.append(time.monotonic() - started)
+    interrupted = 0
+    for _ in range(ROUNDS):
+        try:
+            interrupted += alarm.run(forget, within=min(took))
+        except AssertionError:
+            if not alarm.swallowed:  # the thread that raises it again is late
+                with pytest.raises(InterruptError):
+                    time.sleep(10)
+                interrupted += 1
+                continue
+            (dropped,) = alarm.swallowed
+            (frame, line), (handler, _) = traceback.walk_tb(dropped.exc_traceback)
+            assert (frame.f_code.co_name, line) == ("_close_quietly", frame.f_code.co_firstlineno)
+            assert handler.f_code.co_name == "_strike"
+            alarm.swallowed.clear()
+            alarm.raised -= 1
+            forget()  # which closes the one that was left, too
+    assert interrupted == alarm.raised > ROUNDS // 4
     assert is_open() == before
 
 
