@@ -47,6 +47,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    tracefs.mounted()
     root = tmp_path_factory.mktemp("package")
     return make_package(BPF / "alternatives.bpf.c", root, alternatives=DECLARED)
 
