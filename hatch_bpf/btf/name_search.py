@@ -23,6 +23,9 @@ MAX_NAMESAKES = 1 << 14
 """Limit on types of one name; kernels have some hundred, all of them tags of functions."""
 MAX_COPIES = 64
 """Limit on copies of one name in the string section; real writers deduplicate."""
+MAX_IN_PATTERN = 511
+"""Bytes of a name that a regular expression looks for. One takes time by the product of a name and the strings; the
+kernel's own names are no longer (KSYM_NAME_LEN), and longer ones are looked for one by one."""
 MAX_FLAVORS = 256
 """Limit on flavors of one name; kernels have some ten."""
 
@@ -102,8 +105,17 @@ class NameSearch:
                     yield name, at + 1, end
                 at = self._strings.find(b"\0" + encoded, end)
             return
-        for match in _pattern(names, self._has_tails).finditer(self._strings):
-            yield names[match[1]], *match.span(1)
+        short = {encoded: name for encoded, name in names.items() if len(encoded) <= MAX_IN_PATTERN}
+        if short:
+            for match in _pattern(short, self._has_tails).finditer(self._strings):
+                yield short[match[1]], *match.span(1)
+        for encoded in names.keys() - short.keys():
+            for behind in (b"\0", FLAVOR.encode()):
+                at = self._strings.find(encoded + behind)
+                while at >= 0:
+                    if self._has_tails or self._is_whole(at):
+                        yield names[encoded], at, at + len(encoded)
+                    at = self._strings.find(encoded + behind, at + 1)
 
     def _is_whole(self, start: int) -> bool:
         """Whether a string begins here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 
 import pytest
@@ -79,3 +80,16 @@ def test_as_many_as_may_be() -> None:
     assert names.find("copied", {"many"}) == list(range(MAX_COPIES))
     assert names.find("many", set()) == list(range(MAX_COPIES, MAX_COPIES + MAX_NAMESAKES))
     assert len(names.flavors("many", set())) == MAX_FLAVORS
+
+
+@pytest.mark.parametrize("has_tails", [True, False])
+def test_names_too_long_for_a_pattern_are_found_all_the_same(has_tails: bool) -> None:
+    """At once: a regular expression takes minutes to find this one."""
+    long = b"a" * 200_000
+    strings = b"\0" + long + b"\0" + long + b"___old\0" + b"b" + long + b"\0"
+    last = strings.rindex(b"\0", 0, -1) + 1
+    names = search(strings, 1, last + 1 if has_tails else last, last)
+    started = time.process_time()
+    assert names.find(long.decode(), {"b"}) == ([0, 1] if has_tails else [0])
+    assert names.flavors(long.decode(), set()) == [long.decode() + "___old"]
+    assert time.process_time() - started < 5
