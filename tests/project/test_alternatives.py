@@ -22,7 +22,7 @@ from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.html import render_html
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.object_check import KernelTypes
-from hatch_bpf.portability.object_check import check as check_kernels
+from hatch_bpf.portability.object_check import check_on as check_kernels
 from hatch_bpf.portability.text import render_failures, render_json, render_summary, render_text
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Report, Verdict
 from hatch_bpf.project.alternatives import NONE, Alternatives, ObjectAlternatives, users_of_maps
