@@ -65,6 +65,7 @@ def check(project: Project, context: Context, *, matrix: Matrix | None = None) -
 
 def check_objects(objects: Sequence[ObjectModel], config: Config, matrix: Matrix, context: Context) -> Report:
     """The same for objects that belong to no project; `config` has the architectures to take them for."""
+    config.alternatives.check(objects)
     compiled = CompiledPackage({arch.name: tuple(objects) for arch in config.archs}, inputs={}, compiler="")
     matrix.download(ignore, context.meter.downloads)
     return _fit([compiled], config, matrix, context)[0].report
@@ -94,12 +95,13 @@ def _objects(project: Project, context: Context, *, use_shipped: bool) -> list[_
     missing = [package for package in project.packages if not shipped.get(package)]
     compiled = dict(zip(missing, compile_packages(missing, project, context), strict=True))
     found = ((package, shipped.get(package)) for package in project.packages)
-    return [_PackageObjects(p, serves.compiled if serves else compiled[p], serves) for p, serves in found]
+    packages = [_PackageObjects(p, serves.compiled if serves else compiled[p], serves) for p, serves in found]
+    project.config.alternatives.check([model for package in packages for model in package.compiled.models])
+    return packages
 
 
 def _fit(compiled: Sequence[CompiledPackage], config: Config, matrix: Matrix, context: Context) -> list[PerKernel]:
     """Every kernel's minimized BTF and verdicts, for each package."""
-    config.alternatives.check([model for package in compiled for model in package.models])
     objects = [package.objects for package in compiled]
     return fit(objects, matrix, context, minimizer=config.minimizer, alternatives=config.alternatives)
 
