@@ -25,7 +25,7 @@ from hatch_bpf.compiler.bpftool import find_bpftool
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.runtime.embedded import Embedded
+from hatch_bpf.runtime.host.embedded import Embedded
 from hatch_bpf.wheel.contents import KERNELS_NAME
 from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from hatch_bpf.wheel.record import RECORD_NAME

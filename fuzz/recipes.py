@@ -16,7 +16,7 @@ from itertools import chain
 from typing import TypeVar
 
 from fuzz import formats
-from hatch_bpf.runtime.embedded import HEADER, MAGIC
+from hatch_bpf.runtime.host.embedded import HEADER, MAGIC
 
 T = TypeVar("T")
 MOST = 1 << 20

@@ -34,8 +34,8 @@ from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.text import render_failures
 from hatch_bpf.project.config import parse_config
-from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import BpfError
+from hatch_bpf.runtime.host.embedded import Embedded
 from hatch_bpf.skeleton.generate import SkeletonOptions, generate
 from hatch_bpf.support.budget import Budget
 from hatch_bpf.support.toml import parse_toml

@@ -1,4 +1,4 @@
-"""Architectures as a build knows them; their names and the spellings of `uname -m` are in runtime/arch.py.
+"""Architectures as a build knows them; their names and the spellings of `uname -m` are in runtime/host/arch.py.
 
 Input: a name in anyone's spelling. Output: an `Arch`. Names are BTFHub's where BTFHub has the architecture.
 """
@@ -9,7 +9,7 @@ import platform
 from dataclasses import dataclass
 from typing import Literal
 
-from hatch_bpf.runtime import arch as runtime_arch
+from hatch_bpf.runtime.host import arch as runtime_arch
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.matrix import LOCK_NAME
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.reuse.shipped import find_shipped
-from hatch_bpf.runtime.embedded import Embedded
+from hatch_bpf.runtime.host.embedded import Embedded
 from hatch_bpf.support.context import Context
 from tests.common import needs
 from tests.common.projects import (
@@ -320,5 +320,7 @@ def test_each_package_gets_a_runtime_of_its_own(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     names = set(wheel_files(build_wheel(project, tmp_path / "out")))
-    for path in (REPOSITORY / "hatch_bpf" / "runtime").glob("*.py"):
-        assert {f"demo/_bpf/runtime/{path.name}", f"other/_bpf/runtime/{path.name}"} <= names
+    hatch_bpf = REPOSITORY / "hatch_bpf"
+    for path in (hatch_bpf / "runtime").rglob("*.py"):
+        module = path.relative_to(hatch_bpf).as_posix()
+        assert {f"demo/_bpf/{module}", f"other/_bpf/{module}"} <= names

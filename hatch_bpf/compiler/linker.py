@@ -12,11 +12,12 @@ from pathlib import Path
 
 from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import LinkError, ToolchainError
-from hatch_bpf.runtime import bundled, libbpf
-from hatch_bpf.runtime.arch import running_name
-from hatch_bpf.runtime.digest import sha256
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
-from hatch_bpf.runtime.messages import Capture
+from hatch_bpf.runtime.host.arch import running_name
+from hatch_bpf.runtime.host.digest import sha256
+from hatch_bpf.runtime.libbpf import bundled
+from hatch_bpf.runtime.libbpf import library as libbpf
+from hatch_bpf.runtime.libbpf.messages import Capture
 from hatch_bpf.support.scratch import Scratch
 
 

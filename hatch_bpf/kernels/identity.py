@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
-from hatch_bpf.runtime.kernel import running_kernel
+from hatch_bpf.runtime.host.kernel import running_kernel
 from hatch_bpf.support.budget import KERNEL_PART
 
 _NOTES = Path("/sys/kernel/notes")

@@ -17,9 +17,9 @@ from hatch_bpf.errors import HatchBpfError, KernelError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.project.sources import Package, Project
-from hatch_bpf.runtime.digest import sha256
-from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import PackageError
+from hatch_bpf.runtime.host.digest import sha256
+from hatch_bpf.runtime.host.embedded import Embedded
 from hatch_bpf.runtime.printable import printable
 from hatch_bpf.support.budget import BYTES, EMBEDDED_BTFS, LIST_BYTES, LISTED_KERNELS, Budget
 from hatch_bpf.support.context import Context

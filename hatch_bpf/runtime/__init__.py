@@ -22,10 +22,12 @@ from .errors import (
     UnknownNameError,
     VerifierError,
 )
-from .events import EventSource, wait
-from .kernel import BtfChoice
-from .links import Link
-from .maps import (
+from .events.perfbuf import PerfBuffer
+from .events.ringbuf import RingBuffer
+from .events.source import EventSource, wait
+from .events.userringbuf import UserRingBuffer
+from .host.kernel import BtfChoice
+from .maps.map import (
     ArrayMap,
     BloomFilter,
     DescriptorMap,
@@ -41,16 +43,14 @@ from .maps import (
     ProgramArray,
     Queue,
 )
+from .maps.stacks import BuildIdFrame, BuildIdStacks, StackTraces
 from .opened import OpenedMap, OpenedProgram
-from .perfbuf import PerfBuffer
-from .programs import Program, Programs
-from .ringbuf import RingBuffer
+from .programs.links import Link
+from .programs.program import Program, Programs
+from .programs.testrun import TestRun
 from .skeleton import Loaded, Opened, Skeleton
 from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec, SectionSpec
-from .stacks import BuildIdFrame, BuildIdStacks, StackTraces
 from .structops import StructOps
-from .testrun import TestRun
-from .userringbuf import UserRingBuffer
 
 __all__ = [
     "ArchitectureError",

@@ -12,13 +12,13 @@ import errno
 
 from . import globals as _globals
 from . import privileges
-from .attaching import NoTargetError
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
 from .handle import ObjectHandle
-from .map_shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
-from .maps import ProgramArray
-from .messages import Capture, verifier_logs
-from .programs import Program
+from .libbpf.messages import Capture, verifier_logs
+from .maps.map import ProgramArray
+from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
+from .programs.attaching import NoTargetError
+from .programs.program import Program
 from .sections import ATTACH_TYPES, AttachTypeUse, Target, parse_section
 from .structops import StructOps
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Optional
 
     from .errors import BpfError
-    from .libbpf import Libbpf
+    from .libbpf.library import Libbpf
     from .sections import ProgramSection
     from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec
 

@@ -11,7 +11,7 @@ import ctypes
 import mmap
 
 from .errors import ClosedError, OpenError, PackageError, UnknownNameError, reason
-from .map_shapes import own_descriptor
+from .maps.shapes import own_descriptor
 from .types import ArrayView, Struct, Union, size_of
 
 TYPE_CHECKING = False
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any, Optional
 
-    from .libbpf import Libbpf
+    from .libbpf.library import Libbpf
     from .spec import SectionSpec
 
 BPF_F_MMAPABLE = 1 << 10

@@ -12,9 +12,9 @@ import os
 from ctypes import byref
 
 from .errors import BpfError, ClosedError, OpenError, PackageError, UnknownNameError, reason, tail
-from .links import Links
-from .messages import Capture, stop_capturing
+from .libbpf.messages import Capture, stop_capturing
 from .onestep import keep_pointer, release
+from .programs.links import Links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional
     from weakref import ref
 
-    from .libbpf import Libbpf
+    from .libbpf.library import Libbpf
     from .spec import ObjectSpec
 else:
     from _weakref import ref  # where weakref has it from, without all of weakref

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 
-from . import kernel as _kernel
 from . import privileges
 from .errors import LoadError, VerifierError, permission_denied, reason, tail
 from .handle import LOG_LINES
-from .messages import verifier_logs
+from .host import kernel as _kernel
+from .libbpf.messages import verifier_logs
 from .sections import libbpf_since, parse_section
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .errors import BpfError
-    from .libbpf import Libbpf
+    from .libbpf.library import Libbpf
     from .spec import ObjectSpec
 
 VERIFIER_LINES = 20

@@ -11,8 +11,8 @@ import os
 
 from .descriptor import descriptor_of
 from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, UnknownNameError, reason
-from .map_shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, existing_shape
-from .programs import Program
+from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, existing_shape
+from .programs.program import Program
 from .sealed import Sealed
 from .structops import StructOps
 

@@ -11,10 +11,6 @@ import os
 
 from . import alternatives as _alternatives
 from . import globals as _globals
-from . import kernel as _kernel
-from . import libbpf as _libbpf
-from .arch import running_name
-from .attaching import NoTargetError
 from .errors import (
     ArchitectureError,
     BpfError,
@@ -24,15 +20,19 @@ from .errors import (
     KernelNotCoveredError,
     UnknownNameError,
 )
-from .events import EventSource
+from .events.source import EventSource
 from .handle import ObjectHandle
-from .libbpf import OpenOpts, opts
+from .host import kernel as _kernel
+from .host.arch import running_name
+from .libbpf import library as _libbpf
+from .libbpf.library import OpenOpts, opts
+from .libbpf.messages import Capture
 from .load_errors import check_libbpf_is_new_enough, load_error
-from .map_shapes import loaded_shape, pinned_shape, refused_map
-from .maps import Maps, make_map
-from .messages import Capture
+from .maps.map import Maps, make_map
+from .maps.shapes import loaded_shape, pinned_shape, refused_map
 from .opened import OpenedMap, OpenedProgram
-from .programs import Program, Programs
+from .programs.attaching import NoTargetError
+from .programs.program import Program, Programs
 from .sealed import Sealed
 from .structops import StructOps
 
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, Generic, Optional, TypeVar, Union
 
     from .alternatives import Choice
-    from .kernel import BtfChoice
-    from .libbpf import Libbpf
-    from .links import Link
-    from .maps import Map
+    from .host.kernel import BtfChoice
+    from .libbpf.library import Libbpf
+    from .maps.map import Map
+    from .programs.links import Link
     from .spec import MapSpec, ObjectSpec
 
     OpenedT = TypeVar("OpenedT", bound="Opened[Any]")

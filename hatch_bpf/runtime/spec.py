@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Optional
 
-    from .maps import InnerMapSpec, Map
+    from .maps.map import InnerMapSpec, Map
     from .types import Codec, Struct
 
 

@@ -5,15 +5,15 @@ Input: a map that libbpf made of a variable in `.struct_ops` or `.struct_ops.lin
 
 from __future__ import annotations
 
-from .attaching import Attachable
 from .errors import ClosedError
-from .maps import Map
+from .maps.map import Map
+from .programs.attaching import Attachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .libbpf import Libbpf
-    from .links import Link, Links
-    from .map_shapes import MapShape
+    from .libbpf.library import Libbpf
+    from .maps.shapes import MapShape
+    from .programs.links import Link, Links
 
 
 class StructOps(Map, Attachable):

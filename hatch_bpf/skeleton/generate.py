@@ -29,7 +29,7 @@ from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.project.alternatives import NONE, Alternatives, ObjectAlternatives, users_of_maps
 from hatch_bpf.runtime import enums as runtime_enums
 from hatch_bpf.runtime import types as runtime_types
-from hatch_bpf.runtime.stacks import BPF_F_STACK_BUILD_ID
+from hatch_bpf.runtime.maps.stacks import BPF_F_STACK_BUILD_ID
 from hatch_bpf.skeleton.declares_only import parse as declarations_of
 from hatch_bpf.skeleton.names import Scope, identifier, quote
 from hatch_bpf.skeleton.types import RESERVED_TYPES, CodecDecl, EnumDecl, MemberDecl, StructDecl, TypeDecls, bytes_codec

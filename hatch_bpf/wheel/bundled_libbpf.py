@@ -1,7 +1,7 @@
 """The build machine's libbpf.so and the libraries it needs -> files for the wheel, and the wheel's platform tag.
 
 Input: the build machine's library folders. Output: a `Bundle`, or `ToolchainError`. The C library is left out; the tag
-says which versions of it will do. `runtime/libbpf.py` loads the libraries in the order given here.
+says which versions of it will do. `runtime/libbpf/library.py` loads the libraries in the order given here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hatch_bpf.arch import Arch
 from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
-from hatch_bpf.runtime.libbpf import find, library_folders
+from hatch_bpf.runtime.libbpf.library import find, library_folders
 
 INDEX_NAME = "libraries.json"
 """Which files to load, in order, and their sha256; read by the runtime."""

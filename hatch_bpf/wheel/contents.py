@@ -15,7 +15,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.project.config import Config
 from hatch_bpf.project.sources import BPF_DIR, Package, ProgramSource
-from hatch_bpf.runtime.digest import sha256
+from hatch_bpf.runtime.host.digest import sha256
 from hatch_bpf.skeleton.generate import SkeletonOptions, buffers_of, class_name, generate, type_of
 from hatch_bpf.wheel.artifacts import GENERATED, RUNTIME, Artifact
 from hatch_bpf.wheel.bundled_libbpf import Bundle
@@ -68,7 +68,7 @@ def _bpf_folder(
         **made,
         RECORD_NAME: record.encode(),
         **(bundled.files if bundled else {}),
-        **{f"{RUNTIME.name}/{path.name}": path for path in sorted(RUNTIME.iterdir()) if path.is_file()},
+        **{path.relative_to(RUNTIME.parent).as_posix(): path for path in sorted(RUNTIME.rglob("*.py"))},
     }
     return [Artifact(package.wheel_dir / name, package.tree_dir / name, content) for name, content in files.items()]
 

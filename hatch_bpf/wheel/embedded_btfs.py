@@ -1,6 +1,6 @@
 """Kernels and their minimized BTFs -> the file `kernels.btfs`, in which each distinct type is stored once.
 
-Input: a minimized BTF for each kernel. Output: bytes, the same on any machine. `runtime/embedded.py` describes the
+Input: a minimized BTF for each kernel. Output: bytes, the same on any machine. `runtime/host/embedded.py` describes the
 format and reads it.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.runtime.embedded import DIGEST_BYTES, HEADER, MAGIC, ORDERS, Embedded, kind_of, roles
+from hatch_bpf.runtime.host.embedded import DIGEST_BYTES, HEADER, MAGIC, ORDERS, Embedded, kind_of, roles
 
 _Key = tuple[object, ...]
 _DEPTH = 8

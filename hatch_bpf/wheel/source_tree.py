@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from hatch_bpf.errors import OutputError
 from hatch_bpf.project.sources import BPF_DIR, Project, walk
 from hatch_bpf.support.files import alone_in, disk_errors, final_name, remove_leftovers, write_whole
-from hatch_bpf.wheel.artifacts import GENERATED, Artifacts
+from hatch_bpf.wheel.artifacts import GENERATED, RUNTIME, Artifacts
 
 _STAGING = "__pycache__"
 """Where files are until they are whole: a folder that no build system packs, at whatever moment it looks."""
@@ -169,7 +169,8 @@ def _refuse_links(folder: Path) -> None:
 
 
 def _refuse_foreign(path: Path) -> None:
-    if path.suffix == ".py" and path.parent.name != "runtime" and path.exists() and not _is_generated(path):
+    of_runtime = f"/{BPF_DIR}/{RUNTIME.name}/" in path.as_posix()
+    if path.suffix == ".py" and not of_runtime and path.exists() and not _is_generated(path):
         raise OutputError(f"{path} is not a file that hatch-bpf generated, and it is in the way: rename or remove it")
 
 

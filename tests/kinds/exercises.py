@@ -200,7 +200,7 @@ def usdt() -> None:
             lambda: opened.probe(4242),
         )
         # how libbpf hands arguments to usdt.bpf.h changed with 1.7, and the header is the build machine's
-        if importlib.import_module("demo._bpf.runtime.libbpf").load().version < (1, 7):
+        if importlib.import_module("demo._bpf.runtime.libbpf.library").load().version < (1, 7):
             check(skel.bss.argument == 4242, f"it was handed {skel.bss.argument}")
 
 
@@ -454,7 +454,7 @@ def outcome(name: str) -> dict[str, Any]:
 
 
 def main(names: list[str]) -> None:
-    version = importlib.import_module("demo._bpf.runtime.libbpf").load().version
+    version = importlib.import_module("demo._bpf.runtime.libbpf.library").load().version
     print(json.dumps({"libbpf": version, "python": platform.python_version()}), flush=True)
     for name in names or EXERCISES:
         print(json.dumps({"exercise": name, **outcome(name)}), flush=True)

@@ -286,9 +286,9 @@ def test_a_group_of_buffers_is_typed(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file=", "user.py"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert [line.split(": ", 1)[1] for line in done.stdout.splitlines()] == [
-        'note: Revealed type is "demo._bpf.runtime.events.EventSource[demo.either_skel.flow_event]"',
+        'note: Revealed type is "demo._bpf.runtime.events.source.EventSource[demo.either_skel.flow_event]"',
         'note: Revealed type is "list[demo.either_skel.flow_event]"',
-        'note: Revealed type is "demo._bpf.runtime.programs.Program"',
+        'note: Revealed type is "demo._bpf.runtime.programs.program.Program"',
         'note: Revealed type is "list[int]"',
         'error: "EitherMaps" has no attribute "nope"  [attr-defined]',
     ]

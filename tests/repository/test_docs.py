@@ -22,7 +22,7 @@ from hatch_bpf.compiler.clang import DEFAULT_FLAGS
 from hatch_bpf.project import options
 from hatch_bpf.project.config import parse_config
 from hatch_bpf.runtime.alternatives import Choice, Refusal, explain
-from hatch_bpf.runtime.kernel import BtfChoice
+from hatch_bpf.runtime.host.kernel import BtfChoice
 from tests.common.projects import REPOSITORY
 
 if sys.version_info >= (3, 11):

@@ -10,8 +10,8 @@ import pytest
 
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.reuse import shipped
-from hatch_bpf.runtime.embedded import HEADER, MAGIC
 from hatch_bpf.runtime.errors import PackageError
+from hatch_bpf.runtime.host.embedded import HEADER, MAGIC
 from hatch_bpf.support.budget import SECONDS, Budget
 
 

@@ -14,7 +14,7 @@ import pytest
 from hatch_bpf.project.alternatives import Alternatives
 from hatch_bpf.runtime import alternatives, errors, sections
 from hatch_bpf.runtime.handle import ObjectHandle
-from hatch_bpf.runtime.libbpf import Libbpf
+from hatch_bpf.runtime.libbpf.library import Libbpf
 from tests.common import needs, tracefs
 from tests.common.projects import REPOSITORY
 from tests.common.skeleton_package import BPF, Package, import_skeleton, load_skeleton, make_package, skeleton_text

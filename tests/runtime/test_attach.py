@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from hatch_bpf.runtime import attaching, errors
+from hatch_bpf.runtime import errors
+from hatch_bpf.runtime.programs import attaching
 from hatch_bpf.skeleton.generate import class_name
 from tests.common import needs, tracefs
 from tests.common.namespaces import own_cgroup, own_loopback

@@ -17,8 +17,8 @@ import pytest
 
 from hatch_bpf.project.alternatives import Alternatives
 from hatch_bpf.runtime import errors
-from hatch_bpf.runtime.elfsyms import usdt_names
-from hatch_bpf.runtime.perf_events import max_sample_rate
+from hatch_bpf.runtime.events.perf_events import max_sample_rate
+from hatch_bpf.runtime.programs.elfsyms import usdt_names
 from tests.common import needs
 from tests.common.namespaces import own_loopback
 from tests.common.skeleton_package import BPF, Package, load_skeleton, make_package

@@ -11,7 +11,7 @@ import pytest
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.runtime.embedded import kind_of, roles
+from hatch_bpf.runtime.host.embedded import kind_of, roles
 from tests.common import needs
 from tests.common.btf_builder import RawBtf
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hatch_bpf.runtime import errors
-from hatch_bpf.runtime import libbpf as libbpf_module
+from hatch_bpf.runtime.libbpf import library as libbpf_module
 from tests.common import tracefs
 from tests.common.skeleton_package import load_skeleton
 from tests.runtime.test_close_race import PATIENCE

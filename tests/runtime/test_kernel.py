@@ -14,10 +14,10 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.btf.writer import as_libbpf_writes
 from hatch_bpf.kernels import identity
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.runtime import kernel
-from hatch_bpf.runtime.embedded import Embedded
 from hatch_bpf.runtime.errors import BpfError, KernelNotCoveredError, PackageError
-from hatch_bpf.runtime.kernel import BtfChoice
+from hatch_bpf.runtime.host import kernel
+from hatch_bpf.runtime.host.embedded import Embedded
+from hatch_bpf.runtime.host.kernel import BtfChoice
 from hatch_bpf.wheel.contents import KERNELS_NAME
 from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from tests.common.btf_builder import RawBtf

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from hatch_bpf.arch import build_machine
-from hatch_bpf.runtime import errors, libbpf
-from hatch_bpf.runtime.elfsyms import function_offsets
-from hatch_bpf.runtime.programs import Program
+from hatch_bpf.runtime import errors
+from hatch_bpf.runtime.libbpf import library as libbpf
+from hatch_bpf.runtime.programs.elfsyms import function_offsets
+from hatch_bpf.runtime.programs.program import Program
 from tests.common import needs
 from tests.common.projects import REPOSITORY
 from tests.common.skeleton_package import load_skeleton

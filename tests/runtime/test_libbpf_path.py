@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.arch import build_machine
-from hatch_bpf.runtime import errors, libbpf
-from hatch_bpf.runtime.arch import running_name
+from hatch_bpf.runtime import errors
+from hatch_bpf.runtime.host.arch import running_name
+from hatch_bpf.runtime.libbpf import library as libbpf
 from hatch_bpf.wheel.bundled_libbpf import bundle
 from tests.common import needs
 from tests.common.skeleton_package import BPF, Package, make_package
@@ -31,7 +32,8 @@ unsigned libbpf_minor_version(void) { return 1; }
 """A library that leaves a mark when it is loaded, and that passes for libbpf."""
 NAMES = ("libbpf.so.1", "libbpf.so.0", "libbpf.so", "libbpf")
 WHICH = """
-    from demo._bpf.runtime import errors, libbpf
+    from demo._bpf.runtime import errors
+    from demo._bpf.runtime.libbpf import library as libbpf
     try:
         print(libbpf.load({argument}).path)
     except errors.BpfError as error:

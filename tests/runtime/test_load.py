@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-from hatch_bpf.runtime import errors, kernel, messages
-from hatch_bpf.runtime import libbpf as libbpf_module
+from hatch_bpf.runtime import errors
+from hatch_bpf.runtime.host import kernel
+from hatch_bpf.runtime.libbpf import library as libbpf_module
+from hatch_bpf.runtime.libbpf import messages
 from tests.common import needs, tracefs
 from tests.common.skeleton_package import BPF, Package, import_skeleton, load_skeleton, make_package, skeleton_text
 from tests.objects.test_model import PADDED
@@ -436,7 +438,7 @@ def test_an_unprivileged_user_is_told_what_is_missing(sockrtt: Package) -> None:
 def test_a_machine_without_an_object(sockrtt: Package) -> None:
     code = """
         import os
-        from demo._bpf.runtime import libbpf
+        from demo._bpf.runtime.libbpf import library as libbpf
         libbpf.load()
         uname = os.uname()
         os.uname = lambda: os.uname_result((*uname[:4], "sparc64"))

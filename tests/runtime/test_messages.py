@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hatch_bpf.runtime import libbpf, messages
+from hatch_bpf.runtime.libbpf import library as libbpf
+from hatch_bpf.runtime.libbpf import messages
 from tests.common import needs
 from tests.common.skeleton_package import BPF, make_package
 

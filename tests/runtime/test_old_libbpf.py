@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from hatch_bpf.runtime import attaching, errors, kernel
-from hatch_bpf.runtime import libbpf as libbpf_module
+from hatch_bpf.runtime import errors
+from hatch_bpf.runtime.host import kernel
+from hatch_bpf.runtime.libbpf import library as libbpf_module
 from hatch_bpf.runtime.load_errors import check_libbpf_is_new_enough
+from hatch_bpf.runtime.programs import attaching
 from tests.common import needs
 from tests.common.skeleton_package import load_skeleton
 

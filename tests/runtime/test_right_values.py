@@ -19,8 +19,10 @@ from typing import Any
 import pytest
 
 from hatch_bpf.objects.uapi import MapType
-from hatch_bpf.runtime import BuildIdFrame, BuildIdStacks, MapError, errors, map_shapes, mounts
+from hatch_bpf.runtime import BuildIdFrame, BuildIdStacks, MapError, errors
 from hatch_bpf.runtime import types as t
+from hatch_bpf.runtime.host import mounts
+from hatch_bpf.runtime.maps import shapes as map_shapes
 from hatch_bpf.skeleton.generate import _MAP_CLASSES
 from tests.common import needs
 from tests.common.skeleton_package import load_skeleton

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.arch import build_machine
-from hatch_bpf.runtime import kernel
+from hatch_bpf.runtime.host import kernel
 from hatch_bpf.wheel.bundled_libbpf import bundle
 from tests.common import needs
 from tests.common.skeleton_package import BPF, Package, make_package
@@ -24,7 +24,7 @@ SWAPS = {
 }
 SWAP_AFTER_EACH_CHECK = """
 import os, sys
-from demo._bpf.runtime import kernel
+from demo._bpf.runtime.host import kernel
 
 opened, swapped, digest_of = [], [], kernel.sha256
 

@@ -19,7 +19,7 @@ from hatch_bpf.compiler import bpftool
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.formats.kernel_file import HOST_BTF
 from hatch_bpf.objects.model import read_object
-from hatch_bpf.runtime.embedded import Embedded
+from hatch_bpf.runtime.host.embedded import Embedded
 from tests import soak
 from tests.common import needs
 from tests.common.projects import KERNELS, REPOSITORY, build_wheel, pip_wheel, wheel_files

@@ -18,7 +18,10 @@ from tests.common.front_ends import COMMAND, FRONT_ENDS, NO_TOOLS, Built, FrontE
 from tests.common.projects import KERNELS, PROGRAM, REPOSITORY, make_project, tree_of
 
 OPTIONS = 'archs = ["x86_64", "arm64"]\nbtf-archive = "kernels"\nkernels = ["debian/12/*/6.1.*"]\n'
-RUNTIME = {path.name: path.read_bytes() for path in (REPOSITORY / "hatch_bpf" / "runtime").glob("*.py")}
+RUNTIME = {
+    path.relative_to(REPOSITORY / "hatch_bpf").as_posix(): path.read_bytes()
+    for path in (REPOSITORY / "hatch_bpf" / "runtime").rglob("*.py")
+}
 BESIDE_SOURCES = [front_end for front_end in FRONT_ENDS if front_end.kind in ("editable", "command")]
 """Those that write beside the sources; the others leave the source tree as it was."""
 
@@ -63,7 +66,7 @@ def test_what_is_built(reference: Built) -> None:
         "demo/_bpf/x86_64/prog.bpf.o",
         "demo/_bpf/arm64/prog.bpf.o",
     }
-    runtime = {name.rpartition("/")[2]: data for name, data in reference.files.items() if "/runtime/" in name}
+    runtime = {name.partition("/_bpf/")[2]: data for name, data in reference.files.items() if "/runtime/" in name}
     assert runtime == RUNTIME
 
 

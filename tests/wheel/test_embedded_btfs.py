@@ -16,8 +16,8 @@ from hatch_bpf.btf.writer import as_libbpf_writes
 from hatch_bpf.core_relo import minimize
 from hatch_bpf.errors import BtfError
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.runtime.embedded import HEADER, Embedded
 from hatch_bpf.runtime.errors import PackageError
+from hatch_bpf.runtime.host.embedded import HEADER, Embedded
 from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from tests.common import kernel_btfs, needs, objects
 from tests.common.btf_builder import RawBtf
@@ -180,7 +180,7 @@ def test_every_python_reads_the_same(version: str, tmp_path: Path) -> None:
     (tmp_path / "kernels.btfs").write_bytes(pack_btfs(kernels))
     (tmp_path / "runtime").symlink_to(RUNTIME)
     code = """
-        from runtime.embedded import Embedded
+        from runtime.host.embedded import Embedded
         embedded = Embedded(open("kernels.btfs", "rb").read(), "kernels.btfs")
         for kernel, number in embedded.kernels().items():
             print(kernel, embedded.btf(number).hex())
@@ -233,7 +233,7 @@ def test_namesakes_are_those_of_all_kernels_with_that_release() -> None:
 def test_reading_needs_no_compression() -> None:
     """A Python may have been built without."""
     code = (
-        "import sys; from hatch_bpf.runtime.embedded import Embedded; "
+        "import sys; from hatch_bpf.runtime.host.embedded import Embedded; "
         "Embedded(sys.stdin.buffer.read(), 'kernels.btfs').btf(0); "
         "print([name for name in ('zlib', 'lzma', 'bz2') if name in sys.modules])"
     )

@@ -11,12 +11,12 @@ import errno
 import os
 from ctypes import byref
 
-from .descriptor import open_descriptor
-from .errors import AttachError, ClosedError, reason
-from .libbpf import LinkCreateOpts, TcOpts, XdpAttachOpts, opts
-from .mounts import no_bpf_file_system
-from .onestep import keep_pointer, keep_undo, release
-from .sections import ATTACH_TYPES
+from ..descriptor import open_descriptor
+from ..errors import AttachError, ClosedError, reason
+from ..host.mounts import no_bpf_file_system
+from ..libbpf.library import LinkCreateOpts, TcOpts, XdpAttachOpts, opts
+from ..onestep import keep_pointer, keep_undo, release
+from ..sections import ATTACH_TYPES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional, Protocol, Union
 
-    from .descriptor import HasDescriptor
-    from .errors import BpfError
-    from .libbpf import Libbpf
+    from ..descriptor import HasDescriptor
+    from ..errors import BpfError
+    from ..libbpf.library import Libbpf
 
     class Linked(HasDescriptor, Protocol):
         """What a link needs of the program, or the struct_ops map, that it attaches."""

@@ -10,12 +10,11 @@ import errno
 import os
 from ctypes import byref
 
-from . import iterators, testrun
-from .attaching import Attachable, NoTargetError
-from .descriptor import duplicate, open_descriptor
-from .elfsyms import function_offsets, usdt_names
-from .errors import AttachError, ClosedError, InvalidValueError, MapError, reason
-from .libbpf import (
+from ..descriptor import duplicate, open_descriptor
+from ..errors import AttachError, ClosedError, InvalidValueError, MapError, reason
+from ..events.perf_events import MAX_SAMPLE_RATE, max_sample_rate, online_cpus, open_cpu_clock, threads_of
+from ..host.mounts import no_cgroup2
+from ..libbpf.library import (
     CookieOpts,
     IterOpts,
     KprobeMultiOpts,
@@ -28,12 +27,13 @@ from .libbpf import (
     UprobeOpts,
     opts,
 )
+from ..members import Members
+from ..sections import ATTACH_TYPES, Target, parse_section
+from ..types import S32, U32, U64, named, size_of
+from . import iterators, testrun
+from .attaching import Attachable, NoTargetError
+from .elfsyms import function_offsets, usdt_names
 from .links import FdLink, Link, MapLink, PerfEventLink, TcLink, XdpLink
-from .members import Members
-from .mounts import no_cgroup2
-from .perf_events import MAX_SAMPLE_RATE, max_sample_rate, online_cpus, open_cpu_clock, threads_of
-from .sections import ATTACH_TYPES, Target, parse_section
-from .types import S32, U32, U64, named, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any, Optional, Union
 
-    from .libbpf import Libbpf
+    from ..libbpf.library import Libbpf
+    from ..maps.map import Map
+    from ..types import StructT
     from .links import Links
-    from .maps import Map
     from .testrun import TestRun
-    from .types import StructT
 
 XDP_MODES = {"auto": 0, "skb": 1 << 1, "driver": 1 << 2, "hardware": 1 << 3}
 """`XDP_FLAGS_*` of linux/if_link.h."""

@@ -15,8 +15,8 @@ from _collections_abc import ValuesView as _ValuesView
 from ctypes import byref, c_uint8, c_uint32
 from itertools import chain
 
-from .descriptor import descriptor_of, open_descriptor
-from .errors import (
+from ..descriptor import descriptor_of, open_descriptor
+from ..errors import (
     ENOTSUPP,
     ClosedError,
     InvalidTypeError,
@@ -26,21 +26,21 @@ from .errors import (
     reason,
     unprivileged,
 )
-from .libbpf import MapCreateOpts, opts
-from .map_shapes import MapInfo, MapShape, raw_info
-from .members import Members
-from .mounts import no_bpf_file_system
-from .sealed import Sealed
-from .types import U32, U64, Bytes, as_int, named, numpy_format
+from ..host.mounts import no_bpf_file_system
+from ..libbpf.library import MapCreateOpts, opts
+from ..members import Members
+from ..sealed import Sealed
+from ..types import U32, U64, Bytes, as_int, named, numpy_format
+from .shapes import MapInfo, MapShape, raw_info
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
     from typing import Any, Generic, Optional, Protocol, TypeVar, Union, overload
 
-    from .descriptor import HasDescriptor
-    from .libbpf import Libbpf
-    from .types import Codec
+    from ..descriptor import HasDescriptor
+    from ..libbpf.library import Libbpf
+    from ..types import Codec
 
     K = TypeVar("K")
     V = TypeVar("V")

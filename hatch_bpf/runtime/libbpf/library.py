@@ -19,9 +19,9 @@ from ctypes import (
     c_void_p,
 )
 
+from ..errors import InvalidTypeError, InvalidValueError, LibbpfNotFoundError, LibbpfTooOldError
+from ..privileges import in_user_namespace
 from . import bundled
-from .errors import InvalidTypeError, InvalidValueError, LibbpfNotFoundError, LibbpfTooOldError
-from .privileges import in_user_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -415,7 +415,9 @@ def load(path: Optional[str] = None, *, libraries: str = "") -> Libbpf:
     key = ("", libraries) if path is None else (os.path.abspath(path), "")
     if key not in _loaded:
         if path is None and libraries:
-            bpf_dir = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+            bpf_dir = os.path.abspath(__file__)
+            for _ in range(3):  # out of the folders libbpf/ and runtime/
+                bpf_dir = os.path.dirname(bpf_dir)
             _loaded[key] = Libbpf(*bundled.load_bundled(bpf_dir, libraries))
         else:
             _loaded[key] = Libbpf(key[0] or find())

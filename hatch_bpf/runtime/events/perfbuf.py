@@ -13,11 +13,11 @@ import select
 import struct
 from ctypes import byref, c_int, c_uint32
 
-from .descriptor import duplicate
-from .errors import MapError, permission_denied, reason
-from .events import EventSource, Taken
+from ..descriptor import duplicate
+from ..errors import MapError, permission_denied, reason
+from ..privileges import for_perf_event
 from .perf_events import online_cpus, open_bpf_output
-from .privileges import for_perf_event
+from .source import EventSource, Taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from .errors import PackageError
+from ..errors import PackageError
 
 MODULES = ("_sha2" if sys.version_info >= (3, 12) else "_sha256", "hashlib")
 """CPython's own SHA-256 first: importing OpenSSL's takes as long as opening an object."""

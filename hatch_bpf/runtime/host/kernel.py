@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import struct
 
+from ..descriptor import open_descriptor
+from ..errors import BpfError, KernelNotCoveredError, PackageError
 from .arch import running_name
-from .descriptor import open_descriptor
 from .digest import sha256
-from .errors import BpfError, KernelNotCoveredError, PackageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

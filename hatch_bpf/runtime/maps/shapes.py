@@ -9,15 +9,15 @@ import ctypes
 import os
 from ctypes import byref, c_uint32
 
-from .descriptor import duplicate, open_descriptor
-from .errors import MapError, reason
-from .mounts import no_bpf_file_system
+from ..descriptor import duplicate, open_descriptor
+from ..errors import MapError, reason
+from ..host.mounts import no_bpf_file_system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Union
 
-    from .libbpf import Libbpf
+    from ..libbpf.library import Libbpf
 
 MAP_TYPES = (
     *("UNSPEC", "HASH", "ARRAY", "PROG_ARRAY", "PERF_EVENT_ARRAY", "PERCPU_HASH", "PERCPU_ARRAY", "STACK_TRACE"),

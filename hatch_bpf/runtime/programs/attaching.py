@@ -6,19 +6,19 @@ import ctypes
 import errno
 import os
 
-from . import privileges
-from .errors import AttachError, permission_denied, reason, tail
+from .. import privileges
+from ..errors import AttachError, permission_denied, reason, tail
+from ..libbpf.messages import Capture
+from ..sealed import Sealed
+from ..sections import parse_section
 from .links import LibbpfLink
-from .messages import Capture
-from .sealed import Sealed
-from .sections import parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Optional, TypeVar
 
-    from .libbpf import Libbpf
+    from ..libbpf.library import Libbpf
     from .links import Link, Links
 
     LinkT = TypeVar("LinkT", bound="Link")

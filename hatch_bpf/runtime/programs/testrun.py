@@ -5,15 +5,15 @@ from __future__ import annotations
 import ctypes
 from ctypes import byref
 
-from .errors import AttachError, reason
-from .libbpf import TestRunOpts, opts
-from .sections import parse_section
+from ..errors import AttachError, reason
+from ..libbpf.library import TestRunOpts, opts
+from ..sections import parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .libbpf import Libbpf
+    from ..libbpf.library import Libbpf
 
 ROOM = 256
 """How many bytes a program may add to the packet."""

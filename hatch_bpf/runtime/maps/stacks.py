@@ -7,15 +7,15 @@ import errno
 import sys
 from ctypes import byref, c_uint32
 
-from .maps import Map
-from .types import U32
+from ..types import U32
+from .map import Map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from .map_shapes import MapShape
+    from .shapes import MapShape
 
 BPF_F_STACK_BUILD_ID = 1 << 5
 

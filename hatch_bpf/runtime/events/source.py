@@ -17,9 +17,9 @@ import select
 import time
 from itertools import chain, repeat
 
-from .descriptor import duplicate, open_pipe
-from .maps import Map, OneParameter
-from .types import Nested, read_record
+from ..descriptor import duplicate, open_pipe
+from ..maps.map import Map, OneParameter
+from ..types import Nested, read_record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ import struct
 import sys
 from array import array
 
+from ..errors import PackageError
 from .digest import sha256
-from .errors import PackageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

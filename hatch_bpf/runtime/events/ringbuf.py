@@ -11,9 +11,9 @@ import ctypes
 import mmap
 from itertools import repeat
 
-from .errors import MapError, reason
-from .events import EventSource, Taken
-from .types import numpy_fields
+from ..errors import MapError, reason
+from ..types import numpy_fields
+from .source import EventSource, Taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import ctypes
 import os
 from ctypes import byref
 
-from .arch import running, running_name
-from .descriptor import open_descriptor
-from .errors import AttachError
+from ..descriptor import open_descriptor
+from ..errors import AttachError
+from ..host.arch import running, running_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

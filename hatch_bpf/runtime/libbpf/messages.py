@@ -13,7 +13,7 @@ import sys
 from _thread import _local  # threading costs more to import than all of this module
 from itertools import repeat
 
-from .descriptor import open_descriptor
+from ..descriptor import open_descriptor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Optional
 
-    from .libbpf import Libbpf
+    from .library import Libbpf
 
 WARN, INFO, DEBUG = 0, 1, 2
 """`enum libbpf_print_level`."""

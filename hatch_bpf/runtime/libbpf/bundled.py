@@ -9,9 +9,9 @@ from __future__ import annotations
 import ctypes
 import os
 
-from .arch import running_name
-from .errors import LibbpfNotFoundError, PackageError
-from .kernel import read_verified, sealed_memfd
+from ..errors import LibbpfNotFoundError, PackageError
+from ..host.arch import running_name
+from ..host.kernel import read_verified, sealed_memfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

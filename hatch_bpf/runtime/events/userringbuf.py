@@ -11,9 +11,9 @@ import errno
 import select
 import time
 
-from .errors import MapError, reason
-from .maps import Map, OneParameter
-from .onestep import keep_pointer, release
+from ..errors import MapError, reason
+from ..maps.map import Map, OneParameter
+from ..onestep import keep_pointer, release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

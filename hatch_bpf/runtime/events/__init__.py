@@ -1,0 +1,1 @@
+"""Events: ring buffers, perf buffers, and waiting for several of them."""

@@ -1,0 +1,1 @@
+"""This machine: its kernel, its architecture, its mounts, and the embedded BTF that fits it."""

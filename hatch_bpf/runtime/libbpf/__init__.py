@@ -1,0 +1,1 @@
+"""libbpf: find it, declare its functions, keep what it prints."""

@@ -1,0 +1,1 @@
+"""Maps of a loaded object, as Python containers."""

@@ -1,0 +1,1 @@
+"""Programs of a loaded object: attach them, run them, hold their links."""
