@@ -20,6 +20,7 @@ from hatch_bpf.kernels.matrix import KernelSource, Matrix
 from hatch_bpf.kernels.version import version_bounds
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.portability.kernel_features import KernelFeatures
+from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
 from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Report
 from hatch_bpf.project.alternatives import NONE, Alternatives
@@ -107,7 +108,10 @@ class _Fitter:
     def __init__(
         self, packages: Sequence[Objects], alternatives: Alternatives, minimizer: Minimizer, store: Store
     ) -> None:
-        self._packages = [_PackageFitter(objects, alternatives, minimizer) for objects in packages]
+        models = (model for objects in packages for of_arch in objects.values() for model in of_arch)
+        # all at once, since starting a process takes longer than opening its objects
+        refused = refusals_of_libbpf(model.elf for model in models)
+        self._packages = [_PackageFitter(objects, alternatives, minimizer, refused) for objects in packages]
         self._minimizer = minimizer
         self._known = KnownKernels(store)
 
@@ -153,12 +157,18 @@ class _Fitter:
 class _PackageFitter:
     """Minimizes and checks for one package. What it works out about the objects serves for all kernels."""
 
-    def __init__(self, objects: Objects, alternatives: Alternatives, minimizer: Minimizer) -> None:
+    def __init__(
+        self,
+        objects: Objects,
+        alternatives: Alternatives,
+        minimizer: Minimizer,
+        refused: tuple[str, Mapping[bytes, str]],
+    ) -> None:
         self._objects = objects
         # objects that several architectures share are looked at once
         alike = {arch: tuple(map(id, of_arch)) for arch, of_arch in objects.items()}
         distinct = {alike[arch]: of_arch for arch, of_arch in objects.items()}
-        checkers = {key: Checker(of_arch, alternatives) for key, of_arch in distinct.items()}
+        checkers = {key: Checker(of_arch, alternatives, refused) for key, of_arch in distinct.items()}
         self._checkers = {arch: checkers[key] for arch, key in alike.items()}
         self._minimizer = minimizer
         externs = {e.name for of_arch in objects.values() for model in of_arch for e in model.kconfig}

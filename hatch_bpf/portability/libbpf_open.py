@@ -14,15 +14,15 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping
 
 LIBRARY = "libbpf.so.1"
 _SECONDS = 5
 _NATIVE = b"\x01" if sys.byteorder == "little" else b"\x02"
 
 
-def refusals_of_libbpf(objects: Sequence[bytes]) -> tuple[str, list[str]]:
-    """The version of libbpf, empty where there is none, and for each object why it was not opened; empty if it was.
+def refusals_of_libbpf(objects: Iterable[bytes]) -> tuple[str, Mapping[bytes, str]]:
+    """The version of libbpf, empty where there is none, and for each object that it refuses to open the reason.
 
     Objects of the other endianness are left out: libbpf before 1.6 opens none of them.
     """
@@ -30,10 +30,9 @@ def refusals_of_libbpf(objects: Sequence[bytes]) -> tuple[str, list[str]]:
     import subprocess
     from tempfile import TemporaryFile
 
-    asked = [data if data[5:6] == _NATIVE else b"" for data in objects]
-    nothing = [""] * len(asked)
-    if not any(asked) or not sys.executable:
-        return "", nothing
+    asked = [data for data in dict.fromkeys(objects) if data[5:6] == _NATIVE]
+    if not asked or not sys.executable:
+        return "", {}
     with TemporaryFile() as file:
         file.write(json.dumps([len(data) for data in asked]).encode() + b"\n")
         file.writelines(asked)
@@ -45,8 +44,8 @@ def refusals_of_libbpf(objects: Sequence[bytes]) -> tuple[str, list[str]]:
             )
             version, said = json.loads(done.stdout)
         except (OSError, subprocess.TimeoutExpired, ValueError):
-            return "", nothing
-    return version, said
+            return "", {}
+    return version, {data: reason for data, reason in zip(asked, said, strict=True) if reason}
 
 
 def main() -> None:
@@ -76,10 +75,10 @@ def main() -> None:
     for size in json.loads(head):
         one, rest = rest[:size], rest[size:]
         said.clear()
-        opened = libbpf.bpf_object__open_mem(one, len(one), None) if one else None
+        opened = libbpf.bpf_object__open_mem(one, len(one), None)
         if opened:
             libbpf.bpf_object__close(opened)
-        answers.append("" if opened or not one else (said[-1].strip() if said else "no reason given"))
+        answers.append("" if opened else (said[-1].strip() if said else "no reason given"))
     version = f"{libbpf.libbpf_major_version()}.{libbpf.libbpf_minor_version()}"
     sys.stdout.write(json.dumps([version, answers]))
     sys.stdout.flush()

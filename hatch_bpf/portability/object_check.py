@@ -10,7 +10,7 @@ program. `reasons.py` has the wording.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hatch_bpf.btf.reader import Btf
@@ -55,11 +55,17 @@ def check_on(
 class Checker:
     """Checks objects on one kernel after another; what does not depend on the kernel is worked out once."""
 
-    def __init__(self, objects: Sequence[ObjectModel], alternatives: Alternatives = NONE) -> None:
+    def __init__(
+        self,
+        objects: Sequence[ObjectModel],
+        alternatives: Alternatives = NONE,
+        refused: tuple[str, Mapping[bytes, str]] | None = None,
+    ) -> None:
+        """`refused` has libbpf's answers for these objects and others; without it libbpf is asked."""
         self._objects = [ObjectChecker(obj, alternatives) for obj in objects]
-        version, refused = refusals_of_libbpf([obj.elf for obj in objects])
-        for checker, said in zip(self._objects, refused, strict=True):
-            checker.note_refusal(version, said)
+        version, reasons = refused or refusals_of_libbpf(obj.elf for obj in objects)
+        for checker in self._objects:
+            checker.note_refusal(version, reasons.get(checker.obj.elf, ""))
         self._names = frozenset(name for obj in self._objects for name in obj.names())
 
     def check(self, kernel: KernelTypes) -> KernelReport:

@@ -12,12 +12,11 @@ from __future__ import annotations
 import ast
 import ctypes
 import difflib
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
-
-import jinja2
+from typing import TYPE_CHECKING, Any
 
 import hatch_bpf
 from hatch_bpf import runtime
@@ -34,6 +33,10 @@ from hatch_bpf.skeleton.declares_only import parse as declarations_of
 from hatch_bpf.skeleton.names import Scope, identifier, quote
 from hatch_bpf.skeleton.types import RESERVED_TYPES, CodecDecl, EnumDecl, MemberDecl, StructDecl, TypeDecls, bytes_codec
 from hatch_bpf.support import templating
+from hatch_bpf.support.store import Store
+
+if TYPE_CHECKING:
+    import jinja2
 
 TEMPLATE = "skeleton.py.j2"
 LINE_LENGTH = 120
@@ -406,30 +409,43 @@ def _find_type(model: ObjectModel, name: str, key: str) -> int:
 
 
 def _render(declarations: Declarations, options: SkeletonOptions, name: str) -> str:
+    """The module's text; an earlier build may have kept it, since starting Jinja2 takes longer than all the rest."""
+    values = _values(declarations, options, name)
+    store, key = Store(), f"{_template_digest()} {values}"
+    kept = store.get("skeleton", key)
+    if kept is not None:
+        return kept.decode()
+    text = _template().render(values)
+    store.put("skeleton", key, text.encode())
+    return text
+
+
+def _values(declarations: Declarations, options: SkeletonOptions, name: str) -> dict[str, object]:
+    """What the template prints."""
     package, _, module = options.runtime.rpartition(".")
     sections = tuple(section.struct for section in declarations.sections)
-    return _template().render(
-        version=hatch_bpf.__version__,
-        source=options.source,
-        name=name,
-        class_name=options.class_name,
-        runtime_package=package or ".",
-        runtime_module=module,
-        bpf_dir=options.bpf_dir,
-        objects=[(arch, *options.objects[arch]) for arch in ARCHES if arch in options.objects],
-        kernels=options.kernels,
-        libraries=options.libraries,
-        types=[*declarations.types, *sections],
-        uses_types=any((*declarations.types, *sections, *("_t." in f"{m.key}{m.value}" for m in declarations.maps))),
-        has_enums=any(isinstance(item, EnumDecl) for item in declarations.types),
-        maps=declarations.maps,
-        programs=declarations.programs,
-        sections=declarations.sections,
-        map_groups=[group for group in declarations.groups if group.of_maps],
-        program_groups=[group for group in declarations.groups if not group.of_maps],
-        groups=declarations.groups,
-        optional=declarations.optional,
-    )
+    return {
+        "version": hatch_bpf.__version__,
+        "source": options.source,
+        "name": name,
+        "class_name": options.class_name,
+        "runtime_package": package or ".",
+        "runtime_module": module,
+        "bpf_dir": options.bpf_dir,
+        "objects": [(arch, *options.objects[arch]) for arch in ARCHES if arch in options.objects],
+        "kernels": options.kernels,
+        "libraries": options.libraries,
+        "types": [*declarations.types, *sections],
+        "uses_types": any((*declarations.types, *sections, *("_t." in f"{m.key}{m.value}" for m in declarations.maps))),
+        "has_enums": any(isinstance(item, EnumDecl) for item in declarations.types),
+        "maps": declarations.maps,
+        "programs": declarations.programs,
+        "sections": declarations.sections,
+        "map_groups": [group for group in declarations.groups if group.of_maps],
+        "program_groups": [group for group in declarations.groups if not group.of_maps],
+        "groups": declarations.groups,
+        "optional": declarations.optional,
+    }
 
 
 def _one_line(text: str) -> str:
@@ -459,6 +475,12 @@ def _member_names(members: tuple[MemberDecl, ...]) -> str:
     if len(line) + len("    _names_ = ") <= LINE_LENGTH:
         return line
     return "(\n" + "".join(f"        {name},\n" for name in quoted) + "    )"
+
+
+def _template_digest() -> str:
+    """The store knows hatch-bpf's modules, and not its templates."""
+    found = next(path for folder in templating.FOLDERS if (path := folder / TEMPLATE).exists())
+    return hashlib.sha256(found.read_bytes()).hexdigest()
 
 
 @cache

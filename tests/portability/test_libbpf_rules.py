@@ -232,10 +232,10 @@ def test_libbpf_itself_is_asked_where_it_is_at_hand() -> None:
     needs.libbpf()
     sources = [*REFUSED.values(), *TAKEN.values()]
     objects = [c_programs.compile_bpf(PRELUDE + source) for source in sources]
-    version, said = refusals_of_libbpf(objects)
+    version, refused = refusals_of_libbpf(objects)
     assert version.startswith("1.")
     opened = [loads_or_opens(data) for data in objects]
-    assert [not words for words in said] == opened
+    assert [data not in refused for data in objects] == opened
     assert 10 < opened.count(False) < len(opened)
 
 
@@ -262,6 +262,8 @@ def test_what_only_libbpf_knows_is_a_condition() -> None:
 
 
 def test_an_object_that_crashes_or_stalls_libbpf_says_nothing() -> None:
-    assert refusals_of_libbpf([b"", b"\x7fELF\x02\x02"]) == ("", ["", ""])
-    _, (said,) = refusals_of_libbpf([b"\x7fELF\x02\x01" + bytes(100)])
+    assert refusals_of_libbpf([b"", b"\x7fELF\x02\x02"]) == ("", {})
+    broken = b"\x7fELF\x02\x01" + bytes(100)
+    _, refused = refusals_of_libbpf([broken])
+    said = refused[broken]
     assert said
