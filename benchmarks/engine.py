@@ -22,7 +22,7 @@ from hatch_bpf.compiler.bpftool import find_bpftool
 from hatch_bpf.compiler.clang import compile_packages
 from hatch_bpf.core_relo.minimize import minimize as minimize_btf
 from hatch_bpf.errors import ToolchainError
-from hatch_bpf.hatch_plugin import load_project
+from hatch_bpf.hatch_plugin import load_hatch_project
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.matrix import KernelSource, Matrix, Pattern, resolve
 from hatch_bpf.objects.model import ObjectModel
@@ -92,7 +92,7 @@ def example_project(folder: Path, changes: Mapping[str, str] = {}) -> Project:
     table = table.replace('kernels = ["debian/*/*/*", "host"]', 'kernels = ["*/*/*/*"]')
     (copy / "pyproject.toml").write_text(table, encoding="utf-8")
     _change(copy, changes)
-    project = load_project(copy)
+    project = load_hatch_project(copy)
     assert project is not None
     return project
 

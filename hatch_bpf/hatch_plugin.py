@@ -39,7 +39,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
         with self._user_errors():
             from hatch_bpf.build_system import build_for
 
-            project = load_project(Path(self.root))
+            project = load_hatch_project(Path(self.root))
             if project is None:  # the hook is switched on for the sdist alone
                 return
             purpose = "editable" if version == "editable" else self.target_name
@@ -64,7 +64,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
         with self._user_errors():
             from hatch_bpf.wheel import source_tree
 
-            if project := load_project(Path(self.root)):
+            if project := load_hatch_project(Path(self.root)):
                 source_tree.remove(project)
 
     def _stage(self, data: bytes, name: str) -> str:
@@ -98,7 +98,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
             raise
 
 
-def load_project(root: Path) -> Project | None:
+def load_hatch_project(root: Path) -> Project | None:
     """The project, as hatchling's tables describe its wheel; None without the hook's table. Raises `ConfigError`."""
     from hatchling.builders.wheel import WheelBuilder
 

@@ -42,7 +42,7 @@ def wants_step(root: Path) -> bool:
     return True
 
 
-def load_project(root: Path) -> Project:
+def load_setuptools_project(root: Path) -> Project:
     """The project in a folder, whose pyproject.toml has the table. Raises `ConfigError` or `ToolchainError`."""
     _check_version()
     here = Path.cwd()

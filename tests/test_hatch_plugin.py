@@ -17,7 +17,7 @@ import pytest
 from hatch_bpf import arch
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.compiler import bpftool
-from hatch_bpf.hatch_plugin import load_project
+from hatch_bpf.hatch_plugin import load_hatch_project
 from hatch_bpf.kernels.archive import list_kernels, read_archived
 from hatch_bpf.kernels.matrix import LOCK_NAME
 from hatch_bpf.objects.model import read_object
@@ -281,7 +281,7 @@ def _one_file_often(record: Any, project: Path) -> None:
 def test_a_record_that_does_not_fit(tmp_path: Path, sdist: Path, change: Any, reason: str) -> None:
     project = copy(sdist, tmp_path / "p")
     path = project / "src/demo/_bpf/build.json"
-    loaded = load_project(project)
+    loaded = load_hatch_project(project)
     assert loaded is not None
     (package,) = loaded.packages
     said: list[str] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf import pipeline
-from hatch_bpf.setuptools_project import load_project
+from hatch_bpf.setuptools_project import load_setuptools_project
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.store import CACHE_VARIABLE
 from tests.common import needs
@@ -42,7 +42,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def built(root: Path) -> tuple[dict[Path, bytes], list[str]]:
     """What a build writes into the source tree, and what it tells."""
     told: list[str] = []
-    project = load_project(root)
+    project = load_setuptools_project(root)
     assert project is not None
     artifacts = pipeline.build(project, Context(told.append))
     return {root / file.tree_path: file.data for file in artifacts.files}, told

@@ -57,7 +57,7 @@ def load_project(root: Path) -> Project:
     tables = {"hatchling": hatch_plugin.KEY, "setuptools": SETUPTOOLS_KEY}
     found: dict[str, Project] = {}
     try:
-        in_hatchling = hatch_plugin.load_project(root)
+        in_hatchling = hatch_plugin.load_hatch_project(root)
         if in_hatchling is not None:
             found["hatchling"] = in_hatchling
         if value_at(pyproject, SETUPTOOLS_KEY) is not None:
@@ -86,7 +86,7 @@ def _load_by_setuptools(root: Path) -> Project:
         rule = "the project is built by setuptools, which is not installed here: pip install setuptools"
         raise ToolchainError(rule) from error
     try:
-        return setuptools_project.load_project(root)
+        return setuptools_project.load_setuptools_project(root)
     except HatchBpfError:
         raise
     except Exception as error:  # of any kind: setuptools also imports and runs what the project names

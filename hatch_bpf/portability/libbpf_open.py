@@ -48,7 +48,7 @@ def refusals_of_libbpf(objects: Iterable[bytes]) -> tuple[str, Mapping[bytes, st
     return version, {data: reason for data, reason in zip(asked, said, strict=True) if reason}
 
 
-def main() -> None:
+def answer() -> None:
     """Answer for the objects on standard input."""
     data = sys.stdin.buffer.read()
     head, _, rest = data.partition(b"\n")
@@ -86,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    answer()

@@ -12,7 +12,7 @@ import mmap
 
 from .errors import ClosedError, OpenError, PackageError, UnknownNameError, reason
 from .maps.shapes import own_descriptor
-from .types import ArrayView, Struct, Union, size_of
+from .types import ArrayView, CStruct, CUnion, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BPF_F_MMAPABLE = 1 << 10
 
 
-def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Struct:
+def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> CStruct:
     """A copy of a section's initial value."""
     size = ctypes.c_size_t()
     address = libbpf.bpf_map__initial_value(map_pointer, ctypes.byref(size))
@@ -34,7 +34,7 @@ def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Str
     return section.cls.from_buffer_copy(ctypes.string_at(address, size_of(section.cls)))
 
 
-def set_initial_value(libbpf: Libbpf, map_pointer: int, value: Struct) -> None:
+def set_initial_value(libbpf: Libbpf, map_pointer: int, value: CStruct) -> None:
     """Make libbpf create a section with this value."""
     data = bytes(value)
     if libbpf.bpf_map__set_initial_value(map_pointer, data, len(data)):
@@ -42,7 +42,7 @@ def set_initial_value(libbpf: Libbpf, map_pointer: int, value: Struct) -> None:
 
 
 def live(
-    libbpf: Libbpf, map_pointer: int, cls: type[Struct], *, name: str, writable: bool
+    libbpf: Libbpf, map_pointer: int, cls: type[CStruct], *, name: str, writable: bool
 ) -> tuple[Any, Optional[Section]]:
     """A section of a loaded object, and the part of it that must be closed with the object, if any."""
     fd = libbpf.bpf_map__fd(map_pointer)
@@ -63,7 +63,7 @@ def live(
 class Section:
     """A section that is read and written as the only element of its array map."""
 
-    def __init__(self, libbpf: Libbpf, fd: int, cls: type[Struct], *, name: str, size: int, writable: bool) -> None:
+    def __init__(self, libbpf: Libbpf, fd: int, cls: type[CStruct], *, name: str, size: int, writable: bool) -> None:
         self._libbpf = libbpf
         self._fd = fd
         self._key = ctypes.c_uint32(0)
@@ -71,7 +71,7 @@ class Section:
         self._storage = (ctypes.c_uint8 * len(self._buffer)).from_buffer(self._buffer)
         self.name = name
         self.writable = writable
-        self.value: Struct = cls.from_buffer(self._buffer)
+        self.value: CStruct = cls.from_buffer(self._buffer)
         self.refresh()
 
     def refresh(self) -> None:
@@ -104,7 +104,7 @@ class Mirror:
         object.__setattr__(self, "_target", target)
 
     def _wrap(self, value: Any) -> Any:
-        return Mirror(self._section, value) if isinstance(value, (Struct, Union, ArrayView)) else value
+        return Mirror(self._section, value) if isinstance(value, (CStruct, CUnion, ArrayView)) else value
 
     def _refresh(self) -> None:
         if self._section.writable:  # a section that can't be written never changes

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from typing import Any, Optional
 
     from .maps.map import InnerMapSpec, Map
-    from .types import Codec, Struct
+    from .types import Codec, CStruct
 
 
 class MapSpec:
@@ -75,7 +75,7 @@ class SectionSpec:
 
     __slots__ = ("attribute", "cls", "name")
 
-    def __init__(self, name: str, attribute: str, cls: type[Struct]) -> None:
+    def __init__(self, name: str, attribute: str, cls: type[CStruct]) -> None:
         self.name = name
         """`.bss`"""
         self.attribute = attribute

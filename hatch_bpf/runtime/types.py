@@ -40,15 +40,15 @@ if TYPE_CHECKING:
         def from_buffer(cls: type[T], source: Any, offset: int = 0) -> T: ...
         def from_buffer_copy(cls: type[T], source: Any, offset: int = 0) -> T: ...
 
-    class _CStructure(metaclass=_CType):
+    class _CtypesStructure(metaclass=_CType):
         _fields_: ClassVar[Sequence[tuple[str, Any]]]
 
-    _CUnion = _CStructure
-    _CompositeBase = _CStructure
+    _CtypesUnion = _CtypesStructure
+    _CompositeBase = _CtypesStructure
 else:
     _CompositeBase = object
-    _CStructure = ctypes.Structure
-    _CUnion = ctypes.Union
+    _CtypesStructure = ctypes.Structure
+    _CtypesUnion = ctypes.Union
 
     class _Typed:
         __slots__ = ()
@@ -527,7 +527,7 @@ def _scalars_of(cls: Any) -> dict[str, Scalar[Any]]:
     return found
 
 
-class Struct(_Composite, _CStructure):
+class CStruct(_Composite, _CtypesStructure):
     """A C struct. Generated subclasses have a field for every byte, so that the layout is not ctypes' choice."""
 
     __slots__ = ()
@@ -535,7 +535,7 @@ class Struct(_Composite, _CStructure):
     _layout_ = "ms"  # Python 3.14 wants a layout beside _pack_; earlier versions ignore it
 
 
-class Union(_Composite, _CUnion):
+class CUnion(_Composite, _CtypesUnion):
     """A C union. Equal when its bytes are."""
 
     __slots__ = ()

@@ -13,7 +13,7 @@ from hatch_bpf import arch
 from hatch_bpf.compiler.clang import CompiledObject, compile_packages, compile_source
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.errors import CompileError, ToolchainError
-from hatch_bpf.hatch_plugin import load_project
+from hatch_bpf.hatch_plugin import load_hatch_project
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.support.context import Context
 from tests.common import needs
@@ -61,7 +61,7 @@ def test_each_architecture_is_told_apart(tmp_path: Path, name: str) -> None:
 def test_what_is_the_same_for_two_architectures_is_one_model(tmp_path: Path, more: str, is_one: bool) -> None:
     needs.tool("clang")
     root = make_project(tmp_path, options='archs = ["x86_64", "arm64"]', sources={"prog.bpf.c": PROGRAM + more})
-    project = load_project(root)
+    project = load_hatch_project(root)
     assert project is not None
     objects = compile_packages(project.packages, project, Context())[0].objects
     assert (objects["x86_64"][0] is objects["arm64"][0]) == is_one
@@ -217,7 +217,7 @@ def test_every_program_that_does_not_compile_is_told_once_for_all_architectures(
         "b.bpf.c": PROGRAM,
         "sub/c.bpf.c": "int c(void) { return y; }\n",
     }
-    project = load_project(make_project(tmp_path / "p", options='archs = ["x86_64", "arm64"]', sources=sources))
+    project = load_hatch_project(make_project(tmp_path / "p", options='archs = ["x86_64", "arm64"]', sources=sources))
     assert project is not None
     with pytest.raises(CompileError) as caught:
         compile_packages(project.packages, project, Context())
@@ -230,7 +230,7 @@ def test_every_program_that_does_not_compile_is_told_once_for_all_architectures(
 
 def test_warnings_are_shown_once_for_all_architectures(tmp_path: Path) -> None:
     sources = {"a.bpf.c": PROGRAM + "static int unused(void) { return 0; }\n", "b.bpf.c": PROGRAM}
-    project = load_project(make_project(tmp_path / "p", options='archs = ["x86_64", "arm64"]', sources=sources))
+    project = load_hatch_project(make_project(tmp_path / "p", options='archs = ["x86_64", "arm64"]', sources=sources))
     assert project is not None
     told: list[str] = []
     compile_packages(project.packages, project, Context(told.append))

@@ -8,7 +8,7 @@ from hatch_bpf.runtime import enums as _e
 from hatch_bpf.runtime import types as _t
 
 
-class point(_t.Struct):
+class point(_t.CStruct):
     """struct point, 4 bytes"""
 
     __slots__ = ()
@@ -24,7 +24,7 @@ class point(_t.Struct):
 _point = _t.Nested(point)
 
 
-class flexible(_t.Struct):
+class flexible(_t.CStruct):
     """struct flexible, 4 bytes"""
 
     __slots__ = ()
@@ -58,7 +58,7 @@ class color_t(_e.CEnum):
 _color_t = _t.EnumOf(color_t, _t.U32)
 
 
-class everything_15_1_2(_t.Union):
+class everything_15_1_2(_t.CUnion):
     """everything_15_1_2, 2 bytes"""
 
     __slots__ = ()
@@ -75,7 +75,7 @@ class everything_15_1_2(_t.Union):
 _everything_15_1_2 = _t.Nested(everything_15_1_2)
 
 
-class everything_15_1(_t.Struct):
+class everything_15_1(_t.CStruct):
     """everything_15_1, 4 bytes"""
 
     __slots__ = ()
@@ -94,7 +94,7 @@ class everything_15_1(_t.Struct):
 _everything_15_1 = _t.Nested(everything_15_1)
 
 
-class everything_15(_t.Union):
+class everything_15(_t.CUnion):
     """everything_15, 4 bytes"""
 
     __slots__ = ()
@@ -114,7 +114,7 @@ class everything_15(_t.Union):
 _everything_15 = _t.Nested(everything_15)
 
 
-class everything_named(_t.Struct):
+class everything_named(_t.CStruct):
     """everything_named, 2 bytes"""
 
     __slots__ = ()
@@ -137,7 +137,7 @@ class state(_e.CEnum):
 _state = _t.EnumOf(state, _t.S32)
 
 
-class bits(_t.Struct):
+class bits(_t.CStruct):
     """struct bits, 24 bytes"""
 
     __slots__ = ()
@@ -161,7 +161,7 @@ class bits(_t.Struct):
 _bits = _t.Nested(bits)
 
 
-class packed(_t.Struct):
+class packed(_t.CStruct):
     """struct packed, 15 bytes"""
 
     __slots__ = ()
@@ -179,7 +179,7 @@ class packed(_t.Struct):
 _packed = _t.Nested(packed)
 
 
-class everything_nothing(_t.Struct):
+class everything_nothing(_t.CStruct):
     """everything_nothing, 0 bytes"""
 
     __slots__ = ()
@@ -190,7 +190,7 @@ class everything_nothing(_t.Struct):
 _everything_nothing = _t.Nested(everything_nothing)
 
 
-class everything(_t.Struct):
+class everything(_t.CStruct):
     """struct everything, 192 bytes"""
 
     __slots__ = ()
@@ -279,7 +279,7 @@ class everything(_t.Struct):
 _everything = _t.Nested(everything)
 
 
-class address_halves(_t.Struct):
+class address_halves(_t.CStruct):
     """address_halves, 4 bytes"""
 
     __slots__ = ()
@@ -295,7 +295,7 @@ class address_halves(_t.Struct):
 _address_halves = _t.Nested(address_halves)
 
 
-class address(_t.Union):
+class address(_t.CUnion):
     """union address, 16 bytes"""
 
     __slots__ = ()
@@ -314,7 +314,7 @@ class address(_t.Union):
 _address = _t.Nested(address)
 
 
-class shadow(_t.Struct):
+class shadow(_t.CStruct):
     """struct shadow, 60 bytes"""
 
     __slots__ = ()
@@ -352,7 +352,7 @@ class awkward(_e.CEnum):
 _awkward = _t.EnumOf(awkward, _t.U32)
 
 
-class keywords(_t.Struct):
+class keywords(_t.CStruct):
     """struct keywords, 40 bytes"""
 
     __slots__ = ()
@@ -384,7 +384,7 @@ class keywords(_t.Struct):
 _keywords = _t.Nested(keywords)
 
 
-class CtypesData(_t.Struct):
+class CtypesData(_t.CStruct):
     """section .data, 24 bytes"""
 
     __slots__ = ()
@@ -393,7 +393,7 @@ class CtypesData(_t.Struct):
     bits = _t.Field("_bits_", _bits)
 
 
-class CtypesBss(_t.Struct):
+class CtypesBss(_t.CStruct):
     """section .bss, 48 bytes"""
 
     __slots__ = ()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf import pipeline
-from hatch_bpf.setuptools_project import load_project
+from hatch_bpf.setuptools_project import load_setuptools_project
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.store import CACHE_VARIABLE
 from tests.common import needs
@@ -65,7 +65,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def built(root: Path) -> dict[str, bytes]:
     """What a build makes, but for the record, which names its inputs."""
-    project = load_project(root)
+    project = load_setuptools_project(root)
     assert project is not None
     artifacts = pipeline.build(project, Context())
     return {str(file.tree_path): file.data for file in artifacts.files if file.tree_path.name != "build.json"}
@@ -73,7 +73,7 @@ def built(root: Path) -> dict[str, bytes]:
 
 def write_to_tree(root: Path) -> None:
     """Leave what a build makes in the source tree, where the next build may take it from."""
-    project = load_project(root)
+    project = load_setuptools_project(root)
     assert project is not None
     for file in pipeline.build(project, Context()).files:
         path = root / file.tree_path

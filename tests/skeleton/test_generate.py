@@ -642,7 +642,7 @@ def test_a_scope_gives_no_name_twice(wanted: list[str]) -> None:
 
 
 def test_everything_ctypes_and_the_base_classes_use_is_reserved() -> None:
-    used = {name for name in dir(runtime_types.Struct) if not name.startswith("__")}
+    used = {name for name in dir(runtime_types.CStruct) if not name.startswith("__")}
     assert used <= RESERVED_MEMBERS
 
 

@@ -151,9 +151,9 @@ def kill(project: Path, after: float) -> int:
 
 
 def clean(project: Path) -> None:
-    from hatch_bpf.hatch_plugin import load_project
+    from hatch_bpf.hatch_plugin import load_hatch_project
 
-    found = load_project(project)
+    found = load_hatch_project(project)
     assert found is not None
     source_tree.remove(found)
 
