@@ -1,6 +1,7 @@
 """The runtime behind generated skeletons: standard library only, copied unchanged into every wheel as `_bpf/runtime`.
 
 It drives libbpf through ctypes. Generated code only declares; the behaviour is here. Start reading in `skeleton.py`.
+What few packages use is imported when it is first asked for, so that skeletons import fast: `_LATER` has those names.
 """
 
 from .alternatives import Choice, Refusal
@@ -52,6 +53,29 @@ from .skeleton import Loaded, Opened, Skeleton
 from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec, SectionSpec
 from .structops import StructOps
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .maps.histograms import Bucket, Histogram, LinearHistogram, Log2Histogram, text_by_key
+else:
+    _LATER = {
+        "Bucket": "maps.histograms",
+        "Histogram": "maps.histograms",
+        "LinearHistogram": "maps.histograms",
+        "Log2Histogram": "maps.histograms",
+        "text_by_key": "maps.histograms",
+    }
+
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
+
+        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+
+    def __dir__():
+        return __all__
+
+
 __all__ = [
     "ArchitectureError",
     "ArrayMap",
@@ -59,6 +83,7 @@ __all__ = [
     "BloomFilter",
     "BpfError",
     "BtfChoice",
+    "Bucket",
     "BuildIdFrame",
     "BuildIdStacks",
     "Choice",
@@ -67,16 +92,19 @@ __all__ = [
     "EventSource",
     "GroupSpec",
     "HashMap",
+    "Histogram",
     "InnerMapSpec",
     "InvalidTypeError",
     "InvalidValueError",
     "KernelNotCoveredError",
     "LibbpfNotFoundError",
     "LibbpfTooOldError",
+    "LinearHistogram",
     "Link",
     "LoadError",
     "Loaded",
     "LocalStorage",
+    "Log2Histogram",
     "LpmTrie",
     "Map",
     "MapError",
@@ -108,5 +136,6 @@ __all__ = [
     "UnknownNameError",
     "UserRingBuffer",
     "VerifierError",
+    "text_by_key",
     "wait",
 ]

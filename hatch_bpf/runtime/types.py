@@ -466,7 +466,7 @@ class _Composite(_CompositeBase):
 
         def __setattr__(self, name: str, value: Any) -> None:
             # ctypes itself would cut an integer to the bits that fit, and take any object for a bool
-            codec = _scalars_of(type(self)).get(name)
+            codec = scalars_of(type(self)).get(name)
             if codec is not None:
                 value = named(name, codec.put, value)
             elif name not in self._names_:
@@ -519,7 +519,7 @@ def named(name: str, put: Callable[[Any], Any], value: Any) -> Any:
 _scalars: dict[type, dict[str, Scalar[Any]]] = {}
 
 
-def _scalars_of(cls: Any) -> dict[str, Scalar[Any]]:
+def scalars_of(cls: Any) -> dict[str, Scalar[Any]]:
     """The codecs of a class's fields that are scalars, by name: worked out once, at the first assignment."""
     found = _scalars.get(cls)
     if found is None:

@@ -308,6 +308,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_map_delete_elem": ("0.0.1", c_int, (c_int, _P)),
     "bpf_map_get_next_key": ("0.0.1", c_int, (c_int, _P, _P)),
     "bpf_map_lookup_batch": ("0.0.7", c_int, (c_int, _P, _P, _P, _P, _P, _P)),
+    "bpf_map_lookup_and_delete_batch": ("0.0.7", c_int, (c_int, _P, _P, _P, _P, _P, _P)),
     "bpf_map_update_batch": ("0.0.7", c_int, (c_int, _P, _P, _P, _P)),
     "bpf_map_delete_batch": ("0.0.7", c_int, (c_int, _P, _P, _P)),
     "bpf_obj_get": ("0.0.1", c_int, (_S,)),

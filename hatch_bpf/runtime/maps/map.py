@@ -6,6 +6,7 @@ change the map.
 
 from __future__ import annotations
 
+import _thread  # threading costs more to import than all of this module
 import ctypes
 import errno
 import os
@@ -13,7 +14,7 @@ from _collections_abc import ItemsView as _ItemsView  # what collections.abc is,
 from _collections_abc import MutableMapping as _MutableMapping
 from _collections_abc import ValuesView as _ValuesView
 from ctypes import byref, c_uint8, c_uint32
-from itertools import chain
+from itertools import chain, starmap
 
 from ..descriptor import descriptor_of, open_descriptor
 from ..errors import (
@@ -31,11 +32,12 @@ from ..libbpf.library import MapCreateOpts, opts
 from ..members import Members
 from ..sealed import Sealed
 from ..types import U32, U64, Bytes, as_int, named, numpy_format
+from .counting import greatest, growth, merged, total
 from .shapes import MapInfo, MapShape, raw_info
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, ValuesView
+    from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, Sequence, ValuesView
     from typing import Any, Generic, Optional, Protocol, TypeVar, Union, overload
 
     from ..descriptor import HasDescriptor
@@ -215,6 +217,14 @@ class Map(Sealed):
             raise self._error("be written")
         return True
 
+    def _update_batch(self, keys: Any, values: Any, count: int) -> bool:
+        """Store encoded pairs with one system call. Returns False if the kernel has none for this type of map."""
+        if self._libbpf.bpf_map_update_batch(self.fd, keys, values, byref(c_uint32(count)), None):
+            if ctypes.get_errno() not in _UNSUPPORTED:
+                raise self._error("be written")
+            return False
+        return True
+
     def _delete(self, key: Any) -> bool:
         if self._libbpf.bpf_map_delete_elem(self.fd, byref(key)):
             if ctypes.get_errno() == errno.ENOENT:
@@ -247,6 +257,11 @@ class HashMap(Map, _Mapping["K", "V"]):
     """BPF_MAP_TYPE_HASH, LRU_HASH and other maps with keys of any type: a mutable mapping."""
 
     types: tuple[int, ...] = (1, 9, 14, 16, 19, 25)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._draining: dict[int, list[Any]] = {}
+        """For each thread, what `drain()` has removed and not returned yet."""
 
     def __getitem__(self, key: K) -> V:
         found = self._lookup(self._encode_key(key))
@@ -337,15 +352,19 @@ class HashMap(Map, _Mapping["K", "V"]):
 
     def _take(self, key: Any) -> Any:
         """Remove an encoded key and return its value; None if it is not there."""
+        storage = self._take_storage(key)
+        return None if storage is None else self._value.decode(storage)
+
+    def _take_storage(self, key: Any) -> Any:
         storage = self._value.new()
         if not self._libbpf.bpf_map_lookup_and_delete_elem(self.fd, byref(key), byref(storage)):
-            return self._value.decode(storage)
+            return storage
         code = ctypes.get_errno()
         if code == errno.ENOENT:
             return None
         if code not in _UNSUPPORTED:
             raise self._error("be taken from")
-        found = self._lookup(key)  # before Linux 5.14, and for some types since
+        found = self._lookup_storage(key)  # before Linux 5.14, and for some types since
         return found if found is not None and self._delete(key) else None
 
     def update_many(self, items: Union[Mapping[K, V], Iterable[tuple[K, V]]]) -> None:
@@ -356,10 +375,7 @@ class HashMap(Map, _Mapping["K", "V"]):
             some = pairs[at : at + BATCH]
             keys = named(f"map {self.name}: key", self._key.write_many, [key for key, _ in some])
             values = named(f"map {self.name}: value", self._value.write_many, [value for _, value in some])
-            count = c_uint32(len(some))
-            if self._libbpf.bpf_map_update_batch(self.fd, keys, values, byref(count), None):
-                if ctypes.get_errno() not in _UNSUPPORTED:
-                    raise self._error("be written")
+            if not self._update_batch(keys, values, len(some)):
                 for key, value in some:
                     self[key] = value
 
@@ -378,6 +394,60 @@ class HashMap(Map, _Mapping["K", "V"]):
 
     def clear(self) -> None:
         self.delete_many(list(self))
+
+    def drain(self) -> list[tuple[K, V]]:
+        """Remove all pairs and return them: from Linux 5.6 on, each is read and removed in one step of the kernel.
+
+        So nothing is lost that programs store meanwhile, as with `items()` and then `clear()`. One thing remains: a
+        program that has already looked a value up may add to it in the instant in which it is removed. Where not even
+        that may be lost, let the program count in an inner map, and put another in its place (`MapOfMaps.create()`).
+
+        Kernels without that step (before 5.6; for LPM tries all) read each pair and then remove it.
+        """
+        ident = _thread.get_ident()
+        taken = self._draining.setdefault(ident, [])
+        self._take_all(taken)
+        pairs = list(chain.from_iterable(starmap(self._pairs, taken)))
+        del self._draining[ident]
+        return pairs
+
+    def _take_all(self, taken: list[Any]) -> None:
+        """Append what is removed to `taken`, so that the next call has it if an exception comes."""
+        place: Any = None
+        size = self._batch_size()
+        take = self._libbpf.bpf_map_lookup_and_delete_batch
+        while True:
+            following, keys, values = self._batch_storage(size)
+            count, results = c_uint32(size), list[int]()
+            taken.append((keys, values, count, results))
+            # the call and the note that it was made are one step
+            results.extend(starmap(take, ((self.fd, place, following, keys, values, byref(count), None),)))
+            if not results[0]:
+                place = following
+                continue
+            code = ctypes.get_errno()
+            if code == errno.ENOENT:
+                return
+            count.value = 0
+            if code == errno.ENOSPC:
+                size *= 2  # the next bucket has more pairs than that
+            elif code in _UNSUPPORTED and place is None:
+                break
+            else:
+                raise self._error("be drained")
+        for key in self._keys():
+            value = self._take_storage(key)
+            if value is not None:
+                taken.append((key, value, c_uint32(1), [0]))
+
+    def _pairs(self, keys: Any, values: Any, count: c_uint32, results: list[int]) -> Iterable[tuple[K, V]]:
+        """The pairs in storage that a call has filled; none if it was not made."""
+        number = count.value if results else 0
+        key_bytes, value_bytes = bytes(memoryview(keys).cast("B")), bytes(memoryview(values).cast("B"))
+        return zip(
+            self._key.read_many(key_bytes[: number * self.key_size]),
+            self._value.read_many(value_bytes[: number * self._value.size]),
+        )
 
     def read_arrays(self) -> tuple[Any, Any]:
         """All keys and their values as two NumPy arrays of equal length, without a Python object for each.
@@ -405,7 +475,7 @@ class HashMap(Map, _Mapping["K", "V"]):
         The kernel fills batches bucket by bucket, so that no pair comes twice.
         """
         place: Any = None
-        size = min(self.max_entries, max(1, BATCH_BYTES // (self.key_size + self._value.size)))
+        size = self._batch_size()
         while True:
             batch = self._lookup_batch(place, size)
             if batch is None:
@@ -423,13 +493,23 @@ class HashMap(Map, _Mapping["K", "V"]):
             if value is not None:
                 yield bytes(key), bytes(value)
 
+    def _batch_size(self) -> int:
+        return min(self.max_entries, max(1, BATCH_BYTES // (self.key_size + self._value.size)))
+
+    def _batch_storage(self, size: int) -> tuple[Any, Any, Any]:
+        """Storage for the place that follows a batch, for its keys and for its values."""
+        return (
+            (c_uint8 * max(self.key_size, 4))(),
+            (c_uint8 * (self.key_size * size))(),
+            (c_uint8 * (self._value.size * size))(),
+        )
+
     def _lookup_batch(self, place: Any, size: int) -> Optional[tuple[Any, bytes, bytes, bool]]:
         """The next pairs after a place: the place that follows them, keys, values, and whether these are the last.
 
         None if the kernel has no batches. The place is None if the pairs need more room.
         """
-        following = (c_uint8 * max(self.key_size, 4))()
-        keys, values = (c_uint8 * (self.key_size * size))(), (c_uint8 * (self._value.size * size))()
+        following, keys, values = self._batch_storage(size)
         count = c_uint32(size)
         is_last = False
         if self._libbpf.bpf_map_lookup_batch(self.fd, place, following, keys, values, byref(count), None):
@@ -528,7 +608,16 @@ class PerCpuHashMap(_PerCpuHash["K", "V"]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._element = self._value
         self._value = _per_cpu(self._libbpf, self._value)
+
+    def sums(self) -> dict[K, V]:
+        """For each key the sum over all CPUs; of structs, that of each integer member."""
+        return {key: merged(self._element, total, values) for key, values in self.items()}
+
+    def maxima(self) -> dict[K, V]:
+        """For each key the greatest value of any CPU; of structs, that of each integer member."""
+        return {key: merged(self._element, greatest, values) for key, values in self.items()}
 
     def _value_array(self, numpy: Any, values: bytearray, length: int) -> Any:
         codec: Any = self._value
@@ -540,6 +629,11 @@ class ArrayMap(Map, OneParameter["V"]):
     """BPF_MAP_TYPE_ARRAY: a sequence of fixed length."""
 
     types: tuple[int, ...] = (2,)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._drained: Optional[list[V]] = None
+        """The elements at the last `drain()`."""
 
     def __len__(self) -> int:
         return self.max_entries
@@ -554,20 +648,89 @@ class ArrayMap(Map, OneParameter["V"]):
 
     def __getitem__(self, index: Union[int, slice]) -> Union[V, list[V]]:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.max_entries))]
+            places = range(*index.indices(self.max_entries))
+            if places.step == 1:
+                return list(self._between(places.start, places.stop))
+            return [self[i] for i in places]
         found = self._lookup(c_uint32(self._index(index)))
         if found is None:
             raise IndexError(f"map {self.name} has nothing at index {index}")
         return found  # type: ignore[no-any-return]
 
-    def __setitem__(self, index: int, value: V) -> None:
-        self._update(c_uint32(self._index(index)), self._encode_value(value), BPF_ANY)
+    if TYPE_CHECKING:
+
+        @overload
+        def __setitem__(self, index: int, value: V) -> None: ...
+
+        @overload
+        def __setitem__(self, index: slice, value: Sequence[V]) -> None: ...
+
+    def __setitem__(self, index: Union[int, slice], value: Any) -> None:
+        """Store a value, or with `array[start:stop] = values` many, with few system calls from Linux 5.6 on."""
+        if isinstance(index, slice):
+            self._store_many(range(*index.indices(self.max_entries)), list(value))
+        else:
+            self._update(c_uint32(self._index(index)), self._encode_value(value), BPF_ANY)
 
     def __iter__(self) -> Iterator[V]:
-        return (self[i] for i in range(self.max_entries))
+        return self._between(0, self.max_entries)
 
     def __reversed__(self) -> Iterator[V]:
-        return (self[i] for i in reversed(range(self.max_entries)))
+        return reversed(self[:])
+
+    def drain(self) -> list[V]:
+        """What each element has grown by since the last `drain()`, or since the map was made: no count is ever lost.
+
+        Elements stay as they are, since no kernel reads and clears them in one step. Of structs, each integer member
+        is such a difference, and the other members are as they are now.
+        """
+        now = self[:]
+        before = self._drained
+        grown = now if before is None else [self._growth(*pair) for pair in zip(now, before)]
+        self._drained = now
+        return grown
+
+    def _growth(self, new: V, old: V) -> V:
+        return merged(self._value, growth, (new, old))  # type: ignore[no-any-return]
+
+    def _between(self, start: int, stop: int) -> Iterator[V]:
+        return chain.from_iterable(map(self._value.read_many, self._blocks(start, stop)))
+
+    def _blocks(self, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes of the elements from `start` up to `stop`, many at a time."""
+        size = max(1, BATCH_BYTES // self._value.size)
+        while start < stop:
+            block = self._read_block(start, min(size, stop - start))
+            if block is None:
+                break  # this kernel has no batches for this type of map: before 5.6, for per-CPU arrays 5.13
+            yield block
+            start += size
+        for index in range(start, stop):
+            yield bytes(self._lookup_storage(c_uint32(index)))
+
+    def _read_block(self, start: int, count: int) -> Optional[bytes]:
+        """The bytes of so many elements; None if the kernel has no batches."""
+        place = byref(c_uint32(start - 1)) if start else None
+        keys, values = (c_uint32 * count)(), (c_uint8 * (self._value.size * count))()
+        found = c_uint32(count)
+        read = self._libbpf.bpf_map_lookup_batch
+        if read(self.fd, place, byref(c_uint32()), keys, values, byref(found), None):
+            code = ctypes.get_errno()
+            if code in _UNSUPPORTED:
+                return None
+            if code != errno.ENOENT:  # which tells that these are the last
+                raise self._error("be read")
+        return bytes(values)
+
+    def _store_many(self, places: range, values: list[V]) -> None:
+        if len(values) != len(places):
+            raise InvalidValueError(f"map {self.name}: {len(values)} values do not fit {len(places)} elements")
+        for at in range(0, len(places), BATCH):
+            some, indexes = values[at : at + BATCH], places[at : at + BATCH]
+            data = named(f"map {self.name}: value", self._value.write_many, some)
+            if not self._update_batch((c_uint32 * len(some))(*indexes), data, len(some)):
+                for index, value in zip(indexes, some):
+                    self[index] = value
 
     def items(self) -> Iterator[tuple[int, V]]:
         """Pairs of index and value."""
@@ -595,7 +758,19 @@ class PerCpuArrayMap(_PerCpuArray["V"]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._element = self._value
         self._value = _per_cpu(self._libbpf, self._value)
+
+    def sums(self) -> list[V]:
+        """For each element the sum over all CPUs; of structs, that of each integer member."""
+        return [merged(self._element, total, values) for values in self]
+
+    def maxima(self) -> list[V]:
+        """For each element the greatest value of any CPU; of structs, that of each integer member."""
+        return [merged(self._element, greatest, values) for values in self]
+
+    def _growth(self, new: list[V], old: list[V]) -> list[V]:
+        return [merged(self._element, growth, pair) for pair in zip(new, old)]
 
 
 class Queue(Map, OneParameter["V"]):
