@@ -40,7 +40,7 @@ def main() -> int:
 def fuzz(name: str, runs: int, seconds: int, corpus: Path) -> int:
     """Fuzz one target. libFuzzer ends the process itself; a return is an error."""
     try:
-        import atheris
+        import atheris  # type: ignore[import-untyped]
     except ImportError:
         print(
             "fuzzing needs atheris, which is on PyPI for CPython 3.11 to 3.13: pip install 'hatch-bpf[fuzz]'",

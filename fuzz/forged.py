@@ -69,8 +69,9 @@ _VMLINUX_H = ("vmlinux-h", "FILE")
 _LIST = ("kernels", "list", "URL", "--match", "debian/12/x86_64/6.1-typ?")
 
 _BTF = btf(struct.pack("<IIII", 1, 1 << 24, 4, 32), b"\0int\0")
-_ADD = ("kernels", "add", "FILE", "--archive", "k", "--distro", "-", "--version", "-", "--arch", "x86_64", "--release")
-_ADD += ("5" * 5000,)
+_ADD = ("kernels", "add", "FILE", "--archive", "k", "--distro", "-", "--version", "-", "--arch", "x86_64")
+_ADD_RELEASE = (*_ADD, "--release", "5" * 5000)
+
 
 FORGED: dict[str, Forged] = {
     "a member of a negative size": Forged("loop.deb", lambda: ar((b"x", b""), size=b"-60"), _VMLINUX_H),
@@ -114,7 +115,7 @@ FORGED: dict[str, Forged] = {
     "sections with one long name": Forged(
         "vmlinux", lambda: elf(b"a" * (4 << 20) + b"\0", [(0, 1, 0, 0, 0)] * 65_000), _VMLINUX_H
     ),
-    "a release of 5,000 digits": Forged("x", lambda: _BTF, _ADD),
+    "a release of 5,000 digits": Forged("x", lambda: _BTF, _ADD_RELEASE),
     "2 million kernels": Forged("index.txt", lambda: b"".join(map(_line, range(2_400_000))), _LIST),
     "as many kernels as are taken": Forged("index.txt", lambda: b"".join(map(_line, range(32_000))), _LIST),
     "a list of empty lines": Forged("index.txt", lambda: b"\n" * (8 << 20), _LIST),

@@ -239,10 +239,10 @@ def _compare(figures: Figures, reader: Reader, path: Path, stops: list[tuple[flo
         if any(float(end) > start and float(begin) < until + SPARE / 2 for start, until in stops):
             lately[pair] += 1
     figures.connections = made.total()
-    for (client, server), count in made.items():
-        for pair in ((client, server), (server, client)):
+    for connection, count in made.items():
+        for pair in (connection, connection[::-1]):
             missing = max(0, count - reader.seen[pair])
-            excused = min(missing, lately[client, server])
+            excused = min(missing, lately[connection])
             figures.unseen_while_stopped += excused
             figures.unseen += missing - excused
     known = {*made, *((server, client) for client, server in made)}

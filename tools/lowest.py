@@ -20,7 +20,7 @@ def main() -> None:
     table = tomllib.loads(text)
     declared = [*table["build-system"]["requires"], *table["project"]["dependencies"]]
     for extra in table["project"]["optional-dependencies"].values():
-        declared += [requirement for requirement in extra if re.match(r"[\w.-]+", requirement)[0] in HOSTS]
+        declared += [requirement for requirement in extra if re.split(r"[^\w.-]", requirement)[0] in HOSTS]
     for requirement in sorted(set(declared)):
         match = re.fullmatch(r"([\w.-]+)>=([\d.]+)(;.*)?", requirement.replace(" ", ""))
         if match is None:

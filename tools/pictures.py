@@ -10,6 +10,7 @@ Input: this repository. Output: files in `docs/pictures`. `events` loads BPF, so
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import pty
 import shutil
@@ -102,7 +103,7 @@ def report(out: Path) -> Path:
 def events(out: Path) -> Path:
     """A terminal on which the example prints what the kernel reports."""
     sys.path.insert(0, str(EXAMPLE))
-    import demo
+    demo = importlib.import_module("demo")
 
     with tempfile.TemporaryDirectory() as folder:
         command = demo.install(demo.build(Path(folder)), Path(folder) / "clean")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_bpf.btf.ext import CoreRelo, CoreReloKind, LineInfo, read_btf_ext
+from hatch_bpf.btf.ext import CoreRelo, CoreReloKind, LineInfo, LineTable, read_btf_ext
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.core_relo.resolve import Matcher
@@ -29,10 +29,14 @@ SEC("xdp") int second(struct thing *t) {
 """
 
 
+def _all(lines: LineTable) -> list[LineInfo]:
+    return [lines[number] for number in range(len(lines))]
+
+
 def test_a_compiled_program() -> None:
     model = read_object(compile_bpf(_SOURCE), path="program.bpf.o")
     ext = model.ext
-    lines = [line for section in ("socket", "xdp") for line in ext.lines[section]]
+    lines = [line for section in ("socket", "xdp") for line in _all(ext.lines[section])]
     assert {"    return t->b;", "    return bpf_core_field_exists(t->a);"} <= {line.text for line in lines}
     assert all(line.line and line.insn_off % 8 == 0 for line in lines)
     assert [(section, relo.access_str, relo.kind) for section, relo in model.core_relos] == [
@@ -65,7 +69,7 @@ def _ext(order: str = "<", *, header: int = 32) -> tuple[RawBtf, bytes]:
 def test_every_table(order: str) -> None:
     btf, data = _ext(order)
     ext = read_btf_ext(data, Btf(btf.build()))
-    assert {section: list(lines) for section, lines in ext.lines.items()} == {
+    assert {section: _all(lines) for section, lines in ext.lines.items()} == {
         "socket": [LineInfo(0, "a.c", "return 0;", 12, 5)]
     }
     assert ext.core_relos == {"socket": (CoreRelo(8, 1, "0", CoreReloKind.TYPE_EXISTS),)}

@@ -109,7 +109,7 @@ def test_what_was_begun_is_taken_away_again(tmp_path: Path, monkeypatch: pytest.
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(scaffold.os, "replace", refuse)
+    monkeypatch.setattr("hatch_bpf.cli.scaffold.os.replace", refuse)
     with pytest.raises(OutputError, match="demo cannot be made: No space left on device"):
         scaffold.create("demo", folder=tmp_path / "demo", backend="hatchling")
     assert list(tmp_path.iterdir()) == []

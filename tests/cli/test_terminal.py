@@ -218,7 +218,7 @@ def test_an_interruption_leaves_the_terminal_as_it_was(tmp_path: Path, rich: boo
     (archive / "index.txt").write_text(name)
     release = threading.Event()
     with serve(archive) as server:
-        server.cut = lambda path, _: release.wait(60) if path.endswith(".xz") else None  # type: ignore[func-returns-value]
+        server.cut = lambda path, _: release.wait(60) if path.endswith(".xz") else None
         environment = {"HATCH_BPF_CACHE": str(tmp_path / "cache")}
         process, terminal = started("kernels", "verify", server.url, cwd=tmp_path, env=environment, rich=rich)
         try:
@@ -241,7 +241,7 @@ def test_an_interruption_leaves_the_terminal_as_it_was(tmp_path: Path, rich: boo
 
 def test_the_line_tells_rate_and_time_left(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = 0.0
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    monkeypatch.setattr("hatch_bpf.cli.terminal.time.monotonic", lambda: now)
     monkeypatch.setenv("COLUMNS", "200")
     line = terminal._Line(sys.stderr)
     line.downloads(Downloaded(0, 4, 0, 0))

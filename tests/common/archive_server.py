@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def __init__(self, server: Server, *arguments: object) -> None:
         self._server = server
-        super().__init__(*arguments)  # type: ignore[arg-type]
+        super().__init__(*arguments)
 
     def do_GET(self) -> None:
         server, path = self._server, unquote(urlsplit(self.path).path)
@@ -113,7 +113,7 @@ class Proxy:
 class _ProxyHandler(StreamRequestHandler):
     def __init__(self, proxy: Proxy, port: int, *arguments: object) -> None:
         self._proxy, self._port = proxy, port
-        super().__init__(*arguments)  # type: ignore[arg-type]
+        super().__init__(*arguments)
 
     def handle(self) -> None:
         method, target, _ = self.rfile.readline().decode().split()

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hatch_bpf.kernels import matrix
 from hatch_bpf.kernels.archive import list_kernels
 from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.project import declared_kernels
@@ -193,7 +194,8 @@ LEFT_OUT = "one is left out"
 
 def count_resolutions(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """A list that grows by one entry whenever a project's kernels are looked for, which then gives a warning too."""
-    looked_for, resolve = list[object](), declared_kernels.resolve
+    looked_for: list[object] = []
+    resolve = matrix.resolve
 
     def count(*args: Any, **kwargs: Any) -> Matrix:
         looked_for.append(args)

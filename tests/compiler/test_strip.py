@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -46,7 +47,7 @@ def contents(data: bytes) -> dict[str, object]:
     return seen
 
 
-def home(sections: list, symbol: object) -> str:
+def home(sections: list[Any], symbol: object) -> str:
     index = symbol["st_shndx"]  # type: ignore[index]
     return sections[index].name if isinstance(index, int) else str(index)
 

@@ -42,10 +42,10 @@ def fake_clang(
         system=folder / "system",
         elsewhere=folder / "elsewhere",
     ).replace(f"-resource-dir {folder / own}", f"-resource-dir {quoted}")
-    path = folder / name
-    path.write_text(f"#!/bin/sh\necho '{told}' >&2\n")
-    path.chmod(0o755)
-    return path
+    script = folder / name
+    script.write_text(f"#!/bin/sh\necho '{told}' >&2\n")
+    script.chmod(0o755)
+    return script
 
 
 def test_the_real_one() -> None:

@@ -74,9 +74,9 @@ def _run(
 ) -> list[str]:
     """Try the kinds on a kernel; a line for each, with WRONG in it where something is not as it must be."""
     own = {name: node for package in lab.beside(kernel) for name, node in of_package(package, kernel)}
-    sets = {kind: [ALL] for kind in LOCKED_DOWN} if lockdown else {kind: tries(_wanted(kind, kernel)) for kind in kinds}
+    sets: dict[str, object] = {kind: [ALL] for kind in LOCKED_DOWN}
     if not lockdown:
-        sets = {**sets, **LOW_MEMORY}
+        sets = {**{kind: tries(_wanted(kind, kernel)) for kind in kinds}, **LOW_MEMORY}
     command = COMMAND.format(modules=" ".join(MODULES), sets=json.dumps(sets))
     boot = ("lockdown=confidentiality",) if lockdown else ()
     outcome = lab.run(kernel, command, files={**own, **files}, parameters=boot, timeout=600)

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +151,17 @@ def test_uprobe(skel: Any) -> None:
         assert skel.bss.uprobes == 1
 
 
+def _note_and_release(order: list[str], name: str, release: Callable[[], None]) -> None:
+    order.append(name)
+    release()
+
+
 def test_links_are_detached_last_first(skel: Any) -> None:
     tracefs.mounted()
     order: list[str] = []
     links = [skel.programs.on_tracepoint.attach(), skel.programs.on_raw_tracepoint.attach()]
     for link in links:
-        release = link._release
-        link._release = lambda link=link, release=release: (order.append(link.program.name), release())
+        link._release = partial(_note_and_release, order, link.program.name, link._release)
     skel.close()
     assert order == ["on_raw_tracepoint", "on_tracepoint"]
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +90,13 @@ def test_a_group_chooses_the_member_that_can_be_attached(tmp_path: Path) -> None
 
 
 def test_a_program_of_another_type(skel: Any, loopback: str) -> None:
-    for attach in (
+    attempts: list[Callable[[], object]] = [
         lambda: skel.programs.on_sample.attach_xdp(loopback),
         lambda: skel.programs.on_sample.attach_xdp(loopback, replace=True),
         lambda: skel.programs.on_packet.attach_tracepoint("syscalls", "sys_enter_getppid"),
         lambda: skel.programs.write.attach_tc(loopback),
-    ):
+    ]
+    for attach in attempts:
         with pytest.raises(errors.AttachError, match=r"makes it a program of type \w+, and only those of type \w+"):
             attach()
     assert skel.links == ()

@@ -6,6 +6,7 @@ what has been freed it must not be called. An operation may hold the close up, o
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable
@@ -41,7 +42,7 @@ class Watch:
         self._user = threading.get_ident()
         library = libbpf_module.load()
         for name, (_, _, arguments) in libbpf_module._FUNCTIONS.items():
-            if arguments and arguments[0] is libbpf_module.c_void_p and library.has(name):
+            if arguments and arguments[0] is ctypes.c_void_p and library.has(name):
                 monkeypatch.setattr(library, name, self._watched(name, getattr(library, name)))
 
     def strike_with(self, close: Callable[[], object]) -> None:

@@ -62,7 +62,7 @@ def test_lost_records_are_counted_and_others_are_whole(skeleton: Any) -> None:
     with skeleton.Checksums.open().load() as skel:
         skel.attach()
         ring, bss = skel.maps.records, skel.bss
-        last = {}
+        last: dict[int, int] = {}
         seen = 0
         with two_producers(skel):
             while sum(bss.numbers.to_list()) < 2 * CALLS:

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -150,7 +151,8 @@ def test_events_taken_before_an_exception_come_in_their_order(skel: Any) -> None
             for then in (by_iterating, by_arrays, by_batches):
                 produce(skel, "ring", 10)
                 step = Step(moment)
-                step.run(lambda read=first: read(islice(ring, 10) if read is by_iterating else ring, got))
+                source = islice(ring, 10) if first is by_iterating else ring
+                step.run(partial(first, source, got))
                 produce(skel, "ring", 10)
                 if then is by_iterating:
                     got.append(next(iter(ring)))

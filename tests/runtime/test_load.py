@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import gc
 import logging
 import os
@@ -563,26 +564,24 @@ def test_every_declared_function_is_in_libbpfs_header() -> None:
             continue  # newer than these headers
         parameters = [p for p in found[2].split(",") if p.strip() not in ("", "void")]
         assert len(parameters) == len(arguments), name
-        assert ("*" in found[1]) == (result in (libbpf_module.c_void_p, libbpf_module.c_char_p)) or name == (
-            "libbpf_set_print"
-        ), name
+        assert ("*" in found[1]) == (result in (ctypes.c_void_p, ctypes.c_char_p)) or name == ("libbpf_set_print"), name
         for parameter, argument in zip(parameters, arguments, strict=True):
             is_pointer = "*" in parameter or "_fn" in parameter
             assert is_pointer == (argument not in _INTEGERS), (name, parameter)
             if "size_t" in parameter and not is_pointer:
-                assert argument is libbpf_module.c_size_t, (name, parameter)
+                assert argument is ctypes.c_size_t, (name, parameter)
             if "__u64" in parameter and not is_pointer:
-                assert argument is libbpf_module.c_uint64, (name, parameter)
+                assert argument is ctypes.c_uint64, (name, parameter)
         checked += 1
     assert checked > 60
 
 
 _INTEGERS = (
-    libbpf_module.c_int,
-    libbpf_module.c_uint32,
-    libbpf_module.c_uint64,
-    libbpf_module.c_size_t,
-    libbpf_module.c_bool,
+    ctypes.c_int,
+    ctypes.c_uint32,
+    ctypes.c_uint64,
+    ctypes.c_size_t,
+    ctypes.c_bool,
 )
 
 

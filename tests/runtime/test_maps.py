@@ -32,9 +32,9 @@ def skel(skeleton: Any) -> Iterator[Any]:
 
 
 def test_hash_is_a_mutable_mapping(skeleton: Any, skel: Any) -> None:
-    flows = skel.maps.flows
+    flows: Any = skel.maps.flows
     key, other = skeleton.flow(addr=1, port=80, proto=6), skeleton.flow(addr=2)
-    assert isinstance(flows, MutableMapping)
+    assert isinstance(skel.maps.flows, MutableMapping)
     assert len(flows) == 0
     assert not flows
     flows[key] = skeleton.counter(packets=1, bytes=100)

@@ -483,7 +483,7 @@ def test_an_iterator_writes_bytes(writer: Any, skeleton: Any) -> None:
     records = program.read_iter_records(skeleton.record, map=counts)
     assert sorted((record.key, bytes(record.raw)) for record in records) == [(1, tail), (2, tail)]
     with pytest.raises(errors.InvalidValueError, match="wrote 16 bytes: no records of 6 bytes"):
-        program.read_iter_records(type("six", (t.Struct,), {"_fields_": [("six", t.c_uint8 * 6)]}), map=counts)
+        program.read_iter_records(type("six", (t.CStruct,), {"_fields_": [("six", t.c_uint8 * 6)]}), map=counts)
     text = program.read_iter(map=counts)
     assert text.count("\\xff\r\n\0") == 2, "text as the program wrote it"
     assert writer.links == ()

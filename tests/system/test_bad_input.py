@@ -27,7 +27,7 @@ X86 = 'archs = ["x86_64"]\n'
 def refusal(project: Path, **options: object) -> str:
     """Build a project that must be refused, and return what hatch-bpf said."""
     before = tree_of(project)
-    done = pip_wheel(project, project.parent / "out", **options)  # type: ignore[arg-type]
+    done = pip_wheel(project, project.parent / "out", **options)
     assert done.returncode == 1, done.stdout
     assert "Traceback" not in done.stdout
     assert tree_of(project) == before

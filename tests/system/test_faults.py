@@ -82,7 +82,7 @@ def build(
 
 def built(project: Path, **options: object) -> dict[str, bytes]:
     """What a build that must work leaves in the tree."""
-    done = build(project, **options)  # type: ignore[arg-type]
+    done = build(project, **options)
     assert done.returncode == 0, done.stderr
     return tree_of(project)
 
@@ -412,7 +412,7 @@ def test_a_flipped_bit_in_the_cache_is_noticed(tmp_path: Path, cache: Path, righ
     entries = sorted(path for path in cache.rglob("*") if path.is_file())
     assert entries
     places = random.Random(2)
-    damaged = {}
+    damaged: dict[Path, bytes] = {}
     for path in entries:
         flipped = bytearray(path.read_bytes())
         flipped[places.randrange(len(flipped))] ^= 1 << places.randrange(8)

@@ -819,16 +819,16 @@ def test_a_callback_writes_wherever_what_it_is_given_leads() -> None:
         assert walk(linked).certain
         # a subprogram loops, whose context holds the address of what its caller has spilled
         call_it = (mov_reg(1, 10), Insn(Class.JMP | JmpOp.CALL, 0, 1, 0, 0))
-        main = (*spill, *call_it, *guard)
+        outer = (*spill, *call_it, *guard)
         inner = (store(DW, -16, 1), *loop, mov(0, 0), EXIT)
-        starts = [len(main), len(main) + len(inner)]
+        starts = [len(outer), len(outer) + len(inner)]
         linked = program(
-            *main,
+            *outer,
             *inner,
             *callback,
             functions=[(start, False) for start in starts],
             calls={len(spill) + 1: 1},
-            addresses={len(main) + 1: 2},
+            addresses={len(outer) + 1: 2},
         )
         assert walk(linked).certain
 

@@ -26,6 +26,7 @@ from hatch_bpf.kernels.matrix import Matrix, Newest, Pattern, resolve
 from hatch_bpf.kernels.remote import download
 from hatch_bpf.kernels.remote.archive_url import ArchiveUrl, index_of, parse_archive, parse_index, render_index
 from hatch_bpf.support.budget import Limit
+from hatch_bpf.support.files import put_in_place
 from tests.cli.test_main import run
 from tests.common import kernel_images, needs
 from tests.common.archive_server import Server, serve
@@ -315,7 +316,7 @@ def answering(answer: bytes) -> Iterator[str]:
 def test_a_cache_that_is_cleared_meanwhile(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`hatch-bpf cache clear` may remove the folder between its making and the file's."""
     (source,) = select(server, NEW).sources
-    put = download.put_in_place
+    put = put_in_place
 
     def cleared_first(path: Path, data: bytes) -> None:
         monkeypatch.setattr(download, "put_in_place", put)
