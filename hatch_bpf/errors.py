@@ -105,3 +105,7 @@ class SkeletonError(HatchBpfError):
 
 class OutputError(HatchBpfError):
     """What was made cannot be put where it belongs: a file is in the way, or it cannot be written."""
+
+
+class LabError(HatchBpfError):
+    """A kernel cannot be booted, or what should be tried on it cannot be put there."""

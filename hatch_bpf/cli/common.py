@@ -33,6 +33,22 @@ def offer(action: argparse.Action, values: Iterable[str]) -> None:
     action.offered = tuple(values)  # type: ignore[attr-defined]
 
 
+class CommandParser(argparse.ArgumentParser):
+    """Leaves what is behind `--` to commands that pass it on, in `guest_command`."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        given = list(sys.argv[1:] if args is None else args)
+        if not self.get_default("takes_command") or "--" not in given:
+            found, left = super().parse_known_args(given, namespace)
+            if self.get_default("takes_command"):
+                found.guest_command = []
+            return found, left
+        at = given.index("--")
+        found, left = super().parse_known_args(given[:at], namespace)
+        found.guest_command = given[at + 1 :]
+        return found, left
+
+
 class HelpFormatter(argparse.HelpFormatter):
     """Wraps descriptions to the terminal's width, but not examples."""
 

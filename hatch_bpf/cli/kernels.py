@@ -32,6 +32,7 @@ EXAMPLES = """examples:
   hatch-bpf kernels list ARCHIVE --match 'debian/12/*/*'  the kernels of an archive, a folder or URL
   hatch-bpf kernels list FOLDER --write-index             write the list that a served archive needs
   hatch-bpf kernels add linux-image-*.deb --archive kernels
+  hatch-bpf kernels add linux-image-*.deb --image --archive kernels   also keep what boots, for hatch-bpf try
   hatch-bpf kernels add host --archive kernels
   hatch-bpf kernels add vmlinux --archive kernels --release 5.4.0-custom --distro - --version -
   hatch-bpf kernels lock                                  from now on accept only the BTF of today
@@ -77,6 +78,9 @@ def add_kernels(commands: Any) -> None:
     action.add_argument(
         "--archive", metavar="FOLDER", type=Path, required=True, help="the archive; created if it does not exist"
     )
+    action.add_argument(
+        "--image", action="store_true", help="also keep the kernel image beside the BTF, for `hatch-bpf try`"
+    )
     for name, what in (
         ("distro", "os-release's ID, or - for none"),
         ("version", "os-release's VERSION_ID, or - for none"),
@@ -107,17 +111,28 @@ def add_kernels(commands: Any) -> None:
 def _list(options: argparse.Namespace) -> int:
     if options.write_index:
         return _write_index(options)
+    from hatch_bpf.kernels.images import find_image
+
     sources = _matrix(options.archive, options.match).sources
+    images = {source.kernel: find_image(source) for source in sources}
     if options.json:
-        kernels = [{"kernel": str(source.kernel), **_parts(source.kernel), "btf": source.origin} for source in sources]
+        kernels = [
+            {
+                "kernel": str(source.kernel),
+                **_parts(source.kernel),
+                "btf": source.origin,
+                "image": str(images[source.kernel] or ""),
+            }
+            for source in sources
+        ]
         print(json.dumps({"kernels": kernels}, indent=2))
     elif len(sources) <= TABLE_LIMIT and (here := console(sys.stdout)) is not None:
         from hatch_bpf.cli.tables import show_kernels
 
-        show_kernels(here, sources)
+        show_kernels(here, sources, images)
     else:
         for source in sources:
-            print(source.kernel)
+            print(f"{source.kernel}{'  image' if images[source.kernel] else ''}")
     return 0
 
 
@@ -178,43 +193,51 @@ def _add(options: argparse.Namespace) -> int:
         raise KernelError(f"--release {options.release} names one kernel: give one FILE with it")
     try:
         for name in options.files:
-            print(_add_file(name, given, options.archive))
+            for path in _add_file(name, given, options.archive, with_image=options.image):
+                print(path)
     finally:
         _renew_index(options.archive)
     return 0
 
 
-def _add_file(name: str, given: Clues, archive: Path) -> Path:
-    """Put one kernel into an archive, and return the path of its file there."""
+def _add_file(name: str, given: Clues, archive: Path, *, with_image: bool) -> list[Path]:
+    """Put one kernel into an archive, and return the paths of its files there."""
     from hatch_bpf.kernels import identity
     from hatch_bpf.kernels.archive import pack_archived, path_of
     from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_kernel
     from hatch_bpf.kernels.identify import Clues, identify
+    from hatch_bpf.kernels.images import image_beside, image_to_keep
     from hatch_bpf.kernels.matrix import find_archived
     from hatch_bpf.support.files import write_whole
 
     path = HOST_BTF if name == HOST else Path(name)
-    found = read_kernel(path)
-    if name == HOST:
-        host = identity.host()
-        clues = Clues(host.distro or identity.UNKNOWN, host.version or identity.UNKNOWN, host.arch, host.release)
-    else:
-        clues = identify(path, found)
+    host = identity.host() if name == HOST else None
+    image = image_to_keep(path, host) if with_image else None
+    found = image.holds if image and not host else read_kernel(path)
+    clues = (
+        Clues(host.distro or identity.UNKNOWN, host.version or identity.UNKNOWN, host.arch, host.release)
+        if host
+        else identify(path, found)
+    )
     kernel = given.over(clues).kernel(name)
+    if image:
+        image.check(kernel)
     known = find_archived(archive, kernel) if archive.is_dir() else None
-    if known:
-        if known.read() != found.btf:
-            raise KernelError(
-                f"{kernel} is in the archive already, with another BTF: delete {known.path} to replace it"
-            )
-        return known.path
-    target = archive / path_of(kernel)
+    if known is None and not found.btf:
+        raise KernelError("no BTF in it: add the kernel's BTF first, from another file", source=path, kernel=kernel)
+    if known and found.btf and known.read() != found.btf:
+        raise KernelError(f"{kernel} is in the archive already, with another BTF: delete {known.path} to replace it")
+    target = known.path if known else archive / path_of(kernel)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise KernelError(f"{error.filename} cannot be made a folder of the archive: {error.strerror}") from error
-    write_whole(target, pack_archived(found.btf, kernel))
-    return target
+    if not known:
+        write_whole(target, pack_archived(found.btf, kernel))
+    if image is None:
+        return [target]
+    write_whole(image_beside(target), image.data)
+    return [target, image_beside(target)]
 
 
 def _renew_index(archive: Path) -> None:

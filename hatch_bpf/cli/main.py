@@ -18,11 +18,12 @@ from hatch_bpf.cli.btf import add_min_core_btf, add_vmlinux_h
 from hatch_bpf.cli.build import add_build, add_compile_commands
 from hatch_bpf.cli.cache import add_cache
 from hatch_bpf.cli.check import add_check
-from hatch_bpf.cli.common import HelpFormatter
+from hatch_bpf.cli.common import CommandParser, HelpFormatter
 from hatch_bpf.cli.completion import add_completion
 from hatch_bpf.cli.init import add_init
 from hatch_bpf.cli.kernels import add_kernels
 from hatch_bpf.cli.objects import add_inspect, add_skeleton
+from hatch_bpf.cli.try_ import add_try
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.support.files import disk_errors
 
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
   hatch-bpf build                                         write the skeletons beside the program sources
   hatch-bpf check                                         predict whether this project's programs load on its kernels
   hatch-bpf check prog.bpf.o --kernels archive --match 'debian/12/*/*'
+  hatch-bpf try -- my-tool --once                         boot the kernels, load the programs, run a command there
   hatch-bpf kernels lock                                  from now on accept only the BTF of today
   hatch-bpf min-core-btf host minimized.btf prog.bpf.o    what `bpftool gen min_core_btf` makes
   hatch-bpf vmlinux-h host --prune prog.bpf.c -o vmlinux.h
@@ -79,7 +81,7 @@ def _output_errors() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="hatch-bpf",
         description="Compile and bundle portable BPF programs into Python packages.",
         epilog=EXAMPLES,
@@ -99,5 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     add_kernels(commands)
     add_min_core_btf(commands)
     add_skeleton(commands)
+    add_try(commands)
     add_vmlinux_h(commands)
     return parser

@@ -5,7 +5,7 @@ Input: a report, an object's document, kernels; and rich's console. Output: on t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -20,8 +20,11 @@ from hatch_bpf.portability.verdicts import Report, Verdict
 from hatch_bpf.runtime.printable import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
+    from hatch_bpf.kernels.identity import Kernel
     from hatch_bpf.kernels.matrix import KernelSource
 
 STYLES = {
@@ -107,12 +110,13 @@ def show_inspection(console: Console, document: dict[str, Any]) -> None:
             show_table(console, title, header, rows)
 
 
-def show_kernels(console: Console, sources: Sequence[KernelSource]) -> None:
-    """Kernels, with where their BTF is, and how large its file is."""
+def show_kernels(console: Console, sources: Sequence[KernelSource], images: Mapping[Kernel, Path | None]) -> None:
+    """Kernels, with how large the file of their BTF is, and whether they have an image."""
     rows = []
     for source in sources:
         kernel = source.kernel
         size = source.path.stat().st_size if source.path.exists() else "not downloaded"
-        rows.append([kernel.distro or "-", kernel.version or "-", kernel.arch, kernel.release, size])
-    show_table(console, "", ["distro", "version", "arch", "release", "bytes of BTF, as packed"], rows)
+        image = "yes" if images[kernel] else ""
+        rows.append([kernel.distro or "-", kernel.version or "-", kernel.arch, kernel.release, size, image])
+    show_table(console, "", ["distro", "version", "arch", "release", "bytes of BTF, as packed", "image"], rows)
     console.print(Text(counted(len(rows), "kernel"), style="bold"))

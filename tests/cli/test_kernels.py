@@ -72,6 +72,7 @@ def test_list_as_json(archive: Path) -> None:
                 "arch": "x86_64",
                 "release": "6.1.0-50-amd64",
                 "btf": str(archive / path_of(Kernel.parse(NEW))),
+                "image": "",
             }
         ]
     }

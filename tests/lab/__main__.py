@@ -21,11 +21,11 @@ from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.archive import list_kernels
 from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.identity import Kernel, natural
+from hatch_bpf.lab import cpio
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.project.config import parse_config
 from hatch_bpf.project.sources import Package, ProgramSource
 from hatch_bpf.wheel.contents import lay_out
-from tests.lab import cpio
 from tests.lab.guest import SUITES
 from tests.lab.lab import Lab, LabError
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.archive import list_kernels
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.lab import cpio
 from tests.common.projects import build_wheel
-from tests.lab import cpio
 from tests.lab.__main__ import KERNELS, _chosen
 from tests.lab.guest import SUITES
 from tests.lab.lab import Lab, LabError, Outcome, wheels

@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tests.lab import cpio
+from hatch_bpf.lab import cpio
 from tests.lab.debian import Apt
 from tests.lab.debs import deb_files
 

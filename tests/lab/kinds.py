@@ -21,9 +21,9 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.identity import Kernel, natural
+from hatch_bpf.lab import cpio
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from tests.kinds import exercises, project
-from tests.lab import cpio
 from tests.lab.__main__ import _chosen
 from tests.lab.guest import SUITES
 from tests.lab.lab import Lab, LabError

@@ -20,8 +20,9 @@ from typing import Any
 
 from hatch_bpf.kernels.formats.packages import image_of_deb
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.lab import cpio
 from hatch_bpf.support.budget import Budget
-from tests.lab import cpio, guest
+from tests.lab import guest
 from tests.lab.debian import Apt
 
 HOME = "lab"

@@ -19,8 +19,8 @@ from typing import Any
 from hatch_bpf.arch import build_machine
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.identity import Kernel, natural
+from hatch_bpf.lab import cpio
 from tests.common.skeleton_package import BPF, make_package
-from tests.lab import cpio
 from tests.lab.__main__ import _chosen
 from tests.lab.lab import Lab, LabError
 from tests.lab.seeds import MODULES, of_package

@@ -23,10 +23,10 @@ from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.identity import Kernel, natural
+from hatch_bpf.lab import cpio
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.object_check import Checker, KernelTypes
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
-from tests.lab import cpio
 from tests.lab.__main__ import _chosen
 from tests.lab.debs import deb_files
 from tests.lab.guest import SUITES

@@ -11,8 +11,9 @@ import pytest
 
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.lab import cpio
 from tests.common import needs
-from tests.lab import cpio, debian, guest, lab
+from tests.lab import debian, guest, lab
 from tests.lab.__main__ import _chosen
 
 KERNEL = Kernel.parse("debian/12/x86_64/6.1.0-50-cloud-amd64")

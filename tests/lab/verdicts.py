@@ -26,12 +26,12 @@ from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.lab import cpio
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.object_check import Checker, KernelTypes
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict, Weight
 from hatch_bpf.runtime.sections import parse_section
 from tests.common import libbpf_load, objects
-from tests.lab import cpio
 from tests.lab.__main__ import _chosen
 from tests.lab.lab import Lab, LabError, Outcome
 

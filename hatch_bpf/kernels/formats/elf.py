@@ -29,7 +29,7 @@ def find_section(data: bytes | mmap, name: str, budget: Budget) -> bytes | None:
     """The content of the first section of that name; None if there is none. Raises `KernelError`."""
     try:
         return _find(data, name.encode(), budget)
-    except struct.error:
+    except (struct.error, OverflowError):  # the latter for an offset that no file has
         raise _broken("its section headers are cut off", budget) from None
 
 

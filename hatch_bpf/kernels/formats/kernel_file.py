@@ -55,15 +55,34 @@ def read_kernel(path: Path) -> KernelFile:
         raise KernelError(f"cannot be read: {error.strerror}", source=path) from error
 
 
+def read_image(path: Path) -> KernelFile:
+    """What a package, vmlinuz or vmlinux holds, whether or not there is BTF in it. Raises `KernelError`."""
+    try:
+        with open_regular(path) as file:
+            budget = Budget(str(path), os.fstat(file.fileno()).st_size)
+            packaged = _packaged(file, budget)
+            images = _unpacked_images(packaged.data if packaged else file.read(IMAGE_BYTES.most), budget)
+    except OSError as error:
+        raise KernelError(f"cannot be read: {error.strerror}", source=path) from error
+    return KernelFile(find_btf(images[-1], budget) or b"", images, packaged)
+
+
+def _packaged(file: BinaryIO, budget: Budget) -> packages.PackagedImage | None:
+    """The image of a kernel package; None if the file is none, and at its start then."""
+    start = file.read(len(packages.DEB_MAGIC))
+    file.seek(0)
+    if start.startswith(packages.DEB_MAGIC):
+        return packages.image_of_deb(file, budget)
+    return packages.image_of_rpm(file, budget) if start.startswith(packages.RPM_MAGIC) else None
+
+
 def _read(file: BinaryIO, budget: Budget) -> KernelFile:
     start = file.read(512)
     file.seek(0)
     if is_btf(start):
         return KernelFile(check_btf(file.read(BTF_BYTES.most + 1), budget.source))
-    if start.startswith(packages.DEB_MAGIC):
-        return _from_package(packages.image_of_deb(file, budget), budget)
-    if start.startswith(packages.RPM_MAGIC):
-        return _from_package(packages.image_of_rpm(file, budget), budget)
+    if packaged := _packaged(file, budget):
+        return replace(_from_image(packaged.data, budget), packaged=packaged)
     known = compression.detect(start)
     if known:
         return _from_unpacked(compression.decompress(file, known, budget), budget)
@@ -73,10 +92,6 @@ def _read(file: BinaryIO, budget: Budget) -> KernelFile:
         with mmap(file.fileno(), 0, access=ACCESS_READ) as whole:
             return KernelFile(_btf_of_elf(whole, budget), (image,))
     return _from_image(image, budget)
-
-
-def _from_package(packaged: packages.PackagedImage, budget: Budget) -> KernelFile:
-    return replace(_from_image(packaged.data, budget), packaged=packaged)
 
 
 def _from_unpacked(plain: bytes, budget: Budget) -> KernelFile:
@@ -105,14 +120,19 @@ def _btf_of_elf(data: bytes | mmap, budget: Budget) -> bytes:
 
 
 def _from_image(image: bytes, budget: Budget) -> KernelFile:
-    """The BTF in a bootable kernel image, which is compressed as a whole, carries its payload, or is plain."""
+    images = _unpacked_images(image, budget)
+    return KernelFile(_found(find_btf(images[-1], budget), budget), images)
+
+
+def _unpacked_images(image: bytes, budget: Budget) -> tuple[bytes, ...]:
+    """A bootable kernel image, which is compressed as a whole, carries its payload, or is plain; the plain one last."""
     known = compression.detect(image)
     if known:
         # once: there are files that unpack to themselves
         image = compression.decompress(io.BytesIO(image), known, budget)
     payload = _payload(image)
     if payload is None:
-        return KernelFile(_found(find_btf(image, budget), budget), (image,))
+        return (image,)
     known = compression.detect(payload)
     if known is None:
         raise KernelError(
@@ -120,8 +140,7 @@ def _from_image(image: bytes, budget: Budget) -> KernelFile:
             f"known are {', '.join(dict.fromkeys(known.name for known in compression.COMPRESSIONS))}",
             source=budget.source,
         )
-    plain = compression.decompress(io.BytesIO(payload), known, budget)
-    return KernelFile(_found(find_btf(plain, budget), budget), (image, plain))
+    return image, compression.decompress(io.BytesIO(payload), known, budget)
 
 
 def _payload(image: bytes) -> bytes | None:

@@ -1,0 +1,173 @@
+"""The command `hatch-bpf try`: boot kernels, and see what really happens to the project's programs there.
+
+Input: a command line. Output: an exit status: 0 when all that has to work does, and every verdict is right; 1 when not;
+2 when it cannot be tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_bpf.cli.common import examples, load_project, say
+from hatch_bpf.cli.terminal import meter
+from hatch_bpf.errors import LabError
+from hatch_bpf.support.context import Context
+
+if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
+    from hatch_bpf.kernels.identity import Kernel
+    from hatch_bpf.kernels.matrix import Matrix
+    from hatch_bpf.lab.trying import Payload
+    from hatch_bpf.portability.trial import KernelTrial, Trial
+    from hatch_bpf.project.sources import Project
+
+
+def add_try(commands: Any) -> None:
+    """Add `try` to the commands of an argument parser."""
+    command = commands.add_parser(
+        "try",
+        help="boot the matrix's kernels under qemu, load every program there, and compare with the verdicts",
+        description="Boot each kernel of the matrix that has an image (`hatch-bpf kernels add --image`), with this "
+        "Python and the project's wheel; load every program alone, with the kernel's own BTF and with it hidden; "
+        "then run COMMAND.",
+        **examples(
+            "try                            every kernel with an image, and the project's tests",
+            "try 'debian/12/*/*'            some of them",
+            "try -- my-tool --once          another command than pytest",
+            "try --junit try.xml",
+            status="0 when all works that has to, and every verdict is right; 1 when not; 2 when it cannot be tried",
+        ),
+    )
+    command.add_argument("patterns", metavar="PATTERN", nargs="*", help="distro/version/arch/release (default: all)")
+    command.add_argument(
+        "--images", metavar="FOLDER", type=Path, help="archive that has the images (default: where the BTF is)"
+    )
+    command.add_argument("--wheel", metavar="FILE", type=Path, help="try this wheel, instead of building one")
+    command.add_argument("--memory", metavar="MB", type=int, default=512, help="memory of a guest (default: 512)")
+    command.add_argument("--jobs", metavar="N", type=int, help="guests at a time (default: as many as fit)")
+    command.add_argument("--timeout", metavar="SECONDS", type=float, default=600, help="for one kernel (default: 600)")
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--junit", metavar="FILE", type=Path, help="also write a test report as JUnit's XML")
+    command.set_defaults(command=_try, error_status=2, takes_command=True)
+
+
+def _try(options: argparse.Namespace) -> int:
+    from hatch_bpf.lab.report import render_junit, render_trial, render_trial_json
+    from hatch_bpf.support.files import write_whole
+
+    with _terminated_as_interrupted():
+        trial = _trial(options)
+    if options.junit:
+        write_whole(options.junit, render_junit(trial).encode())
+    print(render_trial_json(trial) if options.json else render_trial(trial), end="")
+    sys.stdout.flush()
+    return trial.exit_status
+
+
+def _trial(options: argparse.Namespace) -> Trial:
+    from dataclasses import replace
+
+    from hatch_bpf import pipeline
+    from hatch_bpf.kernels.matrix import matching
+    from hatch_bpf.lab.schedule import guests_at_a_time
+    from hatch_bpf.lab.trying import try_kernels
+    from hatch_bpf.portability.trial import Trial
+    from hatch_bpf.project.declared_kernels import find_kernels
+
+    project = load_project(Path.cwd())
+    matrix = find_kernels(project.config, say, lock=project.lock)
+    if options.patterns:
+        matrix = replace(matrix, sources=matching(matrix.sources, options.patterns))
+    images, not_tried = _images(matrix, options.images)
+    chosen = replace(matrix, sources=tuple(source for source in matrix.sources if source.kernel in images))
+    with meter() as shown:
+        context = Context(say, shown)
+        report = pipeline.check(project, context, matrix=chosen)
+        payload = _payload(options, project)
+        done = 0
+
+        def note(trial: KernelTrial) -> None:
+            nonlocal done
+            done += 1
+            shown.step("trying", done, len(images), trial.kernel)
+
+        trials = try_kernels(
+            report.kernels,
+            images,
+            payload,
+            jobs=options.jobs or guests_at_a_time(options.memory),
+            megabytes=options.memory,
+            seconds=options.timeout,
+            done=note,
+        )
+    return Trial(trials, not_tried)
+
+
+def _images(matrix: Matrix, folder: Path | None) -> tuple[dict[Kernel, Path], dict[Kernel, str]]:
+    """The images of those kernels that have one, and why the others are left out. Raises `LabError`."""
+    from hatch_bpf.kernels.images import find_image
+    from hatch_bpf.lab.machine import MACHINES, find_qemu
+
+    images, not_tried = {}, {}
+    for source in matrix.sources:
+        image = find_image(source, folder)
+        if source.kernel.arch not in MACHINES:
+            not_tried[source.kernel] = f"kernels of {source.kernel.arch} cannot be booted here"
+        elif image is None:
+            not_tried[source.kernel] = NO_IMAGE
+        else:
+            find_qemu(source.kernel.arch)
+            images[source.kernel] = image
+    if not images:
+        raise LabError(f"none of the {len(matrix.sources)} kernels can be tried: {next(iter(not_tried.values()), '')}")
+    return images, not_tried
+
+
+NO_IMAGE = "there is no image of it: get its package, then `hatch-bpf kernels add PACKAGE --image --archive FOLDER`"
+
+
+def _payload(options: argparse.Namespace, project: Project) -> Payload:
+    """The wheel, its requirements, and what the command needs. Raises `LabError`."""
+    import tempfile
+
+    from hatch_bpf.lab.guest_files import GuestRoot
+    from hatch_bpf.lab.host_python import host_libbpf, host_python, interpreter
+    from hatch_bpf.lab.suite import own_tests
+    from hatch_bpf.lab.trying import Payload
+    from hatch_bpf.lab.wheels import build_wheel, installed_nodes, wheel_nodes, wheel_requirements
+    from hatch_bpf.project.pyproject import read_pyproject
+
+    python = str(interpreter())
+    root = GuestRoot(host_python(), python, str(host_libbpf() or ""))
+    if options.wheel:
+        site = wheel_nodes(options.wheel, python)
+    else:
+        with tempfile.TemporaryDirectory(prefix="hatch-bpf-wheel-") as folder:
+            wheel = build_wheel(project.root, read_pyproject(project.root), Path(folder))
+            site = wheel_nodes(wheel, python)
+    requirements = wheel_requirements(site)
+    tests = own_tests(project.root)
+    command = tuple(options.guest_command)
+    if not command and tests:
+        command = ("python", "-m", "pytest", "-p", "no:cacheprovider")
+        requirements.append("pytest")
+    return Payload(root, {**installed_nodes(requirements, python), **site}, tests, command)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM, with which a CI cancels, clean up as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

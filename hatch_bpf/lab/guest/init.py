@@ -1,0 +1,183 @@
+"""A guest's first process: set the machine up, load every program, run the command, say how it went, switch off.
+
+Input: `/lab/plan.json`, which `hatch_bpf/lab/guest_files.py` writes. Output: on the console, a line of JSON behind the
+plan's mark for each thing that happened, with the command's own output between two of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from hatch_bpf.lab.guest.loading import load_alone
+from hatch_bpf.runtime.libbpf.bundled import load_bundled
+from hatch_bpf.runtime.libbpf.library import Libbpf
+
+LAB = "/lab"
+OWN_BTF = "/sys/kernel/btf"
+MOUNTS = (
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("tmpfs", "/tmp"),
+    ("tmpfs", "/run"),
+    ("bpf", "/sys/fs/bpf"),
+    ("cgroup2", "/sys/fs/cgroup"),
+    ("tracefs", "/sys/kernel/tracing"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("tmpfs", "/dev/shm"),
+)
+"""File system and place. Each kernel mounts those that it has."""
+POWER_OFF = 0x4321FEDC
+EMERGENCIES_ONLY = 1
+"""The console's log level: what the kernel says besides would end up among the results."""
+
+
+def main() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
+    try:
+        with open(f"{LAB}/plan.json") as file:
+            plan = json.load(file)
+        _set_up(libc)
+        _Guest(plan, libc).work()
+    except BaseException:
+        # the first process must not end: the kernel would panic, and hide what is wrong behind its own words
+        traceback.print_exc()
+    sys.stdout.flush()
+    libc.reboot(POWER_OFF)
+
+
+class _Guest:
+    """One boot's work."""
+
+    def __init__(self, plan: Mapping[str, Any], libc: ctypes.CDLL) -> None:
+        self._plan = plan
+        self._libc = libc
+        # read before what is started here can change it
+        self._mark: str = plan["mark"]
+
+    def work(self) -> None:
+        self._say(up=True, release=os.uname().release, machine=os.uname().machine)
+        if os.path.exists(f"{OWN_BTF}/vmlinux"):
+            self._in_child(self._load_all, "own")
+        if self._plan["hidden"]:
+            if os.path.isdir(OWN_BTF):
+                _mount(self._libc, "tmpfs", OWN_BTF)
+            self._in_child(self._load_all, "hidden")
+            self._libc.umount(OWN_BTF.encode())
+        if self._plan["command"]:
+            self._run(self._plan["command"])
+        self._say(done=True, oom=_oom_kills())
+
+    def _say(self, **record: Any) -> None:
+        print(f"\n{self._mark}{json.dumps(record)}", flush=True)
+
+    def _in_child(self, function: Any, way: str) -> None:
+        """In a process of its own: what libbpf does to one must not end the guest's first."""
+        sys.stdout.flush()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                function(way)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            os._exit(status)
+        os.waitpid(child, 0)
+
+    def _load_all(self, way: str) -> None:
+        loaded: dict[str, Libbpf] = {}
+        for item in self._plan["objects"]:
+            libbpf = loaded.setdefault(item["libraries"], self._libbpf(item["libraries"]))
+            with open(item["path"], "rb") as file:
+                data = file.read()
+            names = [program["name"] for program in item["programs"]]
+            for program in item["programs"]:
+                name = program["name"]
+                self._say(way=way, object=item["name"], program=name, begins=True)
+                record = load_alone(
+                    libbpf,
+                    data,
+                    name,
+                    [other for other in names if other != name],
+                    btf=item["btf"] if way == "hidden" else None,
+                    attach=program["attach"],
+                )
+                self._say(way=way, object=item["name"], program=name, **record)
+
+    def _libbpf(self, digest: str) -> Libbpf:
+        """The package's own libbpf, if `digest` is that of its list, else the one that is installed here."""
+        if digest:
+            return Libbpf(*load_bundled(self._plan["bundled"][digest], digest))
+        return Libbpf(self._plan["libbpf"])
+
+    def _run(self, command: list[str]) -> None:
+        self._say(command="begins")
+        sites = self._plan["path"]
+        environment = {"PATH": sites["bin"], "PYTHONPATH": sites["site"], "HOME": "/root", "LANG": "C.UTF-8"}
+        try:
+            running = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=self._plan["folder"],
+                env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
+            )
+        except OSError as error:
+            self._say(command="not started", error=error.strerror)
+            return
+        assert running.stdout is not None
+        while chunk := os.read(running.stdout.fileno(), 65536):
+            os.write(1, chunk)
+        self._say(command="ends", status=running.wait())
+
+
+def _set_up(libc: ctypes.CDLL) -> None:
+    for kind, place in MOUNTS:
+        if os.path.isdir(place) or place.startswith("/dev/"):
+            os.makedirs(place, exist_ok=True)
+            _mount(libc, kind, place)
+    libc.klogctl(8, None, EMERGENCIES_ONLY)
+    attributes = termios.tcgetattr(1)
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(1, termios.TCSANOW, attributes)
+    if not os.path.exists("/dev/fd"):
+        os.symlink("/proc/self/fd", "/dev/fd")
+    _start_loopback()
+
+
+def _mount(libc: ctypes.CDLL, kind: str, place: str) -> None:
+    libc.mount(kind.encode(), place.encode(), kind.encode(), 0, None)
+
+
+def _start_loopback() -> None:
+    get_flags, set_flags, is_up = 0x8913, 0x8914, 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sH14x", b"lo", 0)
+        (flags,) = struct.unpack_from("H", fcntl.ioctl(any_socket, get_flags, request), 16)
+        fcntl.ioctl(any_socket, set_flags, struct.pack("16sH14x", b"lo", flags | is_up))
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has killed for want of memory."""
+    with open("/proc/vmstat") as file:
+        counts = dict(line.split() for line in file)
+    return int(counts.get("oom_kill", 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""What goes into a guest -> its initramfs: a root file system that all kernels share, and each kernel's own files.
+
+Input: nodes of Python and the wheel, the verdicts for a kernel, and a command. Output: cpio archives in a row, which
+the kernel unpacks one over the other. `hatch_bpf/lab/guest/init.py` reads the plan that is written here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import hatch_bpf
+from hatch_bpf.errors import LabError
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.lab import cpio
+from hatch_bpf.lab.wheels import BIN, SITE
+from hatch_bpf.objects.model import read_object
+from hatch_bpf.portability.verdicts import ProgramVerdict
+from hatch_bpf.project.sources import BPF_DIR
+from hatch_bpf.runtime.errors import PackageError
+from hatch_bpf.runtime.host.digest import sha256
+from hatch_bpf.runtime.host.embedded import Embedded
+from hatch_bpf.runtime.libbpf.bundled import INDEX
+from hatch_bpf.runtime.sections import Target, parse_section
+from hatch_bpf.wheel.contents import KERNELS_NAME
+
+FOLDERS = ("dev", "proc", "sys", "tmp", "run", "root", "etc", "project")
+LAB = "lab"
+PROJECT = "project"
+_OWN_CODE = ("runtime/**/*.py", "lab/guest/*.py")
+"""What of hatch-bpf itself runs in a guest. Without `__init__.py` of the packages, whose imports would take long."""
+_HARMLESS = {"RAW_TRACEPOINT", "TRACEPOINT"}
+_HARMLESS_TRACING = {"BPF_TRACE_RAW_TP", "BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_ITER"}
+_HARMLESS_TARGETS = {Target.FUNCTION, Target.SYSCALL}
+_MULTI = {"BPF_TRACE_KPROBE_MULTI", "BPF_TRACE_KPROBE_SESSION"}
+
+
+@dataclass(frozen=True)
+class GuestRoot:
+    """What all guests of an architecture have in common."""
+
+    nodes: Mapping[str, cpio.Node]
+    python: str
+    """Path of the interpreter."""
+    libbpf: str
+    """Path of libbpf; empty if the root file system has none."""
+
+
+def common_archive(root: GuestRoot, site: Mapping[str, cpio.Node], project: Mapping[str, cpio.Node]) -> bytes:
+    """The packed files that do not depend on the kernel."""
+    nodes = dict(root.nodes)
+    nodes |= {name: cpio.folder() for name in FOLDERS if name not in nodes}
+    nodes |= site
+    nodes |= {f"{PROJECT}/{name}": node for name, node in project.items()}
+    package = Path(hatch_bpf.__file__).parent
+    for path in sorted(found for pattern in _OWN_CODE for found in package.glob(pattern)):
+        if path.name != "__init__.py":
+            nodes[f"{LAB}/hatch_bpf/{path.relative_to(package).as_posix()}"] = cpio.file(path.read_bytes())
+    start = f"import sys; sys.path.insert(0, '/{LAB}'); from hatch_bpf.lab.guest.init import main; main()"
+    # isolated, and without the packages that the command uses
+    nodes["init"] = cpio.file(f"#!{root.python} -ISB\n{start}\n", executable=True)
+    nodes |= {f"{BIN}/{name}": cpio.link(root.python) for name in ("python", "python3")}
+    nodes.setdefault("etc/passwd", cpio.file("root:x:0:0:root:/root:/bin/sh\n"))
+    nodes.setdefault("etc/hosts", cpio.file("127.0.0.1 localhost\n"))
+    return cpio.pack(nodes)
+
+
+def kernel_archive(
+    kernel: Kernel,
+    programs: Sequence[ProgramVerdict],
+    site: Mapping[str, cpio.Node],
+    root: GuestRoot,
+    *,
+    command: Sequence[str],
+    mark: str,
+) -> bytes:
+    """The packed files of one kernel: the plan, the BTFs of the wheel for it, and its distribution's name."""
+    objects: list[dict[str, Any]] = []
+    nodes: dict[str, cpio.Node] = {}
+    bundled: dict[str, str] = {}
+    for name in dict.fromkeys(program.object for program in programs):
+        path = _object_in(site, kernel.arch, name)
+        bpf_dir = path.removesuffix(f"/{kernel.arch}/{name}")
+        libraries = _libraries(site, bpf_dir, kernel.arch)
+        if libraries:
+            bundled[libraries] = f"/{bpf_dir}"
+        elif not root.libbpf:
+            raise LabError(f"there is no libbpf for the guest, and the wheel brings none: {NO_LIBBPF}")
+        btf = _embedded_btf(site[f"{bpf_dir}/{KERNELS_NAME}"].content, kernel)
+        at = f"{LAB}/{len(objects)}.btf"
+        if btf:
+            nodes[at] = cpio.file(btf)
+        sections = _sections(site[path].content, path)
+        of_object = [program.program for program in programs if program.object == name]
+        objects.append(
+            {
+                "name": name,
+                "path": f"/{path}",
+                "btf": f"/{at}" if btf else None,
+                "libraries": libraries,
+                "programs": [{"name": program, "attach": how_to_attach(sections[program])} for program in of_object],
+            }
+        )
+    plan = {
+        "mark": mark,
+        "objects": objects,
+        "hidden": all(item["btf"] for item in objects),
+        "bundled": bundled,
+        "libbpf": root.libbpf,
+        "command": list(command),
+        "folder": f"/{PROJECT}",
+        "path": {"site": f"/{SITE}", "bin": f"/{BIN}:{PurePosixPath(root.python).parent}:/usr/bin:/bin"},
+    }
+    nodes[f"{LAB}/plan.json"] = cpio.file(json.dumps(plan))
+    nodes["etc/os-release"] = cpio.file(f"ID={kernel.distro}\nVERSION_ID={kernel.version}\n")
+    return cpio.pack(nodes)
+
+
+NO_LIBBPF = 'install libbpf here (apt install libbpf1, dnf install libbpf), or build the wheel with libbpf = "bundle"'
+
+
+def how_to_attach(section_name: str) -> str:
+    """How a program of a section is attached without harm: by its `section`, to a `cgroup`; empty for not at all."""
+    section = parse_section(section_name)
+    if section is None:
+        return ""
+    if section.program_type.startswith("CGROUP_") or section.program_type == "SOCK_OPS":
+        return "cgroup" if section.attach_type else ""
+    if section.program_type in _HARMLESS or section.attach_type in _HARMLESS_TRACING | _MULTI:
+        has_target = bool(section.target) or section.attach_type in _MULTI or "/" in section.name
+        return "section" if has_target else ""
+    return "section" if section.target_kind in _HARMLESS_TARGETS and section.target else ""
+
+
+def _object_in(site: Mapping[str, cpio.Node], arch: str, name: str) -> str:
+    """Where the wheel has an object."""
+    ending = f"/{BPF_DIR}/{arch}/{name}"
+    found = [path for path in site if path.endswith(ending)]
+    if len(found) != 1:
+        raise LabError(f"the wheel has {len(found)} files {ending}, and should have one: build it from this project")
+    return found[0]
+
+
+@lru_cache
+def _sections(elf: bytes, path: str) -> Mapping[str, str]:
+    """An object's programs and their sections."""
+    return {program.name: program.section for program in read_object(elf, path=path).programs}
+
+
+def _libraries(site: Mapping[str, cpio.Node], bpf_dir: str, arch: str) -> str:
+    """sha256 of the list of the package's own libraries; empty if it has none."""
+    index = site.get(f"{bpf_dir}/lib/{arch}/{INDEX}")
+    return sha256(index.content) if index else ""
+
+
+def _embedded_btf(packed: bytes, kernel: Kernel) -> bytes | None:
+    """The BTF that a wheel embeds for a kernel."""
+    try:
+        embedded = Embedded(packed, KERNELS_NAME)
+        name = f"{kernel.distro}/{kernel.version}/{kernel.arch}/{kernel.release}"
+        number = embedded.kernels().get(name, embedded.kernels().get(str(kernel)))
+        return None if number is None else embedded.btf(number)
+    except PackageError as error:
+        raise LabError(f"the wheel cannot be tried: {error}") from error

@@ -1,0 +1,131 @@
+"""The Python that runs this, as files for a guest: interpreter, standard library, and the libraries that these need.
+
+Input: nothing. Output: nodes of a root file system at the same paths as here, and libbpf if this machine has it. What
+is installed beside the standard library stays out. Needs `ldd`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from hatch_bpf.errors import LabError
+from hatch_bpf.lab import cpio
+from hatch_bpf.runtime.errors import LibbpfNotFoundError
+from hatch_bpf.runtime.libbpf.library import find
+
+_LEFT_OUT = {
+    "dist-packages",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "pydoc_data",
+    "site-packages",
+    "test",
+    "tests",
+    "tkinter",
+    "turtledemo",
+}
+"""Folders of the standard library that no program needs in a guest."""
+_LEFT_OUT_MODULES = ("_tkinter.", "_test", "_ctypes_test.", "xx")
+"""How the files of C extensions begin that no program needs there; tkinter's needs all of X."""
+_BUILDS = "config-"
+"""How the folder begins that has what compiles C extensions."""
+_LIBRARY_CACHE = Path("/etc/ld.so.cache")
+"""Where the dynamic linker finds libraries outside of its own folders."""
+
+
+def interpreter() -> Path:
+    """The interpreter itself: in a virtual environment, that behind it."""
+    return Path(os.path.realpath(sys.executable))
+
+
+def host_python() -> dict[str, cpio.Node]:
+    """Nodes by path, without the leading slash. Raises `LabError`."""
+    files = _Files()
+    files.add(interpreter())
+    for folder in dict.fromkeys(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")):
+        files.add_all(_standard_library(folder))
+    libbpf = host_libbpf()
+    binaries = [interpreter(), *(path for path in files.added if path.suffix == ".so")]
+    files.add_all(_needed([*binaries, libbpf] if libbpf else binaries))
+    if libbpf:
+        files.add(libbpf)
+    if _LIBRARY_CACHE.exists():
+        files.add(_LIBRARY_CACHE)
+    return files.nodes
+
+
+def host_libbpf() -> Path | None:
+    """This machine's libbpf, as the runtime finds it; None if there is none."""
+    try:
+        return Path(find())
+    except LibbpfNotFoundError:
+        return None
+
+
+class _Files:
+    """Files of this machine at their own paths, with the symbolic links on the way to them."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, cpio.Node] = {}
+        self.added: list[Path] = []
+
+    def add_all(self, paths: Iterable[Path]) -> None:
+        for path in paths:
+            self.add(path)
+
+    def add(self, path: Path) -> None:
+        real = self._follow(path)
+        self.nodes[_name(real)] = cpio.file(real.read_bytes(), executable=os.access(real, os.X_OK))
+        self.added.append(path)
+
+    def _follow(self, path: Path) -> Path:
+        """Where the symbolic links of a path lead; they are added."""
+        here, left = Path("/"), list(path.parts[1:])
+        while left:
+            here /= left.pop(0)
+            if here.is_symlink():
+                target = os.readlink(here)
+                self.nodes[_name(here)] = cpio.link(target)
+                left = [*Path(os.path.normpath(here.parent / target)).parts[1:], *left]
+                here = Path("/")
+        return here
+
+
+def _name(path: Path) -> str:
+    return str(path).lstrip("/")
+
+
+def _standard_library(folder: Path) -> Iterator[Path]:
+    own_cache = f".{sys.implementation.cache_tag}.pyc"
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith(_BUILDS))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if name.startswith(_LEFT_OUT_MODULES):
+                continue
+            # compiled modules come along: an emulated processor takes long to make them
+            if path.suffix in (".py", ".so") or name.endswith(own_cache) or ".so." in name:
+                yield path
+
+
+def _needed(binaries: Iterable[Path]) -> list[Path]:
+    """The shared libraries that some binaries are linked with, the dynamic linker among them."""
+    ldd = shutil.which("ldd")
+    if ldd is None:
+        raise LabError("ldd, which tells what libraries a Python needs, is not installed; it comes with the C library")
+    done = subprocess.run([ldd, *map(str, binaries)], capture_output=True, text=True, check=False)
+    found: dict[Path, None] = {}
+    for line in done.stdout.splitlines():
+        # "libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x...)", or "/lib64/ld-linux-x86-64.so.2 (0x...)"
+        text = line.partition("=>")[2] or line
+        path = text.rpartition(" (0x")[0].strip()
+        if path.startswith("/"):
+            found[Path(path)] = None
+    return list(found)

@@ -1,0 +1,226 @@
+"""A `Trial` -> what the command prints: text, JSON, or JUnit's XML for a CI's test reports.
+
+Input: a `Trial`. Output: text. Names in it come from objects and consoles: what does not print is spelled out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from xml.sax.saxutils import escape, quoteattr
+
+import hatch_bpf
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.objects.names import object_name
+from hatch_bpf.portability.report import counted
+from hatch_bpf.portability.trial import Attempt, CommandTrial, KernelTrial, ProgramTrial, Trial, Way
+from hatch_bpf.runtime.printable import printable
+
+LOG_LINES = 25
+"""Lines of a log that the text shows."""
+WAYS = {Way.OWN: "with the kernel's own BTF", Way.HIDDEN: "with the wheel's BTF, the kernel's own hidden"}
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
+
+
+def render_trial(trial: Trial) -> str:
+    """A table of programs and kernels, then what went wrong; disagreements with verdicts first."""
+    parts = [_table(trial), _kernels(trial)]
+    parts += [_disagreement(kernel, program, way) for kernel, program, way in disagreements(trial)]
+    parts += list(_failures(trial))
+    parts.append(_summary(trial))
+    return "\n".join(part for part in parts if part)
+
+
+def disagreements(trial: Trial) -> Iterator[tuple[KernelTrial, ProgramTrial, Way]]:
+    for kernel in trial.kernels:
+        for program in kernel.programs:
+            for way in program.disagreements:
+                yield kernel, program, way
+
+
+def render_trial_json(trial: Trial) -> str:
+    document = {
+        "kernels": [_kernel_json(kernel) for kernel in trial.kernels],
+        "not_tried": [{"kernel": str(kernel), "why": why} for kernel, why in trial.not_tried.items()],
+        "exit_status": trial.exit_status,
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def render_junit(trial: Trial) -> str:
+    """A test suite for each kernel, with a test case for the boot, each program and way, and the command."""
+    suites = [_suite(kernel) for kernel in trial.kernels]
+    suites += [
+        f'<testsuite name={_attribute(str(kernel))} tests="1" skipped="1">\n'
+        f'<testcase classname={_attribute(str(kernel))} name="boot"><skipped message={_attribute(why)}/></testcase>\n'
+        "</testsuite>"
+        for kernel, why in trial.not_tried.items()
+    ]
+    return '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n' + "\n".join(suites) + "\n</testsuites>\n"
+
+
+def disagreement_text(kernel: KernelTrial, program: ProgramTrial, way: Way) -> str:
+    """What a report of a wrong verdict needs, as Markdown."""
+    attempt, said = program.attempts[way], program.said
+    reasons = "".join(f"\n- {reason.message}" for reason in said.reasons) or "\n- (none)"
+    return printable(
+        f"hatch-bpf {hatch_bpf.__version__} says `{said.verdict.value}` of program `{said.program}` "
+        f"({said.object}) on {kernel.kernel}; the kernel, {WAYS[way]}: `{attempt.happened.value}` {attempt.error}\n\n"
+        f"Reasons of the verdict:\n{reasons}\n\n"
+        f"libbpf and the verifier:\n\n```\n{attempt.log.strip() or '(nothing)'}\n```\n",
+        keep="\n\t",
+    )
+
+
+def _label(program: ProgramTrial) -> str:
+    return printable(f"{object_name(program.said.object.rpartition('/')[2])}.{program.said.program}")
+
+
+def _cell(program: ProgramTrial) -> str:
+    happened = {way: attempt.happened.value for way, attempt in program.attempts.items()}
+    if len(set(happened.values())) > 1:
+        text = ", ".join(f"{value} ({way.value})" for way, value in happened.items())
+    else:
+        text = next(iter(happened.values()), "not tried")
+    return f"{program.said.verdict.value}: {text}{' !' if program.disagreements else ''}"
+
+
+def _table(trial: Trial) -> str:
+    """Programs down; one line for each kernel on which it is not as on the one before."""
+    rows: dict[str, dict[str, list[int]]] = {}
+    for number, kernel in enumerate(trial.kernels, 1):
+        for program in kernel.programs:
+            rows.setdefault(_label(program), {}).setdefault(_cell(program), []).append(number)
+    if not rows:
+        return ""
+    left = max(len("program"), *map(len, rows))
+    middle = max(len("said: happened"), *(len(cell) for cells in rows.values() for cell in cells))
+    lines = [f"{'program':{left}}  {'said: happened':{middle}}  kernels"]
+    for label, cells in rows.items():
+        for cell, numbers in cells.items():
+            lines.append(f"{label:{left}}  {cell:{middle}}  {', '.join(map(str, numbers))}")
+            label = ""
+    return "\n".join(lines) + "\n"
+
+
+def _kernels(trial: Trial) -> str:
+    lines = []
+    for number, kernel in enumerate(trial.kernels, 1):
+        state = kernel.fault.splitlines()[0] if kernel.fault else _command_state(kernel.command)
+        lines.append(printable(f"{number}: {kernel.kernel}, {kernel.seconds:.1f} s ({kernel.accelerator}): {state}"))
+    lines += [printable(f"not tried: {kernel}: {why}") for kernel, why in trial.not_tried.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _command_state(command: CommandTrial | None) -> str:
+    if command is None:
+        return "no command"
+    if command.status is None:
+        return command.fault
+    said = "passes" if command.status == 0 else f"ends with status {command.status}"
+    return f"{' '.join(command.argv)} {said}"
+
+
+def _disagreement(kernel: KernelTrial, program: ProgramTrial, way: Way) -> str:
+    title = f"WRONG VERDICT: {_label(program)} on {kernel.kernel}"
+    return f"{title}\n{_indented(disagreement_text(kernel, program, way))}\nPlease report it with the text above.\n"
+
+
+def _failures(trial: Trial) -> Iterator[str]:
+    for kernel in trial.kernels:
+        if kernel.fault:
+            shown = f"\nits console said last:\n{_indented(kernel.last_lines)}" if kernel.last_lines else ""
+            yield f"{kernel.kernel}: {kernel.fault}{shown}\n"
+        for program in kernel.programs:
+            if program.breaks and not program.disagreements:
+                for way, attempt in program.attempts.items():
+                    if not attempt.works:
+                        yield (
+                            f"{_label(program)} fails on {kernel.kernel} {WAYS[way]}, as was said: {attempt.error}\n"
+                            f"{_indented(_tail(attempt))}\n"
+                        )
+        command = kernel.command
+        if command and command.status != 0 and not kernel.fault:
+            yield f"{kernel.kernel}: {_command_state(command)}:\n{_indented(printable(command.output, keep=_KEPT))}\n"
+
+
+_KEPT = "\n\t"
+
+
+def _tail(attempt: Attempt) -> str:
+    return printable("\n".join(attempt.log.splitlines()[-LOG_LINES:]), keep=_KEPT)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}".rstrip() for line in text.splitlines())
+
+
+def _summary(trial: Trial) -> str:
+    wrong = len(list(disagreements(trial)))
+    tried = sum(len(program.attempts) for kernel in trial.kernels for program in kernel.programs)
+    failed = sum(kernel.fails for kernel in trial.kernels)
+    said = "every verdict is right" if not wrong else f"{counted(wrong, 'verdict')} wrong"
+    where = counted(len(trial.kernels), "kernel")
+    return f"{counted(tried, 'load')} on {where}: {said}; something fails on {failed} of them\n"
+
+
+def _kernel_json(kernel: KernelTrial) -> dict[str, object]:
+    command = kernel.command
+    return {
+        "kernel": str(kernel.kernel),
+        "accelerator": kernel.accelerator,
+        "seconds": round(kernel.seconds, 1),
+        "fault": kernel.fault,
+        "last_lines": kernel.last_lines,
+        "programs": [
+            {
+                "object": program.said.object,
+                "program": program.said.program,
+                "verdict": program.said.verdict.value,
+                "agrees": not program.disagreements,
+                **{
+                    way.value: {"happened": attempt.happened.value, "error": attempt.error, "log": attempt.log}
+                    for way, attempt in program.attempts.items()
+                },
+            }
+            for program in kernel.programs
+        ],
+        "command": {"argv": command.argv, "status": command.status, "output": command.output, "fault": command.fault}
+        if command
+        else None,
+    }
+
+
+def _suite(kernel: KernelTrial) -> str:
+    cases = [_case(kernel.kernel, "boot", kernel.fault, kernel.last_lines, kernel.seconds)]
+    for program in kernel.programs:
+        for way, attempt in program.attempts.items():
+            wrong = way in program.disagreements
+            failed = program.breaks and program.must_work(way) and not attempt.works
+            fault = f"said {program.said.verdict.value}, happened {attempt.happened.value} {attempt.error}".rstrip()
+            name = f"{_label(program)} ({WAYS[way]})"
+            detail = disagreement_text(kernel, program, way) if wrong else attempt.log
+            cases.append(_case(kernel.kernel, name, fault if wrong or failed else "", detail))
+    if kernel.command:
+        fault = "" if kernel.command.status == 0 else _command_state(kernel.command)
+        cases.append(_case(kernel.kernel, " ".join(kernel.command.argv), fault, kernel.command.output))
+    failures = sum("<failure" in case for case in cases)
+    head = f'<testsuite name={_attribute(str(kernel.kernel))} tests="{len(cases)}" failures="{failures}">'
+    return "\n".join([head, *cases, "</testsuite>"])
+
+
+def _case(kernel: Kernel, name: str, fault: str, detail: str, seconds: float = 0.0) -> str:
+    start = f'<testcase classname={_attribute(str(kernel))} name={_attribute(name)} time="{seconds:.1f}"'
+    if not fault:
+        return f"{start}/>"
+    return f"{start}><failure message={_attribute(fault)}>{escape(_xml(detail))}</failure></testcase>"
+
+
+def _attribute(text: str) -> str:
+    return quoteattr(_xml(text))
+
+
+def _xml(text: str) -> str:
+    """Without the characters that XML cannot hold."""
+    return _NOT_XML.sub("?", text)

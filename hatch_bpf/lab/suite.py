@@ -1,0 +1,26 @@
+"""A project's own tests -> files for a guest. Input: the project's folder. Output: nodes, none if it has no tests.
+
+The sources of the package stay out, so that the tests use the wheel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hatch_bpf.lab import cpio
+
+TESTS = "tests"
+_SETTINGS = ("pyproject.toml", "pytest.ini", ".pytest.ini", "tox.ini", "setup.cfg", "conftest.py")
+
+
+def own_tests(root: Path) -> dict[str, cpio.Node]:
+    """The folder `tests`, and the files in which pytest looks for settings."""
+    if not (root / TESTS).is_dir():
+        return {}
+    nodes = {
+        name: node for name, node in cpio.tree(root / TESTS, TESTS).items() if "__pycache__" not in name.split("/")
+    }
+    for name in _SETTINGS:
+        if (root / name).is_file():
+            nodes[name] = cpio.file((root / name).read_bytes())
+    return nodes

@@ -1,0 +1,146 @@
+"""Kernels and a wheel -> what happens to the wheel's programs, each kernel booted once, several at a time.
+
+Input: the images, the verdicts, and what goes into the guests. Output: a `KernelTrial` for each kernel, in their order.
+Ctrl-C stops all guests; nothing of them is left.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatch_bpf.errors import HatchBpfError
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.images import read_kernel_image
+from hatch_bpf.lab import cpio, machine
+from hatch_bpf.lab.console import Told, fault_of, last_lines, read_console
+from hatch_bpf.lab.guest_files import GuestRoot, common_archive, kernel_archive
+from hatch_bpf.portability.trial import Attempt, Happened, KernelTrial, ProgramTrial, Way
+from hatch_bpf.portability.verdicts import KernelReport
+from hatch_bpf.support.scratch import Scratch
+
+BOOTS = 3
+"""How often an emulated machine is started that does not come up, for emulation is not perfect. What goes wrong later
+is never tried again."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What goes into every guest."""
+
+    root: GuestRoot
+    site: Mapping[str, cpio.Node]
+    """The wheel and what it needs, by path in the guest."""
+    project: Mapping[str, cpio.Node]
+    """Files of the folder that the command runs in."""
+    command: tuple[str, ...]
+    """Empty for none."""
+
+
+def try_kernels(
+    reports: Sequence[KernelReport],
+    images: Mapping[Kernel, Path],
+    payload: Payload,
+    *,
+    jobs: int,
+    megabytes: int,
+    seconds: float,
+    done: Callable[[KernelTrial], None],
+) -> tuple[KernelTrial, ...]:
+    """Try every program on every kernel. Calls `done` for each kernel as it comes."""
+    stop = threading.Event()
+    with Scratch() as folder:
+        common = common_archive(payload.root, payload.site, payload.project)
+        runner = _Runner(Path(folder), common, payload, megabytes, seconds, stop, threading.Event())
+        pool = ThreadPoolExecutor(jobs)
+        try:
+            pending = [pool.submit(runner.run, report, images[report.kernel]) for report in reports]
+            trials = []
+            for one in pending:
+                trials.append(one.result())
+                done(trials[-1])
+            return tuple(trials)
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """Boots one kernel after another in a thread."""
+
+    folder: Path
+    common: bytes
+    payload: Payload
+    megabytes: int
+    seconds: float
+    stop: threading.Event
+    without_kvm: threading.Event
+    """Set once a guest did not come up with KVM: there are machines that have it, and cannot boot with it."""
+
+    def _accelerators(self, arch: str) -> Iterator[str]:
+        """What to try in turn, until the guest comes up."""
+        if machine.has_kvm(arch) and not self.without_kvm.is_set():
+            yield "kvm"
+        yield from ["tcg"] * BOOTS
+
+    def run(self, report: KernelReport, image: Path) -> KernelTrial:
+        kernel = report.kernel
+        accel = "tcg"
+        mark = f"@{secrets.token_hex(8)} "
+        own = self.folder / secrets.token_hex(4)
+        boot, initramfs, console = (own.with_suffix(f".{name}") for name in ("vmlinuz", "initramfs", "console"))
+        try:
+            read = read_kernel_image(image)
+            read.check(kernel)
+            boot.write_bytes(read.bootable)
+            with initramfs.open("wb") as file:
+                file.write(self.common)
+                file.write(
+                    kernel_archive(
+                        kernel,
+                        report.programs,
+                        self.payload.site,
+                        self.payload.root,
+                        command=self.payload.command,
+                        mark=mark,
+                    )
+                )
+            for accel in self._accelerators(kernel.arch):
+                argv = machine.command_line(kernel.arch, boot, initramfs, megabytes=self.megabytes, accel=accel)
+                patience = machine.BOOT_SECONDS[accel]
+                ran = machine.run(
+                    argv,
+                    console,
+                    self.stop,
+                    is_up=lambda text: mark in text,
+                    boot_seconds=patience,
+                    seconds=self.seconds,
+                )
+                told = read_console(ran.console, mark, self.payload.command)
+                if told.is_up or told.is_out_of_memory or self.stop.is_set():
+                    break
+                if accel == "kvm":
+                    self.without_kvm.set()
+        except HatchBpfError as error:
+            return KernelTrial(kernel, accel, 0.0, (), None, fault=str(error))
+        finally:
+            for path in (boot, initramfs, console):
+                path.unlink(missing_ok=True)
+        fault = fault_of(told, ran.console, stopped=ran.stopped, megabytes=self.megabytes)
+        if told.is_up and told.release != kernel.release:
+            fault = fault or f"the image is of {told.release}, not of {kernel.release}: put the right one there"
+        shown = last_lines(ran.console) if fault else ""
+        return KernelTrial(kernel, accel, ran.seconds, _programs(report, told), told.command, fault, shown)
+
+
+def _programs(report: KernelReport, told: Told) -> tuple[ProgramTrial, ...]:
+    nothing: Mapping[Way, Attempt] = {} if told.is_done else {Way.OWN: Attempt(Happened.LOST)}
+    return tuple(
+        ProgramTrial(verdict, told.attempts.get((verdict.object, verdict.program), nothing))
+        for verdict in report.programs
+    )

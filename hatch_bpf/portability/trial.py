@@ -1,0 +1,161 @@
+"""What a kernel really did with programs, beside the verdicts: `Trial` > `KernelTrial` > `ProgramTrial` > `Attempt`.
+
+Input: a `Report`'s verdicts, and what `hatch_bpf/lab/` saw in guests. Output: the types that it fills in, and whether
+verdict and kernel agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
+
+
+class Happened(Enum):
+    """What a kernel did with a program."""
+
+    ATTACHES = "attaches"
+    """It loads, and could be attached."""
+    LOADS = "loads"
+    """It loads. Attaching was not tried: it needs a device, a socket or a process, or could stop the guest."""
+    ATTACH_REFUSED = "attach-refused"
+    """It loads, and could not be attached."""
+    REFUSED = "refused"
+    """libbpf or the kernel did not load it."""
+    LOST = "lost"
+    """The guest was gone before it said."""
+
+
+class Way(Enum):
+    """Which BTF programs are relocated against."""
+
+    OWN = "own"
+    """The kernel's own."""
+    HIDDEN = "hidden"
+    """The minimized one of the wheel, with the kernel's own out of sight."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One program on one kernel, once."""
+
+    happened: Happened
+    error: str = ""
+    """Name of the error, such as EINVAL."""
+    log: str = ""
+    """What libbpf said of it, the verifier's log included."""
+
+    @property
+    def works(self) -> bool:
+        return self.happened in (Happened.ATTACHES, Happened.LOADS)
+
+
+_ATTACH_UNSURE = {
+    ReasonKind.ATTACH_TARGET_UNKNOWN,
+    ReasonKind.ATTACH_TYPE_MISSING,
+    ReasonKind.ATTACH_UNSUPPORTED,
+    ReasonKind.KSYM_UNKNOWN,
+}
+"""Reasons that already say that the attach may fail."""
+
+
+@dataclass(frozen=True)
+class ProgramTrial:
+    """A program on a kernel: what was said of it, and what happened."""
+
+    said: ProgramVerdict
+    attempts: Mapping[Way, Attempt]
+
+    @property
+    def disagreements(self) -> tuple[Way, ...]:
+        """The ways in which the kernel did not do what the verdict says."""
+        return tuple(way for way, attempt in self.attempts.items() if not _agrees(self.said, way, attempt))
+
+    @property
+    def breaks(self) -> bool:
+        """Whether it had to work with some BTF, and did not, or is not what was said."""
+        if self.disagreements:
+            return True
+        needed = not self.said.is_optional and not self.said.stand_in
+        return needed and any(self.must_work(way) and not attempt.works for way, attempt in self.attempts.items())
+
+    def must_work(self, way: Way) -> bool:
+        """Whether a program that need not be left out has to work so."""
+        match self.said.verdict:
+            case Verdict.CONDITIONAL:
+                return False
+            case Verdict.NEEDS_KERNEL_BTF:
+                return way is Way.OWN
+            case _:
+                return True
+
+
+def _agrees(said: ProgramVerdict, way: Way, attempt: Attempt) -> bool:
+    kinds = {reason.kind for reason in said.reasons}
+    if attempt.happened is Happened.LOST:
+        return True  # the guest's end is reported by itself
+    if attempt.happened is Happened.ATTACH_REFUSED and said.verdict is not Verdict.FAILS:
+        return said.verdict is Verdict.CONDITIONAL or bool(kinds & _ATTACH_UNSURE)
+    match said.verdict:
+        case Verdict.LOADS:
+            return attempt.works
+        case Verdict.NEEDS_KERNEL_BTF:
+            if way is Way.OWN:
+                return attempt.works
+            # with a wrong type id a program loads, and misleads
+            return not attempt.works or ReasonKind.KERNEL_BTF not in kinds
+        case Verdict.CONDITIONAL:
+            return True
+        case Verdict.FAILS:
+            # it may be said to load and not to attach, where the attach was not tried
+            return not attempt.works or (attempt.happened is Happened.LOADS and bool(kinds & _ATTACH_UNSURE))
+
+
+@dataclass(frozen=True)
+class CommandTrial:
+    """The command that ran in a guest."""
+
+    argv: tuple[str, ...]
+    status: int | None
+    """None if it did not end, or did not start."""
+    output: str
+    fault: str = ""
+    """Why it did not start or end."""
+
+
+@dataclass(frozen=True)
+class KernelTrial:
+    """What came of one kernel."""
+
+    kernel: Kernel
+    accelerator: str
+    """`kvm` or `tcg`."""
+    seconds: float
+    programs: tuple[ProgramTrial, ...]
+    command: CommandTrial | None
+    fault: str = ""
+    """What went wrong with the guest as a whole; empty if it ran to its end."""
+    last_lines: str = ""
+    """What its console said last, if something went wrong."""
+
+    @property
+    def fails(self) -> bool:
+        command_fails = self.command is not None and self.command.status != 0
+        return bool(self.fault) or command_fails or any(program.breaks for program in self.programs)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A project's programs on kernels."""
+
+    kernels: tuple[KernelTrial, ...]
+    not_tried: Mapping[Kernel, str]
+    """Kernels of the matrix that were not booted, and why."""
+
+    @property
+    def exit_status(self) -> int:
+        """1 if something failed that has to work, or a verdict is wrong."""
+        return int(any(kernel.fails for kernel in self.kernels))

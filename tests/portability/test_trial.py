@@ -1,0 +1,63 @@
+"""Verdicts beside what really happened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, KernelTrial, ProgramTrial, Trial, Way
+from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Verdict, Weight
+
+KERNEL = Kernel.parse("debian/12/x86_64/6.1.0")
+WORKS, REFUSED = Attempt(Happened.ATTACHES), Attempt(Happened.REFUSED, "EINVAL", "why")
+NOT_ATTACHED, LOST = Attempt(Happened.ATTACH_REFUSED, "ENOENT"), Attempt(Happened.LOST)
+NEEDS_BTF = Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, "")
+UNSURE = Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, "")
+
+
+def said(verdict: Verdict, *reasons: Reason, optional: bool = False) -> ProgramVerdict:
+    return ProgramVerdict("a.bpf.o", "one", verdict, reasons, is_optional=optional)
+
+
+def trial(verdict: ProgramVerdict, own: Attempt, hidden: Attempt) -> ProgramTrial:
+    return ProgramTrial(verdict, {Way.OWN: own, Way.HIDDEN: hidden})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "own", "hidden", "wrong", "breaks"),
+    [
+        (said(Verdict.LOADS), WORKS, WORKS, (), False),
+        (said(Verdict.LOADS), WORKS, REFUSED, (Way.HIDDEN,), True),
+        (said(Verdict.LOADS), NOT_ATTACHED, WORKS, (Way.OWN,), True),
+        (said(Verdict.LOADS, UNSURE), NOT_ATTACHED, NOT_ATTACHED, (), True),
+        (said(Verdict.LOADS), LOST, LOST, (), True),
+        (said(Verdict.NEEDS_KERNEL_BTF, NEEDS_BTF), WORKS, REFUSED, (), False),
+        (said(Verdict.NEEDS_KERNEL_BTF, NEEDS_BTF), WORKS, WORKS, (Way.HIDDEN,), True),
+        (said(Verdict.NEEDS_KERNEL_BTF), WORKS, WORKS, (), False),
+        (said(Verdict.NEEDS_KERNEL_BTF, NEEDS_BTF), REFUSED, REFUSED, (Way.OWN,), True),
+        (said(Verdict.CONDITIONAL), REFUSED, WORKS, (), False),
+        (said(Verdict.FAILS), REFUSED, REFUSED, (), True),
+        (said(Verdict.FAILS, optional=True), REFUSED, REFUSED, (), False),
+        (said(Verdict.FAILS, optional=True), WORKS, REFUSED, (Way.OWN,), True),
+    ],
+)
+def test_agreement(
+    verdict: ProgramVerdict, own: Attempt, hidden: Attempt, wrong: tuple[Way, ...], breaks: bool
+) -> None:
+    found = trial(verdict, own, hidden)
+    assert (found.disagreements, found.breaks) == (wrong, breaks)
+
+
+def test_the_exit_status() -> None:
+    def status(**fields: Any) -> int:
+        whole: dict[str, Any] = {"programs": (trial(said(Verdict.LOADS), WORKS, WORKS),), "command": None, **fields}
+        return Trial((KernelTrial(KERNEL, "tcg", 1.0, **whole),), {}).exit_status
+
+    assert status() == 0
+    assert status(command=CommandTrial(("x",), 0, "")) == 0
+    assert status(command=CommandTrial(("x",), 5, "")) == 1
+    assert status(command=CommandTrial(("x",), None, "")) == 1
+    assert status(fault="it panicked") == 1
+    assert status(programs=(trial(said(Verdict.LOADS), REFUSED, REFUSED),)) == 1
