@@ -16,7 +16,7 @@ from hatch_bpf.cli.main import main
 from hatch_bpf.cli.scaffold import BACKENDS
 from hatch_bpf.errors import OutputError
 from tests.common import needs, tracefs
-from tests.common.projects import build_wheel, tree_of, wheel_files
+from tests.common.projects import build_scaffold, build_wheel, tree_of, wheel_files
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -26,10 +26,7 @@ def test_type_checkers_find_nothing_in_the_package_and_its_test(
     """In the skeleton, the runtime and what uses them."""
     needs.tool("clang")
     monkeypatch.chdir(tmp_path)
-    assert main(["init", "exec-watch", ".", "--backend", backend]) == 0
-    pyproject = tmp_path / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text().replace('kernels = ["host"]\n', ""))
-    assert main(["build"]) == 0
+    build_scaffold(tmp_path, backend)
     for command in (
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", "src", "tests"],
         [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "src", "tests"],

@@ -21,7 +21,7 @@ from tests.common import needs, projects
 
 KINDS: dict[str, frozenset[Callable[..., Any]]] = {
     "kernel": frozenset({needs.root_bpf, needs.private_mounts}),
-    "packaging": frozenset({projects.make_project, projects.make_small, projects.pip_wheel}),
+    "packaging": frozenset({projects.make_project, projects.make_small, projects.pip_wheel, projects.build_scaffold}),
 }
 """Marker -> the functions that a test with it calls, perhaps through others."""
 REST = "unit"

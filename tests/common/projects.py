@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hatch_bpf.cli.main import main
 from hatch_bpf.kernels import matrix
 from hatch_bpf.kernels.archive import list_kernels
 from hatch_bpf.kernels.matrix import Matrix
@@ -118,6 +119,14 @@ def make_project(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return folder
+
+
+def build_scaffold(folder: Path, backend: str) -> None:
+    """In the current folder, what `hatch-bpf init` writes, built for no kernel in particular."""
+    assert main(["init", "exec-watch", str(folder), "--backend", backend]) == 0
+    pyproject = folder / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace('kernels = ["host"]\n', ""))
+    assert main(["build"]) == 0
 
 
 def make_small(folder: Path, table: str, *, package: str) -> Path:

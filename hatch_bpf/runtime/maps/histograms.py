@@ -61,7 +61,8 @@ class Histogram:
 
         Per-CPU counts are added up.
         """
-        items: Any = counts.items() if hasattr(counts, "items") else enumerate(counts)
+        given: Any = counts
+        items = given.items() if hasattr(given, "items") else enumerate(given)
         self.counts: dict[int, int] = {int(slot): _number(count) for slot, count in items}
         """The count of each slot that there is."""
 
