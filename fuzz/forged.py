@@ -134,6 +134,7 @@ WORST = (
     "120 MB with a large dictionary",
     "as many kernels as are taken",
     "a release of 5,000 digits",
+    "BTF, an enum",
     "BTF, members whose names are tails",
     "BTF, structs of one name",
 )

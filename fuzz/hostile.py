@@ -16,7 +16,8 @@ from pathlib import Path
 
 from fuzz.targets import REFUSALS, fit
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.btf.types import Kind
+from hatch_bpf.btf.types import WORDS_PER_ENTRY, Kind
+from hatch_bpf.support.budget import BTF_ENTRIES
 
 _STRINGS = b"\0task_struct\0pid\0flags\0comm\0bpf_map_type\0BPF_MAP_TYPE_HASH\0pid_t\0int\0btf_trace_sched_switch\0"
 
@@ -50,6 +51,31 @@ def _one_struct(size: int, name: int, of: bytes = b"", of_type: int = 1) -> byte
     count = size // 12
     head = struct.pack("<III", _TASK, Kind.STRUCT << 24 | count, 4)
     return _blob(_INT + of + head + struct.pack("<III", name, of_type, 0) * count)
+
+
+def _long(size: int, kind: Kind, *entry: int, of: bytes = b"") -> bytes:
+    """Types of a kind that each have as many entries as are taken, all alike, and typedefs of pointers to them."""
+    types, number = bytearray(_INT + of), 2 + bool(of)
+    size_or_returned = 1 if kind is Kind.FUNC_PROTO else 4
+    while len(types) < size:
+        types += _type(kind, 0, size_or_returned, *entry * BTF_ENTRIES.most, vlen=BTF_ENTRIES.most)
+        types += _type(Kind.PTR, 0, number) + _type(Kind.TYPEDEF, _at("pid_t"), number + 1)
+        number += 3
+    return _blob(bytes(types))
+
+
+def _distinct(size: int, kind: Kind, count: int) -> bytes:
+    """Types of a kind with some entries each, and all names different."""
+    types, strings, number = bytearray(_INT), bytearray(_STRINGS), 0
+    width = WORDS_PER_ENTRY[kind]
+    while len(types) + len(strings) < size:
+        words = []
+        for place in range(count):
+            words += (len(strings) + 8 * place, 1, 32 * place)[:width]
+        types += _type(kind, len(strings) + 8 * count if number else _TASK, 4 * count, *words, vlen=count)
+        strings += b"".join(b"a%06x\0" % name for name in range(number, number + count + 1))
+        number += count + 1
+    return _blob(bytes(types), bytes(strings))
 
 
 def _tails(size: int) -> bytes:
@@ -115,6 +141,17 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
         struct.pack("<III", _at("bpf_map_type"), Kind.ENUM << 24 | size // 8, 4)
         + struct.pack("<II", _at("int"), 1) * (size // 8)
     ),
+    "long enums": lambda size: _long(size, Kind.ENUM, _at("int"), 1),
+    "long enums of 64 bits": lambda size: _long(size, Kind.ENUM64, _at("int"), 1, 1),
+    "long structs": lambda size: _long(size, Kind.STRUCT, _at("int"), 1, 0),
+    "long structs of anonymous members": lambda size: _long(
+        size, Kind.STRUCT, 0, 2, 0, of=_type(Kind.STRUCT, 0, 4, _at("int"), 1, 0, vlen=1)
+    ),
+    "long prototypes": lambda size: _long(size, Kind.FUNC_PROTO, _at("int"), 1),
+    "structs of a member": lambda size: _distinct(size, Kind.STRUCT, 1),
+    "structs of many members": lambda size: _distinct(size, Kind.STRUCT, BTF_ENTRIES.most),
+    "enums of an enumerator": lambda size: _distinct(size, Kind.ENUM, 1),
+    "enums of many enumerators": lambda size: _distinct(size, Kind.ENUM, BTF_ENTRIES.most),
     "enums of one name": lambda size: _times(_type(Kind.ENUM, _at("bpf_map_type"), 4), size),
     "typedefs of one name": lambda size: _times(_type(Kind.TYPEDEF, _at("pid_t"), 1), size),
     "tracepoints of one name": lambda size: _times(_type(Kind.TYPEDEF, _at("btf_trace_sched_switch"), 1), size),
@@ -137,7 +174,8 @@ SHAPES: dict[str, Callable[[int], bytes]] = {
 """What to make, by what it is."""
 WORST = (
     "structs of one name with the members",
-    "a struct of anonymous members",
+    "an enum",
+    "long structs of anonymous members",
     "tracepoints of one name",
     "members whose names are tails",
     "strings of one name",

@@ -90,6 +90,9 @@ _VA_LIST_OF_VOID = "__gnuc_va_list"
 
 _MAX_NESTING = 60
 """Anonymous types and prototypes inside each other."""
+_LEAST_TEXT = 1 << 20
+_TEXT_PER_WORD = 12
+"""Characters a header may have, at least and for each word of the type section. Kernels have 3.6 for each."""
 _SHORT = 128
 """Characters of a declaration that is worth keeping."""
 
@@ -104,7 +107,7 @@ def write_c(types: CTypes, roots: Iterable[int], kfuncs: Sequence[int] = ()) -> 
     """The same from tables that are there already. `kfuncs` are ids of functions to declare, as bpftool 7.5 does."""
     with types.checked_ids():
         wanted = {*roots, *map(types.target, kfuncs)}
-        writer = _Writer(types, limit=(1 << 20) + 8 * len(types.words) * 4)
+        writer = _Writer(types, limit=_LEAST_TEXT + _TEXT_PER_WORD * len(types.words))
         return writer.write(order(types, sorted(wanted)), kfuncs)
 
 

@@ -24,6 +24,7 @@ from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION
 from hatch_bpf.btf.name_search import NameSearch
 from hatch_bpf.btf.types import EXTRA_WORDS, FIXED_WORDS, KIND_MASK, VLEN_MASK, WORDS_PER_ENTRY
 from hatch_bpf.errors import BtfError
+from hatch_bpf.support.budget import BTF_ENTRIES
 
 LAYOUT_HEADER = 32
 """Bytes of a header that also says where the layout section is (Linux 7.1): the sizes of each kind, for old readers."""
@@ -441,7 +442,7 @@ def _index_types(header: Header, data: bytes, source: str) -> tuple[array[int], 
                 raise BtfError(f"{source}: type {len(starts) + 1} has kind {kind}, which is not known") from None
             if len(lengths) > MAX_LENGTHS:
                 lengths.clear()
-            lengths[info] = _length(info)
+            lengths[info] = _length(info, source)
         except IndexError:
             break
     if 4 * at != header.type_end - header.type_start:
@@ -454,10 +455,13 @@ _lengths: dict[int, int] = {}
 MAX_LENGTHS = 1 << 12
 
 
-def _length(info: int) -> int:
+def _length(info: int, source: str) -> int:
     """Words of a type, by the second of them. Negative for the kinds that are `NAMED_IN_C`."""
-    kind = _KINDS[info >> 24 & KIND_MASK]
-    length = FIXED_WORDS + EXTRA_WORDS.get(kind, 0) + WORDS_PER_ENTRY.get(kind, 0) * (info & VLEN_MASK)
+    kind, length = _KINDS[info >> 24 & KIND_MASK], FIXED_WORDS
+    if kind in WORDS_PER_ENTRY:
+        length += WORDS_PER_ENTRY[kind] * BTF_ENTRIES.check(info & VLEN_MASK, source=source, error=BtfError)
+    else:
+        length += EXTRA_WORDS.get(kind, 0)
     return -length if kind in NAMED_IN_C else length
 
 

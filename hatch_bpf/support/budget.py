@@ -19,7 +19,7 @@ SIZE = 10 << 20
 """Bytes of the largest input that the promise is for."""
 STEPS = 1_500_000
 """Steps that such an input may take, each of one or two microseconds: one turn of a loop in Python."""
-BYTES = 120 << 20
+BYTES = 100 << 20
 """Bytes that such an input may unpack to. Real kernels and their packages have 4 to 10 times their packed size."""
 BYTES_PER_STEP = 128
 """Bytes that are unpacked in the time of a step."""
@@ -49,6 +49,7 @@ class Limit(NamedTuple):
 OBJECT_BYTES = Limit(64 << 20, "bytes of BPF object", "the largest known, with debug information, have some million")
 BTF_BYTES = Limit(64 << 20, "bytes of BTF", "the largest kernel known has 27 million")
 BTF_TYPES = Limit((1 << 20) - 1, "types", "Linux itself takes no more (BTF_MAX_TYPE)")
+BTF_ENTRIES = Limit(1 << 17, "entries in a type", "the largest of 46 kernels has 576 enumerators")
 BTF_STRINGS = Limit(1 << 24, "bytes of names", "Linux itself takes no more (BTF_MAX_NAME_OFFSET)")
 BTF_NAME = Limit(511, "bytes in a name", "Linux itself takes no more (KSYM_NAME_LEN)")
 ARCHIVED_BYTES = Limit(16 << 20, "bytes of packed BTF", "the largest known has 2.5 million")
