@@ -24,6 +24,7 @@ from pathlib import Path
 
 from fuzz.formats import ar, btf, cpio, elf, pax, pax_record, rpm, rpm_header, tar_header
 from fuzz.hostile import SHAPES
+from fuzz.objects import OBJECTS
 from hatch_bpf.cli.main import main as hatch_bpf
 
 SECONDS = 5
@@ -65,6 +66,7 @@ def _line(number: int) -> bytes:
 
 
 _MAGIC = b"\x9f\xeb\1\0"
+_CHECK = ("check", "FILE", "--match", "host")
 _VMLINUX_H = ("vmlinux-h", "FILE")
 _LIST = ("kernels", "list", "URL", "--match", "debian/12/x86_64/6.1-typ?")
 
@@ -125,6 +127,7 @@ FORGED: dict[str, Forged] = {
 FORGED |= {
     f"BTF, {shape}": Forged("vmlinux.btf", partial(make, 10 << 20), _VMLINUX_H) for shape, make in SHAPES.items()
 }
+FORGED |= {f"object, {what}": Forged("prog.bpf.o", make, _CHECK) for what, make in OBJECTS.items()}
 """What to make, by what it is."""
 WORST = (
     "a member of a negative size",

@@ -69,7 +69,7 @@ def _distinct(size: int, kind: Kind, count: int) -> bytes:
     types, strings, number = bytearray(_INT), bytearray(_STRINGS), 0
     width = WORDS_PER_ENTRY[kind]
     while len(types) + len(strings) < size:
-        words = []
+        words: list[int] = []
         for place in range(count):
             words += (len(strings) + 8 * place, 1, 32 * place)[:width]
         types += _type(kind, len(strings) + 8 * count if number else _TASK, 4 * count, *words, vlen=count)

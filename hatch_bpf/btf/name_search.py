@@ -26,6 +26,9 @@ MAX_COPIES = 64
 MAX_IN_PATTERN = 511
 """Bytes of a name that a regular expression looks for. One takes time by the product of a name and the strings; the
 kernel's own names are no longer (KSYM_NAME_LEN), and longer ones are looked for one by one."""
+MANY = 1000
+"""Names that are looked for string by string: so many make a regular expression slow."""
+_STRING = re.compile(rb"[^\0]+")
 MAX_FLAVORS = 256
 """Limit on flavors of one name; kernels have some ten."""
 
@@ -105,6 +108,9 @@ class NameSearch:
                     yield name, at + 1, end
                 at = self._strings.find(b"\0" + encoded, end)
             return
+        if len(names) > MANY and not self._has_tails:
+            yield from self._places_of_many(names)
+            return
         short = {encoded: name for encoded, name in names.items() if len(encoded) <= MAX_IN_PATTERN}
         if short:
             for match in _pattern(short, self._has_tails).finditer(self._strings):
@@ -116,6 +122,17 @@ class NameSearch:
                     if self._has_tails or self._is_whole(at):
                         yield names[encoded], at, at + len(encoded)
                     at = self._strings.find(encoded + behind, at + 1)
+
+    def _places_of_many(self, names: Mapping[bytes, str]) -> Iterator[tuple[str, int, int]]:
+        """The same string by string, which takes as long for any number of names."""
+        flavor = FLAVOR.encode()
+        for match in _STRING.finditer(self._strings):
+            start, text = match.start(), match[0]
+            end = len(text)
+            while end > 0 and text[:end] not in names:
+                end = text.rfind(flavor, 0, end + len(flavor) - 1)
+            if end > 0:
+                yield names[text[:end]], start, start + end
 
     def _is_whole(self, start: int) -> bool:
         """Whether a string begins here."""

@@ -23,7 +23,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError, ObjectError
 from hatch_bpf.objects.elf import STB_LOCAL, STB_WEAK, STT_FUNC, STV_DEFAULT, ElfObject, Symbol
 from hatch_bpf.objects.names import object_name
-from hatch_bpf.support.budget import EXTERNS, FUNCTIONS, INSNS, MAPS, RELOCATIONS
+from hatch_bpf.support.budget import ACCESSES, EXTERNS, FUNCTIONS, INSNS, MAPS, RELOCATIONS
 
 EM_BPF = 247
 INSN_SIZE = 8
@@ -225,6 +225,8 @@ def _read(data: bytes, path: str) -> ObjectModel:
     ext = read_btf_ext(elf.contents(by_name[".BTF.ext"]), btf) if ".BTF.ext" in by_name else BtfExt()
     relocations = sum(map(len, ext.core_relos.values()))
     RELOCATIONS.check(relocations, source=path, error=ObjectError, remedy=_SPLIT)
+    accesses = {(r.type_id, r.access_str, r.kind) for section in ext.core_relos.values() for r in section}
+    ACCESSES.check(len(accesses), source=path, error=ObjectError, remedy=_SPLIT)
     functions = _functions(elf)
     data_secs = {sec.name: sec for sec in btf if isinstance(sec, t.DataSec)}
     return ObjectModel(

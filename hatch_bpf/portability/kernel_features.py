@@ -33,6 +33,8 @@ _KTIME_GET_NS, _SPIN_LOCK, _RINGBUF_OUTPUT = helper("ktime_get_ns"), helper("spi
 _IMA_INODE_HASH, _CHECK_MTU = helper("ima_inode_hash"), helper("check_mtu")
 _MOST_NEAR = 256
 """Limit on the missing fields for which a similar name is looked for: where more are missing, it is no typo."""
+_MOST_NEAR_NAMES = 32
+"""The same of functions and tracepoints, for which all names of the kernel are looked through."""
 _MAP_FLAGS: Mapping[int, tuple[str, str]] = {
     MapFlag.RDONLY_PROG: ("bpf_map_ops", "map_direct_value_addr"),  # Linux 5.2
     MapFlag.WRONLY_PROG: ("bpf_map_ops", "map_direct_value_addr"),
@@ -70,7 +72,7 @@ class KernelFeatures:
         self.btf = btf
         self._found: dict[tuple[str, tuple[t.Kind, ...]], list[int]] = {}
         self._members: dict[str, frozenset[str]] = {}
-        self._near: dict[Spec, str] = {}
+        self._near: dict[Spec | tuple[str, str], str] = {}
 
     def expect(self, names: Iterable[str]) -> None:
         """Say which names there will be questions about: the BTF finds many in the time of one."""
@@ -240,7 +242,7 @@ class KernelFeatures:
         name, kind = essential_name(root.name), t.KIND_OF[type(root)]
         found = self._find(name, kind)
         if not found:
-            return self.btf.near(name, kind) if name else ""
+            return self._near_name(name, kind, "") if name else ""
         type_id = min(found)
         for step in spec.accessors:
             if step.name is None:
@@ -274,11 +276,17 @@ class KernelFeatures:
 
     def near_function(self, name: str, *, prefix: str = "") -> str:
         """The function whose name behind a prefix is most like one that the kernel lacks; empty for none."""
-        return self.btf.near(name, t.Kind.FUNC, prefix=prefix)
+        return self._near_name(name, t.Kind.FUNC, prefix)
 
     def near_tracepoint(self, name: str) -> str:
         """The same of a tracepoint."""
-        return self.btf.near(name, t.Kind.TYPEDEF, prefix="btf_trace_")
+        return self._near_name(name, t.Kind.TYPEDEF, "btf_trace_")
+
+    def _near_name(self, name: str, kind: t.Kind, prefix: str) -> str:
+        key = prefix, name
+        if key not in self._near and len(self._near) < _MOST_NEAR_NAMES:
+            self._near[key] = self.btf.near(name, kind, prefix=prefix)
+        return self._near.get(key, "")
 
     def arguments(self, name: str) -> int | None:
         """How many arguments a function has, or with its btf_trace_ prefix a tracepoint.

@@ -10,8 +10,10 @@ program. `reasons.py` has the wording.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.resolve import Matcher
@@ -31,6 +33,7 @@ from hatch_bpf.portability.relocation_check import RelocationChecker
 from hatch_bpf.portability.section_check import names_of_target
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict, Weight, decide
 from hatch_bpf.project.alternatives import NONE, Alternatives
+from hatch_bpf.verifier.walk import Effort
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,15 @@ class ObjectChecker:
             for program in obj.programs
         ]
 
+    @cached_property
+    def _users(self) -> Mapping[str, set[str]]:
+        """The programs that use each map."""
+        users: dict[str, set[str]] = defaultdict(set)
+        for program in self.programs:
+            for name in program.maps.values():
+                users[name].add(program.program.name)
+        return users
+
     def note_refusal(self, version: str, said: str) -> None:
         """Add what this machine's libbpf says to the object, where no rule says why it refuses it."""
         if said and not self._refusals:
@@ -142,6 +154,7 @@ class ObjectChecker:
         maps = list(map_reasons(self.obj, features))
         unmade = self._unmade(maps)
         shared = [*self._refusals, *struct_ops_reasons(self.obj, features), *self._kconfig]
+        effort = Effort(self.obj.path, len(self.obj.elf))
         by_libbpf = []
         for ksyms in dict.fromkeys(find_ksyms(self.obj, features, with_flavors=newer) for newer in (True, False)):
             externs = values_of_externs(self.obj, kernel, features, ksyms)
@@ -149,7 +162,7 @@ class ObjectChecker:
             for program in self.programs:
                 own = [reason for name, reason in maps if name not in unmade and self._is_created(name, program)]
                 given = [*own, *shared, *ksyms.reasons]
-                verdicts.append(program.check(features, kernel.arch, outcomes, externs, ksyms, given, unmade))
+                verdicts.append(program.check(features, kernel.arch, outcomes, externs, ksyms, given, unmade, effort))
             by_libbpf.append(verdicts)
         verdicts = [_with_any_libbpf(*each) for each in zip(*by_libbpf, strict=True)]
         return [self._in_its_group(verdict, verdicts) for verdict in verdicts]
@@ -167,7 +180,7 @@ class ObjectChecker:
 
     def _is_created(self, name: str, program: ProgramChecker) -> bool:
         """Whether a map is, where a program is loaded and the others in question are not."""
-        users = {other.program.name for other in self.programs if name in other.maps.values()}
+        users = self._users.get(name, set())
         return not users or program.program.name in users or not users <= self.alternatives.questionable
 
     def _in_its_group(self, verdict: ProgramVerdict, verdicts: Sequence[ProgramVerdict]) -> ProgramVerdict:

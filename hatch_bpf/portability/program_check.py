@@ -31,7 +31,7 @@ from hatch_bpf.verifier.abilities import Verifier
 from hatch_bpf.verifier.context_access import suspects
 from hatch_bpf.verifier.read_only_data import FrozenData
 from hatch_bpf.verifier.values import OPAQUE, Value
-from hatch_bpf.verifier.walk import Code, Exposure, Facts, Reach, analyse
+from hatch_bpf.verifier.walk import Code, Effort, Exposure, Facts, Reach, analyse
 
 PROBE_READ_FALLBACKS = {
     helper("probe_read_user"): helper("probe_read"),
@@ -111,8 +111,10 @@ class ProgramChecker:
         ksyms: FoundKsyms,
         shared: Sequence[Reason],
         unmade: Mapping[str, Reason],
+        effort: Effort,
     ) -> ProgramVerdict:
-        """`shared` are reasons that the object gives; maps that are `unmade` count where the program uses them."""
+        """`shared` are reasons that the object gives; maps that are `unmade` count where the program uses them.
+        `effort` is what all programs of the object may take."""
         reasons = [*check_section(self.program, self.section, features, arch), *shared]
         for _, index in self.relos:
             reasons += outcomes[index].reasons
@@ -126,7 +128,7 @@ class ProgramChecker:
             # seen before any instruction is walked, so that no guard helps; of a missing kfunc it is just 0
             held = (name for name in self._kfunc_addresses if ksyms.has_kfunc(name))
             reasons += map(because.kfunc_address, held)
-        reasons += self._code_reasons(features, arch, outcomes, externs, ksyms, unmade)
+        reasons += self._code_reasons(features, arch, outcomes, externs, ksyms, unmade, effort)
         is_declared = self.program.name in self.alternatives.optional
         in_group = self.alternatives.group_of(self.program.name) is not None
         is_optional = is_declared or not (self.program.autoload or in_group)
@@ -198,6 +200,7 @@ class ProgramChecker:
         externs: Mapping[str, Value],
         ksyms: FoundKsyms,
         unmade: Mapping[str, Reason],
+        effort: Effort,
     ) -> Iterator[Reason]:
         """What the kernel's verifier will refuse among the instructions that it reaches."""
         hazards = self._hazards(features, arch, outcomes, ksyms, unmade)
@@ -206,11 +209,11 @@ class ProgramChecker:
             for slot, index in self.relos
             if (resolution := outcomes[index].resolution) and resolution.kind is CoreReloKind.TYPE_ID_TARGET
         ]
-        arguments = self._arguments(features)
+        arguments = self._arguments(features, effort)
         if not hazards and not type_ids and arguments is None and not self._context_suspects:
             return
         verifier = features.verifier
-        walk = partial(self._reach, frozenset(hazards), outcomes, externs, arguments)
+        walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments)
         reach = walk(verifier)
         for slot, index in type_ids:
             resolution = outcomes[index].resolution
@@ -277,6 +280,7 @@ class ProgramChecker:
 
     def _reach(
         self,
+        effort: Effort,
         hazards: frozenset[int],
         outcomes: Sequence[RelocationOutcome],
         externs: Mapping[str, Value],
@@ -301,41 +305,45 @@ class ProgramChecker:
                 immediates[slot] = resolution.target_value
         used = {name: externs[name] for name in self._extern_names if name in externs}
         kept_back = {**immediates, **dict.fromkeys(offsets, OPAQUE)}
-        reach = self._walk(Facts(hazards, kept_back, used, verifier, arguments), as_built=as_built)
+        reach = self._walk(Facts(hazards, kept_back, used, verifier, arguments), effort, as_built=as_built)
         if reach.depends_on_opaque:
-            reach = self._walk(Facts(hazards, {**immediates, **offsets}, used, verifier, arguments), as_built=as_built)
+            reach = self._walk(
+                Facts(hazards, {**immediates, **offsets}, used, verifier, arguments), effort, as_built=as_built
+            )
         return reach
 
-    def _walk(self, facts: Facts, *, as_built: bool) -> Reach:
+    def _walk(self, facts: Facts, effort: Effort, *, as_built: bool) -> Reach:
         if self.code.goes_one_way and facts.arguments is None and not self._context_suspects:
             facts = Facts(facts.hazards)  # nothing else matters then
         immediates, externs = tuple(facts.immediates.items()), tuple(facts.externs.items())
         key = (facts.hazards, immediates, externs, facts.verifier, facts.arguments, as_built)
-        if key not in self._reaches:
-            self._reaches[key] = analyse(self.code_as_built if as_built else self.code, facts)
-        return self._reaches[key]
+        known = self._reaches.get(key)
+        if known is None or not known.cost.is_same_with(effort.limit):
+            known = self._reaches[key] = analyse(self.code_as_built if as_built else self.code, facts, effort.limit)
+        effort.spend(known.cost)
+        return known
 
-    def _arguments(self, features: KernelFeatures) -> int | None:
+    def _arguments(self, features: KernelFeatures, effort: Effort) -> int | None:
         """How many arguments a tracing program may read, if it reads others too; None where all is well or unknown."""
         section = self.section
         if section is None or not section.target or section.module or section.target_kind not in _WITH_ARGUMENTS:
             return None
-        if not self._read_arguments:
+        effort.spend(self._blind_reach.cost)
+        if not self._blind_reach.missing_arguments:
             return None
         count = features.arguments(BTF_PREFIX[section.target_kind] + section.target)
         if count is None:
             return None
         # behind the arguments is what the function returned
         count += section.attach_type not in _BEFORE_RETURN
-        return count if max(self._read_arguments) >= count else None
+        return count if max(self._blind_reach.missing_arguments.values()) >= count else None
 
     @cached_property
-    def _read_arguments(self) -> frozenset[int]:
-        """Which arguments the program reads on any kernel: an upper bound, got by leaving all relocated values open."""
+    def _blind_reach(self) -> Reach:
+        """All that the program may reach on any kernel: all relocated values are left open, and states joined."""
         open_values: dict[int, Value] = {slot: None for slot, _ in self.relos}
         blind = Verifier(reads_frozen_maps=False, skips_uncalled_globals=False)
-        reach = analyse(self.code, Facts(frozenset(), open_values, {}, blind, arguments=0))
-        return frozenset(reach.missing_arguments.values())
+        return analyse(self.code, Facts(frozenset(), open_values, {}, blind, arguments=0), 0)
 
     @cached_property
     def _context_suspects(self) -> frozenset[int]:

@@ -202,10 +202,11 @@ def model_of(report: Report) -> ReportModel:
     outcomes = _by_kernel(report)
     position = {kernel: index for index, kernel in enumerate(outcomes)}
     programs: list[ReportedProgram] = []
+    number = 0
     for key in _keys(outcomes):
-        number = sum(len(program.blocks) for program in programs)
         found = {kernel: verdicts[key] for kernel, verdicts in outcomes.items() if key in verdicts}
         programs.append(_program(key, found, position, number))
+        number += len(programs[-1].blocks)
     groups = _groups(programs, outcomes, position)
     labels = {kernel: group.label for group in groups for kernel in group.kernels}
     return ReportModel(tuple(outcomes), tuple(_with_groups(program, labels) for program in programs), groups)

@@ -63,11 +63,12 @@ KERNEL_PART = Limit(64, "bytes", "`uname -r` can have no more")
 SECTIONS = Limit(1 << 13, "sections", "an object of 250 programs has 600")
 NAMESAKES = Limit(256, "things that Python would call so", "real objects have a few")
 RELOCATIONS = Limit(1 << 16, "CO-RE relocations", "an object of 250 large programs has 37,500")
+ACCESSES = Limit(1 << 13, "different CO-RE accesses", "an object of 250 large programs has 1,000")
 INSNS = Limit(1 << 19, "instructions", "an object of 250 large programs has 380,000")
 WALKED_INSNS = Limit(1_000_000, "instructions on its paths", "kernels themselves follow no more")
 MAPS = Limit(1 << 12, "maps", "the largest object known has 200")
 EXTERNS = Limit(1 << 12, "externs", "the largest object known has 100")
-FUNCTIONS = Limit(1 << 13, "functions", "the largest object known has 300")
+FUNCTIONS = Limit(1 << 12, "functions", "the largest object known has 300")
 
 
 class Budget:
@@ -80,6 +81,11 @@ class Budget:
         scale = max(1.0, size / SIZE)
         self._steps = int(STEPS * scale)
         self._bytes = int(BYTES * scale)
+
+    @property
+    def left(self) -> int:
+        """Steps that may still be taken."""
+        return self._steps
 
     def work(self, steps: int = 1) -> None:
         """Charge for turns of a loop. Raises the budget's error."""

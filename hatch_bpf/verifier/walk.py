@@ -13,7 +13,7 @@ than the verifier, it reaches more instructions, never fewer.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -34,7 +34,7 @@ from hatch_bpf.objects.insns import (
 )
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.uapi import helpers
-from hatch_bpf.support.budget import WALKED_INSNS
+from hatch_bpf.support.budget import WALKED_INSNS, Budget
 from hatch_bpf.verifier.abilities import Verifier
 from hatch_bpf.verifier.values import (
     PERHAPS_STACK,
@@ -74,6 +74,10 @@ SIZED_HELPERS = helpers("""
 
 _SEGMENT_COST = 16
 """Instructions that could be followed in the time that it takes to begin a piece of code."""
+_STEPS_PER_2_INSNS = 3
+"""What two instructions cost of a budget."""
+_NODES_PER_INSN = 16
+"""Pieces of code that can be looked at afterwards in the time of an instruction."""
 
 ReadGlobal = Callable[[str, int, int], Value]
 """(section, offset, size) -> what is known of those bytes when the program is loaded."""
@@ -120,6 +124,46 @@ class Reach:
     """Slots that the walk reached."""
     depends_on_opaque: bool
     """A branch depends on a number that was kept back as OPAQUE: walk again with its value."""
+    cost: Cost
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a walk took, counted in instructions."""
+
+    precise: int
+    """What was followed with states kept apart."""
+    rest: int
+    """What was followed with states joined, and what it took to put the pieces together."""
+    gave_up_at: int | None
+    """How many instructions the states could be kept apart for; None if that was enough."""
+
+    def is_same_with(self, limit: int) -> bool:
+        """Whether the walk would go the same way with this limit."""
+        return self.precise <= limit if self.gave_up_at is None else self.gave_up_at == limit
+
+
+class Effort:
+    """What walking the programs of one object on one kernel may take in all.
+
+    While some is left of the first half, states are kept apart, up to a limit for each program. Afterwards they are
+    joined: less is known then, and more instructions are taken to be reached.
+    """
+
+    def __init__(self, source: str, size: int) -> None:
+        """`source` names the object in errors; `size` is its size in bytes."""
+        self._budget = Budget(source, size, error=ObjectError)
+        self._precise = self._budget.left // 2
+
+    @property
+    def limit(self) -> int:
+        """Instructions for which a walk may keep states apart."""
+        return min(MAX_INSNS, max(self._precise, 0))
+
+    def spend(self, cost: Cost) -> None:
+        """Charge for a walk, done now or before. Raises `ObjectError` when all is spent."""
+        self._precise -= cost.precise
+        self._budget.work(_STEPS_PER_2_INSNS * (cost.precise + cost.rest) // 2)
 
 
 class Code:
@@ -195,14 +239,15 @@ def _step_of(insn: Insn) -> int:
     return _HELPER if insn.is_call else _PLAIN
 
 
-def analyse(code: Code, facts: Facts) -> Reach:
-    """Walk a program as the verifier would."""
-    walk = _Walk(code, facts, max_states=MAX_STATES)
-    if not walk.run(MAX_SEGMENTS, MAX_INSNS):
+def analyse(code: Code, facts: Facts, limit: int = MAX_INSNS) -> Reach:
+    """Walk a program as the verifier would, with states kept apart for `limit` instructions at the most."""
+    walk, gave_up_at, precise = _Walk(code, facts, max_states=MAX_STATES), None, 0
+    if not walk.run(MAX_SEGMENTS, limit):
+        gave_up_at, precise = limit, walk.walked
         walk = _Walk(code, facts, max_states=0)
         if not walk.run(WALKED_INSNS.most, WALKED_INSNS.most):
             WALKED_INSNS.check(walk.walked, source=code.linked.program.name, error=ObjectError, remedy="split it")
-    return walk.result()
+    return walk.result(precise, gave_up_at)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -659,14 +704,30 @@ class _Walk:
             return verifier.follows_constants or not isinstance(value, (int, Settable, Opaque))
         return verifier.follows_small_spills and offset % 8 == 0
 
-    def result(self) -> Reach:
+    def result(self, given_up: int, gave_up_at: int | None) -> Reach:
         """Put the pieces together: what is certain, and what hangs on which conditions."""
         predecessors: list[list[int]] = [[] for _ in self.nodes]
         for index, node in enumerate(self.nodes):
             for successor in dict.fromkeys(node.successors):
                 predecessors[successor].append(index)
-        slots = sorted(set().union(*(node.hazards for node in self.nodes)))
-        exposures = {slot: self._exposure(slot, predecessors) for slot in slots}
+        nodes_of: dict[int, list[int]] = defaultdict(list)
+        for index, node in enumerate(self.nodes):
+            for slot in node.hazards:
+                nodes_of[slot].append(index)
+        # hazards of the same pieces of code are exposed alike
+        alike: dict[tuple[int, ...], Exposure] = {}
+        exposures: dict[int, Exposure] = {}
+        most = WALKED_INSNS.most * _NODES_PER_INSN // max(1, len(self.nodes))
+        for slot in sorted(nodes_of):
+            starts = tuple(nodes_of[slot])
+            if starts not in alike:
+                if len(alike) > most:
+                    raise ObjectError(
+                        "has more conditions than any real program: split it", source=self.linked.program.name
+                    )
+                alike[starts] = self._exposure(starts, predecessors)
+            exposures[slot] = alike[starts]
+        looked_at = len(alike) * len(self.nodes) // _NODES_PER_INSN
         certain = self._certain([i for i, node in enumerate(self.nodes) if node.hazards], predecessors)
         return Reach(
             hazards=exposures,
@@ -675,10 +736,13 @@ class _Walk:
             certain=any(entry in certain for entry in self.entries),
             reached=frozenset(self.reached),
             depends_on_opaque=self.depends_on_opaque,
+            cost=Cost(self.walked, looked_at, None)
+            if gave_up_at is None
+            else Cost(given_up, self.walked + looked_at, gave_up_at),
         )
 
-    def _exposure(self, slot: int, predecessors: list[list[int]]) -> Exposure:
-        starts = [index for index, node in enumerate(self.nodes) if slot in node.hazards]
+    def _exposure(self, starts: Sequence[int], predecessors: list[list[int]]) -> Exposure:
+        """How a hazard is reached that is in these pieces of code."""
         certain = self._certain(starts, predecessors)
         if any(entry in certain for entry in self.entries):
             return Exposure(certain=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from array import array
 
 import pytest
 
-from hatch_bpf.btf.name_search import MAX_COPIES, MAX_FLAVORS, MAX_NAMESAKES, NameSearch
+from hatch_bpf.btf.name_search import MANY, MAX_COPIES, MAX_FLAVORS, MAX_NAMESAKES, NameSearch
 from hatch_bpf.errors import BtfError
 
 STRINGS = b"\0one\0two\0twofold\0caf\xe9\0a.c\0abc\0"
 NAMES = {"one", "two", "twofold", "caf\udce9", "a.c", "abc", "fold", "nowhere"}
+THOUSANDS = NAMES | {f"nowhere_{number}" for number in range(MANY)}
+"""So many that they are looked for in another way."""
 
 
 def search(strings: bytes, *offsets: int, base: int = 0) -> NameSearch:
@@ -22,7 +25,7 @@ def place(name: bytes) -> int:
     return STRINGS.index(b"\0" + name + b"\0") + 1
 
 
-@pytest.mark.parametrize("expected", [set[str](), NAMES], ids=["one by one", "together"])
+@pytest.mark.parametrize("expected", [set[str](), NAMES, THOUSANDS], ids=["one by one", "together", "thousands"])
 def test_names_are_found_whole_and_as_they_are(expected: set[str]) -> None:
     names = search(STRINGS, place(b"two"), 0, place(b"one"), place(b"two"), place(b"caf\xe9"), place(b"a.c"))
     found = {name: names.find(name, expected) for name in sorted(NAMES)}
@@ -35,7 +38,7 @@ def test_names_are_found_whole_and_as_they_are(expected: set[str]) -> None:
     assert names.find("", expected) == []
 
 
-@pytest.mark.parametrize("expected", [set[str](), NAMES], ids=["one by one", "together"])
+@pytest.mark.parametrize("expected", [set[str](), NAMES, THOUSANDS], ids=["one by one", "together", "thousands"])
 def test_the_tail_of_a_string_may_be_a_name(expected: set[str]) -> None:
     names = search(STRINGS, place(b"twofold") + 3, place(b"two"), place(b"twofold"))
     assert [names.find(name, expected) for name in ("fold", "two", "twofold", "one")] == [[0], [1], [2], []]
@@ -93,3 +96,13 @@ def test_names_too_long_for_a_pattern_are_found_all_the_same(has_tails: bool) ->
     assert names.find(long.decode(), {"b"}) == ([0, 1] if has_tails else [0])
     assert names.flavors(long.decode(), set()) == [long.decode() + "___old"]
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("others", [0, MANY])
+def test_the_longest_of_several_flavored_names_is_found(others: int) -> None:
+    strings = b"\0a\0a___b\0a___b___c\0a____d\0a_\0___\0x___a\0"
+    places = [match.start() + 1 for match in re.finditer(rb"\0(?=.)", strings)]
+    names = search(strings, *places)
+    expected = {"a", "a_", "a___b", *(f"other_{number}" for number in range(others))}
+    assert [names.find(name, expected) for name in ("a", "a_", "a___b")] == [[0], [4], [1]]
+    assert names.flavors("a", expected) == ["a___b", "a___b___c", "a____d"]
