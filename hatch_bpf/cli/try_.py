@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # each command imports what it needs, so that --help stays qu
     from hatch_bpf.kernels.matrix import Matrix
     from hatch_bpf.lab.trying import Payload
     from hatch_bpf.portability.trial import KernelTrial, Trial
+    from hatch_bpf.portability.verdicts import Report
     from hatch_bpf.project.sources import Project
 
 
@@ -53,15 +54,21 @@ def add_try(commands: Any) -> None:
     command.add_argument("--timeout", metavar="SECONDS", type=float, default=600, help="for one kernel (default: 600)")
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--junit", metavar="FILE", type=Path, help="also write a test report as JUnit's XML")
+    command.add_argument("--html", metavar="FILE", type=Path, help="also write the report as an HTML page")
     command.set_defaults(command=_try, error_status=2, takes_command=True)
 
 
 def _try(options: argparse.Namespace) -> int:
-    from hatch_bpf.lab.report import render_junit, render_trial, render_trial_json
+    from hatch_bpf.portability.trial_report import render_junit, render_trial, render_trial_json
     from hatch_bpf.support.files import write_whole
 
-    with _terminated_as_interrupted():
-        trial = _trial(options)
+    report, trial = _trial(options)
+    if options.html:
+        from hatch_bpf.portability.html import render_html
+        from hatch_bpf.project.pyproject import name_and_version, read_pyproject
+
+        page = render_html(report, project=name_and_version(read_pyproject(Path.cwd())), trial=trial)
+        write_whole(options.html, page.encode())
     if options.junit:
         write_whole(options.junit, render_junit(trial).encode())
     print(render_trial_json(trial) if options.json else render_trial(trial), end="")
@@ -69,7 +76,7 @@ def _try(options: argparse.Namespace) -> int:
     return trial.exit_status
 
 
-def _trial(options: argparse.Namespace) -> Trial:
+def _trial(options: argparse.Namespace) -> tuple[Report, Trial]:
     from dataclasses import replace
 
     from hatch_bpf import pipeline
@@ -82,12 +89,15 @@ def _trial(options: argparse.Namespace) -> Trial:
     project = load_project(Path.cwd())
     matrix = find_kernels(project.config, say, lock=project.lock)
     if options.patterns:
-        matrix = replace(matrix, sources=matching(matrix.sources, options.patterns))
+        matching_sources = matching(matrix.sources, options.patterns)
+        if not matching_sources:
+            patterns = " ".join(options.patterns)
+            raise LabError(f"{patterns} matches none of the {len(matrix.sources)} kernels of the matrix")
+        matrix = replace(matrix, sources=matching_sources)
     images, not_tried = _images(matrix, options.images)
-    chosen = replace(matrix, sources=tuple(source for source in matrix.sources if source.kernel in images))
     with meter() as shown:
         context = Context(say, shown)
-        report = pipeline.check(project, context, matrix=chosen)
+        report = pipeline.check(project, context, matrix=matrix)
         payload = _payload(options, project)
         done = 0
 
@@ -96,16 +106,17 @@ def _trial(options: argparse.Namespace) -> Trial:
             done += 1
             shown.step("trying", done, len(images), trial.kernel)
 
-        trials = try_kernels(
-            report.kernels,
-            images,
-            payload,
-            jobs=options.jobs or guests_at_a_time(options.memory),
-            megabytes=options.memory,
-            seconds=options.timeout,
-            done=note,
-        )
-    return Trial(trials, not_tried)
+        with _terminated_as_interrupted():
+            trials = try_kernels(
+                [kernel for kernel in report.kernels if kernel.kernel in images],
+                images,
+                payload,
+                jobs=options.jobs or guests_at_a_time(options.memory),
+                megabytes=options.memory,
+                seconds=options.timeout,
+                done=note,
+            )
+    return report, Trial(trials, not_tried)
 
 
 def _images(matrix: Matrix, folder: Path | None) -> tuple[dict[Kernel, Path], dict[Kernel, str]]:
@@ -133,21 +144,20 @@ NO_IMAGE = "there is no image of it: get its package, then `hatch-bpf kernels ad
 
 def _payload(options: argparse.Namespace, project: Project) -> Payload:
     """The wheel, its requirements, and what the command needs. Raises `LabError`."""
-    import tempfile
-
     from hatch_bpf.lab.guest_files import GuestRoot
     from hatch_bpf.lab.host_python import host_libbpf, host_python, interpreter
     from hatch_bpf.lab.suite import own_tests
     from hatch_bpf.lab.trying import Payload
     from hatch_bpf.lab.wheels import build_wheel, installed_nodes, wheel_nodes, wheel_requirements
     from hatch_bpf.project.pyproject import read_pyproject
+    from hatch_bpf.support.scratch import Scratch
 
     python = str(interpreter())
     root = GuestRoot(host_python(), python, str(host_libbpf() or ""))
     if options.wheel:
         site = wheel_nodes(options.wheel, python)
     else:
-        with tempfile.TemporaryDirectory(prefix="hatch-bpf-wheel-") as folder:
+        with Scratch() as folder:
             wheel = build_wheel(project.root, read_pyproject(project.root), Path(folder))
             site = wheel_nodes(wheel, python)
     requirements = wheel_requirements(site)
@@ -161,7 +171,7 @@ def _payload(options: argparse.Namespace, project: Project) -> Payload:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, with which a CI cancels, clean up as Ctrl-C does."""
+    """Let SIGTERM, with which a CI cancels, clean up as Ctrl-C does. Processes that the block forks inherit it."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

@@ -18,7 +18,9 @@ LAST_LINES = 30
 _OUT_OF_MEMORY = re.compile(
     r"Out of memory|oom-kill|deadlocked on memory|Initramfs unpacking failed: write error|Cannot allocate memory"
 )
-_NO_INITRAMFS = re.compile(r"VFS: Cannot open root device|Unable to mount root fs|No working init found")
+_NO_INITRAMFS = re.compile(
+    r"VFS: Cannot open root device|Unable to mount root fs|No working init found|too old to load a ram disk"
+)
 _PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 
 

@@ -20,6 +20,14 @@ from markupsafe import Markup
 import hatch_bpf
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel
 from hatch_bpf.portability.report import MEANINGS, WORST_FIRST, ReportedProgram, model_of
+from hatch_bpf.portability.trial import KernelTrial, ProgramTrial, Trial
+from hatch_bpf.portability.trial_report import (
+    command_state,
+    disagreement_text,
+    disagreements,
+    said_and_happened,
+    trial_label,
+)
 from hatch_bpf.portability.verdicts import Report, Verdict, Weight
 from hatch_bpf.runtime.printable import printable
 from hatch_bpf.support.templating import environment
@@ -124,9 +132,37 @@ class ReleaseRows:
         return f"{self.distro or UNKNOWN}/{self.version or UNKNOWN}"
 
 
-def render_html(report: Report, *, project: str = "") -> str:
-    """The page, with the name and version of the project on it. It can be written as UTF-8 whatever the names in the
-    report."""
+@dataclass(frozen=True)
+class TriedRow:
+    """A kernel that was booted."""
+
+    trial: KernelTrial
+    cells: tuple[Cell, ...]
+    state: str
+    """What is wrong with the guest, or what came of the command."""
+
+
+@dataclass(frozen=True)
+class WrongVerdict:
+    """A kernel that did not do what was said."""
+
+    where: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What happened on real kernels."""
+
+    programs: tuple[str, ...]
+    rows: tuple[TriedRow, ...]
+    wrong: tuple[WrongVerdict, ...]
+    not_tried: tuple[tuple[Kernel, str], ...]
+
+
+def render_html(report: Report, *, project: str = "", trial: Trial | None = None) -> str:
+    """The page, with the name and version of the project on it, and what happened if it was tried on real kernels. It
+    can be written as UTF-8 whatever the names in the report."""
     model = model_of(report)
     columns = [_column(program, number) for number, program in enumerate(model.programs, 1)]
     env = environment(autoescape=True)
@@ -141,6 +177,7 @@ def render_html(report: Report, *, project: str = "") -> str:
         style_hash=_csp_hash(style),
         script_hash=_csp_hash(script),
         headline=_headline(model.programs),
+        tried=_tried(trial) if trial else None,
         nothing=model.nothing,
         counts=_counts(model.counts),
         columns=columns,
@@ -157,6 +194,26 @@ def render_html(report: Report, *, project: str = "") -> str:
         is_folded=len(model.kernels) > MANY_KERNELS,
         is_long=len(columns) > LONG_LIST,
     )
+
+
+def _tried(trial: Trial) -> Tried:
+    labels = list(dict.fromkeys(trial_label(program) for kernel in trial.kernels for program in kernel.programs))
+    rows = []
+    for kernel in trial.kernels:
+        by_label = {trial_label(program): program for program in kernel.programs}
+        cells = tuple(_tried_cell(by_label.get(label)) for label in labels)
+        rows.append(TriedRow(kernel, cells, kernel.fault or command_state(kernel.command)))
+    wrong = [
+        WrongVerdict(f"{trial_label(program)} on {kernel.kernel}", disagreement_text(kernel, program, way))
+        for kernel, program, way in disagreements(trial)
+    ]
+    return Tried(tuple(labels), tuple(rows), tuple(wrong), tuple(trial.not_tried.items()))
+
+
+def _tried_cell(program: ProgramTrial | None) -> Cell:
+    if program is None:
+        return Cell()
+    return Cell(_WEIGHT_LETTERS[Weight.FAILS] if program.breaks else "l", said_and_happened(program))
 
 
 def _column(program: ReportedProgram, number: int) -> Column:

@@ -1,4 +1,4 @@
-"""A `Trial` -> what the command prints: text, JSON, or JUnit's XML for a CI's test reports.
+"""A `Trial` -> what is shown of it: text, JSON, JUnit's XML for a CI's test reports, and what the page shows.
 
 Input: a `Trial`. Output: text. Names in it come from objects and consoles: what does not print is spelled out.
 """
@@ -14,7 +14,7 @@ import hatch_bpf
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.names import object_name
 from hatch_bpf.portability.report import counted
-from hatch_bpf.portability.trial import Attempt, CommandTrial, KernelTrial, ProgramTrial, Trial, Way
+from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, KernelTrial, ProgramTrial, Trial, Way
 from hatch_bpf.runtime.printable import printable
 
 LOG_LINES = 25
@@ -73,11 +73,13 @@ def disagreement_text(kernel: KernelTrial, program: ProgramTrial, way: Way) -> s
     )
 
 
-def _label(program: ProgramTrial) -> str:
+def trial_label(program: ProgramTrial) -> str:
+    """`tcprtt.bpf_sockops_cb`."""
     return printable(f"{object_name(program.said.object.rpartition('/')[2])}.{program.said.program}")
 
 
-def _cell(program: ProgramTrial) -> str:
+def said_and_happened(program: ProgramTrial) -> str:
+    """`loads: attaches`; with both ways where they differ, and an exclamation mark if the verdict is wrong."""
     happened = {way: attempt.happened.value for way, attempt in program.attempts.items()}
     if len(set(happened.values())) > 1:
         text = ", ".join(f"{value} ({way.value})" for way, value in happened.items())
@@ -91,7 +93,7 @@ def _table(trial: Trial) -> str:
     rows: dict[str, dict[str, list[int]]] = {}
     for number, kernel in enumerate(trial.kernels, 1):
         for program in kernel.programs:
-            rows.setdefault(_label(program), {}).setdefault(_cell(program), []).append(number)
+            rows.setdefault(trial_label(program), {}).setdefault(said_and_happened(program), []).append(number)
     if not rows:
         return ""
     left = max(len("program"), *map(len, rows))
@@ -107,13 +109,14 @@ def _table(trial: Trial) -> str:
 def _kernels(trial: Trial) -> str:
     lines = []
     for number, kernel in enumerate(trial.kernels, 1):
-        state = kernel.fault.splitlines()[0] if kernel.fault else _command_state(kernel.command)
+        state = kernel.fault.splitlines()[0] if kernel.fault else command_state(kernel.command)
         lines.append(printable(f"{number}: {kernel.kernel}, {kernel.seconds:.1f} s ({kernel.accelerator}): {state}"))
     lines += [printable(f"not tried: {kernel}: {why}") for kernel, why in trial.not_tried.items()]
     return "\n".join(lines) + "\n"
 
 
-def _command_state(command: CommandTrial | None) -> str:
+def command_state(command: CommandTrial | None) -> str:
+    """What came of the command, in a few words."""
     if command is None:
         return "no command"
     if command.status is None:
@@ -123,7 +126,7 @@ def _command_state(command: CommandTrial | None) -> str:
 
 
 def _disagreement(kernel: KernelTrial, program: ProgramTrial, way: Way) -> str:
-    title = f"WRONG VERDICT: {_label(program)} on {kernel.kernel}"
+    title = f"WRONG VERDICT: {trial_label(program)} on {kernel.kernel}"
     return f"{title}\n{_indented(disagreement_text(kernel, program, way))}\nPlease report it with the text above.\n"
 
 
@@ -133,16 +136,13 @@ def _failures(trial: Trial) -> Iterator[str]:
             shown = f"\nits console said last:\n{_indented(kernel.last_lines)}" if kernel.last_lines else ""
             yield f"{kernel.kernel}: {kernel.fault}{shown}\n"
         for program in kernel.programs:
-            if program.breaks and not program.disagreements:
-                for way, attempt in program.attempts.items():
-                    if not attempt.works:
-                        yield (
-                            f"{_label(program)} fails on {kernel.kernel} {WAYS[way]}, as was said: {attempt.error}\n"
-                            f"{_indented(_tail(attempt))}\n"
-                        )
+            for way, attempt in program.attempts.items() if program.breaks and not program.disagreements else ():
+                if not attempt.works and attempt.happened is not Happened.LOST:
+                    where = f"{trial_label(program)} on {kernel.kernel}, {WAYS[way]}"
+                    yield f"{where}: {attempt.happened.value} {attempt.error}\n{_indented(_tail(attempt))}\n"
         command = kernel.command
         if command and command.status != 0 and not kernel.fault:
-            yield f"{kernel.kernel}: {_command_state(command)}:\n{_indented(printable(command.output, keep=_KEPT))}\n"
+            yield f"{kernel.kernel}: {command_state(command)}:\n{_indented(printable(command.output, keep=_KEPT))}\n"
 
 
 _KEPT = "\n\t"
@@ -199,11 +199,11 @@ def _suite(kernel: KernelTrial) -> str:
             wrong = way in program.disagreements
             failed = program.breaks and program.must_work(way) and not attempt.works
             fault = f"said {program.said.verdict.value}, happened {attempt.happened.value} {attempt.error}".rstrip()
-            name = f"{_label(program)} ({WAYS[way]})"
+            name = f"{trial_label(program)} ({WAYS[way]})"
             detail = disagreement_text(kernel, program, way) if wrong else attempt.log
             cases.append(_case(kernel.kernel, name, fault if wrong or failed else "", detail))
     if kernel.command:
-        fault = "" if kernel.command.status == 0 else _command_state(kernel.command)
+        fault = "" if kernel.command.status == 0 else command_state(kernel.command)
         cases.append(_case(kernel.kernel, " ".join(kernel.command.argv), fault, kernel.command.output))
     failures = sum("<failure" in case for case in cases)
     head = f'<testsuite name={_attribute(str(kernel.kernel))} tests="{len(cases)}" failures="{failures}">'

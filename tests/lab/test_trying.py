@@ -1,0 +1,157 @@
+"""Kernels in guests, with a stand-in for qemu: what does not boot, hangs, panics or runs out of memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hatch_bpf.errors import LabError
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.lab import cpio, guest_files, machine
+from hatch_bpf.lab.guest_files import GuestRoot
+from hatch_bpf.lab.trying import Payload, try_kernels
+from hatch_bpf.portability.trial import Happened, KernelTrial, Way
+from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Verdict
+from hatch_bpf.wheel.embedded_btfs import pack_btfs
+from tests.common import fake_qemu
+from tests.common.kernel_images import btf
+
+KERNEL = Kernel.parse("debian/12/x86_64/6.1.0-9-amd64")
+UP = 'say(up=True, release="6.1.0-9-amd64", machine="x86_64")\n'
+DONE = "\nsay(done=True, oom=0)"
+PROGRAM = ProgramVerdict("prog.bpf.o", "one", Verdict.LOADS, ())
+
+
+@pytest.fixture(autouse=True)
+def _emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "has_kvm", lambda _: False)
+    monkeypatch.setattr(machine, "BOOT_SECONDS", {"kvm": 1.0, "tcg": 1.0})
+    monkeypatch.setattr(guest_files, "_sections", lambda *_: {"one": "kprobe/do_unlinkat"})
+
+
+class Lab:
+    """What a test needs to try one kernel."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.monkeypatch = folder, monkeypatch
+        self.image = folder / "vmlinuz"
+        self.image.write_bytes(fake_qemu.bzimage())
+
+    def run(self, body: str, *, command: tuple[str, ...] = (), seconds: float = 20.0) -> KernelTrial:
+        fake_qemu.install(self.folder / "bin", body, self.monkeypatch)
+        site = {
+            "site/demo/_bpf/x86_64/prog.bpf.o": cpio.file(b""),
+            "site/demo/_bpf/kernels.btfs": cpio.file(pack_btfs({KERNEL: btf("int")})),
+        }
+        payload = Payload(GuestRoot({}, "/usr/bin/python3", "/usr/lib/libbpf.so.1"), site, {}, command)
+        (trial,) = try_kernels(
+            [KernelReport(KERNEL, (PROGRAM,))],
+            {KERNEL: self.image},
+            payload,
+            jobs=1,
+            megabytes=512,
+            seconds=seconds,
+            done=lambda _: None,
+        )
+        return trial
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    return Lab(tmp_path, monkeypatch)
+
+
+def test_what_happened_is_told(lab: Lab) -> None:
+    trial = lab.run(UP + "load('attaches')" + DONE)
+    (program,) = trial.programs
+    assert {way: attempt.happened for way, attempt in program.attempts.items()} == {
+        Way.OWN: Happened.ATTACHES,
+        Way.HIDDEN: Happened.ATTACHES,
+    }
+    assert (trial.fault, trial.last_lines, trial.fails, trial.accelerator) == ("", "", False, "tcg")
+
+
+def test_an_image_that_does_not_boot(lab: Lab) -> None:
+    trial = lab.run("sys.exit('qemu: could not load kernel')")
+    assert trial.fault == "the guest ended in its boot"
+    assert trial.last_lines == "qemu: could not load kernel"
+    assert trial.fails
+
+
+def test_a_boot_is_tried_again_under_emulation(lab: Lab) -> None:
+    count = lab.folder / "count"
+    once = f"n = os.path.exists({str(count)!r}); open({str(count)!r}, 'w')\nif not n: sys.exit('died')\n"
+    assert not lab.run(once + UP + "load()" + DONE).fails
+
+
+def test_an_image_of_another_architecture(lab: Lab) -> None:
+    lab.image.write_bytes(fake_qemu.arm64_image())
+    assert "this image is of arm64, and debian/12/x86_64/6.1.0-9-amd64 is of x86_64" in lab.run("").fault
+
+
+def test_a_file_that_is_no_image(lab: Lab) -> None:
+    lab.image.write_bytes(b"not a kernel")
+    assert "this is no image that boots: name a vmlinuz, or the package that has it" in lab.run("").fault
+
+
+def test_an_image_of_another_release(lab: Lab) -> None:
+    trial = lab.run(UP.replace("-9-", "-10-") + "load()" + DONE)
+    assert trial.fault == "the image is of 6.1.0-10-amd64, not of 6.1.0-9-amd64: put the right one there"
+
+
+def test_a_kernel_without_initramfs(lab: Lab) -> None:
+    trial = lab.run("print('[ 2.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)')")
+    assert "it does not take an initramfs (CONFIG_BLK_DEV_INITRD)" in trial.fault
+    assert "Unable to mount root fs" in trial.last_lines
+
+
+def test_a_guest_out_of_memory(lab: Lab) -> None:
+    for body in ("print('Out of memory: Killed process 70 (python3)')", "say(done=True, oom=1)"):
+        assert lab.run(UP + body).fault == "the guest ran out of its 512 MB of memory: give it more with --memory"
+
+
+def test_a_panic_names_the_program_that_was_loaded(lab: Lab) -> None:
+    begins = "say(way='own', object='prog.bpf.o', program='one', begins=True)\n"
+    trial = lab.run(UP + begins + "print('[ 9.0] Kernel panic - not syncing: Fatal exception in interrupt')")
+    assert trial.fault == "the kernel panicked while it loaded one of prog.bpf.o: Fatal exception in interrupt"
+    assert trial.programs[0].attempts[Way.OWN].happened is Happened.LOST
+    assert trial.fails
+
+
+def test_a_hang(lab: Lab) -> None:
+    trial = lab.run(UP + "time.sleep(60)", seconds=0.8)
+    assert trial.fault == "the guest was stopped in its work: nothing came of it in 1 seconds"
+    assert trial.seconds < 30
+
+
+def test_a_command_that_is_not_in_the_guest(lab: Lab) -> None:
+    missing = "say(command='begins')\nsay(command='not started', error='No such file or directory')"
+    trial = lab.run(UP + "load()\n" + missing + DONE, command=("nothing-like-it",))
+    assert trial.command is not None
+    assert trial.command.fault == "nothing-like-it is not in the guest, or cannot run there: No such file or directory"
+    assert trial.fails
+
+
+def test_nothing_is_left(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = lab.folder / "tmp"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    lab.run(UP + DONE)
+    assert list(place.iterdir()) == []
+
+
+def test_without_qemu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        LabError, match="qemu-system-x86_64, which boots kernels of x86_64, is not installed: apt install"
+    ):
+        machine.find_qemu("x86_64")
+    with pytest.raises(LabError, match="kernels of riscv64 cannot be booted here"):
+        machine.find_qemu("riscv64")
+
+
+def test_kvm_that_does_not_boot_gives_way_to_emulation(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "has_kvm", lambda _: True)
+    trial = lab.run("if 'kvm' in sys.argv: sys.exit('failed to set MSR')\n" + UP + "load()" + DONE)
+    assert (trial.accelerator, trial.fails) == ("tcg", False)
