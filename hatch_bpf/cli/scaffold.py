@@ -1,6 +1,7 @@
 """`hatch-bpf init`: a name -> a package with a BPF program in it that builds, runs and passes its own test.
 
-Input: a name, a folder and a build system. Output: the new project's files, from `templates/init`; or `ConfigError`.
+Input: a name, a folder, a build system and perhaps a CI service. Output: the new project's files, from
+`templates/init`; or `ConfigError`.
 """
 
 from __future__ import annotations
@@ -30,10 +31,15 @@ _FILES = {
     "src/package/execs.bpf.c.j2": "src/{package}/execs.bpf.c",
     "tests/test_package.py.j2": "tests/test_{package}.py",
 }
+_CI_FILES = {"github": {"github.yml.j2": ".github/workflows/bpf.yml"}}
+CI_SERVICES = tuple(_CI_FILES)
+"""Services for which a job can be written that builds, checks, tries and publishes."""
 
 
-def create(name: str, *, folder: Path, backend: str) -> list[Path]:
+def create(name: str, *, folder: Path, backend: str, ci: str = "") -> list[Path]:
     """Write a new project into `folder`, whole or not at all, and return its files, relative to the folder.
+
+    `ci` is one of `CI_SERVICES`, or empty for no job.
 
     Raises `ConfigError` for an unusable name, and `OutputError` if the folder cannot be made.
     """
@@ -51,7 +57,7 @@ def create(name: str, *, folder: Path, backend: str) -> list[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(dir=folder.parent if is_new else folder, prefix=f".{package}."))
         try:
-            for source, pattern in _FILES.items():
+            for source, pattern in {**_FILES, **_CI_FILES.get(ci, {})}.items():
                 path = Path(pattern.format(package=package))
                 (staged / path).parent.mkdir(parents=True, exist_ok=True)
                 template = templates.get_template(f"init/{source}")

@@ -19,6 +19,8 @@ from hatch_bpf.runtime.printable import printable
 
 LOG_LINES = 25
 """Lines of a log that the text shows."""
+OUTPUT_LINES = 60
+"""Lines of the command's output that it shows."""
 WAYS = {Way.OWN: "with the kernel's own BTF", Way.HIDDEN: "with the wheel's BTF, the kernel's own hidden"}
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 
@@ -142,7 +144,8 @@ def _failures(trial: Trial) -> Iterator[str]:
                     yield f"{where}: {attempt.happened.value} {attempt.error}\n{_indented(_tail(attempt))}\n"
         command = kernel.command
         if command and command.status != 0 and not kernel.fault:
-            yield f"{kernel.kernel}: {command_state(command)}:\n{_indented(printable(command.output, keep=_KEPT))}\n"
+            end = "\n".join(command.output.splitlines()[-OUTPUT_LINES:])
+            yield f"{kernel.kernel}: {command_state(command)}\n{_indented(printable(end, keep=_KEPT))}\n"
 
 
 _KEPT = "\n\t"
@@ -158,9 +161,12 @@ def _indented(text: str) -> str:
 
 def _summary(trial: Trial) -> str:
     wrong = len(list(disagreements(trial)))
-    tried = sum(len(program.attempts) for kernel in trial.kernels for program in kernel.programs)
+    attempts = [
+        attempt for kernel in trial.kernels for program in kernel.programs for attempt in program.attempts.values()
+    ]
+    tried = sum(attempt.happened is not Happened.LOST for attempt in attempts)
     failed = sum(kernel.fails for kernel in trial.kernels)
-    said = "every verdict is right" if not wrong else f"{counted(wrong, 'verdict')} wrong"
+    said = "no verdict is wrong" if not wrong else f"{counted(wrong, 'verdict')} wrong"
     where = counted(len(trial.kernels), "kernel")
     return f"{counted(tried, 'load')} on {where}: {said}; something fails on {failed} of them\n"
 

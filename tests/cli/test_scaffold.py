@@ -12,7 +12,7 @@ import pytest
 from packaging.metadata import Metadata
 
 from hatch_bpf.cli import scaffold
-from hatch_bpf.cli.main import main
+from hatch_bpf.cli.main import _parser, main
 from hatch_bpf.cli.scaffold import BACKENDS
 from hatch_bpf.errors import OutputError
 from tests.common import needs, tracefs
@@ -146,3 +146,21 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["init", "demo", str(tmp_path / "there" / "mine")]) == 1
     assert "exists and is no folder: name another" in capsys.readouterr().err
     assert tree_of(tmp_path) == before
+
+
+def test_the_job_for_github_uses_commands_that_exist(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    assert main(["init", "my-tool", str(tmp_path / "p"), "--ci", "github", "--backend", "setuptools"]) == 0
+    text = (tmp_path / "p/.github/workflows/bpf.yml").read_text()
+    lines = [line.strip().removeprefix("run: ") for line in text.splitlines()]
+    commands = [line for line in lines if line.startswith("hatch-bpf ")]
+    assert [line.split()[1] for line in commands] == ["check", "try"]
+    for line in commands:
+        _parser().parse_args(line.split()[1:])
+    assert "pip install build pytest hatch-bpf setuptools" in lines
+    assert "{{" not in text
+
+
+def test_without_ci_there_is_no_job(tmp_path: Path) -> None:
+    assert main(["init", "my-tool", str(tmp_path / "p")]) == 0
+    assert not (tmp_path / "p/.github").exists()
