@@ -34,8 +34,11 @@ from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.text import render_failures
 from hatch_bpf.project.config import parse_config
-from hatch_bpf.runtime.errors import BpfError
+from hatch_bpf.runtime.errors import BpfError, SymbolError
 from hatch_bpf.runtime.host.embedded import Embedded
+from hatch_bpf.runtime.symbols.elf_image import ElfImage
+from hatch_bpf.runtime.symbols.process_symbols import jit_functions
+from hatch_bpf.runtime.symbols.symbol_files import SymbolFile
 from hatch_bpf.skeleton.generate import SkeletonOptions, generate
 from hatch_bpf.support.budget import Budget
 from hatch_bpf.support.toml import parse_toml
@@ -177,6 +180,16 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="hatch-bpf-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
 
 
+def read_symbols(data: bytes) -> None:
+    """The functions of a program that somebody runs, and the list of a JIT compiler."""
+    dict(jit_functions(data.splitlines()))
+    try:
+        file = SymbolFile(ElfImage(data), "/nowhere")
+    except ValueError as error:
+        raise SymbolError(str(error)) from error
+    file.functions.find(file.bias(64) or 0)
+
+
 TARGETS = {
     "btf": Target(read_btf, seeds.btfs, 4096),
     "ext": Target(read_ext, seeds.exts, 2048),
@@ -186,6 +199,7 @@ TARGETS = {
     "config": Target(read_config, seeds.configs, 2048),
     "lock": Target(read_locked, seeds.locks, 1024),
     "embedded": Target(read_embedded, seeds.embedded, 4096),
+    "symbols": Target(read_symbols, seeds.objects, 8192),
     "package": Target(read_package, seeds.packages, 8192),
 }
 

@@ -20,6 +20,7 @@ from .errors import (
     OpenError,
     PackageError,
     PermissionDeniedError,
+    SymbolError,
     UnknownNameError,
     VerifierError,
 )
@@ -56,12 +57,18 @@ from .structops import StructOps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .maps.histograms import Bucket, Histogram, LinearHistogram, Log2Histogram, text_by_key
+    from .symbols.folded import FoldedStacks
+    from .symbols.frame import Frame
+    from .symbols.symbolizer import Symbolizer
 else:
     _LATER = {
         "Bucket": "maps.histograms",
+        "FoldedStacks": "symbols.folded",
+        "Frame": "symbols.frame",
         "Histogram": "maps.histograms",
         "LinearHistogram": "maps.histograms",
         "Log2Histogram": "maps.histograms",
+        "Symbolizer": "symbols.symbolizer",
         "text_by_key": "maps.histograms",
     }
 
@@ -90,6 +97,8 @@ __all__ = [
     "ClosedError",
     "DescriptorMap",
     "EventSource",
+    "FoldedStacks",
+    "Frame",
     "GroupSpec",
     "HashMap",
     "Histogram",
@@ -132,6 +141,8 @@ __all__ = [
     "Skeleton",
     "StackTraces",
     "StructOps",
+    "SymbolError",
+    "Symbolizer",
     "TestRun",
     "UnknownNameError",
     "UserRingBuffer",

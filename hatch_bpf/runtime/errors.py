@@ -89,6 +89,10 @@ class MapError(BpfError):
     """The kernel refused an operation on a map."""
 
 
+class SymbolError(BpfError):
+    """Symbols can't be read."""
+
+
 class ClosedError(BpfError):
     """The skeleton that this belongs to is closed, or its phase is over."""
 

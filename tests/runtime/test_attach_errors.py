@@ -124,7 +124,7 @@ def test_a_usdt_that_is_not_there(tmp_path: Path) -> None:
     binary = tmp_path / "probed"
     subprocess.run([needs.tool("clang"), source, "-o", binary], check=True)
     assert usdt_names(str(binary)) == ["hatch:begin", "hatch:end"]
-    with pytest.raises(ValueError, match="is not a 64-bit ELF file"):
+    with pytest.raises(ValueError, match="is not an ELF file"):
         usdt_names(str(source))
 
 

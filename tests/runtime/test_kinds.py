@@ -139,8 +139,8 @@ def test_functions_lie_where_nm_says(tmp_path: Path) -> None:
     library.write_bytes(library.read_bytes()[:500])
     with pytest.raises(ValueError, match="is a damaged ELF file"):
         function_offsets(str(library), ["one"])
-    library.write_bytes(b"\x7fELF\x01 of 32 bits")
-    with pytest.raises(ValueError, match="is not a 64-bit ELF file"):
+    library.write_bytes(b"\x7fELF of no class")
+    with pytest.raises(ValueError, match="is not an ELF file"):
         function_offsets(str(library), ["one"])
 
 

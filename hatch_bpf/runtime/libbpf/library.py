@@ -432,13 +432,12 @@ def find() -> str:
     could have put there.
     """
     folders = library_folders()
-    is_root = os.geteuid() == 0 and not in_user_namespace()
     passed_over = []
     for soname in SONAMES:
         for folder in folders:
             path = os.path.join(folder, soname)
             if os.path.exists(path):
-                if not is_root or _is_roots_alone(path):
+                if trusted(path):
                     return path
                 passed_over.append(path)
     if passed_over:
@@ -449,8 +448,10 @@ def find() -> str:
     raise LibbpfNotFoundError(f"{' or '.join(SONAMES)} is in none of {', '.join(folders)}; {_PACKAGES}")
 
 
-def _is_roots_alone(path: str) -> bool:
-    """Whether nobody but root can change a file, or put another in its place."""
+def trusted(path: str) -> bool:
+    """Whether a library may be loaded: root takes none that others can change, or put another in its place."""
+    if os.geteuid() != 0 or in_user_namespace():
+        return True
     real = os.path.realpath(path)
     for name in {os.path.dirname(path), os.path.dirname(real), real}:
         status = os.stat(name)

@@ -39,6 +39,21 @@ class StackTraces(Map):
     def __iter__(self) -> Iterator[int]:
         return (U32.decode(U32.ctype.from_buffer_copy(bytes(key))) for key in self._keys())
 
+    def items(self) -> Iterator[tuple[int, list[Any]]]:
+        """Pairs of id and stack. One that is deleted meanwhile is left out."""
+        for stack_id in self:
+            try:
+                yield stack_id, self[stack_id]
+            except KeyError:
+                continue
+
+    def get(self, stack_id: int, default: Any = None) -> Any:
+        """A stack, or the default: for ids that are errors of bpf_get_stackid(), and stacks that were replaced."""
+        try:
+            return self[stack_id]
+        except KeyError:
+            return default
+
     def _words(self, stack_id: int) -> Any:
         """The value as words of 64 bits."""
         storage = (ctypes.c_uint64 * (self.value_size // 8))()

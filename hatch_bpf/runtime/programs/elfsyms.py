@@ -1,32 +1,29 @@
 """Functions and USDTs in programs and libraries of this machine. Input: a path and names. Output: file offsets, names.
 
 libbpf looks up one function by its name, or many by a pattern. A list of names works (at least in 1.4 and 1.5) only for
-files that still have a `.symtab`, and distributions strip it.
+files that still have a `.symtab`, and distributions strip it. It knows nothing of separate debug files.
 """
 
 from __future__ import annotations
 
-import mmap
+import os
 import struct
+from contextlib import contextmanager
+
+from ..libbpf.library import library_folders
+from ..symbols.elf_image import SHT_DYNSYM, SHT_GNU_VERSYM, SHT_SYMTAB, STB_WEAK, STT_FUNC
+from ..symbols.symbol_files import debug_file, opened_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-HEADER = struct.Struct("=16x2HI3QI6H")
-SECTION = struct.Struct("=2I4Q2I2Q")
-SYMBOL = struct.Struct("=I2BH2Q")
+    from ..symbols.elf_image import ElfImage
+
 HALF = struct.Struct("=H")
-NOTE = struct.Struct("=3I")
-SHT_SYMTAB, SHT_NOTE, SHT_DYNSYM, SHT_GNU_VERSYM = 2, 7, 11, 0x6FFFFFFF
 NT_STAPSDT = 3
-STAPSDT_ADDRESSES = 3 * 8
-"""Bytes of the addresses before the names."""
-STT_FUNC = 2
-STB_WEAK = 2
 VERSYM_HIDDEN = 1 << 15
 """Set for the versions of a symbol that only programs linked against them get."""
-ELF_64 = b"\x7fELF\x02"
 
 
 def function_offsets(path: str, names: Sequence[str]) -> list[int]:
@@ -34,44 +31,84 @@ def function_offsets(path: str, names: Sequence[str]) -> list[int]:
 
     Raises `OSError`, `KeyError` if there is no such function, or `ValueError` for an ambiguous one and for what is no
     ELF file. As in libbpf the dynamic symbols come first, a default version precedes older ones, and a strong symbol
-    a weak one.
+    a weak one. What was stripped is looked for in the separate debug file, and in `.gnu_debugdata`.
     """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[: len(ELF_64)] != ELF_64:
-            raise ValueError(f"{path} is not a 64-bit ELF file")
+    with _image(path) as image:
         wanted = {name.encode() for name in names}
-        try:
-            found = _functions(data, wanted, SHT_DYNSYM)
-            found.update(_functions(data, wanted - found.keys(), SHT_SYMTAB))
-        except (struct.error, IndexError):
-            raise ValueError(f"{path} is a damaged ELF file") from None
-    return [_only_one(found[name.encode()], name, path) for name in names]
+        found: dict[bytes, set[int]] = {}
+        for table in (SHT_DYNSYM, SHT_SYMTAB):
+            found.update(_functions(image, wanted - found.keys(), table))
+        if wanted - found.keys():
+            with _stripped(image, path) as others:
+                for other in others:
+                    found.update(_functions(other, wanted - found.keys(), SHT_SYMTAB))
+        offsets: dict[bytes, set[int]] = {}
+        for function, addresses in found.items():
+            for offset in map(image.offset_of, addresses):
+                if offset is not None:
+                    offsets.setdefault(function, set()).add(offset)
+    return [_only_one(offsets[name.encode()], name, path) for name in names]
+
+
+def stripped_functions(path: str, pattern: str) -> list[int]:
+    """Offsets of the functions that were stripped from a file and match a pattern with `*` and `?`.
+
+    Raises `OSError`, or `ValueError` for what is no ELF file.
+    """
+    import re
+
+    words = {"*": ".*", "?": "."}
+    wanted = re.compile("".join(words.get(char) or re.escape(char) for char in pattern).encode(), re.DOTALL)
+    found: set[int] = set()
+    with _image(path) as image, _stripped(image, path) as others:
+        for other in others:
+            for name_at, info, home, value, _, strings in other.symbols(SHT_SYMTAB):
+                if info & 0xF == STT_FUNC and home and wanted.fullmatch(other.string(strings, name_at)):
+                    offset = image.offset_of(value)
+                    if offset is not None:
+                        found.add(offset)
+    return sorted(found)
+
+
+@contextmanager
+def _stripped(image: ElfImage, path: str) -> Iterator[list[ElfImage]]:
+    """What has the symbols that were stripped from a file: the separate debug file, and `.gnu_debugdata`."""
+    with debug_file(image, path) as separate:
+        yield [other for other in (separate, image.debug_data()) if other is not None]
 
 
 def usdt_names(path: str) -> list[str]:
     """The USDTs of a file, as PROVIDER:NAME. Raises `OSError`, or `ValueError` for what is no ELF file."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[: len(ELF_64)] != ELF_64:
-            raise ValueError(f"{path} is not a 64-bit ELF file")
-        try:
-            return sorted(set(_usdts(data)))
-        except (struct.error, IndexError, ValueError):
-            raise ValueError(f"{path} is a damaged ELF file") from None
+    with _image(path) as image:
+        return sorted(set(_usdts(image)))
 
 
-def _usdts(data: mmap.mmap) -> Iterator[str]:
+def full_path(binary: str) -> str:
+    """The file that libbpf takes for the name of a program or library without a folder: `libc.so.6`, `bash`."""
+    if "/" in binary:
+        return binary
+    is_library = ".so" in binary
+    folders = library_folders() if is_library else os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return next((path for path in (os.path.join(folder, binary) for folder in folders) if os.path.exists(path)), binary)
+
+
+@contextmanager
+def _image(path: str) -> Iterator[ElfImage]:
+    """The file's image. Raises `OSError`, or `ValueError` with the path."""
+    try:
+        with opened_image(path) as image:
+            yield image
+    except (struct.error, IndexError):
+        raise ValueError(f"{path} is a damaged ELF file") from None
+
+
+def _usdts(image: ElfImage) -> Iterator[str]:
     """What the notes of `sys/sdt.h` name."""
-    header = HEADER.unpack_from(data)
-    for number in range(header[11]):
-        _, kind, _, _, at, length, *_ = SECTION.unpack_from(data, header[5] + number * header[10])
-        end = at + length
-        while kind == SHT_NOTE and at < end:
-            name_size, size, note = NOTE.unpack_from(data, at)
-            first = at + NOTE.size + (name_size + 3 & ~3)
-            if data[at + NOTE.size : at + NOTE.size + name_size] == b"stapsdt\0" and note == NT_STAPSDT:
-                provider, name, _ = data[first + STAPSDT_ADDRESSES : first + size].split(b"\0", 2)
-                yield f"{provider.decode('utf-8', 'backslashreplace')}:{name.decode('utf-8', 'backslashreplace')}"
-            at = first + (size + 3 & ~3)
+    addresses = 3 * image.bits // 8
+    for owner, kind, data in image.notes():
+        if owner == b"stapsdt" and kind == NT_STAPSDT:
+            provider, name, *_ = data[addresses:].split(b"\0", 2)
+            yield f"{provider.decode('utf-8', 'backslashreplace')}:{name.decode('utf-8', 'backslashreplace')}"
 
 
 def _only_one(offsets: set[int], name: str, path: str) -> int:
@@ -82,30 +119,21 @@ def _only_one(offsets: set[int], name: str, path: str) -> int:
     return next(iter(offsets))
 
 
-def _functions(data: mmap.mmap, wanted: set[bytes], table: int) -> dict[bytes, set[int]]:
-    """The offsets of the wanted functions that have symbols in the tables of this type, only the best of each name."""
-    header = HEADER.unpack_from(data)
-    start, size, count = header[5], header[10], header[11]
-    sections = [SECTION.unpack_from(data, start + i * size) for i in range(count)]
+def _functions(image: ElfImage, wanted: set[bytes], table: int) -> dict[bytes, set[int]]:
+    """The addresses of the wanted functions that have symbols in tables of this type, only the best of each name."""
     found: dict[bytes, set[int]] = {}
     ranks: dict[bytes, tuple[bool, bool]] = {}
-    for number, (_, kind, _, _, at, length, link, *_) in enumerate(sections):
-        if kind != table:
+    versions = image.contents_of(SHT_GNU_VERSYM) if table == SHT_DYNSYM else b""
+    for index, (name_at, info, home, value, _, strings) in enumerate(image.symbols(table)):
+        if info & 0xF != STT_FUNC or not home:
             continue
-        strings = sections[link][4]
-        versions = next((s[4] for s in sections if s[1] == SHT_GNU_VERSYM and s[6] == number), None)
-        for index, symbol in enumerate(range(at, at + length, SYMBOL.size)):
-            name_at, info, _, home, value, _ = SYMBOL.unpack_from(data, symbol)
-            if info & 0xF != STT_FUNC or not 0 < home < count:
-                continue
-            name = data[strings + name_at : data.find(b"\0", strings + name_at)]
-            if name not in wanted:
-                continue
-            is_old = versions is not None and bool(HALF.unpack_from(data, versions + 2 * index)[0] & VERSYM_HIDDEN)
-            rank = is_old, info >> 4 == STB_WEAK
-            if rank < ranks.get(name, (True, True)) or name not in found:
-                ranks[name], found[name] = rank, set()
-            if rank == ranks[name]:
-                section = sections[home]
-                found[name].add(value - section[3] + section[4])
+        name = image.string(strings, name_at)
+        if name not in wanted:
+            continue
+        is_old = bool(versions) and bool(HALF.unpack_from(versions, 2 * index)[0] & VERSYM_HIDDEN)
+        rank = is_old, info >> 4 == STB_WEAK
+        if rank < ranks.get(name, (True, True)) or name not in found:
+            ranks[name], found[name] = rank, set()
+        if rank == ranks[name]:
+            found[name].add(value)
     return found

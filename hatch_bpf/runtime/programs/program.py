@@ -32,7 +32,6 @@ from ..sections import ATTACH_TYPES, Target, parse_section
 from ..types import S32, U32, U64, named, size_of
 from . import iterators, testrun
 from .attaching import Attachable, NoTargetError
-from .elfsyms import function_offsets, usdt_names
 from .links import FdLink, Link, MapLink, PerfEventLink, TcLink, XdpLink
 
 TYPE_CHECKING = False
@@ -166,21 +165,28 @@ class Program(Attachable):
         pid: int = -1,
         cookie: int = 0,
     ) -> Link:
-        """Attach to a function of a program or library in user space. `pid` limits it to a process (0: this one)."""
-        attach = self._libbpf.bpf_program__attach_uprobe_opts
+        """Attach to a function of a program or library in user space, or with `offset` alone to a place in its file.
+
+        A function that was stripped is found in a separate debug file. `pid` limits it to a process (0: this one).
+        """
         if function:
             self._libbpf.require((0, 8), "finding a function by its name")
         path = os.fspath(binary)
+        target = f"{'uretprobe' if retprobe else 'uprobe'} {path}:{function}+{offset:#x}"
+        where = named("pid", S32.put, pid), path, named("offset", U64.put, offset)
         options = opts(UprobeOpts, bpf_cookie=cookie, retprobe=retprobe, func_name=function.encode() or None)
-        return self._attach(
-            f"{'uretprobe' if retprobe else 'uprobe'} {path}:{function}+{offset:#x}",
-            attach,
-            named("pid", S32.put, pid),
-            path.encode(),
-            named("offset", U64.put, offset),
-            byref(options),
-            takes=("KPROBE",),
-        )
+        try:
+            return self._attach_uprobe(target, *where, options)
+        except AttachError as error:
+            found = _stripped_functions(path, function) if function and error.errno == errno.ENOENT else []
+            if len(found) != 1:
+                raise
+        options.func_name = None
+        return self._attach_uprobe(target, pid, path, found[0] + offset, options)
+
+    def _attach_uprobe(self, target: str, pid: int, path: str, offset: int, options: Any) -> Link:
+        attach = self._libbpf.bpf_program__attach_uprobe_opts
+        return self._attach(target, attach, pid, path.encode(), offset, byref(options), takes=("KPROBE",))
 
     def attach_uprobe_multi(
         self,
@@ -196,28 +202,30 @@ class Program(Attachable):
         Give a pattern with `*` and `?`, or a list of names. `pid` limits it to a process (0: this one).
         The program's section is `uprobe.multi`.
         """
+        from .elfsyms import full_path, function_offsets
+
         attach = self._libbpf.bpf_program__attach_uprobe_multi
         path = os.fspath(binary)
         target = f"{'uretprobes' if retprobe else 'uprobes'} {path}:{pattern or ', '.join(functions)}"
         options = opts(UprobeMultiOpts, retprobe=retprobe)
         if functions:
             try:
-                offsets = function_offsets(path, functions)
+                offsets = function_offsets(full_path(path), functions)
             except KeyError as error:
                 what = error.args[0].decode()
                 raise AttachError(f"program {self.name} can't be attached to {target}: there is no {what}") from error
             except (OSError, ValueError) as error:
                 raise AttachError(f"program {self.name} can't be attached to {target}: {error}") from error
             options.offsets, options.cnt = (ctypes.c_ulong * len(offsets))(*offsets), len(offsets)
-        return self._attach(
-            target,
-            attach,
-            named("pid", S32.put, pid) or os.getpid(),
-            path.encode(),
-            pattern.encode() or None,
-            byref(options),
-            takes=("KPROBE",),
-        )
+        where = named("pid", S32.put, pid) or os.getpid(), path.encode()
+        try:
+            return self._attach(target, attach, *where, pattern.encode() or None, byref(options), takes=("KPROBE",))
+        except AttachError as error:
+            offsets = _stripped_functions(path, pattern) if pattern and error.errno == errno.ENOENT else []
+            if not offsets:
+                raise
+        options.offsets, options.cnt = (ctypes.c_ulong * len(offsets))(*offsets), len(offsets)
+        return self._attach(target, attach, *where, None, byref(options), takes=("KPROBE",))
 
     def attach_usdt(
         self, binary: Union[str, os.PathLike[str]], provider: str, name: str, *, pid: int = -1, cookie: int = 0
@@ -550,8 +558,20 @@ class Program(Attachable):
         self._fd = -1
 
 
+def _stripped_functions(binary: str, pattern: str) -> list[int]:
+    """Offsets of the functions that match a pattern, of which libbpf found none, by separate debug files."""
+    from .elfsyms import full_path, stripped_functions
+
+    try:
+        return stripped_functions(full_path(binary), pattern)
+    except (OSError, ValueError):
+        return []  # libbpf has said what is wrong with the file
+
+
 def _usdts_there(path: str) -> str:
     """Which USDTs a file has, for one that was not found."""
+    from .elfsyms import usdt_names
+
     try:
         names = usdt_names(path)
     except (OSError, ValueError):

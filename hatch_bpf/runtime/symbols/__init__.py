@@ -1,0 +1,1 @@
+"""Symbols: the functions that addresses of the kernel and of processes are in."""

@@ -1,0 +1,106 @@
+"""C++ and Rust names as their sources have them. Input: a symbol's name. Output: a readable one, or the same.
+
+The machine's own libraries do it: binutils' libbfd (C++ and Rust), or else libstdc++ or libc++abi (C++, and the older
+of Rust's two schemes, which is C++'s with a hash). Without any of them names stay as they are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from ..libbpf.library import library_folders, trusted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
+
+PREFIXES = ("_Z", "_R", "__Z", "__R")
+DMGL_PARAMS, DMGL_ANSI = 1 << 0, 1 << 1
+"""Options of libiberty's: with parameters, and with `const` and the like."""
+ABI_LIBRARIES = ("libstdc++.so.6", "libc++abi.so.1")
+ESCAPES = {"$LT$": "<", "$GT$": ">", "$RF$": "&", "$BP$": "*", "$LP$": "(", "$RP$": ")", "$C$": ",", "$SP$": "@"}
+"""What Rust's older scheme writes for characters that C++ names have not; `$u7b$` is any other, by its number."""
+HASH = 19
+"""Characters of `::h` and the 16 hexadecimal digits at the end of such names."""
+
+_found: list[Optional[Callable[[bytes], Optional[bytes]]]] = []
+"""The machine's function, once it was looked for."""
+
+
+def demangled(name: str) -> str:
+    """The name in the source, with C++'s parameters; the name itself if it is not mangled, or nothing here can tell."""
+    if not name.startswith(PREFIXES):
+        return name
+    if not _found:
+        _found.append(_find())
+    function = _found[0]
+    result = function(name.encode("utf-8", "surrogateescape")) if function is not None else None
+    return name if result is None else _without_hash(result.decode("utf-8", "backslashreplace"))
+
+
+def _without_hash(name: str) -> str:
+    """A name of Rust's older scheme as Rust has it; others as they are."""
+    mark, digits = name[-HASH : 3 - HASH], name[3 - HASH :]
+    if mark != "::h" or digits.strip("0123456789abcdef"):
+        return name
+    name = name[:-HASH]
+    for escape, char in ESCAPES.items():
+        name = name.replace(escape, char)
+    first, *rest = name.split("$u")
+    parts = [first]
+    for part in rest:
+        number, _, after = part.partition("$")
+        parts.append(chr(int(number, 16)) + after if number and not number.strip("0123456789abcdef") else f"$u{part}")
+    return (
+        "".join(parts).replace("..", "::").replace("::_<", "::<").replace("_<", "<", 1 if name.startswith("_") else 0)
+    )
+
+
+def _find() -> Optional[Callable[[bytes], Optional[bytes]]]:
+    """A function of the machine's libraries that demangles."""
+    for folder in library_folders():
+        for name in sorted(os.listdir(folder)):
+            if name.startswith("libbfd") and ".so" in name and trusted(os.path.join(folder, name)):
+                function = _of_libbfd(os.path.join(folder, name))
+                if function is not None:
+                    return function
+    for folder in library_folders():
+        for name in ABI_LIBRARIES:
+            if os.path.exists(os.path.join(folder, name)) and trusted(os.path.join(folder, name)):
+                function = _of_abi(os.path.join(folder, name))
+                if function is not None:
+                    return function
+    return None
+
+
+def _of_libbfd(path: str) -> Optional[Callable[[bytes], Optional[bytes]]]:
+    try:
+        function = ctypes.CDLL(path).bfd_demangle
+    except (OSError, AttributeError):
+        return None
+    function.restype = ctypes.c_void_p
+    function.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
+    return lambda name: _taken(function(None, name, DMGL_PARAMS | DMGL_ANSI))
+
+
+def _of_abi(path: str) -> Optional[Callable[[bytes], Optional[bytes]]]:
+    try:
+        function = ctypes.CDLL(path).__cxa_demangle
+    except (OSError, AttributeError):
+        return None
+    function.restype = ctypes.c_void_p
+    function.argtypes = (ctypes.c_char_p, *[ctypes.c_void_p] * 3)
+    return lambda name: _taken(function(name, None, None, None))
+
+
+def _taken(pointer: Any) -> Optional[bytes]:
+    """The string that a C function has allocated, which is freed."""
+    if not pointer:
+        return None
+    free = ctypes.CDLL(None).free
+    free.restype, free.argtypes = None, (ctypes.c_void_p,)
+    try:
+        return ctypes.string_at(pointer)
+    finally:
+        free(pointer)

@@ -1,0 +1,80 @@
+"""Functions of the kernel, its modules and its BPF programs. Input: /proc/kallsyms. Output: names by address."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+
+from ..errors import SymbolError
+from .frame import KERNEL, UNKNOWN, Frame, new_frame
+from .function_table import FunctionTable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Optional
+
+KALLSYMS = "/proc/kallsyms"
+CODE = "tTwW"
+"""Letters of functions, as nm(1) has them."""
+LONGEST = 1 << 16
+"""Bytes that the last function before a gap reaches at most: kallsyms has no sizes."""
+MOST_FRAMES = 1 << 16
+"""Addresses that are remembered."""
+
+
+class KernelSymbols:
+    """The kernel's functions, as they were when this was made, or at the last `refresh()`."""
+
+    def __init__(self) -> None:
+        self._table: FunctionTable[tuple[str, str]] = FunctionTable(())
+        """By name and module."""
+        self._frames: dict[int, Frame] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read them again: modules and BPF programs come and go. Raises `SymbolError` if the kernel hides them."""
+        try:
+            with open(KALLSYMS, "rb") as file:
+                lines = file.read().decode("ascii", "backslashreplace").splitlines()
+        except OSError as error:
+            raise SymbolError(f"{KALLSYMS} can't be read: {error.strerror}", errno=error.errno or 0) from error
+        symbols: dict[int, list[str]] = {}
+        for words in map(str.split, lines):
+            address = int(words[0], 16)
+            if address not in symbols or symbols[address][1] not in CODE:  # of several names the first
+                symbols[address] = words
+        if not any(symbols):
+            raise SymbolError(
+                f"{KALLSYMS} shows no addresses to this process: it needs CAP_SYSLOG, and "
+                "/proc/sys/kernel/kptr_restrict must not be 2"
+            )
+        self._table = FunctionTable(_functions(sorted(symbols.items(), key=itemgetter(0))))
+        self._frames.clear()
+
+    def address_of(self, name: str) -> Optional[int]:
+        """Where a function is; None if there is none of this name."""
+        return next((start for (label, _), start in self._table.functions if label == name), None)
+
+    def frame(self, address: int) -> Frame:
+        """The function that an address is in."""
+        found = self._frames.get(address)
+        if found is not None:
+            return found
+        function = self._table.find(address)
+        if function is None:
+            frame = Frame(UNKNOWN, address, KERNEL, address)
+        else:
+            (name, module), start = function
+            frame = new_frame(Frame, (name, address - start, module, address))
+        if len(self._frames) >= MOST_FRAMES:
+            self._frames.clear()
+        self._frames[address] = frame
+        return frame
+
+
+def _functions(symbols: list[tuple[int, list[str]]]) -> Iterator[tuple[int, int, tuple[str, str]]]:
+    """Start, end, name and module of each function. Data is passed over; a function ends where any symbol begins."""
+    following = [address for address, _ in symbols[1:]] + [symbols[-1][0] + LONGEST]
+    for (start, words), end in zip(symbols, following):
+        if words[1] in CODE:
+            yield start, min(end, start + LONGEST), (words[2], words[3] if len(words) > 3 else KERNEL)

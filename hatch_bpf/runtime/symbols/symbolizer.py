@@ -1,0 +1,87 @@
+"""Addresses to names. Input: addresses of the kernel or of a process, stacks of them. Output: `Frame`s, folded stacks.
+
+symbolizer = Symbolizer()
+for frame in symbolizer.symbolize(skel.maps.stacks[stack_id], pid):
+    print(frame)
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..maps.stacks import BuildIdFrame
+from .kernel_symbols import KernelSymbols
+from .process_symbols import ProcessSymbols
+from .symbol_files import SymbolFiles
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Optional, Union
+
+    from .frame import Frame
+
+MOST_PROCESSES = 1024
+"""Processes that are remembered; then the one that was seen first is forgotten."""
+
+
+class Symbolizer:
+    """Finds functions by addresses, of the kernel and of processes, and remembers files, processes and answers.
+
+    A new one knows nothing; keep one for as long as you symbolize. Whatever can't be found has the name `[unknown]`.
+    """
+
+    def __init__(self, *, demangle: bool = True) -> None:
+        """`demangle` makes names of C++ and Rust readable, if a library of this machine can."""
+        self._demangle = demangle
+        self._files = SymbolFiles()
+        self._processes: dict[int, ProcessSymbols] = {}
+        self._kernel: Optional[KernelSymbols] = None
+
+    def kernel(self, address: int) -> Frame:
+        """The function of the kernel, a module or a BPF program. Raises `SymbolError` if the kernel hides them."""
+        return self._kernel_symbols().frame(address)
+
+    def user(self, address: int, pid: int) -> Frame:
+        """The function of a process (0: this one)."""
+        return self._process(pid).frame(address)
+
+    def symbolize(self, stack: Iterable[Union[int, BuildIdFrame]], pid: Optional[int] = None) -> list[Frame]:
+        """The functions of a stack, as a stack map has it: of the kernel, or of a process (0: this one).
+
+        Symbolize a process' stacks while it runs; if it was seen before, also later.
+        """
+        if pid is None:
+            return [self._kernel_frame(each) for each in stack]
+        process = self._process(pid)
+        return [
+            process.frame_in_file(each.build_id, each.offset)
+            if isinstance(each, BuildIdFrame) and each.status == BuildIdFrame.VALID
+            else process.frame(each.offset if isinstance(each, BuildIdFrame) else each)
+            for each in stack
+        ]
+
+    def kernel_address(self, function: str) -> Optional[int]:
+        """Where a function of the kernel is; None if there is none of this name."""
+        return self._kernel_symbols().address_of(function)
+
+    def refresh_kernel(self) -> None:
+        """Read the kernel's symbols again: modules and BPF programs that were loaded since are unknown until then."""
+        self._kernel_symbols().refresh()
+
+    def _kernel_frame(self, each: Union[int, BuildIdFrame]) -> Frame:
+        return self.kernel(each.offset if isinstance(each, BuildIdFrame) else each)
+
+    def _kernel_symbols(self) -> KernelSymbols:
+        if self._kernel is None:
+            self._kernel = KernelSymbols()
+        return self._kernel
+
+    def _process(self, pid: int) -> ProcessSymbols:
+        pid = pid or os.getpid()
+        found = self._processes.get(pid)
+        if found is None:
+            if len(self._processes) >= MOST_PROCESSES:
+                del self._processes[next(iter(self._processes))]
+            found = self._processes[pid] = ProcessSymbols(pid, self._files, demangle=self._demangle)
+        return found
