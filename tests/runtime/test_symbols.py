@@ -202,7 +202,8 @@ def test_every_function_of_a_program(program: Path) -> None:
         assert frame == Frame("inner", 5, str(program), inner + 5)
         assert str(frame) == "inner+0x5 [waiting]"
         assert symbolizer.user(outer, process.pid).name == "outer"
-        sizes = subprocess.run([needs.tool("llvm-nm"), "-S", program], capture_output=True, text=True, check=True).stdout
+        command = [needs.tool("llvm-nm"), "-S", program]
+        sizes = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         size = next(int(line.split()[1], 16) for line in sizes.splitlines() if line.endswith(" t inner"))
         assert symbolizer.user(inner + size - 1, process.pid).name == "inner"
         assert symbolizer.user(inner + size, process.pid).name != "inner"
@@ -307,7 +308,8 @@ def test_the_process_runs_another_program(program: Path, tmp_path: Path) -> None
 def test_libraries_that_are_loaded_later(program: Path, tmp_path: Path) -> None:
     del program
     (tmp_path / "late.c").write_text("int late(void) { return 1; }")
-    subprocess.run([needs.tool("clang"), "-shared", "-fPIC", tmp_path / "late.c", "-o", tmp_path / "late.so"], check=True)
+    command = [needs.tool("clang"), "-shared", "-fPIC", tmp_path / "late.c", "-o", tmp_path / "late.so"]
+    subprocess.run(command, check=True)
     symbolizer = Symbolizer()
     symbolizer.user(1, 0)
     time.sleep(2 * process_symbols.PAUSE)
@@ -435,8 +437,9 @@ def test_without_a_library_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_of_a_program_in_cpp(tmp_path: Path) -> None:
     text = PROGRAM.replace("extern", 'extern "C"').replace(", write(", '; extern "C" long write(')
-    (tmp_path / "waiting.cc").write_text(text)
-    command = [needs.tool("clang"), "-O1", "-fno-optimize-sibling-calls", tmp_path / "waiting.cc", "-o", tmp_path / "cpp"]
+    source = tmp_path / "waiting.cc"
+    source.write_text(text)
+    command = [needs.tool("clang"), "-O1", "-fno-optimize-sibling-calls", source, "-o", tmp_path / "cpp"]
     subprocess.run(command, check=True)
     assert names([tmp_path / "cpp"], Symbolizer(demangle=False)) == ["_ZL5innerv", "_ZL5outerv"]
     assert names([tmp_path / "cpp"]) in (["inner()", "outer()"], ["_ZL5innerv", "_ZL5outerv"])
@@ -512,7 +515,7 @@ def test_32_bit_files(tmp_path: Path) -> None:
 def test_frames_are_plain_data() -> None:
     frame = Frame("name", 4, "/lib/libc.so.6", 0x1004)
     assert pickle.loads(pickle.dumps(frame)) == frame
-    assert (frame.name, frame.offset, frame.module, frame.address) == frame
+    assert tuple(frame) == ("name", 4, "/lib/libc.so.6", 0x1004)
     assert frame.is_known
     assert repr(frame) == "Frame(name='name', offset=0x4, module='/lib/libc.so.6', address=0x1004)"
     assert not Frame("[unknown]", 0, "[unknown]", 0).is_known
