@@ -121,7 +121,7 @@ def _list(options: argparse.Namespace) -> int:
                 "kernel": str(source.kernel),
                 **_parts(source.kernel),
                 "btf": source.origin,
-                "image": str(images[source.kernel] or ""),
+                "image": str(image.path) if (image := images[source.kernel]) else "",
             }
             for source in sources
         ]
@@ -271,11 +271,17 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
             [arch.name for arch in config.archs],
             matrix,
             lambda number, kernel: shown.step("reading", number, len(matrix.sources), kernel),
+            old,
         )
     write_whole(project.lock, render_lock(lock).encode())
     before = old.digests if old else {}
     new, gone = lock.digests.keys() - before.keys(), before.keys() - lock.digests.keys()
-    changed = [kernel for kernel in lock.digests.keys() & before.keys() if lock.digests[kernel] != before[kernel]]
+    images = old.images if old else {}
+    changed = [
+        kernel
+        for kernel in lock.digests.keys() & before.keys()
+        if (lock.digests[kernel], lock.images.get(kernel)) != (before[kernel], images.get(kernel))
+    ]
     for sign, kernels in (("+", new), ("-", gone), ("!", changed)):
         for kernel in sorted(kernels):
             print(f"{sign} {kernel}")

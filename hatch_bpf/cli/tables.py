@@ -20,11 +20,10 @@ from hatch_bpf.portability.verdicts import Report, Verdict
 from hatch_bpf.runtime.printable import printable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from hatch_bpf.kernels.identity import Kernel
+    from hatch_bpf.kernels.images import ImageFile
     from hatch_bpf.kernels.matrix import KernelSource
 
 STYLES = {
@@ -110,7 +109,7 @@ def show_inspection(console: Console, document: dict[str, Any]) -> None:
             show_table(console, title, header, rows)
 
 
-def show_kernels(console: Console, sources: Sequence[KernelSource], images: Mapping[Kernel, Path | None]) -> None:
+def show_kernels(console: Console, sources: Sequence[KernelSource], images: Mapping[Kernel, ImageFile | None]) -> None:
     """Kernels, with how large the file of their BTF is, and whether they have an image."""
     rows = []
     for source in sources:

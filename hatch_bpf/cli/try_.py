@@ -21,6 +21,7 @@ from hatch_bpf.support.context import Context
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.kernels.identity import Kernel
+    from hatch_bpf.kernels.images import ImageFile
     from hatch_bpf.kernels.matrix import Matrix
     from hatch_bpf.lab.trying import Payload
     from hatch_bpf.portability.trial import KernelTrial, Trial
@@ -119,7 +120,7 @@ def _trial(options: argparse.Namespace) -> tuple[Report, Trial]:
     return report, Trial(trials, not_tried)
 
 
-def _images(matrix: Matrix, folder: Path | None) -> tuple[dict[Kernel, Path], dict[Kernel, str]]:
+def _images(matrix: Matrix, folder: Path | None) -> tuple[dict[Kernel, ImageFile], dict[Kernel, str]]:
     """The images of those kernels that have one, and why the others are left out. Raises `LabError`."""
     from hatch_bpf.kernels.images import find_image
     from hatch_bpf.lab.machine import MACHINES, find_qemu

@@ -7,6 +7,7 @@ kernel's is where its distribution has it. Raises `KernelError`.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.archive import path_of, suffix_of
 from hatch_bpf.kernels.formats.kernel_file import KernelFile, read_image
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.matrix import KernelSource
+from hatch_bpf.kernels.matrix import LOCK_NAME, KernelSource
 from hatch_bpf.support.budget import IMAGE_BYTES
 from hatch_bpf.support.files import read_regular
 
@@ -28,14 +29,38 @@ def image_beside(btf: Path) -> Path:
     return btf.with_name(btf.name.removesuffix(suffix_of(btf.name)) + IMAGE_SUFFIX)
 
 
-def find_image(source: KernelSource, folder: Path | None = None) -> Path | None:
-    """The file with a kernel's image, in the archive `folder` or where the kernel's BTF is; None if there is none."""
+@dataclass(frozen=True)
+class ImageFile:
+    """Where a kernel's image is."""
+
+    path: Path
+    sha256: str | None
+    """`KernelSource.image_sha256`."""
+
+    def read(self, kernel: Kernel) -> KernelImage:
+        """The image of that kernel. Raises `KernelError` if it is another, or cannot boot."""
+        image = read_kernel_image(self.path)
+        image.check(kernel)
+        if self.sha256 is not None and image.sha256 != self.sha256:
+            why = f"its sha256 is {image.sha256} instead of {self.sha256}" if self.sha256 else "it is not there"
+            raise KernelError(
+                f"this image of {kernel} is not the one that {LOCK_NAME} has: {why}. Get the one that was locked; if "
+                "this one is right, run `hatch-bpf kernels lock` and look at what it changes",
+                source=self.path,
+                kernel=kernel,
+            )
+        return image
+
+
+def find_image(source: KernelSource, folder: Path | None = None) -> ImageFile | None:
+    """A kernel's image, in the archive `folder` or where the kernel's BTF is; None if there is none."""
     candidates = [image_beside(folder / path_of(source.kernel))] if folder else []
     if source.is_host:
         candidates += _host_images(source.kernel.release)
     elif not source.url:
         candidates += [image_beside(source.path), *([source.path] if _may_be_image(source.path) else ())]
-    return next((path for path in candidates if path.is_file()), None)
+    found = next((path for path in candidates if path.is_file()), None)
+    return ImageFile(found, source.image_sha256) if found else None
 
 
 @dataclass(frozen=True)
@@ -59,6 +84,10 @@ class KernelImage:
                 source=self.source,
                 kernel=kernel,
             )
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
 
     @property
     def bootable(self) -> bytes:

@@ -1,4 +1,4 @@
-"""`bpf-kernels.lock`: the sha256 of the BTF of every kernel that a project is built for.
+"""`bpf-kernels.lock`: the sha256 of the BTF and image of every kernel that a project is built for.
 
 Input: a matrix, or the lock beside pyproject.toml. Output: a `Lock` and its text; and a matrix that accepts only the
 locked BTF. Raises `KernelError`. The running kernel ("host") is never locked.
@@ -13,11 +13,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.identity import Kernel, in_order
+from hatch_bpf.kernels.images import find_image, read_kernel_image
 from hatch_bpf.kernels.matrix import Entry, KernelSource, Matrix, Newest, Pattern, resolve
 from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl
 from hatch_bpf.support.budget import LIST_BYTES
@@ -34,7 +35,7 @@ _HEADER = """\
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _LINE = re.compile(
-    r"(?:#.*|(?P<list>patterns|archs) = \[\]?|(?P<text>" + _STRING + r"),|\]|(?P<table>\[btf-sha256\])|"
+    r"(?:#.*|(?P<list>patterns|archs) = \[\]?|(?P<text>" + _STRING + r"),|\]|\[(?P<table>btf|image)-sha256\]|"
     r"(?P<kernel>" + _STRING + r') = "(?P<digest>[0-9a-f]{64})")?'
 )
 """A line as `render_lock()` writes it, or a comment."""
@@ -50,6 +51,8 @@ class Lock:
     """The architectures that it was made for, sorted."""
     digests: Mapping[Kernel, str]
     """sha256 of each kernel's BTF."""
+    images: Mapping[Kernel, str] = field(default_factory=dict)
+    """sha256 of the images that there are."""
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -71,9 +74,9 @@ def _parse(text: str) -> Lock:
     bracket.
     """
     lists: dict[str, list[str]] = {}
-    digests: dict[Kernel, str] = {}
+    tables: dict[str, dict[Kernel, str]] = {}
     here: list[str] | None = None
-    has_table = False
+    table: dict[Kernel, str] | None = None
     for number, line in enumerate(text.splitlines(), 1):
         match = _LINE.fullmatch(line.strip())
         if match is None:
@@ -81,31 +84,51 @@ def _parse(text: str) -> Lock:
         if match["list"]:
             here = lists.setdefault(match["list"], [])
         elif match["digest"]:
-            digests[Kernel.parse(json.loads(match["kernel"]))] = match["digest"]
+            if table is None:
+                raise ValueError(f"line {number} is in no table")
+            table[Kernel.parse(json.loads(match["kernel"]))] = match["digest"]
         elif match["text"] and here is not None:
             here.append(json.loads(match["text"]))
-        has_table = has_table or bool(match["table"])
-    if lists.keys() != {"patterns", "archs"} or not has_table:
+        elif match["table"]:
+            table = tables.setdefault(match["table"], {})
+    if lists.keys() != {"patterns", "archs"} or "btf" not in tables:
         raise ValueError("it has no patterns, no archs or no table btf-sha256")
-    return Lock(tuple(lists["patterns"]), tuple(lists["archs"]), digests)
+    return Lock(tuple(lists["patterns"]), tuple(lists["archs"]), tables["btf"], tables.get("image", {}))
 
 
 def make_lock(
-    entries: Sequence[Entry], archs: Iterable[str], matrix: Matrix, read: Callable[[int, Kernel], None]
+    entries: Sequence[Entry],
+    archs: Iterable[str],
+    matrix: Matrix,
+    read: Callable[[int, Kernel], None],
+    old: Lock | None = None,
 ) -> Lock:
-    """The lock of a matrix without the host. Calls `read` for each BTF that was read. Raises `KernelError`."""
-    digests = {}
+    """The lock of a matrix without the host. Calls `read` for each BTF that was read. Raises `KernelError`.
+
+    Images that are not on this machine stay as `old` has them.
+    """
+    digests, images = {}, {}
     for number, source in enumerate(matrix.sources, 1):
         digests[source.kernel] = hashlib.sha256(source.read()).hexdigest()
+        if image := find_image(source):
+            images[source.kernel] = read_kernel_image(image.path).sha256
+        elif old and source.kernel in old.images:
+            images[source.kernel] = old.images[source.kernel]
         read(number, source.kernel)
-    return Lock(_patterns(entries), tuple(sorted(archs)), digests)
+    return Lock(_patterns(entries), tuple(sorted(archs)), digests, images)
 
 
 def render_lock(lock: Lock) -> str:
     """The text of a lock file: one line for each kernel, in a fixed order."""
     lines = [f"patterns = {_list(lock.patterns)}", f"archs = {_list(lock.archs)}", "", "[btf-sha256]"]
-    lines += [f'{_text(str(kernel))} = "{lock.digests[kernel]}"' for kernel in in_order(lock.digests)]
+    lines += _table(lock.digests)
+    if lock.images:
+        lines += ["", "[image-sha256]", *_table(lock.images)]
     return _HEADER + "\n".join(lines) + "\n"
+
+
+def _table(digests: Mapping[Kernel, str]) -> list[str]:
+    return [f'{_text(str(kernel))} = "{digests[kernel]}"' for kernel in in_order(digests)]
 
 
 def resolve_locked(
@@ -129,7 +152,8 @@ def resolve_locked(
 
 
 def _locked(source: KernelSource, lock: Lock) -> KernelSource:
-    return replace(source, sha256=lock.digests.get(source.kernel, ""))
+    image = lock.images.get(source.kernel, "") if lock.images and not source.is_host else None
+    return replace(source, sha256=lock.digests.get(source.kernel, ""), image_sha256=image)
 
 
 def _check_declared(lock: Lock, patterns: tuple[str, ...], archs: tuple[str, ...], path: Path) -> None:

@@ -90,6 +90,8 @@ class KernelSource:
     url: str = ""
     sha256: str = ""
     """The BTF's digest in the lock; empty without one."""
+    image_sha256: str | None = None
+    """The image's digest in the lock; empty if the lock has images and not this one; None if it has none."""
 
     @property
     def origin(self) -> str:

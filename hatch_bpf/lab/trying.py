@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.images import read_kernel_image
+from hatch_bpf.kernels.images import ImageFile
 from hatch_bpf.lab import cpio, machine
 from hatch_bpf.lab.console import Told, fault_of, last_lines, read_console
 from hatch_bpf.lab.guest_files import GuestRoot, common_archive, kernel_archive
@@ -43,7 +43,7 @@ class Payload:
 
 def try_kernels(
     reports: Sequence[KernelReport],
-    images: Mapping[Kernel, Path],
+    images: Mapping[Kernel, ImageFile],
     payload: Payload,
     *,
     jobs: int,
@@ -88,16 +88,14 @@ class _Runner:
             yield "kvm"
         yield from ["tcg"] * BOOTS
 
-    def run(self, report: KernelReport, image: Path) -> KernelTrial:
+    def run(self, report: KernelReport, image: ImageFile) -> KernelTrial:
         kernel = report.kernel
         accel = "tcg"
         mark = f"@{secrets.token_hex(8)} "
         own = self.folder / secrets.token_hex(4)
         boot, initramfs, console = (own.with_suffix(f".{name}") for name in ("vmlinuz", "initramfs", "console"))
         try:
-            read = read_kernel_image(image)
-            read.check(kernel)
-            boot.write_bytes(read.bootable)
+            boot.write_bytes(image.read(kernel).bootable)
             with initramfs.open("wb") as file:
                 file.write(self.common)
                 file.write(

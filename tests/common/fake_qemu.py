@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import lzma
 import os
-import struct
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.common import kernel_images
 
 SCRIPT = """\
 #!{python} -S
@@ -37,15 +39,12 @@ def install(folder: Path, body: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def bzimage() -> bytes:
-    """The start of an x86_64 image, as far as it tells what it is."""
-    image = bytearray(0x250)
-    image[0x202:0x206] = b"HdrS"
-    struct.pack_into("<H", image, 0x236, 1)
-    return bytes(image)
+    """An x86_64 image without BTF."""
+    return kernel_images.bz_image(lzma.compress(b"no BTF"))
 
 
 def arm64_image() -> bytes:
-    """The same of an arm64 one."""
+    """The start of an arm64 image, as far as it tells what it is."""
     image = bytearray(0x250)
     image[0x38:0x3C] = b"ARM\x64"
     return bytes(image)

@@ -73,6 +73,7 @@ def bz_image(payload: bytes) -> bytes:
     start = bytearray((sectors + 1) * 512 + offset)
     start[0x1F1] = sectors
     start[0x202:0x206] = b"HdrS"
+    start[0x236] = 1  # it is a 64-bit kernel
     # the last four bytes of the payload are the size of the kernel, which the build appends
     struct.pack_into("<II", start, 0x248, offset, len(payload) + 4)
     return bytes(start) + payload + struct.pack("<I", 12345) + b"\xaa" * 200

@@ -8,6 +8,7 @@ import pytest
 
 from hatch_bpf.errors import LabError
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.images import ImageFile
 from hatch_bpf.lab import cpio, guest_files, machine
 from hatch_bpf.lab.guest_files import GuestRoot
 from hatch_bpf.lab.trying import Payload, try_kernels
@@ -47,7 +48,7 @@ class Lab:
         payload = Payload(GuestRoot({}, "/usr/bin/python3", "/usr/lib/libbpf.so.1"), site, {}, command)
         (trial,) = try_kernels(
             [KernelReport(KERNEL, (PROGRAM,))],
-            {KERNEL: self.image},
+            {KERNEL: ImageFile(self.image, None)},
             payload,
             jobs=1,
             megabytes=512,
