@@ -27,6 +27,7 @@ ON_DESCRIPTORS = (
     "bpf_map_lookup_and_delete_elem",
     "bpf_map_lookup_batch",
     "bpf_map_lookup_elem",
+    "bpf_map_lookup_elem_flags",
     "bpf_map_update_batch",
     "bpf_map_update_elem",
     "bpf_obj_get_info_by_fd",

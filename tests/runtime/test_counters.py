@@ -184,7 +184,7 @@ def test_arrays_are_read_and_written_many_at_a_time(skeleton: Any, skel: Any) ->
 def test_large_arrays_take_few_system_calls(skel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     large, libbpf = skel.maps.large, skel.maps.large._libbpf
     calls = count()
-    for name in ("bpf_map_lookup_batch", "bpf_map_update_batch", "bpf_map_lookup_elem", "bpf_map_update_elem"):
+    for name in ("bpf_map_lookup_batch", "bpf_map_update_batch", "bpf_map_lookup_elem_flags", "bpf_map_update_elem"):
         function = getattr(libbpf, name)
         monkeypatch.setattr(libbpf, name, lambda *given, function=function: (next(calls), function(*given))[1])
     large[:] = range(65536)

@@ -197,6 +197,12 @@ class TestRunOpts(Options):
     )
 
 
+class BatchOpts(Options):
+    """`struct bpf_map_batch_opts`."""
+
+    _fields_ = (("sz", c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64))
+
+
 class MapCreateOpts(Options):
     """`struct bpf_map_create_opts`."""
 
@@ -303,7 +309,9 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_tc_detach": ("0.4", c_int, (_P, _P)),
     "bpf_map_create": ("0.6", c_int, (c_int, _S, c_uint32, c_uint32, c_uint32, _P)),
     "bpf_map_lookup_elem": ("0.0.1", c_int, (c_int, _P, _P)),
+    "bpf_map_lookup_elem_flags": ("0.0.2", c_int, (c_int, _P, _P, c_uint64)),
     "bpf_map_lookup_and_delete_elem": ("0.0.1", c_int, (c_int, _P, _P)),
+    "bpf_map_lookup_and_delete_elem_flags": ("0.5", c_int, (c_int, _P, _P, c_uint64)),
     "bpf_map_update_elem": ("0.0.1", c_int, (c_int, _P, _P, c_uint64)),
     "bpf_map_delete_elem": ("0.0.1", c_int, (c_int, _P)),
     "bpf_map_get_next_key": ("0.0.1", c_int, (c_int, _P, _P)),
@@ -311,6 +319,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_map_lookup_and_delete_batch": ("0.0.7", c_int, (c_int, _P, _P, _P, _P, _P, _P)),
     "bpf_map_update_batch": ("0.0.7", c_int, (c_int, _P, _P, _P, _P)),
     "bpf_map_delete_batch": ("0.0.7", c_int, (c_int, _P, _P, _P)),
+    "bpf_map_get_fd_by_id": ("0.0.1", c_int, (c_uint32,)),
     "bpf_obj_get": ("0.0.1", c_int, (_S,)),
     "bpf_obj_pin": ("0.0.1", c_int, (c_int, _S)),
     "bpf_obj_get_info_by_fd": ("0.0.1", c_int, (c_int, _P, _P)),

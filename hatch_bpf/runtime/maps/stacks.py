@@ -47,6 +47,11 @@ class StackTraces(Map):
             except KeyError:
                 continue
 
+    def clear(self) -> None:
+        """Delete all stacks."""
+        for stack_id in self:
+            self._delete(c_uint32(stack_id))
+
     def get(self, stack_id: int, default: Any = None) -> Any:
         """A stack, or the default: for ids that are errors of bpf_get_stackid(), and stacks that were replaced."""
         try:
