@@ -766,6 +766,11 @@ def rest_of(instance: Any, offset: int) -> bytes:
     return b""
 
 
+def has_flexible(cls: Any) -> bool:
+    """Whether a struct class ends with a flexible array, whose length its records tell."""
+    return any(isinstance(member, (Flexible, FlexibleBytes)) for member in vars(cls).values())
+
+
 def numpy_format(codec: Any) -> Any:
     """The type of a codec, as numpy.dtype() takes it."""
     return _numpy_format(codec.ctype, codec)

@@ -1,4 +1,6 @@
-"""perf_event_open(): what runs programs so often a second, and what carries perf buffers. Output: descriptors.
+"""perf_event_open(): what runs programs as events happen, what they read, and what carries perf buffers.
+
+Input: an event, by its name as `perf list` has it. Output: descriptors.
 
 A function returns a `Descriptor`, or -1 with `ctypes.get_errno()` set.
 """
@@ -6,16 +8,20 @@ A function returns a `Descriptor`, or -1 with `ctypes.get_errno()` set.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from ctypes import byref
 
 from ..descriptor import open_descriptor
-from ..errors import AttachError
+from ..errors import AttachError, InvalidValueError
 from ..host.arch import running, running_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional
+    from typing import Optional, Union
+
+    Event = Union[str, tuple[int, int]]
+    """The name of an event, or its type and config of `struct perf_event_attr`."""
 
 MAX_SAMPLE_RATE = "/proc/sys/kernel/perf_event_max_sample_rate"
 
@@ -58,35 +64,85 @@ class _PerfEventAttr(ctypes.Structure):
     )
 
 
-PERF_TYPE_SOFTWARE = 1
-PERF_COUNT_SW_CPU_CLOCK, PERF_COUNT_SW_BPF_OUTPUT = 0, 10
+PERF_TYPE_HARDWARE, PERF_TYPE_SOFTWARE, PERF_TYPE_HW_CACHE = 0, 1, 3
+PERF_COUNT_SW_BPF_OUTPUT = 10
+HARDWARE = (
+    *("cycles", "instructions", "cache-references", "cache-misses", "branches", "branch-misses", "bus-cycles"),
+    *("stalled-cycles-frontend", "stalled-cycles-backend", "ref-cycles"),
+)
+"""`enum perf_hw_id`."""
+SOFTWARE = (
+    *("cpu-clock", "task-clock", "page-faults", "context-switches", "cpu-migrations", "minor-faults", "major-faults"),
+    *("alignment-faults", "emulation-faults", "dummy"),
+)
+"""`enum perf_sw_ids`."""
+CACHES = ("L1-dcache", "L1-icache", "LLC", "dTLB", "iTLB", "branch", "node")
+"""`enum perf_hw_cache_id`."""
+CACHE_OPS = ("load", "store", "prefetch")
+"""`enum perf_hw_cache_op_id`: `L1-dcache-loads`, `L1-dcache-load-misses`."""
 PERF_SAMPLE_RAW = 1 << 10
 INHERIT, FREQ, INHERIT_THREAD = 1 << 1, 1 << 10, 1 << 35
 """Bits of the attribute's flags."""
 PERF_FLAG_FD_CLOEXEC = 1 << 3
 
 
-def open_cpu_clock(frequency: int, *, cpu: int, tid: int) -> int:
-    """A clock on a CPU (-1: on any), of a thread and those that it will start, or of everything (-1)."""
+def event_config(event: Event) -> tuple[int, int]:
+    """Type and config of an event. Raises `InvalidValueError` if no event has this name."""
+    if not isinstance(event, str):
+        return event
+    if event in HARDWARE:
+        return PERF_TYPE_HARDWARE, HARDWARE.index(event)
+    if event in SOFTWARE:
+        return PERF_TYPE_SOFTWARE, SOFTWARE.index(event)
+    for number, cache in enumerate(CACHES):
+        for operation, op in enumerate(CACHE_OPS):
+            for result, name in enumerate((f"{cache}-{op}{'es' if op == 'prefetch' else 's'}", f"{cache}-{op}-misses")):
+                if event == name:
+                    return PERF_TYPE_HW_CACHE, number | operation << 8 | result << 16
+    caches = f"and {', '.join(CACHES)} with -loads, -load-misses, -stores and the like"
+    raise InvalidValueError(f"no event is called {event!r}; there are {', '.join((*SOFTWARE, *HARDWARE))}, {caches}")
+
+
+def open_sampled(event: Event, *, frequency: int, period: int, cpu: int, tid: int) -> int:
+    """An event that is sampled on a CPU (-1: on any), of a thread and those that it will start, or of everything (-1).
+
+    It is sampled so often a second, or each time that so many have happened.
+    """
+    flags = FREQ if frequency else 0
     if tid < 0:
-        return _open(cpu, tid, PERF_COUNT_SW_CPU_CLOCK, sample_freq=frequency, flags=FREQ)
-    flags = FREQ | INHERIT | INHERIT_THREAD
-    fd = _open(cpu, tid, PERF_COUNT_SW_CPU_CLOCK, sample_freq=frequency, flags=flags)
+        return _open(cpu, tid, event, sample_freq=frequency or period, flags=flags)
+    fd = _open(cpu, tid, event, sample_freq=frequency or period, flags=flags | INHERIT | INHERIT_THREAD)
     if fd < 0:  # before Linux 5.13 processes that it starts inherit it as well
-        fd = _open(cpu, tid, PERF_COUNT_SW_CPU_CLOCK, sample_freq=frequency, flags=FREQ | INHERIT)
+        fd = _open(cpu, tid, event, sample_freq=frequency or period, flags=flags | INHERIT)
     return fd
+
+
+def open_counter(event: Event, cpu: int) -> int:
+    """What counts an event on a CPU."""
+    return _open(cpu, -1, event)
 
 
 def open_bpf_output(cpu: int) -> int:
     """What carries the events that programs on a CPU put into a perf buffer."""
-    return _open(cpu, -1, PERF_COUNT_SW_BPF_OUTPUT, sample_freq=1, sample_type=PERF_SAMPLE_RAW, wakeup_events=1)
+    output = PERF_TYPE_SOFTWARE, PERF_COUNT_SW_BPF_OUTPUT
+    return _open(cpu, -1, output, sample_freq=1, sample_type=PERF_SAMPLE_RAW, wakeup_events=1)
 
 
-def _open(cpu: int, tid: int, config: int, **attributes: int) -> int:
+def lacks_event(event: Event, code: int) -> str:
+    """That an error number means that this machine does not count the event; empty if it means something else."""
+    if code not in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV):
+        return ""
+    return (
+        f"this machine does not count {event}: virtual machines often have no hardware events, `perf list` shows them"
+    )
+
+
+def _open(cpu: int, tid: int, event: Event, **attributes: int) -> int:
+    kind, config = event_config(event)
     arch = running()
     if arch is None:
         raise AttachError(f"the number of the system call perf_event_open on {running_name()} is not known here")
-    attr = _PerfEventAttr(type=PERF_TYPE_SOFTWARE, config=config, **attributes)
+    attr = _PerfEventAttr(type=kind, config=config, **attributes)
     attr.size = ctypes.sizeof(attr)
     syscall = ctypes.CDLL(None, use_errno=True).syscall
     syscall.restype = ctypes.c_long

@@ -12,16 +12,21 @@ import mmap
 import select
 import struct
 from ctypes import byref, c_int, c_uint32
+from itertools import repeat
 
 from ..descriptor import duplicate
 from ..errors import MapError, permission_denied, reason
 from ..privileges import for_perf_event
-from .perf_events import online_cpus, open_bpf_output
-from .source import EventSource, Taken
+from ..types import has_flexible
+from .perf_events import lacks_event, online_cpus, open_bpf_output, open_counter
+from .source import EventSource, Taken, wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Optional, TypeVar
+
+    from .perf_events import Event
 
     E = TypeVar("E")
 
@@ -42,6 +47,8 @@ PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9
 class PerfBuffer(EventSource["E"]):
     """A perf buffer. Iterate over it, or `poll()` it; `lost` counts the events for which there was no room.
 
+    The same type of map holds counters for `bpf_perf_event_read_value()`: `open_counters()` fills it with them.
+
     The kernel fills each event up to 4 bytes past a multiple of 8 and does not say how long it was: of 5 bytes that a
     program writes 12 arrive, the last 7 of them with whatever was in the buffer. An event of a declared type has its
     type's size; a flexible array at its end, and events without a type, include these bytes. Ring buffers have none.
@@ -56,14 +63,24 @@ class PerfBuffer(EventSource["E"]):
         self._epoll = -1
         self._last = 0
         """Which ring was read last: the next one is first in turn."""
+        self._on_lost: Optional[Callable[[int, int], object]] = None
+        self._counters: list[int] = []
+        """Descriptors of counters, if it holds such."""
+        # a record with a struct, as long as the kernel makes it
+        length = (self._struct_size + 4 + 7 & ~7) - 4 if self._struct and not has_flexible(self._struct) else 0
+        self._usual = PERF_RECORD_SAMPLE, RECORD.size + length, length
+        """Type, size and length of the data of nearly all records; the length is 0 if there is no such."""
 
     @property
     def lost(self) -> int:
         """Events lost so far because the buffer was full."""
         return self._taken.lost
 
-    def open(self, *, pages: int = PAGES) -> None:
+    def open(self, *, pages: int = PAGES, on_lost: Optional[Callable[[int, int], object]] = None) -> None:
         """Start receiving, with so many pages (a power of two) for each CPU.
+
+        `on_lost` is called with the number of a CPU and of events, by whoever reads, whenever the kernel reports
+        events as lost, and before the events that followed these are given out.
 
         Attaching the first program does it too, with 64, where the option `events` says what the buffer carries, and so
         does reading: to have another number of pages, call this before.
@@ -74,22 +91,60 @@ class PerfBuffer(EventSource["E"]):
                 raise MapError(f"perf buffer {self.name} can't have {pages} pages; it must be a power of two")
             if self._rings is not None:
                 raise MapError(f"perf buffer {self.name} is open already; call open() before anything is attached")
+            self._check_no_counters()
             rings: list[_CpuRing] = []
             epoll = select.epoll()
             try:
                 for cpu in online_cpus():
                     if cpu < self.max_entries:
-                        rings.append(_CpuRing(self._open_event(cpu), pages))
+                        rings.append(_CpuRing(self._open_event(cpu), pages, cpu))
                         epoll.register(rings[-1].fd, select.EPOLLIN)
                         self._connect(cpu, rings[-1].fd)
                 self._epoll = duplicate(epoll.fileno())
                 self._rings = rings
+                self._on_lost = on_lost
             except OSError as error:
                 raise self._cannot_open(error.errno or 0) from error
             finally:
                 if self._rings is not rings:
                     for ring in rings:
                         ring.close()
+
+    def open_counters(self, event: Event) -> None:
+        """Fill the map with counters of an event, one for each CPU, for programs to read with BPF_F_CURRENT_CPU.
+
+        Events have the names of `attach_sampling()`. Doing it again replaces the counters.
+        """
+        with self._reading:
+            self._check_open()
+            if self._rings is not None:
+                raise MapError(f"perf buffer {self.name} is open for events; it can't hold counters too")
+            opened: list[int] = []
+            for cpu in online_cpus():
+                if cpu < self.max_entries:
+                    fd = open_counter(event, cpu)
+                    if fd < 0:
+                        code = ctypes.get_errno()
+                        raise self._cannot_open(code, lacks_event(event, code))
+                    self._connect(cpu, fd)
+                    opened.append(fd)
+            self._counters = opened
+
+    def _check_no_counters(self) -> None:
+        if self._counters:
+            raise MapError(f"map {self.name} holds counters, which programs read; no events come from it")
+
+    def with_cpu(self) -> Iterator[tuple[int, E]]:
+        """Events as they come, forever, each with its CPU: `for cpu, event in skel.maps.events.with_cpu()`.
+
+        The CPU is -1 for an event that a `poll()` was about to return when an exception of a signal handler came.
+        """
+        self._put_back()
+        while True:
+            taken = self._taken
+            yield from zip(repeat(taken.cpu), taken.events)
+            if not self._refill(taken):
+                wait([self])
 
     def _open_event(self, cpu: int) -> int:
         fd = open_bpf_output(cpu)
@@ -102,24 +157,26 @@ class PerfBuffer(EventSource["E"]):
         if self._libbpf.bpf_map_update_elem(self.fd, byref(c_uint32(cpu)), byref(c_int(fd)), 0):
             raise self._cannot_open(ctypes.get_errno())
 
-    def _cannot_open(self, code: int) -> Exception:
+    def _cannot_open(self, code: int, hint: str = "") -> Exception:
         what = f"perf buffer {self.name} can't be opened"
         if code in (errno.EPERM, errno.EACCES):
             return permission_denied(what, errno=code, also=("CAP_PERFMON", *for_perf_event("perf_event")))
-        return MapError(f"{what}: {reason(code)}", errno=code)
+        return MapError(f"{what}: {reason(code)}{hint and f'; {hint}'}", errno=code)
 
     def get_ready(self) -> None:
         with self._reading:
-            if self._rings is None:
+            if self._rings is None and not self._counters:
                 self.open()
 
     def fileno(self) -> int:
         with self._reading:
             self._check_open()
+            self._check_no_counters()
             self.get_ready()
             return self._epoll
 
     def _read(self) -> bool:
+        self._check_no_counters()
         self.get_ready()
         rings = self._rings or []
         for turn in range(len(rings)):
@@ -127,18 +184,47 @@ class PerfBuffer(EventSource["E"]):
             data, start = rings[at].copy(self._order_memory)
             if data:
                 events, length, lost = self._parse(data)
-                end = start + length
-                self._take(Taken(events, rings[at].tail, end, self._taken.in_hand, self.lost + lost))
+                end, ring = start + length, rings[at]
+                self._take(Taken(events, ring.tail, end, self._taken.in_hand, self.lost + lost, ring.cpu))
                 self._last = at
+                if lost and self._on_lost is not None:
+                    self._on_lost(ring.cpu, lost)
                 return True
         return False
 
-    def _parse(self, data: bytes) -> tuple[list[E], int, int]:
+    def _parse(self, data: bytes) -> tuple[Iterable[E], int, int]:
         """The events of whole records, how long these records are, and how many events the kernel says were lost."""
+        stride = self._usual[1]
+        count = self._count_usual(data) if self._usual[2] else 0
+        if count:
+            # the structs are made as they are asked for, by loops in C
+            places = range(RECORD.size, count * stride, stride)
+            return map(self._struct.from_buffer_copy, repeat(data), places), count * stride, 0
+        return self._parse_any(data)
+
+    def _count_usual(self, data: bytes) -> int:
+        """How many usual records the data begins with. They need no loop over records."""
+        kind, stride, length = self._usual
+        count = len(data) // stride
+        view = memoryview(data)[: count * stride]
+        words, halves = view.cast("I"), view.cast("H")
+        columns = (
+            (words[:: stride >> 2], kind),
+            (halves[3 :: stride >> 1], stride),
+            (words[2 :: stride >> 2], length),
+        )
+        for column, wanted in columns:
+            found = column[:count].tolist()
+            if found != [wanted] * count:
+                count = next(i for i, value in enumerate(found) if value != wanted)
+        return count
+
+    def _parse_any(self, data: bytes) -> tuple[Iterable[E], int, int]:
+        """`_parse()` of records of any kind, up to where usual ones begin."""
         events, lost, at = [], 0, 0
         while at < len(data):
-            kind, size, length = RECORD.unpack_from(data, at)
-            if at + size > len(data):
+            kind, size, length = record = RECORD.unpack_from(data, at)
+            if at + size > len(data) or (at and record == self._usual):
                 break
             if kind == PERF_RECORD_SAMPLE:
                 first = at + RECORD.size
@@ -151,6 +237,7 @@ class PerfBuffer(EventSource["E"]):
     def _close(self) -> None:
         with self._reading:
             super()._close()
+            self._counters.clear()
             for ring in self._rings or ():
                 ring.close()
             self._rings, self._epoll = None, -1
@@ -159,9 +246,10 @@ class PerfBuffer(EventSource["E"]):
 class _CpuRing:
     """The pages that hold the events of one CPU."""
 
-    def __init__(self, fd: int, pages: int) -> None:
+    def __init__(self, fd: int, pages: int, cpu: int) -> None:
         """Map them. Raises `OSError`."""
         self.fd = fd
+        self.cpu = cpu
         self._size = pages * mmap.PAGESIZE
         self._pages = mmap.mmap(fd, mmap.PAGESIZE + self._size)
         self._head = memoryview(self._pages)[HEAD : HEAD + 8].cast("Q")

@@ -38,7 +38,7 @@ MAX_BATCH = 1 << 18
 class Taken:
     """Events that were taken from the kernel's pages. Never changed, but replaced by another."""
 
-    __slots__ = ("cell", "end", "events", "in_hand", "lost")
+    __slots__ = ("cell", "cpu", "end", "events", "in_hand", "lost")
 
     def __init__(
         self,
@@ -47,6 +47,7 @@ class Taken:
         end: int = 0,
         in_hand: Optional[dict[int, list[Iterable[Any]]]] = None,
         lost: int = 0,
+        cpu: int = -1,
     ) -> None:
         self.events = iter(events)
         """Those that nobody has been given yet: an iterator in C, which threads may share."""
@@ -58,6 +59,8 @@ class Taken:
         """For each thread, events that it is about to return as an array: one iterator over them, or none any more."""
         self.lost = lost
         """Events that the kernel has reported as lost so far."""
+        self.cpu = cpu
+        """The CPU whose programs made these events; -1 if it is not known."""
 
 
 class EventSource(Map, OneParameter["E"]):

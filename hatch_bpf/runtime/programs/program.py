@@ -12,7 +12,7 @@ from ctypes import byref
 
 from ..descriptor import duplicate, open_descriptor
 from ..errors import AttachError, ClosedError, InvalidValueError, MapError, reason
-from ..events.perf_events import MAX_SAMPLE_RATE, max_sample_rate, online_cpus, open_cpu_clock, threads_of
+from ..events.perf_events import MAX_SAMPLE_RATE, lacks_event, max_sample_rate, online_cpus, open_sampled, threads_of
 from ..host.mounts import no_cgroup2
 from ..libbpf.library import (
     CookieOpts,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any, Optional, Union
 
+    from ..events.perf_events import Event
     from ..libbpf.library import Libbpf
     from ..maps.map import Map
     from ..types import StructT
@@ -284,14 +285,26 @@ class Program(Attachable):
             takes=("KPROBE",),
         )
 
-    def attach_sampling(self, frequency: int, *, cpus: Optional[Sequence[int]] = None, pid: int = -1) -> list[Link]:
+    def attach_sampling(
+        self,
+        frequency: int = 0,
+        *,
+        period: int = 0,
+        event: Event = "cpu-clock",
+        cpus: Optional[Sequence[int]] = None,
+        pid: int = -1,
+    ) -> list[Link]:
         """Run a perf_event program `frequency` times a second on each CPU, or on some.
+
+        With `period` it runs each time that the event has happened so often instead. Events have the names that
+        `perf list` shows: `cycles`, `cache-misses`, `page-faults`, `LLC-load-misses`; or give their type and config.
 
         `pid` limits it to the threads of a process (0: this one), those that they start included: then it runs that
         many times in a second of a thread's time on a CPU.
         """
-        if frequency < 1:
-            raise AttachError(f"program {self.name} can't be attached to a clock of {frequency} Hz: 1 is the least")
+        if (period or frequency) < 1 or (frequency and period):
+            what = f"{frequency} Hz and a period of {period}"
+            raise AttachError(f"program {self.name} can't sample with {what}: give one of them, 1 is the least")
         threads = [-1] if pid < 0 else self._threads_of(pid or os.getpid())
         if cpus is None:
             cpus = online_cpus() if pid < 0 else [-1]
@@ -299,7 +312,7 @@ class Program(Attachable):
         try:
             for tid in threads:
                 for cpu in cpus:
-                    links += self._sample(frequency, cpu=cpu, tid=tid)
+                    links += self._sample(event, frequency, period, cpu=cpu, tid=tid)
         except BaseException:
             for link in reversed(links):
                 link.detach()
@@ -314,17 +327,19 @@ class Program(Attachable):
         except OSError as error:
             raise self._failed(f"process {pid}", errno.ESRCH, []) from error
 
-    def _sample(self, frequency: int, *, cpu: int, tid: int) -> Iterator[Link]:
-        """A link to the clock of a CPU or a thread; none if the thread has ended."""
-        where = f"the clock of {f'CPU {cpu}' if cpu >= 0 else f'thread {tid}'}"
-        event = open_cpu_clock(frequency, cpu=cpu, tid=tid)
-        if event >= 0:
+    def _sample(self, event: Event, frequency: int, period: int, *, cpu: int, tid: int) -> Iterator[Link]:
+        """A link to an event of a CPU or a thread; none if the thread has ended."""
+        where = f"{event} of {f'CPU {cpu}' if cpu >= 0 else f'thread {tid}'}"
+        opened = open_sampled(event, frequency=frequency, period=period, cpu=cpu, tid=tid)
+        if opened >= 0:
             link = PerfEventLink(self, where)
-            yield self._make(link, lambda: link.attach_event(self.fd, event), takes=("PERF_EVENT",))
+            yield self._make(link, lambda: link.attach_event(self.fd, opened), takes=("PERF_EVENT",))
         elif tid < 0 or ctypes.get_errno() != errno.ESRCH:
             code, highest = ctypes.get_errno(), max_sample_rate()
             too_high = highest is not None and frequency > highest
-            hint = f"{frequency} Hz is more than the {highest} in {MAX_SAMPLE_RATE}" if too_high else ""
+            hint = lacks_event(event, code)
+            if too_high:
+                hint = f"{frequency} Hz is more than the {highest} in {MAX_SAMPLE_RATE}"
             raise self._failed(where, code, [], hint=lambda _code: hint)
 
     def attach_tcx(self, interface: Union[str, int]) -> Link:
