@@ -16,17 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_bpf.cli.common import examples, load_project, say
 from hatch_bpf.cli.terminal import meter
-from hatch_bpf.errors import LabError
 from hatch_bpf.support.context import Context
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
-    from hatch_bpf.kernels.identity import Kernel
-    from hatch_bpf.kernels.images import ImageFile
-    from hatch_bpf.kernels.matrix import Matrix
-    from hatch_bpf.lab.trying import Payload
     from hatch_bpf.portability.trial import KernelTrial, Trial
     from hatch_bpf.portability.verdicts import Report
-    from hatch_bpf.project.sources import Project
 
 
 def add_try(commands: Any) -> None:
@@ -48,6 +42,12 @@ def add_try(commands: Any) -> None:
     command.add_argument("patterns", metavar="PATTERN", nargs="*", help="distro/version/arch/release (default: all)")
     command.add_argument(
         "--images", metavar="FOLDER", type=Path, help="archive that has the images (default: where the BTF is)"
+    )
+    command.add_argument(
+        "--root",
+        metavar="TAR",
+        type=Path,
+        help="root file system with Python and libbpf for the guests of its architecture",
     )
     command.add_argument("--wheel", metavar="FILE", type=Path, help="try this wheel, instead of building one")
     command.add_argument("--memory", metavar="MB", type=int, default=512, help="memory of a guest (default: 512)")
@@ -78,96 +78,43 @@ def _try(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace) -> tuple[Report, Trial]:
-    from dataclasses import replace
-
     from hatch_bpf import pipeline
-    from hatch_bpf.kernels.matrix import matching
+    from hatch_bpf.lab.other_root import read_root
+    from hatch_bpf.lab.payload import guest_archs, make_payloads
     from hatch_bpf.lab.schedule import guests_at_a_time
+    from hatch_bpf.lab.selection import narrow, select
     from hatch_bpf.lab.trying import try_kernels
     from hatch_bpf.portability.trial import Trial
     from hatch_bpf.project.declared_kernels import find_kernels
 
     project = load_project(Path.cwd())
     matrix = find_kernels(project.config, say, lock=project.lock)
-    if options.patterns:
-        matching_sources = matching(matrix.sources, options.patterns)
-        if not matching_sources:
-            patterns = " ".join(options.patterns)
-            raise LabError(f"{patterns} matches none of the {len(matrix.sources)} kernels of the matrix")
-        matrix = replace(matrix, sources=matching_sources)
-    images, not_tried = _images(matrix, options.images)
+    matrix = narrow(matrix, options.patterns)
+    given = read_root(options.root) if options.root else None
+    selection = select(matrix, options.images, guest_archs(given))
     with meter() as shown:
         context = Context(say, shown)
         report = pipeline.check(project, context, matrix=matrix)
-        payload = _payload(options, project)
+        archs = sorted({kernel.arch for kernel in selection.images})
+        payloads = make_payloads(project, archs, given, wheel=options.wheel, command=options.guest_command)
         done = 0
 
         def note(trial: KernelTrial) -> None:
             nonlocal done
             done += 1
-            shown.step("trying", done, len(images), trial.kernel)
+            shown.step("trying", done, len(selection.images), trial.kernel)
 
         with _terminated_as_interrupted():
             trials = try_kernels(
-                [kernel for kernel in report.kernels if kernel.kernel in images],
-                images,
-                payload,
+                [kernel for kernel in report.kernels if kernel.kernel in selection.images],
+                selection.images,
+                payloads,
                 jobs=options.jobs or guests_at_a_time(options.memory),
                 megabytes=options.memory,
                 seconds=options.timeout,
                 done=note,
             )
-    return report, Trial(trials, not_tried)
-
-
-def _images(matrix: Matrix, folder: Path | None) -> tuple[dict[Kernel, ImageFile], dict[Kernel, str]]:
-    """The images of those kernels that have one, and why the others are left out. Raises `LabError`."""
-    from hatch_bpf.kernels.images import find_image
-    from hatch_bpf.lab.machine import MACHINES, find_qemu
-
-    images, not_tried = {}, {}
-    for source in matrix.sources:
-        image = find_image(source, folder)
-        if source.kernel.arch not in MACHINES:
-            not_tried[source.kernel] = f"kernels of {source.kernel.arch} cannot be booted here"
-        elif image is None:
-            not_tried[source.kernel] = NO_IMAGE
-        else:
-            find_qemu(source.kernel.arch)
-            images[source.kernel] = image
-    if not images:
-        raise LabError(f"none of the {len(matrix.sources)} kernels can be tried: {next(iter(not_tried.values()), '')}")
-    return images, not_tried
-
-
-NO_IMAGE = "there is no image of it: get its package, then `hatch-bpf kernels add PACKAGE --image --archive FOLDER`"
-
-
-def _payload(options: argparse.Namespace, project: Project) -> Payload:
-    """The wheel, its requirements, and what the command needs. Raises `LabError`."""
-    from hatch_bpf.lab.guest_files import GuestRoot
-    from hatch_bpf.lab.host_python import host_libbpf, host_python, interpreter
-    from hatch_bpf.lab.suite import own_tests
-    from hatch_bpf.lab.trying import Payload
-    from hatch_bpf.lab.wheels import build_wheel, installed_nodes, wheel_nodes, wheel_requirements
-    from hatch_bpf.project.pyproject import read_pyproject
-    from hatch_bpf.support.scratch import Scratch
-
-    python = str(interpreter())
-    root = GuestRoot(host_python(), python, str(host_libbpf() or ""))
-    if options.wheel:
-        site = wheel_nodes(options.wheel, python)
-    else:
-        with Scratch() as folder:
-            wheel = build_wheel(project.root, read_pyproject(project.root), Path(folder))
-            site = wheel_nodes(wheel, python)
-    requirements = wheel_requirements(site)
-    tests = own_tests(project.root)
-    command = tuple(options.guest_command)
-    if not command and tests:
-        command = ("python", "-m", "pytest", "-p", "no:cacheprovider")
-        requirements.append("pytest")
-    return Payload(root, {**installed_nodes(requirements, python), **site}, tests, command)
+    return report, Trial(trials, selection.left_out)
 
 
 @contextmanager

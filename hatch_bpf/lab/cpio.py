@@ -20,6 +20,10 @@ class Node:
     content: bytes = b""
     """The target of a symbolic link."""
 
+    @property
+    def is_link(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
 
 def file(content: bytes | str, *, executable: bool = False) -> Node:
     data = content.encode() if isinstance(content, str) else content

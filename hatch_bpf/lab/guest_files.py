@@ -17,7 +17,7 @@ import hatch_bpf
 from hatch_bpf.errors import LabError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.lab import cpio
-from hatch_bpf.lab.wheels import BIN, SITE
+from hatch_bpf.lab.wheels import BIN, PYTHON, SITE
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.portability.verdicts import ProgramVerdict
 from hatch_bpf.project.sources import BPF_DIR
@@ -48,6 +48,7 @@ class GuestRoot:
     """Path of the interpreter."""
     libbpf: str
     """Path of libbpf; empty if the root file system has none."""
+    arch: str
 
 
 def common_archive(root: GuestRoot, site: Mapping[str, cpio.Node], project: Mapping[str, cpio.Node]) -> bytes:
@@ -63,7 +64,7 @@ def common_archive(root: GuestRoot, site: Mapping[str, cpio.Node], project: Mapp
     start = f"import sys; sys.path.insert(0, '/{LAB}'); from hatch_bpf.lab.guest.init import main; main()"
     # isolated, and without the packages that the command uses
     nodes["init"] = cpio.file(f"#!{root.python} -ISB\n{start}\n", executable=True)
-    nodes |= {f"{BIN}/{name}": cpio.link(root.python) for name in ("python", "python3")}
+    nodes |= {path: cpio.link(root.python) for path in (PYTHON, f"{PYTHON}3")}
     nodes.setdefault("etc/passwd", cpio.file("root:x:0:0:root:/root:/bin/sh\n"))
     nodes.setdefault("etc/hosts", cpio.file("127.0.0.1 localhost\n"))
     return cpio.pack(nodes)

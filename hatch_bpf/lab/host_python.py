@@ -1,7 +1,7 @@
 """The Python that runs this, as files for a guest: interpreter, standard library, and the libraries that these need.
 
-Input: nothing. Output: nodes of a root file system at the same paths as here, and libbpf if this machine has it. What
-is installed beside the standard library stays out. Needs `ldd`.
+Input: nothing. Output: a `GuestRoot` with files at the same paths as here, and libbpf if this machine has it. What is
+installed beside the standard library stays out. Needs `ldd`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hatch_bpf.errors import LabError
 from hatch_bpf.lab import cpio
+from hatch_bpf.lab.guest_files import GuestRoot
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
 from hatch_bpf.runtime.libbpf.library import find
 
@@ -45,13 +46,18 @@ def interpreter() -> Path:
     return Path(os.path.realpath(sys.executable))
 
 
-def host_python() -> dict[str, cpio.Node]:
-    """Nodes by path, without the leading slash. Raises `LabError`."""
+def host_root(arch: str) -> GuestRoot:
+    """What guests of this machine's architecture run on. Raises `LabError`."""
+    libbpf = _libbpf()
+    return GuestRoot(_host_python(libbpf), str(interpreter()), str(libbpf or ""), arch)
+
+
+def _host_python(libbpf: Path | None) -> dict[str, cpio.Node]:
+    """Nodes by path, without the leading slash."""
     files = _Files()
     files.add(interpreter())
     for folder in dict.fromkeys(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")):
         files.add_all(_standard_library(folder))
-    libbpf = host_libbpf()
     binaries = [interpreter(), *(path for path in files.added if path.suffix == ".so")]
     files.add_all(_needed([*binaries, libbpf] if libbpf else binaries))
     if libbpf:
@@ -61,7 +67,7 @@ def host_python() -> dict[str, cpio.Node]:
     return files.nodes
 
 
-def host_libbpf() -> Path | None:
+def _libbpf() -> Path | None:
     """This machine's libbpf, as the runtime finds it; None if there is none."""
     try:
         return Path(find())

@@ -16,9 +16,10 @@ from pathlib import Path
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile
-from hatch_bpf.lab import cpio, machine
+from hatch_bpf.lab import machine
 from hatch_bpf.lab.console import Told, fault_of, last_lines, read_console
-from hatch_bpf.lab.guest_files import GuestRoot, common_archive, kernel_archive
+from hatch_bpf.lab.guest_files import common_archive, kernel_archive
+from hatch_bpf.lab.payload import Payload
 from hatch_bpf.portability.trial import Attempt, Happened, KernelTrial, ProgramTrial, Way
 from hatch_bpf.portability.verdicts import KernelReport
 from hatch_bpf.support.scratch import Scratch
@@ -28,23 +29,10 @@ BOOTS = 3
 is never tried again."""
 
 
-@dataclass(frozen=True)
-class Payload:
-    """What goes into every guest."""
-
-    root: GuestRoot
-    site: Mapping[str, cpio.Node]
-    """The wheel and what it needs, by path in the guest."""
-    project: Mapping[str, cpio.Node]
-    """Files of the folder that the command runs in."""
-    command: tuple[str, ...]
-    """Empty for none."""
-
-
 def try_kernels(
     reports: Sequence[KernelReport],
     images: Mapping[Kernel, ImageFile],
-    payload: Payload,
+    payloads: Mapping[str, Payload],
     *,
     jobs: int,
     megabytes: int,
@@ -54,8 +42,9 @@ def try_kernels(
     """Try every program on every kernel. Calls `done` for each kernel as it comes."""
     stop = threading.Event()
     with Scratch() as folder:
-        common = common_archive(payload.root, payload.site, payload.project)
-        runner = _Runner(Path(folder), common, payload, megabytes, seconds, stop, threading.Event())
+        archs = {report.kernel.arch for report in reports}
+        common = {arch: common_archive(p.root, p.site, p.project) for arch, p in payloads.items() if arch in archs}
+        runner = _Runner(Path(folder), common, payloads, megabytes, seconds, stop, threading.Event())
         pool = ThreadPoolExecutor(jobs)
         try:
             pending = [pool.submit(runner.run, report, images[report.kernel]) for report in reports]
@@ -74,8 +63,9 @@ class _Runner:
     """Boots one kernel after another in a thread."""
 
     folder: Path
-    common: bytes
-    payload: Payload
+    common: Mapping[str, bytes]
+    """The files that kernels share, by architecture."""
+    payloads: Mapping[str, Payload]
     megabytes: int
     seconds: float
     stop: threading.Event
@@ -90,6 +80,7 @@ class _Runner:
 
     def run(self, report: KernelReport, image: ImageFile) -> KernelTrial:
         kernel = report.kernel
+        payload = self.payloads[kernel.arch]
         accel = "tcg"
         mark = f"@{secrets.token_hex(8)} "
         own = self.folder / secrets.token_hex(4)
@@ -97,14 +88,14 @@ class _Runner:
         try:
             boot.write_bytes(image.read(kernel).bootable)
             with initramfs.open("wb") as file:
-                file.write(self.common)
+                file.write(self.common[kernel.arch])
                 file.write(
                     kernel_archive(
                         kernel,
                         report.programs,
-                        self.payload.site,
-                        self.payload.root,
-                        command=self.payload.command,
+                        payload.site,
+                        payload.root,
+                        command=payload.command,
                         mark=mark,
                     )
                 )
@@ -119,7 +110,7 @@ class _Runner:
                     boot_seconds=patience,
                     seconds=self.seconds,
                 )
-                told = read_console(ran.console, mark, self.payload.command)
+                told = read_console(ran.console, mark, payload.command)
                 if told.is_up or told.is_out_of_memory or self.stop.is_set():
                     break
                 if accel == "kvm":

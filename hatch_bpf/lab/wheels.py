@@ -24,6 +24,8 @@ SITE = "site"
 """Where packages are in a guest."""
 BIN = "site/bin"
 """Where their commands are."""
+PYTHON = "site/bin/python"
+"""A link to the guest's interpreter."""
 
 _BUILD = """\
 import importlib, sys
@@ -55,8 +57,8 @@ def build_wheel(root: Path, pyproject: dict[str, Any], out: Path) -> Path:
     return wheels[0]
 
 
-def wheel_nodes(wheel: Path, python: str) -> dict[str, cpio.Node]:
-    """A wheel's files, with a script for each of its commands. `python` is the guest's interpreter."""
+def wheel_nodes(wheel: Path) -> dict[str, cpio.Node]:
+    """A wheel's files, with a script for each of its commands."""
     nodes = {}
     try:
         with zipfile.ZipFile(wheel) as opened:
@@ -69,7 +71,7 @@ def wheel_nodes(wheel: Path, python: str) -> dict[str, cpio.Node]:
         raise LabError(f"this wheel cannot be read: {error}", source=wheel) from error
     for path, node in list(nodes.items()):
         if path.endswith(".dist-info/entry_points.txt"):
-            nodes |= _scripts(node.content.decode(), python)
+            nodes |= _scripts(node.content.decode())
     return nodes
 
 
@@ -82,7 +84,7 @@ def wheel_requirements(nodes: dict[str, cpio.Node]) -> list[str]:
     return []
 
 
-def installed_nodes(requirements: Iterable[str], python: str) -> dict[str, cpio.Node]:
+def installed_nodes(requirements: Iterable[str]) -> dict[str, cpio.Node]:
     """Packages that are installed beside hatch-bpf, with all that they require in turn."""
     nodes: dict[str, cpio.Node] = {}
     pending, done = list(requirements), set[str]()
@@ -104,7 +106,7 @@ def installed_nodes(requirements: Iterable[str], python: str) -> dict[str, cpio.
                 f"install {name}"
             ) from None
         nodes |= _distribution(found)
-        nodes |= _scripts(found.read_text("entry_points.txt") or "", python)
+        nodes |= _scripts(found.read_text("entry_points.txt") or "")
         pending += found.requires or ()
     return nodes
 
@@ -126,7 +128,7 @@ def _installed(name: str) -> str:
     return f"{SITE}/{name}"
 
 
-def _scripts(entry_points: str, python: str) -> dict[str, cpio.Node]:
+def _scripts(entry_points: str) -> dict[str, cpio.Node]:
     """The commands that `entry_points.txt` declares."""
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]  # names of commands keep their case
@@ -134,6 +136,6 @@ def _scripts(entry_points: str, python: str) -> dict[str, cpio.Node]:
     nodes = {}
     for name, target in parser["console_scripts"].items() if parser.has_section("console_scripts") else ():
         module, _, function = target.partition("[")[0].strip().partition(":")
-        text = f"#!{python}\nimport sys\nfrom {module} import {function.split('.')[0]}\nsys.exit({function}())\n"
+        text = f"#!/{PYTHON}\nimport sys\nfrom {module} import {function.split('.')[0]}\nsys.exit({function}())\n"
         nodes[f"{BIN}/{name}"] = cpio.file(text, executable=True)
     return nodes

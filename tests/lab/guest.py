@@ -7,7 +7,9 @@ what these need. Nothing of the machine the lab runs on goes in, so every machin
 from __future__ import annotations
 
 import hashlib
+import io
 import stat
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -123,3 +125,30 @@ def _merged(name: str) -> str:
     return (
         str(PurePosixPath("usr") / path) if path.parts[:1] in (("bin",), ("sbin",), ("lib",), ("lib64",)) else str(path)
     )
+
+
+def root_tar(suite: Suite, arch: str, apt: Apt) -> Path:
+    """The same as a tar, for `hatch-bpf try --root`."""
+    packages = apt.fetch_all(suite.packages, suite=suite.name, arch=arch)
+    recipe = repr((sorted(path.name for path in packages), KEPT, DROPPED, Path(__file__).read_bytes()))
+    kept = apt.folder / "roots" / f"{suite.name}-{arch}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.tar"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".partial")
+        with tarfile.open(partial, "w") as tar:
+            for name, node in sorted(_nodes(packages).items()):
+                _add(tar, name, node)
+        partial.rename(kept)
+    return kept
+
+
+def _add(tar: tarfile.TarFile, name: str, node: cpio.Node) -> None:
+    member = tarfile.TarInfo(name)
+    member.mode = stat.S_IMODE(node.mode)
+    if node.is_link:
+        member.type, member.linkname = tarfile.SYMTYPE, node.content.decode()
+    elif stat.S_ISDIR(node.mode):
+        member.type = tarfile.DIRTYPE
+    else:
+        member.size = len(node.content)
+    tar.addfile(member, io.BytesIO(node.content) if member.isreg() else None)

@@ -11,7 +11,8 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile
 from hatch_bpf.lab import cpio, guest_files, machine
 from hatch_bpf.lab.guest_files import GuestRoot
-from hatch_bpf.lab.trying import Payload, try_kernels
+from hatch_bpf.lab.payload import Payload
+from hatch_bpf.lab.trying import try_kernels
 from hatch_bpf.portability.trial import Happened, KernelTrial, Way
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Verdict
 from hatch_bpf.wheel.embedded_btfs import pack_btfs
@@ -45,11 +46,11 @@ class Lab:
             "site/demo/_bpf/x86_64/prog.bpf.o": cpio.file(b""),
             "site/demo/_bpf/kernels.btfs": cpio.file(pack_btfs({KERNEL: btf("int")})),
         }
-        payload = Payload(GuestRoot({}, "/usr/bin/python3", "/usr/lib/libbpf.so.1"), site, {}, command)
+        payload = Payload(GuestRoot({}, "/usr/bin/python3", "/usr/lib/libbpf.so.1", "x86_64"), site, {}, command)
         (trial,) = try_kernels(
             [KernelReport(KERNEL, (PROGRAM,))],
             {KERNEL: ImageFile(self.image, None)},
-            payload,
+            {"x86_64": payload},
             jobs=1,
             megabytes=512,
             seconds=seconds,

@@ -1,0 +1,176 @@
+"""What goes into a guest: this machine's Python, another root file system, wheels, and how programs are attached."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hatch_bpf.errors import LabError
+from hatch_bpf.kernels.matrix import BtfFile, Matrix, resolve
+from hatch_bpf.lab import cpio, schedule
+from hatch_bpf.lab.guest_files import GuestRoot, common_archive, how_to_attach
+from hatch_bpf.lab.host_python import host_root, interpreter
+from hatch_bpf.lab.other_root import read_root
+from hatch_bpf.lab.selection import select
+from hatch_bpf.lab.wheels import installed_nodes, wheel_nodes, wheel_requirements
+from tests.common import needs
+from tests.common.kernel_images import member
+
+
+def unpack(packed: bytes, folder: Path) -> Path:
+    folder.mkdir()
+    subprocess.run([needs.tool("cpio"), "-id", "--quiet"], input=packed, cwd=folder, check=True)
+    return folder
+
+
+def test_this_machines_python_runs_from_the_archive_alone(tmp_path: Path) -> None:
+    needs.root_bpf()  # chroot wants root
+    root = host_root("x86_64")
+    assert not [name for name in root.nodes if "site-packages" in name or "dist-packages" in name]
+    folder = unpack(common_archive(root, {}, {}), tmp_path / "root")
+    code = "import ctypes, json, ssl, sys; print(sys.prefix, ctypes.CDLL(sys.argv[1]).libbpf_major_version())"
+    chroot = shutil.which("chroot", path="/usr/sbin:/sbin:/usr/bin")
+    assert chroot is not None
+    done = subprocess.run(
+        [chroot, str(folder), "/site/bin/python", "-ISB", "-c", code, root.libbpf],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[1] in ("0", "1")
+
+
+def test_without_ldd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LabError, match="ldd, which tells what libraries a Python needs, is not installed"):
+        host_root("x86_64")
+
+
+def make_tar(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for info, content in members:
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def symlink(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
+    return member(name, type=tarfile.SYMTYPE, linkname=target)
+
+
+def test_another_root_file_system(tmp_path: Path) -> None:
+    elf = b"\x7fELF\x02\x01" + bytes(12) + b"\xb7\x00" + bytes(40)
+    path = make_tar(
+        tmp_path / "root.tar",
+        symlink("./lib", "usr/lib"),
+        member("usr/bin/python3.13", elf, mode=0o755),
+        symlink("usr/bin/python3", "../bin/python3.13"),
+        member("usr/lib/aarch64-linux-gnu/libbpf.so.1.5.0", b"x"),
+        symlink("usr/lib/aarch64-linux-gnu/libbpf.so.1", "libbpf.so.1.5.0"),
+        member("../outside", b"x"),
+        member("dev/null", b"x"),
+    )
+    root = read_root(path)
+    assert (root.python, root.arch) == ("/usr/bin/python3", "arm64")
+    assert root.libbpf == "/usr/lib/aarch64-linux-gnu/libbpf.so.1"
+    assert {"lib", "usr/bin/python3.13"} <= root.nodes.keys()
+    assert not [name for name in root.nodes if "outside" in name or name.startswith("dev/")]
+
+
+def test_a_root_file_system_that_cannot_be_used(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"there is no Python in it, at usr/local/bin/python3 or usr/bin/python3"):
+        read_root(make_tar(tmp_path / "a.tar", symlink("usr/bin/python3", "python3")))
+    (tmp_path / "b.tar").write_bytes(b"no tar")
+    with pytest.raises(LabError, match=r"b\.tar: this root file system cannot be read"):
+        read_root(tmp_path / "b.tar")
+
+
+def make_wheel(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as opened:
+        opened.writestr("one/__init__.py", "def main(): print('hello')\n")
+        opened.writestr("one-1.data/purelib/two.py", "")
+        opened.writestr(
+            "one-1.dist-info/METADATA", "Name: one\nRequires-Dist: pluggy\nRequires-Dist: x; extra == 'y'\n\nz"
+        )
+        opened.writestr("one-1.dist-info/entry_points.txt", "[console_scripts]\nTool = one:main [x]\n")
+    return path
+
+
+def test_a_wheel_is_installed_as_pip_does(tmp_path: Path) -> None:
+    nodes = wheel_nodes(make_wheel(tmp_path / "one-1-py3-none-any.whl"))
+    assert {"site/one/__init__.py", "site/two.py", "site/bin/Tool"} <= nodes.keys()
+    script = nodes["site/bin/Tool"].content.decode()
+    assert script == "#!/site/bin/python\nimport sys\nfrom one import main\nsys.exit(main())\n"
+    assert wheel_requirements(nodes) == ["pluggy", "x; extra == 'y'"]
+
+
+def test_what_a_wheel_requires_comes_from_this_environment() -> None:
+    nodes = installed_nodes(["pytest", "x; extra == 'y'"])
+    assert {"site/pytest/__init__.py", "site/pluggy/__init__.py", "site/bin/pytest"} <= nodes.keys()
+    with pytest.raises(LabError, match="nothing-like-it, which goes into the guest, is not installed beside hatch-bpf"):
+        installed_nodes(["nothing-like-it"])
+
+
+def test_a_wheel_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.whl").write_bytes(b"PK")
+    with pytest.raises(LabError, match=r"x\.whl: this wheel cannot be read"):
+        wheel_nodes(tmp_path / "x.whl")
+
+
+@pytest.mark.parametrize(
+    ("section", "how"),
+    [
+        ("kprobe/do_unlinkat", "section"),
+        ("?tracepoint/sched/sched_switch", "section"),
+        ("raw_tp/sched_switch", "section"),
+        ("fentry/do_unlinkat", "section"),
+        ("iter/task", "section"),
+        ("sockops", "cgroup"),
+        ("cgroup_skb/ingress", "cgroup"),
+        ("kprobe", ""),
+        ("tp", ""),
+        ("fmod_ret/do_unlinkat", ""),
+        ("lsm/file_open", ""),
+        ("struct_ops/init", ""),
+        ("uprobe//bin/sh:main", ""),
+        ("xdp", ""),
+        ("nothing like it", ""),
+    ],
+)
+def test_programs_are_attached_where_that_is_harmless(section: str, how: str) -> None:
+    assert how_to_attach(section) == how
+
+
+def test_guests_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(schedule, "_cores", lambda: 8)
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr(schedule, "_MEMINFO", meminfo)
+    for free, guests in ((100, 1), (2100, 3), (99_999, 8)):
+        meminfo.write_text(f"MemTotal: 1 kB\nMemAvailable: {free * 1024} kB\n")
+        assert schedule.guests_at_a_time(512) == guests
+
+
+def test_an_empty_matrix() -> None:
+    with pytest.raises(LabError, match="none of the 0 kernels can be tried: the matrix is empty"):
+        select(Matrix((), ()), None, {"x86_64"})
+
+
+def test_a_kernel_needs_a_python_of_its_architecture(tmp_path: Path) -> None:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(b"x")
+    matrix = resolve([BtfFile(path, "6.1.0", "arm64")], archs=["arm64"], archive=None)
+    with pytest.raises(LabError, match="its guest needs a Python of arm64: name a root file system with --root"):
+        select(matrix, None, {"x86_64"})
+
+
+def test_the_first_process_is_isolated() -> None:
+    root = GuestRoot({}, str(interpreter()), "", "x86_64")
+    packed = common_archive(root, {}, {"tests/test_x.py": cpio.file("")})
+    assert f"#!{interpreter()} -ISB\n".encode() in packed
+    assert b"project/tests/test_x.py" in packed
