@@ -24,6 +24,8 @@ SUFFIX = ".bpf.c"
 """The ending of the sources that a build finds by itself; the option `programs` may name any other C file."""
 BPF_DIR = "_bpf"
 """Folder of a package that holds objects, minimized BTFs and the runtime."""
+MOST_ANY_DEPTH = 3
+"""Most `**` in a pattern of `programs`: each is tried at every depth, so that the time grows with their power."""
 _TOP = PurePosixPath()
 
 
@@ -180,14 +182,19 @@ def _check_links(config: Config, paths: set[PurePosixPath], key: str) -> None:
 def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
     found: set[PurePosixPath] = set()
     faults = []
-    for i, pattern in enumerate(config.programs):
+    for i, given in enumerate(config.programs):
         where = f"{key}.programs[{i}]"
+        # several ** in a row mean the same as one, and take exponentially long
+        pattern = re.sub(r"(\*\*/)+", "**/", given)
         if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
             faults.append(Fault(where, f"must stay inside the project (got {pattern!r})"))
             continue
+        if pattern.count("**/") > MOST_ANY_DEPTH:
+            why = f"more than {MOST_ANY_DEPTH} times **"
+            faults.append(Fault(where, f"is not a pattern of file names (got {quoted(given)}: {why})"))
+            continue
         try:
-            # several ** in a row mean the same as one, and take exponentially long
-            found_here = [path for path in root.glob(re.sub(r"(\*\*/)+", "**/", pattern)) if path.is_file()]
+            found_here = [path for path in root.glob(pattern) if path.is_file()]
         except (ValueError, IndexError, NotImplementedError, RecursionError, OSError, re.error) as error:
             # which patterns pathlib refuses, and how, differs between Pythons
             said = error.strerror if isinstance(error, OSError) else error
@@ -218,6 +225,10 @@ def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosix
         raise ConfigError(
             [Fault(f"{key}.programs", f"is needed: there is no *{SUFFIX} in the wheel's packages ({places})")]
         )
+    # reading a pipe or a device would never end
+    odd = [path for path in sorted(found) if not (root / path).is_file()]
+    if odd:
+        raise ConfigError([Fault(f"{key}.programs", f"has {path}, which is not a regular file") for path in odd])
     return found
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -173,6 +174,18 @@ def test_what_is_no_lock(tmp_path: Path, text: str) -> None:
     message = said(lambda: read_lock(path))
     assert message.startswith(f"{path} is not a lock of kernels (")
     assert message.endswith("run `hatch-bpf kernels lock` and look at what it changes")
+
+
+@pytest.mark.parametrize("text", ['"' + "a" * (2 << 20), "#a\n" * 700_000], ids=["a long line", "many lines"])
+def test_a_large_file_that_is_no_lock_takes_little_memory(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bpf-kernels.lock"
+    path.write_text(text)
+    tracemalloc.start()
+    try:
+        assert "is not a lock of kernels" in said(lambda: read_lock(path))
+        assert tracemalloc.get_traced_memory()[1] < 30 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.fixture

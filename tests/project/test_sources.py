@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -112,6 +114,28 @@ def test_a_link_to_a_folder_above_is_followed_once(tmp_path: Path) -> None:
     (tmp_path / "src" / "pkg" / "linked").symlink_to(tmp_path / "other")
     project = find(tmp_path, "src/pkg/a.bpf.c", "other/b.bpf.c")
     assert [str(source.path) for source in project.sources] == ["src/pkg/a.bpf.c", "src/pkg/linked/b.bpf.c"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop", "nowhere"])
+def test_what_is_no_regular_file(tmp_path: Path, kind: str) -> None:
+    """Neither found nor named: reading a pipe would wait forever, and a device may never end."""
+    (tmp_path / "src/pkg").mkdir(parents=True)
+    path = tmp_path / "src/pkg/odd.bpf.c"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"device": "/dev/zero", "loop": "odd.bpf.c", "nowhere": "nowhere"}[kind])
+    assert fault(tmp_path, "src/pkg/a.bpf.c") == f"{KEY}.programs has src/pkg/odd.bpf.c, which is not a regular file"
+    assert "programs[0] matches no file" in fault(tmp_path, programs=("src/pkg/odd*",))
+
+
+@pytest.mark.parametrize("pattern", ["**/*/" * 40 + "*.c", "a/" * 3000 + "*.c", "*" * 3000 + ".c", "[" * 3000])
+def test_a_pattern_made_to_take_long(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "src/pkg/deep/deep/deep/deep").mkdir(parents=True)
+    (tmp_path / "src/pkg/deep/up").symlink_to("..")
+    start = time.process_time()
+    assert f"{KEY}.programs[0]" in fault(tmp_path, programs=(pattern,))
+    assert time.process_time() - start < 2
 
 
 def test_a_program_in_the_folder_that_is_filled(tmp_path: Path) -> None:
