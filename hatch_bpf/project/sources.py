@@ -187,7 +187,7 @@ def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
         # several ** in a row mean the same as one, and take exponentially long
         pattern = re.sub(r"(\*\*/)+", "**/", given)
         if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
-            faults.append(Fault(where, f"must stay inside the project (got {pattern!r})"))
+            faults.append(Fault(where, f"must stay inside the project (got {given!r})"))
             continue
         if pattern.count("**/") > MOST_ANY_DEPTH:
             why = f"more than {MOST_ANY_DEPTH} times **"
@@ -198,14 +198,14 @@ def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
         except (ValueError, IndexError, NotImplementedError, RecursionError, OSError, re.error) as error:
             # which patterns pathlib refuses, and how, differs between Pythons
             said = error.strerror if isinstance(error, OSError) else error
-            faults.append(Fault(where, f"is not a pattern of file names (got {quoted(pattern)}: {said})"))
+            faults.append(Fault(where, f"is not a pattern of file names (got {quoted(given)}: {said})"))
             continue
         matches = {PurePosixPath(path.relative_to(root).as_posix()) for path in found_here}
         wrong = sorted(path for path in matches if path.suffix != ".c")
         if wrong:
             faults.append(Fault(where, f"matches {wrong[0]}, whose name does not end in .c"))
         elif not matches:
-            faults.append(Fault(where, f"matches no file (got {quoted(pattern)}, searched in {root})"))
+            faults.append(Fault(where, f"matches no file (got {quoted(given)}, searched in {root})"))
         found |= matches
     if faults:
         raise ConfigError(faults)
