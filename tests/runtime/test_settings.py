@@ -229,3 +229,11 @@ def test_a_skeleton_is_opened_or_run(skeleton: Any) -> None:
 def test_an_unknown_map_of_a_pin(skeleton: Any) -> None:
     with pytest.raises(UnknownNameError, match=r"has no map 'conts'; it has .*counts"):
         skeleton.RightValues.pinned("conts", "/sys/fs/bpf/x")
+
+
+@pytest.mark.parametrize("name", ["foo", "target", "attached"])
+def test_a_link_takes_no_values(skel: Any, name: str) -> None:
+    with skel.programs.take_stacks.attach() as link:
+        with pytest.raises(UnknownNameError, match=f"link of take_stacks, .*: {name} can't be set; nothing can be set"):
+            setattr(link, name, 1)
+        assert link.attached

@@ -16,6 +16,7 @@ from ..errors import AttachError, ClosedError, reason
 from ..host.mounts import no_bpf_file_system
 from ..libbpf.library import LinkCreateOpts, TcOpts, XdpAttachOpts, opts
 from ..onestep import keep_pointer, keep_undo, release
+from ..sealed import Sealed
 from ..sections import ATTACH_TYPES
 
 TYPE_CHECKING = False
@@ -81,7 +82,7 @@ class Links:
         return errors
 
 
-class Link:
+class Link(Sealed):
     """An attached program. `detach()`, leaving its `with` block or closing the skeleton detaches it."""
 
     def __init__(self, program: Linked, target: str) -> None:
@@ -92,6 +93,7 @@ class Link:
         self._made: list[tuple[Any, ...]] = []
         """While it is attached: what the function that detaches it takes."""
         self._pid = os.getpid()
+        self._seal()
 
     @property
     def attached(self) -> bool:
