@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .table import Row, Skipped, as_json, as_text
 
-MODULES = ("engine", "large_object", "wheel_bytes", "vmlinux", "runtime")
+MODULES = ("engine", "large_object", "wheel_bytes", "vmlinux", "runtime", "peers")
 """Modules of rows, in the order of the table."""
 
 

@@ -65,6 +65,11 @@ def ours_at_most(value: float) -> Target:
     return Target(of=Of.OURS, value=value, at_least=False)
 
 
+def ours_at_least(value: float) -> Target:
+    """In the row's unit, whatever the reference reaches."""
+    return Target(of=Of.OURS, value=value, at_least=True)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """Two figures for the same work in the same run."""

@@ -1,0 +1,206 @@
+"""Rows against bcc (Debian's python3-bpfcc): events as they come, start-up, memory, kernel symbols; and drained counts.
+
+bcc compiles against kernel headers, which BCC_KERNEL_SOURCE names if those of the running kernel are not installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .machine import BENCHMARKS, REPOSITORY, installed, lacks_bpf, lacks_tools, python_environment
+from .measure import median
+from .table import Row, Skipped, ours_at_least, ratio_at_least, ratio_at_most
+
+BCC_PYTHON = "/usr/bin/python3"
+"""The Python for which distributions package bcc."""
+COUNTS = 10_000_000
+PAUSE = 0.02
+"""Seconds between two readings of the counts."""
+LOOKUPS = 200_000
+Run = dict[str, float]
+
+
+def rows(quick: bool) -> Iterator[Row | Skipped]:
+    lacking = lacks_bpf() or lacks_tools("clang", "cc")
+    if lacking:
+        yield Skipped(what="bcc", reason=lacking)
+        return
+    with tempfile.TemporaryDirectory(prefix="hatch-bpf-benchmark-") as folder:
+        work = Path(folder)
+        source = installed(BENCHMARKS / "project", work)
+        yield from of_counts(source)
+        has_bcc = Path(BCC_PYTHON).exists() and not _run_bcc("-c", "import bcc").returncode
+        if not has_bcc:
+            yield Skipped(what="bcc", reason="python3-bpfcc is not installed")
+            return
+        subprocess.run(["cc", "-O2", "-o", work / "calls", BENCHMARKS / "calls.c"], check=True)
+        yield from of_events(source, work / "calls", seconds=1 if quick else 3, rounds=2 if quick else 5)
+        yield from of_symbols()
+
+
+def _run_bcc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BCC_PYTHON, *arguments], capture_output=True, text=True, check=False)
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+def of_events(source: Path, calls: Path, *, seconds: float, rounds: int) -> Iterator[Row | Skipped]:
+    environment = python_environment(source)
+    for kind in ("perf", "ring"):
+        arguments = [str(calls), str(seconds), kind]
+        try:
+            runs = [
+                (
+                    _live([sys.executable, str(BENCHMARKS / "live_ours.py"), *arguments], environment),
+                    _live([BCC_PYTHON, str(BENCHMARKS / "live_bcc.py"), *arguments], os.environ),
+                )
+                for _ in range(rounds)
+            ]
+        except RuntimeError as error:
+            yield Skipped(what=f"{kind} buffer against bcc", reason=str(error))
+            return
+
+        ours, theirs = middle(runs, lambda run: 100 * run["lost"] / (run["lost"] + run["events"]))
+        lost = f"lost: {ours:.1f} % here, {theirs:.1f} % with bcc; medians of {rounds} runs"
+        ours, theirs = middle(runs, lambda run: run["events"] / run["seconds"])
+        yield Row(
+            what=f"{kind} buffer, events as they come",
+            reference="bcc",
+            ours=ours,
+            theirs=theirs,
+            unit="events/s",
+            target=ratio_at_least(1),
+            note=f"a process calls getppid() for {seconds:g} s as fast as it can, and one member of each event is "
+            f"read; {lost}",
+        )
+        ours, theirs = middle(runs, lambda run: run["first"] - run["started"])
+        yield Row(
+            what=f"{kind} buffer, from the start of Python to the first event",
+            reference="bcc",
+            ours=ours,
+            theirs=theirs,
+            unit="s",
+            target=ratio_at_most(0.5),
+            note="on the clock",
+        )
+        ours, theirs = middle(runs, lambda run: run["memory"])
+        yield Row(
+            what=f"{kind} buffer, memory of the process",
+            reference="bcc",
+            ours=ours,
+            theirs=theirs,
+            unit="bytes",
+            target=ratio_at_most(0.5),
+        )
+
+
+def middle(runs: list[tuple[Run, Run]], of: Callable[[Run], float]) -> tuple[float, float]:
+    """The median of what is asked of each run: ours, bcc's."""
+    return median([of(ours) for ours, _ in runs]), median([of(theirs) for _, theirs in runs])
+
+
+def _live(command: list[str], environment: Any) -> Run:
+    started = time.monotonic()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command[1]} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    return {**json.loads(done.stdout), "started": started}
+
+
+# --- symbols --------------------------------------------------------------------------------------------------------
+
+SYMBOLS = """
+import json, sys, time
+from bcc import BPF
+addresses = json.loads(sys.stdin.read())
+BPF.ksym(addresses[0])
+start = time.process_time()
+names = [BPF.ksym(address) for address in addresses]
+print(len(addresses) / (time.process_time() - start))
+"""
+
+
+def of_symbols() -> Iterator[Row]:
+    sys.path.insert(0, str(REPOSITORY))
+    runtime = importlib.import_module("hatch_bpf.runtime")
+    lines = Path("/proc/kallsyms").read_text(encoding="ascii").splitlines()
+    starts = [int(words[0], 16) for words in map(str.split, lines) if words[1] in "tT"]
+    chosen = random.Random(1)
+    few = [chosen.choice(starts) + 3 for _ in range(2000)]
+    for what, addresses in (
+        ("of 2,000 addresses", [chosen.choice(few) for _ in range(LOOKUPS)]),
+        ("of addresses that hardly repeat", [chosen.choice(starts) + 3 for _ in range(LOOKUPS)]),
+    ):
+        symbolizer = runtime.Symbolizer()
+        symbolizer.kernel(addresses[0])
+        start = time.process_time()
+        symbolizer.symbolize(addresses)
+        ours = len(addresses) / (time.process_time() - start)
+        command = [BCC_PYTHON, "-c", SYMBOLS]
+        done = subprocess.run(command, input=json.dumps(addresses), capture_output=True, text=True, check=True)
+        yield Row(
+            what=f"kernel symbols {what}",
+            reference="bcc's BPF.ksym()",
+            ours=ours,
+            theirs=float(done.stdout),
+            unit="lookups/s",
+            target=ratio_at_least(1),
+        )
+
+
+# --- counts ---------------------------------------------------------------------------------------------------------
+
+
+def of_counts(source: Path) -> Iterator[Row]:
+    sys.path.insert(0, str(source))
+    bench = importlib.import_module("bench.bench_skel")
+    drained, cleared = _kept(bench, _by_drain), _kept(bench, _by_clear)
+    yield Row(
+        what=f"{COUNTS:,} counts under load, read every {PAUSE * 1000:g} ms by drain()",
+        reference="items() and clear()",
+        ours=drained,
+        theirs=cleared,
+        unit="counts",
+        target=ours_at_least(COUNTS),
+        note=f"lost: {COUNTS - drained:,} by drain(), {COUNTS - cleared:,} by items() and clear()",
+    )
+
+
+def _by_drain(counts: Any) -> int:
+    return sum(value for _, value in counts.drain())
+
+
+def _by_clear(counts: Any) -> int:
+    total: int = sum(counts.values())
+    counts.clear()
+    return total
+
+
+def _kept(bench: Any, read: Callable[[Any], int]) -> int:
+    """How many counts come out of the map, of those that a program makes in another thread."""
+    total = 0
+    with bench.Bench.open() as bpf, bpf.load() as skel:
+
+        def work() -> None:
+            for _ in range(100):
+                skel.programs.count.test_run(bytes(64), repeat=COUNTS // 100)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        while thread.is_alive():
+            total += read(skel.maps.counts)
+            time.sleep(PAUSE)
+        thread.join()
+        return total + read(skel.maps.counts)
