@@ -24,14 +24,16 @@ class Load:
         )
         os.sched_setaffinity(0, cpus[1:] or cpus)
         self.pid = self._process.pid
+        self.first = 0.0
+        """When the first event was read; set by who reads it."""
 
     def measure(self, poll: Callable[[], int], lost: Callable[[], int]) -> None:
         """Call `poll`, which returns how many events it has read, until there are no more; print what it came to."""
         assert self._process.stdin is not None
         self._process.stdin.write(b"x")
         self._process.stdin.flush()
-        events = poll()
-        first = start = time.monotonic()
+        start, cpu = time.monotonic(), time.process_time()
+        events = 0
         while self._process.poll() is None:
             events += poll()
         seconds = time.monotonic() - start
@@ -39,7 +41,8 @@ class Load:
         while more:
             events += more
             more = poll()
-        found: dict[str, Any] = {"events": events, "seconds": seconds, "lost": lost(), "first": first}
+        found: dict[str, Any] = {"events": events, "seconds": seconds, "lost": lost(), "first": self.first}
+        found["cpu"] = time.process_time() - cpu
         with open("/proc/self/status", encoding="ascii") as file:  # getrusage() would count the parent's memory
             found["memory"] = 1024 * int(file.read().split("VmHWM:")[1].split()[0])
         json.dump(found, sys.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from bcc import BPF  # type: ignore[import-not-found]
 from live import Load  # type: ignore[import-not-found]
@@ -41,6 +42,8 @@ seen = total = told = 0
 
 def on_event(_first: object, data: object, _size: int) -> None:
     global seen, total
+    if not load.first:
+        load.first = time.monotonic()
     seen += 1
     total += events.event(data).number
 

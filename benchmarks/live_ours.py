@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 
 from live import Load  # type: ignore[import-not-found]
 
@@ -19,6 +20,8 @@ with bench.Bench.open() as bpf, bpf.load() as skel:
     def poll() -> int:
         global total
         events = buffer.poll(0.1)
+        if events and not load.first:
+            load.first = time.monotonic()
         for event in events:
             total += event.number
         return len(events)

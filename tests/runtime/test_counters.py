@@ -92,6 +92,42 @@ def test_drain_loses_no_count_under_load(skel: Any) -> None:
     assert COUNTS - COUNTS // 1000 <= total <= COUNTS
 
 
+@pytest.mark.usefixtures("with_and_without_batches")
+def test_drain_without_removing_loses_nothing_at_all(skel: Any) -> None:
+    total = rounds = 0
+    with load_on(skel.programs.into_counts, COUNTS) as is_running:
+        while is_running():
+            total += sum(value for _, value in skel.maps.counts.drain(remove=False))
+            rounds += 1
+            time.sleep(0.001)
+    total += sum(value for _, value in skel.maps.counts.drain(remove=False))
+    assert rounds > 3
+    assert total == COUNTS == sum(skel.maps.counts.values())
+    assert skel.maps.counts.drain(remove=False) == []
+
+
+def test_growth_of_pairs(skeleton: Any, skel: Any) -> None:
+    cpus = len(skel.maps.cpu_slots[0])
+    skel.maps.counts.update({1: 10, 2: 20})
+    skel.maps.cpu_counts[1] = [skeleton.traffic(packets=cpu, name=b"old") for cpu in range(cpus)]
+    assert sorted(skel.maps.counts.drain(remove=False)) == [(1, 10), (2, 20)]
+    assert len(skel.maps.cpu_counts.drain(remove=False)) == 1
+    skel.maps.counts.update({1: 15, 3: 7})
+    skel.maps.cpu_counts[1] = [skeleton.traffic(packets=9, name=b"new") for _ in range(cpus)]
+    assert sorted(skel.maps.counts.drain(remove=False)) == [(1, 5), (3, 7)]
+    ((key, values),) = skel.maps.cpu_counts.drain(remove=False)
+    assert (key, values) == (1, [skeleton.traffic(packets=9 - cpu, name=b"new") for cpu in range(cpus)])
+    del skel.maps.counts[1]
+    skel.maps.counts[1] = 4
+    assert skel.maps.counts.drain(remove=False) == [(1, 4)], "begun anew"
+    skel.maps.counts.clear()
+    skel.maps.counts[1] = 9
+    assert skel.maps.counts.drain(remove=False) == [(1, 9)]
+    assert skel.maps.counts.drain() == [(1, 9)]
+    skel.maps.counts[1] = 12
+    assert skel.maps.counts.drain(remove=False) == [(1, 12)]
+
+
 def test_inner_maps_in_turns_lose_nothing_at_all(skel: Any) -> None:
     current = skel.maps.current.create(0)
     total = rounds = 0

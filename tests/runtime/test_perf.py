@@ -97,6 +97,24 @@ def test_records_in_runs_wrap_around(skel: Any, pages: int) -> None:
     assert len(got) + events.lost == skel.bss.number
 
 
+def test_all_cpus_are_read_when_events_trickle(skel: Any) -> None:
+    """A reading that finds little ends after a look at every CPU, and one that may wait lets events gather."""
+    events = skel.maps.events
+    events.open()
+    for _ in range(20):
+        for cpu in CPUS:
+            emit(skel, 1, cpu)
+        total = skel.bss.number
+        got = events.read_batch()
+        assert got
+        assert max(event.number for event in got) == total - 1
+        assert {event.cpu for event in got} >= set(CPUS)
+    assert events._is_trickle
+    emit(skel, 1, CPUS[0])
+    assert events.poll(1)
+    assert events.poll(0) == []
+
+
 def test_usual_records_are_counted_up_to_others(skel: Any) -> None:
     events = skel.maps.events
     kind, size, length = events._usual

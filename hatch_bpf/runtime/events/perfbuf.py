@@ -13,6 +13,7 @@ import select
 import struct
 from ctypes import byref, c_int, c_uint32
 from itertools import repeat
+from time import monotonic, sleep
 
 from ..descriptor import duplicate
 from ..errors import MapError, permission_denied, reason
@@ -41,6 +42,14 @@ LOST = struct.Struct("=8x8xQ")
 MOST_BYTES = 1 << 16
 """Bytes copied at a time: at least one record, whose length has 16 bits, and so few that signals hardly ever come while
 they are read, after which that has to begin anew."""
+CROWDED = 0.002
+"""Seconds: who reads more often than that lets events gather."""
+FEW = 1 << 14
+"""Bytes of events that are few."""
+GATHER = 0.0005
+"""Seconds for which they do so."""
+ROOMY = 8
+"""Pages that hold what comes meanwhile."""
 PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9
 
 
@@ -63,6 +72,10 @@ class PerfBuffer(EventSource["E"]):
         self._epoll = -1
         self._last = 0
         """Which ring was read last: the next one is first in turn."""
+        self._is_trickle = False
+        """Whether the last reading found little in a buffer with much room."""
+        self._read_at = 0.0
+        """When that was."""
         self._on_lost: Optional[Callable[[int, int], object]] = None
         self._counters: list[int] = []
         """Descriptors of counters, if it holds such."""
@@ -143,6 +156,7 @@ class PerfBuffer(EventSource["E"]):
         while True:
             taken = self._taken
             yield from zip(repeat(taken.cpu), taken.events)
+            self._gather()
             if not self._refill(taken):
                 wait([self])
 
@@ -175,6 +189,16 @@ class PerfBuffer(EventSource["E"]):
             self.get_ready()
             return self._epoll
 
+    def _gather(self) -> None:
+        """Let events gather if few came last time, and just now: each one wakes the reader, which costs both sides more
+        than the event itself. The first after a silence is read at once."""
+        if self._is_trickle and monotonic() - self._read_at < CROWDED:
+            sleep(GATHER)
+
+    def _is_all(self, reads: int) -> bool:
+        # each reading begins behind the last one's CPU, so that as many readings look at all
+        return self._is_trickle and 0 < len(self._rings or ()) <= reads
+
     def _read(self) -> bool:
         self._check_no_counters()
         self.get_ready()
@@ -187,6 +211,7 @@ class PerfBuffer(EventSource["E"]):
                 end, ring = start + length, rings[at]
                 self._take(Taken(events, ring.tail, end, self._taken.in_hand, self.lost + lost, ring.cpu))
                 self._last = at
+                self._is_trickle, self._read_at = length < FEW and ring.pages >= ROOMY, monotonic()
                 if lost and self._on_lost is not None:
                     self._on_lost(ring.cpu, lost)
                 return True
@@ -250,6 +275,7 @@ class _CpuRing:
         """Map them. Raises `OSError`."""
         self.fd = fd
         self.cpu = cpu
+        self.pages = pages
         self._size = pages * mmap.PAGESIZE
         self._pages = mmap.mmap(fd, mmap.PAGESIZE + self._size)
         self._head = memoryview(self._pages)[HEAD : HEAD + 8].cast("Q")

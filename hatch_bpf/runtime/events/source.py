@@ -137,6 +137,8 @@ class EventSource(Map, OneParameter["E"]):
         """The events there are; if there are none, wait for some, for `timeout` seconds at most, forever if None."""
         deadline = None if timeout is None else time.monotonic() + timeout
         ident = _thread.get_ident()
+        if timeout is None or timeout > 0:
+            self._gather()
         while True:
             batch = self._fill()
             if batch:
@@ -158,8 +160,10 @@ class EventSource(Map, OneParameter["E"]):
         """This thread's batch, with the events there are."""
         with self._reading:
             batch = self._claim()
-            while len(batch) < MAX_BATCH and self._read_next():
+            reads = 0
+            while len(batch) < MAX_BATCH and not self._is_all(reads) and self._read_next():
                 batch.extend(self._taken.events)
+                reads += 1
             return batch
 
     def _claim(self) -> list[E]:
@@ -187,6 +191,7 @@ class EventSource(Map, OneParameter["E"]):
         while True:
             taken = self._taken
             yield from taken.events
+            self._gather()
             if not self._refill(taken):
                 wait([self])
 
@@ -243,6 +248,14 @@ class EventSource(Map, OneParameter["E"]):
             if self._wakers is None:
                 self._wakers = open_pipe()
             return self._wakers[0]
+
+    def _gather(self) -> None:
+        """Called before events are read by who may wait for them: to let more come, if that is worth it."""
+
+    def _is_all(self, reads: int) -> bool:
+        """Whether so many readings have found all events that were there at the first, so that it may end."""
+        del reads
+        return False
 
     def _check_open(self) -> None:
         """Raise `ClosedError` after the skeleton was closed."""

@@ -40,3 +40,9 @@ def growth(scalar: Scalar[Any], values: Sequence[Any]) -> Any:
     new, old = values
     is_unsigned = scalar.ctype(-1).value > 0
     return new - old if new >= old or not is_unsigned else new - old + (1 << 8 * scalar.size)
+
+
+def growth_or_new(_scalar: Scalar[Any], values: Sequence[Any]) -> Any:
+    """What the first has grown by since it was the second. If it is less, its key was removed and made again."""
+    new, old = values
+    return new - old if new >= old else new

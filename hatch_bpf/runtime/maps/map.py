@@ -32,7 +32,7 @@ from ..libbpf.library import BatchOpts, MapCreateOpts, opts
 from ..members import Members
 from ..sealed import Sealed
 from ..types import U32, U64, Bytes, as_int, named, numpy_format
-from .counting import greatest, growth, merged, total
+from .counting import greatest, growth, growth_or_new, merged, total
 from .shapes import MapInfo, MapShape, existing_shape, raw_info
 
 TYPE_CHECKING = False
@@ -275,6 +275,8 @@ class HashMap(Map, _Mapping["K", "V"]):
         super().__init__(*args, **kwargs)
         self._draining: dict[int, list[Any]] = {}
         """For each thread, what `drain()` has removed and not returned yet."""
+        self._drained: dict[K, V] = {}
+        """The pairs at the last `drain(remove=False)`."""
 
     def __getitem__(self, key: K) -> V:
         found = self._lookup(self._encode_key(key))
@@ -412,22 +414,40 @@ class HashMap(Map, _Mapping["K", "V"]):
 
     def clear(self) -> None:
         self.delete_many(list(self))
+        self._drained = {}
 
-    def drain(self) -> list[tuple[K, V]]:
+    def drain(self, *, remove: bool = True) -> list[tuple[K, V]]:
         """Remove all pairs and return them: from Linux 5.6 on, each is read and removed in one step of the kernel.
 
         So nothing is lost that programs store meanwhile, as with `items()` and then `clear()`. One thing remains: a
-        program that has already looked a value up may add to it in the instant in which it is removed. Where not even
-        that may be lost, let the program count in an inner map, and put another in its place (`MapOfMaps.create()`).
+        program that has already looked a value up may add to it in the instant in which it is removed. Kernels without
+        that step (before 5.6; for LPM tries all) read each pair and then remove it.
 
-        Kernels without that step (before 5.6; for LPM tries all) read each pair and then remove it.
+        With `remove=False` the pairs stay, and what each has grown by since the last such call is returned, if it has:
+        so not one count is lost, on any kernel. A value that has become smaller is taken for a new one.
         """
+        if not remove:
+            return self._drain_growth()
         ident = _thread.get_ident()
         taken = self._draining.setdefault(ident, [])
         self._take_all(taken)
         pairs = list(chain.from_iterable(starmap(self._pairs, taken)))
+        self._drained = {}
         del self._draining[ident]
         return pairs
+
+    def _drain_growth(self) -> list[tuple[K, V]]:
+        now, before = dict(self.items()), self._drained
+        grown = [
+            (key, value if key not in before else self._growth(value, before[key]))
+            for key, value in now.items()
+            if key not in before or value != before[key]
+        ]
+        self._drained = now
+        return grown
+
+    def _growth(self, new: V, old: V) -> V:
+        return merged(self._value, growth_or_new, (new, old))  # type: ignore[no-any-return]
 
     def _take_all(self, taken: list[Any]) -> None:
         """Append what is removed to `taken`, so that the next call has it if an exception comes."""
@@ -436,7 +456,8 @@ class HashMap(Map, _Mapping["K", "V"]):
         take = self._libbpf.bpf_map_lookup_and_delete_batch
         while True:
             following, keys, values = self._batch_storage(size)
-            count, results = c_uint32(size), list[int]()
+            count = c_uint32(size)
+            results: list[int] = []
             taken.append((keys, values, count, results))
             # the call and the note that it was made are one step
             results.extend(
@@ -639,6 +660,9 @@ class PerCpuHashMap(_PerCpuHash["K", "V"]):
     def maxima(self) -> dict[K, V]:
         """For each key the greatest value of any CPU; of structs, that of each integer member."""
         return {key: merged(self._element, greatest, values) for key, values in self.items()}
+
+    def _growth(self, new: list[V], old: list[V]) -> list[V]:
+        return [merged(self._element, growth_or_new, pair) for pair in zip(new, old)]
 
     def _value_array(self, numpy: Any, values: bytearray, length: int) -> Any:
         codec: Any = self._value
