@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
 import subprocess
 import sys
@@ -34,6 +36,8 @@ looks_as_assumed = pytest.mark.skipif(sys.version_info < (3, 11), reason="CPytho
 
 @pytest.fixture(scope="module")
 def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with contextlib.suppress(ImportError):
+        importlib.import_module("numpy")  # which an interrupt of its import leaves broken for good
     events = {"ring": "event", "texts": "text", "perf": "event"}
     return load_skeleton("interrupts", tmp_path_factory.mktemp("interrupts"), events=events)
 
