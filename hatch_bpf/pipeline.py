@@ -37,7 +37,7 @@ def build(project: Project, context: Context, *, use_shipped: bool = True) -> Ar
     With `use_shipped`, objects and minimized BTFs that came with the sources serve if they still fit.
     """
     config = project.config
-    bundled = bundle(config.archs[0]) if config.libbpf == "bundle" else None
+    bundled = bundle(config.archs) if config.libbpf == "bundle" else None
     packages = _objects(project, context, use_shipped=use_shipped)
     matrix = find_kernels(
         config, context.notify, lock=project.lock, only_host=all(package.shipped for package in packages)

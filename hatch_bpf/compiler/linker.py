@@ -13,7 +13,6 @@ from pathlib import Path
 from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import LinkError, ToolchainError
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
-from hatch_bpf.runtime.host.arch import running_name
 from hatch_bpf.runtime.host.digest import sha256
 from hatch_bpf.runtime.libbpf import bundled
 from hatch_bpf.runtime.libbpf import library as libbpf
@@ -57,7 +56,7 @@ def _libbpf() -> tuple[libbpf.Libbpf, ctypes.CDLL]:
         library = libbpf.load()
         functions = ctypes.CDLL(library.path)
     except LibbpfNotFoundError as error:
-        index = OWN_LIBBPF / "lib" / running_name() / bundled.INDEX
+        index = OWN_LIBBPF / "lib" / bundled.INDEX
         if not index.is_file():
             raise ToolchainError(f"linking several sources into one object needs libbpf: {error}") from error
         path, functions = bundled.load_bundled(str(OWN_LIBBPF), sha256(index.read_bytes()))

@@ -33,7 +33,7 @@ INSTALL_LIBBPF_HEADERS = (
 )
 
 OWN_LIBBPF = Path(__file__).parents[1] / "_libbpf"
-"""libbpf's headers and libraries, which hatch-bpf's own wheel may carry for machines without libbpf."""
+"""libbpf's libraries for every Linux, and its headers. hatch-bpf's own wheel carries them; a checkout makes them."""
 
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 """Variables that are passed on to tools. Others, such as CPATH, would change the object without leaving a trace."""

@@ -86,7 +86,7 @@ def kernel_archive(
     for name in dict.fromkeys(program.object for program in programs):
         path = _object_in(site, kernel.arch, name)
         bpf_dir = path.removesuffix(f"/{kernel.arch}/{name}")
-        libraries = _libraries(site, bpf_dir, kernel.arch)
+        libraries = _libraries(site, bpf_dir)
         if libraries:
             bundled[libraries] = f"/{bpf_dir}"
         elif not root.libbpf:
@@ -152,9 +152,9 @@ def _sections(elf: bytes, path: str) -> Mapping[str, str]:
     return {program.name: program.section for program in read_object(elf, path=path).programs}
 
 
-def _libraries(site: Mapping[str, cpio.Node], bpf_dir: str, arch: str) -> str:
+def _libraries(site: Mapping[str, cpio.Node], bpf_dir: str) -> str:
     """sha256 of the list of the package's own libraries; empty if it has none."""
-    index = site.get(f"{bpf_dir}/lib/{arch}/{INDEX}")
+    index = site.get(f"{bpf_dir}/lib/{INDEX}")
     return sha256(index.content) if index else ""
 
 

@@ -135,8 +135,8 @@ class Config:
     libbpf: LibbpfSource = field(
         metadata=described(
             ChoiceForm(get_args(LibbpfSource)),
-            "what loads on the target host: its own libbpf (`system`), or the build machine's, bundled into the wheel "
-            "(`bundle`)",
+            "what loads on the target host: its own libbpf (`system`), or hatch-bpf's, which then is in the wheel for "
+            "all of `archs` (`bundle`)",
             "`system`",
             shapes_build=False,
         )
@@ -182,8 +182,6 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
         "vmlinux-h": _vmlinux_h(values["vmlinux-h"], f"{key}.vmlinux-h", archs, faults),
         "link": {name: tuple(map(PurePosixPath, parts)) for name, parts in values["link"].items()},
     }
-    if values["libbpf"] == "bundle":
-        faults += _faults_of_bundle(f"{key}.libbpf", archs)
     if faults:
         raise ConfigError(faults)
     by_field = {name.replace("-", "_"): value for name, value in values.items()}
@@ -206,18 +204,6 @@ def _archs(names: Sequence[str], key: str, faults: list[Fault]) -> tuple[arch.Ar
         faults.append(Fault(key, rule))
         return ()
     return (machine,)
-
-
-def _faults_of_bundle(key: str, archs: Sequence[arch.Arch]) -> list[Fault]:
-    machine = arch.build_machine()
-    if not archs or [machine] == list(archs):
-        return []
-    name = machine.name if machine else "one that BPF objects can be built for"
-    rule = (
-        f"can be 'bundle' only where archs is the build machine's alone, whose libbpf.so it is ({name}): "
-        "leave archs out, and build a wheel on each architecture"
-    )
-    return [Fault(key, rule)]
 
 
 def _vmlinux_h(

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from tests.common.libbpf_load import LIBRARY, Libbpf
 
 HOST_BTF = Path("/sys/kernel/btf/vmlinux")
@@ -29,6 +30,12 @@ def missing(reason: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI=true, but {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def own_libbpf() -> None:
+    """hatch-bpf's own libraries, which `python -m tools.libbpf` makes; tools/setup.sh runs it."""
+    if not (OWN_LIBBPF / "lib" / "libraries.json").is_file():
+        missing("hatch-bpf's own libbpf is not built: python -m tools.libbpf")
 
 
 def tool(name: str) -> str:

@@ -125,7 +125,8 @@ def test_it_links_with_what_hatch_bpfs_own_wheel_carries(tmp_path: Path, monkeyp
     linked = link_objects(objects, name="both")
     machine = arch.build_machine()
     assert machine is not None
-    own = bundled_libbpf.bundle(machine).files
+    needs.own_libbpf()
+    own = bundled_libbpf.bundle([machine]).files
     monkeypatch.setattr("hatch_bpf.compiler.linker.libbpf.load", _no_libbpf)
     monkeypatch.setattr(linker, "OWN_LIBBPF", tmp_path)
     with pytest.raises(ToolchainError, match="linking several sources into one object needs libbpf: none here"):

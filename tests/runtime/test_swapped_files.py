@@ -86,7 +86,8 @@ def test_libraries_that_are_swapped_after_their_check(package: Package, name: st
     needs.root_bpf()
     arch = build_machine()
     assert arch is not None
-    bundled = bundle(arch)
+    needs.own_libbpf()
+    bundled = bundle([arch])
     for path, data in bundled.files.items():
         (package.bpf_dir / path).parent.mkdir(parents=True, exist_ok=True)
         (package.bpf_dir / path).write_bytes(data)
@@ -96,6 +97,4 @@ def test_libraries_that_are_swapped_after_their_check(package: Package, name: st
     done = package.run(SWAP_AFTER_EACH_CHECK.format(swap=SWAPS[name]))
     assert done.stdout.splitlines()[0] == "kernel"
     swapped = done.stdout.splitlines()[1].split()
-    assert swapped[:2] == ["sockrtt.bpf.o", "libraries.json"]
-    assert swapped[-1].startswith("libbpf.so.")
-    assert any(library.startswith("libelf.so.") for library in swapped)
+    assert swapped == ["sockrtt.bpf.o", "libraries.json", "libbpf.so.1"]

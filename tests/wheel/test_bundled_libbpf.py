@@ -1,27 +1,26 @@
-"""libbpf in the wheel: what is bundled, its tag against pip's and auditwheel's, and that nothing else is needed."""
+"""libbpf in the wheel: what is bundled, its tags, that it runs on other systems, and that it needs nothing else."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from packaging._musllinux import _parse_musl_version
-from packaging.tags import sys_tags
+from packaging.utils import parse_wheel_filename
 
 from hatch_bpf import arch
+from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import ToolchainError
-from hatch_bpf.runtime.errors import LibbpfNotFoundError
 from hatch_bpf.wheel import bundled_libbpf
 from tests.common import needs
 from tests.common.projects import SETUPTOOLS_PYPROJECT, build_wheel, make_project, wheel_files
 from tests.system.test_example import HIDE_LIBBPF
 
-MACHINE = arch.build_machine()
+OPTIONS = 'libbpf = "bundle"\narchs = ["x86_64", "arm64"]'
 USES_IT = """\
 import sys
 from demo.prog_skel import Prog
@@ -31,75 +30,128 @@ with Prog.open() as bpf:
     {load}
 print([line.split()[-1] for line in open("/proc/self/maps") if "libbpf.so" in line and "memfd" not in line])
 """
+SMALL = 350 << 10
+"""Bytes that a library may take in a wheel."""
+OPENS = """\
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int count, char **paths)
+{
+	void *library = dlopen(paths[1], RTLD_NOW);
+	if (!library)
+		return puts(dlerror()), 1;
+	return ((unsigned (*)(void))dlsym(library, "libbpf_major_version"))() == 1 ? 0 : 2;
+}
+"""
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     needs.tool("clang")
+    needs.own_libbpf()
     folder = tmp_path_factory.mktemp("bundle")
-    return build_wheel(make_project(folder / "p", options='libbpf = "bundle"'), folder / "out")
+    return build_wheel(make_project(folder / "p", options=OPTIONS), folder / "out")
 
 
 @pytest.fixture
 def installed(wheel: Path, tmp_path: Path) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        tmp_path / "site",
-    ]
-    subprocess.run([*command, wheel], check=True)
+    install(wheel, tmp_path / "site")
     return tmp_path / "site"
 
 
+def install(wheel: Path, site: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site]
+    subprocess.run([*command, *arguments, wheel], check=True)
+
+
 def folder_of(files: dict[str, bytes]) -> dict[str, bytes]:
-    assert MACHINE is not None
-    prefix = f"demo/_bpf/lib/{MACHINE.name}/"
+    prefix = "demo/_bpf/lib/"
     return {name.removeprefix(prefix): data for name, data in files.items() if name.startswith(prefix)}
 
 
-def test_libbpf_and_what_it_needs_are_there_with_licenses_and_an_sbom(wheel: Path) -> None:
+def libraries() -> list[Path]:
+    return sorted(OWN_LIBBPF.glob("lib/*/*/libbpf.so.1"))
+
+
+def test_the_libraries_of_all_architectures_are_there_with_licenses_and_an_sbom(wheel: Path) -> None:
     files = folder_of(wheel_files(wheel))
     index = json.loads(files["libraries.json"])
-    assert list(index)[-1].startswith("libbpf.so.")
-    assert any(soname.startswith("libelf.so.") for soname in index)
-    assert {soname: hashlib.sha256(files[soname]).hexdigest() for soname in index} == index
-    assert not [soname for soname in index if soname.startswith(("libc.", "ld-"))]
-    assert [name for name in files if name.startswith("licenses/")]
-    sbom = json.loads(files["sbom.cdx.json"])
-    listed = {
-        component["properties"][0]["value"]: component["hashes"][0]["content"] for component in sbom["components"]
+    assert sorted((name, libc) for name in index for libc in index[name]) == [
+        ("arm64", "glibc"), ("arm64", "musl"), ("x86_64", "glibc"), ("x86_64", "musl")
+    ]  # fmt: skip
+    for name, libcs in index.items():
+        for libc, fitting in libcs.items():
+            assert hashlib.sha256(files[f"{name}/{libc}/libbpf.so.1"]).hexdigest() == fitting["sha256"]
+    assert {"licenses/libbpf/LICENSE.LGPL-2.1", "licenses/elfutils/COPYING-LGPLV3", "licenses/zlib/LICENSE"} <= set(
+        files
+    )
+    assert b"open(libbpf=" in files["licenses/README"], "how to use another libelf"
+    components = json.loads(files["sbom.cdx.json"])["components"]
+    assert [(part["name"], part["purl"].partition("@")[0]) for part in components] == [
+        ("libbpf", "pkg:github/libbpf/libbpf"),
+        ("elfutils", "pkg:generic/elfutils"),
+        ("zlib", "pkg:github/madler/zlib"),
+    ]
+
+
+def test_the_wheel_is_tagged_for_each_of_them_and_for_old_pips(wheel: Path) -> None:
+    name, version, _, tags = parse_wheel_filename(wheel.name)
+    assert (name, str(version)) == ("demo", "1")
+    assert {(tag.interpreter, tag.abi) for tag in tags} == {("py3", "none")}
+    assert {tag.platform for tag in tags} == {
+        f"{system}_{machine}"
+        for system in ("manylinux2014", "manylinux_2_17", "musllinux_1_1")
+        for machine in ("x86_64", "aarch64")
     }
-    assert listed == index
-    assert all("version" in component for component in sbom["components"])
 
 
-def test_pip_accepts_the_tag_here_and_it_is_no_wider_than_needed(wheel: Path) -> None:
-    name, version, *tag = wheel.stem.split("-")
-    assert (name, version, tag[:2]) == ("demo", "1", ["py3", "none"])
-    assert tag[2] in {supported.platform for supported in sys_tags()}
-    objdump = needs.tool("objdump")
-    newest = (0, 0)
-    for soname, data in folder_of(wheel_files(wheel)).items():
-        if ".so." in soname:
-            library = wheel.parent / soname
-            library.write_bytes(data)
-            said = subprocess.run([objdump, "-T", library], capture_output=True, text=True, check=True).stdout
-            versions = [v.split(")")[0].split(".") for v in said.split("GLIBC_")[1:]]
-            newest = max([newest, *((int(v[0]), int(v[1])) for v in versions)])
-    assert tag[2].startswith(f"manylinux_{newest[0]}_{max(newest[1], 17)}_")
+@pytest.mark.parametrize("platform", ["manylinux2014_aarch64", "manylinux_2_17_x86_64", "musllinux_1_1_aarch64"])
+def test_pip_takes_it_for(wheel: Path, platform: str, tmp_path: Path) -> None:
+    install(wheel, tmp_path / "site", "--platform", platform, "--only-binary=:all:")
+    assert (tmp_path / "site" / "demo" / "prog_skel.py").is_file()
+
+
+def test_the_libraries_need_nothing_but_an_old_c_library() -> None:
+    needs.own_libbpf()
+    readelf = needs.tool("readelf")
+    assert libraries()
+    for path in libraries():
+        said = subprocess.run([readelf, "-W", "-d", "-V", path], capture_output=True, text=True, check=True).stdout
+        needed = set(re.findall(r"\(NEEDED\)\s+Shared library: \[(.+?)\]", said))
+        assert {name for name in needed if not name.startswith("ld-")} == (
+            {"libc.so"} if path.parent.name == "musl" else {"libc.so.6"}
+        )
+        assert "[libbpf.so.1]" in said
+        versions = {tuple(map(int, found)) for found in re.findall(r"GLIBC_(\d+)\.(\d+)", said)}
+        assert max(versions, default=(2, 17)) <= (2, 17), path
+        assert len(compressed(path)) <= SMALL
+
+
+def compressed(path: Path) -> bytes:
+    import zlib
+
+    return zlib.compress(path.read_bytes(), 6)
+
+
+def test_they_export_what_libbpfs_version_script_says() -> None:
+    needs.own_libbpf()
+    readelf = needs.tool("readelf")
+    exported = []
+    for path in libraries():
+        said = subprocess.run([readelf, "-W", "--dyn-syms", path], capture_output=True, text=True, check=True).stdout
+        symbols = [line.split() for line in said.splitlines()]
+        exported.append({s[7] for s in symbols if len(s) == 8 and s[6] not in ("UND", "ABS")})
+    names = {name.partition("@")[0] for name in exported[0] if name[0].isalpha()}
+    assert all(found == exported[0] for found in exported)
+    assert {"bpf_object__open_mem", "bpf_linker__new", "ring_buffer__poll", "bpf_token_create"} <= names
+    assert not {name for name in names if name.startswith(("elf", "gelf", "inflate", "deflate", "gz"))}
 
 
 def test_it_is_the_packages_own_that_is_loaded(installed: Path) -> None:
     done = run(installed, "pass")
     path, *version = done.stdout.splitlines()[0].split()
     assert path.startswith(str(installed / "demo" / "_bpf" / "lib"))
-    assert (int(version[0]), int(version[1])) >= (0, 6)
+    assert version == ["1", "5"]
     assert done.stdout.splitlines()[1] == "[]", "no libbpf.so of the system's is mapped"
 
 
@@ -115,17 +167,42 @@ def test_it_loads_where_the_system_has_no_libbpf(installed: Path, tmp_path: Path
     assert str(installed) in done.stdout
 
 
+def test_musls_loader_takes_its_library(tmp_path: Path) -> None:
+    needs.own_libbpf()
+    machine = arch.build_machine()
+    assert machine is not None
+    (tmp_path / "opens.c").write_text(OPENS)
+    subprocess.run([needs.tool("musl-gcc"), tmp_path / "opens.c", "-o", tmp_path / "opens"], check=True)
+    library = OWN_LIBBPF / "lib" / machine.name / "musl" / "libbpf.so.1"
+    done = subprocess.run([tmp_path / "opens", library], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_a_library_that_was_changed_is_not_loaded(installed: Path) -> None:
-    assert MACHINE is not None
-    (path,) = (installed / "demo" / "_bpf" / "lib" / MACHINE.name).glob("libbpf.so.*")
+    machine = arch.build_machine()
+    assert machine is not None
+    (path,) = (installed / "demo" / "_bpf" / "lib" / machine.name).glob("glibc/libbpf.so.1")
     path.write_bytes(path.read_bytes() + b"\0")
     done = run(installed, "pass", check=False)
     assert done.returncode == 1
     assert "libbpf.so.1 is not the file that was built" in done.stderr
 
 
+def test_another_machine_is_told_what_the_wheel_has(installed: Path) -> None:
+    code = (
+        "from demo._bpf.runtime.libbpf import bundled; bundled.running_name = lambda: 'riscv64';"
+        "from demo.prog_skel import Prog; Prog.open()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": installed}
+    )
+    told = "has no libbpf for riscv64 with glibc: the package brings it for arm64 with glibc or musl, x86_64 with glibc"
+    assert told in done.stderr
+    assert "LibbpfNotFoundError" in done.stderr
+
+
 def test_setuptools_makes_the_same(tmp_path: Path, wheel: Path) -> None:
-    project = make_project(tmp_path / "p", options='libbpf = "bundle"', pyproject=SETUPTOOLS_PYPROJECT)
+    project = make_project(tmp_path / "p", options=OPTIONS, pyproject=SETUPTOOLS_PYPROJECT)
     other = build_wheel(project, tmp_path / "out")
     assert other.name == wheel.name
     assert folder_of(wheel_files(other)) == folder_of(wheel_files(wheel))
@@ -133,139 +210,18 @@ def test_setuptools_makes_the_same(tmp_path: Path, wheel: Path) -> None:
     assert b"Root-Is-Purelib: false" in wheel_files(wheel)["demo-1.dist-info/WHEEL"]
 
 
-def test_what_hatch_bpfs_own_wheel_carries_serves_where_the_machine_has_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert MACHINE is not None
-    made = bundled_libbpf.bundle(MACHINE)
-    monkeypatch.setattr(bundled_libbpf, "find", _no_libbpf)
+def test_a_checkout_without_libraries_is_told_how_to_make_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled_libbpf, "OWN_LIBBPF", tmp_path)
-    with pytest.raises(ToolchainError, match="takes the libbpf of this machine, and there is none: none here"):
-        bundled_libbpf.bundle(MACHINE)
-    for name, data in made.files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
-    assert bundled_libbpf.bundle(MACHINE) == made
+    with pytest.raises(ToolchainError, match=r"this one has none: in a checkout, python -m tools\.libbpf makes them"):
+        bundled_libbpf.bundle([arch.X86_64])
 
 
-def _no_libbpf() -> str:
-    raise LibbpfNotFoundError("none here")
-
-
-@pytest.mark.parametrize("what", ["text", "object", "lacking"])
-def test_a_libbpf_that_cannot_be_bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    assert MACHINE is not None
-    path, source = tmp_path / "libbpf.so.1", tmp_path / "source.c"
-    source.write_text("int bpf(void) { return 0; }")
-    clang = [needs.tool("clang"), "-fPIC", "-nostdlib", source]
-    if what == "text":
-        path.write_text("not a library")
-        message = f"{path} is not a shared library: "
-    elif what == "object":
-        subprocess.run([*clang, "-c", "-o", path], check=True)
-        message = f"{path} is not a shared library"
-    else:
-        lacking = tmp_path / "libhatch_bpf_never.so.1"
-        subprocess.run([*clang, "-shared", f"-Wl,-soname,{lacking.name}", "-o", lacking], check=True)
-        subprocess.run([*clang, "-shared", "-Wl,--no-as-needed", lacking, "-o", path], check=True)
-        lacking.unlink()
-        message = f"{path} needs libhatch_bpf_never.so.1, which is in none of {tmp_path}, "
-    monkeypatch.setattr(bundled_libbpf, "find", lambda: str(path))
-    with pytest.raises(ToolchainError) as caught:
-        bundled_libbpf.bundle(MACHINE)
-    assert str(caught.value).startswith(message)
-
-
-@pytest.mark.parametrize(
-    ("tool", "said", "name", "version"),
-    [
-        ("rpm", "libbpf 1.4.7-1.fc41\nlibbpf 1.4.7-1.fc41", "libbpf", "1.4.7-1.fc41"),
-        ("apk", "/usr/lib/libbpf.so.1 is owned by libbpf-1.5.0-r0", "libbpf", "1.5.0-r0"),
-    ],
-)
-def test_what_other_distributions_package_managers_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, said: str, name: str, version: str
-) -> None:
-    """What rpm and apk print, for this machine has neither."""
-    (tmp_path / tool).write_text(f"#!/bin/sh\necho '{said}'\n")
-    (tmp_path / tool).chmod(0o755)
-    monkeypatch.setattr(bundled_libbpf, "_SYSTEM_PATH", str(tmp_path))
-    owner = bundled_libbpf._owner(Path("/usr/lib64/libbpf.so.1"))
-    assert owner is not None
-    assert (owner.name, owner.version) == (name, version)
-
-
-OPENS = """\
-#include <dlfcn.h>
-#include <stdio.h>
-int main(int count, char **paths)
-{
-	void *last = NULL;
-	for (int i = 1; i < count; i++)
-		if (!(last = dlopen(paths[i], RTLD_NOW | RTLD_GLOBAL)))
-			return puts(dlerror()), 1;
-	return ((int (*)(void))dlsym(last, "bpf"))();
-}
-"""
-
-
-@dataclass(frozen=True)
-class Musl:
-    """Libraries that need each other, as Alpine's do, and a program that loads them by their paths."""
-
-    opens: Path
-    libbpf: Path
-
-
-@pytest.fixture
-def musl(tmp_path: Path) -> Musl:
-    compiler = needs.tool("musl-gcc")
-    assert MACHINE is not None
-
-    def make(name: str, text: str, *arguments: object) -> Path:
-        (tmp_path / f"{name}.c").write_text(text)
-        subprocess.run([compiler, tmp_path / f"{name}.c", "-o", tmp_path / name, *map(str, arguments)], check=True)
-        return tmp_path / name
-
-    def library(name: str, text: str, *needed: Path) -> Path:
-        return make(name, text, "-shared", "-fPIC", "-nostdlib", f"-Wl,-soname,{name}", "-Wl,--no-as-needed", *needed)
-
-    libc = library(f"libc.musl-{MACHINE.machines[0]}.so.1", "")
-    libz = library("libz.so.1", "int z(void) { return 3; }", libc)
-    libelf = library("libelf.so.1", "int z(void); int elf(void) { return z() + 4; }", libz, libc)
-    text = "int z(void); int elf(void); int bpf(void) { return elf() * 10 + z(); }"
-    libbpf = library("libbpf.so.1", text, libelf, libz, libc)
-    return Musl(make("opens", OPENS), libbpf)
-
-
-def test_a_bundle_for_musl(musl: Musl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each library is loaded by its path after those it needs; what musl makes of that, its own dynamic linker says."""
-    assert MACHINE is not None
-    monkeypatch.setattr(bundled_libbpf, "find", lambda: str(musl.libbpf))
-    made = bundled_libbpf.bundle(MACHINE)
-    loader = subprocess.run([f"/lib/ld-musl-{MACHINE.machines[0]}.so.1"], capture_output=True, text=True, check=False)
-    version = _parse_musl_version(loader.stderr)
-    assert version is not None
-    assert made.platform == f"musllinux_{version.major}_{version.minor}_{MACHINE.machines[0]}"
-    folder = f"lib/{MACHINE.name}"
-    order = list(json.loads(made.files[f"{folder}/libraries.json"]))
-    assert order == ["libz.so.1", "libelf.so.1", "libbpf.so.1"]
-    for name in order:
-        (tmp_path / "bundled").mkdir(exist_ok=True)
-        (tmp_path / "bundled" / name).write_bytes(made.files[f"{folder}/{name}"])
-
-    def load(source: Path) -> subprocess.CompletedProcess[str]:
-        paths = [source / name for name in order]
-        return subprocess.run([musl.opens, *paths], capture_output=True, text=True, check=False, cwd="/")
-
-    assert "libz.so.1: No such file or directory (needed by" in load(tmp_path).stdout, (
-        "as they are they can't be loaded"
-    )
-    done = load(tmp_path / "bundled")
-    assert (done.returncode, done.stdout) == (73, "")
-    sbom = json.loads(made.files[f"{folder}/sbom.cdx.json"])
-    changed = [component["name"] for component in sbom["components"] if len(component["properties"]) > 1]
-    assert changed == ["libelf.so.1", "libbpf.so.1"]
+def test_an_architecture_that_there_is_no_library_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libraries.json").write_text('{"x86_64": {}}')
+    monkeypatch.setattr(bundled_libbpf, "OWN_LIBBPF", tmp_path)
+    with pytest.raises(ToolchainError, match="has no libbpf for arm64, only for x86_64: leave the others out of archs"):
+        bundled_libbpf.bundle([arch.X86_64, arch.ARM64])
 
 
 def run(site: Path, load: str, *, before: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:

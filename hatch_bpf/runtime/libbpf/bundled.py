@@ -1,7 +1,7 @@
-"""The libbpf that a package brings: `_bpf/lib/ARCH` -> a loaded libbpf.so, from bytes whose sha256 was checked.
+"""The libbpf that a package brings: `_bpf/lib` -> a loaded libbpf.so.1, from bytes whose sha256 was checked.
 
-Input: the package's own files. Output: the path of the library, and the library. The libraries that libbpf needs are
-loaded first, so that the dynamic linker finds them by their sonames and never looks into the system's folders.
+Input: the package's own files. Output: the path of the library, and the library. A wheel has one for each architecture
+and C library that it is tagged for; each has libelf and zlib inside, and needs nothing but the C library.
 """
 
 from __future__ import annotations
@@ -9,16 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 
-from ..errors import LibbpfNotFoundError, PackageError
+from ..errors import LibbpfNotFoundError
 from ..host.arch import running_name
 from ..host.kernel import read_verified, sealed_memfd
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Optional
-
 INDEX = "libraries.json"
-"""soname -> sha256, in the order of loading; the last is libbpf."""
+"""Architecture -> C library -> sha256 and platform tags of the library in `ARCH/LIBC/`."""
+SONAME = "libbpf.so.1"
 _kept_open: list[int] = []
 """Descriptors of loaded libraries. The dynamic linker knows a library by the name under which it was opened: if the
 number were used again, opening it would give the old library."""
@@ -31,24 +28,31 @@ def load_bundled(bpf_dir: str, digest: str) -> tuple[str, ctypes.CDLL]:
     """
     import json  # only if there is something to read
 
-    folder = os.path.join(bpf_dir, "lib", running_name())
+    folder = os.path.join(bpf_dir, "lib")
     index = json.loads(read_verified(os.path.join(folder, INDEX), digest))
-    loaded: Optional[tuple[str, ctypes.CDLL]] = None
-    # musl does not recognise a library by its soname after loading it by a path. In musllinux wheels the libraries do
-    # not name each other, and their symbols are shared instead.
-    scope = ctypes.DEFAULT_MODE if hasattr(ctypes.CDLL(None), "gnu_get_libc_version") else ctypes.RTLD_GLOBAL
-    for soname, digest in index.items():
-        path = os.path.join(folder, soname)
-        # from memory, so that what is loaded is what was checked
-        fd = sealed_memfd(soname, read_verified(path, digest))
-        try:
-            loaded = path, ctypes.CDLL(f"/proc/self/fd/{fd}", mode=scope, use_errno=True)
-            _kept_open.append(fd)
-        except OSError as error:
-            raise LibbpfNotFoundError(
-                f"{path}, which came with the package, cannot be loaded ({error}): this system's C library may be too "
-                f"old for the wheel; install one that was built for it"
-            ) from error
-    if loaded is None:
-        raise PackageError(f"{folder} brings no libbpf: its list is empty")
-    return loaded
+    arch, libc = running_name(), running_libc()
+    fitting = index.get(arch, {}).get(libc)
+    if fitting is None:
+        there = ", ".join(f"{name} with {' or '.join(sorted(libcs))}" for name, libcs in sorted(index.items()))
+        raise LibbpfNotFoundError(
+            f"{folder} has no libbpf for {arch} with {libc}: the package brings it for {there}; install one that was "
+            "built for this machine, or give open() the libbpf of this machine: open(libbpf=...)"
+        )
+    path = os.path.join(folder, arch, libc, SONAME)
+    # from memory, so that what is loaded is what was checked
+    fd = sealed_memfd(SONAME, read_verified(path, fitting["sha256"]))
+    try:
+        library = ctypes.CDLL(f"/proc/self/fd/{fd}", use_errno=True)
+    except OSError as error:
+        os.close(fd)
+        raise LibbpfNotFoundError(
+            f"{path}, which came with the package, cannot be loaded ({error}): this system's C library may be too "
+            "old for it; give open() another libbpf: open(libbpf=...)"
+        ) from error
+    _kept_open.append(fd)
+    return path, library
+
+
+def running_libc() -> str:
+    """The C library of this process: `glibc` or `musl`."""
+    return "glibc" if hasattr(ctypes.CDLL(None), "gnu_get_libc_version") else "musl"

@@ -33,7 +33,7 @@ MINIMUM = (0, 6)
 
 _PACKAGES = "install it: apt install libbpf1 (Debian 12, Ubuntu 23.04 and later; libbpf0 before), dnf install libbpf (Fedora), apk add libbpf (Alpine)"  # noqa: E501
 
-_BUNDLED = "the package brings this one: build it on a machine with a newer libbpf, which is then bundled"
+_BUNDLED = "the package brings this one: build it with a newer hatch-bpf, which bundles a newer libbpf"
 
 
 class Options:

@@ -1,0 +1,1 @@
+"""libbpf for every Linux, built from source."""
