@@ -32,6 +32,7 @@ test-quick:  ## run only the unit tests: those that neither build packages nor l
 
 test-kernels:  ## boot real kernels under qemu, and check programs, the example and the verdicts there
 	@tools/setup.sh lab $(VENV)
+	$(PYTHON) -m tests.lab.tried $(KERNELS)
 	$(PYTHON) -m tests.lab $(KERNELS)
 	$(PYTHON) -m tests.lab.example $(KERNELS)
 	$(PYTHON) -m tests.lab.seeds $(KERNELS)

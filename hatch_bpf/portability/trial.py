@@ -62,6 +62,10 @@ _ATTACH_UNSURE = {
 """Reasons that already say that the attach may fail."""
 
 
+_LOAD_UNSURE = {ReasonKind.ATTACH_TARGET_UNKNOWN, ReasonKind.KCONFIG_UNKNOWN}
+"""Reasons that already say that the load needs what a guest lacks: a module, or the kernel's configuration."""
+
+
 @dataclass(frozen=True)
 class ProgramTrial:
     """A program on a kernel: what was said of it, and what happened."""
@@ -99,6 +103,8 @@ def _agrees(said: ProgramVerdict, way: Way, attempt: Attempt) -> bool:
         return True  # the guest's end is reported by itself
     if attempt.happened is Happened.ATTACH_REFUSED and said.verdict is not Verdict.FAILS:
         return said.verdict is Verdict.CONDITIONAL or bool(kinds & _ATTACH_UNSURE)
+    if attempt.happened is Happened.REFUSED and kinds & _LOAD_UNSURE:
+        return True
     match said.verdict:
         case Verdict.LOADS:
             return attempt.works

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hatch_bpf.cli.common import load_project
 from hatch_bpf.errors import LabError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile
@@ -18,6 +19,7 @@ from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Verdict
 from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from tests.common import fake_qemu
 from tests.common.kernel_images import btf
+from tests.lab.tried import own_programs
 
 KERNEL = Kernel.parse("debian/12/x86_64/6.1.0-9-amd64")
 UP = 'say(up=True, release="6.1.0-9-amd64", machine="x86_64")\n'
@@ -157,3 +159,11 @@ def test_kvm_that_does_not_boot_gives_way_to_emulation(lab: Lab, monkeypatch: py
     monkeypatch.setattr(machine, "has_kvm", lambda _: True)
     trial = lab.run("if 'kvm' in sys.argv: sys.exit('failed to set MSR')\n" + UP + "load()" + DONE)
     assert (trial.accelerator, trial.fails) == ("tcg", False)
+
+
+def test_the_repositorys_own_programs_are_a_project(tmp_path: Path) -> None:
+    project = own_programs(tmp_path)
+    names = {path.name for path in project.glob("src/own_programs/*.bpf.c")}
+    assert {"smoke_fentry.bpf.c", "targets.bpf.c"} <= names
+    loaded = load_project(project)
+    assert len(loaded.sources) == len(names)

@@ -32,6 +32,7 @@ def trial(verdict: ProgramVerdict, own: Attempt, hidden: Attempt) -> ProgramTria
         (said(Verdict.LOADS), WORKS, REFUSED, (Way.HIDDEN,), True),
         (said(Verdict.LOADS), NOT_ATTACHED, WORKS, (Way.OWN,), True),
         (said(Verdict.LOADS, UNSURE), NOT_ATTACHED, NOT_ATTACHED, (), True),
+        (said(Verdict.LOADS, UNSURE), REFUSED, REFUSED, (), True),
         (said(Verdict.LOADS), LOST, LOST, (), True),
         (said(Verdict.NEEDS_KERNEL_BTF, NEEDS_BTF), WORKS, REFUSED, (), False),
         (said(Verdict.NEEDS_KERNEL_BTF, NEEDS_BTF), WORKS, WORKS, (Way.HIDDEN,), True),

@@ -111,6 +111,7 @@ class _Guest:
                 record = load_alone(
                     libbpf,
                     data,
+                    os.path.basename(item["name"]).partition(".")[0],
                     name,
                     [other for other in names if other != name],
                     btf=item["btf"] if way == "hidden" else None,

@@ -21,10 +21,11 @@ CGROUP = "/sys/fs/cgroup/hatch-bpf-try"
 
 
 def load_alone(
-    libbpf: Libbpf, data: bytes, program: str, others: Sequence[str], *, btf: str | None, attach: str
+    libbpf: Libbpf, data: bytes, name: str, program: str, others: Sequence[str], *, btf: str | None, attach: str
 ) -> dict[str, Any]:
-    """Load `program`, and none of `others`; then attach it by its section or to a cgroup, if `attach` says so."""
-    options = opts(OpenOpts, kconfig=None, btf_custom_path=btf.encode() if btf else None)
+    """Load `program` of the object `name`, and none of `others`; then attach it by its section or to a cgroup, if
+    `attach` says so."""
+    options = opts(OpenOpts, object_name=name.encode(), btf_custom_path=btf.encode() if btf else None)
     with Capture(libbpf) as said:
         handle = libbpf.pointer(libbpf.bpf_object__open_mem(data, len(data), ctypes.byref(options)))
         if not handle:
