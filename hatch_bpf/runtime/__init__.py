@@ -57,19 +57,50 @@ from .structops import StructOps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .maps.histograms import Bucket, Histogram, LinearHistogram, Log2Histogram, text_by_key
+    from .programs.pins import PinnedLink, PinnedProgram
     from .symbols.folded import FoldedStacks
     from .symbols.frame import Frame
     from .symbols.symbolizer import Symbolizer
+    from .system.features import has_attach_type, has_helper, has_kfunc, has_map_type, has_program_type
+    from .system.objects import (
+        BtfInfo,
+        LinkInfo,
+        ProgramInfo,
+        count_runs,
+        loaded_btfs,
+        loaded_links,
+        loaded_maps,
+        loaded_programs,
+    )
+    from .system.tracing import TraceLine, read_stream, trace_pipe
 else:
     _LATER = {
+        "BtfInfo": "system.objects",
         "Bucket": "maps.histograms",
         "FoldedStacks": "symbols.folded",
         "Frame": "symbols.frame",
         "Histogram": "maps.histograms",
         "LinearHistogram": "maps.histograms",
+        "LinkInfo": "system.objects",
         "Log2Histogram": "maps.histograms",
+        "PinnedLink": "programs.pins",
+        "PinnedProgram": "programs.pins",
+        "ProgramInfo": "system.objects",
         "Symbolizer": "symbols.symbolizer",
+        "TraceLine": "system.tracing",
+        "count_runs": "system.objects",
+        "has_attach_type": "system.features",
+        "has_helper": "system.features",
+        "has_kfunc": "system.features",
+        "has_map_type": "system.features",
+        "has_program_type": "system.features",
+        "loaded_btfs": "system.objects",
+        "loaded_links": "system.objects",
+        "loaded_maps": "system.objects",
+        "loaded_programs": "system.objects",
+        "read_stream": "system.tracing",
         "text_by_key": "maps.histograms",
+        "trace_pipe": "system.tracing",
     }
 
     def __getattr__(name):
@@ -90,6 +121,7 @@ __all__ = [
     "BloomFilter",
     "BpfError",
     "BtfChoice",
+    "BtfInfo",
     "Bucket",
     "BuildIdFrame",
     "BuildIdStacks",
@@ -110,6 +142,7 @@ __all__ = [
     "LibbpfTooOldError",
     "LinearHistogram",
     "Link",
+    "LinkInfo",
     "LoadError",
     "Loaded",
     "LocalStorage",
@@ -130,8 +163,11 @@ __all__ = [
     "PerCpuHashMap",
     "PerfBuffer",
     "PermissionDeniedError",
+    "PinnedLink",
+    "PinnedProgram",
     "Program",
     "ProgramArray",
+    "ProgramInfo",
     "ProgramSpec",
     "Programs",
     "Queue",
@@ -144,9 +180,22 @@ __all__ = [
     "SymbolError",
     "Symbolizer",
     "TestRun",
+    "TraceLine",
     "UnknownNameError",
     "UserRingBuffer",
     "VerifierError",
+    "count_runs",
+    "has_attach_type",
+    "has_helper",
+    "has_kfunc",
+    "has_map_type",
+    "has_program_type",
+    "loaded_btfs",
+    "loaded_links",
+    "loaded_maps",
+    "loaded_programs",
+    "read_stream",
     "text_by_key",
+    "trace_pipe",
     "wait",
 ]

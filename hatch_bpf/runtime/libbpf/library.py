@@ -292,6 +292,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_program__attach_uprobe_multi": ("1.3", _P, (_P, c_int, _S, _S, _P)),
     "bpf_program__attach_usdt": ("0.8", _P, (_P, c_int, _S, _S, _S, _P)),
     "bpf_link__fd": ("0.0.8", c_int, (_P,)),
+    "bpf_link__disconnect": ("0.0.7", None, (_P,)),
     "bpf_link__destroy": ("0.0.4", c_int, (_P,)),
     "bpf_link__update_map": ("1.2", c_int, (_P, _P)),
     "bpf_link__update_program": ("0.0.8", c_int, (_P, _P)),
@@ -319,7 +320,24 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_map_lookup_and_delete_batch": ("0.0.7", c_int, (c_int, _P, _P, _P, _P, _P, _P)),
     "bpf_map_update_batch": ("0.0.7", c_int, (c_int, _P, _P, _P, _P)),
     "bpf_map_delete_batch": ("0.0.7", c_int, (c_int, _P, _P, _P)),
+    "bpf_prog_get_next_id": ("0.0.1", c_int, (c_uint32, _P)),
+    "bpf_map_get_next_id": ("0.0.1", c_int, (c_uint32, _P)),
+    "bpf_link_get_next_id": ("0.0.9", c_int, (c_uint32, _P)),
+    "bpf_btf_get_next_id": ("0.0.5", c_int, (c_uint32, _P)),
+    "bpf_prog_get_fd_by_id": ("0.0.1", c_int, (c_uint32,)),
     "bpf_map_get_fd_by_id": ("0.0.1", c_int, (c_uint32,)),
+    "bpf_link_get_fd_by_id": ("0.0.9", c_int, (c_uint32,)),
+    "bpf_btf_get_fd_by_id": ("0.0.1", c_int, (c_uint32,)),
+    "bpf_enable_stats": ("0.0.9", c_int, (c_int,)),
+    "btf__load_vmlinux_btf": ("0.5", _P, ()),
+    "btf__find_by_name_kind": ("0.0.9", c_int, (_P, _S, c_uint32)),
+    "btf__type_by_id": ("0.0.1", _P, (_P, c_uint32)),
+    "btf__name_by_offset": ("0.0.1", _S, (_P, c_uint32)),
+    "btf__free": ("0.0.1", None, (_P,)),
+    "libbpf_probe_bpf_prog_type": ("0.7", c_int, (c_int, _P)),
+    "libbpf_probe_bpf_map_type": ("0.7", c_int, (c_int, _P)),
+    "libbpf_probe_bpf_helper": ("0.7", c_int, (c_int, c_int, _P)),
+    "bpf_link_detach": ("0.1", c_int, (c_int,)),
     "bpf_obj_get": ("0.0.1", c_int, (_S,)),
     "bpf_obj_pin": ("0.0.1", c_int, (c_int, _S)),
     "bpf_obj_get_info_by_fd": ("0.0.1", c_int, (c_int, _P, _P)),
@@ -432,6 +450,11 @@ def load(path: Optional[str] = None, *, libraries: str = "") -> Libbpf:
         else:
             _loaded[key] = Libbpf(key[0] or find())
     return _loaded[key]
+
+
+def current() -> Libbpf:
+    """The libbpf that this process's skeletons use already, else the machine's. Raises `LibbpfNotFoundError`."""
+    return next(iter(tuple(_loaded.values())), None) or load()
 
 
 def find() -> str:

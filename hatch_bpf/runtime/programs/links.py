@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..descriptor import HasDescriptor
     from ..errors import BpfError
     from ..libbpf.library import Libbpf
+    from ..system.objects import LinkInfo
 
     class Linked(HasDescriptor, Protocol):
         """What a link needs of the program, or the struct_ops map, that it attaches."""
@@ -131,14 +132,27 @@ class Link(Sealed):
         """The descriptor of the kernel's link. Raises `AttachError` if the attachment has none."""
         raise AttachError(f"{self!r} is not a kernel link, and has no descriptor")
 
+    def info(self) -> LinkInfo:
+        """What the kernel says about the link. Raises `AttachError` if the attachment has none."""
+        from ..system.objects import link_info
+
+        return link_info(self._libbpf, self.fd)
+
     def pin(self, path: Union[str, os.PathLike[str]]) -> None:
-        """Pin the link to a path in a BPF file system: the program stays attached until the file is removed."""
+        """Pin the link to a path in a BPF file system: the program stays attached until the file is removed.
+
+        `detach()` and the end of the skeleton then leave it attached. `PinnedLink(path)` opens it again.
+        """
         file = os.fsencode(path)
         self._call(
             f"be pinned to {os.fspath(path)}",
             lambda: self._libbpf.bpf_obj_pin(self.fd, file),
             hint=lambda code: no_bpf_file_system(path) if code == errno.EPERM else "",
         )
+        self._keep_attached()
+
+    def _keep_attached(self) -> None:
+        """See to it that closing the link does not end what is pinned."""
 
     def update(self, program: Linked) -> None:
         """Replace the program, or the struct_ops map, by another of the same kind, in one step."""
@@ -191,6 +205,10 @@ class LibbpfLink(Link):
 
     def _update(self, program: Linked) -> int:
         return program._put_into(self._made[0][0])
+
+    def _keep_attached(self) -> None:
+        # libbpf would disable the perf event of a probe or tracepoint; now it leaves the descriptors to this process
+        self._libbpf.bpf_link__disconnect(self._made[0][0])
 
     def _release(self) -> None:
         self._undo(self._libbpf.bpf_link__destroy)

@@ -13,7 +13,7 @@ from ctypes import byref
 from ..descriptor import duplicate, open_descriptor
 from ..errors import AttachError, ClosedError, InvalidValueError, MapError, reason
 from ..events.perf_events import MAX_SAMPLE_RATE, lacks_event, max_sample_rate, online_cpus, open_sampled, threads_of
-from ..host.mounts import no_cgroup2
+from ..host.mounts import no_bpf_file_system, no_cgroup2
 from ..libbpf.library import (
     CookieOpts,
     IterOpts,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..events.perf_events import Event
     from ..libbpf.library import Libbpf
     from ..maps.map import Map
+    from ..system.objects import ProgramInfo
     from ..types import StructT
     from .links import Links
     from .testrun import TestRun
@@ -93,6 +94,23 @@ class Program(Attachable):
 
     def __repr__(self) -> str:
         return f"<program {self.name}, SEC({self.section!r})>"
+
+    def info(self) -> ProgramInfo:
+        """What the kernel says about the program: its id, its size, how often it ran (`count_runs()`), and more."""
+        from ..system.objects import program_info
+
+        return program_info(self._libbpf, self.fd)
+
+    def pin(self, path: Union[str, os.PathLike[str]]) -> None:
+        """Pin the program to a path in a BPF file system. It stays loaded until the file is removed.
+
+        Attached it stays only by a pinned link; `PinnedProgram(path)` opens it again.
+        """
+        fd = self.fd
+        if self._libbpf.bpf_obj_pin(fd, os.fsencode(path)):
+            code = ctypes.get_errno()
+            detail = (no_bpf_file_system(path) if code == errno.EPERM else "") or reason(code)
+            raise AttachError(f"program {self.name} can't be pinned to {os.fspath(path)}: {detail}", errno=code)
 
     def attach(self) -> Link:
         """Attach to the target in the section name."""

@@ -1,0 +1,1 @@
+"""What BPF there is on this system, and what its kernel can do."""
