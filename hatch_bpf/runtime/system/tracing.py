@@ -47,8 +47,8 @@ class TraceLine(NamedTuple):
 def trace_pipe(timeout: Optional[float] = None) -> Generator[TraceLine, None, None]:
     """What bpf_printk() writes from now on, in any program of the system; it ends after `timeout` seconds, if given.
 
-    The system's pipe has one reader at a time: `close()` the iterator when you are done. Lines of other tracers are left
-    out.
+    The system's pipe has one reader at a time: `close()` the iterator when you are done. Lines of other
+    tracers are left out.
     """
     path = next(filter(os.path.exists, TRACE_PIPES), None)
     if path is None:
