@@ -56,7 +56,8 @@ def test_a_decoder_that_raises_does_so_to_who_reads(skeleton: Any, name: str, er
     with emitting(skeleton) as skel:
         buffer = skel.maps[name]
         buffer._decode = Stumbles(buffer._decode, error)
-        buffer._usual = (*buffer._usual[:2], 0)  # records of one size are made into structs without the decoder
+        if name == "perf":  # where records of one size are made into structs without the decoder
+            buffer._usual = (*buffer._usual[:2], 0)
         emit(5)
         with pytest.raises(error, match="in the decoder"):
             buffer.poll(0)
