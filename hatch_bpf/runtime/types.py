@@ -453,8 +453,13 @@ class _Composite(_CompositeBase):
     _names_: ClassVar[tuple[str, ...]] = ()
     """The members in C's order, with those of anonymous members in their place."""
 
-    def __init__(self, /, **values: Any) -> None:
-        super().__init__()
+    def __init__(*args: Any, **values: Any) -> None:
+        self, *unnamed = args  # Python 3.7 has no `self, /`, and a member may be called self
+        if unnamed:
+            raise InvalidTypeError(
+                f"{type(self).__name__} takes its members by name, {type(self).__name__}(member=...)"
+            )
+        super(_Composite, self).__init__()
         for name, value in values.items():
             if name not in self._names_:
                 raise InvalidTypeError(

@@ -16,7 +16,7 @@ from tests.common import needs
 from tests.common.skeleton_package import BPF, RUNTIME, Package, make_package
 
 MODULES = sorted(RUNTIME.rglob("*.py"))
-PYTHONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
+PYTHONS = ("3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def test_only_the_standard_library_is_imported(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(RUNTIME).as_posix())
 def test_the_syntax_is_that_of_the_oldest_python(path: Path) -> None:
-    """3.8 is older than what the build needs, but machines that only run a package may have it."""
-    tree = ast.parse(path.read_text(), feature_version=(3, 8))
+    """3.7 is older than what the build needs, but machines that only run a package may have it."""
+    tree = ast.parse(path.read_text(), feature_version=(3, 7))
     newer = {"removeprefix", "removesuffix"}
     assert not {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & newer
 

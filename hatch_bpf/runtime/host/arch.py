@@ -12,25 +12,27 @@ if TYPE_CHECKING:
 class Architecture:
     """An architecture, under the name that BTFHub files it under."""
 
-    __slots__ = ("machines", "name", "perf_event_open")
+    __slots__ = ("machines", "memfd_create", "name", "perf_event_open")
 
-    def __init__(self, name: str, machines: tuple[str, ...], *, perf_event_open: int) -> None:
+    def __init__(self, name: str, machines: tuple[str, ...], *, perf_event_open: int, memfd_create: int) -> None:
         self.name = name
         self.machines = machines
         """What `uname -m` may say there; the first is the usual one."""
         self.perf_event_open = perf_event_open
         """Number of the system call of this name, for which libc has no function."""
+        self.memfd_create = memfd_create
+        """The same for this one, for which old Pythons and C libraries have no function."""
 
 
 ARCHITECTURES = (
-    Architecture("x86_64", ("x86_64", "amd64"), perf_event_open=298),
-    Architecture("arm64", ("aarch64", "arm64"), perf_event_open=241),
-    Architecture("arm", ("armv7l", "armv6l", "armhf"), perf_event_open=364),
-    Architecture("i386", ("i686", "i386"), perf_event_open=336),
-    Architecture("ppc64le", ("ppc64le",), perf_event_open=319),
-    Architecture("riscv64", ("riscv64",), perf_event_open=241),
-    Architecture("s390x", ("s390x",), perf_event_open=331),
-    Architecture("loongarch64", ("loongarch64",), perf_event_open=241),
+    Architecture("x86_64", ("x86_64", "amd64"), perf_event_open=298, memfd_create=319),
+    Architecture("arm64", ("aarch64", "arm64"), perf_event_open=241, memfd_create=279),
+    Architecture("arm", ("armv7l", "armv6l", "armhf"), perf_event_open=364, memfd_create=385),
+    Architecture("i386", ("i686", "i386"), perf_event_open=336, memfd_create=356),
+    Architecture("ppc64le", ("ppc64le",), perf_event_open=319, memfd_create=360),
+    Architecture("riscv64", ("riscv64",), perf_event_open=241, memfd_create=279),
+    Architecture("s390x", ("s390x",), perf_event_open=331, memfd_create=350),
+    Architecture("loongarch64", ("loongarch64",), perf_event_open=241, memfd_create=279),
 )
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import struct
 
-from ..descriptor import open_descriptor
 from ..errors import BpfError, KernelNotCoveredError, PackageError
 from .arch import running_name
 from .digest import sha256
+from .memory_files import memory_file, seal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -230,12 +230,10 @@ def read_verified(path: str, digest: str) -> bytes:
 
 def sealed_memfd(name: str, data: bytes) -> int:
     """A `Descriptor` of a file in memory that nobody can change any more; libbpf reads it as /proc/self/fd/N."""
-    import fcntl
-
-    fd = open_descriptor(os.memfd_create, name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = memory_file(name)
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
     os.lseek(fd, 0, os.SEEK_SET)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+    seal(fd)
     return fd

@@ -13,7 +13,7 @@ import sys
 from _thread import _local  # threading costs more to import than all of this module
 from itertools import repeat
 
-from ..descriptor import open_descriptor
+from ..host.memory_files import memory_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Capture:
     def __enter__(self) -> Capture:
         try:
             for level in _LOGGING_LEVELS:  # each into a file, also those that nobody reads: see `_Sink`
-                self._files[level] = open_descriptor(os.memfd_create, "libbpf", os.MFD_CLOEXEC)
+                self._files[level] = memory_file("libbpf")
                 # the very object, so that the file stays open as long as it is written to
                 shared().sinks[level]._as_parameter_ = self._files[level]
             # set every time, for others may set theirs

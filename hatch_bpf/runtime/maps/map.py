@@ -329,12 +329,12 @@ class HashMap(Map, _Mapping["K", "V"]):
     if TYPE_CHECKING:
 
         @overload
-        def pop(self, key: K, /) -> V: ...
+        def pop(self, key: K) -> V: ...
 
         @overload
-        def pop(self, key: K, /, default: Union[V, D]) -> Union[V, D]: ...
+        def pop(self, key: K, default: Union[V, D]) -> Union[V, D]: ...
 
-    def pop(self, key: K, /, default: Any = _MISSING) -> Any:
+    def pop(self, key: K, default: Any = _MISSING) -> Any:
         """Remove a key and return its value, which nobody else gets. From Linux 5.14 on it is one step for hashes.
 
         Raises `KeyError` if the key is not there, unless a default is given.
@@ -354,7 +354,7 @@ class HashMap(Map, _Mapping["K", "V"]):
                 return self._key.decode(key), found
         raise KeyError(f"map {self.name} is empty")
 
-    def setdefault(self, key: K, default: V, /) -> V:
+    def setdefault(self, key: K, default: V) -> V:
         """The value of a key, after storing `default` if the key is not there."""
         encoded, value = self._encode_key(key), None
         while True:

@@ -72,7 +72,7 @@ class ProcessSymbols:
         self._mapped = 0.0
         """When its mappings were last read."""
         self._jit: Optional[FunctionTable[bytes]] = None
-        self._jit_status: tuple[int, int] = 0, 0
+        self._jit_status: tuple[int, int] = (0, 0)
 
     def frame(self, address: int) -> Frame:
         """The function that an address is in."""
