@@ -2,7 +2,8 @@
 
 Input: a section's struct class and its map. Output: before the load, a copy of the initial values, which `load()` hands
 to libbpf; after it, the section itself, mapped into memory. If the kernel can't map it (before 5.5), a `Mirror` reads
-and writes it through the map. Read-only sections are a `Mirror` that refuses writes.
+and writes it through the map. Read-only sections are a `Mirror` that refuses writes. Before 5.2 kernels have no global
+variables: libbpf makes no map, and loads the programs that use none; the section is `Missing`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import ctypes
 import mmap
 
 from .errors import ClosedError, OpenError, PackageError, UnknownNameError, reason
-from .maps.shapes import own_descriptor
+from .maps.shapes import created_descriptor, own_descriptor
 from .types import ArrayView, CStruct, CUnion, size_of
 
 TYPE_CHECKING = False
@@ -45,7 +46,9 @@ def live(
     libbpf: Libbpf, map_pointer: int, cls: type[CStruct], *, name: str, writable: bool
 ) -> tuple[Any, Optional[Section]]:
     """A section of a loaded object, and the part of it that must be closed with the object, if any."""
-    fd = libbpf.bpf_map__fd(map_pointer)
+    fd = created_descriptor(libbpf, map_pointer)
+    if fd < 0:
+        return Missing(name), None
     if writable and libbpf.bpf_map__map_flags(map_pointer) & BPF_F_MMAPABLE:
         try:
             # the struct keeps the mapping alive even after the skeleton is closed, so that no pointer dangles
@@ -92,6 +95,31 @@ class Section:
 
     def _close(self) -> None:
         self._fd = -1
+
+
+class Missing:
+    """A section that this kernel does not have. Every use of a variable in it raises `UnknownNameError`."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        object.__setattr__(self, "_name", name)
+
+    def _refuse(self) -> UnknownNameError:
+        return UnknownNameError(
+            f"{self._name} is not on this kernel: it has no global variables, which came with Linux 5.2"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # Python asks for these itself, to copy an object and the like
+        raise self._refuse()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise self._refuse()
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: missing on this kernel>"
 
 
 class Mirror:

@@ -92,12 +92,17 @@ class MapShape:
         self.flags = flags
 
 
+def created_descriptor(libbpf: Libbpf, pointer: int) -> int:
+    """libbpf's descriptor for a loaded object's map, or -1 for one that was not created."""
+    # libbpf 1.4 and later have a descriptor even for a map that they did not create: it is no map's
+    is_created = not libbpf.has("bpf_map__autocreate") or libbpf.bpf_map__autocreate(pointer)
+    return int(libbpf.bpf_map__fd(pointer)) if is_created else -1
+
+
 def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
     """The shape of a loaded object's map. Raises `MapError` if this process may have no more descriptors."""
-    # libbpf 1.4 and later have a descriptor even for a map that they were told not to create: it is no map's
-    is_created = not libbpf.has("bpf_map__autocreate") or libbpf.bpf_map__autocreate(pointer)
     return MapShape(
-        fd=own_descriptor(libbpf.bpf_map__fd(pointer)) if is_created else -1,
+        fd=own_descriptor(created_descriptor(libbpf, pointer)),
         type=libbpf.bpf_map__type(pointer),
         key_size=libbpf.bpf_map__key_size(pointer),
         value_size=libbpf.bpf_map__value_size(pointer),
