@@ -24,6 +24,20 @@ if TYPE_CHECKING:
     from .spec import SectionSpec
 
 BPF_F_MMAPABLE = 1 << 10
+FLIPS_MMAPABLE = 1, 5
+"""Before this libbpf flips the flag of its own maps where the kernel does not know it, instead of clearing it."""
+
+
+def make_mappable(libbpf: Libbpf, object_pointer: int) -> None:
+    """Set BPF_F_MMAPABLE on all maps that libbpf makes of sections, so that flipping clears it, on Linux before 5.5.
+
+    libbpf leaves it out for static data, such as the texts of `bpf_printk()`.
+    """
+    pointer = libbpf.pointer(libbpf.bpf_object__next_map(object_pointer, None))
+    while pointer:
+        if libbpf.bpf_map__is_internal(pointer):
+            libbpf.bpf_map__set_map_flags(pointer, libbpf.bpf_map__map_flags(pointer) | BPF_F_MMAPABLE)
+        pointer = libbpf.pointer(libbpf.bpf_object__next_map(object_pointer, pointer))
 
 
 def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> CStruct:

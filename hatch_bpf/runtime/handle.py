@@ -89,10 +89,13 @@ class ObjectHandle:
 
     def find_global(self, owner: object, spec: ObjectSpec, name: str) -> Any:
         """A section by its attribute of `owner`."""
-        if name in self.globals:
-            return self.globals[name]
+        found = self.globals.get(name)
+        if found is not None:
+            return found
         if any(name == section.attribute for section in spec.sections):
-            if self.pointer:
+            with self.links.lock:  # after another thread that is closing it
+                is_open = bool(self.pointer)
+            if is_open:
                 raise UnknownNameError(f"{name} of {self.name} is available once the object is loaded")
             raise ClosedError(f"{name} of {self.name}: the skeleton is closed")
         raise UnknownNameError(f"{owner!r} has no {name!r}")

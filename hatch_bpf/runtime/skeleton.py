@@ -312,6 +312,8 @@ class Opened(_Opened["LoadedT"]):
         elif btf is not None:
             options.btf_custom_path = os.fsencode(btf)
         held.open(self._elf, options)
+        if held.libbpf.version < _globals.FLIPS_MMAPABLE:
+            _globals.make_mappable(held.libbpf, held.live())
 
     def close(self) -> None:
         """Release everything, also the loaded skeleton. Doing it twice is harmless."""

@@ -48,6 +48,12 @@ def fake_clang(
     return script
 
 
+@pytest.fixture(autouse=True)
+def without_own_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hatch-bpf's own, which come last, whether or not they were built."""
+    monkeypatch.setattr("hatch_bpf.compiler.toolchain.OWN_LIBBPF", tmp_path / "none")
+
+
 def test_the_real_one() -> None:
     clang = needs.tool("clang")
     toolchain = find_toolchain({"PATH": os.environ["PATH"]})

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hatch_bpf.runtime import errors
 from hatch_bpf.runtime import globals as sections
+from hatch_bpf.runtime.libbpf import library
 from hatch_bpf.runtime.types import CStruct
+from tests.common import needs
+from tests.common.namespaces import own_cgroup, own_loopback
+from tests.common.skeleton_package import load_skeleton
 
 
 class _NoMap:
@@ -40,3 +50,125 @@ def test_a_section_without_a_map_is_missing(fd: int, autocreate: bool | None) ->
         _ = section.counter
     with pytest.raises(errors.UnknownNameError, match=r"\.bss is not on this kernel"):
         section.counter = 1
+
+
+EINVAL = 22
+
+
+class _OldXdp:
+    """libbpf's functions for XDP on the running kernel, as far as Linux before 5.7 has them.
+
+    There the netlink message has no IFLA_XDP_EXPECTED_FD: do_setlink() takes XDP_FLAGS_REPLACE for an unknown flag and
+    answers EINVAL. All else goes to libbpf, so that the program really comes and goes.
+    """
+
+    def __init__(self, libbpf: Any) -> None:
+        self._real = libbpf
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def bpf_xdp_attach(self, ifindex: int, fd: int, flags: int, options: Any) -> int:
+        return self._refuse() if options is not None else int(self._real.bpf_xdp_attach(ifindex, fd, flags, None))
+
+    def bpf_xdp_detach(self, ifindex: int, flags: int, options: Any) -> int:
+        return self._refuse() if options is not None else int(self._real.bpf_xdp_detach(ifindex, flags, None))
+
+    def _refuse(self) -> int:
+        ctypes.set_errno(EINVAL)
+        return -1
+
+
+def xdp_there(index: int) -> int:
+    """The id of the program on an interface; 0 for none."""
+    found = ctypes.c_uint32()
+    assert library.load().bpf_xdp_query_id(index, 0, ctypes.byref(found)) == 0
+    return found.value
+
+
+@pytest.fixture
+def packets(tmp_path: Path) -> Iterator[Any]:
+    needs.root_bpf()
+    skeleton = load_skeleton("old_attach", tmp_path)
+    with skeleton.OldAttach.open() as bpf, bpf.load() as skel:
+        yield skel
+
+
+@pytest.fixture
+def loopback() -> Iterator[str]:
+    with own_loopback() as name:
+        yield name
+
+
+def test_xdp_is_detached_where_the_kernel_cannot_be_told_which_program(packets: Any, loopback: str) -> None:
+    """Before 5.7: a plain attach and detach, after a look whether the program is still there."""
+    index = socket.if_nametoindex(loopback)
+    first, second = packets.programs.on_packet, packets.programs.on_packet_too
+    for program in (first, second):
+        program._libbpf = _OldXdp(program._libbpf)
+    link = first.attach_xdp(loopback, replace=True)
+    assert xdp_there(index) == first.info().id
+    link.update(second)
+    assert xdp_there(index) == second.info().id
+    link.detach()
+    assert xdp_there(index) == 0
+
+
+def test_another_program_that_took_the_place_of_ours_stays(packets: Any, loopback: str) -> None:
+    index = socket.if_nametoindex(loopback)
+    first, second = packets.programs.on_packet, packets.programs.on_packet_too
+    first._libbpf = _OldXdp(first._libbpf)
+    link = first.attach_xdp(loopback, replace=True)
+    other = second.attach_xdp(loopback, replace=True)
+    link.detach()
+    assert xdp_there(index) == second.info().id
+    other.detach()
+    assert xdp_there(index) == 0
+
+
+class _NoCgroupLinks:
+    """libbpf where the kernel has no links for cgroups.
+
+    BPF_LINK_CREATE came with 5.7; the bpf() call of older kernels answers EINVAL for a command that it does not know.
+    BPF_PROG_ATTACH, which is used instead, is the running kernel's own.
+    """
+
+    def __init__(self, libbpf: Any) -> None:
+        self._real = libbpf
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def bpf_program__attach_cgroup(self, _program: int, _cgroup: int) -> None:
+        ctypes.set_errno(EINVAL)
+
+
+def test_a_cgroup_without_links(packets: Any) -> None:
+    with own_cgroup() as cgroup:
+        program = packets.programs.on_egress
+        program._libbpf = _NoCgroupLinks(program._libbpf)
+        link = program.attach_cgroup(cgroup)
+        assert attached_to(cgroup) == [program.info().id]
+        link.detach()
+        assert attached_to(cgroup) == []
+
+
+def attached_to(cgroup: Path) -> list[int]:
+    said = subprocess.run(
+        [needs.tool("bpftool"), "-j", "cgroup", "show", cgroup], capture_output=True, text=True, check=True
+    ).stdout
+    return [item["id"] for item in json.loads(said.strip() or "[]")]
+
+
+def test_maps_of_static_data_can_be_mapped_too(tmp_path: Path) -> None:
+    """libbpf before 1.5 flips BPF_F_MMAPABLE on the maps of sections where the kernel does not know it, before 5.5.
+
+    So what has the flag loses it, and what lacks it would get it. This asks libbpf which flags its maps have.
+    """
+    needs.root_bpf()
+    skeleton = load_skeleton("old_attach", tmp_path)
+    with skeleton.OldAttach.open() as bpf:
+        libbpf, held = bpf._held.libbpf, bpf._held
+        texts = held.find_map(".rodata")
+        assert (libbpf.version < (1, 5)) == bool(libbpf.bpf_map__map_flags(texts) & sections.BPF_F_MMAPABLE)
+        bpf.load()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from tests.common import needs
 from tests.common.projects import (
     KERNELS,
@@ -66,7 +67,8 @@ def test_libbpf_headers_missing(tmp_path: Path) -> None:
     needs.tool("clang")
     needs.private_mounts()
     project = make_project(tmp_path / "p")
-    hide = 'mount -t tmpfs none /usr/include/bpf && exec "$@"'
+    own = OWN_LIBBPF if OWN_LIBBPF.is_dir() else "/usr/include/bpf"
+    hide = f'mount -t tmpfs none /usr/include/bpf && mount -t tmpfs none {own} && exec "$@"'
     said = refusal(project, prefix=("unshare", "--mount", "sh", "-c", hide, "sh"))
     assert said.startswith("src/demo/prog.bpf.c includes <bpf/bpf_core_read.h>, which is not on this system")
     assert "apt install libbpf-dev; Fedora: dnf install libbpf-devel; Alpine: apk add libbpf-dev" in said

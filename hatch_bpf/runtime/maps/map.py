@@ -354,7 +354,7 @@ class HashMap(Map, _Mapping["K", "V"]):
                 return self._key.decode(key), found
         raise KeyError(f"map {self.name} is empty")
 
-    def setdefault(self, key: K, default: V) -> V:
+    def setdefault(self, key: K, default: Any = None) -> V:
         """The value of a key, after storing `default` if the key is not there."""
         encoded, value = self._encode_key(key), None
         while True:
@@ -363,7 +363,7 @@ class HashMap(Map, _Mapping["K", "V"]):
                 return found  # type: ignore[no-any-return]
             value = self._encode_value(default) if value is None else value
             if self._update(encoded, value, BPF_NOEXIST):
-                return default
+                return default  # type: ignore[no-any-return]
 
     def _take(self, key: Any) -> Any:
         """Remove an encoded key and return its value; None if it is not there."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         def _put_into(self, link: int) -> int: ...
 
 
+BPF_F_ALLOW_MULTI = 1 << 1
 BPF_TC_F_REPLACE = 1 << 0
 XDP_FLAGS_UPDATE_IF_NOEXIST = 1 << 0
 PERF_EVENT_IOC_SET_BPF = 0x40042408
@@ -208,7 +209,8 @@ class LibbpfLink(Link):
 
     def _keep_attached(self) -> None:
         # libbpf would disable the perf event of a probe or tracepoint; now it leaves the descriptors to this process
-        self._libbpf.bpf_link__disconnect(self._made[0][0])
+        if _fdinfo(self.fd, "link_type") == "perf":
+            self._libbpf.bpf_link__disconnect(self._made[0][0])
 
     def _release(self) -> None:
         self._undo(self._libbpf.bpf_link__destroy)
@@ -255,12 +257,12 @@ class PerfEventLink(FdLink):
                 self._made.append((event,))
 
 
-class MapLink(Link):
-    """A program attached to a map of sockets."""
+class PlainLink(Link):
+    """A program attached by BPF_PROG_ATTACH: to a map of sockets, or to a cgroup before Linux 5.7."""
 
-    def attach(self, sockets: HasDescriptor, attach_type: int) -> None:
-        undo = self.program.fd, sockets.fd, attach_type
-        keep_undo(self._made, undo, self._libbpf.bpf_prog_attach, *undo, 0)
+    def attach(self, target: int, attach_type: int, flags: int = 0) -> None:
+        undo = self.program.fd, target, attach_type
+        keep_undo(self._made, undo, self._libbpf.bpf_prog_attach, *undo, flags)
 
     def _release(self) -> None:
         self._undo(self._libbpf.bpf_prog_detach2)
@@ -335,10 +337,32 @@ class XdpLink(Link):
     def _update(self, program: Linked) -> int:
         fd, options = program.fd, opts(XdpAttachOpts, old_prog_fd=self._program_fd)
         result = int(self._libbpf.bpf_xdp_attach(self._ifindex, fd, self._flags, byref(options)))
+        if result < 0 and ctypes.get_errno() == errno.EINVAL and self._is_there(self._ifindex, self._flags):
+            result = int(self._libbpf.bpf_xdp_attach(self._ifindex, fd, self._flags, None))
         if result >= 0:
             self._program_fd = self._ours.old_prog_fd = fd
         return result
 
     def _release(self) -> None:
         # EEXIST: somebody has replaced or removed this program
-        self._undo(self._libbpf.bpf_xdp_detach, passed_over=errno.EEXIST)
+        self._undo(self._detach, passed_over=errno.EEXIST)
+
+    def _detach(self, ifindex: int, flags: int, options: Any) -> int:
+        result = int(self._libbpf.bpf_xdp_detach(ifindex, flags, options))
+        if result >= 0 or ctypes.get_errno() != errno.EINVAL:
+            return result
+        # before Linux 5.7 the kernel cannot be told which program it should be
+        return int(self._libbpf.bpf_xdp_detach(ifindex, flags, None)) if self._is_there(ifindex, flags) else 0
+
+    def _is_there(self, ifindex: int, flags: int) -> bool:
+        """Whether this link's program is the one on the interface."""
+        there = ctypes.c_uint32()
+        found = self._libbpf.bpf_xdp_query_id(ifindex, flags, byref(there)) >= 0
+        return found and str(there.value) == _fdinfo(self._program_fd, "prog_id")
+
+
+def _fdinfo(fd: int, field: str) -> str:
+    """What the kernel says about a program or link in a line of /proc/self/fdinfo; empty if it has no such line."""
+    with open(f"/proc/self/fdinfo/{int(fd)}", encoding="ascii") as file:
+        lines = (line.partition(":") for line in file)
+        return next((value.strip() for name, _, value in lines if name == field), "")

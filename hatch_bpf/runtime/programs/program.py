@@ -32,7 +32,7 @@ from ..sections import ATTACH_TYPES, Target, parse_section
 from ..types import S32, U32, U64, named, size_of
 from . import iterators, testrun
 from .attaching import Attachable, NoTargetError
-from .links import FdLink, Link, MapLink, PerfEventLink, TcLink, XdpLink
+from .links import BPF_F_ALLOW_MULTI, FdLink, Link, PerfEventLink, PlainLink, TcLink, XdpLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,14 +131,21 @@ class Program(Attachable):
 
     def attach_cgroup(self, path: Union[str, os.PathLike[str]]) -> Link:
         """Attach to a cgroup (version 2), by its folder."""
-        fd = self._open_cgroup(path)
-        return self._attach(
-            f"cgroup {os.fspath(path)}",
-            self._libbpf.bpf_program__attach_cgroup,
-            fd,
-            takes=CGROUP_TYPES,
-            hint=lambda code: no_cgroup2(path) if code == errno.EBADF else "",
-        )
+        fd, target = self._open_cgroup(path), f"cgroup {os.fspath(path)}"
+        section = parse_section(self.section)
+
+        def hint(code: int) -> str:
+            return no_cgroup2(path) if code == errno.EBADF else ""
+
+        try:
+            attach = self._libbpf.bpf_program__attach_cgroup
+            return self._attach(target, attach, fd, takes=CGROUP_TYPES, hint=hint)
+        except AttachError as error:
+            if error.errno != errno.EINVAL or section is None or section.attach_type not in ATTACH_TYPES:
+                raise
+        # kernels before 5.7 have no links for cgroups
+        link, attach_type = PlainLink(self, target), ATTACH_TYPES[section.attach_type]
+        return self._make(link, lambda: link.attach(fd, attach_type, BPF_F_ALLOW_MULTI), takes=CGROUP_TYPES, hint=hint)
 
     def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link:
         """Attach to a tracepoint, `attach_tracepoint("syscalls", "sys_enter_openat")`."""
@@ -379,8 +386,8 @@ class Program(Attachable):
         if section is None or section.program_type not in ("SK_MSG", "SK_SKB"):
             raise ValueError(f"program {self.name}: SEC({self.section!r}) is neither an sk_skb nor an sk_msg section")
         attach_type = ATTACH_TYPES[section.attach_type or "BPF_SK_SKB_VERDICT"]
-        link = MapLink(self, f"map {sockets.name}")
-        return self._make(link, lambda: link.attach(sockets, attach_type))
+        link = PlainLink(self, f"map {sockets.name}")
+        return self._make(link, lambda: link.attach(sockets.fd, attach_type))
 
     def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
         """Attach to a network namespace (sk_lookup, flow_dissector), by its file; the default is this process's own."""
