@@ -17,7 +17,6 @@ from hatch_bpf.runtime.programs import attaching
 from tests.common import needs
 from tests.common.skeleton_package import load_skeleton
 
-
 KINDS = ("prog", "map", "link", "btf")
 
 
