@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -32,6 +33,14 @@ BATCH = 200
 PACKET = bytes(64)
 PRODUCERS = {"ring": "into_ring", "texts": "into_texts", "perf": "into_perf"}
 looks_as_assumed = pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython before 3.11 looks elsewhere")
+
+
+@pytest.fixture(autouse=True)
+def logging_is_not_left_locked() -> Iterator[None]:
+    """An exception may come after logging has taken its lock and before the `try` that releases it. That is CPython's
+    fault, but other threads of later tests would wait forever."""
+    yield
+    logging._lock = threading.RLock()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
