@@ -12,7 +12,6 @@ from __future__ import annotations
 import ast
 import ctypes
 import difflib
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -411,7 +410,7 @@ def _find_type(model: ObjectModel, name: str, key: str) -> int:
 def _render(declarations: Declarations, options: SkeletonOptions, name: str) -> str:
     """The module's text; an earlier build may have kept it, since starting Jinja2 takes longer than all the rest."""
     values = _values(declarations, options, name)
-    store, key = Store(), f"{_template_digest()} {values}"
+    store, key = Store(), str(values)
     kept = store.get("skeleton", key)
     if kept is not None:
         return kept.decode()
@@ -475,12 +474,6 @@ def _member_names(members: tuple[MemberDecl, ...]) -> str:
     if len(line) + len("    _names_ = ") <= LINE_LENGTH:
         return line
     return "(\n" + "".join(f"        {name},\n" for name in quoted) + "    )"
-
-
-def _template_digest() -> str:
-    """The store knows hatch-bpf's modules, and not its templates."""
-    found = next(path for folder in templating.FOLDERS if (path := folder / TEMPLATE).exists())
-    return hashlib.sha256(found.read_bytes()).hexdigest()
 
 
 @cache

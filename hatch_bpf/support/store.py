@@ -18,6 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from hatch_bpf.support import templating
+
 CACHE_VARIABLE = "HATCH_BPF_CACHE"
 """Environment variable that names the cache folder."""
 RESULTS = "results"
@@ -124,10 +126,13 @@ class Store:
 
 @lru_cache(maxsize=1)
 def _engine_digest() -> str:
-    """A digest of hatch-bpf's own code: another version may make something else of the same input."""
+    """A digest of hatch-bpf's own code and templates: another version may make something else of the same input."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
+    for folder in templating.FOLDERS:
+        for path in sorted(folder.rglob("*.j2")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -25,7 +25,7 @@ from hatch_bpf.skeleton import generate as skeleton_generate
 from hatch_bpf.skeleton import names
 from hatch_bpf.skeleton.generate import SkeletonOptions, class_name, generate
 from hatch_bpf.skeleton.types import RESERVED_MEMBERS
-from hatch_bpf.support import templating
+from hatch_bpf.support import store, templating
 from hatch_bpf.support.store import CACHE_VARIABLE
 from tests.common import needs, objects
 from tests.common.skeleton_package import BPF, RUNTIME, make_package, model_of
@@ -88,10 +88,12 @@ def test_a_kept_text_serves_until_the_template_is_another(
     changed.write_bytes((templating.FOLDERS[0] / skeleton_generate.TEMPLATE).read_bytes() + b"# the end\n")
     monkeypatch.setattr(templating, "FOLDERS", (changed.parent,))
     skeleton_generate._template.cache_clear()
+    store._engine_digest.cache_clear()
     try:
         assert generate({"x86_64": sockrtt}, options=options()) == made + "# the end\n"
     finally:
         skeleton_generate._template.cache_clear()
+        store._engine_digest.cache_clear()
 
 
 def test_the_header_says_where_it_comes_from(tmp_path: Path) -> None:

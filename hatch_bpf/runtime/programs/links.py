@@ -209,7 +209,7 @@ class LibbpfLink(Link):
 
     def _keep_attached(self) -> None:
         # libbpf would disable the perf event of a probe or tracepoint; now it leaves the descriptors to this process
-        if _fdinfo(self.fd, "link_type") == "perf":
+        if self.info().type == "PERF_EVENT":
             self._libbpf.bpf_link__disconnect(self._made[0][0])
 
     def _release(self) -> None:
@@ -356,13 +356,8 @@ class XdpLink(Link):
 
     def _is_there(self, ifindex: int, flags: int) -> bool:
         """Whether this link's program is the one on the interface."""
+        from ..system.objects import program_info
+
         there = ctypes.c_uint32()
         found = self._libbpf.bpf_xdp_query_id(ifindex, flags, byref(there)) >= 0
-        return found and str(there.value) == _fdinfo(self._program_fd, "prog_id")
-
-
-def _fdinfo(fd: int, field: str) -> str:
-    """What the kernel says about a program or link in a line of /proc/self/fdinfo; empty if it has no such line."""
-    with open(f"/proc/self/fdinfo/{int(fd)}", encoding="ascii") as file:
-        lines = (line.partition(":") for line in file)
-        return next((value.strip() for name, _, value in lines if name == field), "")
+        return found and there.value == program_info(self._libbpf, self._program_fd).id
