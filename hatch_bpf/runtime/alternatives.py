@@ -14,7 +14,8 @@ from . import globals as _globals
 from . import privileges
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
 from .handle import ObjectHandle
-from .libbpf.messages import Capture, verifier_logs
+from .libbpf.messages import Capture, verifier_logs, without_optional_btf
+from .load_errors import refusals_without_words
 from .maps.map import ProgramArray
 from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
 from .programs.attaching import NoTargetError
@@ -294,7 +295,9 @@ class _Chooser:
         # without any rights there is no way to find out what the kernel supports
         if code == errno.EPERM and unprivileged():
             raise permission_denied(f"{self._spec.source}: {name} can't be loaded", errno=code, lines=lines)
-        words = _lacks(code, *(self._programs[name].section for name in programs)) or _last_words(lines)
+        words = _lacks(code, *(self._programs[name].section for name in programs))
+        words = words or "; ".join(refusals_without_words(trial, self._spec, code, lines, programs))
+        words = words or _last_words(without_optional_btf(lines))
         return Refusal(name, ": ".join(filter(None, (reason(code), words))), errno=code)
 
 

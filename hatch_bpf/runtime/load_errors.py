@@ -1,4 +1,7 @@
-"""What went wrong in bpf_object__load(), by libbpf's messages. Input: these lines. Output: the error to raise."""
+"""What went wrong in bpf_object__load(), by libbpf's messages. Input: these lines. Output: the error to raise.
+
+Kernels refuse a type of program or map that they do not know by EINVAL and no word more, so libbpf is asked to try it.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,18 @@ from . import privileges
 from .errors import LoadError, VerifierError, permission_denied, reason, tail
 from .handle import LOG_LINES
 from .host import kernel as _kernel
-from .libbpf.messages import verifier_logs
-from .sections import libbpf_since, parse_section
+from .libbpf.messages import verifier_logs, without_optional_btf
+from .maps.shapes import refused_map
+from .sections import BTF_PREFIX, AttachTypeUse, Target, libbpf_since, parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection, Sequence
 
     from .errors import BpfError
+    from .handle import ObjectHandle
     from .libbpf.library import Libbpf
-    from .spec import ObjectSpec
+    from .spec import ObjectSpec, ProgramSpec
 
 VERIFIER_LINES = 20
 """Lines of the verifier's log that an error's message holds; the exception holds all of them."""
@@ -34,10 +39,9 @@ def check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[str
 
 
 def load_error(
-    spec: ObjectSpec, code: int, lines: list[str], *, sections: list[str], map_in_words: Callable[[str], str]
+    held: ObjectHandle, spec: ObjectSpec, code: int, lines: list[str], loading: Sequence[ProgramSpec]
 ) -> BpfError:
-    """What went wrong in bpf_object__load(), from libbpf's messages. `sections` are those of the programs, and
-    `map_in_words` says of a map by its name what it should have been."""
+    """What went wrong in bpf_object__load(), from libbpf's messages. `loading` are the programs that it was to load."""
     log = "\n".join(lines)
     for program, verifier_log in verifier_logs(lines):
         shown = [line for line in verifier_log.split("\n") if line.strip()]
@@ -52,18 +56,65 @@ def load_error(
             program=program,
             verifier_log=verifier_log,
         )
+    said = without_optional_btf(lines)
     if code in (errno.EPERM, errno.EACCES):
-        return permission_denied(f"{spec.source} can't be loaded", errno=code, lines=lines, sections=sections)
-    message = f"{spec.source} can't be loaded: {reason(code)}\n{tail(lines, LOG_LINES)}"
-    for name in (item.name for item in spec.maps):
-        if any(line.startswith(f"map '{name}': failed to create: Invalid argument") for line in lines):
-            message += f"\nmap {name} is {map_in_words(name)}"
-    if not os.path.exists(_kernel.KERNEL_BTF):
-        parsed = ((program.name, parse_section(program.section)) for program in spec.programs)
-        typed = [name for name, section in parsed if section is not None and section.needs_kernel_btf]
-        if typed:
-            message += (
-                f"\nThis kernel has no BTF of its own, and {', '.join(typed)} can't be loaded without it, whatever the "
-                f"package embeds: set autoload to False for such programs here, or use other kinds (kprobe, tracepoint)"
-            )
-    return LoadError(message, errno=code, log=log)
+        sections = [program.section for program in loading]
+        return permission_denied(f"{spec.source} can't be loaded", errno=code, lines=said, sections=sections)
+    message = f"{spec.source} can't be loaded: {reason(code)}\n{tail(said, LOG_LINES)}"
+    hints = refusals_without_words(held, spec, code, lines, [program.name for program in loading])
+    return LoadError("\n".join([message, *hints, *_needing_kernel_btf(loading)]), errno=code, log=log)
+
+
+def refusals_without_words(
+    held: ObjectHandle, spec: ObjectSpec, code: int, lines: Sequence[str], programs: Collection[str]
+) -> list[str]:
+    """What is wrong with maps and programs for which the kernel said EINVAL alone, in words. `programs` are looked at,
+    and all maps."""
+    if code != errno.EINVAL:
+        return []
+    refused_maps = (m.name for m in spec.maps if _has_line(lines, f"map '{m.name}': failed to create: "))
+    told = [f"map {name} is {refused_map(held.libbpf, held.find_map(name))}" for name in refused_maps]
+    for program in spec.programs:
+        if program.name in programs and _has_line(lines, f"prog '{program.name}': BPF program load failed: "):
+            told += filter(None, [_refused_program(held.libbpf, program)])
+    return told
+
+
+def _has_line(lines: Sequence[str], start: str) -> bool:
+    return any(line.startswith(start) for line in lines)
+
+
+def _refused_program(libbpf: Libbpf, program: ProgramSpec) -> str:
+    """That the kernel does not know a program's type, or may not know its attach type; empty if it knows both."""
+    from . import since  # most loads succeed
+    from .system.objects import PROGRAM_TYPES
+
+    section = parse_section(program.section)
+    if section is None or (_is_of_btf(section.target_kind) and not os.path.exists(_kernel.KERNEL_BTF)):
+        return ""
+    kind = section.program_type
+    can_try = libbpf.has("libbpf_probe_bpf_prog_type")
+    if can_try and libbpf.libbpf_probe_bpf_prog_type(PROGRAM_TYPES.index(kind), None) == 0:
+        return f"program {program.name} is a BPF_PROG_TYPE_{kind}, {since.unknown(kind, since.PROGRAM_TYPES)}"
+    if section.attach_type_use == AttachTypeUse.LOAD:
+        return f"program {program.name} attaches as {section.attach_type}, which this kernel may be too old for"
+    return ""
+
+
+def _is_of_btf(target_kind: str) -> bool:
+    """Whether libbpf can only try such programs where the kernel has BTF."""
+    return target_kind in BTF_PREFIX or target_kind in (Target.STRUCT_OPS, Target.BPF_PROGRAM)
+
+
+def _needing_kernel_btf(loading: Sequence[ProgramSpec]) -> list[str]:
+    """The programs that cannot be loaded because the kernel has no BTF, in words."""
+    if os.path.exists(_kernel.KERNEL_BTF):
+        return []
+    parsed = ((program.name, parse_section(program.section)) for program in loading)
+    typed = [name for name, section in parsed if section is not None and section.needs_kernel_btf]
+    if not typed:
+        return []
+    return [
+        f"This kernel has no BTF of its own, and {', '.join(typed)} can't be loaded without it, whatever the "
+        f"package embeds: set autoload to False for such programs here, or use other kinds (kprobe, tracepoint)"
+    ]

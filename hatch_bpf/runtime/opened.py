@@ -7,10 +7,12 @@ number to the bits that fit.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
 from .descriptor import descriptor_of
 from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, UnknownNameError, reason
+from .host import kernel as _kernel
 from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, existing_shape
 from .programs.program import Program
 from .sealed import Sealed
@@ -234,10 +236,23 @@ class OpenedProgram(_OpenedPart):
         """What a fentry, fexit, LSM or freplace program attaches to: in the kernel, or in another BPF program."""
         set_target, own = self._held.libbpf.bpf_program__set_attach_target, self.name
         target, fd = self._c_string("the attach target", function), self._int("program_fd", program_fd, S32_MAX)
-        self._set(f"the attach target {function}", set_target, fd, target)
+        self._set(f"the attach target {function}", set_target, fd, target, not_found="" if fd else _not_in_kernel_btf())
         self._held.changes.append(lambda other: set_target(other.find_program(own), fd, target))
 
-    def _set(self, what: str, function: Callable[..., int], *values: object) -> None:
+    def _set(self, what: str, function: Callable[..., int], *values: object, not_found: str = "") -> None:
+        """`not_found` says more about ESRCH."""
         with self._held.links.lock:
             if function(self._live(), *values):
-                raise OpenError(f"program {self.name}: {what} can't be set: {reason(ctypes.get_errno())}")
+                code = ctypes.get_errno()
+                more = f"; {not_found}" if code == errno.ESRCH and not_found else ""
+                raise OpenError(f"program {self.name}: {what} can't be set: {reason(code)}{more}", errno=code)
+
+
+def _not_in_kernel_btf() -> str:
+    """Why libbpf does not find a function to attach to."""
+    if os.path.exists(_kernel.KERNEL_BTF):
+        return "the kernel's BTF has no such function"
+    return (
+        f"libbpf looks it up in the kernel's own BTF, and this kernel has none ({_kernel.KERNEL_BTF} is not there): "
+        "set autoload to False for the program here, or use another kind (kprobe, tracepoint)"
+    )

@@ -29,7 +29,7 @@ from .libbpf.library import OpenOpts, opts
 from .libbpf.messages import Capture
 from .load_errors import check_libbpf_is_new_enough, load_error
 from .maps.map import Maps, make_map
-from .maps.shapes import loaded_shape, pinned_shape, refused_map
+from .maps.shapes import loaded_shape, pinned_shape
 from .opened import OpenedMap, OpenedProgram
 from .programs.attaching import NoTargetError
 from .programs.program import Program, Programs
@@ -270,15 +270,9 @@ class Opened(_Opened["LoadedT"]):
             result = held.libbpf.bpf_object__load(held.live())
             code = ctypes.get_errno()
             if result:
-                loading = [program.section for program in self.programs if program.autoload]
+                loading = [program for program in spec.programs if self.programs[program.name].autoload]
                 check_libbpf_is_new_enough(spec, held.libbpf, said.lines)
-                raise load_error(
-                    spec,
-                    code or -result,
-                    said.lines,
-                    sections=loading,
-                    map_in_words=lambda name: refused_map(held.libbpf, held.find_map(name)),
-                )
+                raise load_error(held, spec, code or -result, said.lines, loading)
         held.btf = -1
         self._elf = b""
         autoattach = frozenset(item.name for item in (*self.programs, *self.maps) if item.autoattach)

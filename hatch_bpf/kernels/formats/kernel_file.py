@@ -113,7 +113,8 @@ def _btf_of_elf(data: bytes | mmap, budget: Budget) -> bytes:
     if btf is None:
         raise KernelError(
             "this ELF file has no .BTF section; the kernel was built without CONFIG_DEBUG_INFO_BTF, or it was "
-            f"stripped: name another of {_FORMS}",
+            "stripped. From a vmlinux with DWARF make BTF by `pahole --btf_encode_detached vmlinux.btf vmlinux`, or "
+            f"name another of {_FORMS}",
             source=budget.source,
         )
     return check_btf(btf, budget.source)

@@ -17,7 +17,7 @@ from ..host.memory_files import memory_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Any, Optional
 
@@ -139,3 +139,19 @@ def verifier_logs(lines: list[str]) -> Iterator[tuple[str, str]]:
             log = None
         elif log is not None:
             log.append(line)
+
+
+def without_optional_btf(lines: Sequence[str]) -> list[str]:
+    """The lines without those about the object's own BTF, where libbpf went on without it.
+
+    Old kernels (4.18 to 5.x) refuse kinds of BTF that they do not know, and log all types before the first of these.
+    """
+    if not any("BTF is optional, ignoring" in line for line in lines):
+        return list(lines)
+    kept, is_dump = [], False
+    for line in lines:
+        is_dump = is_dump or line.startswith("-- BEGIN BTF LOAD LOG")
+        if not is_dump and not line.startswith(("BTF loading error: ", "Error loading .BTF into kernel: ")):
+            kept.append(line)
+        is_dump = is_dump and not line.startswith("-- END BTF LOAD LOG")
+    return kept

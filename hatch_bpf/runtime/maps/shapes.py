@@ -112,7 +112,9 @@ def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
 
 
 def refused_map(libbpf: Libbpf, pointer: int) -> str:
-    """Why a map could not be created, as a sentence that begins with "the map is": its pin, or else its sizes."""
+    """Why a map could not be created, as a sentence that begins with "the map is": its pin, its type or its sizes."""
+    from .. import since  # most maps are created
+
     pin = libbpf.bpf_map__pin_path(pointer)
     if pin is not None:
         path = os.fsdecode(pin)
@@ -122,7 +124,10 @@ def refused_map(libbpf: Libbpf, pointer: int) -> str:
         others = _differences(libbpf, pointer, path)
         if others:
             return f"not like the map pinned at {path}, which has {others}; remove that file, or make them alike"
-    kind = short_type_name(libbpf.bpf_map__type(pointer))
+    number = libbpf.bpf_map__type(pointer)
+    kind = short_type_name(number)
+    if libbpf.has("libbpf_probe_bpf_map_type") and libbpf.libbpf_probe_bpf_map_type(number, None) == 0:
+        return f"of type {kind}, {since.unknown(kind, since.MAP_TYPES)}"
     return (
         f"of type {kind}, with keys of {libbpf.bpf_map__key_size(pointer)} bytes, values of "
         f"{libbpf.bpf_map__value_size(pointer)} bytes, {libbpf.bpf_map__max_entries(pointer)} for max_entries, and "

@@ -119,7 +119,7 @@ BAD = {
     "vmlinuz cut off": (xz_bz(kernel_images.image(BTF))[:-260], "cut off|corrupt"),
     "vmlinuz of an unknown compression": (kernel_images.bz_image(b"\x89LZO"), r"payload is not known .* known are"),
     "vmlinuz cut off in its header": (xz_bz(kernel_images.image(BTF))[:0x230], "no BTF in it"),
-    "ELF without BTF": (kernel_images.elf(None), "no .BTF section"),
+    "ELF without BTF": (kernel_images.elf(None), "no .BTF section.*pahole --btf_encode_detached vmlinux.btf"),
     "a BPF object": (kernel_images.elf(BTF, machine=247), "a BPF object, not a kernel"),
     "ELF cut off": (kernel_images.elf(BTF)[:40], "broken ELF"),
     "ELF cut off later": (kernel_images.elf(BTF)[:-70], "broken ELF|no .BTF section"),

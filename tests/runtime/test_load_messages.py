@@ -1,0 +1,173 @@
+"""What the errors of a load say where the kernel itself says nothing, or libbpf too much."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.version import version_bounds
+from hatch_bpf.portability.kernel_features import KernelFeatures
+from hatch_bpf.runtime import errors, since
+from hatch_bpf.runtime.host import kernel
+from hatch_bpf.runtime.load_errors import load_error
+from hatch_bpf.runtime.maps.shapes import MAP_TYPES
+from hatch_bpf.runtime.spec import ObjectSpec, ProgramSpec
+from hatch_bpf.runtime.system.objects import PROGRAM_TYPES
+from tests.common import kernel_btfs, needs
+from tests.common.skeleton_package import BPF, Package, load_skeleton, make_package
+from tests.runtime.test_load import HIDE_BTF
+
+
+@pytest.mark.parametrize("name", kernel_btfs.EXAMPLES)
+def test_when_types_came(name: str) -> None:
+    """Debian backports no types, so that a kernel has exactly those that came with its version or before."""
+    bounds = version_bounds(Kernel.parse(name))
+    assert bounds is not None
+    version = (bounds[0] >> 16, bounds[0] >> 8 & 0xFF)
+    features = KernelFeatures(Btf(kernel_btfs.read(name), source=name))
+    for kind, came in since.PROGRAM_TYPES.items():
+        assert kind in PROGRAM_TYPES
+        assert features.has_program_type(kind) == (came <= version), kind
+    for kind, came in since.MAP_TYPES.items():
+        assert features.has_map_type(MAP_TYPES.index(kind)) == (came <= version), kind
+
+
+class _KnowsNothing:
+    """libbpf on a kernel that refuses every type that it tries: for EINVAL its answer is 0."""
+
+    def has(self, name: str) -> bool:
+        return name.startswith("libbpf_probe_")
+
+    def libbpf_probe_bpf_prog_type(self, number: int, _options: None) -> int:
+        assert 0 < number < len(PROGRAM_TYPES)
+        return 0
+
+
+class _KnowsAll(_KnowsNothing):
+    def libbpf_probe_bpf_prog_type(self, _number: int, _options: None) -> int:
+        return 1
+
+
+def said_of(section: str, libbpf: Any, *before: str) -> str:
+    """The message for a program that a kernel refuses without a word: such a program has no verifier's log."""
+    held: Any = type("Held", (), {"libbpf": libbpf})
+    program = ProgramSpec("p", section)
+    spec = ObjectSpec(name="x", source="x.bpf.c", file="", bpf_dir="", objects={}, kernels=("", ""), programs=[program])
+    # as libbpf's format strings have it
+    lines = [*before, "prog 'p': BPF program load failed: Invalid argument", "prog 'p': failed to load: -22"]
+    error = load_error(held, spec, errno.EINVAL, lines, [program])
+    assert isinstance(error, errors.LoadError)
+    assert error.log == "\n".join(lines)
+    return str(error)
+
+
+def test_an_unknown_program_type_is_named() -> None:
+    said = said_of("cgroup/getsockopt", _KnowsNothing())
+    last = "program p is a BPF_PROG_TYPE_CGROUP_SOCKOPT, which this kernel does not know: it came with Linux 5.3"
+    assert said.splitlines()[-1] == last
+
+
+def test_an_attach_type_that_may_be_unknown_is_named() -> None:
+    last = "program p attaches as BPF_CGROUP_INET4_GETPEERNAME, which this kernel may be too old for"
+    assert said_of("cgroup/getpeername4", _KnowsAll()).splitlines()[-1] == last
+    assert said_of("xdp", _KnowsAll()).splitlines()[-1] == "  prog 'p': failed to load: -22"
+
+
+def test_a_type_that_cannot_be_tried_is_not_called_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """libbpf can only try a program of tracing where the kernel has BTF: elsewhere its answer is 0 in any case."""
+    monkeypatch.setattr(kernel, "KERNEL_BTF", str(tmp_path / "none"))
+    said = said_of("fentry/vfs_read", _KnowsNothing())
+    assert "does not know" not in said
+    assert "This kernel has no BTF of its own, and p can't be loaded" in said
+
+
+BTF_LOG = (
+    "BTF loading error: -22",
+    "-- BEGIN BTF LOAD LOG ---",
+    "magic: 0xeb9f",
+    *(f"[{n}] INT int size=4 bits_offset=0 nr_bits=32 encoding=SIGNED" for n in range(1, 40)),
+    "[40] ENUM (anon) size=4 vlen=2 Invalid btf_info kind_flag",
+    "-- END BTF LOAD LOG --",
+)
+
+
+def test_btf_that_the_kernel_does_not_need_is_not_what_went_wrong() -> None:
+    """4.18 refuses kinds of BTF that came later, and libbpf goes on without."""
+    ignored = "Error loading .BTF into kernel: -22. BTF is optional, ignoring."
+    said = said_of("xdp", _KnowsAll(), ignored, *BTF_LOG, "something else")
+    assert said.splitlines()[1:] == [
+        "  something else",
+        "  prog 'p': BPF program load failed: Invalid argument",
+        "  prog 'p': failed to load: -22",
+    ]
+    said = said_of(
+        "xdp", _KnowsAll(), *BTF_LOG, "Error loading .BTF into kernel: -22. BTF is mandatory, can't proceed."
+    )
+    assert "[40] ENUM" in said
+
+
+def test_an_unknown_map_type_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel answers EINVAL as for a type that it does not know, here since ring buffers have no keys."""
+    needs.root_bpf()
+    bpf = load_skeleton("pins", tmp_path).Pins.open()
+    bpf.maps.packets.type = MAP_TYPES.index("RINGBUF")
+    monkeypatch.setattr(bpf._held.libbpf, "libbpf_probe_bpf_map_type", lambda _type, _options: 0, raising=False)
+    said = "map packets is of type RINGBUF, which this kernel does not know: it came with Linux 5.8"
+    with pytest.raises(errors.LoadError) as caught:
+        bpf.load()
+    assert str(caught.value).splitlines()[-1] == said
+
+
+def test_a_map_of_a_known_type_is_refused_for_its_sizes(tmp_path: Path) -> None:
+    needs.root_bpf()
+    bpf = load_skeleton("pins", tmp_path).Pins.open()
+    bpf.maps.packets.key_size = 8
+    with pytest.raises(errors.LoadError, match=r"keys of 8 bytes.*: the kernel does not take these together$"):
+        bpf.load()
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    needs.root_bpf()
+    return make_package(BPF / "attachments.bpf.c", tmp_path_factory.mktemp("attachments"))
+
+
+def test_an_attach_target_that_is_not_found(package: Package) -> None:
+    code = """
+        from demo.attachments_skel import Attachments, _bpf
+        with Attachments.open() as bpf:
+            try:
+                bpf.programs.optional.set_attach_target("there_is_no_such_function")
+            except _bpf.OpenError as error:
+                print(error.errno, error)
+    """
+    start = f"{errno.ESRCH} program optional: the attach target there_is_no_such_function can't be set: ESRCH: "
+    said = package.run(code).stdout
+    assert said.startswith(start)
+    assert said.endswith("; the kernel's BTF has no such function\n")
+    said = package.run(code, prefix=HIDE_BTF).stdout
+    assert said.startswith(start)
+    assert "this kernel has none (/sys/kernel/btf/vmlinux is not there)" in said
+
+
+def test_only_programs_that_are_loaded_need_btf(package: Package) -> None:
+    code = """
+        from demo.attachments_skel import Attachments, _bpf
+        with Attachments.open() as bpf:
+            for program in bpf.programs:
+                program.autoload = False
+            bpf.programs.on_xdp.autoload = True
+            bpf.programs.on_xdp.set_log_level(1000)  # which no kernel takes
+            try:
+                bpf.load()
+            except _bpf.LoadError as error:
+                print(error)
+    """
+    said = package.run(code, prefix=HIDE_BTF).stdout
+    assert "can't be loaded: EINVAL" in said
+    assert "has no BTF" not in said
