@@ -25,11 +25,12 @@ _NAMES = frozenset({
     "bpf_func_id", "bpf_map_type", "bpf_prog_type", "bpf_attach_type", "bpf_reg_state", "bpf_map_ops", "bpf_map",
     "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
     "bpf_check", "check_stack_range_initialized", "bpf_insn_aux_data", "bpf_ringbuf", "ftrace_ops",
+    "bpf_verifier_state", "bpf_stack_slot_type", "is_branch_taken",
 })  # fmt: skip
 """Names that are looked up in nearly every kernel."""
 
 
-_KTIME_GET_NS, _SPIN_LOCK, _RINGBUF_OUTPUT = helper("ktime_get_ns"), helper("spin_lock"), helper("ringbuf_output")
+_KTIME_GET_NS, _GET_STACK, _RINGBUF_OUTPUT = helper("ktime_get_ns"), helper("get_stack"), helper("ringbuf_output")
 _IMA_INODE_HASH, _CHECK_MTU = helper("ima_inode_hash"), helper("check_mtu")
 _MOST_NEAR = 256
 """Limit on the missing fields for which a similar name is looked for: where more are missing, it is no typo."""
@@ -111,13 +112,24 @@ class KernelFeatures:
 
     @cached_property
     def verifier(self) -> Verifier:
+        keeps_constants = self.has_member("bpf_reg_state", "precise")
+        # compilers inline a function that is called once, as this was until registers counted
+        is_called_twice = bool(self._find("is_branch_taken", t.Kind.FUNC))
+        decides_order = keeps_constants or is_called_twice or (self.has_subprograms and self._follows_speculation)
         return Verifier(
-            follows_constants=self.has_member("bpf_reg_state", "precise"),
+            decides_unequal=decides_order or self.has_subprograms,  # which came with the same release
+            decides_order=decides_order,
+            decides_registers=keeps_constants or is_called_twice,
+            # no field came with this one; the helper is of the same series
+            follows_arithmetic_shifts=self.has_helper(_GET_STACK) is not False,
             follows_xor=self.has_sleepable,  # which came with the same release
+            follows_spilled_zeros=_lists(self._names("bpf_stack_slot_type", "STACK_"), "ZERO") is not False,
+            follows_spills=keeps_constants,
             # no field came with this one; the helper is of the same release, and as old in what distributions ship
             follows_small_spills=self._has_helper("BPF_FUNC_kallsyms_lookup_name"),
             follows_immediate_stores=self.has_member("bpf_map_ops", "map_mem_usage"),
             reads_frozen_maps=self.has_member("bpf_map", "writecnt"),
+            checks_globals_alone=self._checks_globals_alone,
             skips_uncalled_globals=self.has_member("bpf_func_info_aux", "called"),
             spares_what_is_read=self._tells_reads_of_stack,
         )
@@ -129,10 +141,11 @@ class KernelFeatures:
 
     def has_insns(self, insns: InsnSet) -> bool:
         """Whether it knows a set of instructions."""
-        # no field came with any of them; each of these came with the same release
+        # nothing that BTF shows came with any of them; each of these came with the same release
+        found: bool | None
         match insns:
             case InsnSet.JUMP32:  # Linux 5.1
-                found = self.has_helper(_SPIN_LOCK)
+                found = self._has_spin_locks
             case InsnSet.ATOMIC:  # Linux 5.12
                 found = self.has_helper(_CHECK_MTU)
             case InsnSet.V4:  # Linux 6.6
@@ -173,8 +186,31 @@ class KernelFeatures:
     @cached_property
     def has_global_pointers(self) -> bool:
         """Whether a global function may have pointers as arguments, other than the context (Linux 5.12)."""
-        # older ones than 5.6 take a global function for a static one
-        return not self.has_member("bpf_func_info_aux", "linkage") or self.has_helper(_CHECK_MTU) is not False
+        return not self._checks_globals_alone or self.has_helper(_CHECK_MTU) is not False
+
+    @cached_property
+    def _checks_globals_alone(self) -> bool:
+        """Whether a global function is anything else to it than a static one (Linux 5.6)."""
+        return self.has_member("bpf_func_info_aux", "linkage")
+
+    @cached_property
+    def has_subprograms(self) -> bool:
+        """Whether a program may call functions of its own (Linux 4.16)."""
+        return not self._lacks_member("bpf_prog_aux", "func_cnt")
+
+    @cached_property
+    def _has_spin_locks(self) -> bool:
+        """Whether maps may have spin locks (Linux 5.1).
+
+        That it lists their helpers proves nothing: openEuler's 4.19 has the header of a newer kernel.
+        """
+        # the lock that is held moved into another struct later, when all that was new in 5.3 was there
+        return not self._lacks_member("bpf_verifier_state", "active_spin_lock") or self.has_loops
+
+    @cached_property
+    def _follows_speculation(self) -> bool:
+        """Whether it guards against speculation (Linux 5.0), which all that had come before is there with."""
+        return self.has_member("bpf_verifier_state", "speculative")
 
     @cached_property
     def has_global_data(self) -> bool:
@@ -346,6 +382,10 @@ class KernelFeatures:
             names = {name for type_id in self._find(struct, t.Kind.STRUCT) for name in self.btf.entry_names(type_id)}
             self._members[struct] = frozenset(map(self.btf.string, names))
         return member in self._members[struct]
+
+    def _lacks_member(self, struct: str, member: str) -> bool:
+        """Whether the struct is there and has no such member; where there is no such struct, nothing is known."""
+        return self.has_struct(struct) and not self.has_member(struct, member)
 
     def member_type(self, struct: str, member: str) -> str | None:
         """`member_type()` of a struct's member; None where it isn't there."""

@@ -161,6 +161,9 @@ class ProgramChecker:
                 yield because.insns_missing(newer, self._source(slot), Weight.FAILS)
         if len(insns) > MAX_INSNS and not features.has_long_programs:
             yield because.too_long(len(insns), MAX_INSNS)
+        if not features.has_subprograms:
+            called = dict.fromkeys(self.linked.functions[index].name for index in self.linked.calls.values())
+            yield from map(because.subprograms_missing, called)
         if self.linked.jumps_back and not features.has_loops and self.linked.loop is not None:
             yield because.loops_missing(self._source(self.linked.loop))
         if self._global_pointers and not features.has_global_pointers:

@@ -185,6 +185,11 @@ def too_long(length: int, limit: int) -> Reason:
     return Reason(ReasonKind.TOO_LONG, Weight.FAILS, what, "split it up with tail calls")
 
 
+def subprograms_missing(name: str) -> Reason:
+    what = f"it calls {name}(), and this kernel runs no program that calls functions of its own"
+    return Reason(ReasonKind.SUBPROGRAMS_MISSING, Weight.FAILS, what, "inline it with __always_inline")
+
+
 def loops_missing(source: str) -> Reason:
     what = "it has a loop, and this kernel allows none"
     return Reason(ReasonKind.LOOPS_MISSING, Weight.FAILS, what, "have clang unroll it with #pragma unroll", source)

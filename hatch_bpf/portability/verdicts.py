@@ -101,6 +101,8 @@ class ReasonKind(Enum):
     """The program has an instruction that is newer than the kernel."""
     TOO_LONG = "too-long"
     """It has more instructions than the kernel allows."""
+    SUBPROGRAMS_MISSING = "subprograms-missing"
+    """It calls a function of its own, and the kernel runs only programs without any."""
     LOOPS_MISSING = "loops-missing"
     """It has a loop, and the kernel allows none."""
     GLOBAL_POINTER = "global-pointer"

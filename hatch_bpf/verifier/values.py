@@ -7,6 +7,7 @@ dead that the verifier walks.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from hatch_bpf.objects.insns import AluOp, JmpOp
@@ -161,7 +162,7 @@ def sign_extend(value: Value, size: int) -> Value:
             return None
 
 
-def alu(op: int, a: Value, b: Value, *, bits: int, follows_xor: bool) -> Value:
+def alu(op: int, a: Value, b: Value, *, bits: int, gives_up_on: Collection[int] = ()) -> Value:
     """`a op b` in 64 or 32 bits; MOV gives b. Results of 32 bits are zero-extended."""
     if op == AluOp.MOV:
         return truncate(b, bits // 8)
@@ -171,9 +172,7 @@ def alu(op: int, a: Value, b: Value, *, bits: int, follows_xor: bool) -> Value:
             return moved
     if bits == 32:
         a, b = truncate(a, 4), truncate(b, 4)
-    if op == AluOp.XOR and not follows_xor:
-        return None
-    if op not in _FOLLOWED:
+    if op not in _FOLLOWED or op in gives_up_on:
         return None
     match a, b:
         case int(), int():
@@ -196,7 +195,7 @@ def alu(op: int, a: Value, b: Value, *, bits: int, follows_xor: bool) -> Value:
 _FOLLOWED = frozenset(
     {AluOp.ADD, AluOp.SUB, AluOp.MUL, AluOp.AND, AluOp.OR, AluOp.XOR, AluOp.LSH, AluOp.RSH, AluOp.ARSH}
 )
-"""Arithmetic whose result on constants every verifier knows; it knows none of divisions, negations and byte swaps."""
+"""Arithmetic whose result on constants verifiers know; none knows those of divisions, negations and byte swaps."""
 
 
 def _move_pointer(op: int, a: Value, b: Value) -> Value:

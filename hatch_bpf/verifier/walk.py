@@ -42,6 +42,7 @@ from hatch_bpf.verifier.values import (
     DataPointer,
     FunctionPointer,
     Opaque,
+    Outcome,
     Settable,
     StackPointer,
     Undecided,
@@ -275,6 +276,16 @@ def _registers(insn: Insn) -> tuple[int, int]:
     return 0, 0
 
 
+def _decided(outcome: Outcome, insn: Insn, verifier: Verifier) -> Outcome:
+    """What a verifier knows of a comparison's outcome; None if it follows both ways."""
+    if insn.uses_register:
+        return outcome if verifier.decides_registers else None
+    if insn.op not in (JmpOp.JEQ, JmpOp.JNE):
+        return outcome if verifier.decides_order else None
+    are_unequal = isinstance(outcome, bool) and outcome != (insn.op == JmpOp.JEQ)
+    return None if are_unequal and not verifier.decides_unequal else outcome
+
+
 _Stack = dict[int, tuple[int, Value]]
 """Offset in a frame -> size and what is known of the bytes there."""
 
@@ -365,7 +376,7 @@ class _Walk:
     def run(self, most_segments: int, most_insns: int) -> bool:
         """Walk to the end; False if it takes more pieces or instructions."""
         self.entries = [self._enter(0, _State([None, ContextPointer(0), *[None] * 9], (), ({},)))]
-        if not self.facts.verifier.skips_uncalled_globals:
+        if self.facts.verifier.checks_globals_alone and not self.facts.verifier.skips_uncalled_globals:
             self.entries += [
                 self._enter(start, _State([None] * 11, (), ({},)))
                 for function, start in zip(self.linked.functions[1:], self.linked.starts[1:], strict=True)
@@ -458,11 +469,7 @@ class _Walk:
         left = state.get(insn.dst)
         right: Value = state.get(insn.src) if insn.uses_register else insn.imm & 0xFFFFFFFF_FFFFFFFF
         bits = 64 if insn.cls is Class.JMP else 32
-        outcome = compare(insn.op, left, right, bits=bits)
-        if not self.facts.verifier.follows_constants and (
-            bits == 32 or insn.uses_register or insn.op not in (JmpOp.JEQ, JmpOp.JNE)
-        ):
-            outcome = None
+        outcome = _decided(compare(insn.op, left, right, bits=bits), insn, self.facts.verifier)
         match outcome:
             case True:
                 return [self._enter(there, state)], None
@@ -481,13 +488,13 @@ class _Walk:
         return [self._enter(there, state.copy()), self._enter(here, state)], None
 
     def _call(self, state: _State, slot: int) -> list[int]:
-        """A call of a subprogram: a static one is walked with what is known here, a global one with nothing known."""
+        """A call of a subprogram, walked with what is known here unless the verifier checks it alone."""
         index = self.linked.calls[slot]
         function, start = self.linked.functions[index], self.linked.starts[index]
         if len(state.frames) + 1 >= MAX_FRAMES:
             self._forget_call(state)
             return [self._enter(slot + 1, state)]
-        if function.is_global:
+        if function.is_global and self.facts.verifier.checks_globals_alone:
             self._forget_call(state)
             return [self._enter(slot + 1, state), self._enter(start, _State([None] * 11, (), ({},)))]
         live = self.code.live[slot + 1]
@@ -600,7 +607,7 @@ class _Walk:
             if isinstance(operand, int):
                 # the instruction has 32 bits for it, which count as signed
                 operand = sign_extend(operand, 4)
-        return alu(code & 0xF0, state.get(insn.dst), operand, bits=bits, follows_xor=self.facts.verifier.follows_xor)
+        return alu(code & 0xF0, state.get(insn.dst), operand, bits=bits, gives_up_on=self.facts.verifier.gives_up_on)
 
     def _immediate(self, slot: int, insn: Insn) -> Value:
         if slot in self.facts.hazards:
@@ -697,11 +704,11 @@ class _Walk:
 
     def _is_kept(self, offset: int, size: int, value: Value) -> bool:
         """Whether the verifier remembers a value that is stored on the stack."""
-        if value == 0:
-            return True
         verifier = self.facts.verifier
+        if value == 0 and verifier.follows_spilled_zeros:
+            return True
         if size == 8:
-            return verifier.follows_constants or not isinstance(value, (int, Settable, Opaque))
+            return verifier.follows_spills or not isinstance(value, (int, Settable, Opaque))
         return verifier.follows_small_spills and offset % 8 == 0
 
     def result(self, given_up: int, gave_up_at: int | None) -> Reach:

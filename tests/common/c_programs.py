@@ -31,7 +31,7 @@ typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; 
 
 
 @cache
-def compile_bpf(source: str, *, endian: str = "little") -> bytes:
+def compile_bpf(source: str, *, endian: str = "little", cpu: str = "v3") -> bytes:
     """An object of `source`; `SEC`, `core`, `u8` to `u64` and the `bpf_core_` macros are defined in it.
 
     Programs that name no license are under the GPL.
@@ -43,14 +43,14 @@ def compile_bpf(source: str, *, endian: str = "little") -> bytes:
         path, text = Path(folder, "program.bpf.o"), Path(folder, "program.bpf.c")
         text.write_text(_PRELUDE + source)
         target = "bpfel" if endian == "little" else "bpfeb"
-        command = [clang, "-g", "-O2", "-mcpu=v3", "-target", target, "-c", str(text), "-o", str(path)]
+        command = [clang, "-g", "-O2", f"-mcpu={cpu}", "-target", target, "-c", str(text), "-o", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return path.read_bytes()
 
 
-def model(source: str, *, endian: str = "little") -> ObjectModel:
-    return read_object(compile_bpf(source, endian=endian), path="program.bpf.o")
+def model(source: str, *, endian: str = "little", cpu: str = "v3") -> ObjectModel:
+    return read_object(compile_bpf(source, endian=endian, cpu=cpu), path="program.bpf.o")
 
 
 def kernel(source: str, *, endian: str = "little") -> Btf:

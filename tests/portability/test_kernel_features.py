@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -189,7 +190,7 @@ def test_verifiers_get_no_less_able_with_time() -> None:
     """Debian backports no BPF into its kernels, so versions order what its verifiers know."""
     by_version = sorted(kernel_btfs.EXAMPLES, key=lambda name: [int(n) for n in name.rsplit("/", 1)[1].split(".")[:2]])
     abilities = [KernelFeatures(Btf(kernel_btfs.read(name), source=name)).verifier for name in by_version]
-    counts = [sum(vars(verifier).values()) for verifier in abilities]
+    counts = [sum(astuple(verifier)) for verifier in abilities]
     assert counts == sorted(counts)
     assert abilities[0] == Verifier(
         follows_small_spills=False,

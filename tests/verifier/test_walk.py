@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 
 import pytest
@@ -209,12 +209,14 @@ def test_a_helper_forgets_its_arguments_and_keeps_the_rest() -> None:
 def test_spilled_constants() -> None:
     spill = (mov(1, 1), store(DW, -8, 1), call(RANDOM), load(DW, 2, -8), jump(JmpOp.JEQ, 2, 1, 1), *SKIP_HAZARD)
     assert not is_reached(*spill)
-    assert is_reached(*spill, verifier=Verifier(follows_constants=False))
+    assert is_reached(*spill, verifier=Verifier(follows_spills=False))
 
 
-def test_a_spilled_zero_is_known_to_every_verifier() -> None:
+def test_spilled_zeros_are_known_to_more_verifiers() -> None:
     spill = (mov(1, 0), store(DW, -8, 1), call(RANDOM), load(DW, 2, -8), jump(JmpOp.JEQ, 2, 0, 1), *SKIP_HAZARD)
-    assert not is_reached(*spill, verifier=Verifier(False, False, False, False, False, False))
+    no_spills = Verifier(follows_spills=False, follows_small_spills=False, follows_immediate_stores=False)
+    assert not is_reached(*spill, verifier=no_spills)
+    assert is_reached(*spill, verifier=replace(no_spills, follows_spilled_zeros=False))
     part = (mov(1, 0), store(DW, -8, 1), load(H, 2, -6), jump(JmpOp.JEQ, 2, 0, 1), *SKIP_HAZARD)
     assert not is_reached(*part)
 
@@ -251,12 +253,38 @@ def test_exclusive_or_depends_on_the_verifier() -> None:
     assert is_reached(*negated, verifier=Verifier(follows_xor=False))
 
 
-def test_old_verifiers_decide_equality_only() -> None:
-    old = Verifier(follows_constants=False)
-    assert not is_reached(mov(1, 1), jump(JmpOp.JEQ, 1, 1, 1), *SKIP_HAZARD, verifier=old)
-    assert is_reached(mov(1, 1), jump(JmpOp.JGT, 1, 0, 1), *SKIP_HAZARD, verifier=old)
-    assert is_reached(mov(1, 1), jump(JmpOp.JEQ, 1, 1, 1, Class.JMP32), *SKIP_HAZARD, verifier=old)
-    assert is_reached(mov(1, 1), mov(2, 1), jump_reg(JmpOp.JEQ, 1, 2, 1), *SKIP_HAZARD, verifier=old)
+def test_arithmetic_shifts_depend_on_the_verifier() -> None:
+    shifted = (mov(1, -4), alu(AluOp.ARSH, 1, 1), jump(JmpOp.JEQ, 1, -2, 1), *SKIP_HAZARD)
+    assert not is_reached(*shifted)
+    assert is_reached(*shifted, verifier=Verifier(follows_arithmetic_shifts=False))
+
+
+V4_15 = Verifier(decides_unequal=False, decides_order=False, decides_registers=False)
+V4_16 = Verifier(decides_order=False, decides_registers=False)
+V4_20 = Verifier(decides_registers=False)
+V5_3 = Verifier()
+
+
+@pytest.mark.parametrize(
+    ("comparison", "first"),
+    [
+        ((mov(1, 1), jump(JmpOp.JEQ, 1, 1, 1)), V4_15),
+        ((mov(1, 1), jump(JmpOp.JNE, 1, 1, 1), jump(JmpOp.JA, 0, 0, 1)), V4_15),
+        ((mov(1, 1), jump(JmpOp.JNE, 1, 0, 1)), V4_16),
+        ((mov(1, 1), jump(JmpOp.JEQ, 1, 0, 1), jump(JmpOp.JA, 0, 0, 1)), V4_16),
+        ((mov(1, 1), jump(JmpOp.JGT, 1, 0, 1)), V4_20),
+        ((mov(1, 1), jump(JmpOp.JSLE, 1, 1, 1)), V4_20),
+        ((mov(1, 3), jump(JmpOp.JSET, 1, 2, 1)), V4_20),
+        ((mov(1, 1), jump(JmpOp.JNE, 1, 0, 1, Class.JMP32)), V4_16),
+        ((mov(1, 1), mov(2, 1), jump_reg(JmpOp.JEQ, 1, 2, 1)), V5_3),
+        ((mov(1, 1), mov(2, 0), jump_reg(JmpOp.JGT, 1, 2, 1)), V5_3),
+    ],
+)
+def test_the_first_verifier_that_decides_a_comparison(comparison: tuple[Insn, ...], first: Verifier) -> None:
+    """As the four ways of check_cond_jmp_op() have it: up to Linux 4.15, from 4.16, 4.20 and 5.3 on."""
+    verifiers = [V4_15, V4_16, V4_20, V5_3]
+    reached = [is_reached(*comparison, *SKIP_HAZARD, verifier=verifier) for verifier in verifiers]
+    assert reached == [verifiers.index(verifier) < verifiers.index(first) for verifier in verifiers]
 
 
 def test_moves_and_loads_that_extend_the_sign() -> None:
@@ -683,6 +711,12 @@ def test_a_global_subprogram_is_walked_for_any_arguments() -> None:
     assert walk(_with_subprogram(1, is_global=True)).certain
 
 
+def test_old_verifiers_walk_a_global_subprogram_as_a_static_one() -> None:
+    old = Verifier(checks_globals_alone=False, skips_uncalled_globals=False)
+    assert walk(_with_subprogram(1, is_global=True), verifier=old).hazards == {}
+    assert walk(_with_subprogram(0, is_global=True), verifier=old).certain
+
+
 def test_a_global_subprogram_that_is_not_called() -> None:
     pseudo = Insn(Class.JMP | JmpOp.CALL, 0, 1, 0, 3)
     linked = program(
@@ -699,6 +733,7 @@ def test_a_global_subprogram_that_is_not_called() -> None:
     )
     assert walk(linked).hazards == {}
     assert walk(linked, verifier=Verifier(skips_uncalled_globals=False)).certain
+    assert walk(linked, verifier=Verifier(checks_globals_alone=False, skips_uncalled_globals=False)).hazards == {}
 
 
 def test_a_subprogram_returns_to_each_caller_with_what_it_has() -> None:
