@@ -56,6 +56,7 @@ from .structops import StructOps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .command import as_command, intervals
     from .maps.histograms import Bucket, Histogram, LinearHistogram, Log2Histogram, text_by_key
     from .programs.pins import PinnedLink, PinnedProgram
     from .symbols.folded import FoldedStacks
@@ -88,12 +89,14 @@ else:
         "ProgramInfo": "system.objects",
         "Symbolizer": "symbols.symbolizer",
         "TraceLine": "system.tracing",
+        "as_command": "command",
         "count_runs": "system.objects",
         "has_attach_type": "system.features",
         "has_helper": "system.features",
         "has_kfunc": "system.features",
         "has_map_type": "system.features",
         "has_program_type": "system.features",
+        "intervals": "command",
         "loaded_btfs": "system.objects",
         "loaded_links": "system.objects",
         "loaded_maps": "system.objects",
@@ -184,12 +187,14 @@ __all__ = [
     "UnknownNameError",
     "UserRingBuffer",
     "VerifierError",
+    "as_command",
     "count_runs",
     "has_attach_type",
     "has_helper",
     "has_kfunc",
     "has_map_type",
     "has_program_type",
+    "intervals",
     "loaded_btfs",
     "loaded_links",
     "loaded_maps",

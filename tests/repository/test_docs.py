@@ -31,7 +31,8 @@ else:
     import tomli as tomllib
 
 DOCS = sorted((REPOSITORY / "docs").glob("*.md"))
-PAGES = [*DOCS, *sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "example_project").rglob("*.md"))]
+PAGES = [*DOCS, *sorted(REPOSITORY.glob("*.md"))]
+PAGES += [page for folder in ("example_project", "examples") for page in sorted((REPOSITORY / folder).rglob("*.md"))]
 CODE = "".join(path.read_text() for path in sorted((REPOSITORY / "hatch_bpf").rglob("*.py")))
 
 

@@ -8,26 +8,20 @@ import socket
 import sys
 from itertools import islice
 
-from tcprtt._bpf.runtime import BpfError
+from tcprtt._bpf.runtime import as_command
 from tcprtt.tcprtt_skel import Tcprtt, rtt_event
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns its exit status."""
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="tcprtt", description=__doc__)
     parser.add_argument("--cgroup", default="/sys/fs/cgroup", help="a cgroup v2 folder (default: %(default)s)")
     parser.add_argument("--min-rtt-us", type=int, default=0, metavar="N", help="leave out what is faster than N us")
     parser.add_argument("--count", type=int, default=None, metavar="N", help="stop after N events")
     parser.add_argument("--btf", metavar="FILE", help="BTF of this kernel, instead of the kernel's own or the wheel's")
     options = parser.parse_args(argv)
-    try:
+    with as_command("tcprtt"):
         run(options.cgroup, options.min_rtt_us, options.count, options.btf)
-    except BpfError as error:
-        print(f"tcprtt: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        pass
-    return 0
 
 
 def run(cgroup: str, min_rtt_us: int, count: int | None, btf: str | None) -> None:
@@ -55,4 +49,4 @@ def line(event: rtt_event) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,0 +1,1 @@
+"""Histograms of how long threads wait for a CPU."""

@@ -1,0 +1,118 @@
+"""The packages of examples/: built with pip, installed, typed, and run on this kernel as their users would run them.
+
+What each prints is compared with what the machine says by other means.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.common import needs, tracefs
+from tests.common.projects import REPOSITORY, build_wheel, wheel_files
+from tests.seeds.exercises import busy_child, run_delays
+
+EXAMPLES = REPOSITORY / "examples"
+NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/pyproject.toml"))
+BUCKET = re.compile(r"^ *(\d+) -> (\d+) *: (\d+)", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheel of each example, built in a copy, since setuptools writes beside its sources."""
+    needs.tool("clang")
+    needs.host_btf()
+    folder = tmp_path_factory.mktemp("gallery")
+    ignore = shutil.ignore_patterns("_bpf", "*_skel.py", "__pycache__", "dist", "build", "*.egg-info")
+    shutil.copytree(EXAMPLES, folder / "examples", ignore=ignore)
+    (folder / "example_project").symlink_to(REPOSITORY / "example_project")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        built = pool.map(lambda name: build_wheel(folder / "examples" / name, folder / "wheels" / name), NAMES)
+        return dict(zip(NAMES, built, strict=True))
+
+
+@pytest.fixture(scope="module")
+def site(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all wheels are installed in, and nothing else."""
+    folder = tmp_path_factory.mktemp("gallery-site")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", folder, *wheels.values()], check=True)
+    return folder
+
+
+def start(site: Path, name: str, *arguments: object, merge: bool = False) -> subprocess.Popen[str]:
+    """An example's command, running. Both its streams are pipes, or one if they are merged."""
+    return subprocess.Popen(
+        [site / "bin" / name, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if merge else subprocess.PIPE,
+        text=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd="/",
+    )
+
+
+def run(site: Path, name: str, *arguments: object) -> str:
+    """What an example's command prints; it must succeed."""
+    with start(site, name, *arguments) as process:
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_complete(name: str) -> None:
+    folder = EXAMPLES / name
+    readme = (folder / "README.md").read_text()
+    assert readme.startswith(f"# {name.replace('_', '-')}\n")
+    assert "\n    $ sudo " in readme
+    assert len(readme.splitlines()) <= 50, "more than one screen"
+    assert f"]({name}/README.md)" in (EXAMPLES / "README.md").read_text()
+    assert (folder / "src" / name / "py.typed").exists()
+    for source in folder.rglob("*.bpf.[ch]"):
+        assert source.read_text().startswith("// SPDX-License-Identifier: GPL-2.0\n"), source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_wheel_has_no_source_and_the_command_says_how_it_is_used(
+    wheels: dict[str, Path], site: Path, name: str
+) -> None:
+    files = wheel_files(wheels[name])
+    assert f"{name}/py.typed" in files
+    assert not [path for path in files if path.endswith((".bpf.c", ".h"))]
+    command = name.replace("_", "-")
+    assert run(site, command, "--help").startswith(f"usage: {command} ")
+
+
+def test_they_are_typed(site: Path, tmp_path: Path) -> None:
+    packages = [argument for name in NAMES for argument in ("-p", name)]
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, *packages]
+    env = {"PATH": os.environ["PATH"], "MYPYPATH": str(site)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_runqlat(site: Path) -> None:
+    """Two processes that both want one CPU: the kernel's own account of their waiting bounds the buckets."""
+    tracefs.mounted()
+    cpu = min(os.sched_getaffinity(0))
+    with busy_child(cpu) as pid, busy_child(cpu) as other:
+        before = run_delays([pid])[pid]
+        (of_all,) = [run(site, "runqlat", "-p", pid, 1, 1)]
+        waited_us = (run_delays([pid])[pid] - before) / 1000
+        by_process = run(site, "runqlat", "-P", 0.5, 1)
+    buckets = [tuple(map(int, bucket)) for bucket in BUCKET.findall(of_all)]
+    assert sum(low * count for low, _, count in buckets) <= waited_us * 1.1
+    assert sum(high * count for _, high, count in buckets) >= 200_000, "of a second, it waits about half"
+    assert of_all.count("usecs") == 1
+    assert {f"pid = {pid}", f"pid = {other}"} <= set(by_process.splitlines())
