@@ -19,7 +19,7 @@ from pathlib import Path
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.compiler.bpftool import find_bpftool
-from hatch_bpf.compiler.clang import compile_packages
+from hatch_bpf.compiler.packages import compile_packages
 from hatch_bpf.core_relo.minimize import minimize as minimize_btf
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.hatch_plugin import load_hatch_project

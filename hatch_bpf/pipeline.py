@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from hatch_bpf.compiler.clang import CompiledPackage, compile_packages
+from hatch_bpf.compiler.packages import CompiledPackage, compile_packages
 from hatch_bpf.kernels.matrix import Matrix
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.per_kernel import PerKernel, fit

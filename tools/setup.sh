@@ -35,6 +35,7 @@ if [ "$purpose" = test ]; then
 	need lz4 has lz4
 	need xz has xz
 	need ip has ip
+	need gcc-bpf has bpf-gcc
 	need musl has musl-gcc
 	need zsh has zsh
 	need fish has fish
@@ -72,6 +73,7 @@ package() { # package MANAGER WHAT: the package that WHAT is in
 	dnf:qemu) echo qemu-system-x86-core ;;
 	dnf:ip) echo iproute ;;
 	dnf:musl) echo musl-gcc ;;
+	dnf:gcc-bpf | apk:gcc-bpf) ;; # their compilers for BPF go by other names, and the tests of it skip
 	dnf:libbpf-tools | apk:libbpf-tools) ;; # the objects of Debian's package are a test's corpus; others have none
 	apk:libbpf-headers) echo libbpf-dev linux-headers ;;
 	apk:compiler) echo gcc musl-dev ;;

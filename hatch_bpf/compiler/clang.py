@@ -1,32 +1,26 @@
 """Program source -> BPF object: one run of clang, then DWARF is stripped.
 
 Input: a `NAME.bpf.c` and an architecture. Output: a `CompiledObject`, with the same bytes wherever the project lies.
-`compile_packages()` compiles everything in a project's packages and reads the objects.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import product
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.arch import Arch
 from hatch_bpf.compiler.identifiers import HEADER, names_in
-from hatch_bpf.compiler.inputs import digests, inside
-from hatch_bpf.compiler.linker import link_objects
+from hatch_bpf.compiler.inputs import inside
 from hatch_bpf.compiler.strip import strip_debug
 from hatch_bpf.compiler.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, find_toolchain, tool_environment
 from hatch_bpf.compiler.vmlinux_h import Header, find_header, versions
 from hatch_bpf.errors import CompileError, ToolchainError
-from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.project.sources import Package, ProgramSource, Project
+from hatch_bpf.project.sources import Project
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.files import disk_errors, write_whole
 from hatch_bpf.support.scratch import Scratch
@@ -57,7 +51,7 @@ Before clang 18 a signed division does that, for example."""
 
 @dataclass(frozen=True)
 class CompiledObject:
-    """The result of one run of clang."""
+    """One translation unit's object for one architecture."""
 
     source: PurePosixPath
     """The program source, relative to the project."""
@@ -65,93 +59,9 @@ class CompiledObject:
     data: bytes
     """The ELF, without DWARF."""
     warnings: str
-    """clang's output, if it said anything."""
+    """The compiler's output, if it said anything."""
     dependencies: tuple[PurePosixPath, ...]
     """The project's own files that went into the object, the source among them; relative to the project, sorted."""
-
-
-@dataclass(frozen=True)
-class CompiledPackage:
-    """A package's objects and what they were made from."""
-
-    objects: Mapping[str, tuple[ObjectModel, ...]]
-    """By architecture's name, in the order of the package's sources. Where several architectures have the same bytes,
-    they share one model."""
-    inputs: Mapping[str, str]
-    """sha256 of everything of the project's own that the objects depend on, by path: see `inputs.py`."""
-    compiler: str
-    """The first line of `clang --version`."""
-
-    @property
-    def models(self) -> list[ObjectModel]:
-        """The objects of all architectures."""
-        return [model for of_arch in self.objects.values() for model in of_arch]
-
-
-def compile_packages(packages: Sequence[Package], project: Project, context: Context) -> list[CompiledPackage]:
-    """Compile every source for every architecture, as many at once as there are processors.
-
-    Raises `CompileError` with every source that does not compile, or `ToolchainError`.
-    """
-    if not packages:
-        return []
-    config, toolchain = project.config, find_toolchain(context.environ)
-    parts = [part for package in packages for source in package.sources for part in source.parts]
-    jobs = list(product(config.archs, parts))
-    headers = _headers(jobs, project, toolchain, context.environ)
-
-    def compile_one(job: _Job) -> CompiledObject | CompileError:
-        arch, part = job
-        try:
-            return compile_source(
-                part,
-                root=project.root,
-                arch=arch,
-                toolchain=toolchain,
-                cflags=config.cflags,
-                environ=context.environ,
-                headers=headers.texts.get(job, ()),
-            )
-        except CompileError as error:
-            return error
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(compile_one, jobs))
-    failed = [result for result in results if isinstance(result, CompileError)]
-    if failed:
-        raise CompileError.of_several(failed)
-    made = {job: result for job, result in zip(jobs, results, strict=True) if isinstance(result, CompiledObject)}
-    # most warnings are the same for every architecture
-    for source, text in dict.fromkeys((result.source, result.warnings) for result in made.values()):
-        if text:
-            context.warn(f"{source}, by clang:\n{text.rstrip()}")
-    return [_compiled_package(package, project, made, headers.made_of, toolchain) for package in packages]
-
-
-def _compiled_package(
-    package: Package,
-    project: Project,
-    made: Mapping[_Job, CompiledObject],
-    headers_made_of: Iterable[Path],
-    toolchain: Toolchain,
-) -> CompiledPackage:
-    models: dict[tuple[str, bytes], ObjectModel] = {}
-
-    def model(source: ProgramSource, arch: Arch) -> ObjectModel:
-        key = source.object_name, _linked(source, [made[arch, part] for part in source.parts])
-        if key not in models:
-            models[key] = read_object(key[1], path=key[0])
-        return models[key]
-
-    archs = project.config.archs
-    jobs = product(archs, (part for source in package.sources for part in source.parts))
-    files = {path for job in jobs for path in made[job].dependencies}
-    files.update(inside(project.root, headers_made_of))
-    return CompiledPackage(
-        objects={arch.name: tuple(model(source, arch) for source in package.sources) for arch in archs},
-        inputs=digests(files, project),
-        compiler=toolchain.version_text,
-    )
 
 
 def compile_commands(project: Project, context: Context) -> bytes:
@@ -162,8 +72,7 @@ def compile_commands(project: Project, context: Context) -> bytes:
     """
     config, environ = project.config, context.environ
     toolchain = find_toolchain(environ)
-    parts = [part for source in project.sources for part in source.parts]
-    jobs = list(product(config.archs[:1], parts))
+    jobs = [(config.archs[0], part) for part in project.parts if project.is_clangs(part)]
     folders = {
         part: _write_header(header.whole(), environ)
         for (_, part), header, _ in _who_includes(jobs, project, toolchain, environ)
@@ -192,37 +101,31 @@ def _write_header(text: str, environ: Mapping[str, str]) -> Path:
     return folder
 
 
-def _linked(source: ProgramSource, parts: Sequence[CompiledObject]) -> bytes:
-    if len(parts) == 1:
-        return parts[0].data
-    return link_objects([(str(part.source), part.data) for part in parts], name=source.object_name)
-
-
-_Job = tuple[Arch, PurePosixPath]
+Job = tuple[Arch, PurePosixPath]
 """An architecture, and a source to compile for it."""
 
 
 @dataclass(frozen=True)
-class _Headers:
+class Headers:
     """The generated vmlinux.h of each program that includes one."""
 
-    texts: Mapping[_Job, Iterable[str]]
+    texts: Mapping[Job, Iterable[str]]
     """Texts to try in turn, by architecture and source."""
     made_of: Sequence[Path]
 
 
-def _headers(jobs: Sequence[_Job], project: Project, toolchain: Toolchain, environ: Mapping[str, str]) -> _Headers:
+def find_headers(jobs: Sequence[Job], project: Project, toolchain: Toolchain, environ: Mapping[str, str]) -> Headers:
     """The headers that the option `vmlinux-h` asks for, each pruned to its program."""
-    texts, made_of = dict[_Job, Iterable[str]](), dict[Path, None]()
+    texts, made_of = dict[Job, Iterable[str]](), dict[Path, None]()
     for job, header, names in _who_includes(jobs, project, toolchain, environ):
         texts[job] = versions(header, names)
         made_of[header.path] = None
-    return _Headers(texts, list(made_of))
+    return Headers(texts, list(made_of))
 
 
 def _who_includes(
-    jobs: Sequence[_Job], project: Project, toolchain: Toolchain, environ: Mapping[str, str]
-) -> Iterator[tuple[_Job, Header, Set[str]]]:
+    jobs: Sequence[Job], project: Project, toolchain: Toolchain, environ: Mapping[str, str]
+) -> Iterator[tuple[Job, Header, Set[str]]]:
     """The jobs whose source includes a generated vmlinux.h, with that header and the names that the source uses.
 
     A kernel's BTF is read only if some program needs it.
@@ -255,12 +158,12 @@ def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolcha
         *REQUIRED_FLAGS,
         # after all others, so that they only fill gaps such as asm/types.h
         *(flag for folder in toolchain.system_includes for flag in ("-idirafter", str(folder))),
-        _operand(source),
+        operand(source),
     ]
 
 
-def _operand(source: PurePosixPath) -> str:
-    """A source's path in a form that clang never reads as an option: an option could load a plugin."""
+def operand(source: PurePosixPath) -> str:
+    """A source's path in a form that no compiler reads as an option: an option could load a plugin."""
     return f"./{source}" if str(source).startswith("-") else str(source)
 
 

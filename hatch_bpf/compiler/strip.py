@@ -1,4 +1,4 @@
-"""Object with DWARF -> the same object without it: `llvm-strip -g` for the one kind of ELF that clang makes.
+"""Object with DWARF -> the same object without it: `llvm-strip -g` for the one kind of ELF that compilers make for BPF.
 
 Input: a relocatable 64-bit ELF. Output: the same without .debug_* sections, their relocations and their symbols;
 nothing else changes. GNU strip refuses BPF objects, and most distributions package llvm-strip separately.
@@ -28,8 +28,8 @@ def strip_debug(data: bytes, *, path: str) -> bytes:
     try:
         elf = ELFFile(io.BytesIO(data))
         return _strip(elf, data)
-    except (ELFError, struct.error) as error:
-        raise ObjectError(f"{path}: clang made something that is not an ELF object: {error}") from error
+    except (ELFError, struct.error, LookupError) as error:
+        raise ObjectError(f"{path}: not an ELF object: {error}") from error
 
 
 def _is_debug(section: Section) -> bool:

@@ -12,7 +12,7 @@ import io
 import struct
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.constants import SHN_INDICES
@@ -24,7 +24,7 @@ from hatch_bpf.support.budget import SECTIONS, Budget
 
 _SYMBOL_SIZE = 24
 _RELOCATION_SIZES = {"SHT_REL": 16, "SHT_RELA": 24}
-STT_NOTYPE, STT_FUNC = 0, 2
+STT_NOTYPE, STT_OBJECT, STT_FUNC = 0, 1, 2
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STV_DEFAULT = 0
 
@@ -59,6 +59,10 @@ class ElfObject:
         self._order = "<" if self.little_endian else ">"
         self._symbols: dict[int, Sequence[Symbol]] = {}
         """By the place of their table."""
+
+    @property
+    def endian(self) -> Literal["little", "big"]:
+        return "little" if self.little_endian else "big"
 
     @cached_property
     def sections(self) -> Sequence[Section]:

@@ -17,7 +17,15 @@ from typing import NamedTuple
 
 from hatch_bpf.errors import ObjectError
 from hatch_bpf.objects.insns import STACK_REGISTER, Insn, PseudoSrc, decode
-from hatch_bpf.objects.model import INSN_SIZE, Function, ObjectModel, SymbolRelocation
+from hatch_bpf.objects.model import (
+    INSN_SIZE,
+    OLD_MAPS,
+    OLD_MAPS_FAULT,
+    OLD_MAPS_REMEDY,
+    Function,
+    ObjectModel,
+    SymbolRelocation,
+)
 from hatch_bpf.support.budget import Budget
 
 JUMP_TABLES = ".jumptables"
@@ -194,9 +202,10 @@ class Linker:
             )
         found = self._obj.function_at(section, offset)
         if found is None and all(function.section != section for function in self._obj.functions):
-            old = ", as libbpf took before 1.0" if section == "maps" else ""
+            if section == OLD_MAPS:
+                raise ObjectError(f"{where} cannot be loaded: {OLD_MAPS_FAULT}; {OLD_MAPS_REMEDY}")
             raise ObjectError(
-                f"{where} refers to section {section}{old}, of which libbpf makes nothing: globals belong into .data, "
+                f"{where} refers to section {section}, of which libbpf makes nothing: globals belong into .data, "
                 f'.bss, .rodata, or a section like .data.{section.lstrip(".")}, and maps into SEC(".maps")'
             )
         if found is None or found.offset != offset:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -22,6 +23,7 @@ from hatch_bpf.btf.ext import BtfExt, CoreRelo, read_btf_ext
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError, ObjectError
 from hatch_bpf.objects.elf import STB_LOCAL, STB_WEAK, STT_FUNC, STV_DEFAULT, ElfObject, Symbol
+from hatch_bpf.objects.gnu_assembler import reject_double_offsets
 from hatch_bpf.objects.names import object_name
 from hatch_bpf.support.budget import ACCESSES, EXTERNS, FUNCTIONS, INSNS, MAPS, RELOCATIONS
 
@@ -30,6 +32,10 @@ INSN_SIZE = 8
 """Bytes of `struct bpf_insn`; a 64-bit immediate load takes two."""
 MAX_MAP_VALUE = (1 << 31) - 1
 """Largest value of a map that kernels allow, in bytes: INT_MAX."""
+OLD_MAPS = "maps"
+"""The section of maps that libbpf 0.x read, and bcc's successors in other languages still write."""
+OLD_MAPS_FAULT = "its section maps has definitions as they were before libbpf 1.0"
+OLD_MAPS_REMEDY = 'declare the maps in SEC(".maps"), with __uint() and __type(), or by #[btf_map] in aya'
 STRUCT_OPS_SECTIONS = (".struct_ops", ".struct_ops.link", "?.struct_ops", "?.struct_ops.link")
 
 
@@ -202,24 +208,46 @@ class ObjectModel:
 
 def read_object(data: bytes, *, path: str) -> ObjectModel:
     """Read a BPF object. `path` names it in messages and gives it its name. Raises `ObjectError`."""
+    with _format_errors(path):
+        return _read(_open(data, path), data)
+
+
+def check_header(data: bytes, *, path: str, endian: Literal["little", "big"]) -> None:
+    """Check that a file is a BPF object of this endianness, with maps as libbpf reads them. Raises `ObjectError`."""
+    with _format_errors(path):
+        elf = _open(data, path)
+        if elf.endian != endian:
+            raise ObjectError(f"{path}: the object is {elf.endian}-endian, and its architecture {endian}-endian")
+        if any(section.name == OLD_MAPS and section["sh_size"] for section in elf.sections):
+            raise ObjectError(f"{path}: {OLD_MAPS_FAULT}; {OLD_MAPS_REMEDY}")
+
+
+@contextmanager
+def _format_errors(path: str) -> Iterator[None]:
     try:
-        return _read(data, path)
+        yield
     except (ELFError, OverflowError) as error:  # OverflowError: pyelftools was told to look at byte 2**63 or beyond
         raise ObjectError(f"{path}: not an ELF file that can be read: {error}") from error
     except BtfError as error:
         raise ObjectError(f"{path}: {error}") from error
 
 
-def _read(data: bytes, path: str) -> ObjectModel:
+def _open(data: bytes, path: str) -> ElfObject:
     elf = ElfObject(data, path)
     if elf.machine not in ("EM_BPF", EM_BPF):
         raise ObjectError(f"{path}: not a BPF object: its ELF machine is {elf.machine}, not EM_BPF")
     if elf.bits != 64:
         raise ObjectError(f"{path}: a BPF object is a 64-bit ELF file; this one is {elf.bits}-bit")
+    return elf
+
+
+def _read(elf: ElfObject, data: bytes) -> ObjectModel:
+    path = elf.path
     by_name = {section.name: section for section in elf.sections}
     if ".BTF" not in by_name:
         raise ObjectError(
-            f"{path}: has no .BTF section: it holds no program, map or global, or was compiled without clang -g"
+            f"{path}: has no .BTF section: it holds no program, map or global, or was compiled without -g (clang), "
+            "-gbtf (GCC) or --btf (bpf-linker)"
         )
     btf = Btf(elf.contents(by_name[".BTF"]), source=f"{path}: .BTF")
     ext = read_btf_ext(elf.contents(by_name[".BTF.ext"]), btf) if ".BTF.ext" in by_name else BtfExt()
@@ -228,12 +256,13 @@ def _read(data: bytes, path: str) -> ObjectModel:
     accesses = {(r.type_id, r.access_str, r.kind) for section in ext.core_relos.values() for r in section}
     ACCESSES.check(len(accesses), source=path, error=ObjectError, remedy=_SPLIT)
     functions = _functions(elf)
+    reject_double_offsets(elf, _is_data)
     data_secs = {sec.name: sec for sec in btf if isinstance(sec, t.DataSec)}
     return ObjectModel(
         name=object_name(path),
         path=path,
         elf=data,
-        endian="little" if elf.little_endian else "big",
+        endian=elf.endian,
         license=_license(elf, by_name.get("license")),
         btf=btf,
         ext=ext,
@@ -383,6 +412,8 @@ def _relocations(elf: ElfObject) -> list[SymbolRelocation]:
 
 def _maps(btf: Btf, section: t.DataSec | None, elf: ElfObject) -> tuple[MapDef, ...]:
     held, path = _held_by_maps(elf), elf.path
+    if section is None and any(own.name == ".maps" and own["sh_size"] for own in elf.sections):
+        raise ObjectError(f"{path}: BTF does not describe its section .maps, and libbpf opens no object without that")
     result = []
     listed = section.variables if section else ()
     MAPS.check(len(listed), source=path, error=ObjectError, remedy=_SPLIT)

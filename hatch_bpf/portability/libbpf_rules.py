@@ -16,7 +16,7 @@ from elftools.elf.constants import SH_FLAGS
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.objects.elf import STB_GLOBAL, STB_LOCAL, STB_WEAK, STT_NOTYPE, ElfObject, Symbol
-from hatch_bpf.objects.model import Function, MapDef, ObjectModel
+from hatch_bpf.objects.model import OLD_MAPS, OLD_MAPS_FAULT, OLD_MAPS_REMEDY, Function, MapDef, ObjectModel
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.verdicts import Reason
@@ -148,11 +148,8 @@ _Refusal = tuple[str, str]
 
 
 def _legacy_maps(view: ElfView) -> Iterator[_Refusal]:
-    if view.sections.get("maps"):
-        yield (
-            "its section maps has definitions as they were before libbpf 1.0",
-            'declare the maps in SEC(".maps"), with __uint() and __type()',
-        )
+    if view.sections.get(OLD_MAPS):
+        yield OLD_MAPS_FAULT, OLD_MAPS_REMEDY
 
 
 def _version_section(view: ElfView) -> Iterator[_Refusal]:

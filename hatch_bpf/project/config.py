@@ -26,6 +26,7 @@ from hatch_bpf.project.forms import (
     TEXT,
     TEXTS,
     ChoiceForm,
+    CommandForm,
     CountForm,
     EitherForm,
     ListForm,
@@ -39,6 +40,9 @@ from hatch_bpf.project.forms import (
 Minimizer = Literal["builtin", "bpftool"]
 OnUnportable = Literal["error", "warn", "ignore"]
 LibbpfSource = Literal["system", "bundle"]
+
+SOURCE_PLACE, OUTPUT_PLACE, ARCH_PLACE = "{source}", "{output}", "{arch}"
+"""What a command's words have in place of the source's path, the object's, and the architecture's name."""
 
 _BTF_FILE = RecordForm(
     {"btf": TEXT, "release": TEXT, "arch": ARCH, "distro": TEXT, "version": TEXT}, ("btf", "release")
@@ -57,10 +61,21 @@ class Config:
     programs: tuple[str, ...] = field(
         metadata=described(
             TEXTS,
-            "C files in the wheel's packages, as globs relative to the project",
+            "C files in the wheel's packages, as globs relative to the project; and BPF objects (`*.o`) that are there "
+            "already, with `{arch}` in the name if there is one for each architecture",
             "every `*.bpf.c` in the packages",
         )
     )
+    commands: Mapping[str, tuple[str, ...]] = field(
+        metadata=described(
+            TableForm(CommandForm(OUTPUT_PLACE)),
+            "the program sources that another compiler than clang translates, as globs like those of `programs`, and "
+            f"the command for each; its words may hold `{SOURCE_PLACE}`, `{OUTPUT_PLACE}` and `{ARCH_PLACE}` "
+            "([other compilers](#other-compilers))",
+            "none",
+        )
+    )
+    """By glob, as written."""
     archs: tuple[arch.Arch, ...] = field(
         metadata=described(
             ListForm(ARCH), "architectures to build objects for, and whose kernels to support", "the build machine's"

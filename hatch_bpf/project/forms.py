@@ -136,6 +136,27 @@ class ListForm(Form):
         return tuple(self.item.read(item, f"{key}[{i}]", faults) for i, item in enumerate(value))
 
 
+class CommandForm(Form):
+    """A program and its arguments, one of which says where the output goes."""
+
+    absent = ()
+
+    def __init__(self, output: str) -> None:
+        self.output = output
+        """What one of the arguments must hold."""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {**TEXTS.schema, "contains": {"pattern": re.escape(self.output)}}
+
+    def read(self, value: Any, key: str, faults: list[Fault]) -> tuple[str, ...]:
+        before = len(faults)
+        words: tuple[str, ...] = TEXTS.read(value, key, faults)
+        if len(faults) == before and not any(self.output in word for word in words):
+            faults.append(Fault(key, f"must say by {self.output} where the object goes (got {quoted(value)})"))
+        return words
+
+
 @dataclass(frozen=True)
 class TableForm(Form):
     """A table of values of one form, under names that the user chooses. It is read in the order of the names."""

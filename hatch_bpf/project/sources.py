@@ -9,19 +9,22 @@ from __future__ import annotations
 import keyword
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hatch_bpf.arch import Arch
 from hatch_bpf.errors import ConfigError, Fault
 from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
 from hatch_bpf.objects.names import object_name
-from hatch_bpf.project.config import Config, parse_config
+from hatch_bpf.project.config import ARCH_PLACE, Config, parse_config
 from hatch_bpf.project.forms import quoted, suggestion
 
 SUFFIX = ".bpf.c"
 """The ending of the sources that a build finds by itself; the option `programs` may name any other C file."""
+OBJECT_SUFFIX = ".o"
+"""The ending of objects that `programs` names, which need no compiler."""
 BPF_DIR = "_bpf"
 """Folder of a package that holds objects, minimized BTFs and the runtime."""
 MOST_ANY_DEPTH = 3
@@ -34,7 +37,8 @@ class ProgramSource:
     """One program source, or several that are linked into one object, and where the build puts what it makes."""
 
     path: PurePosixPath
-    """The source, relative to the project; for a linked object, where a single source would be."""
+    """The source, relative to the project; for a linked object, where a single source would be. An object that there is
+    for each architecture has `{arch}` in its name."""
     wheel_dir: PurePosixPath
     """The folder of the wheel that the skeleton goes to."""
     depth: int
@@ -99,6 +103,21 @@ class Project:
     """Sorted by path."""
     folders: Mapping[PurePosixPath, PurePosixPath]
     """The wheel's packages: folders of the source tree, relative to the project, and where the wheel has them."""
+    commands: Mapping[PurePosixPath, tuple[str, ...]]
+    """The commands that compile sources in place of clang, by the source's path."""
+
+    def is_clangs(self, part: PurePosixPath) -> bool:
+        """Whether clang compiles a translation unit."""
+        return part not in self.commands and part.suffix != OBJECT_SUFFIX
+
+    def files_of(self, source: ProgramSource) -> list[PurePosixPath]:
+        """The files of a source's translation units, relative to the project."""
+        return list(dict.fromkeys(for_arch(part, arch) for part in source.parts for arch in self.config.archs))
+
+    @property
+    def parts(self) -> list[PurePosixPath]:
+        """The translation units of all sources."""
+        return [part for source in self.sources for part in source.parts]
 
     def wheel_path(self, name: str) -> PurePosixPath:
         """Where the wheel has a file of one of its packages, given relative to the project."""
@@ -141,7 +160,12 @@ def find_project(
     found, if two sources clash, or if a skeleton could not be imported from where its source lies.
     """
     config = parse_config(table, key=key, root=root, environ=environ)
-    paths = _named(root, config, key) if config.programs else _in_packages(root, packages, key)
+    commands = _commands(root, config, key)
+    if config.programs:
+        paths = _named(root, config, commands, key)
+    else:
+        paths = _in_packages(root, packages, key, is_enough=bool(commands))
+    paths |= commands.keys()
     _check_links(config, paths, key)
     for name, parts in config.link.items():
         paths = paths.difference(parts) | {parts[0].with_name(name + SUFFIX)}
@@ -158,7 +182,7 @@ def find_project(
     }
     _reject_outside(sources, list(folders.values()), key)
     _reject_unimportable(sources, key)
-    return Project(root, config, sources, folders)
+    return Project(root, config, sources, folders, commands)
 
 
 def _check_links(config: Config, paths: set[PurePosixPath], key: str) -> None:
@@ -179,40 +203,89 @@ def _check_links(config: Config, paths: set[PurePosixPath], key: str) -> None:
         raise ConfigError(faults)
 
 
-def _named(root: Path, config: Config, key: str) -> set[PurePosixPath]:
+def _named(root: Path, config: Config, commands: Collection[PurePosixPath], key: str) -> set[PurePosixPath]:
     found: set[PurePosixPath] = set()
-    faults = []
+    faults: list[Fault] = []
     for i, given in enumerate(config.programs):
         where = f"{key}.programs[{i}]"
-        # several ** in a row mean the same as one, and take exponentially long
-        pattern = re.sub(r"(\*\*/)+", "**/", given)
-        if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
-            faults.append(Fault(where, f"must stay inside the project (got {given!r})"))
+        if ARCH_PLACE in given:
+            found |= _for_each_arch(root, given, config.archs, where, faults)
             continue
-        if pattern.count("**/") > MOST_ANY_DEPTH:
-            why = f"more than {MOST_ANY_DEPTH} times **"
-            faults.append(Fault(where, f"is not a pattern of file names (got {quoted(given)}: {why})"))
-            continue
-        try:
-            found_here = [path for path in root.glob(pattern) if path.is_file()]
-        except (ValueError, IndexError, NotImplementedError, RecursionError, OSError, re.error) as error:
-            # which patterns pathlib refuses, and how, differs between Pythons
-            said = error.strerror if isinstance(error, OSError) else error
-            faults.append(Fault(where, f"is not a pattern of file names (got {quoted(given)}: {said})"))
-            continue
-        matches = {PurePosixPath(path.relative_to(root).as_posix()) for path in found_here}
-        wrong = sorted(path for path in matches if path.suffix != ".c")
+        matches = _matches(root, given, where, faults)
+        wrong = sorted(path for path in matches.difference(commands) if path.suffix not in (".c", OBJECT_SUFFIX))
         if wrong:
-            faults.append(Fault(where, f"matches {wrong[0]}, whose name does not end in .c"))
-        elif not matches:
-            faults.append(Fault(where, f"matches no file (got {quoted(given)}, searched in {root})"))
+            rule = f"whose name does not end in .c or {OBJECT_SUFFIX}: let {key}.commands say how it is compiled"
+            faults.append(Fault(where, f"matches {wrong[0]}, {rule}"))
         found |= matches
     if faults:
         raise ConfigError(faults)
     return found
 
 
-def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosixPath]:
+def _commands(root: Path, config: Config, key: str) -> dict[PurePosixPath, tuple[str, ...]]:
+    """The sources that the option `commands` is about, with their commands."""
+    found: dict[PurePosixPath, tuple[str, ...]] = {}
+    faults: list[Fault] = []
+    for given, command in config.commands.items():
+        where = f"{key}.commands.{quoted(given)}"
+        for path in sorted(_matches(root, given, where, faults)):
+            if found.setdefault(path, command) != command:
+                faults.append(Fault(where, f"matches {path}, which another pattern gives another command"))
+    if faults:
+        raise ConfigError(faults)
+    return found
+
+
+def _matches(root: Path, given: str, where: str, faults: list[Fault]) -> set[PurePosixPath]:
+    """The files that a pattern of an option matches; a fault if there is none."""
+    # several ** in a row mean the same as one, and take exponentially long
+    pattern = re.sub(r"(\*\*/)+", "**/", given)
+    if _leaves_project(pattern):
+        faults.append(Fault(where, f"must stay inside the project (got {given!r})"))
+        return set()
+    if pattern.count("**/") > MOST_ANY_DEPTH:
+        why = f"more than {MOST_ANY_DEPTH} times **"
+        faults.append(Fault(where, f"is not a pattern of file names (got {quoted(given)}: {why})"))
+        return set()
+    try:
+        found = [path for path in root.glob(pattern) if path.is_file()]
+    except (ValueError, IndexError, NotImplementedError, RecursionError, OSError, re.error) as error:
+        # which patterns pathlib refuses, and how, differs between Pythons
+        said = error.strerror if isinstance(error, OSError) else error
+        faults.append(Fault(where, f"is not a pattern of file names (got {quoted(given)}: {said})"))
+        return set()
+    if not found:
+        faults.append(Fault(where, f"matches no file (got {quoted(given)}, searched in {root})"))
+    return {PurePosixPath(path.relative_to(root).as_posix()) for path in found}
+
+
+def _for_each_arch(
+    root: Path, given: str, archs: Iterable[Arch], where: str, faults: list[Fault]
+) -> set[PurePosixPath]:
+    """The object of which there is one for each architecture."""
+    path = PurePosixPath(given)
+    if _leaves_project(given):
+        faults.append(Fault(where, f"must stay inside the project (got {given!r})"))
+    elif path.suffix != OBJECT_SUFFIX or re.search(r"[*?[]", given):
+        faults.append(Fault(where, f"must be the name of an object, without wildcards, to have {ARCH_PLACE} in it"))
+    else:
+        files = [for_arch(path, arch) for arch in archs]
+        missing = ", ".join(str(file) for file in files if not (root / file).is_file())
+        faults += [Fault(where, f"names files that are missing: {missing}")] * bool(missing)
+    return {path}
+
+
+def _leaves_project(name: str) -> bool:
+    return PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
+
+
+def for_arch(path: PurePosixPath, arch: Arch) -> PurePosixPath:
+    """The file of an architecture, if the path names one for each."""
+    return PurePosixPath(str(path).replace(ARCH_PLACE, arch.name)) if path.suffix == OBJECT_SUFFIX else path
+
+
+def _in_packages(root: Path, packages: Iterable[str], key: str, *, is_enough: bool) -> set[PurePosixPath]:
+    """The sources that are found without being named; `is_enough` if there may be none."""
     searched = sorted(packages)
     found = {
         PurePosixPath(path.relative_to(root).as_posix())
@@ -220,7 +293,7 @@ def _in_packages(root: Path, packages: Iterable[str], key: str) -> set[PurePosix
         for path in walk(root / package)
         if path.name.endswith(SUFFIX)
     }
-    if not found:
+    if not found and not is_enough:
         places = ", ".join(searched) or "no package"
         raise ConfigError(
             [Fault(f"{key}.programs", f"is needed: there is no *{SUFFIX} in the wheel's packages ({places})")]
@@ -363,13 +436,17 @@ def _reject_outside(sources: Iterable[ProgramSource], homes: Sequence[PurePosixP
         raise ConfigError(faults)
 
 
+def headers_beside(root: Path, source: PurePosixPath) -> list[PurePosixPath]:
+    """The headers in a source's folder, relative to the project."""
+    return sorted(source.with_name(path.name) for path in (root / source.parent).glob("*.h"))
+
+
 def source_files(project: Project) -> list[PurePosixPath]:
     """The files that a build reads, relative to the project: program sources, headers beside them, the lock of its
     kernels, and BTF that the project keeps itself. Raises `KernelError`."""
     root, config = project.root, project.config
-    paths = {root / part for source in project.sources for part in source.parts}
-    for source_dir in {path.parent for path in paths}:
-        paths.update(source_dir.glob("*.h"))
+    own = {file for source in project.sources for file in project.files_of(source)}
+    paths = {root / file for file in own.union(*(headers_beside(root, file) for file in own))}
     if project.lock.is_file():
         paths.add(project.lock)
     # an archive at a URL has nothing in the project

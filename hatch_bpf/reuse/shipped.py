@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatch_bpf.compiler.clang import CompiledPackage
 from hatch_bpf.compiler.inputs import digest
+from hatch_bpf.compiler.packages import CompiledPackage
 from hatch_bpf.errors import HatchBpfError, KernelError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import read_object
@@ -31,6 +31,11 @@ _BYTES_PER_STEP = 16
 """Bytes of minimized BTF that are put together, and read, in the time of a step."""
 _STEPS_PER_FOLDER = 1000
 """What listing the headers in a folder costs of a budget. Real projects search a few folders."""
+
+
+_MARK_OF_SDIST = "PKG-INFO"
+"""The file that every unpacked sdist has at its top. Nobody knows which files a command reads, and in an sdist they do
+not change."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,9 @@ def find_shipped(package: Package, project: Project, context: Context) -> Shippe
 
 
 def _load(folder: Path, package: Package, project: Project) -> Shipped:
+    by_command = [part for source in package.sources for part in source.parts if part in project.commands]
+    if by_command and not (project.root / _MARK_OF_SDIST).is_file():
+        raise _MisfitError(f"what the command for {by_command[0]} reads may have changed; only an sdist ships objects")
     # the record may name the same file a thousand times
     budget = Budget(RECORD_NAME)
     try:
@@ -104,10 +112,9 @@ def _check_inputs(record: Record, package: Package, project: Project, budget: Bu
             raise _MisfitError(f"{name} has changed")
     if project.lock.exists() and lock not in record.inputs:
         raise _MisfitError(f"{lock} is new")
-    for source in package.sources:
-        for part in source.parts:
-            if str(part) not in record.inputs:
-                raise _MisfitError(f"{part} is new")
+    for file in (file for source in package.sources for file in project.files_of(source)):
+        if str(file) not in record.inputs:
+            raise _MisfitError(f"{file} is new")
 
 
 def _embedded(data: bytes, budget: Budget) -> dict[Kernel, bytes]:

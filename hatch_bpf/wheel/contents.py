@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hatch_bpf import __version__
-from hatch_bpf.compiler.clang import CompiledPackage
+from hatch_bpf.compiler.packages import CompiledPackage
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.project.config import Config

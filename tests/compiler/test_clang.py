@@ -10,7 +10,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from hatch_bpf import arch
-from hatch_bpf.compiler.clang import CompiledObject, compile_packages, compile_source
+from hatch_bpf.compiler.clang import CompiledObject, compile_source
+from hatch_bpf.compiler.packages import compile_packages
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.errors import CompileError, ToolchainError
 from hatch_bpf.hatch_plugin import load_hatch_project

@@ -16,8 +16,9 @@ from hatch_bpf.btf.c_dump import dump_c
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.cli import main
 from hatch_bpf.cli.common import load_project
-from hatch_bpf.compiler.clang import compile_packages, compile_source
+from hatch_bpf.compiler.clang import compile_source
 from hatch_bpf.compiler.identifiers import names_in
+from hatch_bpf.compiler.packages import compile_packages
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.compiler.vmlinux_h import HeaderFile, KernelHeader, find_header, versions
 from hatch_bpf.core_relo.spec import parse_spec

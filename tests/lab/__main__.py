@@ -15,7 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf.arch import ARCHES
-from hatch_bpf.compiler.clang import CompiledPackage, compile_source
+from hatch_bpf.compiler.clang import compile_source
+from hatch_bpf.compiler.packages import CompiledPackage
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.archive import list_kernels

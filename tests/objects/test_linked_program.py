@@ -129,7 +129,7 @@ def test_what_no_compiler_makes_is_refused(model: ObjectModel, insn: bytes, mess
         ("mydata", "refers to section mydata, of which libbpf makes nothing: globals belong into .data, "),
         (
             "maps",
-            'refers to section maps, as libbpf took before 1.0, of which libbpf makes nothing: .*SEC\\(".maps"\\)',
+            'cannot be loaded: its section maps has definitions as they were before libbpf 1.0; .*SEC\\(".maps"\\)',
         ),
     ],
 )

@@ -223,7 +223,7 @@ def test_names_are_libbpfs(file_name: str, name: str) -> None:
         (lambda data: data[:18] + struct.pack("<H", 62) + data[20:], "its ELF machine is EM_X86_64, not EM_BPF"),
         (
             lambda data: data.replace(b".BTF\0", b".XXX\0"),
-            r"has no \.BTF section: it holds no program, map or global, or was compiled without clang -g",
+            r"has no \.BTF section: it holds no program, map or global, or was compiled without -g .clang",
         ),
         (lambda data: data.replace(b"\x9f\xeb\x01\x00", b"\x9e\xeb\x01\x00"), "not BTF: it starts with 9e eb"),
     ],

@@ -151,7 +151,7 @@ def test_the_summary_of_one_pair() -> None:
 
 def test_a_build_that_stops_hands_over_its_report(tmp_path: Path) -> None:
     config = parse_config({}, key="tool.hatch-bpf", root=tmp_path, environ={})
-    project = Project(root=tmp_path, config=config, sources=(), folders={})
+    project = Project(root=tmp_path, config=config, sources=(), folders={}, commands={})
     said: list[str] = []
     with pytest.raises(PortabilityError) as raised:
         judge(BETWEEN, project, Context(said.append))

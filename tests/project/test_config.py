@@ -39,6 +39,7 @@ def test_an_empty_table_means_the_defaults() -> None:
     assert machine is not None
     assert parse() == Config(
         programs=(),
+        commands={},
         archs=(machine,),
         btf_archive=None,
         kernels=(),
@@ -118,8 +119,8 @@ def test_all_faults_are_told_at_once_each_with_its_path() -> None:
 
 def test_an_unknown_key_gets_a_suggestion_where_one_is_near() -> None:
     options = (
-        "programs, archs, btf-archive, kernels, cflags, vmlinux-h, link, events, alternatives, optional, types, "
-        "minimizer, on-unportable, libbpf"
+        "programs, commands, archs, btf-archive, kernels, cflags, vmlinux-h, link, events, alternatives, optional, "
+        "types, minimizer, on-unportable, libbpf"
     )
     assert faults(kernel=[]) == [
         f"tool.hatch-bpf.kernel is not an option, did you mean 'kernels'?; the options are {options}"

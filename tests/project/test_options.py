@@ -21,6 +21,7 @@ else:
 
 GOOD = """
 programs = ["src/*.bpf.c"]
+commands = { "src/*.rs" = ["sh", "build.sh", "{output}"] }
 archs = ["x86_64"]
 btf-archive = "kernels"
 kernels = ["host", "a/b/c/d", { newest = 3, of = "a/*/*/*" }, { btf = "x", release = "y" }]
@@ -85,6 +86,9 @@ def test_every_option_is_in_the_good_table() -> None:
         'link = { "a b" = ["a.bpf.c", "b.bpf.c"] }',
         'alternatives = { "a-b" = ["a", "b"] }',
         'kernels = [""]',
+        'commands = { "a.rs" = "rustc" }',
+        'commands = { "a.rs" = [] }',
+        'commands = { "a.rs" = ["rustc"] }',
         'vmlinux-h = { amd64 = "host" }',
         "vmlinux-h = 3",
     ],

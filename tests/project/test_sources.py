@@ -90,7 +90,8 @@ def test_patterns_that_are_wrong_are_told_together(tmp_path: Path) -> None:
     assert text.splitlines() == [
         "tool.hatch-bpf.programs[0] must stay inside the project (got '/etc/*.bpf.c')",
         "tool.hatch-bpf.programs[1] must stay inside the project (got '../x.bpf.c')",
-        "tool.hatch-bpf.programs[2] matches src/pkg/a.h, whose name does not end in .c",
+        "tool.hatch-bpf.programs[2] matches src/pkg/a.h, whose name does not end in .c or .o: let "
+        "tool.hatch-bpf.commands say how it is compiled",
         f"tool.hatch-bpf.programs[3] matches no file (got 'none/*.bpf.c', searched in {tmp_path})",
     ]
 
