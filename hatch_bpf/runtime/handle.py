@@ -46,6 +46,8 @@ class ObjectHandle:
         """The application's settings, to be repeated on another object of the same bytes."""
         self.btf = -1
         """The file from which libbpf reads an embedded BTF until the load is over: its descriptor, -1 for none."""
+        self.token = ""
+        """The folder of the BPF token that the load uses; empty for none that was asked for."""
         self.made: list[tuple[int]] = []
         """libbpf's pointer, while there is an object."""
         self._owner: Optional[ref[Any]] = None

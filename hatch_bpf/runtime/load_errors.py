@@ -59,7 +59,12 @@ def load_error(
     said = without_optional_btf(lines)
     if code in (errno.EPERM, errno.EACCES):
         sections = [program.section for program in loading]
-        return permission_denied(f"{spec.source} can't be loaded", errno=code, lines=said, sections=sections)
+        action = f"{spec.source} can't be loaded"
+        if held.token:
+            from .host.tokens import of_token  # few packages have one
+
+            action += f" {of_token(held.token)}"
+        return permission_denied(action, errno=code, lines=said, sections=sections)
     message = f"{spec.source} can't be loaded: {reason(code)}\n{tail(said, LOG_LINES)}"
     hints = refusals_without_words(held, spec, code, lines, [program.name for program in loading])
     return LoadError("\n".join([message, *hints, *_needing_kernel_btf(loading)]), errno=code, log=log)

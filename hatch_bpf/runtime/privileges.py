@@ -136,7 +136,8 @@ def _forbidden() -> str:
     if in_user_namespace():
         return (
             "this process has its capabilities only inside a user namespace (a rootless container, for example), "
-            "but BPF needs them outside: run it as root of the machine itself"
+            "but BPF needs them outside: run it as root of the machine itself, or let root delegate BPF to it by a "
+            "token (Linux 6.9; open(token=...))"
         )
     locked_down = lockdown()
     if locked_down:

@@ -201,8 +201,16 @@ class Opened(_Opened["LoadedT"]):
     programs: Any
     _loaded_: ClassVar[Any]
 
-    def __init__(self, spec: ObjectSpec, *, btf: Optional[str], libbpf: Optional[str], kconfig: Optional[str]) -> None:
-        for name, path in (("btf", btf), ("libbpf", libbpf)):
+    def __init__(
+        self,
+        spec: ObjectSpec,
+        *,
+        btf: Optional[str],
+        libbpf: Optional[str],
+        kconfig: Optional[str],
+        token: Optional[str],
+    ) -> None:
+        for name, path in (("btf", btf), ("libbpf", libbpf), ("token", token)):
             if path is not None and not isinstance(path, (str, os.PathLike)):
                 raise InvalidTypeError(f"{name} must be a path, not {type(path).__name__}")
         if kconfig is not None and not isinstance(kconfig, str):
@@ -219,6 +227,9 @@ class Opened(_Opened["LoadedT"]):
         self._elf = elf
         self._kconfig = kconfig
         self._held = held = ObjectHandle(library, spec.source)
+        if token is not None:
+            held.token = os.path.abspath(os.fspath(token))  # libbpf opens it as late as at the load
+            _check_token(held)
         held.close_with(self)
         try:
             self._open(held)
@@ -300,6 +311,8 @@ class Opened(_Opened["LoadedT"]):
         """Make libbpf read the object."""
         kconfig, btf = self._kconfig, self._btf_to_hand_over()
         options = opts(OpenOpts, object_name=self._spec.name.encode(), kconfig=kconfig.encode() if kconfig else None)
+        if held.token:
+            options.bpf_token_path = os.fsencode(held.token)
         if isinstance(btf, bytes):
             held.btf = _kernel.sealed_memfd("btf", btf)
             options.btf_custom_path = b"/proc/self/fd/%d" % held.btf
@@ -378,13 +391,23 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
         raise InvalidTypeError(f"{name}() is no skeleton: call {name}.open() to set it up first, or {name}.run()")
 
     @classmethod
-    def open(cls, *, btf: Optional[str] = None, libbpf: Optional[str] = None, kconfig: Optional[str] = None) -> OpenedT:
+    def open(
+        cls,
+        *,
+        btf: Optional[str] = None,
+        libbpf: Optional[str] = None,
+        kconfig: Optional[str] = None,
+        token: Optional[str] = None,
+    ) -> OpenedT:
         """Open the object for this machine's architecture.
 
         `btf` is the path of this kernel's BTF, instead of the kernel's own or an embedded one; `libbpf` the path of a
-        libbpf.so, instead of the system's; `kconfig` text overrides the kernel's configuration for `CONFIG_` externs.
+        libbpf.so, instead of the system's; `kconfig` text overrides the kernel's configuration for `CONFIG_` externs;
+        `token` is a BPF file system by which this process's user namespace may load programs (Linux 6.9, libbpf 1.4).
         """
-        return cls._opened_(cls._spec_, btf=btf, libbpf=libbpf, kconfig=kconfig)  # type: ignore[no-any-return]
+        return cls._opened_(  # type: ignore[no-any-return]
+            cls._spec_, btf=btf, libbpf=libbpf, kconfig=kconfig, token=token
+        )
 
     @classmethod
     def pinned(cls, name: str, path: str) -> PinnedMap:
@@ -396,9 +419,16 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
         raise UnknownNameError(f"{cls._spec_.source} has no map {name!r}; it has {names}")
 
     @classmethod
-    def run(cls, *, btf: Optional[str] = None, libbpf: Optional[str] = None, kconfig: Optional[str] = None) -> LoadedT:
+    def run(
+        cls,
+        *,
+        btf: Optional[str] = None,
+        libbpf: Optional[str] = None,
+        kconfig: Optional[str] = None,
+        token: Optional[str] = None,
+    ) -> LoadedT:
         """Open, load and attach every program whose section name has a target."""
-        loaded: Any = cls.open(btf=btf, libbpf=libbpf, kconfig=kconfig).load()
+        loaded: Any = cls.open(btf=btf, libbpf=libbpf, kconfig=kconfig, token=token).load()
         try:
             loaded.attach()
         except BaseException:
@@ -443,6 +473,12 @@ def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
         )
     name, digest = spec.objects[arch]
     return _kernel.read_verified(os.path.join(bpf_dir, name), digest)
+
+
+def _check_token(held: ObjectHandle) -> None:
+    from .host.tokens import check_token  # few packages have one
+
+    check_token(held.libbpf, held.token)
 
 
 def _check_struct_ops_are_known(spec: ObjectSpec, held: ObjectHandle) -> None:

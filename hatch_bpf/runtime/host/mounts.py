@@ -20,6 +20,19 @@ def no_bpf_file_system(path: Union[str, os.PathLike[str]]) -> str:
     return _is_not_in(folder, "bpf", "in a BPF file system", "mount one: mount -t bpf bpf /sys/fs/bpf")
 
 
+def delegation(folder: str) -> str:
+    """What a BPF file system lets a user namespace do, by its mount options: `cmds=any,maps=array,progs=xdp`."""
+    try:
+        with open(MOUNTS, "rb") as file:
+            lines = [line.partition(b" - ") for line in file]
+        at = os.path.realpath(folder)
+        options = [after.split()[2] for before, _, after in lines if _unescaped(before.split()[4]) == at]
+    except (OSError, IndexError):
+        return ""
+    allowed = options[-1].decode().split(",") if options else []
+    return ",".join(item.partition("delegate_")[2] for item in allowed if item.startswith("delegate_"))
+
+
 def no_cgroup2(folder: Union[str, os.PathLike[str]]) -> str:
     """That a folder is not a cgroup of version 2, the only one to which programs are attached; and what to do."""
     remedy = "mount one: mount -t cgroup2 none FOLDER"

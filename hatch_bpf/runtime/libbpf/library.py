@@ -43,7 +43,7 @@ class Options:
 
 
 class OpenOpts(Options):
-    """`struct bpf_object_open_opts`, as far as libbpf 0.6 knows it."""
+    """`struct bpf_object_open_opts`, as of libbpf 1.4. Older ones take what they do not know if it is zero."""
 
     _fields_ = (
         ("sz", c_size_t),
@@ -53,6 +53,10 @@ class OpenOpts(Options):
         ("_attach_prog_fd", c_uint32),
         ("kconfig", c_char_p),
         ("btf_custom_path", c_char_p),
+        ("_kernel_log_buf", c_void_p),
+        ("_kernel_log_size", c_size_t),
+        ("_kernel_log_level", c_uint32),
+        ("bpf_token_path", c_char_p),
     )
 
 
@@ -341,6 +345,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "libbpf_probe_bpf_map_type": ("0.7", c_int, (c_int, _P)),
     "libbpf_probe_bpf_helper": ("0.7", c_int, (c_int, c_int, _P)),
     "bpf_link_detach": ("0.1", c_int, (c_int,)),
+    "bpf_token_create": ("1.4", c_int, (c_int, _P)),
     "bpf_obj_get": ("0.0.1", c_int, (_S,)),
     "bpf_obj_pin": ("0.0.1", c_int, (c_int, _S)),
     "bpf_obj_get_info_by_fd": ("0.0.1", c_int, (c_int, _P, _P)),
