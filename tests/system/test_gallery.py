@@ -21,6 +21,14 @@ from tests.seeds.exercises import busy_child, run_delays
 
 EXAMPLES = REPOSITORY / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/pyproject.toml"))
+BUSY = """
+#include <fcntl.h>
+#include <unistd.h>
+static char buffer[1 << 20];
+__attribute__((noinline)) void burn(void) { for (volatile int i = 0; i < 1000000; i++); }
+__attribute__((noinline)) void work(int fd) { burn(); for (int i = 0; i < 20; i++) read(fd, buffer, sizeof(buffer)); }
+int main(void) { int fd = open("/dev/zero", O_RDONLY); for (;;) work(fd); }
+"""
 BUCKET = re.compile(r"^ *(\d+) -> (\d+) *: (\d+)", re.MULTILINE)
 
 
@@ -100,6 +108,33 @@ def test_they_are_typed(site: Path, tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "MYPYPATH": str(site)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_cpuprofile(site: Path, tmp_path: Path) -> None:
+    """A process that is now in a function of its own, and now in a system call; its CPU time bounds the samples."""
+    needs.root_bpf()
+    program = tmp_path / "busy"
+    compile_ = [needs.tool("clang"), "-O0", "-fno-omit-frame-pointer", "-w", "-x", "c", "-", "-o", program]
+    subprocess.run(compile_, input=BUSY, text=True, check=True)
+    with subprocess.Popen([program]) as busy:
+        try:
+            before = cpu_seconds(busy.pid)
+            stacks = run(site, "cpuprofile", 2, "-F", 999, "-p", busy.pid).splitlines()
+            most = (cpu_seconds(busy.pid) - before) * 999
+        finally:
+            busy.kill()
+    counts = {stack: int(count) for stack, _, count in (line.rpartition(" ") for line in stacks)}
+    own = sum(count for stack, count in counts.items() if stack.endswith(";main;work;burn"))
+    system_calls = [stack for stack in counts if ";main;read;" in stack or ";main;work;read;" in stack]
+    assert own > 10
+    assert any("vfs_read" in stack for stack in system_calls), stacks
+    assert all(stack.startswith("busy;") for stack in counts)
+    assert 20 < sum(counts.values()) <= most * 1.1 + 10
+
+
+def cpu_seconds(pid: int) -> float:
+    """The time that a process has been on a CPU, by the kernel's account."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def test_runqlat(site: Path) -> None:

@@ -1,0 +1,1 @@
+"""What the CPUs do, as counted stacks for flame graphs."""
