@@ -7,6 +7,7 @@ last line says what this machine lacks for loading BPF.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathlib import Path
 
 EXAMPLE = Path(__file__).resolve().parent
 REPOSITORY = EXAMPLE.parent
+OWN_LIBBPF = REPOSITORY / "hatch_bpf" / "_libbpf"
 EVENTS = 10
 HIDE_BTF = 'mount -t tmpfs none /sys/kernel/btf && exec "$@"'
 
@@ -49,13 +51,24 @@ def build(work: Path) -> Path:
     step("Build hatch-bpf, and the example's sdist")
     wheelhouse = work / "wheelhouse"
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheelhouse, REPOSITORY)
-    run(sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", work, cwd=EXAMPLE)
+    project = example(work)
+    run(sys.executable, "-m", "hatchling", "build", "--target", "sdist", "--directory", work, cwd=project)
     (sdist,) = work.glob("tcprtt-*.tar.gz")
     step("Build the example's wheel with pip from its sdist, in an isolated environment")
     run(sys.executable, "-m", "pip", "wheel", "--verbose", "--no-deps", "--find-links", wheelhouse,
         "--wheel-dir", work, sdist, keep="hatch-bpf: ")  # fmt: skip
     (wheel,) = work.glob("tcprtt-*.whl")
     return wheel
+
+
+def example(work: Path) -> Path:
+    """The example; if hatch-bpf has no libbpf here to put into its wheel, a copy whose wheel uses the machine's."""
+    if OWN_LIBBPF.is_dir():
+        return EXAMPLE
+    copy = Path(shutil.copytree(EXAMPLE, work / "example", ignore=shutil.ignore_patterns("_bpf", "*_skel.py")))
+    with (copy / "pyproject.toml").open("a", encoding="utf-8") as options:
+        options.write('libbpf = "system"\n')
+    return copy
 
 
 def show(wheel: Path) -> None:

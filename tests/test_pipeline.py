@@ -21,6 +21,7 @@ version = "1"
 [tool.setuptools]
 packages = ["demo", "other"]
 [tool.hatch-bpf]
+libbpf = "system"
 archs = ["x86_64"]
 btf-archive = "kernels"
 kernels = ["debian/*/x86_64/*"]

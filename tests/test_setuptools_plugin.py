@@ -39,7 +39,7 @@ def setuptools(project: Path, code: str, env: dict[str, str] | None = None) -> s
 
 def test_a_value_instead_of_the_table(tmp_path: Path) -> None:
     pyproject = SETUPTOOLS_PYPROJECT.replace("[tool.hatch-bpf]\n", "[tool]\nhatch-bpf = 3\n")
-    project = make_project(tmp_path / "p", options="", pyproject=pyproject)
+    project = make_project(tmp_path / "p", options="", libbpf="", pyproject=pyproject)
     done = pip_wheel(project, tmp_path / "out")
     assert done.returncode == 1
     assert "hatch-bpf: tool.hatch-bpf must be a table" in done.stdout
@@ -49,7 +49,7 @@ def test_a_value_instead_of_the_table(tmp_path: Path) -> None:
 def test_a_project_without_the_table_is_left_alone(tmp_path: Path) -> None:
     pyproject = SETUPTOOLS_PYPROJECT.replace("[tool.hatch-bpf]\n", "").replace(', "hatch-bpf"', ', "hatch-bpf-x"')
     assert "hatch-bpf-x" in pyproject
-    project = make_project(tmp_path / "p", options="", sources={"prog.bpf.c": "not C"}, pyproject=pyproject)
+    project = make_project(tmp_path / "p", options="", libbpf="", sources={"prog.bpf.c": "not C"}, pyproject=pyproject)
     assert not [name for name in wheel_files(build_wheel(project, tmp_path / "out")) if "_bpf" in name]
 
 
@@ -60,7 +60,7 @@ def test_a_project_that_requires_hatch_bpf_and_has_no_table_is_told(
 ) -> None:
     """Its wheel would lack the programs, and nobody would be told."""
     pyproject = SETUPTOOLS_PYPROJECT.replace("[tool.hatch-bpf]\n", table).replace('"hatch-bpf"', f'"{requirement}"')
-    project = make_project(tmp_path / "p", options="", pyproject=pyproject)
+    project = make_project(tmp_path / "p", options="", libbpf="", pyproject=pyproject)
     done = setuptools(project, f"b.build_wheel({str(tmp_path)!r})")
     assert done.returncode == 1
     assert "error: hatch-bpf: tool.hatch-bpf is missing: the project requires hatch-bpf" in done.stdout

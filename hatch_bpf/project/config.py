@@ -39,7 +39,7 @@ from hatch_bpf.project.forms import (
 
 Minimizer = Literal["builtin", "bpftool"]
 OnUnportable = Literal["error", "warn", "ignore"]
-LibbpfSource = Literal["system", "bundle"]
+LibbpfSource = Literal["bundle", "system"]
 
 SOURCE_PLACE, OUTPUT_PLACE, ARCH_PLACE = "{source}", "{output}", "{arch}"
 """What a command's words have in place of the source's path, the object's, and the architecture's name."""
@@ -150,9 +150,9 @@ class Config:
     libbpf: LibbpfSource = field(
         metadata=described(
             ChoiceForm(get_args(LibbpfSource)),
-            "what loads on the target host: its own libbpf (`system`), or hatch-bpf's, which then is in the wheel for "
-            "all of `archs` (`bundle`)",
-            "`system`",
+            "what loads on the target host: hatch-bpf's libbpf, which then is in the wheel for all of `archs` "
+            "(`bundle`), or the host's own (`system`)",
+            "`bundle`",
             shapes_build=False,
         )
     )

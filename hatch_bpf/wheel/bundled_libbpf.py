@@ -15,6 +15,8 @@ from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.runtime.libbpf.bundled import INDEX, SONAME
 
+_SYSTEM = 'set libbpf = "system", and the wheel will need a libbpf on each host'
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -38,14 +40,15 @@ def bundle(archs: Sequence[Arch]) -> Bundle:
         there = json.loads((own / INDEX).read_bytes())
     except OSError as error:
         raise ToolchainError(
-            'libbpf = "bundle" takes the libraries that a released hatch-bpf carries, and this one has none: in a '
-            "checkout, python -m tools.libbpf makes them"
+            'wheels carry hatch-bpf\'s libbpf (libbpf = "bundle", the default), and this hatch-bpf was installed from '
+            f"sources without it: run python -m tools.libbpf in its checkout, or {_SYSTEM}"
         ) from error
     missing = [arch.name for arch in archs if arch.name not in there]
     if missing:
         raise ToolchainError(
-            f'libbpf = "bundle": hatch-bpf has no libbpf for {", ".join(missing)}, only for {", ".join(there)}: leave '
-            'the others out of archs, or write libbpf = "system"'
+            'wheels carry hatch-bpf\'s libbpf (libbpf = "bundle", the default), and this hatch-bpf has no libbpf for '
+            f"{', '.join(missing)}, only for {', '.join(there)}: take the others out of archs, or {_SYSTEM} (in a "
+            "checkout, python -m tools.libbpf makes all that there are)"
         )
     listed = {arch.name: there[arch.name] for arch in archs}
     files = {f"lib/{INDEX}": json.dumps(listed, indent=1).encode() + b"\n"}

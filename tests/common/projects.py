@@ -74,6 +74,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 KERNELS = REPOSITORY / "example_project" / "kernels"
 """The BTF archive that is part of the repository."""
 
+SYSTEM_LIBBPF = 'libbpf = "system"\n'
+"""An option of most projects here: they build sooner, and also where hatch-bpf's own libbpf was not made."""
+
 PYPROJECT = """\
 [build-system]
 requires = ["hatchling", "hatch-bpf"]
@@ -106,14 +109,18 @@ def make_project(
     folder: Path,
     *,
     options: str = 'archs = ["x86_64"]',
+    libbpf: str = SYSTEM_LIBBPF,
     sources: Mapping[str, str] | None = None,
     pyproject: str = PYPROJECT,
 ) -> Path:
-    """Write a project with the package `demo`; `sources` are program sources by path, relative to it."""
+    """Write a project with the package `demo`; `sources` are program sources by path, relative to it.
+
+    Its wheel needs a libbpf on the host, unless `libbpf` is empty: then it is built as users build theirs.
+    """
     package = folder / "src" / "demo"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    (folder / "pyproject.toml").write_text(pyproject.format(options=options))
+    (folder / "pyproject.toml").write_text(pyproject.format(options=libbpf + options))
     for name, text in ({"prog.bpf.c": PROGRAM} if sources is None else sources).items():
         path = package / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +132,7 @@ def build_scaffold(folder: Path, backend: str) -> None:
     """In the current folder, what `hatch-bpf init` writes, built for no kernel in particular."""
     assert main(["init", "exec-watch", str(folder), "--backend", backend]) == 0
     pyproject = folder / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text().replace('kernels = ["host"]\n', ""))
+    pyproject.write_text(pyproject.read_text().replace('kernels = ["host"]\n', SYSTEM_LIBBPF))
     assert main(["build"]) == 0
 
 

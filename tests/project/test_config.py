@@ -51,7 +51,7 @@ def test_an_empty_table_means_the_defaults() -> None:
         types=(),
         minimizer="builtin",
         on_unportable="error",
-        libbpf="system",
+        libbpf="bundle",
         digest=parse().digest,
     )
 
@@ -199,8 +199,8 @@ def test_a_btf_file_needs_its_architecture_when_there_are_two() -> None:
     ]
 
 
-def test_libbpf_is_bundled_for_all_architectures() -> None:
-    assert parse(libbpf="bundle", archs=["x86_64", "arm64"]).libbpf == "bundle"
+def test_libbpf_may_be_the_hosts() -> None:
+    assert parse(libbpf="system", archs=["x86_64", "arm64"]).libbpf == "system"
 
 
 def test_alternatives_are_groups_of_their_own() -> None:

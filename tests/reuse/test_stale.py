@@ -23,6 +23,7 @@ version = "1"
 [tool.setuptools]
 packages = ["demo"]
 [tool.hatch-bpf]
+libbpf = "system"
 archs = ["x86_64"]
 btf-archive = "kernels"
 kernels = ["debian/*/x86_64/*"]

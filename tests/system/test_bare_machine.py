@@ -36,10 +36,10 @@ def hide(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def example(folder: Path) -> Path:
-    """The example for this architecture alone, with libbpf in its wheel."""
+    """The example for this architecture alone."""
     project = copy_of_example(folder)
     text = (project / "pyproject.toml").read_text()
-    text = text.replace('archs = ["x86_64", "arm64"]\n', 'libbpf = "bundle"\n').replace("debian/*/*/*", "debian/12/*/*")
+    text = text.replace('archs = ["x86_64", "arm64"]\n', "").replace("debian/*/*/*", "debian/12/*/*")
     (project / "pyproject.toml").write_text(text)
     return project
 

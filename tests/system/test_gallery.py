@@ -37,6 +37,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheel of each example, built in a copy, since setuptools writes beside its sources."""
     needs.tool("clang")
     needs.host_btf()
+    needs.own_libbpf()
     folder = tmp_path_factory.mktemp("gallery")
     ignore = shutil.ignore_patterns("_bpf", "*_skel.py", "__pycache__", "dist", "build", "*.egg-info")
     shutil.copytree(EXAMPLES, folder / "examples", ignore=ignore)

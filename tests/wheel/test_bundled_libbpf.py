@@ -7,20 +7,27 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
 from packaging.utils import parse_wheel_filename
 
 from hatch_bpf import arch
 from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import ToolchainError
+from hatch_bpf.kernels.formats import elf as elf_file
 from hatch_bpf.wheel import bundled_libbpf
 from tests.common import needs
-from tests.common.projects import SETUPTOOLS_PYPROJECT, build_wheel, make_project, wheel_files
+from tests.common.front_ends import FRONT_ENDS, FrontEnd
+from tests.common.projects import build_wheel, make_project, wheel_files
 from tests.system.test_example import HIDE_LIBBPF
 
-OPTIONS = 'libbpf = "bundle"\narchs = ["x86_64", "arm64"]'
+OPTIONS = 'archs = ["x86_64", "arm64"]'
 USES_IT = """\
 import sys
 from demo.prog_skel import Prog
@@ -50,7 +57,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     needs.tool("clang")
     needs.own_libbpf()
     folder = tmp_path_factory.mktemp("bundle")
-    return build_wheel(make_project(folder / "p", options=OPTIONS), folder / "out")
+    return build_wheel(make_project(folder / "p", options=OPTIONS, libbpf=""), folder / "out")
 
 
 @pytest.fixture
@@ -111,40 +118,62 @@ def test_pip_takes_it_for(wheel: Path, platform: str, tmp_path: Path) -> None:
     assert (tmp_path / "site" / "demo" / "prog_skel.py").is_file()
 
 
-def test_the_libraries_need_nothing_but_an_old_c_library() -> None:
+def test_each_library_needs_nothing_but_the_c_library_that_its_tags_name() -> None:
     needs.own_libbpf()
-    readelf = needs.tool("readelf")
-    assert libraries()
-    for path in libraries():
-        said = subprocess.run([readelf, "-W", "-d", "-V", path], capture_output=True, text=True, check=True).stdout
-        needed = set(re.findall(r"\(NEEDED\)\s+Shared library: \[(.+?)\]", said))
-        assert {name for name in needed if not name.startswith("ld-")} == (
-            {"libc.so"} if path.parent.name == "musl" else {"libc.so.6"}
-        )
-        assert "[libbpf.so.1]" in said
-        versions = {tuple(map(int, found)) for found in re.findall(r"GLIBC_(\d+)\.(\d+)", said)}
-        assert max(versions, default=(2, 17)) <= (2, 17), path
-        assert len(compressed(path)) <= SMALL
+    listed = json.loads((OWN_LIBBPF / "lib" / "libraries.json").read_bytes())
+    assert listed.keys() >= {"x86_64", "arm64"}
+    for name, libcs in listed.items():
+        assert sorted(libcs) == ["glibc", "musl"]
+        for libc, fitting in libcs.items():
+            path = OWN_LIBBPF / "lib" / name / libc / "libbpf.so.1"
+            assert arch.BY_ELF_MACHINE[elf_file.machine(path.read_bytes())] == name
+            with path.open("rb") as file:
+                elf = ELFFile(file)
+                tags = list(elf.get_section_by_name(".dynamic").iter_tags())
+                needed = {tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"}
+                assert {tag.soname for tag in tags if tag.entry.d_tag == "DT_SONAME"} == {"libbpf.so.1"}
+                newest = max(symbol_versions(elf), default=(0, 0))
+            if libc == "musl":
+                assert (needed, newest) == ({"libc.so"}, (0, 0))
+                continue
+            assert {other for other in needed if not other.startswith("ld")} == {"libc.so.6"}
+            (oldest,) = {
+                tuple(map(int, found)) for found in re.findall(r"manylinux_(\d+)_(\d+)_", str(fitting["tags"]))
+            }
+            assert newest <= oldest, path
+            # the old name of the same promise, for pip before 20.3
+            assert ("manylinux2014" in str(fitting["tags"])) == (oldest <= (2, 17))
 
 
-def compressed(path: Path) -> bytes:
-    import zlib
+def symbol_versions(elf: ELFFile) -> Iterator[tuple[int, ...]]:
+    """The versions of glibc's symbols that a library asks for."""
+    for section in elf.iter_sections("SHT_GNU_verneed"):
+        assert isinstance(section, GNUVerNeedSection)
+        for _, symbols in section.iter_versions():
+            for symbol in symbols:
+                yield tuple(map(int, symbol.name.removeprefix("GLIBC_").split(".")))
 
-    return zlib.compress(path.read_bytes(), 6)
+
+def test_each_library_is_small_in_a_wheel() -> None:
+    needs.own_libbpf()
+    sizes = {path: len(zlib.compress(path.read_bytes(), 6)) for path in libraries()}
+    assert sizes
+    assert {path: size for path, size in sizes.items() if size > SMALL} == {}
 
 
 def test_they_export_what_libbpfs_version_script_says() -> None:
     needs.own_libbpf()
-    readelf = needs.tool("readelf")
-    exported = []
-    for path in libraries():
-        said = subprocess.run([readelf, "-W", "--dyn-syms", path], capture_output=True, text=True, check=True).stdout
-        symbols = [line.split() for line in said.splitlines()]
-        exported.append({s[7] for s in symbols if len(s) == 8 and s[6] not in ("UND", "ABS")})
-    names = {name.partition("@")[0] for name in exported[0] if name[0].isalpha()}
-    assert all(found == exported[0] for found in exported)
-    assert {"bpf_object__open_mem", "bpf_linker__new", "ring_buffer__poll", "bpf_token_create"} <= names
-    assert not {name for name in names if name.startswith(("elf", "gelf", "inflate", "deflate", "gz"))}
+    exported = [exports(path) for path in libraries()]
+    assert all(names == exported[0] for names in exported)
+    assert {"bpf_object__open_mem", "bpf_linker__new", "ring_buffer__poll", "bpf_token_create"} <= exported[0]
+    assert not {name for name in exported[0] if name.startswith(("elf", "gelf", "inflate", "deflate", "gz"))}
+
+
+def exports(path: Path) -> set[str]:
+    with path.open("rb") as file:
+        symbols = ELFFile(file).get_section_by_name(".dynsym").iter_symbols()
+        # a version's own name is absolute
+        return {symbol.name for symbol in symbols if symbol["st_shndx"] not in ("SHN_UNDEF", "SHN_ABS")}
 
 
 def test_it_is_the_packages_own_that_is_loaded(installed: Path) -> None:
@@ -201,18 +230,45 @@ def test_another_machine_is_told_what_the_wheel_has(installed: Path) -> None:
     assert "LibbpfNotFoundError" in done.stderr
 
 
-def test_setuptools_makes_the_same(tmp_path: Path, wheel: Path) -> None:
-    project = make_project(tmp_path / "p", options=OPTIONS, pyproject=SETUPTOOLS_PYPROJECT)
-    other = build_wheel(project, tmp_path / "out")
-    assert other.name == wheel.name
-    assert folder_of(wheel_files(other)) == folder_of(wheel_files(wheel))
-    assert b"Root-Is-Purelib: false" in wheel_files(other)["demo-1.dist-info/WHEEL"]
-    assert b"Root-Is-Purelib: false" in wheel_files(wheel)["demo-1.dist-info/WHEEL"]
+BUILD_AT_ONCE = [front_end for front_end in FRONT_ENDS if front_end.kind != "sdist, then wheel"]
+"""An sdist has no libraries, so that it can be made without."""
+each = pytest.mark.parametrize("front_end", FRONT_ENDS, ids=lambda front_end: front_end.name)
+
+
+@each
+def test_every_way_to_build_bundles(tmp_path: Path, wheel: Path, front_end: FrontEnd) -> None:
+    project = make_project(tmp_path / "p", options=OPTIONS, libbpf="", pyproject=front_end.pyproject)
+    built = front_end.build(project, tmp_path / "out")
+    assert built.status == 0, built.said
+    assert folder_of(built.files) == folder_of(wheel_files(wheel)), "beside the sources, too, if that is what is run"
+    assert built.files["demo/prog_skel.py"] == wheel_files(wheel)["demo/prog_skel.py"], "it vouches for the libraries"
+    if front_end.kind in ("wheel", "sdist, then wheel"):
+        assert built.wheel.name == wheel.name
+        tags = re.findall("^Tag: (.+)$", wheel_files(built.wheel)["demo-1.dist-info/WHEEL"].decode(), re.MULTILINE)
+        assert {str(tag) for tag in parse_wheel_filename(wheel.name)[3]} == set(tags)
+        assert b"Root-Is-Purelib: false" in wheel_files(built.wheel)["demo-1.dist-info/WHEEL"]
+    elif front_end.kind == "editable":
+        assert built.wheel.name.endswith("-none-any.whl"), "what it links to is not in it"
+    for sdist in (tmp_path / "out").glob("*.tar.gz"):
+        with tarfile.open(sdist) as archive:
+            assert not [name for name in archive.getnames() if "/lib/" in name], "who builds from it bundles their own"
+
+
+@pytest.mark.parametrize("front_end", BUILD_AT_ONCE, ids=lambda front_end: front_end.name)
+def test_an_architecture_without_a_library_is_one_message(tmp_path: Path, front_end: FrontEnd) -> None:
+    needs.own_libbpf()
+    options = 'archs = ["x86_64", "loongarch64"]'
+    project = make_project(tmp_path / "p", options=options, libbpf="", pyproject=front_end.pyproject)
+    built = front_end.build(project, tmp_path / "out")
+    assert built.status == 1
+    assert "this hatch-bpf has no libbpf for loongarch64, only for x86_64, " in built.said
+    assert 'take the others out of archs, or set libbpf = "system"' in built.said
 
 
 def test_a_checkout_without_libraries_is_told_how_to_make_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled_libbpf, "OWN_LIBBPF", tmp_path)
-    with pytest.raises(ToolchainError, match=r"this one has none: in a checkout, python -m tools\.libbpf makes them"):
+    told = r'sources without it: run python -m tools\.libbpf in its checkout, or set libbpf = "system", and the wheel'
+    with pytest.raises(ToolchainError, match=told):
         bundled_libbpf.bundle([arch.X86_64])
 
 
@@ -220,7 +276,7 @@ def test_an_architecture_that_there_is_no_library_for(tmp_path: Path, monkeypatc
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "libraries.json").write_text('{"x86_64": {}}')
     monkeypatch.setattr(bundled_libbpf, "OWN_LIBBPF", tmp_path)
-    with pytest.raises(ToolchainError, match="has no libbpf for arm64, only for x86_64: leave the others out of archs"):
+    with pytest.raises(ToolchainError, match="has no libbpf for arm64, only for x86_64: take the others out of archs"):
         bundled_libbpf.bundle([arch.X86_64, arch.ARM64])
 
 
