@@ -17,7 +17,8 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.spec import Spec, essential_name
 from hatch_bpf.objects.insns import InsnSet
-from hatch_bpf.objects.uapi import MapFlag, MapType, helper
+from hatch_bpf.objects.uapi import MapFlag, MapType, helper, helpers
+from hatch_bpf.portability.helper_functions import ALWAYS_THERE, function_of
 from hatch_bpf.portability.licenses import GPL_ONLY_HELPERS
 from hatch_bpf.verifier.abilities import Verifier
 
@@ -25,13 +26,14 @@ _NAMES = frozenset({
     "bpf_func_id", "bpf_map_type", "bpf_prog_type", "bpf_attach_type", "bpf_reg_state", "bpf_map_ops", "bpf_map",
     "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
     "bpf_check", "check_stack_range_initialized", "bpf_insn_aux_data", "bpf_ringbuf", "ftrace_ops",
-    "bpf_verifier_state", "bpf_stack_slot_type", "is_branch_taken",
+    "bpf_verifier_state", "bpf_stack_slot_type", "is_branch_taken", *ALWAYS_THERE,
 })  # fmt: skip
 """Names that are looked up in nearly every kernel."""
 
 
 _KTIME_GET_NS, _GET_STACK, _RINGBUF_OUTPUT = helper("ktime_get_ns"), helper("get_stack"), helper("ringbuf_output")
 _IMA_INODE_HASH, _CHECK_MTU = helper("ima_inode_hash"), helper("check_mtu")
+_SPIN_LOCKS = helpers("spin_lock spin_unlock")
 _MOST_NEAR = 256
 """Limit on the missing fields for which a similar name is looked for: where more are missing, it is no typo."""
 _MOST_NEAR_NAMES = 32
@@ -81,7 +83,7 @@ class KernelFeatures:
 
     @cached_property
     def helpers(self) -> frozenset[int] | None:
-        """Numbers of the helpers it knows, of `enum bpf_func_id`."""
+        """Numbers of the helpers that it lists, of `enum bpf_func_id`."""
         return self._values("bpf_func_id", "BPF_FUNC_")
 
     @cached_property
@@ -99,7 +101,22 @@ class KernelFeatures:
         return self._names("bpf_attach_type", "")
 
     def has_helper(self, number: int) -> bool | None:
+        """Whether programs of some type can call a helper; None if nothing tells."""
+        listed = self.lists_helper(number)
+        if listed and number in _SPIN_LOCKS:
+            return self._has_spin_locks
+        function = function_of(number)
+        if listed and function and self._lists_helper_functions:
+            return bool(self._find(function, t.Kind.FUNC))
+        return listed
+
+    def lists_helper(self, number: int) -> bool | None:
+        """Whether `enum bpf_func_id` has a helper, which tells the kernel's age even where the helper is left out."""
         return _lists(self.helpers, number)
+
+    @cached_property
+    def _lists_helper_functions(self) -> bool:
+        return all(self._find(name, t.Kind.FUNC) for name in ALWAYS_THERE)
 
     def has_map_type(self, number: int) -> bool | None:
         return _lists(self.map_types, number)
@@ -121,7 +138,7 @@ class KernelFeatures:
             decides_order=decides_order,
             decides_registers=keeps_constants or is_called_twice,
             # no field came with this one; the helper is of the same series
-            follows_arithmetic_shifts=self.has_helper(_GET_STACK) is not False,
+            follows_arithmetic_shifts=self.lists_helper(_GET_STACK) is not False,
             follows_xor=self.has_sleepable,  # which came with the same release
             follows_spilled_zeros=_lists(self._names("bpf_stack_slot_type", "STACK_"), "ZERO") is not False,
             follows_spills=keeps_constants,
@@ -137,7 +154,7 @@ class KernelFeatures:
     def is_gpl_only(self, number: int) -> bool:
         """Whether only programs under a license that is compatible with the GPL may call a helper."""
         # the time was theirs until Linux 5.8, with which ring buffers came
-        return number in GPL_ONLY_HELPERS or (number == _KTIME_GET_NS and self.has_helper(_RINGBUF_OUTPUT) is False)
+        return number in GPL_ONLY_HELPERS or (number == _KTIME_GET_NS and self.lists_helper(_RINGBUF_OUTPUT) is False)
 
     def has_insns(self, insns: InsnSet) -> bool:
         """Whether it knows a set of instructions."""
@@ -147,7 +164,7 @@ class KernelFeatures:
             case InsnSet.JUMP32:  # Linux 5.1
                 found = self._has_spin_locks
             case InsnSet.ATOMIC:  # Linux 5.12
-                found = self.has_helper(_CHECK_MTU)
+                found = self.lists_helper(_CHECK_MTU)
             case InsnSet.V4:  # Linux 6.6
                 found = self.has_attach_type("BPF_TRACE_UPROBE_MULTI")
             case InsnSet.MAY_GOTO:  # Linux 6.9
@@ -186,7 +203,7 @@ class KernelFeatures:
     @cached_property
     def has_global_pointers(self) -> bool:
         """Whether a global function may have pointers as arguments, other than the context (Linux 5.12)."""
-        return not self._checks_globals_alone or self.has_helper(_CHECK_MTU) is not False
+        return not self._checks_globals_alone or self.lists_helper(_CHECK_MTU) is not False
 
     @cached_property
     def _checks_globals_alone(self) -> bool:
@@ -248,7 +265,7 @@ class KernelFeatures:
     @cached_property
     def has_sleepable_hooks(self) -> bool:
         """Whether more than one LSM hook may sleep (Linux 5.11)."""
-        return self.has_helper(_IMA_INODE_HASH) is not False
+        return self.lists_helper(_IMA_INODE_HASH) is not False
 
     def has_map_flag(self, flag: int) -> bool:
         """Whether it knows one of `map_flags`."""

@@ -24,6 +24,7 @@ from hatch_bpf.objects.linked_program import Linker
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.extern_check import find_ksyms, kconfig_reasons, values_of_externs
+from hatch_bpf.portability.helper_functions import function_of
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
 from hatch_bpf.portability.libbpf_rules import ElfView, lost_pointers, refusals, unused_struct_ops
@@ -142,6 +143,7 @@ class ObjectChecker:
     def names(self) -> Iterator[str]:
         """Functions, tracepoints and variables to look up in a kernel."""
         for program in self.programs:
+            yield from filter(None, map(function_of, program.linked.helper_calls.values()))
             if program.section is not None and program.section.target:
                 yield from names_of_target(program.section)
         for extern in self.obj.ksyms:

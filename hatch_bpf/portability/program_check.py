@@ -263,7 +263,8 @@ class ProgramChecker:
         for slot, number in self.linked.helper_calls.items():
             either = (number, PROBE_READ_FALLBACKS.get(number, number))
             if all(features.has_helper(one) is False for one in either):
-                hazards[slot] = because.helper_missing(number, self._source(slot))
+                is_listed = features.lists_helper(number) is True
+                hazards[slot] = because.helper_missing(number, self._source(slot), is_listed=is_listed)
             elif not self._is_gpl and features.is_gpl_only(number):
                 called = f"{helper_name(number)}()"
                 hazards[slot] = because.not_gpl(called, self.obj, self._source(slot), Weight.NOTE)

@@ -78,15 +78,20 @@ def type_id_target(spec: Spec, source: str) -> Reason:
     return Reason(ReasonKind.TYPE_ID_TARGET, Weight.KERNEL_BTF, what, source=source)
 
 
-def helper_missing(number: int, source: str) -> Reason:
+def helper_missing(number: int, source: str, *, is_listed: bool) -> Reason:
+    """`is_listed` if `enum bpf_func_id` has it nevertheless, so that checks for its enumerator say it is there."""
     name, enumerator = uapi.helper_name(number), uapi.helper_enumerator(number)
-    if number in RINGBUF_HELPERS:
+    what = f"this kernel has no {name}()"
+    if is_listed:
+        what += ", although its BTF has the enumerator"
+        remedy = "a guard does not help: call it in a program of its own that is optional"
+    elif number in RINGBUF_HELPERS:
         remedy = PERF_BUFFER
     elif enumerator:
         remedy = f"guard the call with bpf_core_enum_value_exists(enum bpf_func_id, {enumerator})"
     else:
         remedy = "guard the call"
-    return Reason(ReasonKind.HELPER_MISSING, Weight.NOTE, f"this kernel has no {name}()", remedy, source)
+    return Reason(ReasonKind.HELPER_MISSING, Weight.NOTE, what, remedy, source)
 
 
 def not_gpl(thing: str, obj: ObjectModel, source: str, weight: Weight) -> Reason:

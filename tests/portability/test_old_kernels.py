@@ -8,6 +8,8 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import host
 from hatch_bpf.objects.insns import InsnSet
 from hatch_bpf.objects.model import ObjectModel
+from hatch_bpf.objects.uapi import helper, helpers
+from hatch_bpf.portability.helper_functions import ALWAYS_THERE, function_of
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
@@ -152,6 +154,77 @@ def test_the_other_half_of_a_guard_is_walked_by_linux_4_15(btf: RawBtf) -> None:
     assert any("too old to follow the guard" in reason.what for reason in found.reasons) == (btf is LINUX_4_15)
 
 
+GUARDED_HELPER = """
+enum bpf_func_id { BPF_FUNC_sk_release = 86 } id;
+SEC("tc") int program(void *ctx)
+{ return bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_sk_release) ? ((long (*)(void *))86)(ctx) : 0; }
+"""
+
+
+def lists_helpers(*functions: str, listed: bool = True) -> RawBtf:
+    btf = RawBtf()
+    number = btf.integer()
+    more = {"BPF_FUNC_sk_release": 86, "BPF_FUNC_spin_lock": 93, "BPF_FUNC_redirect_map": 51} if listed else {}
+    btf.enum("bpf_func_id", BPF_FUNC_map_lookup_elem=1, **more)
+    btf.struct("bpf_verifier_state", 4, ("curframe", number, 0))
+    for name in ("bpf_check", *functions):
+        btf.func(name, btf.func_proto(number))
+    return btf
+
+
+@pytest.mark.parametrize(
+    ("btf", "has"),
+    [
+        (lists_helpers(*ALWAYS_THERE, "bpf_sk_release"), True),
+        (lists_helpers(*ALWAYS_THERE), False),
+        (lists_helpers(*ALWAYS_THERE[:2]), True),  # one that leaves out functions
+        (lists_helpers(listed=False), False),
+    ],
+)
+def test_a_kernel_has_a_helper_whose_function_it_has(btf: RawBtf, has: bool) -> None:
+    assert features(btf).has_helper(86) == has
+
+
+def test_a_helper_without_a_function_of_its_name_counts_as_listed() -> None:
+    found = features(lists_helpers(*ALWAYS_THERE))
+    assert found.has_helper(helper("redirect_map"))
+    assert not found.has_helper(helper("spin_lock"))  # nothing in the verifier's state holds one
+
+
+def test_a_listed_helper_without_its_function_is_no_matter_of_guards() -> None:
+    obj = c_programs.model(GUARDED_HELPER, cpu="v1")
+    (reason,) = check(obj, lists_helpers(*ALWAYS_THERE)).reasons
+    assert reason.what == "this kernel has no bpf_sk_release(), although its BTF has the enumerator"
+    assert reason.remedy == "a guard does not help: call it in a program of its own that is optional"
+    for btf in (lists_helpers(*ALWAYS_THERE, "bpf_sk_release"), lists_helpers(listed=False)):
+        assert check(obj, btf).verdict is Verdict.LOADS
+
+
+LACKING = helpers("""
+    lwt_seg6_store_bytes lwt_seg6_adjust_srh lwt_seg6_action sk_lookup_tcp sk_lookup_udp sk_release map_push_elem
+    map_pop_elem map_peek_elem msg_push_data msg_pop_data spin_lock spin_unlock sk_fullsock tcp_sock skb_ecn_set_ce
+    get_listener_sock skc_lookup_tcp tcp_check_syncookie sysctl_get_name sysctl_get_current_value sysctl_get_new_value
+    sysctl_set_new_value strtol strtoul sk_storage_get sk_storage_delete send_signal tcp_gen_syncookie
+""")
+"""What openEuler's 4.19.90 lists and lacks. CentOS 8 lacks the first three."""
+SEG6 = helpers("lwt_seg6_store_bytes lwt_seg6_adjust_srh lwt_seg6_action")
+
+
+def of_kernel(name: str) -> KernelFeatures:
+    found = KernelFeatures(Btf(kernel_btfs.read(name), source=name))
+    found.expect(filter(None, map(function_of, found.helpers or ())))
+    return found
+
+
+def lacking(found: KernelFeatures) -> set[int]:
+    return {number for number in found.helpers or () if not found.has_helper(number)}
+
+
+@pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
+def test_debians_kernels_have_all_helpers_that_they_list(kernel: str) -> None:
+    assert lacking(of_kernel(kernel)) == set()
+
+
 OLD = [name for name in kernel_btfs.FILES if name.rsplit("/", 1)[1].startswith(("4.18.", "4.19."))]
 
 
@@ -159,10 +232,11 @@ def test_the_signs_of_the_archives_old_kernels() -> None:
     needs.archive()
     assert OLD
     for name in OLD:
-        found = KernelFeatures(Btf(kernel_btfs.read(name), source=name))
+        found = of_kernel(name)
         assert found.has_subprograms, name
-        # the second kylin has the verifier of Linux 5.5, by its other signs too
+        # one of kylin has the verifier of Linux 5.5, by its other signs too
         is_newer = found.has_loops
+        assert lacking(found) == (set() if is_newer else SEG6 if "4.18." in name else LACKING), name
         assert found.verifier.decides_order, name
         assert found.has_insns(InsnSet.JUMP32) == is_newer, name
         assert found.verifier.follows_spills == is_newer, name
