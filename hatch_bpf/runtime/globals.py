@@ -1,7 +1,7 @@
 """Global variables: .data, .bss, .rodata and custom sections, as structs with a member for each variable.
 
-Input: a section's struct class and its map. Output: before the load, a copy of the initial values, which `load()` hands
-to libbpf; after it, the section itself, mapped into memory. If the kernel can't map it (before 5.5), a `Mirror` reads
+Input: a section's struct class and its map. Output: before the load, the `Initial` values, which `load()` hands to
+libbpf; after it, the section itself, mapped into memory. If the kernel can't map it (before 5.5), a `Mirror` reads
 and writes it through the map. Read-only sections are a `Mirror` that refuses writes. Before 5.2 kernels have no global
 variables: libbpf makes no map, and loads the programs that use none; the section is `Missing`.
 """
@@ -17,8 +17,8 @@ from .types import ArrayView, CStruct, CUnion, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any, Optional
+    from collections.abc import Iterable, Iterator
+    from typing import Any, Optional, Union
 
     from .libbpf.library import Libbpf
     from .spec import SectionSpec
@@ -40,16 +40,17 @@ def make_mappable(libbpf: Libbpf, object_pointer: int) -> None:
         pointer = libbpf.pointer(libbpf.bpf_object__next_map(object_pointer, pointer))
 
 
-def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> CStruct:
-    """A copy of a section's initial value."""
+def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Mirror:
+    """A copy of a section's initial value, to be set before the load."""
     size = ctypes.c_size_t()
     address = libbpf.bpf_map__initial_value(map_pointer, ctypes.byref(size))
     if not address or size.value < size_of(section.cls):
         raise PackageError(f"section {section.name} of the object does not match this skeleton")
-    return section.cls.from_buffer_copy(ctypes.string_at(address, size_of(section.cls)))
+    value = section.cls.from_buffer_copy(ctypes.string_at(address, size_of(section.cls)))
+    return Mirror(Initial(section.attribute), value)
 
 
-def set_initial_value(libbpf: Libbpf, map_pointer: int, value: CStruct) -> None:
+def set_initial_value(libbpf: Libbpf, map_pointer: int, value: Mirror) -> None:
     """Make libbpf create a section with this value."""
     data = bytes(value)
     if libbpf.bpf_map__set_initial_value(map_pointer, data, len(data)):
@@ -75,6 +76,35 @@ def live(
         raise PackageError(f"section {name} of the object does not match this skeleton")
     section = Section(libbpf, own_descriptor(fd), cls, name=name, size=size, writable=writable)
     return Mirror(section, section.value), section
+
+
+class Initial:
+    """A section before the load. Once that is over, its values are of no use, and it refuses to give or take any."""
+
+    writable = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._is_over = ""
+
+    def refresh(self) -> None:
+        """Make sure that it is still of use. Raises `ClosedError`."""
+        if self._is_over:
+            raise ClosedError(f"{self.name}: {self._is_over}")
+
+    def flush(self) -> None:
+        """Nothing: `load()` reads the values when it needs them."""
+
+    def end(self, why: str) -> None:
+        """Refuse every use from now on, saying why."""
+        self._is_over = why
+
+
+def end_all(values: Iterable[Any], why: str) -> None:
+    """What the application has kept of these sections from before the load refuses every use, saying why."""
+    for value in values:
+        if isinstance(value, Mirror) and isinstance(value._section, Initial):
+            value._section.end(why)
 
 
 class Section:
@@ -137,11 +167,11 @@ class Missing:
 
 
 class Mirror:
-    """A struct, union or array inside a `Section`, which is read before and written after each access."""
+    """A struct, union or array of a section, which is read before and written after each access."""
 
     __slots__ = ("_section", "_target")
 
-    def __init__(self, section: Section, target: Any) -> None:
+    def __init__(self, section: Union[Initial, Section], target: Any) -> None:
         object.__setattr__(self, "_section", section)
         object.__setattr__(self, "_target", target)
 
@@ -163,7 +193,7 @@ class Mirror:
     def __setattr__(self, name: str, value: Any) -> None:
         self._check_writable()
         self._refresh()
-        setattr(self._target, name, value)
+        setattr(self._target, name, _plain(value))
         self._section.flush()
 
     def __getitem__(self, index: int) -> Any:
@@ -173,7 +203,7 @@ class Mirror:
     def __setitem__(self, index: int, value: Any) -> None:
         self._check_writable()
         self._refresh()
-        self._target[index] = value
+        self._target[index] = _plain(value)
         self._section.flush()
 
     def __len__(self) -> int:
@@ -184,7 +214,11 @@ class Mirror:
 
     def __eq__(self, other: object) -> bool:
         self._refresh()
-        return bool(self._target == (other._target if isinstance(other, Mirror) else other))
+        return bool(self._target == _plain(other))
+
+    def __bytes__(self) -> bytes:
+        self._refresh()
+        return bytes(self._target)
 
     def __hash__(self) -> int:
         return id(self)
@@ -201,3 +235,11 @@ class Mirror:
         self._refresh()
         target = self._target
         return (list, (list(target),)) if isinstance(target, ArrayView) else target.__reduce__()
+
+
+def _plain(value: Any) -> Any:
+    """The struct, union or array behind a mirror, as it is now."""
+    if not isinstance(value, Mirror):
+        return value
+    value._refresh()
+    return value._target

@@ -12,6 +12,7 @@ import os
 from ctypes import byref
 
 from .errors import BpfError, ClosedError, OpenError, PackageError, UnknownNameError, reason, tail
+from .globals import end_all
 from .libbpf.messages import Capture, stop_capturing
 from .onestep import keep_pointer, release
 from .programs.links import Links
@@ -142,6 +143,7 @@ class ObjectHandle:
         for part in reversed(self.parts):
             part._close()
         self.parts.clear()
+        end_all(self.globals.values(), "the skeleton is closed")
         self.globals.clear()
         self.btf = -1
         self._owner = None

@@ -288,7 +288,8 @@ class Opened(_Opened["LoadedT"]):
         self._elf = b""
         autoattach = frozenset(item.name for item in (*self.programs, *self.maps) if item.autoattach)
         self._is_loaded = True
-        held.globals.clear()  # setting a value in these would change nothing any more
+        _globals.end_all(held.globals.values(), "the skeleton is loaded; use that of what load() returned")
+        held.globals.clear()
         for part in held.parts:
             part._close()
         held.parts.clear()

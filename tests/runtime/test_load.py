@@ -126,6 +126,37 @@ def test_static_variables_are_not_declared(attachments: Any) -> None:
     assert "hidden" not in attachments.AttachmentsBss._names_
 
 
+def test_what_is_kept_of_globals_from_before_the_load_is_over_with_it(attachments: Any) -> None:
+    """A value that is set there would reach no program."""
+    needs.root_bpf()
+    with attachments.Attachments.open() as bpf:
+        kept = bpf.rodata, bpf.data, bpf.data.table
+        kept[1].table[3] = 44
+        with bpf.load() as skel:
+            assert list(skel.data.table) == [10, 20, 30, 44]
+            for use in (
+                lambda: setattr(kept[0], "word", b"x"),
+                lambda: kept[0].word,
+                lambda: kept[1].table,
+                lambda: kept[2][0],
+                lambda: kept[2].__setitem__(0, 1),
+            ):
+                with pytest.raises(errors.ClosedError, match="the skeleton is loaded; use that of what load"):
+                    use()
+    with attachments.Attachments.open() as bpf:
+        data = bpf.data
+    with pytest.raises(errors.ClosedError, match="data: the skeleton is closed"):
+        data.table = [0, 0, 0, 0]
+
+
+def test_one_section_may_be_given_to_another(attachments: Any) -> None:
+    with attachments.Attachments.open() as bpf, attachments.Attachments.open() as other:
+        other.data.table = [1, 2, 3, 4]
+        bpf.data.table = other.data.table
+        assert list(bpf.data.table) == [1, 2, 3, 4]
+        assert bpf.data.table == other.data.table
+
+
 def test_what_was_opened_is_over_once_loaded(attachments: Any) -> None:
     needs.root_bpf()
     with attachments.Attachments.open() as bpf, bpf.load():
