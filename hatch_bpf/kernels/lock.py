@@ -67,7 +67,7 @@ def read_lock(path: Path) -> Lock | None:
         return None
     except (OSError, ValueError, KernelError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise KernelError(f"{path} is not a lock of kernels ({why}); {REMEDY}") from error
+        raise KernelError(f"is not a lock of kernels ({why}); {REMEDY}", source=path) from error
 
 
 def _parse(text: str) -> Lock:
@@ -164,7 +164,7 @@ def _check_declared(lock: Lock, patterns: tuple[str, ...], archs: tuple[str, ...
     for name, have, locked in (("kernels", patterns, lock.patterns), ("archs", archs, lock.archs)):
         if have != locked:
             changed = ", ".join(sorted(set(have) ^ set(locked)))
-            raise KernelError(f"{name} is not what it was when {path} was made ({changed}): {REMEDY}")
+            raise KernelError(f"{name} is not what it was when this was made ({changed}): {REMEDY}", source=path)
 
 
 def _patterns(entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keyword
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -305,15 +305,24 @@ def _in_packages(root: Path, packages: Iterable[str], key: str, *, is_enough: bo
     return found
 
 
-def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """All files below a folder, except in hidden folders. Links that lead back to a folder above are not followed."""
-    if not folder.is_dir() or folder.resolve() in above:
-        return
-    for path in sorted(folder.iterdir()):
-        if not path.is_dir():
-            yield path
-        elif not path.name.startswith((".", "__pycache__")):
-            yield from walk(path, (*above, folder.resolve()))
+def walk(folder: Path) -> list[Path]:
+    """All files below a folder, except in hidden folders.
+
+    Links are followed, but each folder is read once: by its own path if that is below `folder`.
+    """
+    found, seen = list[Path](), set[Path]()
+    pending, links = [folder], list[Path]()
+    while pending or links:
+        one = pending.pop() if pending else links.pop()
+        if not one.is_dir() or one.resolve() in seen:
+            continue
+        seen.add(one.resolve())
+        for path in sorted(one.iterdir(), reverse=True):
+            if not path.is_dir():
+                found.append(path)
+            elif not path.name.startswith((".", "__pycache__")):
+                (links if path.is_symlink() else pending).append(path)
+    return sorted(found)
 
 
 def _source(

@@ -172,7 +172,7 @@ def test_what_is_no_lock(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bpf-kernels.lock"
     path.write_bytes(text.encode("latin-1"))
     message = said(lambda: read_lock(path))
-    assert message.startswith(f"{path} is not a lock of kernels (")
+    assert message.startswith(f"{path}: is not a lock of kernels (")
     assert message.endswith("run `hatch-bpf kernels lock` and look at what it changes")
 
 
@@ -214,11 +214,13 @@ def test_other_patterns_than_the_locked_ones_are_refused(server: Server) -> None
     url = ArchiveUrl(server.url)
     lock = lock_of((Pattern(NEW),), url)
     message = said(lambda: locked((Pattern(NEW), Pattern(OLD)), url, lock))
-    assert message.startswith(f"kernels is not what it was when {LOCK} was made ({OLD}): run `hatch-bpf kernels lock`")
+    assert message.startswith(
+        f"{LOCK}: kernels is not what it was when this was made ({OLD}): run `hatch-bpf kernels lock`"
+    )
     message = said(
         lambda: resolve_locked((Pattern(NEW),), archs=["x86_64", "arm64"], archive=url, lock=lock, path=LOCK)
     )
-    assert message.startswith(f"archs is not what it was when {LOCK} was made (arm64)")
+    assert message.startswith(f"{LOCK}: archs is not what it was when this was made (arm64)")
 
 
 def test_a_server_with_another_file_than_the_lock(server: Server, archive: Path, tmp_path: Path) -> None:

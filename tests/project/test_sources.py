@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from hatch_bpf.errors import ConfigError
-from hatch_bpf.project.sources import ProgramSource, Project, find_project
+from hatch_bpf.project.sources import ProgramSource, Project, find_project, walk
 
 KEY = "tool.hatch-bpf"
 
@@ -106,6 +106,19 @@ def test_a_pattern_that_pathlib_refuses_is_a_fault(tmp_path: Path, pattern: str)
     assert text.startswith("tool.hatch-bpf.programs[0] ")
     assert f"got {pattern[:100]!r}"[:-1] in text
     assert len(text) < 1000
+
+
+def test_folders_that_link_to_each_other_are_read_once(tmp_path: Path) -> None:
+    """Twelve folders with a link to every other one have 12! paths through them."""
+    folders = [tmp_path / f"f{number:02}" for number in range(12)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "x.c").touch()
+    for folder in folders:
+        for other in folders:
+            (folder / f"to-{other.name}").symlink_to(f"../{other.name}")
+    (tmp_path / "a-link").symlink_to("f11")
+    assert [path.parent.name for path in walk(tmp_path) if path.name == "x.c"] == [folder.name for folder in folders]
 
 
 def test_a_link_to_a_folder_above_is_followed_once(tmp_path: Path) -> None:

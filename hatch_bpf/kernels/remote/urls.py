@@ -63,7 +63,7 @@ def authorization(url: str, environ: Mapping[str, str] = os.environ) -> str:
             if isinstance(error, OSError)
             else "it is not lines `machine HOST login USER password SECRET`"
         )
-        raise KernelError(f"{NETRC_VARIABLE} names {path}, which cannot be read: {why}") from None
+        raise KernelError(f"cannot be read, though {NETRC_VARIABLE} names it: {why}", source=path) from None
     if known is None:
         return ""
     login, _, password = known

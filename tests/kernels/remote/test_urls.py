@@ -47,7 +47,7 @@ def test_netrc_speaks_for_hosts_by_name(tmp_path: Path) -> None:
 
 def test_no_netrc(tmp_path: Path) -> None:
     assert authorization("https://example.org/btf", {"HOME": str(tmp_path)}) == ""
-    with pytest.raises(KernelError, match="NETRC names /no/such/file, which cannot be read: No such file"):
+    with pytest.raises(KernelError, match="/no/such/file: cannot be read, though NETRC names it: No such file"):
         authorization("https://example.org/btf", {"NETRC": "/no/such/file"})
 
 
@@ -60,7 +60,7 @@ def test_a_broken_netrc_is_told_without_what_is_in_it(tmp_path: Path, content: b
     with pytest.raises(KernelError) as caught:
         authorization("https://example.org", {"NETRC": str(path)})
     assert str(caught.value).startswith(
-        f"NETRC names {path}, which cannot be read: it is not lines `machine HOST login"
+        f"{path}: cannot be read, though NETRC names it: it is not lines `machine HOST login"
     )
     assert "secret" not in "".join(traceback.format_exception(caught.value)).replace(str(path), "")
     assert authorization("https://example.org", {"HOME": str(tmp_path)}) == "", "it may be meant for other programs"
