@@ -10,10 +10,12 @@ import struct
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, partial
+from operator import attrgetter
+from typing import NamedTuple
 
 from hatch_bpf.btf.header import MAGIC, VERSION
 from hatch_bpf.btf.reader import Btf
@@ -97,9 +99,8 @@ class LineTable:
         return array("I", map(self._words[2::_LINE_WORDS].__getitem__, self._places))
 
 
-@dataclass(frozen=True, slots=True)
-class CoreRelo:
-    """One CO-RE relocation record (`struct bpf_core_relo`)."""
+class CoreRelo(NamedTuple):
+    """One CO-RE relocation record (`struct bpf_core_relo`). Objects have tens of thousands, and tuples are quick."""
 
     insn_off: int
     """From the section's start, in bytes."""
@@ -108,6 +109,10 @@ class CoreRelo:
     access_str: str
     """`0:1:2`: array index and member indices; an enumerator's index; or `0` for type relocations."""
     kind: CoreReloKind
+
+
+access_of: Callable[[CoreRelo], tuple[int, str, CoreReloKind]] = attrgetter("type_id", "access_str", "kind")
+"""What a record asks for, wherever it stands."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def read_btf_ext(data: bytes, btf: Btf) -> BtfExt:
             if records:
                 yield btf.string(name), records
 
-    relos = {section: tuple(_relos(btf, records)) for section, records in table(relo_off, relo_len, _RELO_WORDS)}
+    relos = {section: _relos(btf, records) for section, records in table(relo_off, relo_len, _RELO_WORDS)}
     lines = {}
     for section, records in table(line_off, line_len, _LINE_WORDS):
         if max(*map(max, (records[1::_LINE_WORDS], records[2::_LINE_WORDS]))) >= btf.string_bytes:
@@ -156,15 +161,14 @@ def read_btf_ext(data: bytes, btf: Btf) -> BtfExt:
 _RELO_KINDS = {int(kind): kind for kind in CoreReloKind}
 
 
-def _relos(btf: Btf, words: array[int]) -> Iterator[CoreRelo]:
-    accesses: dict[int, str] = {}
-    columns = (words[column::_RELO_WORDS] for column in range(_RELO_WORDS))
-    for insn_off, type_id, access, kind in zip(*columns, strict=True):
-        if kind not in _RELO_KINDS:
-            raise BtfError(f"{btf.source}: CO-RE relocation kind {kind} is not known")
-        if access not in accesses:
-            accesses[access] = btf.string(access)
-        yield CoreRelo(insn_off, type_id, accesses[access], _RELO_KINDS[kind])
+def _relos(btf: Btf, words: array[int]) -> tuple[CoreRelo, ...]:
+    insn_offs, type_ids, accesses, kinds = (words[column::_RELO_WORDS] for column in range(_RELO_WORDS))
+    for kind in sorted(set(kinds) - _RELO_KINDS.keys()):
+        raise BtfError(f"{btf.source}: CO-RE relocation kind {kind} is not known")
+    texts = {access: btf.string(access) for access in set(accesses)}
+    columns = insn_offs, type_ids, map(texts.__getitem__, accesses), map(_RELO_KINDS.__getitem__, kinds)
+    # as CoreRelo._make() does, which takes longer than the rest of reading an object
+    return tuple(map(partial(tuple.__new__, CoreRelo), zip(*columns, strict=True)))
 
 
 def _sections(data: bytes, order: str, words: int, source: str) -> Iterator[tuple[int, array[int]]]:

@@ -52,9 +52,9 @@ def collect(objects: Sequence[ObjectModel], matcher: Matcher) -> Needs:
     for model in objects:
         relos = model.core_relo_records
         found = matcher.resolve_all(model.btf, relos)
-        errors += [resolution for resolution in found if isinstance(resolution, RelocationError)]
         # relocations of one field share their resolution
-        resolved = {id(resolution): (relo, resolution) for relo, resolution in zip(relos, found, strict=True)}.values()
+        resolved = dict(zip(map(id, found), zip(relos, found, strict=True), strict=True)).values()
+        errors += [resolution for _, resolution in resolved if isinstance(resolution, RelocationError)]
         roots: dict[int, set[int]] = {}
         for relo, resolution in resolved:
             roots.setdefault(relo.type_id, set()).update(target.root_type_id for target in _targets(resolution))

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
+from hatch_bpf.btf.ext import CoreRelo, CoreReloKind, access_of
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.compare import ENUMS, Comparison, likeness
 from hatch_bpf.core_relo.spec import FIELD_KINDS, Spec, essential_name, parse_spec
@@ -129,24 +129,41 @@ class Matcher:
         """Resolve an object's records in order, narrowing the candidates as libbpf does. An error does not end it."""
         known, found = self._resolved.get(local, (None, []))
         if known != relos:
-            found = list(self._in_order(local, relos))
+            # programs read the same fields over and over: one record of each will do where none narrows another
+            once = dict.fromkeys(map(access_of, relos))
+            if self._narrow_nothing(local, {type_id for type_id, _, _ in once}):
+                records = [CoreRelo(0, *access) for access in once]
+                by_access = dict(zip(once, self._in_order(local, records), strict=True))
+                found = list(map(by_access.__getitem__, map(access_of, relos)))
+            else:
+                found = list(self._in_order(local, relos))
+            if any(issubclass(kind, RelocationError) for kind in set(map(type, found))):
+                found = [
+                    self._placed(each, local, relo) if isinstance(each, RelocationError) else each
+                    for each, relo in zip(found, relos, strict=True)
+                ]
             self._resolved[local] = relos, found
         return found
 
+    def _narrow_nothing(self, local: Btf, type_ids: Iterable[int]) -> bool:
+        """Whether each local type has one candidate at most."""
+        try:
+            return all(len(self.candidates(local, type_id)) < 2 for type_id in type_ids if local.name(type_id))
+        except BtfError:
+            return False  # a type that is not there: its own record says so
+
     def _in_order(self, local: Btf, relos: Iterable[CoreRelo]) -> Iterator[Resolution | RelocationError]:
         narrowed: dict[int, tuple[int, ...]] = {}
-        # programs read the same fields over and over
         known: dict[tuple[object, ...], Resolution | RelocationError] = {}
         for relo in relos:
-            key = (relo.type_id, relo.access_str, relo.kind, narrowed.get(relo.type_id))
+            key = (*access_of(relo), narrowed.get(relo.type_id))
             if key not in known:
                 try:
                     self._budget(local).work(_STEPS_PER_RECORD)
                     known[key] = self._resolve(local, relo, narrowed)
                 except RelocationError as error:
                     known[key] = error
-            found = known[key]
-            yield self._placed(found, local, relo) if isinstance(found, RelocationError) else found
+            yield known[key]
 
     def _placed(self, error: RelocationError, local: Btf, relo: CoreRelo) -> RelocationError:
         """An error that also says where the record is and what it was resolved against."""

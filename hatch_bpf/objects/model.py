@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from typing import Literal
 
 from elftools.common.exceptions import ELFError
@@ -19,7 +20,7 @@ from elftools.elf.constants import SH_FLAGS
 from elftools.elf.sections import Section
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.ext import BtfExt, CoreRelo, read_btf_ext
+from hatch_bpf.btf.ext import BtfExt, CoreRelo, access_of, read_btf_ext
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError, ObjectError
 from hatch_bpf.objects.elf import STB_LOCAL, STB_WEAK, STT_FUNC, STV_DEFAULT, ElfObject, Symbol
@@ -170,7 +171,7 @@ class ObjectModel:
     @cached_property
     def core_relo_records(self) -> tuple[CoreRelo, ...]:
         """The same without the sections."""
-        return tuple(relo for _, relo in self.core_relos)
+        return tuple(chain.from_iterable(self.ext.core_relos.values()))
 
     def core_relos_of(self, function: Function) -> list[int]:
         """The CO-RE relocations of a function's instructions: their indices in `core_relos`, rising."""
@@ -253,7 +254,7 @@ def _read(elf: ElfObject, data: bytes) -> ObjectModel:
     ext = read_btf_ext(elf.contents(by_name[".BTF.ext"]), btf) if ".BTF.ext" in by_name else BtfExt()
     relocations = sum(map(len, ext.core_relos.values()))
     RELOCATIONS.check(relocations, source=path, error=ObjectError, remedy=_SPLIT)
-    accesses = {(r.type_id, r.access_str, r.kind) for section in ext.core_relos.values() for r in section}
+    accesses = set(map(access_of, chain.from_iterable(ext.core_relos.values())))
     ACCESSES.check(len(accesses), source=path, error=ObjectError, remedy=_SPLIT)
     functions = _functions(elf)
     reject_double_offsets(elf, _is_data)
