@@ -71,7 +71,10 @@ class LineTable:
 
     @cached_property
     def _places(self) -> array[int]:
-        """Which records these are, in order."""
+        """Which records these are, in order. Raises `BtfError`."""
+        for column in (1, 2):
+            if max(self._words[column::_LINE_WORDS]) >= self._btf.string_bytes:
+                raise BtfError(f"{self._btf.source}: the file or text of a source line is beyond the string section")
         kept = [place for place, number in enumerate(self._words[3::_LINE_WORDS]) if number >> 10]
         kept.sort(key=self._words[0::_LINE_WORDS].__getitem__)
         return array("I", kept)
@@ -150,11 +153,7 @@ def read_btf_ext(data: bytes, btf: Btf) -> BtfExt:
                 yield btf.string(name), records
 
     relos = {section: _relos(btf, records) for section, records in table(relo_off, relo_len, _RELO_WORDS)}
-    lines = {}
-    for section, records in table(line_off, line_len, _LINE_WORDS):
-        if max(*map(max, (records[1::_LINE_WORDS], records[2::_LINE_WORDS]))) >= btf.string_bytes:
-            raise BtfError(f"{source}: the file or text of a source line is beyond the string section")
-        lines[section] = LineTable(btf, records)
+    lines = {section: LineTable(btf, records) for section, records in table(line_off, line_len, _LINE_WORDS)}
     return BtfExt(lines, relos)
 
 

@@ -1,68 +1,108 @@
 """The runtime behind generated skeletons: standard library only, copied unchanged into every wheel as `_bpf/runtime`.
 
 It drives libbpf through ctypes. Generated code only declares; the behaviour is here. Start reading in `skeleton.py`.
-What few packages use is imported when it is first asked for, so that skeletons import fast: `_LATER` has those names.
+A name is imported from its module when it is first asked for, so that skeletons import fast.
 """
-
-from .alternatives import Choice, Refusal
-from .errors import (
-    ArchitectureError,
-    AttachError,
-    BpfError,
-    ClosedError,
-    InvalidTypeError,
-    InvalidValueError,
-    KernelNotCoveredError,
-    LibbpfNotFoundError,
-    LibbpfTooOldError,
-    LoadError,
-    MapError,
-    OpenError,
-    PackageError,
-    PermissionDeniedError,
-    SymbolError,
-    UnknownNameError,
-    VerifierError,
-)
-from .events.perfbuf import PerfBuffer
-from .events.ringbuf import RingBuffer
-from .events.source import EventSource, wait
-from .events.userringbuf import UserRingBuffer
-from .host.kernel import BtfChoice
-from .maps.map import (
-    ArrayMap,
-    BloomFilter,
-    DescriptorMap,
-    HashMap,
-    InnerMapSpec,
-    LocalStorage,
-    LpmTrie,
-    Map,
-    MapOfMaps,
-    Maps,
-    PerCpuArrayMap,
-    PerCpuHashMap,
-    ProgramArray,
-    Queue,
-)
-from .maps.stacks import BuildIdFrame, BuildIdStacks, StackTraces
-from .opened import OpenedMap, OpenedProgram
-from .programs.links import Link
-from .programs.program import Program, Programs
-from .programs.testrun import TestRun
-from .skeleton import Loaded, Opened, Skeleton
-from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec, SectionSpec
-from .structops import StructOps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .alternatives import (
+        Choice,
+        Refusal,
+    )
     from .command import as_command, intervals
-    from .maps.histograms import Bucket, Histogram, LinearHistogram, Log2Histogram, text_by_key
-    from .programs.pins import PinnedLink, PinnedProgram
+    from .errors import (
+        ArchitectureError,
+        AttachError,
+        BpfError,
+        ClosedError,
+        InvalidTypeError,
+        InvalidValueError,
+        KernelNotCoveredError,
+        LibbpfNotFoundError,
+        LibbpfTooOldError,
+        LoadError,
+        MapError,
+        OpenError,
+        PackageError,
+        PermissionDeniedError,
+        SymbolError,
+        UnknownNameError,
+        VerifierError,
+    )
+    from .events.perfbuf import PerfBuffer
+    from .events.ringbuf import RingBuffer
+    from .events.source import (
+        EventSource,
+        wait,
+    )
+    from .events.userringbuf import UserRingBuffer
+    from .host.kernel import BtfChoice
+    from .maps.histograms import (
+        Bucket,
+        Histogram,
+        LinearHistogram,
+        Log2Histogram,
+        text_by_key,
+    )
+    from .maps.map import (
+        ArrayMap,
+        BloomFilter,
+        DescriptorMap,
+        HashMap,
+        InnerMapSpec,
+        LocalStorage,
+        LpmTrie,
+        Map,
+        MapOfMaps,
+        Maps,
+        PerCpuArrayMap,
+        PerCpuHashMap,
+        ProgramArray,
+        Queue,
+    )
+    from .maps.stacks import (
+        BuildIdFrame,
+        BuildIdStacks,
+        StackTraces,
+    )
+    from .opened import (
+        OpenedMap,
+        OpenedProgram,
+    )
+    from .programs.links import Link
+    from .programs.pins import (
+        PinnedLink,
+        PinnedProgram,
+    )
+    from .programs.program import (
+        Program,
+        Programs,
+    )
+    from .programs.testrun import TestRun
+    from .skeleton import (
+        Loaded,
+        Opened,
+        Skeleton,
+    )
+    from .spec import (
+        GroupSpec,
+        MapSpec,
+        ObjectSpec,
+        ProgramSpec,
+        SectionSpec,
+    )
+    from .structops import StructOps
     from .symbols.folded import FoldedStacks
     from .symbols.frame import Frame
     from .symbols.symbolizer import Symbolizer
-    from .system.features import has_attach_type, has_helper, has_kfunc, has_map_type, has_program_type
+    from .system.features import (
+        has_attach_type,
+        has_helper,
+        has_kfunc,
+        has_map_type,
+        has_program_type,
+    )
     from .system.objects import (
         BtfInfo,
         LinkInfo,
@@ -73,22 +113,82 @@ if TYPE_CHECKING:
         loaded_maps,
         loaded_programs,
     )
-    from .system.tracing import TraceLine, read_stream, trace_pipe
+    from .system.tracing import (
+        TraceLine,
+        read_stream,
+        trace_pipe,
+    )
 else:
-    _LATER = {
+    _MODULES = {
+        "ArchitectureError": "errors",
+        "ArrayMap": "maps.map",
+        "AttachError": "errors",
+        "BloomFilter": "maps.map",
+        "BpfError": "errors",
+        "BtfChoice": "host.kernel",
         "BtfInfo": "system.objects",
         "Bucket": "maps.histograms",
+        "BuildIdFrame": "maps.stacks",
+        "BuildIdStacks": "maps.stacks",
+        "Choice": "alternatives",
+        "ClosedError": "errors",
+        "DescriptorMap": "maps.map",
+        "EventSource": "events.source",
         "FoldedStacks": "symbols.folded",
         "Frame": "symbols.frame",
+        "GroupSpec": "spec",
+        "HashMap": "maps.map",
         "Histogram": "maps.histograms",
+        "InnerMapSpec": "maps.map",
+        "InvalidTypeError": "errors",
+        "InvalidValueError": "errors",
+        "KernelNotCoveredError": "errors",
+        "LibbpfNotFoundError": "errors",
+        "LibbpfTooOldError": "errors",
         "LinearHistogram": "maps.histograms",
+        "Link": "programs.links",
         "LinkInfo": "system.objects",
+        "LoadError": "errors",
+        "Loaded": "skeleton",
+        "LocalStorage": "maps.map",
         "Log2Histogram": "maps.histograms",
+        "LpmTrie": "maps.map",
+        "Map": "maps.map",
+        "MapError": "errors",
+        "MapOfMaps": "maps.map",
+        "MapSpec": "spec",
+        "Maps": "maps.map",
+        "ObjectSpec": "spec",
+        "OpenError": "errors",
+        "Opened": "skeleton",
+        "OpenedMap": "opened",
+        "OpenedProgram": "opened",
+        "PackageError": "errors",
+        "PerCpuArrayMap": "maps.map",
+        "PerCpuHashMap": "maps.map",
+        "PerfBuffer": "events.perfbuf",
+        "PermissionDeniedError": "errors",
         "PinnedLink": "programs.pins",
         "PinnedProgram": "programs.pins",
+        "Program": "programs.program",
+        "ProgramArray": "maps.map",
         "ProgramInfo": "system.objects",
+        "ProgramSpec": "spec",
+        "Programs": "programs.program",
+        "Queue": "maps.map",
+        "Refusal": "alternatives",
+        "RingBuffer": "events.ringbuf",
+        "SectionSpec": "spec",
+        "Skeleton": "skeleton",
+        "StackTraces": "maps.stacks",
+        "StructOps": "structops",
+        "SymbolError": "errors",
         "Symbolizer": "symbols.symbolizer",
+        "TestRun": "programs.testrun",
         "TraceLine": "system.tracing",
+        "UnknownNameError": "errors",
+        "UserRingBuffer": "events.userringbuf",
+        "VerifierError": "errors",
         "as_command": "command",
         "count_runs": "system.objects",
         "has_attach_type": "system.features",
@@ -104,14 +204,16 @@ else:
         "read_stream": "system.tracing",
         "text_by_key": "maps.histograms",
         "trace_pipe": "system.tracing",
+        "wait": "events.source",
     }
 
     def __getattr__(name):
-        if name not in _LATER:
+        if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import importlib
 
-        return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return value
 
     def __dir__():
         return __all__
