@@ -211,8 +211,10 @@ else:
         if name not in _MODULES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import importlib
+        import sys
 
-        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+        setattr(sys.modules[__name__], name, value)  # so that nobody has to look again
         return value
 
     def __dir__():
