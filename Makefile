@@ -26,9 +26,9 @@ test:  ## check style and types, then run the tests
 	$(VENV)/bin/lint-imports --no-logo
 	$(PYTHON) -m pytest $(PARALLEL)
 
-test-quick:  ## run only the unit tests: those that neither build packages nor load programs into this kernel
+test-quick:  ## run only the unit tests that are quick: they neither build packages nor load programs into this kernel
 	@tools/setup.sh test $(VENV)
-	$(PYTHON) -m pytest -q $(PARALLEL) -m unit
+	$(PYTHON) -m pytest -q $(PARALLEL) -m "unit and not thorough"
 
 test-kernels:  ## boot real kernels under qemu, and check programs, the example and the verdicts there
 	@tools/setup.sh lab $(VENV)

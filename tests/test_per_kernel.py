@@ -233,6 +233,7 @@ def test_a_file_written_just_now_is_known_by_its_contents_alone(tmp_path: Path) 
     assert identity_of(source) is None
 
 
+@pytest.mark.thorough
 def test_one_model_for_two_architectures_is_as_good_as_two(archive: Path, tmp_path: Path) -> None:
     matrix = resolve([Pattern("*/*/*/*")], archs=["x86_64", "arm64"], archive=archive)
     (one,) = models("tcprtt")
@@ -261,6 +262,7 @@ def counted(matrix: Matrix, log: Path) -> Matrix:
     return replace(matrix, sources=tuple(replace(source, reader=read) for source in matrix.sources))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("others", [("runqslower",), ("tcprtt",), ("opensnoop", "biolatency")])
 def test_packages_together_come_to_what_each_does_alone_and_read_kernels_once(
     archive: Path, tmp_path: Path, others: tuple[str, ...]

@@ -253,6 +253,7 @@ def test_tricky_types_come_through_and_back(tmp_path: Path, target: str) -> None
 # --- kernels
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_size_offset_and_value_is_the_kernels(name: str, tmp_path: Path) -> None:
     btf = Btf(kernel_btfs.read(name))
@@ -261,6 +262,7 @@ def test_every_size_offset_and_value_is_the_kernels(name: str, tmp_path: Path) -
     c_layout.run_clang("\n".join(program), dump_c(btf), tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_types_are_the_kernels(name: str, tmp_path: Path) -> None:
     """All of them in a full run, a tenth otherwise: clang takes a minute to write the BTF of a whole kernel."""

@@ -70,6 +70,7 @@ def relocations(model: ObjectModel) -> list[tuple[object, ...]]:
 # --- the same programs
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES if kernel_btfs.FULL else kernel_btfs.EXAMPLES[::3])
 @pytest.mark.parametrize("program", sorted(path.name for path in PROGRAMS.glob("*.bpf.c")))
 def test_pruning_changes_no_program(program: str, kernel: str) -> None:

@@ -55,6 +55,7 @@ def _outcomes(model: ObjectModel, kernel: Btf) -> list[tuple[object, ...]]:
 # --- against bpftool
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", kernel_btfs.SAMPLE)
 def test_every_real_object_on_a_kernel(name: str, tmp_path: Path) -> None:
     data = kernel_btfs.read(name)

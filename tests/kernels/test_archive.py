@@ -190,6 +190,7 @@ def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
         archive.read_archived(path)
 
 
+@pytest.mark.thorough
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damaged_tars_are_our_error_or_nothing(data: st.DataObject) -> None:

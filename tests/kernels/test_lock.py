@@ -176,6 +176,7 @@ def test_what_is_no_lock(tmp_path: Path, text: str) -> None:
     assert message.endswith("run `hatch-bpf kernels lock` and look at what it changes")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("text", ['"' + "a" * (2 << 20), "#a\n" * 700_000], ids=["a long line", "many lines"])
 def test_a_large_file_that_is_no_lock_takes_little_memory(tmp_path: Path, text: str) -> None:
     path = tmp_path / "bpf-kernels.lock"

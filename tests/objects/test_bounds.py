@@ -31,6 +31,8 @@ from tests.common import kernel_btfs
 from tests.common.btf_builder import EXIT, RawBtf, btf_ext, elf_object
 from tests.common.c_programs import model
 
+pytestmark = pytest.mark.thorough
+
 SECONDS = 5
 
 

@@ -227,6 +227,7 @@ def test_pointers_in_globals_are_zero_and_the_build_says_so() -> None:
     assert "names in .data is initialized with pointers, which nothing fills in" in warning
 
 
+@pytest.mark.thorough
 def test_libbpf_itself_is_asked_where_it_is_at_hand() -> None:
     """Every object that it does not open is known by a rule; and one that no rule knows is told with its words."""
     needs.libbpf()

@@ -87,6 +87,7 @@ def line_of(file: str, text: str, *, after: str = "") -> int:
     return next(number for number, line in enumerate(lines[start:], start + 1) if text in line)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kernel", kernel_btfs.EXAMPLES)
 def test_every_program_gets_the_verdict_that_its_name_says(kernel: str) -> None:
     models = [model(file, cpu) for file in FILES for cpu in CPUS]

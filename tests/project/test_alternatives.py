@@ -267,6 +267,7 @@ def test_check_and_build_in_a_project_know_its_groups(tmp_path: Path) -> None:
 # --- skeletons ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_group_of_buffers_is_typed(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
     make_package(BPF / "either.bpf.c", tmp_path, events={"flow_events": "flow_event"}, alternatives=EITHER)

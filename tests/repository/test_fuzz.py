@@ -19,6 +19,8 @@ from fuzz.targets import REFUSALS, TARGETS
 from tests.common import kernel_btfs
 from tests.common.projects import REPOSITORY
 
+pytestmark = pytest.mark.thorough
+
 SECONDS = 5
 MEGABYTES = 300
 SIZE = 10 << 20

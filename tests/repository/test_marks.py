@@ -33,6 +33,7 @@ def test_one_that_asks_for_the_kernel_through_a_fixture(request: pytest.FixtureR
     assert request.node.get_closest_marker("xdist_group").args == ("kernel",)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("test", "wanted"),
     [

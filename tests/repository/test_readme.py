@@ -72,6 +72,7 @@ def shown_in(picture: Path) -> list[str]:
     return [line for line in words if line]
 
 
+@pytest.mark.thorough
 def test_the_picture_of_check_is_what_it_prints(tmp_path: Path) -> None:
     needs.tool("clang")
     remake = [sys.executable, REPOSITORY / "tools" / "pictures.py", "check"]

@@ -68,6 +68,7 @@ def described_by_the_runtime(data: bytes) -> Iterator[tuple[int, list[tuple[str,
     assert at == len(words)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("source", ["one of each kind", "the running kernel"])
 def test_every_record_is_laid_out_as_the_reader_has_it(source: str) -> None:
     data = one_of_each_kind() if source == "one of each kind" else needs.host_btf().read_bytes()

@@ -121,6 +121,7 @@ def test_the_order_of_architectures_does_not_matter(tmp_path: Path) -> None:
     assert one.index('"x86_64": (') < one.index('"arm64": (')
 
 
+@pytest.mark.thorough
 def test_the_text_is_as_the_formatter_would_have_it(tmp_path: Path) -> None:
     paths = []
     for source in sorted(BPF.glob("*.bpf.c")):
@@ -178,6 +179,7 @@ def mypy(root: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.thorough
 def test_mypy_knows_what_is_there(typed_package: Path) -> None:
     (typed_package / "good.py").write_text(
         """
@@ -244,6 +246,7 @@ WRONG = (
 """Lines that a type checker must refuse, and what it must say."""
 
 
+@pytest.mark.thorough
 def test_mypy_knows_what_is_not_there(typed_package: Path) -> None:
     (typed_package / "bad.py").write_text(
         "from demo.sockrtt_skel import SockrttLoaded, SockrttOpened, rtt_event\n"
@@ -257,6 +260,7 @@ def test_mypy_knows_what_is_not_there(typed_package: Path) -> None:
 # --- real objects ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_skeletons_of_real_objects_import_and_type_check(tmp_path: Path) -> None:
     models = objects.models()
     package = tmp_path / "corpus"
@@ -619,6 +623,7 @@ def test_names_of_types_members_and_enumerators_are_never_code(sockrtt: ObjectMo
     imported(text)
 
 
+@pytest.mark.thorough
 @given(st.text(max_size=30))
 def test_identifiers_are_identifiers(name: str) -> None:
     found = names.identifier(name)

@@ -17,6 +17,8 @@ from hatch_bpf.skeleton.generate import SkeletonOptions, class_name, generate
 from tests.common import objects
 from tests.common.skeleton_package import BPF, RUNTIME, skeleton_text
 
+pytestmark = pytest.mark.thorough
+
 SAMPLE = 10
 OWN = {"sockrtt": {"rtt_events": "rtt_event"}, "kconfig": {}, "mapkinds": {}, "struct_ops": {}, "tails": {}}
 """Our own programs, and what their buffers carry."""

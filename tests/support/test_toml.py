@@ -13,6 +13,7 @@ def test_tables() -> None:
     assert parse_toml('a = "ä"\n[b]\nc = [1, 2]\n'.encode()) == {"a": "ä", "b": {"c": [1, 2]}}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("data", "told"),
     [

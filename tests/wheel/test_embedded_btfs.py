@@ -171,6 +171,7 @@ def test_the_kernels_can_be_read_with_strings() -> None:
     assert {b"debian/12/x86_64", b"6.1.0-0-amd64", b"6.1.0-1-amd64"} <= set(lines)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("version", PYTHONS)
 def test_every_python_reads_the_same(version: str, tmp_path: Path) -> None:
     python = pythons().get(version)

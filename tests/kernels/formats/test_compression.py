@@ -98,6 +98,7 @@ def test_streams_back_to_back(name: str) -> None:
     assert unpack(COMPRESS[name](PLAIN) + COMPRESS[name](b"more")) == PLAIN + b"more"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "route"), ROUTES)
 def test_a_bomb(name: str, route: str, only: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     data = COMPRESS[name](bytes(64 << 20))

@@ -156,6 +156,7 @@ def test_no_file(tmp_path: Path) -> None:
             read_btf(path)
 
 
+@pytest.mark.thorough
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["elf", "x86", "zboot", "tar"]), st.data())
 def test_damage_is_our_error_or_a_btf(tmp_path_factory: pytest.TempPathFactory, kind: str, data: st.DataObject) -> None:

@@ -150,6 +150,7 @@ def test_broken_rpms() -> None:
             of_rpm(content)
 
 
+@pytest.mark.thorough
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(["deb", "rpm"]), st.data())
 def test_damage_is_our_error_or_nothing(kind: str, data: st.DataObject) -> None:
