@@ -110,7 +110,6 @@ def _damaged(position: int, value: int) -> bytes:
         (_damaged(20, 8), "cut off inside a section's header"),
         (_damaged(60, 1000), "1000 records of 16 bytes do not fit"),
         (_damaged(56, 4000), "string offset 4000 is beyond"),
-        (_damaged(72, 4000), "the file or text of a source line is beyond"),
         (_damaged(104, 13), "CO-RE relocation kind 13 is not known"),
     ],
 )
@@ -118,6 +117,14 @@ def test_it_is_refused(data: bytes, message: str) -> None:
     btf, _ = _ext()
     with pytest.raises(BtfError, match=message):
         read_btf_ext(data, Btf(btf.build(), source="object"))
+
+
+@pytest.mark.parametrize("position", [68, 72])
+def test_a_source_line_without_a_text_is_refused_when_lines_are_asked_for(position: int) -> None:
+    btf, _ = _ext()
+    lines = read_btf_ext(_damaged(position, 4000), Btf(btf.build(), source="object")).lines["socket"]
+    with pytest.raises(BtfError, match="object: the file or text of a source line is beyond"):
+        lines.at(0)
 
 
 def _small_object() -> bytes:
