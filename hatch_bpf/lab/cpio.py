@@ -13,12 +13,14 @@ from pathlib import Path, PurePosixPath
 
 @dataclass(frozen=True)
 class Node:
-    """A file, folder or symbolic link."""
+    """A file, folder, symbolic link or character device."""
 
     mode: int
     """Type and permissions, as in stat(2)."""
     content: bytes = b""
     """The target of a symbolic link."""
+    device: tuple[int, int] = (0, 0)
+    """Major and minor number of a character device."""
 
     @property
     def is_link(self) -> bool:
@@ -36,6 +38,10 @@ def folder() -> Node:
 
 def link(target: str) -> Node:
     return Node(stat.S_IFLNK | 0o777, target.encode())
+
+
+def character_device(major: int, minor: int) -> Node:
+    return Node(stat.S_IFCHR | 0o666, device=(major, minor))
 
 
 def tree(path: Path, under: str) -> dict[str, Node]:
@@ -71,7 +77,7 @@ def pack(nodes: Mapping[str, Node]) -> bytes:
 
 def _append(packed: bytearray, number: int, path: str, node: Node) -> None:
     name = path.encode() + b"\0"
-    fields = (number, node.mode, 0, 0, 1, 0, len(node.content), 0, 0, 0, 0, len(name), 0)
+    fields = (number, node.mode, 0, 0, 1, 0, len(node.content), 0, 0, *node.device, len(name), 0)
     packed += b"070701" + b"".join(b"%08x" % field for field in fields) + name
     packed += bytes(-len(packed) % 4) + node.content
     packed += bytes(-len(packed) % 4)

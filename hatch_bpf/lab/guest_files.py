@@ -55,6 +55,8 @@ def common_archive(root: GuestRoot, site: Mapping[str, cpio.Node], project: Mapp
     """The packed files that do not depend on the kernel."""
     nodes = dict(root.nodes)
     nodes |= {name: cpio.folder() for name in FOLDERS if name not in nodes}
+    # Python starts before devtmpfs is mounted, and before kernels older than 5.4 have random numbers of their own
+    nodes["dev/urandom"] = cpio.character_device(1, 9)
     nodes |= site
     nodes |= {f"{PROJECT}/{name}": node for name, node in project.items()}
     package = Path(hatch_bpf.__file__).parent
@@ -125,12 +127,13 @@ NO_LIBBPF = 'install libbpf here (apt install libbpf1, dnf install libbpf), or b
 
 
 def how_to_attach(section_name: str) -> str:
-    """How a program of a section is attached without harm: by its `section`, to a `cgroup`; empty for not at all."""
+    """How a program of a section is attached without harm: by its `section`, or to a cgroup, as this type of
+    attachment; empty for not at all."""
     section = parse_section(section_name)
     if section is None:
         return ""
     if section.program_type.startswith("CGROUP_") or section.program_type == "SOCK_OPS":
-        return "cgroup" if section.attach_type else ""
+        return section.attach_type
     if section.program_type in _HARMLESS or section.attach_type in _HARMLESS_TRACING | _MULTI:
         has_target = bool(section.target) or section.attach_type in _MULTI or "/" in section.name
         return "section" if has_target else ""

@@ -131,8 +131,8 @@ def test_a_wheel_that_is_none(tmp_path: Path) -> None:
         ("raw_tp/sched_switch", "section"),
         ("fentry/do_unlinkat", "section"),
         ("iter/task", "section"),
-        ("sockops", "cgroup"),
-        ("cgroup_skb/ingress", "cgroup"),
+        ("sockops", "BPF_CGROUP_SOCK_OPS"),
+        ("cgroup_skb/ingress", "BPF_CGROUP_INET_INGRESS"),
         ("kprobe", ""),
         ("tp", ""),
         ("fmod_ret/do_unlinkat", ""),
@@ -174,3 +174,14 @@ def test_the_first_process_is_isolated() -> None:
     packed = common_archive(root, {}, {"tests/test_x.py": cpio.file("")})
     assert f"#!{interpreter()} -ISB\n".encode() in packed
     assert b"project/tests/test_x.py" in packed
+
+
+def test_random_numbers_before_devtmpfs_is_mounted() -> None:
+    """Python asks for them as it starts, and an old kernel has none yet but in /dev/urandom."""
+    packed = common_archive(GuestRoot({}, str(interpreter()), "", "x86_64"), {}, {})
+    listed = subprocess.run(
+        [needs.tool("cpio"), "-itv", "--quiet"], input=packed, capture_output=True, check=True
+    ).stdout.decode()
+    (line,) = (line for line in listed.splitlines() if line.endswith("dev/urandom"))
+    assert line.startswith("crw-rw-rw-")
+    assert " 1,   9 " in line

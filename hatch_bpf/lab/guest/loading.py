@@ -13,9 +13,12 @@ from typing import Any
 
 from hatch_bpf.runtime.libbpf.library import Libbpf, OpenOpts, opts
 from hatch_bpf.runtime.libbpf.messages import Capture
+from hatch_bpf.runtime.sections import ATTACH_TYPES
 
 LOG_BYTES = 12_000
 """How much of libbpf's messages, the verifier's log among them, is kept: the end."""
+SECTION = "section"
+"""How a program is attached whose section says it all; the others' names of attachments are those of cgroups."""
 CGROUP = "/sys/fs/cgroup/hatch-bpf-try"
 """An empty cgroup for programs that are attached to one."""
 
@@ -23,8 +26,8 @@ CGROUP = "/sys/fs/cgroup/hatch-bpf-try"
 def load_alone(
     libbpf: Libbpf, data: bytes, name: str, program: str, others: Sequence[str], *, btf: str | None, attach: str
 ) -> dict[str, Any]:
-    """Load `program` of the object `name`, and none of `others`; then attach it by its section or to a cgroup, if
-    `attach` says so."""
+    """Load `program` of the object `name`, and none of `others`; then attach it as `attach` says: see
+    `how_to_attach()`."""
     options = opts(OpenOpts, object_name=name.encode(), btf_custom_path=btf.encode() if btf else None)
     with Capture(libbpf) as said:
         handle = libbpf.pointer(libbpf.bpf_object__open_mem(data, len(data), ctypes.byref(options)))
@@ -40,11 +43,8 @@ def load_alone(
                 return _record("refused", error, said)
             if not attach:
                 return _record("loads", 0, said)
-            link = libbpf.pointer(_attach(libbpf, chosen, attach))
-            if not link:
-                return _record("attach-refused", ctypes.get_errno(), said)
-            libbpf.bpf_link__destroy(link)
-            return _record("attaches", 0, said)
+            error = _attach(libbpf, chosen, attach)
+            return _record("attach-refused" if error else "attaches", error, said)
         finally:
             libbpf.bpf_object__close(handle)
 
@@ -53,17 +53,32 @@ def _find(libbpf: Libbpf, handle: int, name: str) -> int:
     return libbpf.pointer(libbpf.bpf_object__find_program_by_name(handle, name.encode()))
 
 
-def _attach(libbpf: Libbpf, program: int, how: str) -> int | None:
-    if how == "section":
-        found: int | None = libbpf.bpf_program__attach(program)
-        return found
+def _attach(libbpf: Libbpf, program: int, how: str) -> int:
+    """Attach a program, and detach it. Returns an error number."""
+    if how == SECTION:
+        return _by_link(libbpf, libbpf.bpf_program__attach(program))
     os.makedirs(CGROUP, exist_ok=True)
-    fd = os.open(CGROUP, os.O_RDONLY)
+    cgroup = os.open(CGROUP, os.O_RDONLY)
     try:
-        linked: int | None = libbpf.bpf_program__attach_cgroup(program, fd)
+        error = _by_link(libbpf, libbpf.bpf_program__attach_cgroup(program, cgroup))
+        if error != errno.EINVAL or how not in ATTACH_TYPES:
+            return error
+        # kernels before 5.7 have no links for cgroups
+        where = libbpf.bpf_program__fd(program), cgroup, ATTACH_TYPES[how]
+        if libbpf.bpf_prog_attach(*where, 0) < 0:
+            return ctypes.get_errno()
+        libbpf.bpf_prog_detach2(*where)
+        return 0
     finally:
-        os.close(fd)
-    return linked
+        os.close(cgroup)
+
+
+def _by_link(libbpf: Libbpf, made: int | None) -> int:
+    link = libbpf.pointer(made)
+    if not link:
+        return ctypes.get_errno()
+    libbpf.bpf_link__destroy(link)
+    return 0
 
 
 def _record(happened: str, code: int, said: Capture) -> dict[str, Any]:
