@@ -10,13 +10,11 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import LinkError, ToolchainError
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
-from hatch_bpf.runtime.host.digest import sha256
-from hatch_bpf.runtime.libbpf import bundled
 from hatch_bpf.runtime.libbpf import library as libbpf
 from hatch_bpf.runtime.libbpf.messages import Capture
+from hatch_bpf.support.own_libbpf import own_library
 from hatch_bpf.support.scratch import Scratch
 
 
@@ -51,16 +49,14 @@ def _told(said: Sequence[str], names: Mapping[str, str]) -> str:
 
 
 def _libbpf() -> tuple[libbpf.Libbpf, ctypes.CDLL]:
-    """The linker's functions in this machine's libbpf, or else in the one that hatch-bpf's own wheel carries."""
+    """The linker's functions in hatch-bpf's own libbpf, so that every machine makes the same object; else in this
+    machine's."""
+    own = own_library()
     try:
-        library = libbpf.load()
-        functions = ctypes.CDLL(library.path)
+        library = libbpf.load(str(own) if own else None)
     except LibbpfNotFoundError as error:
-        index = OWN_LIBBPF / "lib" / bundled.INDEX
-        if not index.is_file():
-            raise ToolchainError(f"linking several sources into one object needs libbpf: {error}") from error
-        path, functions = bundled.load_bundled(str(OWN_LIBBPF), sha256(index.read_bytes()))
-        library = libbpf.Libbpf(path, functions)
+        raise ToolchainError(f"linking several sources into one object needs libbpf: {error}") from error
+    functions = ctypes.CDLL(library.path)
     functions.bpf_linker__new.restype = ctypes.c_void_p
     functions.bpf_linker__new.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
     functions.bpf_linker__add_file.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hatch_bpf.errors import ToolchainError
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 
 CLANG_VARIABLE = "CLANG"
 """Environment variable that names the clang to use, as in the kernel's makefiles."""
@@ -31,9 +32,6 @@ INSTALL_CLANG = (
 INSTALL_LIBBPF_HEADERS = (
     "Debian, Ubuntu: apt install libbpf-dev; Fedora: dnf install libbpf-devel; Alpine: apk add libbpf-dev linux-headers"
 )
-
-OWN_LIBBPF = Path(__file__).parents[1] / "_libbpf"
-"""libbpf's libraries for every Linux, and its headers. hatch-bpf's own wheel carries them; a checkout makes them."""
 
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH")
 """Variables that are passed on to tools. Others, such as CPATH, would change the object without leaving a trace."""

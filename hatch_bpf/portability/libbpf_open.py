@@ -1,4 +1,4 @@
-"""Ask this machine's libbpf which objects it opens, without loading them.
+"""Ask libbpf which objects it opens, without loading them: hatch-bpf's own libbpf, or else this machine's.
 
 Input: the bytes of objects. Output: libbpf's version, and its last message for each object that it refuses.
 `libbpf_rules.py` has the rules of the newest libbpf; this finds what they lack, and what an older one does not know.
@@ -22,13 +22,15 @@ _NATIVE = b"\x01" if sys.byteorder == "little" else b"\x02"
 
 
 def refusals_of_libbpf(objects: Iterable[bytes]) -> tuple[str, Mapping[bytes, str]]:
-    """The version of libbpf, empty where there is none, and for each object that it refuses to open the reason.
+    """The version of that libbpf, empty where there is none, and for each object that it refuses to open the reason.
 
     Objects of the other endianness are left out: libbpf before 1.6 opens none of them.
     """
     # what the process itself does not need, it should not take the time to import
     import subprocess
     from tempfile import TemporaryFile
+
+    from hatch_bpf.support.own_libbpf import own_library
 
     asked = [data for data in dict.fromkeys(objects) if data[5:6] == _NATIVE]
     if not asked or not sys.executable:
@@ -40,7 +42,11 @@ def refusals_of_libbpf(objects: Iterable[bytes]) -> tuple[str, Mapping[bytes, st
         try:
             # -S: importing the site's modules would take longer than opening the objects
             done = subprocess.run(
-                [sys.executable, "-I", "-S", __file__], stdin=file, capture_output=True, timeout=_SECONDS, check=False
+                [sys.executable, "-I", "-S", __file__, own_library() or LIBRARY],
+                stdin=file,
+                capture_output=True,
+                timeout=_SECONDS,
+                check=False,
             )
             version, said = json.loads(done.stdout)
         except (OSError, subprocess.TimeoutExpired, ValueError):
@@ -48,11 +54,11 @@ def refusals_of_libbpf(objects: Iterable[bytes]) -> tuple[str, Mapping[bytes, st
     return version, {data: reason for data, reason in zip(asked, said, strict=True) if reason}
 
 
-def answer() -> None:
-    """Answer for the objects on standard input."""
+def answer(library: str) -> None:
+    """Answer for the objects on standard input, by a libbpf's path or name."""
     data = sys.stdin.buffer.read()
     head, _, rest = data.partition(b"\n")
-    libbpf = ctypes.CDLL(LIBRARY)
+    libbpf = ctypes.CDLL(library)
     pointer, text = ctypes.c_void_p, ctypes.c_char_p
     libbpf.bpf_object__open_mem.restype = pointer
     libbpf.bpf_object__open_mem.argtypes = [text, ctypes.c_size_t, pointer]
@@ -86,4 +92,4 @@ def answer() -> None:
 
 
 if __name__ == "__main__":
-    answer()
+    answer(sys.argv[1])

@@ -136,7 +136,7 @@ class ObjectChecker:
         return users
 
     def note_refusal(self, version: str, said: str) -> None:
-        """Add what this machine's libbpf says to the object, where no rule says why it refuses it."""
+        """Add what the libbpf at hand says to the object, where no rule says why it refuses it."""
         if said and not self._refusals:
             self._refusals = [because.refused_by_this_libbpf(version, said)]
 

@@ -231,7 +231,7 @@ def refused_by_libbpf(what: str, remedy: str) -> Reason:
 
 
 def refused_by_this_libbpf(version: str, log: str) -> Reason:
-    what = f"libbpf {version}, which this machine has, does not open the object: {log}"
+    what = f"libbpf {version} does not open the object: {log}"
     return Reason(ReasonKind.LIBBPF_REFUSES, Weight.CONDITIONAL, what, "another version may", on_any_kernel=True)
 
 

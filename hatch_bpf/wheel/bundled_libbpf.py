@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hatch_bpf.arch import Arch
-from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.runtime.libbpf.bundled import INDEX, SONAME
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 
 _SYSTEM = 'set libbpf = "system", and the wheel will need a libbpf on each host'
 

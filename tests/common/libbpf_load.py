@@ -49,8 +49,8 @@ class _OpenOptions(ctypes.Structure):
 class Libbpf:
     """The part of libbpf that loads programs. Raises OSError where it is not installed."""
 
-    def __init__(self) -> None:
-        self._lib = ctypes.CDLL(LIBRARY)
+    def __init__(self, library: str = LIBRARY) -> None:
+        self._lib = ctypes.CDLL(library)
         pointer, text = ctypes.c_void_p, ctypes.c_char_p
         for name, result, arguments in (
             ("bpf_object__open_mem", pointer, [text, ctypes.c_size_t, ctypes.POINTER(_OpenOptions)]),

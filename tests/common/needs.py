@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from hatch_bpf.compiler.toolchain import OWN_LIBBPF
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from tests.common.libbpf_load import LIBRARY, Libbpf
 
 HOST_BTF = Path("/sys/kernel/btf/vmlinux")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from hatch_bpf import arch
 from hatch_bpf.compiler import linker
 from hatch_bpf.compiler.linker import link_objects
 from hatch_bpf.errors import LinkError, ToolchainError
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
-from hatch_bpf.wheel import bundled_libbpf
+from hatch_bpf.runtime.libbpf import library
 from tests.common import needs
+from tests.common.libbpf_load import LIBRARY
 from tests.common.projects import build_wheel, make_project, pip_wheel, wheel_files
 from tests.compiler.test_clang import compile_text
 
@@ -120,24 +120,22 @@ def test_one_skeleton_for_both_in_the_kernel(tmp_path: Path) -> None:
     assert (counted == total, enough) == (True, "True")
 
 
-def test_it_links_with_what_hatch_bpfs_own_wheel_carries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    objects = [(f"{n}.bpf.c", compile_text(tmp_path / str(n), text).data) for n, text in enumerate((FIRST, SECOND))]
-    linked = link_objects(objects, name="both")
-    machine = arch.build_machine()
-    assert machine is not None
+def test_it_links_with_hatch_bpfs_own_libbpf_or_else_with_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needs.own_libbpf()
-    own = bundled_libbpf.bundle([machine]).files
-    monkeypatch.setattr("hatch_bpf.compiler.linker.libbpf.load", _no_libbpf)
-    monkeypatch.setattr(linker, "OWN_LIBBPF", tmp_path)
+    objects = [(f"{n}.bpf.c", compile_text(tmp_path / str(n), text).data) for n, text in enumerate((FIRST, SECOND))]
+    monkeypatch.setattr(library, "find", _no_libbpf)
+    linked = link_objects(objects, name="both")
+    monkeypatch.setattr(linker, "own_library", lambda: None)
+    monkeypatch.setattr(library, "_loaded", {})
     with pytest.raises(ToolchainError, match="linking several sources into one object needs libbpf: none here"):
         link_objects(objects, name="both")
-    for name, data in own.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
+    monkeypatch.setattr(library, "find", lambda: LIBRARY)
     assert link_objects(objects, name="both") == linked
 
 
-def _no_libbpf() -> None:
+def _no_libbpf() -> str:
     raise LibbpfNotFoundError("none here")
 
 

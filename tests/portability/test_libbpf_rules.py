@@ -14,7 +14,9 @@ from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
 from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.text import render_warnings
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
+from hatch_bpf.support import own_libbpf
 from tests.common import c_programs, needs
+from tests.common.libbpf_load import Libbpf
 
 PRELUDE = """
 #define __uint(name, value) int (*name)[value]
@@ -228,21 +230,27 @@ def test_pointers_in_globals_are_zero_and_the_build_says_so() -> None:
 
 
 @pytest.mark.thorough
-def test_libbpf_itself_is_asked_where_it_is_at_hand() -> None:
-    """Every object that it does not open is known by a rule; and one that no rule knows is told with its words."""
-    needs.libbpf()
+@pytest.mark.parametrize("whose", ["hatch-bpf's", "the machine's"])
+def test_libbpf_itself_is_asked_where_it_is_at_hand(whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hatch-bpf's own, or else the machine's; what it says is what it does."""
+    needs.own_libbpf()
+    libbpf = needs.libbpf()
+    if whose == "hatch-bpf's":
+        libbpf = Libbpf(str(own_libbpf.own_library()))
+    else:
+        monkeypatch.setattr(own_libbpf, "own_library", lambda: None)
     sources = [*REFUSED.values(), *TAKEN.values()]
     objects = [c_programs.compile_bpf(PRELUDE + source) for source in sources]
     version, refused = refusals_of_libbpf(objects)
-    assert version.startswith("1.")
-    opened = [loads_or_opens(data) for data in objects]
+    assert version == "{}.{}".format(*libbpf.version)
+    opened = [loads_or_opens(libbpf, data) for data in objects]
     assert [data not in refused for data in objects] == opened
     assert 10 < opened.count(False) < len(opened)
 
 
-def loads_or_opens(data: bytes) -> bool:
+def loads_or_opens(libbpf: Libbpf, data: bytes) -> bool:
     try:
-        list(needs.libbpf().load_each(data))
+        list(libbpf.load_each(data))
     except AssertionError:
         return False
     return True

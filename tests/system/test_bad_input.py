@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_bpf.compiler.toolchain import OWN_LIBBPF
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from tests.common import needs
 from tests.common.projects import (
     KERNELS,

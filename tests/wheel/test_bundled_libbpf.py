@@ -18,9 +18,9 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from packaging.utils import parse_wheel_filename
 
 from hatch_bpf import arch
-from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.kernels.formats import elf as elf_file
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from hatch_bpf.wheel import bundled_libbpf
 from tests.common import needs
 from tests.common.front_ends import FRONT_ENDS, FrontEnd
