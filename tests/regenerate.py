@@ -13,6 +13,7 @@ from pathlib import Path
 from hatch_bpf.arch import X86_64
 from hatch_bpf.skeleton.generate import SkeletonOptions, generate
 from tests.common.skeleton_package import BPF, model_of
+from tools import api_page
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,6 +35,7 @@ def golden_skeleton() -> str:
 
 
 DERIVED: dict[str, Callable[[], str]] = {
+    "docs/api.md": api_page.page,
     "tests/golden/ctypes_skel.py": golden_skeleton,
 }
 """Path in the repository -> the function that returns its text."""

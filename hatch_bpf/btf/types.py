@@ -73,48 +73,36 @@ class Int:
 
 @dataclass(frozen=True, slots=True)
 class Float:
-    """A floating-point number."""
-
     name: str
     size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ptr:
-    """A pointer; 0 is the id of `void`."""
-
     type_id: int
     name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Typedef:
-    """Another name of a type."""
-
     name: str
     type_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class Volatile:
-    """A type with `volatile`."""
-
     type_id: int
     name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Const:
-    """A type with `const`."""
-
     type_id: int
     name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Restrict:
-    """A pointer with `restrict`."""
-
     type_id: int
     name: str = ""
 
@@ -130,8 +118,6 @@ class TypeTag:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """An array of one dimension; an array of arrays has more."""
-
     type_id: int
     index_type_id: int
     length: int
@@ -153,8 +139,6 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A struct."""
-
     name: str
     size: int
     members: tuple[Member, ...]
@@ -164,8 +148,6 @@ class Struct:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """A union, laid out as a struct is."""
-
     name: str
     size: int
     members: tuple[Member, ...]
@@ -174,8 +156,6 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Enumerator:
-    """A name of an enum, and its value."""
-
     name: str
     value: int
     """Signed or unsigned as the enum says."""
@@ -183,8 +163,6 @@ class Enumerator:
 
 @dataclass(frozen=True, slots=True)
 class Enum:
-    """An enum whose values have up to 32 bits."""
-
     name: str
     size: int
     values: tuple[Enumerator, ...]
@@ -194,8 +172,6 @@ class Enum:
 
 @dataclass(frozen=True, slots=True)
 class Enum64:
-    """An enum whose values have up to 64 bits."""
-
     name: str
     size: int
     values: tuple[Enumerator, ...]
@@ -212,8 +188,6 @@ class Fwd:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A parameter of a function; the last one of a function with `...` has neither name nor type."""
-
     name: str
     type_id: int
     """0 for the `...` of a variadic function, which is the last."""
@@ -221,8 +195,6 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class FuncProto:
-    """A function's parameters and return type."""
-
     return_type_id: int
     params: tuple[Param, ...]
     name: str = ""
@@ -230,8 +202,6 @@ class FuncProto:
 
 @dataclass(frozen=True, slots=True)
 class Func:
-    """A function."""
-
     name: str
     type_id: int
     """Id of its FUNC_PROTO."""
@@ -241,8 +211,6 @@ class Func:
 
 @dataclass(frozen=True, slots=True)
 class Var:
-    """A global variable."""
-
     name: str
     type_id: int
     linkage: int
@@ -261,8 +229,6 @@ class SecInfo:
 
 @dataclass(frozen=True, slots=True)
 class DataSec:
-    """A section of global variables."""
-
     name: str
     size: int
     variables: tuple[SecInfo, ...]

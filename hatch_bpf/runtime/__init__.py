@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         ProgramArray,
         Queue,
     )
+    from .maps.shapes import MapInfo
     from .maps.stacks import (
         BuildIdFrame,
         BuildIdStacks,
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from .skeleton import (
         Loaded,
         Opened,
+        PinnedMap,
         Skeleton,
     )
     from .spec import (
@@ -155,6 +157,7 @@ else:
         "LpmTrie": "maps.map",
         "Map": "maps.map",
         "MapError": "errors",
+        "MapInfo": "maps.shapes",
         "MapOfMaps": "maps.map",
         "MapSpec": "spec",
         "Maps": "maps.map",
@@ -169,6 +172,7 @@ else:
         "PerfBuffer": "events.perfbuf",
         "PermissionDeniedError": "errors",
         "PinnedLink": "programs.pins",
+        "PinnedMap": "skeleton",
         "PinnedProgram": "programs.pins",
         "Program": "programs.program",
         "ProgramArray": "maps.map",
@@ -257,6 +261,7 @@ __all__ = [
     "LpmTrie",
     "Map",
     "MapError",
+    "MapInfo",
     "MapOfMaps",
     "MapSpec",
     "Maps",
@@ -271,6 +276,7 @@ __all__ = [
     "PerfBuffer",
     "PermissionDeniedError",
     "PinnedLink",
+    "PinnedMap",
     "PinnedProgram",
     "Program",
     "ProgramArray",

@@ -226,7 +226,7 @@ def _fitting_float(ctype: Any) -> Callable[[Any], float]:
     return check
 
 
-def _as_bytes(value: Any) -> bytes:
+def as_bytes(value: Any) -> bytes:
     """The bytes of a bytes-like object. bytes(6) would be 6 NULs, so numbers are refused."""
     if isinstance(value, Chars):
         return value.raw
@@ -285,7 +285,7 @@ class Bytes(Codec[bytes]):
         return bytes(raw)
 
     def put(self, value: bytes) -> Any:
-        data = _as_bytes(value)
+        data = as_bytes(value)
         if len(data) != self.size:
             raise InvalidValueError(f"must be exactly {self.size} bytes, not {len(data)}")
         return self.ctype.from_buffer_copy(data) if self.size else self.ctype()
@@ -308,7 +308,7 @@ class Text(Codec[Chars]):
             except UnicodeEncodeError as error:
                 raise InvalidValueError(f"{value!r} can't be written as UTF-8: {error.reason}") from None
         else:
-            data = _as_bytes(value)
+            data = as_bytes(value)
         if len(data) > self.size:
             raise InvalidValueError(f"{len(data)} bytes do not fit char[{self.size}]")
         return self.ctype.from_buffer_copy(data.ljust(self.size, b"\0")) if self.size else self.ctype()

@@ -1,4 +1,4 @@
-"""A fresh network namespace and a fresh cgroup, for tests that attach to them. Both need root."""
+"""Fresh namespaces and a fresh cgroup, for tests that attach to them. Both need root."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from pathlib import Path
 from tests.common import needs
 
 _CLONE_NEWNET = 0x40000000
+_SCRIPT = """\
+set -e
+[ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
+[ -e /sys/fs/cgroup/cgroup.procs ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+ip link set lo up
+exec "$@"
+"""
+IN_OWN_NAMESPACES = ("unshare", "--mount", "--net", "sh", "-c", _SCRIPT, "sh")
+"""Runs a command with a network and a BPF file system of its own, and tracefs and cgroup v2 at their usual places."""
 
 
 @contextmanager

@@ -276,6 +276,14 @@ def test_records_of_any_length(skeleton: Any, skel: Any) -> None:
     assert raw == [number.to_bytes(8, "little") for number in range(8)]
 
 
+def test_a_record_without_a_type_is_bytes(tmp_path: Path) -> None:
+    tracefs.mounted()
+    with load_skeleton("events", tmp_path).Events.open() as bpf, bpf.load() as skel:
+        with pytest.raises(errors.InvalidTypeError, match="user ring buffer orders: record: must be bytes, not int"):
+            skel.maps.orders.send(42)
+        assert skel.maps.orders.send(b"12345678")
+
+
 def test_a_user_ring_buffer_reaches_the_program(skel: Any) -> None:
     assert skel.maps.orders.send(40)
     assert skel.maps.orders.send(2)

@@ -23,6 +23,7 @@ from hatch_bpf.runtime.libbpf import library as libbpf
 from hatch_bpf.runtime.programs.elfsyms import function_offsets
 from hatch_bpf.runtime.programs.program import Program
 from tests.common import needs
+from tests.common.namespaces import IN_OWN_NAMESPACES
 from tests.common.projects import REPOSITORY
 from tests.common.skeleton_package import load_skeleton
 from tests.kinds import exercises, project
@@ -41,13 +42,6 @@ SECTIONS = {
     "tp_btf": "tp_btf/sys_enter",
 }
 """Exercise -> section of a program of its kind, where there are kernels that refuse it."""
-NAMESPACES = """\
-set -e
-[ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing
-mount -t bpf bpf /sys/fs/bpf
-ip link set lo up
-exec "$@"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +56,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     site = install(project.make_wheel(folder, arch=machine.name), folder / "site")
     script = Path(shutil.copy(project.EXERCISES, folder))
     project.compile_probe(folder / "libprobe.so")
-    command = ["unshare", "-m", "-n", "sh", "-c", NAMESPACES, "sh", sys.executable, str(script)]
+    command = [*IN_OWN_NAMESPACES, sys.executable, str(script)]
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(site)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ import bz2
 import importlib
 import lzma
 import shutil
+import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -227,8 +228,6 @@ def _command(name: str, file: BinaryIO, budget: Budget, *, module: str) -> Itera
     with tempfile.TemporaryFile() as compressed:
         shutil.copyfileobj(file, compressed)
         compressed.seek(0)
-        import subprocess  # few kernels need a tool, and every command would wait for the import
-
         with subprocess.Popen(
             [path, "-dc"], stdin=compressed, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:

@@ -14,6 +14,7 @@ import time
 from ..errors import MapError, reason
 from ..maps.map import Map, OneParameter
 from ..onestep import keep_pointer, release
+from ..types import as_bytes, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +40,12 @@ class UserRingBuffer(Map, OneParameter["E"]):
         """Held while libbpf works on the buffer, so that no other thread closes it meanwhile."""
 
     def send(self, value: E, *, timeout: Optional[float] = 0) -> bool:
-        """Send a record; False if there was no room for it within `timeout` seconds (None: wait forever)."""
-        data = bytes(self._event.encode(value)) if self._event is not None else bytes(value)  # type: ignore[call-overload]
+        """Send a record; False if there was no room for it within `timeout` seconds (None: wait forever).
+
+        It is of the type that the option `events` names for the buffer, or else bytes.
+        """
+        encode = as_bytes if self._event is None else self._event.encode
+        data = bytes(named(f"user ring buffer {self.name}: record", encode, value))
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._send(data):
             left = PATIENCE if deadline is None else min(PATIENCE, deadline - time.monotonic())

@@ -413,6 +413,7 @@ class HashMap(Map, _Mapping["K", "V"]):
                     self._delete(self._encode_key(key))
 
     def clear(self) -> None:
+        """Delete all keys. `drain()` returns them, and loses nothing that programs store meanwhile."""
         self.delete_many(list(self))
         self._drained = {}
 
@@ -872,6 +873,7 @@ class BloomFilter(Map, OneParameter["V"]):
     types: tuple[int, ...] = (30,)
 
     def add(self, value: V) -> None:
+        """Add a value. None can be removed."""
         storage = self._encode_value(value)
         if self._libbpf.bpf_map_update_elem(self.fd, None, byref(storage), BPF_ANY):
             raise self._error("take a value")

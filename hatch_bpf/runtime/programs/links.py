@@ -99,6 +99,7 @@ class Link(Sealed):
 
     @property
     def attached(self) -> bool:
+        """Whether it still attaches the program."""
         return bool(self._made)
 
     def detach(self) -> None:
@@ -281,10 +282,12 @@ class TcLink(Link):
 
     @property
     def handle(self) -> int:
+        """The filter's number, which the kernel chose if it was 0."""
         return int(self._attached.handle)
 
     @property
     def priority(self) -> int:
+        """Its priority, which the kernel chose if it was 0. A lower number runs first."""
         return int(self._attached.priority)
 
     def attach(self, *, handle: int, priority: int, replace: bool) -> None:

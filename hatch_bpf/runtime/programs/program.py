@@ -243,6 +243,7 @@ class Program(Attachable):
             except (OSError, ValueError) as error:
                 raise AttachError(f"program {self.name} can't be attached to {target}: {error}") from error
             options.offsets, options.cnt = (ctypes.c_ulong * len(offsets))(*offsets), len(offsets)
+            path = full_path(path)  # with offsets, libbpf looks for a short name nowhere
         where = named("pid", S32.put, pid) or os.getpid(), path.encode()
         try:
             return self._attach(target, attach, *where, pattern.encode() or None, byref(options), takes=("KPROBE",))

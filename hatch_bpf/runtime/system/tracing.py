@@ -45,10 +45,10 @@ class TraceLine(NamedTuple):
 
 
 def trace_pipe(timeout: Optional[float] = None) -> Generator[TraceLine, None, None]:
-    """What bpf_printk() writes from now on, in any program of the system; it ends after `timeout` seconds, if given.
+    """What bpf_printk() writes in any program of the system; it ends after `timeout` seconds, if given.
 
-    The system's pipe has one reader at a time: `close()` the iterator when you are done. Lines of other
-    tracers are left out.
+    It begins with what nobody has read yet. The system's pipe has one reader at a time: `close()` the iterator when
+    you are done. Lines of other tracers are left out.
     """
     path = next(filter(os.path.exists, TRACE_PIPES), None)
     if path is None:
