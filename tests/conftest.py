@@ -49,19 +49,31 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+
+
 @pytest.fixture(scope="session")
-def zig_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """hatch-bpf's own wheel, as a release has it."""
+    (wheel,) = made_once(tmp_path_factory, "own-wheel", make_own_wheel).glob("hatch_bpf-*.whl")
+    return wheel
+
+
+def make_own_wheel(folder: Path) -> None:
+    subprocess.run([*PIP, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, REPOSITORY], check=True)
+
+
+@pytest.fixture(scope="session")
+def zig_python(tmp_path_factory: pytest.TempPathFactory, own_wheel: Path) -> Path:
     """The Python of an environment with hatch-bpf's own wheel and its zig extra, as pip installs them."""
-    return made_once(tmp_path_factory, "zig", make_zig_environment) / "venv" / "bin" / "python"
+    folder = made_once(tmp_path_factory, "zig", lambda folder: make_zig_environment(folder, own_wheel))
+    return folder / "venv" / "bin" / "python"
 
 
-def make_zig_environment(folder: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, REPOSITORY], check=True)
-    (wheel,) = folder.glob("hatch_bpf-*.whl")
+def make_zig_environment(folder: Path, wheel: Path) -> None:
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
-    install = [*pip, "--python", python, "install", "--quiet", "--constraint", REPOSITORY / "tests" / "constraints.txt"]
+    install = [*PIP, "--python", python, "install", "--quiet", "--constraint", REPOSITORY / "tests" / "constraints.txt"]
     install += [f"{wheel}[zig]", "setuptools>=77", "editables"]
     done = subprocess.run(install, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -50,6 +50,7 @@ def check_metadata(wheel: Path, *, name: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_package_works(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     needs.tool("clang")
+    needs.own_libbpf()
     needs.root_bpf()
     tracefs.mounted()
     monkeypatch.chdir(tmp_path)

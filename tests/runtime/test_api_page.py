@@ -18,8 +18,8 @@ import pytest
 
 from hatch_bpf import runtime
 from hatch_bpf.arch import build_machine
-from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.project.alternatives import Alternatives
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from tests.common import needs
 from tests.common.namespaces import IN_OWN_NAMESPACES
 from tests.common.skeleton_package import BPF, make_package

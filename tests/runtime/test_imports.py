@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import ast
 import os
-import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.common import needs
+from tests.common.pythons import PYTHONS, pythons
 from tests.common.skeleton_package import BPF, RUNTIME, Package, make_package
 
 MODULES = sorted(RUNTIME.rglob("*.py"))
-PYTHONS = ("3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 
 
 @pytest.fixture(scope="module")
@@ -66,23 +64,6 @@ def test_what_is_heavy_is_not_imported_with_a_skeleton(package: Package) -> None
     )
     result = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
-
-
-@cache
-def pythons() -> dict[str, str]:
-    """The other Pythons of this machine, by version."""
-    found = {}
-    for version in PYTHONS:
-        candidates = [shutil.which(f"python{version}")]
-        candidates += sorted(map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/python")))
-        for candidate in filter(None, candidates):
-            if (
-                subprocess.run([candidate, "-c", "import ctypes, mmap"], capture_output=True, check=False).returncode
-                == 0
-            ):
-                found[version] = candidate
-                break
-    return found
 
 
 @pytest.mark.parametrize("version", PYTHONS)

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from hatch_bpf.arch import build_machine
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from tests.common import needs
+from tests.common.projects import wheel_files
 from tests.system.test_example import HIDE_LIBBPF, cgroup, copy_of_example, events, install, run
 
 __all__ = ["cgroup"]  # a fixture
@@ -73,7 +76,14 @@ def wheel_built_bare(zig_python: Path, hide: str, project: Path, folder: Path) -
 
 def test_from_source_with_zigs_clang(tmp_path: Path, zig_python: Path, hide: str, cgroup: Path) -> None:
     wheel, _ = wheel_built_bare(zig_python, hide, example(tmp_path / "example"), tmp_path)
-    assert "manylinux" in wheel.name
+    prefix = "tcprtt/_bpf/lib/"
+    libraries = {name.removeprefix(prefix): data for name, data in wheel_files(wheel).items() if name.endswith(".so.1")}
+    machine = build_machine()
+    assert machine is not None
+    assert libraries == {
+        f"{machine.name}/{libc}/libbpf.so.1": (OWN_LIBBPF / "lib" / machine.name / libc / "libbpf.so.1").read_bytes()
+        for libc in ("glibc", "musl")
+    }, "hatch-bpf's own, for the architecture that is the default"
     bin_dir = install(wheel, tmp_path / "venv")
     assert len(events(run(bin_dir, "--cgroup", cgroup, "--count", 5, before=hide))) == 5
 

@@ -21,8 +21,8 @@ from hatch_bpf.runtime.host.embedded import HEADER, Embedded
 from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from tests.common import kernel_btfs, needs, objects
 from tests.common.btf_builder import RawBtf
+from tests.common.pythons import PYTHONS, pythons
 from tests.common.skeleton_package import RUNTIME
-from tests.runtime.test_imports import PYTHONS, pythons
 
 KERNEL = Kernel("debian", "12", "x86_64", "6.1.0-47-amd64")
 
