@@ -34,7 +34,10 @@ PROJECT = "project"
 _OWN_CODE = ("runtime/**/*.py", "lab/guest/*.py")
 """What of hatch-bpf itself runs in a guest. Without `__init__.py` of the packages, whose imports would take long."""
 _HARMLESS = {"RAW_TRACEPOINT", "TRACEPOINT"}
-_HARMLESS_TRACING = {"BPF_TRACE_RAW_TP", "BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_ITER"}
+_HARMLESS_TRACING = {
+    *("BPF_TRACE_RAW_TP", "BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_ITER"),
+    *("BPF_TRACE_FENTRY_MULTI", "BPF_TRACE_FEXIT_MULTI", "BPF_TRACE_FSESSION_MULTI"),
+}
 _HARMLESS_TARGETS = {Target.FUNCTION, Target.SYSCALL}
 _MULTI = {"BPF_TRACE_KPROBE_MULTI", "BPF_TRACE_KPROBE_SESSION"}
 

@@ -250,15 +250,17 @@ class KernelFeatures:
         """Whether it takes BPF_F_SLEEPABLE (Linux 5.10)."""
         return self.has_member("bpf_prog_aux", "sleepable") or self.has_member("bpf_prog", "sleepable")
 
-    def has_sleepable_programs(self, program_type: str) -> bool:
-        """Whether programs of a type may sleep."""
+    def has_sleepable_programs(self, program_type: str, attach_type: str) -> bool:
+        """Whether programs of a type, attached so, may sleep."""
         if not self.has_sleepable:
             return False
-        match program_type:
-            case "KPROBE":
+        match program_type, attach_type:
+            case "KPROBE", _:
                 return self._is_linux_6_0
-            case "STRUCT_OPS":  # Linux 6.3; no field came with it, but this one with the same release
+            case "STRUCT_OPS", _:  # Linux 6.3; no field came with it, but this one with the same release
                 return self.has_member("bpf_map_ops", "map_mem_usage")
+            case ("TRACEPOINT" | "RAW_TRACEPOINT", _) | (_, "BPF_TRACE_RAW_TP"):  # Linux 7.2, as this attach type
+                return self.has_attach_type("BPF_TRACE_FENTRY_MULTI") is not False
             case _:
                 return True
 

@@ -67,6 +67,8 @@ def _alternative(section: ProgramSection) -> str:
     match section.target_kind:
         case Target.BTF_FUNCTION:
             return f"provide a kprobe/{section.target} program for it" if section.target else "provide a kprobe for it"
+        case Target.BTF_FUNCTIONS:
+            return f"provide a kprobe.multi/{section.target or 'PATTERN'} program for it"
         case Target.BTF_TRACEPOINT:
             return f"provide a raw_tp/{section.target} program for it"
         case _:
@@ -79,7 +81,7 @@ def _flags(kind: str, section: ProgramSection, features: KernelFeatures) -> Iter
         what = f"{kind} needs BPF_F_XDP_HAS_FRAGS, which this kernel does not know"
         yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
     is_lsm = section.program_type == "LSM"
-    if section.sleepable and not features.has_sleepable_programs(section.program_type):
+    if section.sleepable and not features.has_sleepable_programs(section.program_type, section.attach_type):
         what = f"{kind} is sleepable, and this kernel is too old for that"
         yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
     elif section.sleepable and is_lsm and section.target != _FIRST_SLEEPABLE_HOOK and not features.has_sleepable_hooks:
@@ -91,14 +93,22 @@ def _flags(kind: str, section: ProgramSection, features: KernelFeatures) -> Iter
             may += " or is a security hook"
         what = f"{kind} loads only if its target {may}, which BTF does not say"
         yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+    elif section.sleepable and section.target_kind == Target.BTF_FUNCTIONS:
+        what = f"{kind} attaches only if all these functions allow error injection, which BTF does not say"
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+    elif section.sleepable and (section.program_type in _TRACEPOINTS or section.target_kind == Target.BTF_TRACEPOINT):
+        then = "loads" if section.target_kind == Target.BTF_TRACEPOINT else "attaches"
+        what = f"{kind} {then} only if its tracepoint may sleep, as those of system calls may; BTF does not say which"
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
 
 
+_TRACEPOINTS = ("TRACEPOINT", "RAW_TRACEPOINT")
 _LISTED_TARGETS = (Target.BTF_FUNCTION, Target.LSM_HOOK)
 """Only some targets of these kinds may be attached to by sleepable programs."""
 
 
 def _trampoline(kind: str, section: ProgramSection, features: KernelFeatures, arch: str) -> Iterator[Reason]:
-    of_functions = section.target_kind in (Target.BTF_FUNCTION, Target.LSM_HOOK)
+    of_functions = section.target_kind in (Target.BTF_FUNCTION, Target.BTF_FUNCTIONS, Target.LSM_HOOK)
     if not of_functions and section.target_kind not in (Target.BPF_PROGRAM, Target.STRUCT_OPS):
         return
     if not features.has_trampolines(arch, of_functions=of_functions):

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from .sections import ProgramSection
     from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec
 
-_WATCHING = ("BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_FSESSION", "BPF_TRACE_RAW_TP")
+_WATCHING = (
+    *("BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_FSESSION", "BPF_TRACE_RAW_TP"),
+    *("BPF_TRACE_FENTRY_MULTI", "BPF_TRACE_FEXIT_MULTI", "BPF_TRACE_FSESSION_MULTI"),
+)
 """Attach types of TRACING programs that only watch."""
 _LINKS_OF_INTERFACES = ("BPF_TCX_INGRESS", "BPF_TCX_EGRESS", "BPF_NETKIT_PRIMARY", "BPF_NETKIT_PEER")
 """Attach types of links to interfaces. Kernels that lack such links still load the programs."""

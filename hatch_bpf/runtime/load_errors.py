@@ -108,7 +108,7 @@ def _refused_program(libbpf: Libbpf, program: ProgramSpec) -> str:
 
 def _is_of_btf(target_kind: str) -> bool:
     """Whether libbpf can only try such programs where the kernel has BTF."""
-    return target_kind in BTF_PREFIX or target_kind in (Target.STRUCT_OPS, Target.BPF_PROGRAM)
+    return target_kind in BTF_PREFIX or target_kind in (Target.STRUCT_OPS, Target.BTF_FUNCTIONS, Target.BPF_PROGRAM)
 
 
 def _needing_kernel_btf(loading: Sequence[ProgramSpec]) -> list[str]:

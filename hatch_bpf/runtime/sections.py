@@ -1,7 +1,7 @@
 """What libbpf takes a program for, by the name of its ELF section. Input: `SEC("fentry/tcp_close")`'s name.
 
 Output: a `ProgramSection`: program type, expected attach type, attach target; or None for a name that libbpf does not
-know. The table is libbpf 1.7's, so that it also knows sections that are newer than the installed libbpf. The build
+know. The table is libbpf 1.8's, so that it also knows sections that are newer than the installed libbpf. The build
 reads it too, and the tests compare it with libbpf_prog_type_by_name().
 """
 
@@ -27,6 +27,8 @@ class Target:
     """A tracepoint; looked up at attach."""
     BTF_FUNCTION = "BTF function"
     """A kernel function, looked up in the kernel's BTF at load."""
+    BTF_FUNCTIONS = "BTF functions"
+    """A pattern of kernel functions, looked up in the kernel's BTF at attach."""
     BTF_TRACEPOINT = "BTF tracepoint"
     """`btf_trace_NAME`, looked up in the kernel's BTF at load."""
     LSM_HOOK = "LSM hook"
@@ -94,7 +96,7 @@ class ProgramSection:
     @property
     def needs_kernel_btf(self) -> bool:
         """Whether libbpf and the kernel need the kernel's own BTF, so that no embedded one helps."""
-        return self.target_kind in BTF_PREFIX or self.target_kind == Target.STRUCT_OPS
+        return self.target_kind in BTF_PREFIX or self.target_kind in (Target.STRUCT_OPS, Target.BTF_FUNCTIONS)
 
 
 def parse_section(name: str) -> Optional[ProgramSection]:
@@ -146,6 +148,7 @@ def _with_sleepable(*rows: _Row, since: tuple[int, int] = (0, 0)) -> list[_Row]:
 
 
 _LOAD, _ATTACH, _OPTIONAL = AttachTypeUse.LOAD, AttachTypeUse.ATTACH, AttachTypeUse.OPTIONAL
+_FUNCTIONS = Target.BTF_FUNCTIONS
 _ROWS: tuple[_Row, ...] = (
     # kprobe and uprobe programs: all of one type, told apart when they are attached
     _row("kprobe+", "KPROBE", target=Target.FUNCTION),
@@ -164,7 +167,7 @@ _ROWS: tuple[_Row, ...] = (
         _row("usdt+", "KPROBE", target=Target.BINARY, since=(0, 8)),
     ),
     # programs whose arguments the kernel's BTF describes
-    _row("tp_btf+", "TRACING", "BPF_TRACE_RAW_TP", _LOAD, Target.BTF_TRACEPOINT),
+    *_with_sleepable(_row("tp_btf+", "TRACING", "BPF_TRACE_RAW_TP", _LOAD, Target.BTF_TRACEPOINT), since=(1, 8)),
     _row("lsm_cgroup+", "LSM", "BPF_LSM_CGROUP", _LOAD, Target.LSM_HOOK, since=(1, 0)),
     _row("freplace+", "EXT", target=Target.BPF_PROGRAM),
     *_with_sleepable(
@@ -172,17 +175,24 @@ _ROWS: tuple[_Row, ...] = (
         _row("fexit+", "TRACING", "BPF_TRACE_FEXIT", _LOAD, Target.BTF_FUNCTION),
         _row("fmod_ret+", "TRACING", "BPF_MODIFY_RETURN", _LOAD, Target.BTF_FUNCTION),
         _row("fsession+", "TRACING", "BPF_TRACE_FSESSION", _LOAD, Target.BTF_FUNCTION, since=(1, 7)),
+        *(
+            _row(f"{name}.multi+", "TRACING", f"BPF_TRACE_{name.upper()}_MULTI", _LOAD, _FUNCTIONS, since=(1, 8))
+            for name in ("fentry", "fexit", "fsession")
+        ),
         _row("lsm+", "LSM", "BPF_LSM_MAC", _LOAD, Target.LSM_HOOK),
         _row("iter+", "TRACING", "BPF_TRACE_ITER", _LOAD, Target.ITERATOR),
     ),
     *_with_sleepable(_row("struct_ops+", "STRUCT_OPS", target=Target.STRUCT_OPS), since=(1, 1)),
     # tracepoints, and what has no target
-    _row("raw_tracepoint+", "RAW_TRACEPOINT", target=Target.RAW_TRACEPOINT),
-    _row("raw_tp+", "RAW_TRACEPOINT", target=Target.RAW_TRACEPOINT),
+    *_with_sleepable(
+        _row("raw_tracepoint+", "RAW_TRACEPOINT", target=Target.RAW_TRACEPOINT),
+        _row("raw_tp+", "RAW_TRACEPOINT", target=Target.RAW_TRACEPOINT),
+        _row("tracepoint+", "TRACEPOINT"),
+        _row("tp+", "TRACEPOINT"),
+        since=(1, 8),
+    ),
     _row("raw_tracepoint.w+", "RAW_TRACEPOINT_WRITABLE", target=Target.RAW_TRACEPOINT),
     _row("raw_tp.w+", "RAW_TRACEPOINT_WRITABLE", target=Target.RAW_TRACEPOINT),
-    _row("tracepoint+", "TRACEPOINT"),
-    _row("tp+", "TRACEPOINT"),
     _row("perf_event", "PERF_EVENT"),
     _row("syscall", "SYSCALL"),
     _row("lirc_mode2", "LIRC_MODE2", "BPF_LIRC_MODE2", _OPTIONAL),

@@ -376,6 +376,47 @@ def test_sleepable_programs_on_a_kernel_from_before_them() -> None:
     assert fast.verdict is Verdict.NEEDS_KERNEL_BTF
 
 
+_OF_7_2 = """
+SEC("tp_btf.s/sys_enter") int btf(void *ctx) { return 0; }
+SEC("raw_tp.s/sys_enter") int raw(void *ctx) { return 0; }
+SEC("tp.s/syscalls/sys_enter_read") int plain(void *ctx) { return 0; }
+SEC("fentry.multi/vfs_*") int many(void *ctx) { return 0; }
+SEC("fentry.multi.s/vfs_*") int many_that_sleep(void *ctx) { return 0; }
+"""
+
+
+@pytest.mark.parametrize("attach_types", [{"BPF_TRACE_FSESSION": 58}, {"BPF_TRACE_FENTRY_MULTI": 59}])
+def test_tracepoints_that_sleep_and_functions_by_pattern_came_with_linux_7_2(attach_types: dict[str, int]) -> None:
+    """As the kernel lab saw them load and attach on 7.2 with libbpf 1.8."""
+    btf = RawBtf()
+    btf.integer()
+    btf.enum("bpf_prog_type", BPF_PROG_TYPE_TRACEPOINT=5, BPF_PROG_TYPE_RAW_TRACEPOINT=17, BPF_PROG_TYPE_TRACING=26)
+    btf.enum("bpf_attach_type", BPF_TRACE_RAW_TP=23, **attach_types)
+    btf.struct("bpf_prog_aux", 4, ("sleepable", 1, 0))
+    for tracepoint in ("sys_enter", "sched_switch"):
+        btf.typedef(f"btf_trace_{tracepoint}", 1)
+    btf.func("__x64_sys_read", btf.func_proto(0))
+    kernel = KernelTypes(Kernel.parse("debian/13/x86_64/7.2.0"), Btf(btf.build(), source="7.2"))
+    found = {p.program: p for p in check_on([c_programs.model(_OF_7_2)], [kernel]).kernels[0].programs}
+    is_new = "BPF_TRACE_FENTRY_MULTI" in attach_types
+    for program in found.values():
+        assert program.verdict is (Verdict.CONDITIONAL if is_new else Verdict.FAILS), program
+    told = {name: [reason.what for reason in program.reasons] for name, program in found.items()}
+    if is_new:
+        assert told["raw"] == [
+            'libbpf before 1.8 does not know SEC("raw_tp.s/sys_enter"), and refuses to load it',
+            'SEC("raw_tp.s/sys_enter") attaches only if its tracepoint may sleep, as those of system calls may; BTF '
+            "does not say which",
+        ]
+        assert told["many"][1:] == ['SEC("fentry.multi/vfs_*") needs the kernel\'s own BTF']
+    else:
+        assert 'SEC("tp_btf.s/sys_enter") is sleepable, and this kernel is too old for that' in told["btf"]
+        assert 'SEC("tp.s/syscalls/sys_enter_read") is sleepable, and this kernel is too old for that' in told["plain"]
+        assert any(
+            "attaches as BPF_TRACE_FENTRY_MULTI, which this kernel does not know" in what for what in told["many"]
+        )
+
+
 def test_a_map_type_of_a_newer_kernel() -> None:
     source = """struct { int (*type)[30]; int (*max_entries)[8]; int *value; } bloom SEC(".maps");
     SEC("socket") int program(void *ctx) { return 0; }"""

@@ -62,6 +62,8 @@ def spec(tmp_path: Path) -> Any:
         ("ksyscall/openat", "1.0"),
         ("uprobe.multi//lib/libc.so.6:malloc*", "1.3"),
         ("kprobe.session/tcp_*", "1.5"),
+        ("fentry.multi/tcp_*", "1.8"),
+        ("tp.s/syscalls/sys_enter_read", "1.8"),
     ],
 )
 def test_sections_that_came_later(old: Any, spec: Any, section: str, since: str) -> None:

@@ -9,12 +9,20 @@ import pytest
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.compiler.toolchain import OWN_LIBBPF
+from hatch_bpf.runtime.host.arch import running_name
 from hatch_bpf.runtime.sections import ATTACH_TYPES, AttachTypeUse, Target, parse_section, section_patterns
 from tests.common import needs
 
 
-def _libbpf() -> ctypes.CDLL:
-    path = ctypes.util.find_library("bpf")
+@pytest.fixture(scope="module", params=["the system's", "our own"])
+def library(request: pytest.FixtureRequest) -> ctypes.CDLL:
+    """A libbpf. Ours is newer than those of most distributions."""
+    if request.param == "our own":
+        needs.own_libbpf()
+        path: str | None = str(OWN_LIBBPF / "lib" / running_name() / "glibc" / "libbpf.so.1")
+    else:
+        path = ctypes.util.find_library("bpf")
     if path is None:
         needs.missing("libbpf.so is not installed")
         raise AssertionError
@@ -39,9 +47,8 @@ def _names() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def by_libbpf() -> dict[str, tuple[int, int]]:
-    """What the installed libbpf takes each name for; names that it doesn't know are left out."""
-    library = _libbpf()
+def by_libbpf(library: ctypes.CDLL) -> dict[str, tuple[int, int]]:
+    """What a libbpf takes each name for; names that it doesn't know are left out."""
     found = {}
     for name in _names():
         program_type, attach_type = ctypes.c_int(), ctypes.c_int()
@@ -61,13 +68,15 @@ def test_every_name_means_what_it_means_to_libbpf(by_libbpf: dict[str, tuple[int
         section = parse_section(name)
         assert section is not None
         assert program_types[f"BPF_PROG_TYPE_{section.program_type}"] == program_type, name
-        if attach_type or name not in since_1_3:
+        if section.attach_type and section.attach_type not in attach_types:
+            # of a kernel newer than this one
+            assert attach_type >= attach_types["__MAX_BPF_ATTACH_TYPE"], name
+        elif attach_type or name not in since_1_3:
             assert attach_types.get(section.attach_type, 0) == attach_type, name
 
 
-def test_libbpf_knows_no_name_that_the_table_lacks() -> None:
+def test_libbpf_knows_no_name_that_the_table_lacks(library: ctypes.CDLL) -> None:
     """libbpf lists the types it knows only in its log of a failed guess; the list must be covered."""
-    library = _libbpf()
     lines: list[str] = []
     printer = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 
@@ -96,8 +105,7 @@ def test_libbpf_knows_no_name_that_the_table_lacks() -> None:
 @pytest.mark.parametrize(
     "name", ["", "nope", "tc/whatever", "fentry.x/f", "kprobes/f", "xdp/other", "socket1", "cgroup/"]
 )
-def test_names_that_libbpf_does_not_know(name: str) -> None:
-    library = _libbpf()
+def test_names_that_libbpf_does_not_know(library: ctypes.CDLL, name: str) -> None:
     assert library.libbpf_prog_type_by_name(name.encode(), ctypes.byref(ctypes.c_int()), ctypes.byref(ctypes.c_int()))
     assert parse_section(name) is None
 
@@ -116,6 +124,9 @@ def test_targets() -> None:
     assert target("fentry/tcp_close") == (Target.BTF_FUNCTION, "tcp_close", "")
     assert target("?fentry/tcp_close") == (Target.BTF_FUNCTION, "tcp_close", "")
     assert target("fexit.s/nf_conntrack:nf_ct_delete") == (Target.BTF_FUNCTION, "nf_ct_delete", "nf_conntrack")
+    assert target("fexit.multi.s/tcp_*") == (Target.BTF_FUNCTIONS, "tcp_*", "")
+    assert target("tp_btf.s/sys_enter") == (Target.BTF_TRACEPOINT, "sys_enter", "")
+    assert target("raw_tp.s/sys_enter") == (Target.RAW_TRACEPOINT, "sys_enter", "")
     assert target("fentry") == (Target.BTF_FUNCTION, "", "")
     assert target("tp_btf/sched_switch") == (Target.BTF_TRACEPOINT, "sched_switch", "")
     assert target("lsm/file_open") == (Target.LSM_HOOK, "file_open", "")
@@ -127,7 +138,18 @@ def test_targets() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["fentry/f", "fexit/f", "fmod_ret/f", "tp_btf/t", "lsm/h", "lsm_cgroup/h", "iter/task", "struct_ops/init"]
+    "name",
+    [
+        "fentry/f",
+        "fentry.multi/f*",
+        "fexit/f",
+        "fmod_ret/f",
+        "tp_btf/t",
+        "lsm/h",
+        "lsm_cgroup/h",
+        "iter/task",
+        "struct_ops/init",
+    ],
 )
 def test_what_needs_the_kernels_own_btf(name: str) -> None:
     section = parse_section(name)
@@ -140,6 +162,28 @@ def test_what_an_embedded_btf_serves(name: str) -> None:
     section = parse_section(name)
     assert section is not None
     assert not section.needs_kernel_btf
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("tp.s/syscalls/sys_enter_read", "tp/syscalls/sys_enter_read"),
+        ("tracepoint.s/syscalls/sys_exit_read", "tracepoint/syscalls/sys_exit_read"),
+        ("raw_tp.s/sys_enter", "raw_tp/sys_enter"),
+        ("raw_tracepoint.s/sys_enter", "raw_tracepoint/sys_enter"),
+        ("tp_btf.s/sys_enter", "tp_btf/sys_enter"),
+    ],
+)
+def test_tracepoints_sleep_from_libbpf_1_8_on(name: str, plain: str) -> None:
+    sleeps, other = parse_section(name), parse_section(plain)
+    assert sleeps is not None
+    assert other is not None
+    assert (sleeps.sleepable, sleeps.since, other.sleepable, other.since) == (True, (1, 8), False, (0, 0))
+    assert (sleeps.program_type, sleeps.attach_type, sleeps.target) == (
+        other.program_type,
+        other.attach_type,
+        other.target,
+    )
 
 
 def test_an_attach_type_says_when_it_is_looked_at() -> None:
