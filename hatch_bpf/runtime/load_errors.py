@@ -61,7 +61,7 @@ def load_error(
         sections = [program.section for program in loading]
         action = f"{spec.source} can't be loaded"
         if held.token:
-            from .host.tokens import of_token  # few packages have one
+            from .libbpf.tokens import of_token  # few packages have one
 
             action += f" {of_token(held.token)}"
         return permission_denied(action, errno=code, lines=said, sections=sections)

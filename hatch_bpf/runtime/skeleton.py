@@ -477,7 +477,7 @@ def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
 
 
 def _check_token(held: ObjectHandle) -> None:
-    from .host.tokens import check_token  # few packages have one
+    from .libbpf.tokens import check_token  # few packages have one
 
     check_token(held.libbpf, held.token)
 

@@ -9,9 +9,9 @@ import pytest
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.compiler.toolchain import OWN_LIBBPF
 from hatch_bpf.runtime.host.arch import running_name
 from hatch_bpf.runtime.sections import ATTACH_TYPES, AttachTypeUse, Target, parse_section, section_patterns
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from tests.common import needs
 
 

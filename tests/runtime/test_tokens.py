@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from hatch_bpf.runtime import errors
-from hatch_bpf.runtime.host import mounts, tokens
+from hatch_bpf.runtime.host import mounts
 from hatch_bpf.runtime.host.arch import running_name
 from hatch_bpf.runtime.libbpf import library as libbpf
+from hatch_bpf.runtime.libbpf import tokens
 from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from tests.common import bpf_tokens, needs
 from tests.common.bpf_tokens import ALL, run_inside

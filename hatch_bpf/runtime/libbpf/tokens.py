@@ -13,12 +13,12 @@ import os
 
 from ..descriptor import open_descriptor
 from ..errors import InvalidValueError, PermissionDeniedError, reason
+from ..host.mounts import delegation, no_bpf_file_system
 from ..privileges import in_user_namespace
-from .mounts import delegation, no_bpf_file_system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..libbpf.library import Libbpf
+    from .library import Libbpf
 
 LIBBPF = (1, 4)
 """The first libbpf that makes tokens."""
