@@ -24,11 +24,12 @@ from hatch_bpf.cli.common import (
     say,
 )
 from hatch_bpf.cli.terminal import colours, console, meter
-from hatch_bpf.errors import KernelError
+from hatch_bpf.errors import ConfigError, Fault, KernelError
 from hatch_bpf.kernels import HOST
 from hatch_bpf.support.context import Context
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
+    from hatch_bpf.kernels.remote.archive_url import Archive
     from hatch_bpf.portability.verdicts import Report
 
 
@@ -92,16 +93,26 @@ def _check_project(options: argparse.Namespace, context: Context) -> Report:
     from hatch_bpf import pipeline
     from hatch_bpf.project.declared_kernels import find_kernels
 
+    if options.alternatives or options.optional:
+        raise ConfigError([Fault("--alternatives and --optional", "are for an OBJECT: a project has options for them")])
     project = load_project(Path.cwd())
     if not options.kernels and not options.match:
         return pipeline.check(project, context)
     config = project.config
     if options.kernels:
-        config = replace(config, btf_archive=named_archive(options.kernels))
+        config = replace(config, btf_archive=_archive(options.kernels))
     if options.match:
         config = replace(config, kernels=entries_of(options.match))
     # without the lock, which covers only the project's own kernels
     return pipeline.check(project, context, matrix=find_kernels(config, context.notify))
+
+
+def _archive(option: str | None) -> Archive | None:
+    """The archive that `--kernels` names, even if the patterns turn out to need none."""
+    archive = named_archive(option)
+    if option and isinstance(archive, Path) and not archive.is_dir():
+        raise KernelError("is not a folder: let --kernels name a BTF archive, a folder or URL", source=archive)
+    return archive
 
 
 def _check_objects(options: argparse.Namespace, context: Context) -> Report:
@@ -114,7 +125,7 @@ def _check_objects(options: argparse.Namespace, context: Context) -> Report:
 
     config = parse_config(alternatives_table(options), key="check", root=Path.cwd(), environ={})
     objects = [read_object_file(path) for path in options.objects]
-    archive = named_archive(options.kernels)
+    archive = _archive(options.kernels)
     if archive is None and not options.match:
         raise KernelError(
             "which kernels? Let --kernels (or the environment's BTFHUB_ARCHIVE) name an archive, a folder or URL, or "

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hatch_bpf.cli.terminal import make_room
 from hatch_bpf.errors import ConfigError, Fault, HatchBpfError, ObjectError, ToolchainError
@@ -38,15 +39,24 @@ class CommandParser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         given = list(sys.argv[1:] if args is None else args)
-        if not self.get_default("takes_command") or "--" not in given:
-            found, left = super().parse_known_args(given, namespace)
-            if self.get_default("takes_command"):
-                found.guest_command = []
-            return found, left
-        at = given.index("--")
+        passes_on = self.get_default("takes_command")
+        at = given.index("--") if passes_on and "--" in given else len(given)
         found, left = super().parse_known_args(given[:at], namespace)
-        found.guest_command = given[at + 1 :]
+        if passes_on:
+            found.guest_command = given[at + 1 :]
+        if left:  # here, where the command's own options are known
+            self.error(f"unrecognized arguments: {' '.join(left)}")
         return found, left
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse does, naming the command or option that may have been meant."""
+        from difflib import get_close_matches
+
+        offered = [name for action in self._actions for name in (*action.option_strings, *(action.choices or ()))]
+        wrong = re.search(r"invalid choice: '([^']*)'|unrecognized arguments: ([^\s=]+)", message)
+        for near in get_close_matches((wrong[1] or wrong[2]) if wrong else "", offered, n=1, cutoff=0.75):
+            message += f"; did you mean {near}?"
+        super().error(message)
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -169,11 +179,20 @@ def entries_of(patterns: Sequence[str]) -> tuple[Entry, ...]:
 
 def read_object_file(path: Path) -> ObjectModel:
     """Read a BPF object. Raises `ObjectError`."""
+    from hatch_bpf.kernels.formats.elf import MAGIC as ELF_MAGIC
     from hatch_bpf.objects.model import read_object
     from hatch_bpf.support.budget import OBJECT_BYTES
     from hatch_bpf.support.files import read_regular
 
+    if path.is_dir():
+        raise ObjectError(f"{path} is a folder: name BPF objects, or run this in a project's folder without naming any")
     try:
-        return read_object(read_regular(path, OBJECT_BYTES.most), path=str(path))
+        data = read_regular(path, OBJECT_BYTES.most)
     except OSError as error:
         raise ObjectError(f"{path} cannot be read: {error.strerror}") from error
+    if not data.startswith(ELF_MAGIC):
+        raise ObjectError(
+            f"{path} is not a BPF object: name what `clang -target bpf -g -O2 -c` makes of a source, or run "
+            "`hatch-bpf check` in a project's folder"
+        )
+    return read_object(data, path=str(path))

@@ -183,17 +183,24 @@ def test_check_in_a_project_uses_its_matrix(tmp_path: Path) -> None:
     assert "no_such_field is not in this kernel" in done.stdout
     assert tree_of(project) == before
     assert run("check", "--match", "debian/11/x86_64/*", "--json", cwd=project).stdout.count('"kernel"') == 1
+    done = run("check", "--kernels", "/no/such/archive", "--match", "host", cwd=project)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "/no/such/archive: is not a folder: let --kernels name a BTF archive" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("check", "/etc/passwd", "--kernels", KERNELS), "/etc/passwd: not an ELF file"),
+        (("check", "/etc/passwd", "--kernels", KERNELS), "/etc/passwd is not a BPF object: name what `clang"),
+        (("check", "/etc", "--kernels", KERNELS), "/etc is a folder: name BPF objects, or run this in a project"),
         (("check", "{program}"), "which kernels? Let --kernels"),
         (("check", "{program}", "--match", "debian/12/*/*"), "there is no archive to look in"),
         (("check", "{program}", "--kernels", "/no/such/archive"), "/no/such/archive"),
         (("check", "{program}", "--kernels", KERNELS, "--match", "debian/99/*/*"), "matches no kernel"),
         (("check",), "pyproject.toml is not there: run this in the folder of a project"),
+        (("check", "--optional", "p"), "--alternatives and --optional are for an OBJECT"),
+        (("chekc",), "did you mean check?"),
+        (("check", "{program}", "--kernls=x"), "did you mean --kernels?"),
     ],
 )
 def test_check_refuses_with_status_2(
