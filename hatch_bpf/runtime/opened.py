@@ -118,6 +118,17 @@ class OpenedMap(_OpenedPart):
 
     _kind = "map"
 
+    if not TYPE_CHECKING:  # Python looks these up in the class, past __getattr__()
+
+        def __iter__(self) -> Any:
+            raise UnknownNameError(f"{self!r} has no elements yet: use that of what load() returns")
+
+        def __getitem__(self, key: Any) -> Any:
+            return iter(self)
+
+        def __setitem__(self, key: Any, value: Any) -> None:
+            iter(self)
+
     def __init__(self, held: ObjectHandle, pointer: int, spec: MapSpec) -> None:
         super().__init__(held, pointer, spec.name, spec.cls)
         self._types = spec.cls.types

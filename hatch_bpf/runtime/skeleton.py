@@ -348,6 +348,9 @@ class Opened(_Opened["LoadedT"]):
                 raise AttributeError(name)
             if self._is_loaded and any(name == section.attribute for section in self._spec.sections):
                 raise ClosedError(f"{self._spec.source} is loaded; use {name} of what load() returned")
+            if hasattr(Loaded, name):
+                state = "no longer: use that of what load() returned" if self._is_loaded else "yet: call load() first"
+                raise UnknownNameError(f"{self!r} has no {name} {state}")
             return self._held.find_global(self, self._spec, name)
 
     def __dir__(self) -> list[str]:

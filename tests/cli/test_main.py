@@ -130,7 +130,7 @@ def test_min_core_btf_of_the_host(tmp_path: Path, program: Path) -> None:
     [
         ("/etc/passwd", "x", "prog.bpf.o", "no BTF in it"),
         ("no-such-file", "x", "prog.bpf.o", "no-such-file: cannot be read"),
-        ("prog.bpf.o", "x", "/etc/passwd", "/etc/passwd: not an ELF file"),
+        ("prog.bpf.o", "x", "/etc/passwd", "/etc/passwd is not a BPF object"),
         ("{kernel}", "no/such/folder/x", "prog.bpf.o", "no/such/folder/x cannot be written"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_pinned_program_is_opened_again(skeleton: Any, pins: Path) -> None:
     with skeleton.Pins.open() as bpf, bpf.load() as skel:
         skel.programs.count.pin(pins / "program")
         info = skel.programs.count.info()
-        with pytest.raises(errors.AttachError, match="EEXIST"):
+        with pytest.raises(errors.AttachError, match="there is a file already"):
             skel.programs.count.pin(pins / "program")
         with pytest.raises(errors.AttachError, match="is not in a BPF file system"):
             skel.programs.count.pin("/tmp/program")

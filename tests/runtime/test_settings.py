@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from hatch_bpf.runtime import BpfError, InvalidTypeError, InvalidValueError, UnknownNameError
+from hatch_bpf.runtime import BpfError, InvalidTypeError, InvalidValueError, UnknownNameError, wait
+from hatch_bpf.runtime.events.source import deadline_of
 from tests.common import needs
 from tests.common.skeleton_package import load_skeleton
 
@@ -237,3 +239,51 @@ def test_a_link_takes_no_values(skel: Any, name: str) -> None:
         with pytest.raises(UnknownNameError, match=f"link of take_stacks, .*: {name} can't be set; nothing can be set"):
             setattr(link, name, 1)
         assert link.attached
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "message"),
+    [
+        (lambda b: b.attach(), UnknownNameError, "has no attach yet: call load.. first"),
+        (lambda b: b.links, UnknownNameError, "has no links yet"),
+        (
+            lambda b: iter(b.maps.counts),
+            UnknownNameError,
+            "map counts, .*has no elements yet: use that of",
+        ),
+        (lambda b: b.maps.counts[1], UnknownNameError, "has no elements yet"),
+        (lambda b: b.maps.counts.__setitem__(1, 1), UnknownNameError, "has no elements yet"),
+        (lambda b: 1 in b.maps.counts, UnknownNameError, "has no elements yet"),
+    ],
+)
+def test_what_there_is_only_once_it_is_loaded(bpf: Any, use: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        use(bpf)
+    assert bpf.maps.counts
+
+
+@pytest.mark.parametrize(
+    ("timeout", "error"), [("1", InvalidTypeError), (b"", InvalidTypeError), (float("nan"), InvalidValueError)]
+)
+def test_a_timeout_that_is_none(timeout: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"^timeout "):
+        wait([], timeout)
+
+
+@pytest.mark.parametrize("timeout", [0, -5, -1e300, float("-inf")])
+def test_a_timeout_that_is_over(timeout: float) -> None:
+    wait([], timeout)
+
+
+@pytest.mark.parametrize("timeout", [1e300, float("inf"), 10**400])
+def test_a_timeout_of_any_length(timeout: float) -> None:
+    now = time.monotonic()
+    assert now + (1 << 30) <= (deadline_of(timeout) or 0) < now + (1 << 31)
+
+
+def test_a_pin_without_a_folder_or_over_another(skel: Any, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(BpfError, match=f"there is no folder {tmp_path}/no: make it first"):
+        skel.maps.counts.pin(tmp_path / "no" / "x")
+    (tmp_path / "x").touch()
+    with pytest.raises(BpfError, match="there is a file already: remove it, or open what is pinned there"):
+        skel.programs.look_inside.pin(tmp_path / "x")

@@ -18,6 +18,7 @@ import time
 from itertools import chain, repeat
 
 from ..descriptor import duplicate, open_pipe
+from ..errors import InvalidTypeError, InvalidValueError
 from ..maps.map import Map, OneParameter
 from ..types import Nested, read_record
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 else:
     from _functools import partial  # where functools has it from, without all of functools
 
+LONGEST_POLL = (1 << 31) // 1000 - 1
+"""In seconds. poll() counts milliseconds in an int."""
+LONGEST_WAIT = 1 << 30
+"""In seconds: 34 years. An int may be too large for a float."""
 MAX_BATCH = 1 << 18
 """Where `read_batch()` stops for producers that are faster than it."""
 
@@ -135,7 +140,7 @@ class EventSource(Map, OneParameter["E"]):
 
     def poll(self, timeout: Optional[float] = None) -> list[E]:
         """The events there are; if there are none, wait for some, for `timeout` seconds at most, forever if None."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         ident = _thread.get_ident()
         if timeout is None or timeout > 0:
             self._gather()
@@ -274,4 +279,16 @@ def wait(buffers: Iterable[EventSource[Any]], timeout: Optional[float] = None) -
         descriptors += [buffer.fileno(), buffer._waker()]
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
-    poller.poll(None if timeout is None else max(0, timeout) * 1000)
+    deadline = deadline_of(timeout)
+    poller.poll(None if deadline is None else min(max(0, deadline - time.monotonic()), LONGEST_POLL) * 1000)
+
+
+def deadline_of(timeout: Optional[float]) -> Optional[float]:
+    """The time by `time.monotonic()` at which so many seconds are over; None, without end, for None."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)):
+        raise InvalidTypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
+    if timeout != timeout:
+        raise InvalidValueError("timeout can't be NaN: it must be a number of seconds or None")
+    return time.monotonic() + min(timeout, LONGEST_WAIT)

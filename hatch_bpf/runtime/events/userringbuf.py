@@ -15,6 +15,7 @@ from ..errors import MapError, reason
 from ..maps.map import Map, OneParameter
 from ..onestep import keep_pointer, release
 from ..types import as_bytes, named
+from .source import deadline_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class UserRingBuffer(Map, OneParameter["E"]):
         """
         encode = as_bytes if self._event is None else self._event.encode
         data = bytes(named(f"user ring buffer {self.name}: record", encode, value))
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         while not self._send(data):
             left = PATIENCE if deadline is None else min(PATIENCE, deadline - time.monotonic())
             if left <= 0:

@@ -5,6 +5,7 @@ Each function returns an empty string if the path is right, and where /proc does
 
 from __future__ import annotations
 
+import errno
 import os
 
 TYPE_CHECKING = False
@@ -18,6 +19,15 @@ def no_bpf_file_system(path: Union[str, os.PathLike[str]]) -> str:
     """That a path is not in a BPF file system, in which maps, programs and links are pinned; and what to do."""
     folder = os.path.dirname(os.path.abspath(os.fspath(path)))
     return _is_not_in(folder, "bpf", "in a BPF file system", "mount one: mount -t bpf bpf /sys/fs/bpf")
+
+
+def why_not_pinned(path: Union[str, os.PathLike[str]], code: int) -> str:
+    """What `bpf_obj_pin()` means by an error, and what to do; empty if the error says it all."""
+    if code == errno.ENOENT:
+        return f"there is no folder {os.path.dirname(os.path.abspath(os.fspath(path)))}: make it first"
+    if code == errno.EEXIST:
+        return "there is a file already: remove it, or open what is pinned there"
+    return no_bpf_file_system(path) if code == errno.EPERM else ""
 
 
 def delegation(folder: str) -> str:

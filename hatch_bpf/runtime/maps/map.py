@@ -27,7 +27,7 @@ from ..errors import (
     reason,
     unprivileged,
 )
-from ..host.mounts import no_bpf_file_system
+from ..host.mounts import why_not_pinned
 from ..libbpf.library import BatchOpts, MapCreateOpts, opts
 from ..members import Members
 from ..sealed import Sealed
@@ -158,8 +158,9 @@ class Map(Sealed):
     def pin(self, path: Union[str, os.PathLike[str]]) -> None:
         """Pin the map to a path in a BPF file system. It stays there until the file is removed."""
         if self._libbpf.bpf_obj_pin(self.fd, os.fsencode(path)):
-            code, hint = ctypes.get_errno(), no_bpf_file_system(path)
-            if hint and code == errno.EPERM:
+            code = ctypes.get_errno()
+            hint = why_not_pinned(path, code)
+            if hint:
                 raise MapError(f"map {self.name} can't be pinned to {path}: {hint}", errno=code)
             ctypes.set_errno(code)
             raise self._error(f"be pinned to {path}")

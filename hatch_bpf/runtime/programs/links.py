@@ -13,7 +13,7 @@ from ctypes import byref
 
 from ..descriptor import open_descriptor
 from ..errors import AttachError, ClosedError, reason
-from ..host.mounts import no_bpf_file_system
+from ..host.mounts import why_not_pinned
 from ..libbpf.library import LinkCreateOpts, TcOpts, XdpAttachOpts, opts
 from ..onestep import keep_pointer, keep_undo, release
 from ..sealed import Sealed
@@ -149,7 +149,7 @@ class Link(Sealed):
         self._call(
             f"be pinned to {os.fspath(path)}",
             lambda: self._libbpf.bpf_obj_pin(self.fd, file),
-            hint=lambda code: no_bpf_file_system(path) if code == errno.EPERM else "",
+            hint=lambda code: why_not_pinned(path, code),
         )
         self._keep_attached()
 

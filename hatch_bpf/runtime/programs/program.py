@@ -13,7 +13,7 @@ from ctypes import byref
 from ..descriptor import duplicate, open_descriptor
 from ..errors import AttachError, ClosedError, InvalidValueError, MapError, reason
 from ..events.perf_events import MAX_SAMPLE_RATE, lacks_event, max_sample_rate, online_cpus, open_sampled, threads_of
-from ..host.mounts import no_bpf_file_system, no_cgroup2
+from ..host.mounts import no_cgroup2, why_not_pinned
 from ..libbpf.library import (
     CookieOpts,
     IterOpts,
@@ -109,7 +109,7 @@ class Program(Attachable):
         fd = self.fd
         if self._libbpf.bpf_obj_pin(fd, os.fsencode(path)):
             code = ctypes.get_errno()
-            detail = (no_bpf_file_system(path) if code == errno.EPERM else "") or reason(code)
+            detail = why_not_pinned(path, code) or reason(code)
             raise AttachError(f"program {self.name} can't be pinned to {os.fspath(path)}: {detail}", errno=code)
 
     def attach(self) -> Link:

@@ -12,6 +12,7 @@ from ctypes import c_uint32, c_uint64
 from typing import Generator, NamedTuple, Optional
 
 from ..errors import BpfError, reason
+from ..events.source import deadline_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def trace_pipe(timeout: Optional[float] = None) -> Generator[TraceLine, None, No
     It begins with what nobody has read yet. The system's pipe has one reader at a time: `close()` the iterator when
     you are done. Lines of other tracers are left out.
     """
+    deadline = deadline_of(timeout)
     path = next(filter(os.path.exists, TRACE_PIPES), None)
     if path is None:
         raise BpfError("tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing")
@@ -59,7 +61,7 @@ def trace_pipe(timeout: Optional[float] = None) -> Generator[TraceLine, None, No
         code = error.errno or 0
         hint = "; somebody else reads it, and it has one reader at a time" if code == errno.EBUSY else ""
         raise BpfError(f"{path} can't be read: {reason(code)}{hint}", errno=code) from error
-    return _lines(fd, None if timeout is None else time.monotonic() + timeout)
+    return _lines(fd, deadline)
 
 
 def _lines(fd: int, end: Optional[float]) -> Generator[TraceLine, None, None]:
