@@ -64,6 +64,10 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         "[Attaching programs](attaching.md) has a table of the kinds of programs.",
         ("Programs", "Program", "Link", "TestRun"),
     ),
+    "Targets": (
+        "Patterns have `*` and `?`, as those of `attach_kprobe_multi()` and `attach_uprobe_multi()`.",
+        ("functions_of", "usdts_of", "kernel_functions", "tracepoints"),
+    ),
     "Pins": (
         "What is pinned in a BPF file system stays when its process ends; "
         "[a daemon restarts without a gap](attaching.md#pins-a-daemon-that-restarts-without-a-gap) in this way.",

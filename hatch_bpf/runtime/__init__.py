@@ -80,6 +80,12 @@ if TYPE_CHECKING:
         Program,
         Programs,
     )
+    from .programs.targets import (
+        functions_of,
+        kernel_functions,
+        tracepoints,
+        usdts_of,
+    )
     from .programs.testrun import TestRun
     from .skeleton import (
         Loaded,
@@ -195,12 +201,14 @@ else:
         "VerifierError": "errors",
         "as_command": "command",
         "count_runs": "system.objects",
+        "functions_of": "programs.targets",
         "has_attach_type": "system.features",
         "has_helper": "system.features",
         "has_kfunc": "system.features",
         "has_map_type": "system.features",
         "has_program_type": "system.features",
         "intervals": "command",
+        "kernel_functions": "programs.targets",
         "loaded_btfs": "system.objects",
         "loaded_links": "system.objects",
         "loaded_maps": "system.objects",
@@ -208,6 +216,8 @@ else:
         "read_stream": "system.tracing",
         "text_by_key": "maps.histograms",
         "trace_pipe": "system.tracing",
+        "tracepoints": "programs.targets",
+        "usdts_of": "programs.targets",
         "wait": "events.source",
     }
 
@@ -299,12 +309,14 @@ __all__ = [
     "VerifierError",
     "as_command",
     "count_runs",
+    "functions_of",
     "has_attach_type",
     "has_helper",
     "has_kfunc",
     "has_map_type",
     "has_program_type",
     "intervals",
+    "kernel_functions",
     "loaded_btfs",
     "loaded_links",
     "loaded_maps",
@@ -312,5 +324,7 @@ __all__ = [
     "read_stream",
     "text_by_key",
     "trace_pipe",
+    "tracepoints",
+    "usdts_of",
     "wait",
 ]

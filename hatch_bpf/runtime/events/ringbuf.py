@@ -52,6 +52,14 @@ class RingBuffer(EventSource["E"]):
     def fileno(self) -> int:
         return self.fd
 
+    @property
+    def pending(self) -> int:
+        """Bytes of `max_entries` that records take which nobody has read yet, their headers included."""
+        with self._reading:
+            self._check_open()
+            self._ensure_mapped()
+            return int(self._producer[0] - self._consumer[0])
+
     def read_array(self) -> Any:
         """The events there are, without waiting, as a NumPy structured array: one copy, and no Python object for each.
 

@@ -16,7 +16,7 @@ from ..symbols.symbol_files import debug_file, opened_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..symbols.elf_image import ElfImage
 
@@ -55,19 +55,38 @@ def stripped_functions(path: str, pattern: str) -> list[int]:
 
     Raises `OSError`, or `ValueError` for what is no ELF file.
     """
+    with _image(path) as image, _stripped(image, path) as others:
+        found = (image.offset_of(value) for other in others for _, value in _matching(other, SHT_SYMTAB, pattern))
+        return sorted({offset for offset in found if offset is not None})
+
+
+def function_names(path: str, pattern: str) -> list[str]:
+    """The functions of a file, also the stripped ones, that match a pattern with `*` and `?`.
+
+    Raises `OSError`, or `ValueError` for what is no ELF file.
+    """
+    with _image(path) as image, _stripped(image, path) as others:
+        tables = [(image, SHT_DYNSYM), *((each, SHT_SYMTAB) for each in (image, *others))]
+        found = {name for each, table in tables for name, _ in _matching(each, table, pattern)}
+        return sorted(name.decode("utf-8", "backslashreplace") for name in found)
+
+
+def matcher(pattern: str) -> Callable[[bytes], object]:
+    """What is true for names that match a pattern with `*` and `?`."""
     import re
 
     words = {"*": ".*", "?": "."}
-    wanted = re.compile("".join(words.get(char) or re.escape(char) for char in pattern).encode(), re.DOTALL)
-    found: set[int] = set()
-    with _image(path) as image, _stripped(image, path) as others:
-        for other in others:
-            for name_at, info, home, value, _, strings in other.symbols(SHT_SYMTAB):
-                if info & 0xF == STT_FUNC and home and wanted.fullmatch(other.string(strings, name_at)):
-                    offset = image.offset_of(value)
-                    if offset is not None:
-                        found.add(offset)
-    return sorted(found)
+    return re.compile("".join(words.get(char) or re.escape(char) for char in pattern).encode(), re.DOTALL).fullmatch
+
+
+def _matching(image: ElfImage, table: int, pattern: str) -> Iterator[tuple[bytes, int]]:
+    """Name and address of the functions that match a pattern, by the symbols in tables of this type."""
+    wanted = matcher(pattern)
+    for name_at, info, home, value, _, strings in image.symbols(table):
+        if info & 0xF == STT_FUNC and home:
+            name = image.string(strings, name_at)
+            if wanted(name):
+                yield name, value
 
 
 @contextmanager

@@ -1,0 +1,90 @@
+"""What there is to attach programs to. Input: patterns with `*` and `?`. Output: names, sorted.
+
+Nothing here is imported before it is used, so that skeletons import fast.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import SymbolError, reason
+from ..symbols.kernel_symbols import CODE, KALLSYMS
+from .attaching import TRACEFS
+from .elfsyms import full_path, function_names, matcher, usdt_names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Optional, Union
+
+
+def functions_of(binary: Union[str, os.PathLike[str]], pattern: str = "*") -> list[str]:
+    """The functions of a program or library that match a pattern, for `attach_uprobe()`. Raises `SymbolError`.
+
+    Those that were stripped into a separate debug file are among them.
+    """
+    path = full_path(os.fspath(binary))
+    try:
+        return function_names(path, pattern)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except ValueError as error:
+        raise SymbolError(str(error)) from error
+
+
+def usdts_of(binary: Union[str, os.PathLike[str]]) -> list[str]:
+    """The USDTs of a program or library, as `PROVIDER:NAME`, for `attach_usdt()`. Raises `SymbolError`."""
+    path = full_path(os.fspath(binary))
+    try:
+        return usdt_names(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except ValueError as error:
+        raise SymbolError(str(error)) from error
+
+
+def kernel_functions(pattern: str = "*") -> list[str]:
+    """The functions of the kernel and its modules that match a pattern, for `attach_kprobe()`. Raises `SymbolError`.
+
+    Those that ftrace lists, if it does so for this process, or else all; the kernel may refuse some of these.
+    """
+    try:
+        with open(_in_tracefs("available_filter_functions") or "", "rb") as file:
+            return _matching((line.split()[0] for line in file), pattern)
+    except OSError:
+        pass  # there is none, or a locked down kernel shows it to nobody
+    try:
+        with open(KALLSYMS, "rb") as file:
+            return _matching((words[2] for words in map(bytes.split, file) if words[1] in CODE.encode()), pattern)
+    except OSError as error:
+        raise _unreadable(KALLSYMS, error) from error
+
+
+def tracepoints(pattern: str = "*") -> list[str]:
+    """The tracepoints that match a pattern, as `CATEGORY:NAME`, for `attach_tracepoint()`. Raises `SymbolError`."""
+    path = _in_tracefs("available_events")
+    if path is None:
+        raise SymbolError(
+            "tracefs, which lists the tracepoints, is not mounted: mount -t tracefs tracefs /sys/kernel/tracing"
+        )
+    try:
+        with open(path, "rb") as file:
+            return _matching(map(bytes.strip, file), pattern)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _in_tracefs(name: str) -> Optional[str]:
+    """The path of a file of tracefs; None if it is not there."""
+    paths = (os.path.join(os.path.dirname(events), name) for events in TRACEFS)
+    return next(filter(os.path.exists, paths), None)
+
+
+def _matching(names: Iterable[bytes], pattern: str) -> list[str]:
+    wanted = matcher(pattern)
+    return sorted({name.decode("utf-8", "backslashreplace") for name in names if wanted(name)})
+
+
+def _unreadable(path: str, error: OSError) -> SymbolError:
+    code = error.errno or 0
+    return SymbolError(f"{path} can't be read: {reason(code)}", errno=code)
