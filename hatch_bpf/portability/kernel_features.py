@@ -26,7 +26,8 @@ _NAMES = frozenset({
     "bpf_func_id", "bpf_map_type", "bpf_prog_type", "bpf_attach_type", "bpf_reg_state", "bpf_map_ops", "bpf_map",
     "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
     "bpf_check", "check_stack_range_initialized", "bpf_insn_aux_data", "bpf_ringbuf", "ftrace_ops",
-    "bpf_verifier_state", "bpf_stack_slot_type", "is_branch_taken", *ALWAYS_THERE,
+    "bpf_verifier_state", "bpf_stack_slot_type", "is_branch_taken", "btf_vmlinux_init", "btf_vmlinux_read",
+    *ALWAYS_THERE,
 })  # fmt: skip
 """Names that are looked up in nearly every kernel."""
 
@@ -39,6 +40,7 @@ _MOST_NEAR = 256
 _MOST_NEAR_NAMES = 32
 """The same of functions and tracepoints, for which all names of the kernel are looked through."""
 _MAP_FLAGS: Mapping[int, tuple[str, str]] = {
+    MapFlag.STACK_BUILD_ID: ("bpf_stack_build_id", "build_id"),  # Linux 4.17
     MapFlag.RDONLY_PROG: ("bpf_map_ops", "map_direct_value_addr"),  # Linux 5.2
     MapFlag.WRONLY_PROG: ("bpf_map_ops", "map_direct_value_addr"),
     MapFlag.MMAPABLE: ("bpf_map_ops", "map_mmap"),  # Linux 5.5
@@ -47,6 +49,11 @@ _MAP_FLAGS: Mapping[int, tuple[str, str]] = {
     MapFlag.RB_OVERWRITE: ("bpf_ringbuf", "overwrite_mode"),  # Linux 6.19
 }
 """Flags of maps, and what came with them. Those of map types that came together with their flags are not here."""
+_MAP_FLAG_FUNCTIONS: Mapping[int, str] = {
+    MapFlag.ZERO_SEED: "bpf_msg_pop_data",  # Linux 5.0; el8's 4.18 has both, openEuler's 4.19 neither
+    MapFlag.CLONE: "bpf_sk_storage_clone",  # Linux 5.4
+}
+"""The same of flags with which no field came, but a function."""
 
 
 _One = TypeVar("_One")
@@ -146,7 +153,7 @@ class KernelFeatures:
             follows_small_spills=self._has_helper("BPF_FUNC_kallsyms_lookup_name"),
             follows_immediate_stores=self.has_member("bpf_map_ops", "map_mem_usage"),
             reads_frozen_maps=self.has_member("bpf_map", "writecnt"),
-            checks_globals_alone=self._checks_globals_alone,
+            checks_globals_alone=self.checks_globals_alone,
             skips_uncalled_globals=self.has_member("bpf_func_info_aux", "called"),
             spares_what_is_read=self._tells_reads_of_stack,
         )
@@ -203,10 +210,10 @@ class KernelFeatures:
     @cached_property
     def has_global_pointers(self) -> bool:
         """Whether a global function may have pointers as arguments, other than the context (Linux 5.12)."""
-        return not self._checks_globals_alone or self.lists_helper(_CHECK_MTU) is not False
+        return not self.checks_globals_alone or self.lists_helper(_CHECK_MTU) is not False
 
     @cached_property
-    def _checks_globals_alone(self) -> bool:
+    def checks_globals_alone(self) -> bool:
         """Whether a global function is anything else to it than a static one (Linux 5.6)."""
         return self.has_member("bpf_func_info_aux", "linkage")
 
@@ -230,9 +237,30 @@ class KernelFeatures:
         return self.has_member("bpf_verifier_state", "speculative")
 
     @cached_property
+    def is_built_with_btf(self) -> bool:
+        """Whether the kernel surely has a BTF of its own (CONFIG_DEBUG_INFO_BTF), seen by others or not.
+
+        A BTF that pahole made of a kernel without one looks the same, but for the functions of kernel/bpf/sysfs_btf.c,
+        which is compiled only with it. No is no proof: some BTFs list no static functions (Debian 11's of arm64).
+        """
+        return any(self.has_function(name) for name in ("btf_vmlinux_init", "btf_vmlinux_read"))
+
+    @cached_property
+    def probes_outside_tracing(self) -> bool:
+        """Whether programs that are not for tracing may call bpf_probe_read_kernel() and the like (Linux 5.8)."""
+        # no field came with it; ring buffers came with the same release
+        return self.has_struct("bpf_ringbuf")
+
+    @cached_property
     def has_global_data(self) -> bool:
         """Whether maps can back global variables (Linux 5.2)."""
         return self.has_member("bpf_map_ops", "map_direct_value_addr")
+
+    @property
+    def has_dots_in_names(self) -> bool:
+        """Whether a map's name may have a dot in it (Linux 5.2), as libbpf's name of an inner map has."""
+        # one of the changes that made maps of global variables, whose names are those of sections
+        return self.has_global_data
 
     @cached_property
     def has_kfunc_addresses(self) -> bool:
@@ -271,6 +299,8 @@ class KernelFeatures:
 
     def has_map_flag(self, flag: int) -> bool:
         """Whether it knows one of `map_flags`."""
+        if flag in _MAP_FLAG_FUNCTIONS:
+            return self.has_function(_MAP_FLAG_FUNCTIONS[flag]) is not False
         member = _MAP_FLAGS.get(flag)
         return member is None or self.has_member(*member)
 

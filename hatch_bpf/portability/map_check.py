@@ -38,8 +38,12 @@ def _of_map(definition: MapDef, features: KernelFeatures, used: Set[str]) -> Ite
         if missing:
             yield because.map_unsized(found, missing)
         found = found.inner
-    if definition.type in MAPS_OF_MAPS and definition.inner is None:
+    if definition.type not in MAPS_OF_MAPS:
+        return
+    if definition.inner is None:
         yield because.no_inner_map(definition, is_used=definition.name in used)
+    elif not features.has_dots_in_names:
+        yield because.inner_map_refused(definition)
 
 
 def struct_ops_reasons(obj: ObjectModel, features: KernelFeatures) -> Iterator[Reason]:

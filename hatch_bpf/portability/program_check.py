@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import islice
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreReloKind
@@ -17,7 +18,7 @@ from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.objects.insns import InsnSet, insn_set, is_known_by_opcode
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ObjectModel
-from hatch_bpf.objects.uapi import helper, helper_name
+from hatch_bpf.objects.uapi import helper, helper_name, helpers
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
@@ -40,6 +41,22 @@ PROBE_READ_FALLBACKS = {
     helper("probe_read_kernel_str"): helper("probe_read_str"),
 }
 """The helpers that libbpf calls instead on kernels without the first."""
+FOR_TRACING = helpers("probe_read probe_read_str")
+"""Helpers that only programs for tracing may call."""
+ONCE_FOR_TRACING = frozenset({*PROBE_READ_FALLBACKS, helper("get_current_task")})
+"""The same before Linux 5.8; all programs may call them now."""
+TRACING = frozenset({
+    "KPROBE", "TRACEPOINT", "PERF_EVENT", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING", "LSM", "SYSCALL",
+})  # fmt: skip
+"""Types of programs that may call what is for tracing."""
+_OTHERS_SAY = frozenset({"EXT", "STRUCT_OPS"})
+"""Types of programs that may call what the program allows that they replace a part of, or what the struct_ops does."""
+RETURN_BTF_POINTERS = helpers(
+    "skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock "
+    "skc_to_unix_sock skc_to_mptcp_sock get_current_task_btf sock_from_file task_pt_regs kptr_xchg"
+)
+"""Helpers that return pointers to types of the kernel's own BTF (RET_PTR_TO_BTF_ID): without it, the verifier says
+`invalid return type`."""
 TAIL_CALL = helper("tail_call")
 MAX_INSNS = 4096
 """Instructions that a program has at most on kernels before Linux 5.2."""
@@ -87,9 +104,13 @@ class ProgramChecker:
 
     @cached_property
     def _global_data(self) -> tuple[int, ...]:
-        """Slots that load the address of a global variable or kconfig extern."""
-        kinds = (RefersTo.DATA, RefersTo.KCONFIG)
-        return tuple(slot for slot, reference in self.linked.references.items() if reference.to in kinds)
+        """Slots that load the address of a global variable."""
+        return tuple(slot for slot, reference in self.linked.references.items() if reference.to is RefersTo.DATA)
+
+    @cached_property
+    def _kconfig(self) -> Mapping[int, str]:
+        """Slots that load the address of a kconfig extern -> its name."""
+        return {slot: r.name for slot, r in self.linked.references.items() if r.to is RefersTo.KCONFIG}
 
     @cached_property
     def _kfuncs(self) -> frozenset[str]:
@@ -168,6 +189,12 @@ class ProgramChecker:
             yield because.loops_missing(self._source(self.linked.loop))
         if self._global_pointers and not features.has_global_pointers:
             yield from map(because.global_pointer, self._global_pointers)
+        if self._global_contexts and features.checks_globals_alone and not features.is_built_with_btf:
+            yield from map(because.global_context, self._global_contexts)
+        if self._kconfig and not features.has_global_data:
+            # libbpf does not take these out, as it does with global variables (before 1.4)
+            slot, name = next(iter(self._kconfig.items()))
+            yield because.kconfig_refused(name, self._source(slot))
 
     @cached_property
     def _is_gpl(self) -> bool:
@@ -192,8 +219,17 @@ class ProgramChecker:
     @cached_property
     def _global_pointers(self) -> tuple[str, ...]:
         """Global functions that take pointers to something else than a context."""
-        called = (function for function in self.linked.functions[1:] if function.is_global)
-        return tuple(function.name for function in called if _takes_pointer(self.obj.btf, function.name))
+        return tuple(name for name in self._globals if any(_pointers(self.obj.btf, name, to_context=False)))
+
+    @cached_property
+    def _global_contexts(self) -> tuple[str, ...]:
+        """Global functions that take the context."""
+        return tuple(name for name in self._globals if any(_pointers(self.obj.btf, name, to_context=True)))
+
+    @cached_property
+    def _globals(self) -> tuple[str, ...]:
+        """Global functions that it calls."""
+        return tuple(function.name for function in self.linked.functions[1:] if function.is_global)
 
     def _code_reasons(
         self,
@@ -212,8 +248,10 @@ class ProgramChecker:
             for slot, index in self.relos
             if (resolution := outcomes[index].resolution) and resolution.kind is CoreReloKind.TYPE_ID_TARGET
         ]
+        needing_btf = [] if features.is_built_with_btf else self._returning_btf_pointers
         arguments = self._arguments(features, effort)
-        if not hazards and not type_ids and arguments is None and not self._context_suspects:
+        watched = hazards or type_ids or needing_btf or self._context_suspects
+        if not watched and arguments is None:
             return
         verifier = features.verifier
         walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments)
@@ -222,6 +260,12 @@ class ProgramChecker:
             resolution = outcomes[index].resolution
             if slot in reach.reached and resolution is not None:
                 yield because.type_id_target(resolution.local, self._source(slot))
+        for slot, number in needing_btf:
+            if slot in reach.reached and slot not in reach.hazards:
+                yield because.helper_needs_btf(number, self._source(slot))
+        if not features.has_global_data:
+            guarded = (slot for slot in self._global_data if slot not in reach.hazards)
+            yield from (because.global_data_guarded(self._source(slot)) for slot in islice(guarded, 1))
         if not reach.hazards:
             return
         ideal = reach
@@ -265,6 +309,8 @@ class ProgramChecker:
             if all(features.has_helper(one) is False for one in either):
                 is_listed = features.lists_helper(number) is True
                 hazards[slot] = because.helper_missing(number, self._source(slot), is_listed=is_listed)
+            elif self._is_for_others(number, features):
+                hazards[slot] = because.helper_of_tracing(number, self._source(slot))
             elif not self._is_gpl and features.is_gpl_only(number):
                 called = f"{helper_name(number)}()"
                 hazards[slot] = because.not_gpl(called, self.obj, self._source(slot), Weight.NOTE)
@@ -281,6 +327,18 @@ class ProgramChecker:
             for slot in self._global_data:
                 hazards[slot] = because.global_data_missing(self._source(slot))
         return hazards
+
+    def _is_for_others(self, number: int, features: KernelFeatures) -> bool:
+        """Whether a helper is for programs for tracing, and this one is none."""
+        if self.section is None or self.section.program_type in TRACING | _OTHERS_SAY:
+            return False
+        return number in FOR_TRACING or (number in ONCE_FOR_TRACING and not features.probes_outside_tracing)
+
+    @cached_property
+    def _returning_btf_pointers(self) -> list[tuple[int, int]]:
+        """Slots that call such helpers, and the helpers' numbers."""
+        calls = self.linked.helper_calls.items()
+        return [(slot, number) for slot, number in calls if number in RETURN_BTF_POINTERS]
 
     def _reach(
         self,
@@ -379,8 +437,8 @@ _PLACES = frozenset({CoreReloKind.FIELD_BYTE_OFFSET, CoreReloKind.TYPE_ID_LOCAL,
 """Relocations whose values say where or which, and hardly ever decide a branch."""
 
 
-def _takes_pointer(btf: Btf, name: str) -> bool:
-    """Whether a function of an object has an argument that points to anything but a program's context."""
+def _pointers(btf: Btf, name: str, *, to_context: bool) -> Iterator[t.Type]:
+    """What the arguments of an object's function point to: a program's context, or anything else."""
     for type_id in btf.find(name, t.Kind.FUNC):
         func = btf[type_id]
         proto = btf[func.type_id] if isinstance(func, t.Func) else None
@@ -388,9 +446,8 @@ def _takes_pointer(btf: Btf, name: str) -> bool:
             _, pointer = btf.resolve(param.type_id)
             if isinstance(pointer, t.Ptr):
                 _, target = btf.resolve(pointer.type_id)
-                if target.name not in _CONTEXTS:
-                    return True
-    return False
+                if (target.name in _CONTEXTS) == to_context:
+                    yield target
 
 
 _CONTEXTS = frozenset({

@@ -94,6 +94,37 @@ def helper_missing(number: int, source: str, *, is_listed: bool) -> Reason:
     return Reason(ReasonKind.HELPER_MISSING, Weight.NOTE, what, remedy, source)
 
 
+def helper_of_tracing(number: int, source: str) -> Reason:
+    what = f"this kernel lets no programs but those for tracing call {uapi.helper_name(number)}()"
+    if number in uapi.helpers("probe_read probe_read_str"):
+        newer = f"{uapi.helper_name(number)}()".replace("read", "read_kernel")
+        return Reason(ReasonKind.HELPER_OF_TRACING, Weight.NOTE, what, f"call {newer}", source, on_any_kernel=True)
+    remedy = (
+        "guard the call with bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_ringbuf_output), as both came with "
+        "one Linux, or do it in a tracing program (kprobe, raw_tp)"
+    )
+    return Reason(ReasonKind.HELPER_OF_TRACING, Weight.NOTE, what, remedy, source)
+
+
+def built_without_btf(thing: str, remedy: str, source: str = "") -> Reason:
+    what = (
+        f"{thing}, which kernels without a BTF of their own refuse (CONFIG_DEBUG_INFO_BTF), and what is known of this "
+        "kernel does not show that it has one"
+    )
+    return Reason(ReasonKind.KERNEL_WITHOUT_BTF, Weight.KERNEL_BTF, what, remedy, source)
+
+
+def global_context(name: str) -> Reason:
+    return built_without_btf(f"the global function {name}() takes the context", "declare it static")
+
+
+def helper_needs_btf(number: int, source: str) -> Reason:
+    remedy = "read the struct with bpf_probe_read_kernel() instead"
+    return built_without_btf(
+        f"{uapi.helper_name(number)}() returns a pointer to a struct of the kernel", remedy, source
+    )
+
+
 def not_gpl(thing: str, obj: ObjectModel, source: str, weight: Weight) -> Reason:
     license_ = f'"{obj.license}"' if obj.license else "none"
     what = f"{thing} needs a license that is compatible with the GPL, and this object's is {license_}"
@@ -215,6 +246,14 @@ def map_flag_missing(definition: MapDef, flag: int) -> Reason:
     return Reason(ReasonKind.MAP_FLAG_MISSING, Weight.FAILS, what, "leave it out, or turn off the map's autocreate")
 
 
+def inner_map_refused(definition: MapDef) -> Reason:
+    what = (
+        f"libbpf names the inner map that is declared for {definition.name} with a dot ({definition.name}.inner), and "
+        "this kernel allows none in names"
+    )
+    return Reason(ReasonKind.INNER_MAP_REFUSED, Weight.FAILS, what, "turn off the map's autocreate there")
+
+
 def callbacks_missing(name: str) -> Reason:
     what = f"subprogram {name} is passed to a helper, and this kernel knows no helper that calls subprograms"
     return Reason(ReasonKind.CALLBACKS_MISSING, Weight.FAILS, what, "put what uses it into a program of its own")
@@ -294,6 +333,21 @@ def struct_ops_member_differs(struct: str, member: str) -> Reason:
 def global_data_missing(source: str) -> Reason:
     what = "this kernel has no global variables"
     return Reason(ReasonKind.GLOBAL_DATA_MISSING, Weight.NOTE, what, "keep the value in an array map", source)
+
+
+def global_data_guarded(source: str) -> Reason:
+    what = (
+        "this kernel has no global variables, and refuses even a guarded use of one unless libbpf takes it out of the "
+        "program, as it does before 1.4"
+    )
+    remedy = "put what uses them into a program of its own"
+    return Reason(ReasonKind.GLOBAL_DATA_GUARDED, Weight.CONDITIONAL, what, remedy, source)
+
+
+def kconfig_refused(name: str, source: str) -> Reason:
+    what = f"{name} is a global variable to the kernel, and this kernel has none; a guard does not help"
+    remedy = "put what reads it into a program of its own"
+    return Reason(ReasonKind.GLOBAL_DATA_MISSING, Weight.FAILS, what, remedy, source)
 
 
 def optional(program: Function, *, is_declared: bool) -> Reason:
