@@ -121,12 +121,15 @@ class OpenedMap(_OpenedPart):
     if not TYPE_CHECKING:  # Python looks these up in the class, past __getattr__()
 
         def __iter__(self) -> Any:
+            """Refused: a map has elements once it is loaded."""
             raise UnknownNameError(f"{self!r} has no elements yet: use that of what load() returns")
 
         def __getitem__(self, key: Any) -> Any:
+            """Refused: a map has elements once it is loaded."""
             return iter(self)
 
         def __setitem__(self, key: Any, value: Any) -> None:
+            """Refused: a map has elements once it is loaded."""
             iter(self)
 
     def __init__(self, held: ObjectHandle, pointer: int, spec: MapSpec) -> None:

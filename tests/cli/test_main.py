@@ -347,7 +347,7 @@ def test_names_out_of_a_file_do_nothing_to_a_terminal(tmp_path: Path) -> None:
             assert not set(shown) & {chr(code) for code in (*range(32), *range(127, 160))}
     (tmp_path / "not\x1b[31man.o").write_bytes(b"x")
     done = run("inspect", tmp_path / "not\x1b[31man.o")
-    assert (done.returncode, "not\\x1b[31man.o: not an ELF file" in done.stderr) == (1, True)
+    assert (done.returncode, "not\\x1b[31man.o is not a BPF object" in done.stderr) == (1, True)
 
 
 def test_a_build_of_many_programs_says_how_many(tmp_path: Path) -> None:
