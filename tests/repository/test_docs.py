@@ -81,7 +81,7 @@ METHODS = [
     call
     for page in DOCS
     if page != api_page.PAGE  # which has signatures, and examples that run
-    for call in re.findall(r"(?<!b\.)\b((?:attach|read_iter|test_run)\w*\([^)`]*\))", page.read_text())
+    for call in re.findall(r"(?<!b\.)(?<!BPF\.)\b((?:attach|read_iter|test_run)\w*\([^)`]*\))", page.read_text())
 ]
 
 
