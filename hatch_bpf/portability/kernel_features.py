@@ -26,8 +26,8 @@ _NAMES = frozenset({
     "bpf_func_id", "bpf_map_type", "bpf_prog_type", "bpf_attach_type", "bpf_reg_state", "bpf_map_ops", "bpf_map",
     "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
     "bpf_check", "check_stack_range_initialized", "bpf_insn_aux_data", "bpf_ringbuf", "ftrace_ops",
-    "bpf_verifier_state", "bpf_stack_slot_type", "is_branch_taken", "btf_vmlinux_init", "btf_vmlinux_read",
-    *ALWAYS_THERE,
+    "bpf_verifier_state", "bpf_stack_slot_type", "is_branch_taken", "sanitize_err", "btf_vmlinux_init",
+    "btf_vmlinux_read", *ALWAYS_THERE,
 })  # fmt: skip
 """Names that are looked up in nearly every kernel."""
 
@@ -82,6 +82,7 @@ class KernelFeatures:
         self.btf = btf
         self._found: dict[tuple[str, tuple[t.Kind, ...]], list[int]] = {}
         self._members: dict[str, frozenset[str]] = {}
+        self._places: dict[str, tuple[range, ...]] = {}
         self._near: dict[Spec | tuple[str, str], str] = {}
 
     def expect(self, names: Iterable[str]) -> None:
@@ -137,13 +138,16 @@ class KernelFeatures:
     @cached_property
     def verifier(self) -> Verifier:
         keeps_constants = self.has_member("bpf_reg_state", "precise")
-        # compilers inline a function that is called once, as this was until registers counted
-        is_called_twice = bool(self._find("is_branch_taken", t.Kind.FUNC))
-        decides_order = keeps_constants or is_called_twice or (self.has_subprograms and self._follows_speculation)
+        # compilers inline a function that is called once, as this was until registers counted; where that came to
+        # old kernels, in 2021, it came with the other one
+        decides_registers = keeps_constants or any(
+            self._find(name, t.Kind.FUNC) for name in ("is_branch_taken", "sanitize_err")
+        )
+        decides_order = decides_registers or (self.has_subprograms and self._follows_speculation)
         return Verifier(
             decides_unequal=decides_order or self.has_subprograms,  # which came with the same release
             decides_order=decides_order,
-            decides_registers=keeps_constants or is_called_twice,
+            decides_registers=decides_registers,
             # no field came with this one; the helper is of the same series
             follows_arithmetic_shifts=self.lists_helper(_GET_STACK) is not False,
             follows_xor=self.has_sleepable,  # which came with the same release
@@ -220,7 +224,7 @@ class KernelFeatures:
     @cached_property
     def has_subprograms(self) -> bool:
         """Whether a program may call functions of its own (Linux 4.16)."""
-        return not self._lacks_member("bpf_prog_aux", "func_cnt")
+        return not self.lacks_member("bpf_prog_aux", "func_cnt")
 
     @cached_property
     def _has_spin_locks(self) -> bool:
@@ -229,7 +233,7 @@ class KernelFeatures:
         That it lists their helpers proves nothing: openEuler's 4.19 has the header of a newer kernel.
         """
         # the lock that is held moved into another struct later, when all that was new in 5.3 was there
-        return not self._lacks_member("bpf_verifier_state", "active_spin_lock") or self.has_loops
+        return not self.lacks_member("bpf_verifier_state", "active_spin_lock") or self.has_loops
 
     @cached_property
     def _follows_speculation(self) -> bool:
@@ -432,9 +436,19 @@ class KernelFeatures:
             self._members[struct] = frozenset(map(self.btf.string, names))
         return member in self._members[struct]
 
-    def _lacks_member(self, struct: str, member: str) -> bool:
+    def lacks_member(self, struct: str, member: str) -> bool:
         """Whether the struct is there and has no such member; where there is no such struct, nothing is known."""
         return self.has_struct(struct) and not self.has_member(struct, member)
+
+    def places_in(self, struct: str) -> tuple[range, ...]:
+        """The bytes of each member of a struct; empty where it isn't there."""
+        if struct not in self._places:
+            # old kernels have a struct many times over, and the same
+            found = self.btf[min(self._find(struct, t.Kind.STRUCT), default=0)]
+            members = found.members if isinstance(found, t.Struct) else ()
+            starts = ((member.bit_offset // 8, member.type_id) for member in members)
+            self._places[struct] = tuple(range(start, start + self.btf.size_of(type_id)) for start, type_id in starts)
+        return self._places[struct]
 
     def member_type(self, struct: str, member: str) -> str | None:
         """`member_type()` of a struct's member; None where it isn't there."""

@@ -23,6 +23,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.linked_program import Linker
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.portability import reasons as because
+from hatch_bpf.portability.context_check import names_of_context
 from hatch_bpf.portability.extern_check import find_ksyms, kconfig_reasons, values_of_externs
 from hatch_bpf.portability.helper_functions import function_of
 from hatch_bpf.portability.kernel_features import KernelFeatures
@@ -144,6 +145,7 @@ class ObjectChecker:
         """Functions, tracepoints and variables to look up in a kernel."""
         for program in self.programs:
             yield from filter(None, map(function_of, program.linked.helper_calls.values()))
+            yield from names_of_context(program.section)
             if program.section is not None and program.section.target:
                 yield from names_of_target(program.section)
         for extern in self.obj.ksyms:

@@ -20,6 +20,7 @@ from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import helper, helper_name, helpers
 from hatch_bpf.portability import reasons as because
+from hatch_bpf.portability.context_check import CONTEXTS, field_of, refused_accesses
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
@@ -29,7 +30,7 @@ from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Weight, decid
 from hatch_bpf.project.alternatives import ObjectAlternatives
 from hatch_bpf.runtime.sections import BTF_PREFIX, Target, parse_section
 from hatch_bpf.verifier.abilities import Verifier
-from hatch_bpf.verifier.context_access import suspects
+from hatch_bpf.verifier.context_access import ContextAccesses, context_accesses
 from hatch_bpf.verifier.read_only_data import FrozenData
 from hatch_bpf.verifier.values import OPAQUE, Value
 from hatch_bpf.verifier.walk import Code, Effort, Exposure, Facts, Reach, analyse
@@ -250,11 +251,12 @@ class ProgramChecker:
         ]
         needing_btf = [] if features.is_built_with_btf else self._returning_btf_pointers
         arguments = self._arguments(features, effort)
-        watched = hazards or type_ids or needing_btf or self._context_suspects
+        context = frozenset(refused_accesses(self.linked, self._plain_accesses, self.section, features))
+        watched = hazards or type_ids or needing_btf or context or self._context.moved
         if not watched and arguments is None:
             return
         verifier = features.verifier
-        walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments)
+        walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments, context)
         reach = walk(verifier)
         for slot, index in type_ids:
             resolution = outcomes[index].resolution
@@ -347,6 +349,7 @@ class ProgramChecker:
         outcomes: Sequence[RelocationOutcome],
         externs: Mapping[str, Value],
         arguments: int | None,
+        context: frozenset[int],
         verifier: Verifier,
         *,
         as_built: bool = False,
@@ -367,18 +370,17 @@ class ProgramChecker:
                 immediates[slot] = resolution.target_value
         used = {name: externs[name] for name in self._extern_names if name in externs}
         kept_back = {**immediates, **dict.fromkeys(offsets, OPAQUE)}
-        reach = self._walk(Facts(hazards, kept_back, used, verifier, arguments), effort, as_built=as_built)
+        facts = Facts(hazards, kept_back, used, verifier, arguments, context)
+        reach = self._walk(facts, effort, as_built=as_built)
         if reach.depends_on_opaque:
-            reach = self._walk(
-                Facts(hazards, {**immediates, **offsets}, used, verifier, arguments), effort, as_built=as_built
-            )
+            reach = self._walk(replace(facts, immediates={**immediates, **offsets}), effort, as_built=as_built)
         return reach
 
     def _walk(self, facts: Facts, effort: Effort, *, as_built: bool) -> Reach:
-        if self.code.goes_one_way and facts.arguments is None and not self._context_suspects:
-            facts = Facts(facts.hazards)  # nothing else matters then
+        if self.code.goes_one_way and facts.arguments is None and not self._context.moved:
+            facts = Facts(facts.hazards, context=facts.context)  # nothing else matters then
         immediates, externs = tuple(facts.immediates.items()), tuple(facts.externs.items())
-        key = (facts.hazards, immediates, externs, facts.verifier, facts.arguments, as_built)
+        key = (facts.hazards, immediates, externs, facts.verifier, facts.arguments, facts.context, as_built)
         known = self._reaches.get(key)
         if known is None or not known.cost.is_same_with(effort.limit):
             known = self._reaches[key] = analyse(self.code_as_built if as_built else self.code, facts, effort.limit)
@@ -408,14 +410,21 @@ class ProgramChecker:
         return analyse(self.code, Facts(frozenset(), open_values, {}, blind, arguments=0), 0)
 
     @cached_property
-    def _context_suspects(self) -> frozenset[int]:
-        """Slots that may access the context through a pointer that was moved."""
-        return suspects(self.linked)
+    def _context(self) -> ContextAccesses:
+        return context_accesses(self.linked)
+
+    @cached_property
+    def _plain_accesses(self) -> frozenset[int]:
+        """Slots that may access the context at an offset that no relocation changes."""
+        return self._context.given - {slot for slot, _ in self.relos}
 
     def _found_on_the_way(self, slot: int, reach: Reach, features: KernelFeatures) -> Reason:
         """A hazard that only the walk finds."""
         if slot in reach.moved_context:
             return because.context_moved(self._source(slot))
+        if slot in reach.refused_context:
+            insn = self.linked.insns[slot]
+            return because.context_field_missing(field_of(self.obj.btf, self.section, insn.off), self._source(slot))
         section = self.section
         assert section is not None
         has = features.arguments(BTF_PREFIX[section.target_kind] + section.target) or 0
@@ -450,11 +459,8 @@ def _pointers(btf: Btf, name: str, *, to_context: bool) -> Iterator[t.Type]:
                     yield target
 
 
-_CONTEXTS = frozenset({
-    "__sk_buff", "xdp_md", "bpf_sock", "bpf_sock_addr", "bpf_sock_ops", "sk_msg_md", "sk_reuseport_md", "bpf_sk_lookup",
-    "bpf_sysctl", "bpf_sockopt", "bpf_cgroup_dev_ctx", "pt_regs", "user_pt_regs", "bpf_perf_event_data",
-    "bpf_raw_tracepoint_args",
-})  # fmt: skip
+_CONTEXTS = frozenset({*CONTEXTS.values(), "user_pt_regs", "bpf_raw_tracepoint_args"})
+"""What a global function may take a pointer to, as the context of the program that calls it."""
 
 
 def _weight(exposure: Exposure) -> Weight:

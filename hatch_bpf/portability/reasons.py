@@ -193,6 +193,13 @@ def argument_missing(section: ProgramSection, index: int, has: int, source: str)
     return Reason(ReasonKind.ARGUMENT_MISSING, Weight.NOTE, what, remedy, source)
 
 
+def context_field_missing(field: str, source: str) -> Reason:
+    """`field` is `__sk_buff.hwtstamp` or the like."""
+    what = f"the program's context has no {field} on this kernel, which refuses a program that accesses it"
+    remedy = "guard it with bpf_core_field_exists(), of a struct with preserve_access_index as in vmlinux.h"
+    return Reason(ReasonKind.CONTEXT_FIELD_MISSING, Weight.NOTE, what, remedy, source)
+
+
 def context_moved(source: str) -> Reason:
     what = (
         "the program reads its context through a pointer that it has moved, as memcpy() and loops over fields do, "

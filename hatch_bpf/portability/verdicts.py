@@ -99,6 +99,8 @@ class ReasonKind(Enum):
     """BTF does not list the target, which a module may have, or does not say whether it can be attached to."""
     ARGUMENT_MISSING = "argument-missing"
     """A tracing program reads an argument that its target does not have on this kernel."""
+    CONTEXT_FIELD_MISSING = "context-field-missing"
+    """The program reads or writes a field of its context that is newer than the kernel."""
     CONTEXT_MOVED = "context-moved"
     """The program reads its context through a pointer that it has moved, as for memcpy() of a CO-RE field."""
     LICENSE = "license"

@@ -1,11 +1,12 @@
-"""Where a program may read or write its context through a pointer that it has moved: verifiers refuse that.
+"""Where a program may read or write its context: as it was given, or through a pointer that it has moved.
 
 Input: a program. Output: the slots of such loads and stores, more of them rather than fewer; the walk in `walk.py` says
-for which of them it is so. Most programs have none, and need not be walked for it.
+for which of them it is so. Few programs do what a verifier refuses there, and only those need to be walked for it.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 
@@ -20,11 +21,20 @@ _ARGUMENTS = 0b111110
 _MOVES = frozenset({AluOp.ADD, AluOp.SUB})
 
 
-def suspects(linked: LinkedProgram) -> frozenset[int]:
-    """Slots of loads and stores whose address may be the context, moved."""
+@dataclass(frozen=True)
+class ContextAccesses:
+    """Slots of loads and stores whose address may be the context."""
+
+    given: frozenset[int]
+    """As the program was called with it: what is accessed is at the instruction's own offset."""
+    moved: frozenset[int]
+
+
+def context_accesses(linked: LinkedProgram) -> ContextAccesses:
+    """Find the loads and stores of a program that may access its context."""
     search = _Search(linked)
     search.run()
-    return frozenset(search.found)
+    return ContextAccesses(frozenset(search.given), frozenset(search.moved))
 
 
 class _Effect(Enum):
@@ -76,7 +86,8 @@ class _Search:
         self._pending: list[int] = []
         self._spilled = (False, False)
         """Whether the stack may hold the context: as it was given, and moved."""
-        self.found: set[int] = set()
+        self.given: set[int] = set()
+        self.moved: set[int] = set()
 
     def run(self) -> None:
         self._reach(0, _CONTEXT, 0)
@@ -96,8 +107,10 @@ class _Search:
         given, moved = self._before[slot]
         while slot < len(insns):
             effect, written, source, address = effects[slot]
+            if given & address:
+                self.given.add(slot)
             if moved & address:
-                self.found.add(slot)
+                self.moved.add(slot)
             if effect is _Effect.CLEAR:
                 given, moved = given & ~written, moved & ~written
             elif effect is _Effect.COPY:

@@ -97,6 +97,8 @@ class Facts:
     verifier: Verifier = field(default_factory=Verifier)
     arguments: int | None = None
     """How many arguments a tracing program's target has; reading any other is a hazard too. None to skip the check."""
+    context: frozenset[int] = frozenset()
+    """Slots of loads and stores that are hazards if they access the context as it was given."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,11 @@ class Reach:
     """What the walk found."""
 
     hazards: Mapping[int, Exposure]
-    """The hazards that are reached, by slot, including reads of arguments that the target lacks."""
+    """The hazards that are reached, by slot, including those below, which only the walk can tell."""
     missing_arguments: Mapping[int, int]
     """Slots of those reads -> which argument, from 0 on."""
+    refused_context: frozenset[int]
+    """Those of `Facts.context` that do access the context."""
     moved_context: frozenset[int]
     """Slots of loads and stores through the context pointer, moved: hazards, since verifiers refuse those."""
     certain: bool
@@ -372,6 +376,7 @@ class _Walk:
         self.walked = 0
         """Instructions that were followed so far."""
         self.moved_context: set[int] = set()
+        self.refused_context: set[int] = set()
 
     def run(self, most_segments: int, most_insns: int) -> bool:
         """Walk to the end; False if it takes more pieces or instructions."""
@@ -640,6 +645,9 @@ class _Walk:
         elif pointer.offset:
             self.met.add(slot)
             self.moved_context.add(slot)
+        elif slot in self.facts.context:
+            self.met.add(slot)
+            self.refused_context.add(slot)
 
     def _load(self, state: _State, slot: int, insn: Insn) -> Value:
         pointer, size = state.get(insn.src), insn.size
@@ -739,6 +747,7 @@ class _Walk:
         return Reach(
             hazards=exposures,
             missing_arguments=self.missing_arguments,
+            refused_context=frozenset(self.refused_context),
             moved_context=frozenset(self.moved_context),
             certain=any(entry in certain for entry in self.entries),
             reached=frozenset(self.reached),

@@ -1,9 +1,10 @@
-"""Reads and writes of the context through a pointer that was moved, as the running kernel's verifier judges them."""
+"""Reads and writes of the context: where it lacks what is accessed, and through a pointer that was moved."""
 
 from __future__ import annotations
 
 import pytest
 
+from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel, host
 from hatch_bpf.portability.object_check import KernelTypes, check_on
@@ -89,3 +90,96 @@ def test_a_condition_names_what_decides() -> None:
     verdict, kinds, loads = outcomes(source)
     assert (verdict, loads) == (Verdict.CONDITIONAL, True)
     assert ReasonKind.CONTEXT_MOVED in kinds
+
+
+UAPI = """
+struct __sk_buff { u32 mark; u32 cb[5]; union { u64 *sk; u64 : 64; } __attribute__((aligned(8))); u64 hwtstamp; };
+struct xdp_md { u32 data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex; };
+struct core __sk_buff___new { u64 hwtstamp; };
+"""
+"""Contexts as uapi/linux/bpf.h has them: without relocations."""
+OLD_KERNEL = "struct __sk_buff { u32 mark; u32 cb[5]; } skb; struct xdp_buff { int rxq; } xdp;"
+NEW_KERNEL = (
+    "struct __sk_buff { u32 mark; u32 cb[5]; u64 *sk; u64 hwtstamp; } skb; struct xdp_buff { int rxq, txq; } xdp;"
+)
+WITH_A_HOLE = OLD_KERNEL.replace("u32 cb[5];", "u32 cb[2]; u64 hwtstamp;")
+ACCESSES = {
+    "a field": ('SEC("tc") int f(struct __sk_buff *ctx) { return ctx->hwtstamp != 0; }', "__sk_buff.hwtstamp"),
+    "a pointer": ('SEC("socket") int f(struct __sk_buff *ctx) { return ctx->sk != 0; }', "__sk_buff.sk"),
+    "a write": ('SEC("tc") int f(struct __sk_buff *ctx) { ctx->hwtstamp = 1; return 0; }', "__sk_buff.hwtstamp"),
+    "a part": (
+        'SEC("tc") int f(struct __sk_buff *ctx) { return *((volatile u8 *)&ctx->hwtstamp + 1); }',
+        "__sk_buff.hwtstamp",
+    ),
+    "none": ('SEC("tc") int f(void *ctx) { return *(volatile u32 *)(ctx + 40); }', "byte 40 of __sk_buff"),
+    "in a subprogram": (
+        "static __attribute__((noinline)) int g(struct __sk_buff *ctx) { return ctx->hwtstamp != 0; }"
+        ' SEC("tc") int f(struct __sk_buff *ctx) { return g(ctx); }',
+        "__sk_buff.hwtstamp",
+    ),
+    "of xdp": ('SEC("xdp") int f(struct xdp_md *ctx) { return ctx->egress_ifindex; }', "xdp_md.egress_ifindex"),
+}
+NO_ACCESSES = {
+    "an old field": 'SEC("tc") int f(struct __sk_buff *ctx) { return ctx->cb[4]; }',
+    "an old field of xdp": 'SEC("xdp") int f(struct xdp_md *ctx) { return ctx->rx_queue_index; }',
+    "behind a guard": 'SEC("tc") int f(struct __sk_buff *ctx)'
+    "{ struct __sk_buff___new *new = 0; return bpf_core_field_exists(new->hwtstamp) ? ctx->hwtstamp != 0 : 0; }",
+    "through another pointer": 'SEC("tc") int f(struct __sk_buff *ctx)'
+    '{ struct __sk_buff here[1] = {}; asm volatile("" :: "r"(here) : "memory"); return here->hwtstamp != 0; }',
+    "of a type that no struct describes": 'SEC("tp/sched/sched_switch") int f(void *ctx)'
+    "{ return *(volatile u64 *)(ctx + 64); }",
+}
+
+
+def reasons_on(kernel: str, source: str) -> list[str]:
+    """What is said of fields that the context of a program lacks, on a kernel made of some C."""
+    btf = c_programs.kernel(kernel)
+    (found,) = check_on([c_programs.model(UAPI + source)], [KernelTypes(host(), btf)]).kernels[0].programs
+    reasons = [reason for reason in found.reasons if reason.kind is ReasonKind.CONTEXT_FIELD_MISSING]
+    assert found.verdict is (Verdict.FAILS if reasons else Verdict.LOADS), found.reasons
+    return [reason.what for reason in reasons]
+
+
+@pytest.mark.parametrize("how", ACCESSES)
+def test_a_field_that_is_newer_than_the_kernel_is_named(how: str) -> None:
+    source, field = ACCESSES[how]
+    (what,) = reasons_on(OLD_KERNEL, source)
+    assert what == f"the program's context has no {field} on this kernel, which refuses a program that accesses it"
+    assert reasons_on(NEW_KERNEL, source) == ([what] if how == "none" else [])
+    assert reasons_on("int other;", source) == []
+
+
+@pytest.mark.parametrize("how", NO_ACCESSES)
+def test_what_accesses_no_field_that_is_newer(how: str) -> None:
+    assert reasons_on(OLD_KERNEL, NO_ACCESSES[how]) == []
+
+
+def test_a_hole_between_fields_is_none_of_them() -> None:
+    source = 'SEC("tc") int f(void *ctx) { return *(volatile u32 *)(ctx + %d); }'
+    refused = [offset for offset in (8, 12, 16, 20, 24) if reasons_on(WITH_A_HOLE, source % offset)]
+    assert refused == [12, 24]
+
+
+def test_a_relocated_access_is_judged_by_its_relocation() -> None:
+    source = (
+        'struct core __sk_buff { u64 hwtstamp; }; SEC("tc") int f(struct __sk_buff *ctx) { return !!ctx->hwtstamp; }'
+    )
+    for kernel, kinds in ((OLD_KERNEL, {ReasonKind.CO_RE_MISSING}), (NEW_KERNEL, set())):
+        (found,) = (
+            check_on([c_programs.model(source)], [KernelTypes(host(), c_programs.kernel(kernel))]).kernels[0].programs
+        )
+        assert {reason.kind for reason in found.reasons} == kinds
+
+
+def test_the_running_kernel_agrees_on_what_its_context_lacks() -> None:
+    """Right up to the end of a context, and not beyond it."""
+    btf = Btf(needs.host_btf().read_bytes(), source="host")
+    (type_id,) = btf.find("__sk_buff", t.Kind.STRUCT)
+    size = btf.size_of(type_id)
+    for offset in (size - 4, size, size + 4):
+        source = f'SEC("tc") int f(void *ctx) {{ return *(volatile u32 *)(ctx + {offset}); }}'
+        verdict, kinds, loads = outcomes(source)
+        is_beyond = offset >= size
+        assert (ReasonKind.CONTEXT_FIELD_MISSING in kinds) == is_beyond
+        assert (verdict is Verdict.LOADS) == (not is_beyond)
+        assert not (is_beyond and loads)

@@ -22,7 +22,7 @@ def old_btf(
     has_subprograms: bool = True,
     has_zeros: bool = True,
     has_speculation: bool = True,
-    has_branch_function: bool = False,
+    function: str = "bpf_prog_load",
     has_spin_locks: bool = False,
     keeps_constants: bool = False,
     has_linkage: bool = False,
@@ -45,13 +45,13 @@ def old_btf(
     helpers = {"BPF_FUNC_map_lookup_elem": 1, "BPF_FUNC_get_prandom_u32": 7}
     btf.enum("bpf_func_id", **helpers, **({"BPF_FUNC_get_stack": 67} if has_get_stack else {}))
     btf.func("bpf_check", btf.func_proto(number))
-    if has_branch_function:
-        btf.func("is_branch_taken", btf.func_proto(number))
+    btf.func(function, btf.func_proto(number))
     return btf
 
 
 LINUX_4_15 = old_btf(has_subprograms=False, has_zeros=False, has_speculation=False, has_get_stack=False)
-UBUNTU_4_15 = old_btf(has_subprograms=False, has_zeros=False, has_branch_function=True, has_get_stack=False)
+UBUNTU_4_15 = old_btf(has_subprograms=False, has_zeros=False, function="is_branch_taken", has_get_stack=False)
+UBUNTU_4_15_INLINED = old_btf(has_subprograms=False, has_zeros=False, function="sanitize_err", has_get_stack=False)
 LINUX_4_19 = old_btf(has_speculation=False)
 CENTOS_4_18 = old_btf()
 LINUX_5_4 = old_btf(has_spin_locks=True, keeps_constants=True)
@@ -72,6 +72,7 @@ def check(obj: ObjectModel, btf: RawBtf) -> ProgramVerdict:
     [
         (LINUX_4_15, False, False, False, False, False, False),
         (UBUNTU_4_15, True, True, True, False, False, False),
+        (UBUNTU_4_15_INLINED, True, True, True, False, False, False),
         (LINUX_4_19, True, False, False, True, False, True),
         (CENTOS_4_18, True, True, False, True, False, True),
         (LINUX_5_4, True, True, True, True, True, True),
