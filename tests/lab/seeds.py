@@ -1,4 +1,4 @@
-"""`python -m tests.lab.seeds`: the programs of tests/bpf/seeds on real kernels, with their BTF and with it hidden.
+"""`python -m tests.lab.seeds`: what tests/seeds builds, on real kernels, with their BTF and with it hidden.
 
 Builds a wheel of all of them, installs it with pip into a folder, and does tests/seeds/exercises.py with it in virtual
 machines. Prints a line for each kernel, way and exercise: what became of it, which BTF was used, and the verdict of the
@@ -34,9 +34,9 @@ from tests.lab.lab import Lab, LabError
 from tests.seeds import exercises, expected, project
 
 PROGRAMS = {
-    "flat": ("flat", "flat"),
-    "flat_perfbuf": ("flat_perfbuf", "flat"),
-    "tcprtt": ("tcprtt", "tcp_close"),
+    "flat_ring": ("flat", "flat_ring"),
+    "flat_perf": ("flat", "flat_perf"),
+    "tcprtt_fentry": ("tcprtt_fentry", "tcp_close"),
     "opensnoop": ("opensnoop", "on_exit"),
     "runqslower_btf": ("runqslower", "btf_sched_switch"),
     "runqslower_raw": ("runqslower", "raw_sched_switch"),
@@ -157,7 +157,7 @@ def _wanted(exercise: str, verdict: ProgramVerdict, kernel: Kernel, hidden: bool
     if hidden and ReasonKind.KERNEL_BTF in {reason.kind for reason in verdict.reasons}:
         return "load"
     # arm64 has no ftrace direct calls before Linux 6.4, of which BTF tells nothing
-    if exercise == "tcprtt" and kernel.arch == "arm64" and natural(kernel.release) < natural("6.4"):
+    if exercise == "tcprtt_fentry" and kernel.arch == "arm64" and natural(kernel.release) < natural("6.4"):
         return "attach"
     return "right"
 

@@ -1,6 +1,6 @@
-"""`python -m tests.lab.tried`: `hatch-bpf try` on the example, and on the repository's own programs.
+"""`python -m tests.lab.tried`: `hatch-bpf try` on the example, on an example with fentry, and on own programs.
 
-The second project is made of tests/lab/programs and tests/bpf/portability, of which many must fail somewhere: only what
+The last project is made of tests/lab/programs and tests/bpf/portability, of which many must fail somewhere: only what
 a kernel does otherwise than its verdict says is wrong. Prints a line for each kernel. Exit status: 0 when nothing is
 wrong, 1 when something is, 2 when the lab failed.
 """
@@ -21,12 +21,15 @@ from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.archive import path_of
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import image_beside
+from tests.common.projects import REPOSITORY
 from tests.lab.__main__ import HERE, KERNELS, _chosen
 from tests.lab.debian import CACHE, Apt
 from tests.lab.guest import SUITES, root_tar
 from tests.lab.lab import LabError
 
 IMAGES = CACHE / "images"
+FENTRY = REPOSITORY / "examples" / "tcprtt_fentry"
+"""Its tests run in the guests."""
 MAIN = "import sys; from hatch_bpf.cli.main import main; sys.exit(main())"
 BEYOND_BTF = {"loads__kprobe_inside"}
 """Programs that some kernels refuse to attach, of which BTF says nothing: no instruction begins at that offset."""
@@ -63,7 +66,7 @@ def main(arguments: list[str]) -> int:
         more += ["--root", str(root_tar(SUITES["bookworm"], "arm64", apt))]
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="hatch-bpf-lab-") as folder:
-        for project in (KERNELS.parent, own_programs(Path(folder))):
+        for project in (KERNELS.parent, FENTRY, own_programs(Path(folder))):
             for line in tried(project, [*map(str, kernels), *more]):
                 wrong += line.startswith("WRONG")
                 print(f"{project.name}: {line}", flush=True)

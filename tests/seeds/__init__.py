@@ -1,1 +1,1 @@
-"""Programs as their authors would write them (tests/bpf/seeds), and exercises that hold what they report to account."""
+"""Programs as their authors would write them (tests/bpf/seeds, examples/), and exercises that check what they report."""

@@ -92,26 +92,34 @@ def has(member: str, value: object) -> Callable[[Any], bool]:
 # flat
 
 
-def flat(checks: Checks, name: str) -> None:
-    """Packets of our own making, then real ones on the loopback interface, each of which goes by once either way."""
-    with skeleton(name).open() as opened, opened.load() as skel:
-        checks.used(skel)
-        if name == "flat_perfbuf":
-            skel.maps.flow_events.open()
-        made_packets(checks, skel)
-        for direction in ("ingress", "egress"):
-            with skel.programs.flat.attach_tc("lo", direction):
-                udp_exchange(checks, skel, socket.AF_INET, "127.0.0.1")
-                tcp_handshake(checks, skel, socket.AF_INET, "127.0.0.1")
-                if os.path.exists("/proc/net/if_inet6"):
-                    tcp_handshake(checks, skel, socket.AF_INET6, "::1")
+def flat(checks: Checks, kind: str) -> None:
+    """Packets of our own making, then real ones on the loopback interface, each of which goes by once either way.
+
+    `kind` is the buffer that carries the events, `ring` or `perf`.
+    """
+    with skeleton("flat").open() as opened:
+        other = "perf" if kind == "ring" else "ring"
+        opened.programs[f"flat_{other}"].autoload = False
+        opened.maps[f"{other}_events"].autocreate = False
+        with opened.load() as skel:
+            checks.used(skel)
+            program, events = skel.programs[f"flat_{kind}"], skel.maps[f"{kind}_events"]
+            if kind == "perf":
+                events.open()
+            made_packets(checks, program.test_run, events)
+            for direction in ("ingress", "egress"):
+                with program.attach_tc("lo", direction):
+                    udp_exchange(checks, events, socket.AF_INET, "127.0.0.1")
+                    tcp_handshake(checks, events, socket.AF_INET, "127.0.0.1")
+                    if os.path.exists("/proc/net/if_inet6"):
+                        tcp_handshake(checks, events, socket.AF_INET6, "::1")
 
 
 def packed(family: int, address: str) -> bytes:
     return socket.inet_pton(family, address).ljust(16, b"\0")
 
 
-def udp_exchange(checks: Checks, skel: Any, family: int, address: str) -> None:
+def udp_exchange(checks: Checks, events: Any, family: int, address: str) -> None:
     with socket.socket(family, socket.SOCK_DGRAM) as server, socket.socket(family, socket.SOCK_DGRAM) as client:
         server.bind((address, 0))
         client.bind((address, 0))
@@ -125,19 +133,19 @@ def udp_exchange(checks: Checks, skel: Any, family: int, address: str) -> None:
         client.recv(64)
         after = time.monotonic_ns()
         sport, dport = client.getsockname()[1], server.getsockname()[1]
-    event = next_event(skel.maps.flow_events, lambda e: e.flow.sport == sport)
+    event = next_event(events, lambda e: e.flow.sport == sport)
     checks.equal("UDP flow", flow_of(event), (17, 4, packed(family, address), packed(family, address), dport))
     checks.between("time of the UDP question", before, event.start_ns, asked)
     checks.between("time of the UDP answer", answering, event.end_ns, after)
 
 
-def tcp_handshake(checks: Checks, skel: Any, family: int, address: str) -> None:
+def tcp_handshake(checks: Checks, events: Any, family: int, address: str) -> None:
     with socket.create_server((address, 0), family=family) as server:
         before = time.monotonic_ns()
         with socket.create_connection(server.getsockname()[:2]) as client:
             after = time.monotonic_ns()
             sport, dport = client.getsockname()[1], server.getsockname()[1]
-            event = next_event(skel.maps.flow_events, lambda e: e.flow.sport == sport)
+            event = next_event(events, lambda e: e.flow.sport == sport)
     version = 4 if family == socket.AF_INET else 6
     checks.equal("TCP flow", flow_of(event), (6, version, packed(family, address), packed(family, address), dport))
     checks.between("time of the SYN", before, event.start_ns, after)
@@ -149,8 +157,7 @@ def flow_of(event: Any) -> tuple[object, ...]:
     return flow.protocol, flow.family, bytes(flow.saddr), bytes(flow.daddr), flow.dport
 
 
-def made_packets(checks: Checks, skel: Any) -> None:
-    run = skel.programs.flat.test_run
+def made_packets(checks: Checks, run: Callable[[bytes], Any], events: Any) -> None:
     here, there = socket.inet_aton("192.0.2.1"), socket.inet_aton("198.51.100.2")
     before = time.monotonic_ns()
     checks.equal("verdict on the SYN", run(tcp_packet(here, there, 1234, 80, syn=True)).result, 0)
@@ -159,12 +166,12 @@ def made_packets(checks: Checks, skel: Any) -> None:
     run(tcp_packet(there, here, 81, 1234, syn=True, ack=True))
     run(tcp_packet(there, here, 80, 1234, syn=True, ack=True))
     after = time.monotonic_ns()
-    event = next_event(skel.maps.flow_events, lambda _: True)
+    event = next_event(events, lambda _: True)
     addresses = here.ljust(16, b"\0"), there.ljust(16, b"\0")
     checks.equal("flow of made packets", (event.flow.sport, *flow_of(event)), (1234, 6, 4, *addresses, 80))
     checks.between("time of the made SYN", before, event.start_ns, between)
     checks.between("time of the made SYN-ACK", between, event.end_ns, after)
-    checks.equal("more events", skel.maps.flow_events.poll(0), [])
+    checks.equal("more events", events.poll(0), [])
 
 
 def tcp_packet(source: bytes, target: bytes, sport: int, dport: int, *, syn: bool = False, ack: bool = False) -> bytes:
@@ -193,7 +200,7 @@ def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def tcprtt(checks: Checks) -> None:
-    with skeleton("tcprtt").run() as skel:
+    with skeleton("tcprtt_fentry").run() as skel:
         checks.used(skel)
         with connection() as (client, _):
             info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, RTT_IN_TCP_INFO + 4)
@@ -465,9 +472,9 @@ def type_id(checks: Checks) -> None:
 
 
 EXERCISES: dict[str, Callable[[Checks], None]] = {
-    "flat": lambda checks: flat(checks, "flat"),
-    "flat_perfbuf": lambda checks: flat(checks, "flat_perfbuf"),
-    "tcprtt": tcprtt,
+    "flat_ring": lambda checks: flat(checks, "ring"),
+    "flat_perf": lambda checks: flat(checks, "perf"),
+    "tcprtt_fentry": tcprtt,
     "opensnoop": opensnoop,
     "runqslower_btf": lambda checks: runqslower(checks, "btf_"),
     "runqslower_raw": lambda checks: runqslower(checks, "raw_"),

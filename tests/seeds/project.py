@@ -1,4 +1,4 @@
-"""The package `seeds`: every program of tests/bpf/seeds, built as a wheel through pip."""
+"""The package `seeds`: the programs of tests/bpf/seeds and some of examples/, built as one wheel through pip."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.common.projects import KERNELS, build_wheel, make_project
+from tests.common.projects import KERNELS, REPOSITORY, build_wheel, make_project
 
-SOURCES = Path(__file__).parents[1] / "bpf" / "seeds"
+FOLDERS = (
+    Path(__file__).parents[1] / "bpf" / "seeds",
+    *(REPOSITORY / "examples" / name / "src" / name for name in ("flat", "opensnoop", "runqslower", "tcprtt_fentry")),
+)
+"""Where their sources are."""
 EXERCISES = Path(__file__).with_name("exercises.py")
 EVENTS = {
-    "flow_events": "flow_event",
+    "ring_events": "flow_event",
+    "perf_events": "flow_event",
     "close_events": "close_event",
     "open_events": "open_event",
     "wait_events": "wait_event",
@@ -38,7 +43,7 @@ def make_wheel(folder: Path, *, kernels: tuple[str, ...]) -> Path:
         kernels=", ".join(f'"{pattern}"' for pattern in kernels),
         events=", ".join(f'{name} = "{struct}"' for name, struct in EVENTS.items()),
     )
-    sources = {path.name: path.read_text() for path in sorted(SOURCES.glob("*.[ch]"))}
+    sources = {path.name: path.read_text() for folder in FOLDERS for path in sorted(folder.glob("*.[ch]"))}
     project = make_project(folder / "project", options=options, sources=sources)
     (project / "src" / "demo").rename(project / "src" / "seeds")
     pyproject = project / "pyproject.toml"

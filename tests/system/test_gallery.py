@@ -8,14 +8,20 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 from tests.common import needs, tracefs
+from tests.common.namespaces import own_loopback
 from tests.common.projects import REPOSITORY, build_wheel, wheel_files
 from tests.seeds.exercises import busy_child, run_delays
 
@@ -109,6 +115,87 @@ def test_they_are_typed(site: Path, tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "MYPYPATH": str(site)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextmanager
+def running(site: Path, name: str, *arguments: object) -> Iterator[Iterator[list[str]]]:
+    """An example's command, attached; the words of each line that it prints below the heading of its table.
+
+    SIGTERM must end it well.
+    """
+    with start(site, name, *arguments, merge=True) as process:
+        assert process.stdout is not None
+        watchdog = Timer(60, process.kill)
+        watchdog.start()
+        try:
+            heading = process.stdout.readline()
+            assert ":" not in heading, heading + process.stdout.read()
+            yield (line.split() for line in process.stdout)
+            process.terminate()
+            rest = process.stdout.read()
+            assert process.wait() == 0, rest
+        finally:
+            watchdog.cancel()
+            process.kill()
+
+
+def test_opensnoop(site: Path, tmp_path: Path) -> None:
+    tracefs.mounted()
+    missing = tmp_path / "missing"
+    with running(site, "opensnoop", "--pid", os.getpid()) as lines:
+        with open(os.devnull) as file:
+            fd = file.fileno()
+        with pytest.raises(FileNotFoundError):
+            missing.open()
+        first = next(words for words in lines if words[-1] == os.devnull)
+        second = next(words for words in lines if words[-1] == str(missing))
+    assert (first[0], first[-2]) == (str(os.getpid()), str(fd))
+    assert second[-2] == "ENOENT"
+    with running(site, "opensnoop", "--pid", os.getpid(), "--failed") as lines:
+        with open(os.devnull):
+            pass
+        with pytest.raises(FileNotFoundError):
+            missing.open()
+        assert next(lines)[-2:] == ["ENOENT", str(missing)]
+
+
+def test_runqslower(site: Path) -> None:
+    needs.root_bpf()
+    cpu = min(os.sched_getaffinity(0))
+    with busy_child(cpu) as pid, busy_child(cpu), running(site, "runqslower", 100, "--pid", pid) as lines:
+        before = run_delays([pid])[pid]
+        waits = [next(lines) for _ in range(5)]
+        waited_us = (run_delays([pid])[pid] - before) / 1000
+    assert {(words[1], words[2]) for words in waits} == {("seeds-busy", str(pid))}
+    assert all(int(words[3]) >= 100 for words in waits)
+    # the first wait may have begun before
+    assert sum(int(words[3]) for words in waits[1:]) <= waited_us * 1.1
+
+
+def test_flat(site: Path) -> None:
+    needs.root_bpf()
+    with own_loopback() as interface, running(site, "flat", "-i", interface) as lines:
+        for host, shown in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")):
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            with socket.create_server((host, 0), family=family) as server:
+                before = time.monotonic()
+                with socket.create_connection(server.getsockname()[:2]) as client:
+                    took_ms = (time.monotonic() - before) * 1000
+                    own, peer = client.getsockname()[1], client.getpeername()[1]
+                    protocol, source, target, answered_ms = next(lines)
+            assert (protocol, source, target) == ("TCP", f"{shown}:{own}", f"{shown}:{peer}")
+            assert 0 < float(answered_ms) <= took_ms
+
+
+def test_tcprtt_fentry(site: Path) -> None:
+    """Where this kernel takes fentry programs; otherwise make test-kernels does it."""
+    needs.program_kind("fentry/tcp_close")
+    tests = EXAMPLES / "tcprtt_fentry" / "tests"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(site)}
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_cpuprofile(site: Path, tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ HIDE_BTF = "mount -t tmpfs none /sys/kernel/btf\n"
 HIDE_CONFIG = "mount --bind /dev/null /proc/config.gz\n"
 """Nothing at /boot either: the tests that use it see to that."""
 
-NEED_KERNEL_BTF = {"tcprtt", "runqslower_btf", "bitfields_btf"}
+NEED_KERNEL_BTF = {"tcprtt_fentry", "runqslower_btf", "bitfields_btf"}
 """Their kind of program can't be loaded without the kernel's own BTF."""
-WITHOUT_RELOCATIONS = {"flat", "flat_perfbuf", "fancy_helper_on", "fancy_helper_off"}
+WITHOUT_RELOCATIONS = {"flat_ring", "flat_perf", "fancy_helper_on", "fancy_helper_off"}
 SAMPLE = [name for name in exercises.EXERCISES if name not in ("types", "type_id")]
 """Those that need nothing from outside to be checked."""
 OLD = ("4.18.", "4.19.")
@@ -90,7 +90,7 @@ def assert_right(record: dict[str, Any], *, btf: str) -> None:
 @pytest.mark.parametrize("exercise", SAMPLE)
 def test_with_the_kernels_own_btf(site: Path, exercise: str) -> None:
     record = do(site, exercise)
-    if exercise == "tcprtt" and record["step"] != "right":
+    if exercise == "tcprtt_fentry" and record["step"] != "right":
         needs.program_kind("fentry/tcp_close")
     if exercise == "fancy_helper_on" and not knows_the_fancy_helper():
         assert record["step"] == "load"
@@ -174,9 +174,9 @@ X86_KERNELS = [kernel for kernel in kernel_btfs.EXAMPLES if "/x86_64/" in kernel
 def test_verdicts(site: Path, kernel: str) -> None:
     """What the kernel lab finds to be so."""
     for name, program, wanted in (
-        ("flat", "flat", Verdict.LOADS),
-        ("flat_perfbuf", "flat", Verdict.LOADS),
-        ("tcprtt", "tcp_close", Verdict.NEEDS_KERNEL_BTF),
+        ("flat", "flat_ring", Verdict.LOADS),
+        ("flat", "flat_perf", Verdict.LOADS),
+        ("tcprtt_fentry", "tcp_close", Verdict.NEEDS_KERNEL_BTF),
         ("opensnoop", "on_enter", Verdict.LOADS),
         ("opensnoop", "on_exit", Verdict.LOADS),
         ("runqslower", "btf_sched_switch", Verdict.NEEDS_KERNEL_BTF),
@@ -211,16 +211,16 @@ def test_old_kernels_lack_the_ring_buffer_and_not_its_twin(site: Path) -> None:
     if not old:
         pytest.skip("the archive has no kernel before 5.8")
     for kernel in old:
-        found, kinds, text = verdict(site, "flat", "flat", kernel)
+        found, kinds, text = verdict(site, "flat", "flat_ring", kernel)
         assert found is Verdict.FAILS
         assert ReasonKind.MAP_TYPE_MISSING in kinds
         assert "use bpf_perf_event_output() and a BPF_MAP_TYPE_PERF_EVENT_ARRAY map there" in text
-        assert verdict(site, "flat_perfbuf", "flat", kernel)[0] is Verdict.LOADS
+        assert verdict(site, "flat", "flat_perf", kernel)[0] is Verdict.LOADS
 
 
 def test_check_says_that_fentry_needs_the_kernels_btf(site: Path) -> None:
     command = [sys.executable, "-c", "import sys; from hatch_bpf.cli.main import main; sys.exit(main())", "check"]
-    command += [os.fspath(path_of(site, "tcprtt")), "--json"]
+    command += [os.fspath(path_of(site, "tcprtt_fentry")), "--json"]
     command += ["--kernels", os.fspath(KERNELS), "--match", "*/*/x86_64/*"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -233,8 +233,8 @@ def test_a_skeleton_is_typed(site: Path) -> None:
     """By mypy, for the program that the lab alone can run: lines 4 and 5 are right, 6 and 7 are not."""
     user = site / "user.py"
     user.write_text(
-        "from seeds.tcprtt_skel import Tcprtt\n"
-        "with Tcprtt.run() as skel:\n"
+        "from seeds.tcprtt_fentry_skel import TcprttFentry\n"
+        "with TcprttFentry.run() as skel:\n"
         "    for event in skel.maps.close_events:\n"
         "        number: int = event.srtt_us\n"
         "        address: bytes = event.saddr\n"
@@ -245,4 +245,4 @@ def test_a_skeleton_is_typed(site: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=site)
     first, second, _ = done.stdout.splitlines()
     assert first.startswith("user.py:6: error: Incompatible types in assignment")
-    assert second.startswith('user.py:7: error: "TcprttMaps" has no attribute "nope"')
+    assert second.startswith('user.py:7: error: "TcprttFentryMaps" has no attribute "nope"')

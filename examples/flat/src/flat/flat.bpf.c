@@ -1,6 +1,8 @@
-/* What both forms of flat share: how long a TCP handshake or a UDP exchange takes to be answered, told from packets alone.
- * Nothing of the kernel's own is read, only what struct __sk_buff gives, so there is nothing to relocate. There are no
- * global variables either: kernels before 5.2 have no maps for them. */
+// SPDX-License-Identifier: GPL-2.0
+/* Reports how long TCP handshakes and UDP questions take to be answered, from the packets alone. Only packets are read, no
+ * structs of the kernel, so nothing has to be relocated. The program is here twice: it reports through a ring buffer, which
+ * came with Linux 5.8, and through a perf buffer; the option `alternatives` chooses. There are no global variables, which
+ * kernels before 5.2 do not have. */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -27,7 +29,7 @@ struct flow {
 };
 
 struct flow_event {
-	struct flow flow; /* in the direction of what was answered */
+	struct flow flow; /* in the direction of the question */
 	__u64 start_ns;
 	__u64 end_ns;
 };
@@ -35,7 +37,18 @@ struct flow_event {
 /* clang leaves types that no variable has out of the BTF, and with them the skeleton's flow_event. */
 struct flow_event *unused_flow_event __attribute__((unused));
 
-/* When flows began that nobody has answered yet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 64 * 1024);
+} ring_events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} perf_events SEC(".maps");
+
+/* When the flows that are not answered yet began. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
@@ -43,7 +56,7 @@ struct {
 	__type(value, __u64);
 } unanswered SEC(".maps");
 
-/* The packet's addresses; returns where its transport header begins, 0 if it is neither IPv4 nor IPv6. */
+/* Returns the offset of the transport header, 0 if the packet is neither IPv4 nor IPv6. */
 static __always_inline __u32 read_addresses(struct __sk_buff *skb, struct flow *flow)
 {
 	__u8 length;
@@ -75,7 +88,7 @@ static __always_inline void turn_round(const struct flow *flow, struct flow *oth
 	other->dport = flow->sport;
 }
 
-/* Whether the packet answers another, which `event` then tells of. */
+/* Whether the packet answers another one; then `event` is complete. */
 static __always_inline bool is_answer(struct __sk_buff *skb, struct flow_event *event)
 {
 	struct flow flow = {};
@@ -106,3 +119,25 @@ static __always_inline bool is_answer(struct __sk_buff *skb, struct flow_event *
 		bpf_map_update_elem(&unanswered, &flow, &now, BPF_NOEXIST);
 	return false;
 }
+
+SEC("tc")
+int flat_ring(struct __sk_buff *skb)
+{
+	struct flow_event event = {};
+
+	if (is_answer(skb, &event))
+		bpf_ringbuf_output(&ring_events, &event, sizeof(event), 0);
+	return TC_ACT_OK;
+}
+
+SEC("tc")
+int flat_perf(struct __sk_buff *skb)
+{
+	struct flow_event event = {};
+
+	if (is_answer(skb, &event))
+		bpf_perf_event_output(skb, &perf_events, BPF_F_CURRENT_CPU, &event, sizeof(event));
+	return TC_ACT_OK;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,5 +1,7 @@
-/* Which files a process opens, and what comes of it: system calls are a stable interface, so tracepoints do. */
+// SPDX-License-Identifier: GPL-2.0
+/* Reports every openat(), which is how C libraries open files, with its result. */
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 
 struct trace_event_raw_sys_enter {
@@ -20,9 +22,10 @@ struct open_event {
 	char path[256];
 };
 
+/* clang leaves types that no variable has out of the BTF, and with them the skeleton's open_event. */
 struct open_event *unused_open_event __attribute__((unused));
 
-/* What a thread is opening now. */
+/* The call that a thread is in. */
 struct pending {
 	const char *path;
 	int flags;
@@ -42,6 +45,7 @@ struct {
 
 /* The process to watch; 0 for all. */
 const volatile __u32 target_tgid = 0;
+const volatile bool only_failed = false;
 
 SEC("tracepoint/syscalls/sys_enter_openat")
 int on_enter(struct trace_event_raw_sys_enter *ctx)
@@ -68,7 +72,7 @@ int on_exit(struct trace_event_raw_sys_exit *ctx)
 
 	if (!pending)
 		return 0;
-	event = bpf_ringbuf_reserve(&open_events, sizeof(*event), 0);
+	event = only_failed && ctx->ret >= 0 ? 0 : bpf_ringbuf_reserve(&open_events, sizeof(*event), 0);
 	if (event) {
 		event->tgid = id >> 32;
 		event->pid = pid;
@@ -76,7 +80,7 @@ int on_exit(struct trace_event_raw_sys_exit *ctx)
 		event->flags = pending->flags;
 		event->ret = ctx->ret;
 		bpf_get_current_comm(event->comm, sizeof(event->comm));
-		/* by now the kernel has read the path, so its page is there */
+		/* only now: the kernel has read the path, so its page is in memory */
 		bpf_probe_read_user_str(event->path, sizeof(event->path), pending->path);
 		bpf_ringbuf_submit(event, 0);
 	}

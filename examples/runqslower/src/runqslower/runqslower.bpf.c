@@ -1,6 +1,7 @@
-/* How long tasks that could run wait for a CPU. Twice: as tp_btf programs, which read the kernel's structs directly and
- * need the kernel's own BTF, and as raw tracepoint programs, which do with an embedded one. The application loads the
- * first where it can, else the second; so both are optional. */
+// SPDX-License-Identifier: GPL-2.0
+/* Reports how long threads that could run waited for a CPU. Each program is here twice: in tp_btf, which reads the kernel's
+ * structs directly and needs the kernel's own BTF, and in raw_tp, which also works with an embedded one. The option
+ * `alternatives` in pyproject.toml makes pairs of them: the first of each that the kernel takes is used. */
 #include <linux/bpf.h>
 #include <stdbool.h>
 #include <bpf/bpf_core_read.h>
@@ -16,21 +17,22 @@ struct task_struct {
 	char comm[16];
 } __attribute__((preserve_access_index));
 
-/* Linux 5.14 renamed the field and made it smaller. */
+/* Linux 5.14 renamed the member and changed its size. The name up to ___ is the kernel's. */
 struct task_struct___before_5_14 {
 	volatile long state;
 } __attribute__((preserve_access_index));
 
 struct wait_event {
 	__u32 pid;
-	__u32 prev_pid; /* who had the CPU before */
+	__u32 prev_pid; /* the thread that had the CPU */
 	__u64 waited_ns;
 	char comm[16];
 };
 
+/* clang leaves types that no variable has out of the BTF, and with them the skeleton's wait_event. */
 struct wait_event *unused_wait_event __attribute__((unused));
 
-/* When a task came to want a CPU. */
+/* When each thread began to wait. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 10240);
@@ -55,7 +57,7 @@ static __always_inline void wants_cpu(__u32 pid, __u32 tgid)
 		bpf_map_update_elem(&since, &pid, &now, BPF_ANY);
 }
 
-/* Says how long a task waited that gets the CPU now, if it did; the event then lacks its name only. */
+/* The event of a thread that gets the CPU, without its name; NULL if it did not wait long enough. */
 static __always_inline struct wait_event *gets_cpu(__u32 pid, __u32 prev_pid)
 {
 	__u64 now = bpf_ktime_get_ns(), *start = bpf_map_lookup_elem(&since, &pid), waited;
@@ -82,26 +84,27 @@ static __always_inline bool is_running(struct task_struct *task)
 	return ((struct task_struct___before_5_14 *)task)->state == TASK_RUNNING;
 }
 
-SEC("?tp_btf/sched_wakeup")
+SEC("tp_btf/sched_wakeup")
 int BPF_PROG(btf_sched_wakeup, struct task_struct *task)
 {
 	wants_cpu(task->pid, task->tgid);
 	return 0;
 }
 
-SEC("?tp_btf/sched_wakeup_new")
+SEC("tp_btf/sched_wakeup_new")
 int BPF_PROG(btf_sched_wakeup_new, struct task_struct *task)
 {
 	wants_cpu(task->pid, task->tgid);
 	return 0;
 }
 
-SEC("?tp_btf/sched_switch")
+SEC("tp_btf/sched_switch")
 int BPF_PROG(btf_sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
 	struct wait_event *event;
 
-	if (is_running(prev))
+	/* whoever loses the CPU without going to sleep waits for the next turn */
+	if (preempt || is_running(prev))
 		wants_cpu(prev->pid, prev->tgid);
 	event = gets_cpu(next->pid, prev->pid);
 	if (event) {
@@ -118,26 +121,26 @@ static __always_inline bool is_running_probed(struct task_struct *task)
 	return BPF_CORE_READ((struct task_struct___before_5_14 *)task, state) == TASK_RUNNING;
 }
 
-SEC("?raw_tp/sched_wakeup")
+SEC("raw_tp/sched_wakeup")
 int BPF_PROG(raw_sched_wakeup, struct task_struct *task)
 {
 	wants_cpu(BPF_CORE_READ(task, pid), BPF_CORE_READ(task, tgid));
 	return 0;
 }
 
-SEC("?raw_tp/sched_wakeup_new")
+SEC("raw_tp/sched_wakeup_new")
 int BPF_PROG(raw_sched_wakeup_new, struct task_struct *task)
 {
 	wants_cpu(BPF_CORE_READ(task, pid), BPF_CORE_READ(task, tgid));
 	return 0;
 }
 
-SEC("?raw_tp/sched_switch")
+SEC("raw_tp/sched_switch")
 int BPF_PROG(raw_sched_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
 	struct wait_event *event;
 
-	if (is_running_probed(prev))
+	if (preempt || is_running_probed(prev))
 		wants_cpu(BPF_CORE_READ(prev, pid), BPF_CORE_READ(prev, tgid));
 	event = gets_cpu(BPF_CORE_READ(next, pid), BPF_CORE_READ(prev, pid));
 	if (event) {

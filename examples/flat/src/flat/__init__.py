@@ -1,0 +1,1 @@
+"""Prints how long TCP handshakes and UDP questions take to be answered."""

@@ -1,0 +1,1 @@
+"""Prints every file that is opened, by whom, and with which result."""

@@ -1,0 +1,1 @@
+"""Prints every thread that waits long for a CPU."""
