@@ -1,1 +1,1 @@
-"""Programs as their authors would write them (tests/bpf/seeds, examples/), and exercises that check what they report."""
+"""Programs as their authors write them (tests/bpf/seeds, examples/), and exercises that check what they report."""
