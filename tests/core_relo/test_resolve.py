@@ -14,12 +14,12 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.btf.types import Kind
 from hatch_bpf.core_relo.patch import patch_insn
 from hatch_bpf.core_relo.resolve import AmbiguityError, Matcher, Resolution
-from hatch_bpf.core_relo.spec import KIND_NAMES, MAX_SPEC, essential_name
-from hatch_bpf.errors import RelocationError
-from hatch_bpf.objects.model import ObjectModel, read_object
+from hatch_bpf.core_relo.spec import MAX_SPEC, essential_name
+from hatch_bpf.objects.model import read_object
 from tests.common import kernel_btfs, libbpf_log, needs, objects, random_types
 from tests.common.btf_builder import EXIT, RawBtf, btf_ext, elf_object
-from tests.common.c_programs import kernel, model
+from tests.common.c_programs import kernel
+from tests.core_relo.relocations import KERNEL, LOCAL, resolve, resolve_one
 
 K = CoreReloKind
 
@@ -190,104 +190,30 @@ def test_types_that_differ_come_out_as_in_libbpf(
 
 # --- case by case; expected values are what the C layout rules give on both sides
 
-_LOCAL = """
-struct core inner { int x; int y; };
-struct core thing {
-    int moved;
-    struct { int in_anonymous; };
-    struct inner nested;
-    u32 shrinks;
-    int shrinks_signed;
-    int array[4];
-    u32 bits : 3;
-    int signed_bits : 5;
-    char *pointer;
-    int gone;
-};
-"""
-_KERNEL = """
-struct inner { long pad; int y; int x; };
-struct thing {
-    long pad;
-    int moved;
-    union { struct { long pad2; int in_anonymous; }; long other; };
-    struct inner nested;
-    u16 shrinks;
-    short shrinks_signed;
-    int array[8];
-    u32 pad3 : 7;
-    u32 bits : 4;
-    int signed_bits : 6;
-    char *pointer;
-} thing;
-"""
-
-
-def _resolve(local: str, target: str) -> list[Resolution]:
-    obj, btf = model(local), kernel(target)
-    found = []
-    for resolution in Matcher(btf).resolve_all(obj.btf, [relo for _, relo in obj.core_relos]):
-        assert isinstance(resolution, Resolution), resolution
-        found.append(resolution)
-    return found
-
-
-def _one(body: str, *, local: str = _LOCAL, target: str = _KERNEL) -> Resolution:
-    """The one relocation of a program whose body is `body`."""
-    (resolution,) = _resolve(f'{local}\nSEC("socket") u64 program(void *ctx) {{ {body} }}', target)
-    return resolution
-
-
-@pytest.mark.parametrize(
-    ("body", "kind", "values"),
-    [
-        ("return ((struct thing *)ctx)->moved;", K.FIELD_BYTE_OFFSET, (0, 8)),
-        ("return ((struct thing *)ctx)->in_anonymous;", K.FIELD_BYTE_OFFSET, (4, 24)),
-        ("return ((struct thing *)ctx)->nested.x;", K.FIELD_BYTE_OFFSET, (8, 44)),
-        ("return ((struct thing *)ctx)->array[2];", K.FIELD_BYTE_OFFSET, (32, 60)),
-        ("return bpf_core_field_size(((struct thing *)0)->array);", K.FIELD_BYTE_SIZE, (16, 32)),
-        ("return bpf_core_field_size(((struct thing *)0)->shrinks);", K.FIELD_BYTE_SIZE, (4, 2)),
-        ("return bpf_core_field_exists(((struct thing *)0)->moved);", K.FIELD_EXISTS, (1, 1)),
-        ("return bpf_core_field_exists(((struct thing *)0)->gone);", K.FIELD_EXISTS, (1, 0)),
-        ("return bpf_core_field_signed(((struct thing *)ctx)->bits);", K.FIELD_SIGNED, (0, 0)),
-        ("return bpf_core_field_signed(((struct thing *)ctx)->signed_bits);", K.FIELD_SIGNED, (1, 1)),
-        # 3 bits at bit 0, then 4 bits at bit 7
-        ("return bpf_core_field_lshift(((struct thing *)ctx)->bits);", K.FIELD_LSHIFT_U64, (61, 53)),
-        ("return bpf_core_field_rshift(((struct thing *)ctx)->bits);", K.FIELD_RSHIFT_U64, (61, 60)),
-        ("return bpf_core_type_exists(struct thing);", K.TYPE_EXISTS, (1, 1)),
-        ("return bpf_core_type_size(struct thing);", K.TYPE_SIZE, (64, 96)),
-    ],
-)
-def test_a_kind(body: str, kind: K, values: tuple[int, int]) -> None:
-    resolution = _one(body)
-    assert resolution.kind is kind
-    assert (resolution.local_value, resolution.target_value) == values
-    assert not resolution.poisoned
-
 
 def test_type_ids() -> None:
-    local, target = _resolve(
-        _LOCAL + 'SEC("socket") u64 program(void *ctx) { return bpf_core_type_id_local(struct thing)'
+    local, target = resolve(
+        LOCAL + 'SEC("socket") u64 program(void *ctx) { return bpf_core_type_id_local(struct thing)'
         " + bpf_core_type_id_kernel(struct thing); }",
-        _KERNEL,
+        KERNEL,
     )
     assert (local.kind, target.kind) == (K.TYPE_ID_LOCAL, K.TYPE_ID_TARGET)
     assert local.found
     assert local.target is None
     assert local.target_value == local.local.root_type_id
-    assert target.target_value == kernel(_KERNEL).find("thing", Kind.STRUCT)[0]
+    assert target.target_value == kernel(KERNEL).find("thing", Kind.STRUCT)[0]
     assert not target.validate
 
 
 def test_what_is_missing_poisons_the_instruction_unless_it_only_asks() -> None:
-    missing = _one("return ((struct thing *)ctx)->gone;")
+    missing = resolve_one("return ((struct thing *)ctx)->gone;")
     assert missing.poisoned
     assert not missing.found
     assert missing.local.access == "struct thing.gone"
     no_type = "struct core nothing { int x; };"
-    assert _one("return ((struct nothing *)ctx)->x;", local=no_type).poisoned
+    assert resolve_one("return ((struct nothing *)ctx)->x;", local=no_type).poisoned
     for asks in ("exists(struct nothing)", "size(struct nothing)", "id_kernel(struct nothing)"):
-        resolution = _one(f"return bpf_core_type_{asks};", local=no_type)
+        resolution = resolve_one(f"return bpf_core_type_{asks};", local=no_type)
         assert (resolution.found, resolution.poisoned, resolution.target_value) == (False, False, 0)
 
 
@@ -311,7 +237,7 @@ enum numbers { SAME = 1, OTHER = 70, BIG___x = -2 } numbers;
 def test_enumerators(local: str, name: str, kind: K, found: bool, value: int) -> None:
     macro = "bpf_core_enum_value" if kind is K.ENUMVAL_VALUE else "bpf_core_enum_value_exists"
     body = f"return {macro}({local.split(' {')[0]}, {name});"
-    (resolution,) = _resolve(f'{local}; SEC("socket") u64 program(void *ctx) {{ {body} }}', _ENUM_KERNEL)
+    (resolution,) = resolve(f'{local}; SEC("socket") u64 program(void *ctx) {{ {body} }}', _ENUM_KERNEL)
     assert resolution.kind is kind
     assert (resolution.found, resolution.target_value) == (found, value)
     assert resolution.poisoned == (not found and kind is K.ENUMVAL_VALUE)
@@ -340,7 +266,7 @@ def test_flavors_stand_for_the_same_kernel_type() -> None:
         return ((struct thing___old *)new)->renamed;
     }
     """
-    exists, new, old = _resolve(local, _KERNEL)
+    exists, new, old = resolve(local, KERNEL)
     assert (exists.target_value, new.target_value) == (1, 8)
     assert old.poisoned
     assert essential_name("thing___new") == "thing"
@@ -350,11 +276,11 @@ def test_flavors_stand_for_the_same_kernel_type() -> None:
 
 
 def test_a_load_changes_its_width_where_that_is_right() -> None:
-    unsigned = _one("return ((struct thing *)ctx)->shrinks;")
+    unsigned = resolve_one("return ((struct thing *)ctx)->shrinks;")
     assert (unsigned.local_size, unsigned.target_size, unsigned.fail_memsz_adjust) == (4, 2, False)
     load = struct.pack("<BBhi", 0x61, 0x10, unsigned.local_value, 0)
     assert patch_insn(load, 0, unsigned) == struct.pack("<BBhi", 0x69, 0x10, unsigned.target_value, 0)
-    signed = _one("return ((struct thing *)ctx)->shrinks_signed;")
+    signed = resolve_one("return ((struct thing *)ctx)->shrinks_signed;")
     assert signed.fail_memsz_adjust
     load = struct.pack("<BBhi", 0x61, 0x10, signed.local_value, 0)
     assert patch_insn(load, 0, signed) == struct.pack("<BBhi", 0x85, 0, 0, 195896080)
@@ -364,55 +290,37 @@ def test_a_load_changes_its_width_where_that_is_right() -> None:
 
 def test_an_array_index_must_be_within_bounds_unless_the_array_is_flexible() -> None:
     local = "struct core thing { int array[16]; }; struct core tail { int n; int data[]; };"
-    target = _KERNEL + "struct tail { long n; int data[]; } *tail;"
-    assert _one("return ((struct thing *)ctx)->array[7];", local=local, target=target).found
-    assert _one("return ((struct thing *)ctx)->array[8];", local=local, target=target).poisoned
-    assert _one("return ((struct tail *)ctx)->data[9];", local=local, target=target).target_value == 44
+    target = KERNEL + "struct tail { long n; int data[]; } *tail;"
+    assert resolve_one("return ((struct thing *)ctx)->array[7];", local=local, target=target).found
+    assert resolve_one("return ((struct thing *)ctx)->array[8];", local=local, target=target).poisoned
+    assert resolve_one("return ((struct tail *)ctx)->data[9];", local=local, target=target).target_value == 44
 
 
 def test_members_must_be_of_a_compatible_type() -> None:
     local = "struct core thing { int *moved; int nested; };"
-    assert _one("return (u64)((struct thing *)ctx)->moved;", local=local).poisoned
-    assert _one("return bpf_core_field_exists(((struct thing *)ctx)->nested);", local=local).target_value == 0
+    assert resolve_one("return (u64)((struct thing *)ctx)->moved;", local=local).poisoned
+    assert resolve_one("return bpf_core_field_exists(((struct thing *)ctx)->nested);", local=local).target_value == 0
 
 
 def test_type_exists_goes_by_kind_not_by_members() -> None:
     local = "struct thing { char other; }; union other { int x; }; typedef int number;"
-    target = _KERNEL + "struct other { int x; } other; typedef long number; number n;"
-    assert _one("return bpf_core_type_exists(struct thing);", local=local, target=target).target_value == 1
-    assert _one("return bpf_core_type_exists(union other);", local=local, target=target).target_value == 0
-    assert _one("return bpf_core_type_exists(number);", local=local, target=target).target_value == 1
+    target = KERNEL + "struct other { int x; } other; typedef long number; number n;"
+    assert resolve_one("return bpf_core_type_exists(struct thing);", local=local, target=target).target_value == 1
+    assert resolve_one("return bpf_core_type_exists(union other);", local=local, target=target).target_value == 0
+    assert resolve_one("return bpf_core_type_exists(number);", local=local, target=target).target_value == 1
 
 
 def test_a_typedef_is_looked_for_as_a_typedef() -> None:
     local = "typedef struct core { int moved; } alias_t;"
-    found = _one(
+    found = resolve_one(
         "return ((alias_t *)ctx)->moved;",
         local=local,
         target="typedef struct { long l; int moved; } alias_t; alias_t a;",
     )
     assert found.target_value == 8
-    assert _one("return ((alias_t *)ctx)->moved;", local=local, target="struct alias_t { int moved; } a;").poisoned
-
-
-def test_renderings_are_libbpfs() -> None:
-    resolution = _one("return ((struct thing *)ctx)->in_anonymous;")
-    assert str(resolution.local).endswith("struct thing.in_anonymous (0:1:0 @ offset 4)")
-    assert str(resolution.target).endswith("struct thing.in_anonymous (0:2:0:1 @ offset 24)")
-    assert resolution.target is not None
-    assert resolution.target.access == "struct thing.in_anonymous"
-    bits = _one("return bpf_core_field_signed(((struct thing *)ctx)->signed_bits);")
-    assert str(bits.target).startswith("<signed> [")
-    assert str(bits.target).endswith("@ offset 85.3)")
-    assert set(KIND_NAMES) == set(CoreReloKind)
-
-
-def test_a_big_endian_bitfield_is_shifted_from_the_other_end() -> None:
-    source = 'SEC("socket") u64 program(struct thing *t) { return bpf_core_field_lshift(t->bits); }'
-    obj = model(_LOCAL + source, endian="big")
-    resolution = Matcher(kernel(_KERNEL, endian="big")).resolve(obj.btf, obj.core_relos[0][1])
-    # a 32-bit load puts bit 0 of a big-endian word at bit 32 of 64
-    assert (resolution.local_value, resolution.target_value) == (32, 32 + 7)
+    assert resolve_one(
+        "return ((alias_t *)ctx)->moved;", local=local, target="struct alias_t { int moved; } a;"
+    ).poisoned
 
 
 # --- records that libbpf refuses
@@ -484,54 +392,3 @@ def test_a_candidate_ruled_out_once_stays_out() -> None:
     assert isinstance(matcher.resolve_all(btf, [second, first])[0], AmbiguityError)
     with pytest.raises(AmbiguityError):
         matcher.resolve(btf, second)
-
-
-@pytest.mark.parametrize(
-    ("access", "kind", "message"),
-    [
-        ("", K.FIELD_EXISTS, "malformed"),
-        (":0", K.FIELD_EXISTS, "malformed"),
-        ("0:", K.FIELD_EXISTS, "malformed"),
-        ("0:x", K.FIELD_EXISTS, "malformed"),
-        ("0:-1", K.FIELD_EXISTS, "malformed"),
-        ("0:7", K.FIELD_EXISTS, "names no member of 'thing'"),
-        ("0:0:0", K.FIELD_EXISTS, "goes into a int"),
-        ("0:1:3", K.FIELD_EXISTS, "past the end of an array of 3"),
-        ("0:1:0", K.FIELD_SIGNED, "an array element has no signed"),
-        (":".join("0" * (MAX_SPEC + 1)), K.FIELD_EXISTS, "too long"),
-        ("1", K.TYPE_EXISTS, "a type relocation has '0'"),
-        ("0", K.ENUMVAL_VALUE, "names no enumerator"),
-    ],
-)
-def test_a_malformed_record(access: str, kind: K, message: str) -> None:
-    local = RawBtf()
-    number = local.integer()
-    found = local.struct("thing", 16, ("a", number, 0), ("b", local.array(number, 3), 32))
-    btf = Btf(local.build(), source="object")
-    with pytest.raises(RelocationError, match=rf"object: CO-RE relocation at byte 24 against kernel: .*{message}"):
-        Matcher(Btf(local.build(), source="kernel")).resolve(btf, CoreRelo(24, found, access, kind))
-
-
-def test_anonymous_and_missing_types() -> None:
-    local = RawBtf()
-    anonymous = local.struct("", 4, ("a", local.integer(), 0))
-    btf = Btf(local.build())
-    with pytest.raises(RelocationError, match="anonymous type"):
-        Matcher(btf).resolve(btf, CoreRelo(0, anonymous, "0:0", K.FIELD_EXISTS))
-    with pytest.raises(RelocationError, match="there is no type 99"):
-        Matcher(btf).resolve(btf, CoreRelo(0, 99, "0:0", K.FIELD_EXISTS))
-
-
-def test_a_bitfield_of_something_else_than_a_number() -> None:
-    btf = RawBtf()
-    found = btf.struct("thing", 8, ("a", btf.ptr(btf.integer()), 0, 3))
-    read = Btf(btf.build())
-    with pytest.raises(RelocationError, match="a ptr cannot be a bitfield"):
-        Matcher(read).resolve(read, CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET))
-
-
-def test_eliminated_weak_functions_and_models() -> None:
-    obj: ObjectModel = model(_LOCAL + 'SEC("socket") u64 program(struct thing *t) { return t->moved; }')
-    ((section, relo),) = obj.core_relos
-    assert section == "socket"
-    assert obj.function_at(section, relo.insn_off) is obj.programs[0]
