@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from hatch_bpf.runtime.host.arch import running_name
-from hatch_bpf.runtime.libbpf.bundled import INDEX, SONAME, running_libc
+from hatch_bpf.runtime.libbpf.bundled import SONAME, running_libc
 
 OWN_LIBBPF = Path(__file__).parents[1] / "_libbpf"
 """The folder: `include/`, and `lib/` as wheels carry it. It is not there in a checkout that did not make it."""
 
 
-def own_library(folder: Path = OWN_LIBBPF) -> Path | None:
+def own_libraries() -> dict[str, dict[str, Any]]:
+    """Architecture -> C library -> `sha256` and platform `tags` of the library in `lib/ARCH/LIBC/`; empty if none."""
+    try:
+        listed: dict[str, dict[str, Any]] = json.loads((OWN_LIBBPF / "lib" / "libraries.json").read_bytes())
+    except OSError:
+        return {}
+    return listed
+
+
+def own_library() -> Path | None:
     """The library that this machine can load; None if there is none for it."""
     arch, libc = running_name(), running_libc()
-    try:
-        index = json.loads((folder / "lib" / INDEX).read_bytes())
-    except OSError:
-        return None
-    return folder / "lib" / arch / libc / SONAME if libc in index.get(arch, {}) else None
+    return OWN_LIBBPF / "lib" / arch / libc / SONAME if libc in own_libraries().get(arch, {}) else None

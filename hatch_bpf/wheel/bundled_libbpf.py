@@ -6,14 +6,13 @@ run on every Linux (`tools/libbpf/` builds them). So one wheel serves all of its
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hatch_bpf.arch import Arch
 from hatch_bpf.errors import ToolchainError
 from hatch_bpf.runtime.libbpf.bundled import INDEX, SONAME
-from hatch_bpf.support.own_libbpf import OWN_LIBBPF
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF, own_libraries
 
 _SYSTEM = 'set libbpf = "system", and the wheel will need a libbpf on each host'
 
@@ -35,14 +34,12 @@ class Bundle:
 
 def bundle(archs: Sequence[Arch]) -> Bundle:
     """The libraries of some architectures, for each C library that there is. Raises `ToolchainError`."""
-    own = OWN_LIBBPF / "lib"
-    try:
-        there = json.loads((own / INDEX).read_bytes())
-    except OSError as error:
+    there = own_libraries()
+    if not there:
         raise ToolchainError(
             'wheels carry hatch-bpf\'s libbpf (libbpf = "bundle", the default), and this hatch-bpf was installed from '
             f"sources without it: run python -m tools.libbpf in its checkout, or {_SYSTEM}"
-        ) from error
+        )
     missing = [arch.name for arch in archs if arch.name not in there]
     if missing:
         raise ToolchainError(
@@ -50,14 +47,16 @@ def bundle(archs: Sequence[Arch]) -> Bundle:
             f"{', '.join(missing)}, only for {', '.join(there)}: take the others out of archs, or {_SYSTEM} (in a "
             "checkout, python -m tools.libbpf makes all that there are)"
         )
-    listed = {arch.name: there[arch.name] for arch in archs}
-    files = {f"lib/{INDEX}": json.dumps(listed, indent=1).encode() + b"\n"}
-    for arch, libcs in listed.items():
-        for libc in libcs:
-            files[f"lib/{arch}/{libc}/{SONAME}"] = (own / arch / libc / SONAME).read_bytes()
+    own, files, lines, tags = OWN_LIBBPF / "lib", dict[str, bytes](), [], set[str]()
+    for arch in archs:
+        for libc, library in there[arch.name].items():
+            name = f"{arch.name}/{libc}/{SONAME}"
+            files[f"lib/{name}"] = (own / name).read_bytes()
+            lines.append(f"{arch.name} {libc} {library['sha256']}\n")
+            tags.update(library["tags"])
+    files[f"lib/{INDEX}"] = "".join(lines).encode()
     for path in sorted((own / "licenses").rglob("*")):
         if path.is_file():
             files[f"lib/{path.relative_to(own).as_posix()}"] = path.read_bytes()
     files["lib/sbom.cdx.json"] = (own / "sbom.cdx.json").read_bytes()
-    tags = {tag for libcs in listed.values() for fitting in libcs.values() for tag in fitting["tags"]}
     return Bundle(files, ".".join(sorted(tags)))

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from hatch_bpf.support.own_libbpf import OWN_LIBBPF
+from hatch_bpf.support.own_libbpf import own_libraries
 from tests.common.libbpf_load import LIBRARY, Libbpf
 
 HOST_BTF = Path("/sys/kernel/btf/vmlinux")
@@ -34,7 +34,7 @@ def missing(reason: str) -> None:
 
 def own_libbpf() -> None:
     """hatch-bpf's own libraries, which `python -m tools.libbpf` makes; tools/setup.sh runs it."""
-    if not (OWN_LIBBPF / "lib" / "libraries.json").is_file():
+    if not own_libraries():
         missing("hatch-bpf's own libbpf is not built: python -m tools.libbpf")
 
 

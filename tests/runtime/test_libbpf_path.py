@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from hatch_bpf.arch import build_machine
 from hatch_bpf.runtime import errors
 from hatch_bpf.runtime.host.arch import running_name
 from hatch_bpf.runtime.libbpf import library as libbpf
+from hatch_bpf.runtime.libbpf.bundled import INDEX, running_libc
 from hatch_bpf.wheel.bundled_libbpf import bundle
 from tests.common import needs
 from tests.common.skeleton_package import BPF, Package, make_package
@@ -126,9 +126,9 @@ def test_no_library_that_the_wheel_did_not_bring(package: Package, trap: Trap, i
 @pytest.mark.parametrize("vouched", [False, True])
 def test_no_list_that_the_skeleton_does_not_vouch_for(package: Package, trap: Trap, vouched: bool) -> None:
     """A list with the right sha256 of a planted library, in a package that brings none or another."""
-    folder = trap.lay(package.bpf_dir / "lib" / running_name())
+    folder = trap.lay(package.bpf_dir / "lib" / running_name() / running_libc())
     digest = hashlib.sha256((folder / "libbpf.so.1").read_bytes()).hexdigest()
-    (folder / "libraries.json").write_text(json.dumps({"libbpf.so.1": digest}))
+    (package.bpf_dir / "lib" / INDEX).write_text(f"{running_name()} {running_libc()} {digest}\n")
     if vouched:
         told = which(package, package.root, argument=f"libraries={'0' * 64!r}")
         assert told.startswith("PackageError ")

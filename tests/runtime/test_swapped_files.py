@@ -97,4 +97,4 @@ def test_libraries_that_are_swapped_after_their_check(package: Package, name: st
     done = package.run(SWAP_AFTER_EACH_CHECK.format(swap=SWAPS[name]))
     assert done.stdout.splitlines()[0] == "kernel"
     swapped = done.stdout.splitlines()[1].split()
-    assert swapped == ["sockrtt.bpf.o", "libraries.json", "libbpf.so.1"]
+    assert swapped == ["sockrtt.bpf.o", "libraries.txt", "libbpf.so.1"]

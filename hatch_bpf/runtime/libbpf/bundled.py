@@ -13,8 +13,8 @@ from ..errors import LibbpfNotFoundError
 from ..host.arch import running_name
 from ..host.kernel import read_verified, sealed_memfd
 
-INDEX = "libraries.json"
-"""Architecture -> C library -> sha256 and platform tags of the library in `ARCH/LIBC/`."""
+INDEX = "libraries.txt"
+"""A line for each library, in `ARCH/LIBC/`: its architecture, its C library and its sha256."""
 SONAME = "libbpf.so.1"
 _kept_open: list[int] = []
 """Descriptors of loaded libraries. The dynamic linker knows a library by the name under which it was opened: if the
@@ -26,21 +26,20 @@ def load_bundled(bpf_dir: str, digest: str) -> tuple[str, ctypes.CDLL]:
 
     `digest` is the sha256 of the list, without which the list could name any library.
     """
-    import json  # only if there is something to read
-
     folder = os.path.join(bpf_dir, "lib")
-    index = json.loads(read_verified(os.path.join(folder, INDEX), digest))
+    lines = read_verified(os.path.join(folder, INDEX), digest).decode().splitlines()
+    libraries = {(arch, libc): expected for arch, libc, expected in map(str.split, lines)}
     arch, libc = running_name(), running_libc()
-    fitting = index.get(arch, {}).get(libc)
-    if fitting is None:
-        there = ", ".join(f"{name} with {' or '.join(sorted(libcs))}" for name, libcs in sorted(index.items()))
+    expected = libraries.get((arch, libc))
+    if expected is None:
+        there = ", ".join(f"{name} with {c_library}" for name, c_library in sorted(libraries))
         raise LibbpfNotFoundError(
             f"{folder} has no libbpf for {arch} with {libc}: the package brings it for {there}; install one that was "
             "built for this machine, or give open() the libbpf of this machine: open(libbpf=...)"
         )
     path = os.path.join(folder, arch, libc, SONAME)
     # from memory, so that what is loaded is what was checked
-    fd = sealed_memfd(SONAME, read_verified(path, fitting["sha256"]))
+    fd = sealed_memfd(SONAME, read_verified(path, expected))
     try:
         library = ctypes.CDLL(f"/proc/self/fd/{fd}", use_errno=True)
     except OSError as error:
