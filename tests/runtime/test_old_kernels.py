@@ -59,7 +59,8 @@ class _OldXdp:
     """libbpf's functions for XDP on the running kernel, as far as Linux before 5.7 has them.
 
     There the netlink message has no IFLA_XDP_EXPECTED_FD: do_setlink() takes XDP_FLAGS_REPLACE for an unknown flag and
-    answers EINVAL. All else goes to libbpf, so that the program really comes and goes.
+    answers EINVAL. Before 4.19 it has no IFLA_XDP_SKB_PROG_ID either, so that libbpf finds no program when it is asked
+    for a mode's. All else goes to libbpf, so that the program really comes and goes.
     """
 
     def __init__(self, libbpf: Any) -> None:
@@ -73,6 +74,12 @@ class _OldXdp:
 
     def bpf_xdp_detach(self, ifindex: int, flags: int, options: Any) -> int:
         return self._refuse() if options is not None else int(self._real.bpf_xdp_detach(ifindex, flags, None))
+
+    def bpf_xdp_query_id(self, ifindex: int, flags: int, found: Any) -> int:
+        error = int(self._real.bpf_xdp_query_id(ifindex, flags, found))
+        if flags:
+            found._obj.value = 0
+        return error
 
     def _refuse(self) -> int:
         ctypes.set_errno(EINVAL)
@@ -100,13 +107,14 @@ def loopback() -> Iterator[str]:
         yield name
 
 
-def test_xdp_is_detached_where_the_kernel_cannot_be_told_which_program(packets: Any, loopback: str) -> None:
+@pytest.mark.parametrize("mode", ["auto", "skb"])
+def test_xdp_is_detached_where_the_kernel_cannot_be_told_which_program(packets: Any, loopback: str, mode: str) -> None:
     """Before 5.7: a plain attach and detach, after a look whether the program is still there."""
     index = socket.if_nametoindex(loopback)
     first, second = packets.programs.on_packet, packets.programs.on_packet_too
     for program in (first, second):
         program._libbpf = _OldXdp(program._libbpf)
-    link = first.attach_xdp(loopback, replace=True)
+    link = first.attach_xdp(loopback, mode=mode, replace=True)
     assert xdp_there(index) == first.info().id
     link.update(second)
     assert xdp_there(index) == second.info().id

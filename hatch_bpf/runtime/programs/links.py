@@ -361,6 +361,10 @@ class XdpLink(Link):
         """Whether this link's program is the one on the interface."""
         from ..system.objects import program_info
 
+        ours = program_info(self._libbpf, self._program_fd).id
         there = ctypes.c_uint32()
-        found = self._libbpf.bpf_xdp_query_id(ifindex, flags, byref(there)) >= 0
-        return found and there.value == program_info(self._libbpf, self._program_fd).id
+        # kernels before 4.19 tell the interface's program, and of no mode which one it has
+        for asked in (flags, 0):
+            if self._libbpf.bpf_xdp_query_id(ifindex, asked, byref(there)) >= 0 and there.value == ours:
+                return True
+        return False
