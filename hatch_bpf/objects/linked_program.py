@@ -18,6 +18,7 @@ from typing import NamedTuple
 from hatch_bpf.errors import ObjectError
 from hatch_bpf.objects.insns import STACK_REGISTER, Insn, PseudoSrc, decode
 from hatch_bpf.objects.model import (
+    ARENA_SECTION,
     INSN_SIZE,
     OLD_MAPS,
     OLD_MAPS_FAULT,
@@ -25,6 +26,7 @@ from hatch_bpf.objects.model import (
     Function,
     ObjectModel,
     SymbolRelocation,
+    is_data,
 )
 from hatch_bpf.support.budget import Budget
 
@@ -51,6 +53,12 @@ class Reference:
     """Name of the map, extern or function; for data, of its section."""
     offset: int = 0
     """Offset in a section of data, in bytes."""
+
+    def map_in(self, obj: ObjectModel) -> str:
+        """The map that the object declares and this refers to: by itself, or for a variable in it; or empty."""
+        if self.to is RefersTo.DATA and self.name == ARENA_SECTION:
+            return obj.arena
+        return self.name if self.to is RefersTo.MAP else ""
 
 
 @dataclass(frozen=True)
@@ -255,6 +263,6 @@ def _reference(relocation: SymbolRelocation, insn: Insn, externs: Mapping[str, R
         return Reference(externs.get(relocation.symbol, RefersTo.KSYM), relocation.symbol)
     if section == ".maps":
         return Reference(RefersTo.MAP, relocation.symbol)
-    if section.split(".")[1:2] and section.split(".")[1] in ("data", "bss", "rodata"):
+    if is_data(section):
         return Reference(RefersTo.DATA, section, relocation.value + insn.imm)
     return Reference(RefersTo.FUNCTION, relocation.symbol)

@@ -26,6 +26,7 @@ from hatch_bpf.errors import BtfError, ObjectError
 from hatch_bpf.objects.elf import STB_LOCAL, STB_WEAK, STT_FUNC, STV_DEFAULT, ElfObject, Symbol
 from hatch_bpf.objects.gnu_assembler import reject_double_offsets
 from hatch_bpf.objects.names import object_name
+from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.support.budget import ACCESSES, EXTERNS, FUNCTIONS, INSNS, MAPS, RELOCATIONS
 
 EM_BPF = 247
@@ -33,6 +34,8 @@ INSN_SIZE = 8
 """Bytes of `struct bpf_insn`; a 64-bit immediate load takes two."""
 MAX_MAP_VALUE = (1 << 31) - 1
 """Largest value of a map that kernels allow, in bytes: INT_MAX."""
+ARENA_SECTION = ".addr_space.1"
+"""The section of global variables in the arena; `__arena` of the kernel's tests is this address space."""
 OLD_MAPS = "maps"
 """The section of maps that libbpf 0.x read, and bcc's successors in other languages still write."""
 OLD_MAPS_FAULT = "its section maps has definitions as they were before libbpf 1.0"
@@ -106,7 +109,8 @@ class Variable:
 
 @dataclass(frozen=True)
 class DataSection:
-    """A section of globals: .data, .bss, .rodata or a custom `.data.x`. libbpf creates one array map for each."""
+    """A section of globals: .data, .bss, .rodata or a custom `.data.x`. libbpf creates one array map for each, but puts
+    the variables of `ARENA_SECTION` into the arena."""
 
     name: str
     data: bytes
@@ -162,6 +166,11 @@ class ObjectModel:
     @property
     def functions(self) -> tuple[Function, ...]:
         return self.programs + self.subprograms
+
+    @property
+    def arena(self) -> str:
+        """The name of its arena, of which it has one at most; empty if it has none."""
+        return next((definition.name for definition in self.maps if definition.type == MapType.ARENA), "")
 
     @cached_property
     def core_relos(self) -> tuple[tuple[str, CoreRelo], ...]:
@@ -257,7 +266,7 @@ def _read(elf: ElfObject, data: bytes) -> ObjectModel:
     accesses = set(map(access_of, chain.from_iterable(ext.core_relos.values())))
     ACCESSES.check(len(accesses), source=path, error=ObjectError, remedy=_SPLIT)
     functions = _functions(elf)
-    reject_double_offsets(elf, _is_data)
+    reject_double_offsets(elf, is_data)
     data_secs = {sec.name: sec for sec in btf if isinstance(sec, t.DataSec)}
     return ObjectModel(
         name=object_name(path),
@@ -309,9 +318,7 @@ def _functions(elf: ElfObject) -> list[Function]:
 
 
 def _data_sections(elf: ElfObject, btf: Btf, data_secs: Mapping[str, t.DataSec]) -> tuple[DataSection, ...]:
-    own = {
-        index: section for index, section in enumerate(elf.sections) if _is_data(section.name) and section["sh_size"]
-    }
+    own = {index: section for index, section in enumerate(elf.sections) if is_data(section.name) and section["sh_size"]}
     places: dict[str, dict[str, Symbol]] = {section.name: {} for section in own.values()}
     for symbol in elf.symbols:
         if symbol.name and symbol.section in own:
@@ -332,8 +339,9 @@ def _data_sections(elf: ElfObject, btf: Btf, data_secs: Mapping[str, t.DataSec])
     return tuple(result)
 
 
-def _is_data(name: str) -> bool:
-    return name.startswith(".") and name.split(".")[1] in ("data", "bss", "rodata")
+def is_data(name: str) -> bool:
+    """Whether libbpf takes a section for global variables."""
+    return name == ARENA_SECTION or (name.startswith(".") and name.split(".")[1] in ("data", "bss", "rodata"))
 
 
 def _listed_variables(
@@ -350,7 +358,7 @@ def _listed_variables(
         for symbol in symbols:
             homes_of[symbol].append(home)
     for name, data_sec in data_secs.items():
-        if not _is_data(name):
+        if not is_data(name):
             continue
         for info in data_sec.variables:
             var = btf[info.type_id]

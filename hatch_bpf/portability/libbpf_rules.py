@@ -16,10 +16,20 @@ from elftools.elf.constants import SH_FLAGS
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.objects.elf import STB_GLOBAL, STB_LOCAL, STB_WEAK, STT_NOTYPE, ElfObject, Symbol
-from hatch_bpf.objects.model import OLD_MAPS, OLD_MAPS_FAULT, OLD_MAPS_REMEDY, Function, MapDef, ObjectModel
+from hatch_bpf.objects.model import (
+    ARENA_SECTION,
+    OLD_MAPS,
+    OLD_MAPS_FAULT,
+    OLD_MAPS_REMEDY,
+    Function,
+    MapDef,
+    ObjectModel,
+    is_data,
+)
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.verdicts import Reason
+from hatch_bpf.runtime.sections import ARENA_VARIABLES
 
 MAPS_OF_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
 _VIRTUAL_KCONFIG = ("LINUX_KERNEL_VERSION", "LINUX_HAS_BPF_COOKIE", "LINUX_HAS_SYSCALL_WRAPPER")
@@ -27,6 +37,8 @@ _VIRTUAL_KCONFIG = ("LINUX_KERNEL_VERSION", "LINUX_HAS_BPF_COOKIE", "LINUX_HAS_S
 _VERSION_BYTES = 4
 """Fewer do not hold LINUX_KERNEL_VERSION."""
 _POINTER_BYTES = 8
+_PAGE = 4096
+"""Bytes of a page; architectures with larger ones have room for more."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +122,15 @@ class ElfView:
 
 
 def _holds_values(section: str) -> bool:
-    return section == ".maps" or "struct_ops" in section or section.split(".")[1:2] in (["data"], ["rodata"])
+    return section == ".maps" or "struct_ops" in section or is_data(section)
 
 
 def refusals(view: ElfView) -> list[Reason]:
-    """Why libbpf refuses the object."""
-    return [because.refused_by_libbpf(what, remedy) for rule in RULES for what, remedy in rule(view)]
+    """Why libbpf refuses the object: every libbpf, or those before a certain one."""
+    found = [because.refused_by_libbpf(what, remedy) for rule in RULES for what, remedy in rule(view)]
+    if view.sections.get(ARENA_SECTION):
+        found.append(because.libbpf_too_old(ARENA_VARIABLES, "global variables in an arena"))
+    return found
 
 
 def unused_struct_ops(view: ElfView) -> frozenset[str]:
@@ -231,8 +246,16 @@ def _map_definitions(view: ElfView) -> Iterator[_Refusal]:
             f"maps {' and '.join(arenas)} are arenas, and an object may have one",
             "give each an object",
         )
-    if view.sections.get(".addr_space.1") and not arenas:
+    size = view.sections.get(ARENA_SECTION, 0)
+    if size and not arenas:
         yield "it has global variables in an arena, and no arena", 'declare a BPF_MAP_TYPE_ARENA map in SEC(".maps")'
+    for arena in view.obj.maps:
+        if arena.name in arenas and size > arena.max_entries * _PAGE:
+            yield (
+                f"its global variables in the arena take {size} bytes, and map {arena.name} has {arena.max_entries} "
+                f"pages of {_PAGE}",
+                "give the map more max_entries",
+            )
 
 
 def _map_definition(obj: ObjectModel, name: str, definition: t.Struct, *, is_inner: bool = False) -> Iterator[_Refusal]:

@@ -132,7 +132,7 @@ class ObjectChecker:
         """The programs that use each map."""
         users: dict[str, set[str]] = defaultdict(set)
         for program in self.programs:
-            for name in program.maps.values():
+            for name in filter(None, (one.map_in(self.obj) for one in program.linked.references.values())):
                 users[name].add(program.program.name)
         return users
 

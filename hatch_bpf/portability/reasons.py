@@ -276,6 +276,12 @@ def refused_by_libbpf(what: str, remedy: str) -> Reason:
     return Reason(ReasonKind.LIBBPF_REFUSES, Weight.FAILS, what, remedy, on_any_kernel=True)
 
 
+def libbpf_too_old(since: tuple[int, int], what: str) -> Reason:
+    what = f"libbpf before {since[0]}.{since[1]} does not know {what}, and refuses to load it"
+    remedy = 'bring a newer one in the wheel: libbpf = "bundle"'
+    return Reason(ReasonKind.LIBBPF_TOO_OLD, Weight.CONDITIONAL, what, remedy, on_any_kernel=True)
+
+
 def refused_by_this_libbpf(version: str, log: str) -> Reason:
     what = f"libbpf {version} does not open the object: {log}"
     return Reason(ReasonKind.LIBBPF_REFUSES, Weight.CONDITIONAL, what, "another version may", on_any_kernel=True)

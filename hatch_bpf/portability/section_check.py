@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 
 from hatch_bpf.objects.model import Function
+from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
 from hatch_bpf.runtime.sections import BTF_PREFIX, AttachTypeUse, ProgramSection, Target, section_patterns
@@ -28,10 +29,7 @@ def check_section(
         return
     kind = f'SEC("{section.name}")'
     if section.since > _OLDEST:
-        major, minor = section.since
-        what = f"libbpf before {major}.{minor} does not know {kind}, and refuses to load it"
-        remedy = 'bring a newer one in the wheel: libbpf = "bundle"'
-        yield Reason(ReasonKind.LIBBPF_TOO_OLD, Weight.CONDITIONAL, what, remedy, on_any_kernel=True)
+        yield because.libbpf_too_old(section.since, kind)
     is_unset = section.target_kind in BTF_PREFIX and not section.target
     if is_unset or section.target_kind == Target.BPF_PROGRAM:
         what = f"the application has to say what {kind} attaches to, before the load"

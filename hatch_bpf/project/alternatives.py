@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hatch_bpf.errors import ConfigError, Fault
-from hatch_bpf.objects.linked_program import Linker, RefersTo
+from hatch_bpf.objects.linked_program import Linker
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.project.forms import TEXT, TEXTS, ListForm, NameForm, TableForm, described, suggestion
@@ -144,8 +144,9 @@ def users_of_maps(models: Iterable[ObjectModel]) -> dict[str, tuple[str, ...]]:
         linker = Linker(model)
         for program in model.programs:
             for reference in linker.link(program).references.values():
-                if reference.to is RefersTo.MAP:
-                    users.setdefault(reference.name, set()).add(program.name)
+                name = reference.map_in(model)
+                if name:
+                    users.setdefault(name, set()).add(program.name)
     return {name: tuple(sorted(programs)) for name, programs in sorted(users.items())}
 
 

@@ -18,12 +18,25 @@ from .types import ArrayView, CStruct, CUnion, size_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Any, Optional, Union
+    from typing import Any, Optional, Protocol
 
     from .libbpf.library import Libbpf
     from .spec import SectionSpec
 
+    class Source(Protocol):
+        """Where the values of a `Mirror` are from."""
+
+        name: str
+        writable: bool
+
+        def refresh(self) -> None: ...
+
+        def flush(self) -> None: ...
+
+
 BPF_F_MMAPABLE = 1 << 10
+VIEWS = (CStruct, CUnion, ArrayView)
+"""What refers to a part of a section. Other values are copies."""
 FLIPS_MMAPABLE = 1, 5
 """Before this libbpf flips the flag of its own maps where the kernel does not know it, instead of clearing it."""
 
@@ -171,12 +184,15 @@ class Mirror:
 
     __slots__ = ("_section", "_target")
 
-    def __init__(self, section: Union[Initial, Section], target: Any) -> None:
+    _section: Any
+    _target: Any
+
+    def __init__(self, section: Source, target: Any) -> None:
         object.__setattr__(self, "_section", section)
         object.__setattr__(self, "_target", target)
 
     def _wrap(self, value: Any) -> Any:
-        return Mirror(self._section, value) if isinstance(value, (CStruct, CUnion, ArrayView)) else value
+        return Mirror(self._section, value) if isinstance(value, VIEWS) else value
 
     def _refresh(self) -> None:
         if self._section.writable:  # a section that can't be written never changes
@@ -193,7 +209,7 @@ class Mirror:
     def __setattr__(self, name: str, value: Any) -> None:
         self._check_writable()
         self._refresh()
-        setattr(self._target, name, _plain(value))
+        setattr(self._target, name, plain(value))
         self._section.flush()
 
     def __getitem__(self, index: int) -> Any:
@@ -203,7 +219,7 @@ class Mirror:
     def __setitem__(self, index: int, value: Any) -> None:
         self._check_writable()
         self._refresh()
-        self._target[index] = _plain(value)
+        self._target[index] = plain(value)
         self._section.flush()
 
     def __len__(self) -> int:
@@ -214,7 +230,7 @@ class Mirror:
 
     def __eq__(self, other: object) -> bool:
         self._refresh()
-        return bool(self._target == _plain(other))
+        return bool(self._target == plain(other))
 
     def __bytes__(self) -> bytes:
         self._refresh()
@@ -237,7 +253,7 @@ class Mirror:
         return (list, (list(target),)) if isinstance(target, ArrayView) else target.__reduce__()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The struct, union or array behind a mirror, as it is now."""
     if not isinstance(value, Mirror):
         return value

@@ -49,6 +49,8 @@ class ObjectHandle:
         """The file from which libbpf reads an embedded BTF until the load is over: its descriptor, -1 for none."""
         self.token = ""
         """The folder of the BPF token that the load uses; empty for none that was asked for."""
+        self.arena = 0
+        """Where global variables in an arena lie in this process's memory, once the object is loaded."""
         self.made: list[tuple[int]] = []
         """libbpf's pointer, while there is an object."""
         self._owner: Optional[ref[Any]] = None

@@ -258,6 +258,9 @@ _ROWS: tuple[_Row, ...] = (
 )
 _BY_PATTERN = {row[0]: row for row in _ROWS}
 
+ARENA_VARIABLES = (1, 4)
+"""The first libbpf that knows global variables in an arena."""
+
 ATTACH_TYPES = {
     "BPF_CGROUP_INET_INGRESS": 0,
     "BPF_CGROUP_INET_EGRESS": 1,

@@ -34,11 +34,12 @@ from .opened import OpenedMap, OpenedProgram
 from .programs.attaching import NoTargetError
 from .programs.program import Program, Programs
 from .sealed import Sealed
+from .sections import ARENA_VARIABLES
 from .structops import StructOps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import ModuleType, TracebackType
     from typing import Any, ClassVar, Generic, Optional, TypeVar, Union
 
     from .alternatives import Choice
@@ -108,6 +109,9 @@ class Loaded(Sealed):
             of._add(group.attribute, of[chosen[group.name] or group.members[0]])
         for section in spec.sections:
             writable = section.is_settable and not section.name.startswith(".rodata")
+            if section.arena:
+                held.globals[section.attribute] = _arena().live(held, section)
+                continue
             pointer = held.find_map(section.name)
             value, part = _globals.live(held.libbpf, pointer, section.cls, name=section.name, writable=writable)
             held.globals[section.attribute] = value
@@ -249,7 +253,9 @@ class Opened(_Opened["LoadedT"]):
         self.maps = Maps(maps)
         self.programs = Programs(programs)
         for section in filter(lambda section: section.is_settable, spec.sections):
-            value = _globals.initial_value(held.libbpf, held.find_map(section.name), section)
+            if section.arena:
+                held.libbpf.require(ARENA_VARIABLES, f"{spec.source}: an arena with global variables")
+            value = _globals.initial_value(held.libbpf, held.find_map(section.map_name), section)
             held.globals[section.attribute] = value
         # SEC("?...") leaves these to the application, and the project's options ask for them
         for name in (*spec.optional, *(name for group in spec.groups if not group.of_maps for name in group.members)):
@@ -276,9 +282,9 @@ class Opened(_Opened["LoadedT"]):
             raise self._uncovered
         for section in filter(lambda section: section.is_settable, spec.sections):
             value = held.globals[section.attribute]
-            _globals.set_initial_value(held.libbpf, held.find_map(section.name), value)
+            _globals.set_initial_value(held.libbpf, held.find_map(section.map_name), value)
         with Capture(held.libbpf) as said:
-            result = held.libbpf.bpf_object__load(held.live())
+            result = self._load_object(held)
             code = ctypes.get_errno()
             if result:
                 loading = [program for program in spec.programs if self.programs[program.name].autoload]
@@ -294,6 +300,14 @@ class Opened(_Opened["LoadedT"]):
             part._close()
         held.parts.clear()
         return self._loaded_(held, spec, self._btf, autoattach, choices)  # type: ignore[no-any-return]
+
+    def _load_object(self, held: ObjectHandle) -> int:
+        """Have libbpf load the object. Returns libbpf's result."""
+        for section in self._spec.sections:
+            if section.arena:
+                result, held.arena = _arena().load(held.libbpf, held.live(), held.find_map(section.arena))
+                return int(result)
+        return int(held.libbpf.bpf_object__load(held.live()))
 
     def _choose(self) -> tuple[Choice, ...]:
         """Decide the groups and optional programs, if there are any."""
@@ -477,6 +491,12 @@ def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
         )
     name, digest = spec.objects[arch]
     return _kernel.read_verified(os.path.join(bpf_dir, name), digest)
+
+
+def _arena() -> ModuleType:
+    from . import arena  # few packages have one
+
+    return arena
 
 
 def _check_token(held: ObjectHandle) -> None:

@@ -73,14 +73,21 @@ class GroupSpec:
 class SectionSpec:
     """A section of global variables."""
 
-    __slots__ = ("attribute", "cls", "name")
+    __slots__ = ("arena", "attribute", "cls", "name")
 
-    def __init__(self, name: str, attribute: str, cls: type[CStruct]) -> None:
+    def __init__(self, name: str, attribute: str, cls: type[CStruct], *, arena: str = "") -> None:
         self.name = name
         """`.bss`"""
         self.attribute = attribute
         self.cls = cls
         """A struct class with a member for each variable."""
+        self.arena = arena
+        """The arena that has the variables; empty if libbpf makes a map of the section."""
+
+    @property
+    def map_name(self) -> str:
+        """libbpf's name of the map that the section is in."""
+        return self.arena or self.name
 
     @property
     def is_settable(self) -> bool:

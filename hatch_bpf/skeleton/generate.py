@@ -22,7 +22,7 @@ from hatch_bpf import runtime
 from hatch_bpf.arch import ARCHES
 from hatch_bpf.btf import types as t
 from hatch_bpf.errors import BtfError, SkeletonError
-from hatch_bpf.objects.model import Function, MapDef, ObjectModel
+from hatch_bpf.objects.model import ARENA_SECTION, Function, MapDef, ObjectModel
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.project.alternatives import NONE, Alternatives, ObjectAlternatives, users_of_maps
 from hatch_bpf.runtime import enums as runtime_enums
@@ -120,6 +120,8 @@ class SectionDecl:
     name: str
     attribute: str
     struct: StructDecl
+    arena: str = ""
+    """The arena that has the variables; empty if the section is a map of its own."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,8 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
         declared = tuple(
             SectionDecl(
                 name=section.name,
-                attribute=section_attributes.take(section.name.lstrip(".").replace(".", "_")),
+                attribute=section_attributes.take(_usual_name(section.name).replace(".", "_")),
+                arena=model.arena if section.name == ARENA_SECTION else "",
                 struct=types.section(
                     section_names[section.name],
                     c_name=section.name,
@@ -306,8 +309,13 @@ def _is_public(variable: Any) -> bool:
     return bool(variable.linkage != t.Linkage.STATIC)
 
 
+def _usual_name(section: str) -> str:
+    """The name of a section in skeletons, as in bpftool's."""
+    return "arena" if section == ARENA_SECTION else section.lstrip(".")
+
+
 def _camel(section: str) -> str:
-    return "".join(part.capitalize() for part in section.replace("_", ".").split("."))
+    return "".join(part.capitalize() for part in _usual_name(section).replace("_", ".").split("."))
 
 
 def _has_core_relos(model: ObjectModel, program: Function) -> bool:

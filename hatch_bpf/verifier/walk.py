@@ -33,6 +33,7 @@ from hatch_bpf.objects.insns import (
     wide_immediate,
 )
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
+from hatch_bpf.objects.model import ARENA_SECTION
 from hatch_bpf.objects.uapi import helpers
 from hatch_bpf.support.budget import WALKED_INSNS, Budget
 from hatch_bpf.verifier.abilities import Verifier
@@ -627,6 +628,8 @@ class _Walk:
                 return None
             return wide_immediate(insn, self.insns[slot + 1])
         match reference.to:
+            case RefersTo.DATA if reference.name == ARENA_SECTION:
+                return None  # a number like any other, until the program casts it to a pointer
             case RefersTo.DATA:
                 return DataPointer(reference.name, reference.offset)
             case RefersTo.KCONFIG:

@@ -252,6 +252,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "libbpf_num_possible_cpus": ("0.0.4", c_int, ()),
     "bpf_object__open_mem": ("0.0.6", _P, (_P, c_size_t, _P)),
     "bpf_object__load": ("0.0.1", c_int, (_P,)),
+    "bpf_object__load_skeleton": ("0.0.7", c_int, (_P,)),
     "bpf_object__close": ("0.0.1", None, (_P,)),
     "bpf_object__find_map_by_name": ("0.0.1", _P, (_P, _S)),
     "bpf_object__next_map": ("0.6", _P, (_P, _P)),
