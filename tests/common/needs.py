@@ -106,6 +106,14 @@ def kprobes() -> None:
         pytest.skip("this kernel is built without kprobes; those of the kernel lab have them")
 
 
+def netkit() -> None:
+    """A kernel with netkit devices; one without, where ip(8) makes none either, is a skip, also in CI."""
+    command = [tool("unshare"), "--net", tool("ip"), "link", "add", "type", "netkit"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"this kernel makes no netkit device, not by ip(8) either: {done.stderr.strip()}")
+
+
 def libbpf() -> Libbpf:
     """libbpf 1.x, to load programs with."""
     try:

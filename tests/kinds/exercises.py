@@ -9,11 +9,13 @@ machines, too.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import importlib
 import json
 import os
 import platform
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +29,13 @@ CGROUP = next(path for path in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup") if o
 TCP_CONGESTION = 13
 NFPROTO_IPV4, NF_INET_LOCAL_IN, PRIORITY = 2, 1, -128
 XDP_DROP, XDP_TX = 1, 3
+NETKIT, NETKIT_ADDRESS, NETKIT_PEER = "hatch0", "10.77.0.1", "10.77.0.2"
+RTM_NEWLINK, NLM_F_REQUEST, NLM_F_ACK, NLM_F_EXCL, NLM_F_CREATE = 16, 0x1, 0x4, 0x200, 0x400
+IFLA_INFO_KIND, IFLA_IFNAME, IFLA_LINKINFO, IFF_UP, SIOCSIFFLAGS, SIOCSIFADDR = 1, 3, 18, 1, 0x8914, 0x8916
+
+
+class NoDeviceError(Exception):
+    """The kernel has no network device of the kind that an exercise needs."""
 
 
 class DoesNotRunError(Exception):
@@ -76,9 +85,9 @@ def call_getppid() -> None:
     ctypes.CDLL(None).getppid()
 
 
-def send_a_packet() -> None:
+def send_a_packet(address: str = "127.0.0.1") -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(b"x", ("127.0.0.1", 9))
+        sender.sendto(b"x", (address, 9))
     time.sleep(0.05)
 
 
@@ -335,6 +344,36 @@ def tcx() -> None:
         runs(skel, lambda: skel.programs.on_tcx.attach_tcx("lo"), send_a_packet)
 
 
+def netkit() -> None:
+    """What leaves by the device passes the program. Two ends come into being together, and go together."""
+    make_netkit(NETKIT)
+    with loaded("on_netkit") as skel:
+        runs(skel, lambda: skel.programs.on_netkit.attach_netkit(NETKIT), lambda: send_a_packet(NETKIT_PEER))
+
+
+def make_netkit(name: str) -> None:
+    """A netkit device with an address, both of whose ends are up, by rtnetlink(7): guests have no ip(8)."""
+    before = set(socket.if_nameindex())
+    ifname, kind = attribute(IFLA_IFNAME, name.encode() + b"\0"), attribute(IFLA_INFO_KIND, b"netkit\0")
+    body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, 0, IFF_UP, IFF_UP) + ifname + attribute(IFLA_LINKINFO, kind)
+    flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        netlink.send(struct.pack("=IHHII", 16 + len(body), RTM_NEWLINK, flags, 1, 0) + body)
+        (error,) = struct.unpack_from("=i", netlink.recv(4096), 16)
+    if error:
+        raise NoDeviceError(f"this kernel makes no netkit device: {os.strerror(-error)}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        address = struct.pack("=16sHH4s8x", name.encode(), socket.AF_INET, 0, socket.inet_aton(NETKIT_ADDRESS))
+        fcntl.ioctl(control, SIOCSIFADDR, address)
+        for _, end in set(socket.if_nameindex()) - before:
+            fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("=16sH22x", end.encode(), IFF_UP))
+
+
+def attribute(kind: int, data: bytes) -> bytes:
+    """A `struct rtattr`, padded."""
+    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
+
+
 def netfilter() -> None:
     with loaded("on_netfilter") as skel:
         attach = skel.programs.on_netfilter.attach_netfilter
@@ -431,7 +470,7 @@ EXERCISES: dict[str, Callable[[], None]] = {
         *(kprobe, kprobe_offset, kretprobe, ksyscall, kretsyscall, kprobe_multi, kprobe_session),
         *(uprobe, uretprobe, uprobe_multi, usdt),
         *(tracepoint, raw_tracepoint, tp_btf, fentry, fexit, fmod_ret, lsm, lsm_cgroup, sampling, iterator, freplace),
-        *(cgroup, xdp, xdp_replace, tc, tcx, netfilter, sk_lookup, sockmap),
+        *(cgroup, xdp, xdp_replace, tc, tcx, netkit, netfilter, sk_lookup, sockmap),
         *(struct_ops, struct_ops_link, links),
     )
 }
@@ -448,6 +487,8 @@ def outcome(name: str) -> dict[str, Any]:
         return {"step": "load", "error": str(error)}
     except (errors.AttachError, errors.PermissionDeniedError, errors.OpenError) as error:
         return {"step": "load" if "can't be loaded" in str(error) else "attach", "error": str(error)}
+    except NoDeviceError as error:
+        return {"step": "no device", "error": str(error)}
     except DoesNotRunError as error:
         return {"step": "does not run", "error": str(error)}
     return {"step": "works", "error": ""}

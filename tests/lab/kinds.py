@@ -71,6 +71,7 @@ NEEDS = {
     "lsm_cgroup": Needs("BPF_LSM_CGROUP", ("CONFIG_BPF_LSM",), (1, 0), arm64="6.4"),
     "freplace": Needs(arm64="6.0"),
     "tcx": Needs("BPF_TCX_INGRESS", libbpf=(1, 3)),
+    "netkit": Needs("BPF_NETKIT_PRIMARY", ("CONFIG_NETKIT",), (1, 3)),
     "netfilter": Needs("BPF_NETFILTER", ("CONFIG_NETFILTER_BPF_LINK",), (1, 3)),
     "struct_ops": Needs(arm64="6.0"),
     "struct_ops_link": Needs("BPF_STRUCT_OPS", libbpf=(1, 2), arm64="6.0"),

@@ -38,6 +38,7 @@ REFUSED: dict[str, Callable[[], None]] = {
     "Program.attach_kprobe": needs.kprobes,
     "Program.attach_kprobe_multi": needs.kprobes,
     "Program.attach_ksyscall": needs.kprobes,
+    "Program.attach_netkit": needs.netkit,
 }
 """Examples that some kernels refuse -> what finds that out."""
 PROCESSES = 4

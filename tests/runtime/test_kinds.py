@@ -71,6 +71,8 @@ def test_it_is_attached_and_runs(outcomes: dict[str, dict[str, Any]], name: str)
         assert name in NEEDS
         assert libbpf.load().version < NEEDS[name].libbpf
         pytest.skip(record["error"].split("; install")[0])
+    if record["step"] == "no device":
+        needs.netkit()
     if name in PROBES and record["step"] == "attach":
         needs.kprobes()
     if name in SECTIONS and record["step"] != "works":

@@ -150,7 +150,7 @@ class TcOpts(Options):
 
 
 class TcxOpts(Options):
-    """`struct bpf_tcx_opts`, as of libbpf 1.3."""
+    """`struct bpf_tcx_opts`, as of libbpf 1.3; `struct bpf_netkit_opts` has the same members."""
 
     _fields_ = (
         ("sz", c_size_t),
@@ -294,6 +294,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_program__attach_perf_event_opts": ("0.5", _P, (_P, c_int, _P)),
     "bpf_program__attach_raw_tracepoint": ("0.0.4", _P, (_P, _S)),
     "bpf_program__attach_tcx": ("1.3", _P, (_P, c_int, _P)),
+    "bpf_program__attach_netkit": ("1.3", _P, (_P, c_int, _P)),
     "bpf_program__attach_tracepoint_opts": ("0.5", _P, (_P, _S, _S, _P)),
     "bpf_program__attach_uprobe_opts": ("0.5", _P, (_P, c_int, _S, c_size_t, _P)),
     "bpf_program__attach_uprobe_multi": ("1.3", _P, (_P, c_int, _S, _S, _P)),
