@@ -1,18 +1,20 @@
-"""A program's accesses of its context -> those that a kernel refuses, because its context has no such field.
+"""A program's accesses of its context -> those that a kernel refuses: no such field, or none for such a program.
 
 Input: the type of a program, and where it loads from its context or stores there. Output: the slots that the kernel's
-verifier refuses as `invalid bpf_context access`. Accesses with a CO-RE relocation are none of these: libbpf finds the
-field, or poisons the access.
+verifier refuses as `invalid bpf_context access`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.objects.insns import Class
 from hatch_bpf.objects.linked_program import LinkedProgram
+from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures
+from hatch_bpf.portability.verdicts import Reason
 from hatch_bpf.runtime.sections import ProgramSection
 
 CONTEXTS: Mapping[str, str] = {
@@ -40,13 +42,92 @@ _WITHOUT_HOLES = frozenset({"__sk_buff"})
 """Structs between whose fields a kernel lets no program read. In others it lets some, for programs of older headers."""
 
 
+_RIGHTS_OF_SKB = ("sk_filter_is_valid_access", "cg_skb_is_valid_access")
+"""Functions that say what socket filters and programs of cgroups may access; some BTFs list neither."""
+_OF_SOCKETS = "family remote_ip4 local_ip4 remote_ip6 local_ip6 remote_port local_port"
+_OF_FILTERS = f"tc_classid data data_end data_meta flow_keys tstamp wire_len tstamp_type hwtstamp {_OF_SOCKETS}"
+_OF_TUNNELS = f"tc_classid data_meta flow_keys tstamp wire_len tstamp_type hwtstamp {_OF_SOCKETS}"
+_TUNNELS = ("LWT_IN", "LWT_OUT", "LWT_XMIT", "LWT_SEG6LOCAL")
+_4, _6 = "user_ip6 msg_src_ip4 msg_src_ip6", "user_ip4 msg_src_ip4 msg_src_ip6"
+_INET_HOOKS = ("INET{}_BIND", "INET{}_CONNECT", "UDP{}_RECVMSG", "INET{}_GETPEERNAME", "INET{}_GETSOCKNAME")
+_UNREADABLE: Mapping[str, frozenset[str]] = {
+    name: frozenset(fields.split())
+    for name, fields in {
+        "SOCKET_FILTER": _OF_FILTERS,
+        "SCHED_CLS": f"flow_keys {_OF_SOCKETS}",
+        "SCHED_ACT": f"flow_keys {_OF_SOCKETS}",
+        "CGROUP_SKB": "tc_classid data_meta flow_keys wire_len tstamp_type",
+        "SK_SKB": "mark tc_classid data_meta flow_keys tstamp wire_len tstamp_type hwtstamp",
+        "FLOW_DISSECTOR": f"tc_classid data_meta tstamp wire_len {_OF_SOCKETS}",
+        **dict.fromkeys(_TUNNELS, _OF_TUNNELS),
+        "BPF_XDP": "egress_ifindex",
+        "BPF_XDP_CPUMAP": "egress_ifindex",
+        "BPF_CGROUP_SETSOCKOPT": "retval",
+        "BPF_CGROUP_INET_SOCK_CREATE": "src_ip4 src_ip6 src_port",
+        "BPF_CGROUP_INET_SOCK_RELEASE": "src_ip4 src_ip6 src_port",
+        "BPF_CGROUP_INET4_POST_BIND": "bound_dev_if mark priority src_ip6",
+        "BPF_CGROUP_INET6_POST_BIND": "bound_dev_if mark priority src_ip4",
+        "BPF_CGROUP_UDP4_SENDMSG": "user_ip6 msg_src_ip6",
+        "BPF_CGROUP_UDP6_SENDMSG": "user_ip4 msg_src_ip4",
+        **{f"BPF_CGROUP_{hook.format(4)}": _4 for hook in _INET_HOOKS},
+        **{f"BPF_CGROUP_{hook.format(6)}": _6 for hook in _INET_HOOKS},
+    }.items()
+}
+"""By attach type or program type, the fields that no kernel lets such a program read, nor write."""
+_WRITABLE: Mapping[str, frozenset[str]] = {
+    name: frozenset(fields.split())
+    for name, fields in {
+        "SOCKET_FILTER": "cb",
+        "SCHED_CLS": "mark queue_mapping priority tc_index cb tc_classid tstamp",
+        "SCHED_ACT": "mark queue_mapping priority tc_index cb tc_classid tstamp",
+        "CGROUP_SKB": "mark priority cb tstamp",
+        "SK_SKB": "priority tc_index",
+        "FLOW_DISSECTOR": "cb",
+        **dict.fromkeys(_TUNNELS, "mark priority cb"),
+        "SOCK_OPS": "args reply replylong sk_txhash",
+        "CGROUP_SYSCTL": "file_pos",
+        "BPF_CGROUP_GETSOCKOPT": "optlen retval",
+        "BPF_CGROUP_SETSOCKOPT": "level optname optlen",
+        "CGROUP_SOCK": "bound_dev_if mark priority",
+        "CGROUP_SOCK_ADDR": "user_ip4 user_ip6 user_port msg_src_ip4 msg_src_ip6",
+        **dict.fromkeys(("PERF_EVENT", "KPROBE", "SK_MSG", "CGROUP_DEVICE", "SK_LOOKUP", "SK_REUSEPORT"), ""),
+    }.items()
+}
+"""By attach type or program type, the fields that some kernel lets it write; all of those that are not here."""
+
+
 def refused_accesses(
-    linked: LinkedProgram, slots: Iterable[int], section: ProgramSection | None, features: KernelFeatures
-) -> dict[int, int]:
-    """Those of `slots`, which access the context as it was given, that a kernel refuses; with the offset in bytes."""
+    linked: LinkedProgram,
+    btf: Btf,
+    accesses: Iterable[int],
+    relocated: Container[int],
+    section: ProgramSection | None,
+    features: KernelFeatures,
+) -> dict[int, Reason]:
+    """Those of the slots in `accesses`, at which a program accesses its context as it was given, that a kernel refuses.
+
+    `btf` is the object's, which declares the context. `relocated` slots cannot miss a field: libbpf poisons them then.
+    """
     struct = _struct_of(section)
-    offsets = {slot: linked.insns[slot].off for slot in slots} if struct else {}
-    return {slot: offset for slot, offset in offsets.items() if not _has_byte(struct, offset, features)}
+    found: dict[int, Reason] = {}
+    if section is None or not struct:
+        return found
+    kind = section.program_type
+    if kind == "CGROUP_SKB" and [features.has_function(name) for name in _RIGHTS_OF_SKB] == [True, False]:
+        kind = "SOCKET_FILTER"  # they had the same rights until Linux 5.0
+    unreadable = _UNREADABLE.get(kind, frozenset()) | _UNREADABLE.get(section.attach_type, frozenset())
+    writable = _WRITABLE.get(section.attach_type) or _WRITABLE.get(kind)
+    for slot in accesses:
+        insn = linked.insns[slot]
+        field = field_at(btf, struct, insn.off)
+        is_write = insn.cls is not Class.LDX
+        if slot not in relocated and not _has_byte(struct, insn.off, features):
+            found[slot] = because.context_field_missing(
+                f"{struct}.{field}" if field else f"byte {insn.off} of {struct}"
+            )
+        elif field and (field in unreadable or (is_write and writable is not None and field not in writable)):
+            found[slot] = because.context_field_refused(section, f"{struct}.{field}", is_write=is_write)
+    return found
 
 
 def _struct_of(section: ProgramSection | None) -> str:
@@ -54,12 +135,14 @@ def _struct_of(section: ProgramSection | None) -> str:
 
 
 def names_of_context(section: ProgramSection | None) -> Iterator[str]:
-    """Structs that a kernel is asked for about a program's context."""
+    """Names that a kernel is asked for about a program's context."""
     struct = _struct_of(section)
     if struct:
         yield struct
     if struct == "xdp_md":
         yield "xdp_buff"
+    if section is not None and section.program_type == "CGROUP_SKB":
+        yield from _RIGHTS_OF_SKB
 
 
 def _has_byte(struct: str, offset: int, features: KernelFeatures) -> bool:
@@ -73,14 +156,9 @@ def _has_byte(struct: str, offset: int, features: KernelFeatures) -> bool:
     return True
 
 
-def field_of(btf: Btf, section: ProgramSection | None, offset: int) -> str:
-    """The field of a program's context at an offset in bytes, as its object declares it: `__sk_buff.hwtstamp`."""
-    struct = _struct_of(section)
-    for type_id in btf.find(struct, t.Kind.STRUCT):
-        name = _member_at(btf, type_id, offset)
-        if name:
-            return f"{struct}.{name}"
-    return f"byte {offset} of {struct}"
+def field_at(btf: Btf, struct: str, offset: int) -> str:
+    """`hwtstamp`: the field at an offset in bytes, if an object declares the struct; else empty."""
+    return next(filter(None, (_member_at(btf, found, offset) for found in btf.find(struct, t.Kind.STRUCT))), "")
 
 
 def _member_at(btf: Btf, type_id: int, offset: int) -> str:

@@ -20,7 +20,7 @@ from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import helper, helper_name, helpers
 from hatch_bpf.portability import reasons as because
-from hatch_bpf.portability.context_check import CONTEXTS, field_of, refused_accesses
+from hatch_bpf.portability.context_check import CONTEXTS, refused_accesses
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
@@ -251,12 +251,13 @@ class ProgramChecker:
         ]
         needing_btf = [] if features.is_built_with_btf else self._returning_btf_pointers
         arguments = self._arguments(features, effort)
-        context = frozenset(refused_accesses(self.linked, self._plain_accesses, self.section, features))
+        accesses, relocated = self._context.given, self._relocated
+        context = refused_accesses(self.linked, self.obj.btf, accesses, relocated, self.section, features)
         watched = hazards or type_ids or needing_btf or context or self._context.moved
         if not watched and arguments is None:
             return
         verifier = features.verifier
-        walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments, context)
+        walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments, frozenset(context))
         reach = walk(verifier)
         for slot, index in type_ids:
             resolution = outcomes[index].resolution
@@ -282,7 +283,7 @@ class ProgramChecker:
             weights = dict.fromkeys(weights, Weight.FAILS)
         for slot, exposure in reach.hazards.items():
             yield because.reached(
-                hazards.get(slot) or self._found_on_the_way(slot, reach, features),
+                hazards.get(slot) or self._found_on_the_way(slot, reach, features, context),
                 weights[slot],
                 exposure,
                 as_built=as_built.hazards.get(slot),
@@ -414,17 +415,17 @@ class ProgramChecker:
         return context_accesses(self.linked)
 
     @cached_property
-    def _plain_accesses(self) -> frozenset[int]:
-        """Slots that may access the context at an offset that no relocation changes."""
-        return self._context.given - {slot for slot, _ in self.relos}
+    def _relocated(self) -> frozenset[int]:
+        return frozenset(slot for slot, _ in self.relos)
 
-    def _found_on_the_way(self, slot: int, reach: Reach, features: KernelFeatures) -> Reason:
+    def _found_on_the_way(
+        self, slot: int, reach: Reach, features: KernelFeatures, context: Mapping[int, Reason]
+    ) -> Reason:
         """A hazard that only the walk finds."""
         if slot in reach.moved_context:
             return because.context_moved(self._source(slot))
         if slot in reach.refused_context:
-            insn = self.linked.insns[slot]
-            return because.context_field_missing(field_of(self.obj.btf, self.section, insn.off), self._source(slot))
+            return replace(context[slot], source=self._source(slot))
         section = self.section
         assert section is not None
         has = features.arguments(BTF_PREFIX[section.target_kind] + section.target) or 0

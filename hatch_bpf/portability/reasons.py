@@ -193,11 +193,16 @@ def argument_missing(section: ProgramSection, index: int, has: int, source: str)
     return Reason(ReasonKind.ARGUMENT_MISSING, Weight.NOTE, what, remedy, source)
 
 
-def context_field_missing(field: str, source: str) -> Reason:
+def context_field_missing(field: str) -> Reason:
     """`field` is `__sk_buff.hwtstamp` or the like."""
     what = f"the program's context has no {field} on this kernel, which refuses a program that accesses it"
     remedy = "guard it with bpf_core_field_exists(), of a struct with preserve_access_index as in vmlinux.h"
-    return Reason(ReasonKind.CONTEXT_FIELD_MISSING, Weight.NOTE, what, remedy, source)
+    return Reason(ReasonKind.CONTEXT_FIELD_MISSING, Weight.NOTE, what, remedy)
+
+
+def context_field_refused(section: ProgramSection, field: str, *, is_write: bool) -> Reason:
+    what = f'this kernel lets no SEC("{section.name}") program {"write" if is_write else "read"} {field}'
+    return Reason(ReasonKind.CONTEXT_FIELD_REFUSED, Weight.NOTE, what, "do it in another kind of program")
 
 
 def context_moved(source: str) -> Reason:

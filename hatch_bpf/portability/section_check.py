@@ -119,6 +119,10 @@ def _attach_type(kind: str, section: ProgramSection, features: KernelFeatures) -
     if use not in (AttachTypeUse.LOAD, AttachTypeUse.ATTACH):
         return
     if features.has_attach_type(section.attach_type) is not False:
+        # before Linux 4.17, of such sections only SEC("cgroup/sock_create") is for an attach type that it knows
+        if use == AttachTypeUse.LOAD and features.lacks_member("bpf_prog", "expected_attach_type"):
+            what = f"{kind} is loaded for an attach type, and this kernel loads no program for one"
+            yield Reason(ReasonKind.ATTACH_TYPE_MISSING, Weight.FAILS, what, 'write SEC("cgroup/sock")')
         return
     then = "so it does not load" if use == AttachTypeUse.LOAD else "so it loads but can never be attached"
     what = f"{kind} attaches as {section.attach_type}, which this kernel does not know, {then}"

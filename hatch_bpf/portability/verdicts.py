@@ -101,6 +101,8 @@ class ReasonKind(Enum):
     """A tracing program reads an argument that its target does not have on this kernel."""
     CONTEXT_FIELD_MISSING = "context-field-missing"
     """The program reads or writes a field of its context that is newer than the kernel."""
+    CONTEXT_FIELD_REFUSED = "context-field-refused"
+    """The program reads or writes a field of its context that is not for programs of its kind."""
     CONTEXT_MOVED = "context-moved"
     """The program reads its context through a pointer that it has moved, as for memcpy() of a CO-RE field."""
     LICENSE = "license"

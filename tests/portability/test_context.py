@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
+
 import pytest
 
 from hatch_bpf.btf import types as t
+from hatch_bpf.btf.c_dump import dump_c
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel, host
+from hatch_bpf.portability.context_check import CONTEXTS
 from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict
+from hatch_bpf.runtime.sections import parse_section
 from tests.common import c_programs, kernel_btfs, needs
 
 PRELUDE = """
@@ -50,11 +56,16 @@ NOT_MOVED = {
 }
 
 
+@cache
+def btf_of_host() -> Btf:
+    return Btf(needs.host_btf().read_bytes(), source="host")
+
+
 def outcomes(source: str) -> tuple[Verdict, frozenset[ReasonKind], bool]:
     """The verdict on the running kernel, the kinds of its reasons, and whether libbpf loads the program there."""
     needs.root_bpf()
     obj = c_programs.model(PRELUDE + source)
-    btf = Btf(needs.host_btf().read_bytes(), source="host")
+    btf = btf_of_host()
     (found,) = check_on([obj], [KernelTypes(host(), btf)]).kernels[0].programs
     (loaded,) = needs.libbpf().load_each(obj.elf)
     return found.verdict, frozenset(reason.kind for reason in found.reasons), not loaded.error
@@ -93,31 +104,35 @@ def test_a_condition_names_what_decides() -> None:
 
 
 UAPI = """
-struct __sk_buff { u32 mark; u32 cb[5]; union { u64 *sk; u64 : 64; } __attribute__((aligned(8))); u64 hwtstamp; };
+struct __sk_buff {
+    u32 mark; u32 cb[5]; union { u64 *sk; u64 : 64; } __attribute__((aligned(8))); u64 hwtstamp, tstamp;
+    u32 data, family;
+};
 struct xdp_md { u32 data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex; };
 struct core __sk_buff___new { u64 hwtstamp; };
 """
 """Contexts as uapi/linux/bpf.h has them: without relocations."""
 OLD_KERNEL = "struct __sk_buff { u32 mark; u32 cb[5]; } skb; struct xdp_buff { int rxq; } xdp;"
 NEW_KERNEL = (
-    "struct __sk_buff { u32 mark; u32 cb[5]; u64 *sk; u64 hwtstamp; } skb; struct xdp_buff { int rxq, txq; } xdp;"
+    "struct __sk_buff { u32 mark; u32 cb[5]; u64 *sk; u64 hwtstamp, tstamp; u32 data, family; } skb;"
+    "struct xdp_buff { int rxq, txq; } xdp;"
 )
 WITH_A_HOLE = OLD_KERNEL.replace("u32 cb[5];", "u32 cb[2]; u64 hwtstamp;")
 ACCESSES = {
     "a field": ('SEC("tc") int f(struct __sk_buff *ctx) { return ctx->hwtstamp != 0; }', "__sk_buff.hwtstamp"),
     "a pointer": ('SEC("socket") int f(struct __sk_buff *ctx) { return ctx->sk != 0; }', "__sk_buff.sk"),
-    "a write": ('SEC("tc") int f(struct __sk_buff *ctx) { ctx->hwtstamp = 1; return 0; }', "__sk_buff.hwtstamp"),
+    "a write": ('SEC("tc") int f(struct __sk_buff *ctx) { ctx->tstamp = 1; return 0; }', "__sk_buff.tstamp"),
     "a part": (
         'SEC("tc") int f(struct __sk_buff *ctx) { return *((volatile u8 *)&ctx->hwtstamp + 1); }',
         "__sk_buff.hwtstamp",
     ),
-    "none": ('SEC("tc") int f(void *ctx) { return *(volatile u32 *)(ctx + 40); }', "byte 40 of __sk_buff"),
+    "none": ('SEC("tc") int f(void *ctx) { return *(volatile u32 *)(ctx + 72); }', "byte 72 of __sk_buff"),
     "in a subprogram": (
         "static __attribute__((noinline)) int g(struct __sk_buff *ctx) { return ctx->hwtstamp != 0; }"
         ' SEC("tc") int f(struct __sk_buff *ctx) { return g(ctx); }',
         "__sk_buff.hwtstamp",
     ),
-    "of xdp": ('SEC("xdp") int f(struct xdp_md *ctx) { return ctx->egress_ifindex; }', "xdp_md.egress_ifindex"),
+    "of xdp": ('SEC("xdp/devmap") int f(struct xdp_md *ctx) { return ctx->egress_ifindex; }', "xdp_md.egress_ifindex"),
 }
 NO_ACCESSES = {
     "an old field": 'SEC("tc") int f(struct __sk_buff *ctx) { return ctx->cb[4]; }',
@@ -173,7 +188,7 @@ def test_a_relocated_access_is_judged_by_its_relocation() -> None:
 
 def test_the_running_kernel_agrees_on_what_its_context_lacks() -> None:
     """Right up to the end of a context, and not beyond it."""
-    btf = Btf(needs.host_btf().read_bytes(), source="host")
+    btf = btf_of_host()
     (type_id,) = btf.find("__sk_buff", t.Kind.STRUCT)
     size = btf.size_of(type_id)
     for offset in (size - 4, size, size + 4):
@@ -183,3 +198,96 @@ def test_the_running_kernel_agrees_on_what_its_context_lacks() -> None:
         assert (ReasonKind.CONTEXT_FIELD_MISSING in kinds) == is_beyond
         assert (verdict is Verdict.LOADS) == (not is_beyond)
         assert not (is_beyond and loads)
+
+
+RIGHTS = {
+    "data of a socket filter": (
+        'SEC("socket") int f(struct __sk_buff *ctx) { return ctx->data; }',
+        "read __sk_buff.data",
+    ),
+    "a write by a filter": (
+        'SEC("socket") int f(struct __sk_buff *ctx) { ctx->mark = 1; return 0; }',
+        "write __sk_buff.mark",
+    ),
+    "a socket of tc": ('SEC("tc") int f(struct __sk_buff *ctx) { return ctx->family; }', "read __sk_buff.family"),
+    "where no packet leaves": (
+        'SEC("xdp") int f(struct xdp_md *ctx) { return ctx->egress_ifindex; }',
+        "read xdp_md.egress_ifindex",
+    ),
+    "relocated": (
+        "struct core bpf_sock_ops { u32 op, mark; };"
+        'SEC("sockops") int f(struct bpf_sock_ops *ctx) { ctx->mark = 1; return 1; }',
+        "write bpf_sock_ops.mark",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", RIGHTS)
+def test_a_field_that_is_not_for_such_programs_is_named(how: str) -> None:
+    source, refused = RIGHTS[how]
+    kernel = f"{NEW_KERNEL} struct bpf_sock_ops {{ u32 op, mark; }} ops;"
+    obj, btf = c_programs.model(UAPI + source), c_programs.kernel(kernel)
+    (found,) = check_on([obj], [KernelTypes(host(), btf)]).kernels[0].programs
+    section = source.partition('SEC("')[2].partition('"')[0]
+    assert [reason.what for reason in found.reasons] == [f'this kernel lets no SEC("{section}") program {refused}']
+
+
+@pytest.mark.parametrize("of_cgroups", [False, True])
+def test_programs_of_cgroups_read_packets_since_linux_5_0(of_cgroups: bool) -> None:
+    kernel = "int sk_filter_is_valid_access(int off) { return off; } int bpf_check(int n) { return n; }"
+    kernel += "int cg_skb_is_valid_access(int off) { return off; }" if of_cgroups else ""
+    source = 'SEC("cgroup_skb/ingress") int f(struct __sk_buff *ctx) { return !!ctx->data; }'
+    obj, btf = c_programs.model(UAPI + source), c_programs.kernel(kernel)
+    (found,) = check_on([obj], [KernelTypes(host(), btf)]).kernels[0].programs
+    assert (found.verdict is Verdict.LOADS) == of_cgroups
+
+
+_HOOKS = ("bind", "connect", "sendmsg", "recvmsg", "getpeername", "getsockname")
+SECTIONS = (
+    "socket", "tc", "action", "cgroup_skb/ingress", "sk_skb/stream_parser", "flow_dissector", "lwt_in", "lwt_out",
+    "lwt_xmit", "lwt_seg6local", "xdp", "xdp/devmap", "xdp/cpumap", "sockops", "perf_event", "kprobe/vfs_read",
+    "sk_msg", "sk_lookup", "sk_reuseport", "cgroup/dev", "cgroup/sysctl", "cgroup/getsockopt", "cgroup/setsockopt",
+    "cgroup/sock_create", "cgroup/sock_release", "cgroup/post_bind4", "cgroup/post_bind6",
+    *(f"cgroup/{hook}{version}" for hook in _HOOKS for version in (4, 6)),
+)  # fmt: skip
+"""One of each kind of program whose context has rights of its own."""
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_running_kernel_refuses_what_is_said_to_be_no_right(section: str) -> None:
+    """Each field of the kernel's own struct is read and written; and hardly anything else is refused."""
+    needs.root_bpf()
+    btf = btf_of_host()
+    parsed = parse_section(section)
+    assert parsed is not None
+    (type_id,) = btf.find(CONTEXTS[parsed.program_type], t.Kind.STRUCT)
+    source = dump_c(btf, [type_id])
+    for name, offset, size in _fields(btf, type_id):
+        word = {1: "u8", 2: "u16", 4: "u32", 8: "u64"}[size]
+        for what, code in (("read", f"r2 = *({word} *)(%0 + {offset})"), ("write", f"*({word} *)(%0 + {offset}) = r2")):
+            body = f'asm volatile("r2 = 0; {code}" :: "r"(ctx) : "r2", "memory"); return 1;'
+            source += f'SEC("{section}") int {what}_{name}(struct {CONTEXTS[parsed.program_type]} *ctx) {{ {body} }}\n'
+    obj = c_programs.model(source)
+    said = {
+        found.program
+        for found in check_on([obj], [KernelTypes(host(), btf)]).kernels[0].programs
+        if ReasonKind.CONTEXT_FIELD_REFUSED in {reason.kind for reason in found.reasons}
+    }
+    tried = needs.libbpf().load_each(obj.elf)
+    refused = {loaded.program for loaded in tried if loaded.error and "invalid bpf_context access" in loaded.log}
+    assert said <= refused
+    # older kernels let a flow dissector read more, and a program on a network card write a field
+    assert said == refused or section.startswith(("flow_dissector", "xdp"))
+
+
+def _fields(btf: Btf, type_id: int) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of a struct's fields; of an anonymous union its first, of an array the first element."""
+    struct = btf[type_id]
+    assert isinstance(struct, t.Struct)
+    for member in struct.members:
+        name, (_, found), size = member.name, btf.resolve(member.type_id), btf.size_of(member.type_id)
+        if isinstance(found, t.Union) and not name:
+            name, (_, found) = found.members[0].name, btf.resolve(found.members[0].type_id)
+        if isinstance(found, t.Array):
+            size = btf.size_of(found.type_id)
+        yield name, member.bit_offset // 8, 8 if isinstance(found, t.Struct) else size

@@ -102,6 +102,23 @@ def test_a_btf_without_the_structs_says_nothing_of_what_they_lack() -> None:
     assert found.verifier.follows_spilled_zeros
 
 
+@pytest.mark.parametrize(
+    ("section", "member", "verdict"),
+    [
+        ("cgroup/sock_create", "type", Verdict.FAILS),
+        ("cgroup/sock_create", "expected_attach_type", Verdict.LOADS),
+        ("cgroup/sock", "type", Verdict.LOADS),
+    ],
+)
+def test_before_linux_4_17_no_program_is_loaded_for_an_attach_type(section: str, member: str, verdict: Verdict) -> None:
+    """libbpf leaves the attach type of SEC("cgroup/sock") out where the kernel does not take it."""
+    btf = RawBtf()
+    btf.struct("bpf_prog", 4, (member, btf.integer(), 0))
+    found = check(c_programs.model(f'SEC("{section}") int program(void *ctx) {{ return 1; }}', cpu="v1"), btf)
+    assert found.verdict is verdict
+    assert [reason.remedy for reason in found.reasons] == ['write SEC("cgroup/sock")'] * (verdict is Verdict.FAILS)
+
+
 CALLING = """
 static __attribute__((noinline)) int twice(int n) { asm volatile("" : "+r"(n)); return 2 * n; }
 SEC("socket") int program(void *ctx) { return twice((long)ctx & 1) + twice(3); }
