@@ -14,12 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fuzz import recipes, seeds
+from hatch_bpf.arch import X86_64
 from hatch_bpf.btf.c_dump import dump_c
 from hatch_bpf.btf.ext import read_btf_ext
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.compiler.other_compilers import checked_object
 from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.archive import read_archived
@@ -117,6 +119,11 @@ def read_program(data: bytes) -> None:
     fit(_kernel(), model, checked=is_fourth)
 
 
+def read_given(data: bytes) -> None:
+    """An object that another compiler than clang made."""
+    checked_object(data, PurePosixPath("fuzzed.bpf.o"), X86_64)
+
+
 def read_archive(data: bytes) -> None:
     """A file of an archive; what does not start as one that is compressed is taken for the tar in it."""
     if data.startswith(XZ):
@@ -194,6 +201,7 @@ TARGETS = {
     "btf": Target(read_btf, seeds.btfs, 4096),
     "ext": Target(read_ext, seeds.exts, 2048),
     "object": Target(read_program, seeds.objects, 8192),
+    "given": Target(read_given, seeds.objects, 8192),
     "archive": Target(read_archive, seeds.archives, 8192),
     "index": Target(read_index, seeds.indexes, 1024),
     "config": Target(read_config, seeds.configs, 2048),

@@ -64,7 +64,7 @@ def compile_by_command(
             why = f"{argv[0]} ended well, and wrote no object to {OUTPUT_PLACE}: {error.strerror}.\n"
             raise CompileError(str(source), argv, text + why, archs=[arch.name]) from error
     read = (source, *headers_beside(root, source))
-    return CompiledObject(source, arch, _checked(data, source, arch), text, read)
+    return CompiledObject(source, arch, checked_object(data, source, arch), text, read)
 
 
 def take_object(source: PurePosixPath, *, root: Path, arch: Arch) -> CompiledObject:
@@ -74,11 +74,11 @@ def take_object(source: PurePosixPath, *, root: Path, arch: Arch) -> CompiledObj
         data = read_regular(root / path, OBJECT_BYTES.most)
     except OSError as error:
         raise ObjectError(f"cannot be read: {error.strerror}", source=str(path)) from error
-    return CompiledObject(source, arch, _checked(data, path, arch), "", (path,))
+    return CompiledObject(source, arch, checked_object(data, path, arch), "", (path,))
 
 
-def _checked(data: bytes, path: PurePosixPath, arch: Arch) -> bytes:
-    """The object without DWARF, if it is one for this architecture."""
+def checked_object(data: bytes, path: PurePosixPath, arch: Arch) -> bytes:
+    """The object without DWARF, if it is one for this architecture. Raises `ObjectError`."""
     check_header(data, path=f"{path} for {arch.name}", endian=arch.endian)
     return strip_debug(data, path=str(path))
 

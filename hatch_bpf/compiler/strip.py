@@ -21,6 +21,8 @@ _HEADER = "16sHHIQQQIHHHHHH"
 _SECTION_HEADER = "IIQQQQIIQQ"
 _SYMBOL = "IBBHQQ"
 _FIRST_RESERVED_INDEX = 0xFF00
+_MOST_ALIGNED = 4096
+"""Largest alignment of a section, in bytes; compilers ask for 8 or 16."""
 
 
 def strip_debug(data: bytes, *, path: str) -> bytes:
@@ -28,7 +30,7 @@ def strip_debug(data: bytes, *, path: str) -> bytes:
     try:
         elf = ELFFile(io.BytesIO(data))
         return _strip(elf, data)
-    except (ELFError, struct.error, LookupError) as error:
+    except (ELFError, struct.error, LookupError, OverflowError) as error:
         raise ObjectError(f"{path}: not an ELF object: {error}") from error
 
 
@@ -59,6 +61,8 @@ def _strip(elf: ELFFile, data: bytes) -> bytes:
     for index in kept:
         section = sections[index]
         alignment = max(section["sh_addralign"], 1)
+        if alignment > _MOST_ALIGNED:
+            raise ELFError(f"section {section.name} is to be aligned to {alignment} bytes")
         body += bytes(-len(body) % alignment)
         is_symbols, is_relocations = isinstance(section, SymbolTableSection), isinstance(section, RelocationSection)
         headers += struct.pack(
@@ -83,6 +87,8 @@ def _strip(elf: ELFFile, data: bytes) -> bytes:
 
 
 def _contents(section: Section) -> bytes:
+    if section.compressed:
+        raise ELFError(f"section {section.name} is compressed")
     return b"" if section["sh_type"] in ("SHT_NOBITS", "SHT_NULL") else bytes(section.data())
 
 

@@ -227,7 +227,10 @@ def check_header(data: bytes, *, path: str, endian: Literal["little", "big"]) ->
     with _format_errors(path):
         elf = _open(data, path)
         if elf.endian != endian:
-            raise ObjectError(f"{path}: the object is {elf.endian}-endian, and its architecture {endian}-endian")
+            raise ObjectError(
+                f"{path}: the object is {elf.endian}-endian, and its architecture {endian}-endian: make one for each, "
+                "told apart by {arch}"
+            )
         if any(section.name == OLD_MAPS and section["sh_size"] for section in elf.sections):
             raise ObjectError(f"{path}: {OLD_MAPS_FAULT}; {OLD_MAPS_REMEDY}")
 

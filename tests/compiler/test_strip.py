@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from hatch_bpf.compiler.strip import strip_debug
 from hatch_bpf.errors import ObjectError
-from tests.common import needs
+from tests.common import c_programs, needs
 from tests.common.projects import PROGRAM
 
 
@@ -91,3 +92,25 @@ def test_it_does_what_llvm_strip_does(tmp_path: Path, target: str) -> None:
 def test_what_is_not_elf_is_refused(data: bytes) -> None:
     with pytest.raises(ObjectError, match=r"a\.bpf\.c: not an ELF object"):
         strip_debug(data, path="a.bpf.c")
+
+
+def header_of(elf: bytes, name: str) -> int:
+    """Where the section header of a section begins."""
+    whole = ELFFile(io.BytesIO(elf))
+    return int(whole["e_shoff"] + whole.get_section_index(name) * whole["e_shentsize"])
+
+
+@pytest.mark.parametrize(
+    ("field", "form", "value", "message"),
+    [
+        (48, "Q", 1 << 40, "section license is to be aligned to 1099511627776 bytes"),
+        (8, "Q", 0x800, "section license is compressed"),
+        (24, "Q", 1 << 63, "not an ELF object"),
+    ],
+)
+def test_a_forged_section_costs_nothing(field: int, form: str, value: int, message: str) -> None:
+    """Such an object may come from another compiler, or as it is."""
+    forged = bytearray(c_programs.compile_bpf('SEC("xdp") int pass(void *ctx) { return 2; }'))
+    struct.pack_into(f"<{form}", forged, header_of(bytes(forged), "license") + field, value)
+    with pytest.raises(ObjectError, match=message):
+        strip_debug(bytes(forged), path="a.bpf.c")
