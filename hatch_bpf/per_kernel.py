@@ -50,14 +50,15 @@ def fit(
     *,
     minimizer: Minimizer = "builtin",
     alternatives: Alternatives = NONE,
+    libbpf: tuple[int, int] | None = None,
     store: Store | None = None,
 ) -> list[PerKernel]:
     """For each package, minimize every kernel's BTF for all objects of its architecture, and check every program on it.
 
-    Each kernel is read once for all packages.
+    Each kernel is read once for all packages. `libbpf` is the version that the wheel brings; None if any may load.
     """
     store = store or Store()
-    fitter = _Fitter(packages, alternatives, minimizer, store)
+    fitter = _Fitter(packages, alternatives, minimizer, libbpf, store)
     found: dict[Kernel, _Results] = {}
     distinct: dict[_Result, _Result] = {}
 
@@ -106,12 +107,17 @@ class _Fitter:
     """Looks at one kernel after another, each time for all packages."""
 
     def __init__(
-        self, packages: Sequence[Objects], alternatives: Alternatives, minimizer: Minimizer, store: Store
+        self,
+        packages: Sequence[Objects],
+        alternatives: Alternatives,
+        minimizer: Minimizer,
+        libbpf: tuple[int, int] | None,
+        store: Store,
     ) -> None:
         models = (model for objects in packages for of_arch in objects.values() for model in of_arch)
         # all at once, since starting a process takes longer than opening its objects
         refused = refusals_of_libbpf(model.elf for model in models)
-        self._packages = [_PackageFitter(objects, alternatives, minimizer, refused) for objects in packages]
+        self._packages = [_PackageFitter(objects, alternatives, minimizer, libbpf, refused) for objects in packages]
         self._minimizer = minimizer
         self._known = KnownKernels(store)
 
@@ -162,13 +168,14 @@ class _PackageFitter:
         objects: Objects,
         alternatives: Alternatives,
         minimizer: Minimizer,
+        libbpf: tuple[int, int] | None,
         refused: tuple[str, Mapping[bytes, str]],
     ) -> None:
         self._objects = objects
         # objects that several architectures share are looked at once
         alike = {arch: tuple(map(id, of_arch)) for arch, of_arch in objects.items()}
         distinct = {alike[arch]: of_arch for arch, of_arch in objects.items()}
-        checkers = {key: Checker(of_arch, alternatives, refused) for key, of_arch in distinct.items()}
+        checkers = {key: Checker(of_arch, alternatives, libbpf, refused) for key, of_arch in distinct.items()}
         self._checkers = {arch: checkers[key] for arch, key in alike.items()}
         self._minimizer = minimizer
         externs = {e.name for of_arch in objects.values() for model in of_arch for e in model.kconfig}

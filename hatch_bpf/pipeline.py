@@ -26,6 +26,7 @@ from hatch_bpf.project.declared_kernels import find_kernels
 from hatch_bpf.project.sources import Package, ProgramSource, Project
 from hatch_bpf.reuse.shipped import Shipped, find_shipped
 from hatch_bpf.support.context import Context, ignore
+from hatch_bpf.support.own_libbpf import own_version
 from hatch_bpf.wheel.artifacts import Artifact, Artifacts
 from hatch_bpf.wheel.bundled_libbpf import bundle
 from hatch_bpf.wheel.contents import lay_out
@@ -68,7 +69,8 @@ def check_objects(objects: Sequence[ObjectModel], config: Config, matrix: Matrix
     config.alternatives.check(objects)
     compiled = CompiledPackage({arch.name: tuple(objects) for arch in config.archs}, inputs={}, compiler="")
     matrix.download(ignore, context.meter.downloads)
-    return _fit([compiled], config, matrix, context)[0].report
+    # whatever libbpf loads them
+    return _fit([compiled], replace(config, libbpf="system"), matrix, context)[0].report
 
 
 def skeleton(model: ObjectModel, config: Config) -> list[Artifact]:
@@ -103,7 +105,8 @@ def _objects(project: Project, context: Context, *, use_shipped: bool) -> list[_
 def _fit(compiled: Sequence[CompiledPackage], config: Config, matrix: Matrix, context: Context) -> list[PerKernel]:
     """Every kernel's minimized BTF and verdicts, for each package."""
     objects = [package.objects for package in compiled]
-    return fit(objects, matrix, context, minimizer=config.minimizer, alternatives=config.alternatives)
+    libbpf = own_version() if config.libbpf == "bundle" else None
+    return fit(objects, matrix, context, minimizer=config.minimizer, alternatives=config.alternatives, libbpf=libbpf)
 
 
 def judge(report: Report, project: Project, context: Context) -> None:

@@ -57,11 +57,15 @@ def kconfig_reasons(obj: ObjectModel) -> tuple[Reason, ...]:
     return tuple(because.kconfig_unknown(e.name) for e in obj.kconfig if e.name.startswith("CONFIG_"))
 
 
+FLAVORS_SINCE = (1, 3)
+"""The first libbpf that finds kfuncs by names with flavors."""
+
+
 def find_ksyms(obj: ObjectModel, features: KernelFeatures, *, with_flavors: bool) -> FoundKsyms:
     """Externs that libbpf looks for in the kernel before it loads any program.
 
-    `with_flavors` is how libbpf 1.3 and newer do it: a kfunc's name may have a flavor, and a weak kfunc of another
-    type than the kernel's counts as missing.
+    `with_flavors` is how libbpf does it from `FLAVORS_SINCE` on: a kfunc's name may have a flavor, and a weak kfunc of
+    another type than the kernel's counts as missing.
     """
     reasons = []
     kfuncs = []

@@ -125,11 +125,12 @@ def _holds_values(section: str) -> bool:
     return section == ".maps" or "struct_ops" in section or is_data(section)
 
 
-def refusals(view: ElfView) -> list[Reason]:
-    """Why libbpf refuses the object: every libbpf, or those before a certain one."""
+def refusals(view: ElfView, libbpf: tuple[int, int] | None = None) -> list[Reason]:
+    """Why libbpf refuses the object: every libbpf, or those before a certain one. `libbpf` is the version that loads
+    the object; None if any may."""
     found = [because.refused_by_libbpf(what, remedy) for rule in RULES for what, remedy in rule(view)]
-    if view.sections.get(ARENA_SECTION):
-        found.append(because.libbpf_too_old(ARENA_VARIABLES, "global variables in an arena"))
+    if view.sections.get(ARENA_SECTION) and (libbpf is None or libbpf < ARENA_VARIABLES):
+        found.append(because.libbpf_too_old(ARENA_VARIABLES, "global variables in an arena", libbpf))
     return found
 
 

@@ -24,7 +24,7 @@ from hatch_bpf.objects.linked_program import Linker
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.context_check import names_of_context
-from hatch_bpf.portability.extern_check import find_ksyms, kconfig_reasons, values_of_externs
+from hatch_bpf.portability.extern_check import FLAVORS_SINCE, find_ksyms, kconfig_reasons, values_of_externs
 from hatch_bpf.portability.helper_functions import function_of
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
@@ -64,10 +64,14 @@ class Checker:
         self,
         objects: Sequence[ObjectModel],
         alternatives: Alternatives = NONE,
+        libbpf: tuple[int, int] | None = None,
         refused: tuple[str, Mapping[bytes, str]] | None = None,
     ) -> None:
-        """`refused` has libbpf's answers for these objects and others; without it libbpf is asked."""
-        self._objects = [ObjectChecker(obj, alternatives) for obj in objects]
+        """`libbpf` is the version that loads the objects; None if any may.
+
+        `refused` has libbpf's answers for these objects and others; without it libbpf is asked.
+        """
+        self._objects = [ObjectChecker(obj, alternatives, libbpf) for obj in objects]
         version, reasons = refused or refusals_of_libbpf(obj.elf for obj in objects)
         for checker in self._objects:
             checker.note_refusal(version, reasons.get(checker.obj.elf, ""))
@@ -102,14 +106,15 @@ def _with_any_libbpf(newer: ProgramVerdict, older: ProgramVerdict | None = None)
 class ObjectChecker:
     """One object."""
 
-    def __init__(self, obj: ObjectModel, alternatives: Alternatives) -> None:
+    def __init__(self, obj: ObjectModel, alternatives: Alternatives, libbpf: tuple[int, int] | None) -> None:
         if not obj.programs:
             # functions without SEC(): libbpf before 1.6 takes a single one for a program, of no type that it knows
             outside = tuple(function for function in obj.subprograms if function.is_global) or obj.subprograms
             obj = replace(obj, programs=outside, subprograms=tuple(f for f in obj.subprograms if f not in outside))
         self.obj = obj
+        self._libbpf = libbpf
         view = ElfView(obj)
-        self._refusals = refusals(view)
+        self._refusals = refusals(view, libbpf)
         unused, lost = unused_struct_ops(view), lost_pointers(view)
         self.alternatives = alternatives.of_object(obj)
         linker, lines = Linker(obj), SourceLines(obj)
@@ -123,6 +128,7 @@ class ObjectChecker:
                 self.alternatives,
                 lost_pointers=lost,
                 is_unused=program.name in unused,
+                libbpf=libbpf,
             )
             for program in obj.programs
         ]
@@ -139,7 +145,8 @@ class ObjectChecker:
     def note_refusal(self, version: str, said: str) -> None:
         """Add what the libbpf at hand says to the object, where no rule says why it refuses it."""
         if said and not self._refusals:
-            self._refusals = [because.refused_by_this_libbpf(version, said)]
+            is_the_wheels = bool(self._libbpf) and version == "{}.{}".format(*self._libbpf or ())
+            self._refusals = [because.refused_by_this_libbpf(version, said, is_the_wheels=is_the_wheels)]
 
     def names(self) -> Iterator[str]:
         """Functions, tracepoints and variables to look up in a kernel."""
@@ -160,7 +167,8 @@ class ObjectChecker:
         shared = [*self._refusals, *struct_ops_reasons(self.obj, features), *self._kconfig]
         effort = Effort(self.obj.path, len(self.obj.elf))
         by_libbpf = []
-        for ksyms in dict.fromkeys(find_ksyms(self.obj, features, with_flavors=newer) for newer in (True, False)):
+        ways = (True, False) if self._libbpf is None else (self._libbpf >= FLAVORS_SINCE,)
+        for ksyms in dict.fromkeys(find_ksyms(self.obj, features, with_flavors=newer) for newer in ways):
             externs = values_of_externs(self.obj, kernel, features, ksyms)
             verdicts = []
             for program in self.programs:

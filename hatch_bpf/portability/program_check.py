@@ -77,8 +77,10 @@ class ProgramChecker:
         *,
         lost_pointers: Sequence[tuple[str, str, range]] = (),
         is_unused: bool = False,
+        libbpf: tuple[int, int] | None = None,
     ) -> None:
-        """`lost_pointers` are all of the object; a struct_ops program that no map has `is_unused`."""
+        """`lost_pointers` are all of the object; a struct_ops program that no map has `is_unused`; `libbpf` is the
+        version that loads it, or None."""
         self.obj = obj
         self.linked = linked
         self.lines = lines
@@ -88,6 +90,7 @@ class ProgramChecker:
         self.relos = linked.core_relos
         self._lost_pointers = lost_pointers
         self._is_unused = is_unused
+        self._libbpf = libbpf
         self._reaches: dict[tuple[object, ...], Reach] = {}
 
     @cached_property
@@ -137,7 +140,7 @@ class ProgramChecker:
     ) -> ProgramVerdict:
         """`shared` are reasons that the object gives; maps that are `unmade` count where the program uses them.
         `effort` is what all programs of the object may take."""
-        reasons = [*check_section(self.program, self.section, features, arch), *shared]
+        reasons = [*check_section(self.program, self.section, features, arch, self._libbpf), *shared]
         for _, index in self.relos:
             reasons += outcomes[index].reasons
         reasons += self._of_any_kernel

@@ -18,6 +18,7 @@ from hatch_bpf.objects.insns import InsnSet
 from hatch_bpf.objects.model import Function, MapDef, ObjectModel
 from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
 from hatch_bpf.runtime.sections import ProgramSection
+from hatch_bpf.support.own_libbpf import own_version
 from hatch_bpf.verifier.walk import Exposure
 
 RINGBUF_HELPERS = uapi.helpers("ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query")
@@ -281,15 +282,27 @@ def refused_by_libbpf(what: str, remedy: str) -> Reason:
     return Reason(ReasonKind.LIBBPF_REFUSES, Weight.FAILS, what, remedy, on_any_kernel=True)
 
 
-def libbpf_too_old(since: tuple[int, int], what: str) -> Reason:
-    what = f"libbpf before {since[0]}.{since[1]} does not know {what}, and refuses to load it"
-    remedy = 'bring a newer one in the wheel: libbpf = "bundle"'
-    return Reason(ReasonKind.LIBBPF_TOO_OLD, Weight.CONDITIONAL, what, remedy, on_any_kernel=True)
-
-
-def refused_by_this_libbpf(version: str, log: str) -> Reason:
+def refused_by_this_libbpf(version: str, log: str, *, is_the_wheels: bool) -> Reason:
+    if is_the_wheels:
+        what = f"libbpf {version}, which the wheel brings, does not open the object: {log}"
+        return Reason(ReasonKind.LIBBPF_REFUSES, Weight.FAILS, what, on_any_kernel=True)
     what = f"libbpf {version} does not open the object: {log}"
     return Reason(ReasonKind.LIBBPF_REFUSES, Weight.CONDITIONAL, what, "another version may", on_any_kernel=True)
+
+
+def libbpf_too_old(since: tuple[int, int], what: str, wheels: tuple[int, int] | None) -> Reason:
+    """`wheels` is the version that the wheel brings, or None."""
+    needed = "{}.{}".format(*since)
+    what = f"libbpf before {needed} does not know {what}, and refuses to load it"
+    if wheels is not None:
+        what += ", and the wheel brings {}.{}".format(*wheels)
+        remedy = f'set libbpf = "system", if all hosts have libbpf {needed} or newer'
+        return Reason(ReasonKind.LIBBPF_TOO_OLD, Weight.FAILS, what, remedy, on_any_kernel=True)
+    own = own_version()
+    remedy = f"the hosts need libbpf {needed} or newer"
+    if own is not None and own >= since:
+        remedy = 'let the wheel bring a newer one: libbpf = "bundle"'
+    return Reason(ReasonKind.LIBBPF_TOO_OLD, Weight.CONDITIONAL, what, remedy, on_any_kernel=True)
 
 
 def map_unsized(definition: MapDef, lacking: Sequence[str]) -> Reason:

@@ -21,15 +21,22 @@ _FIRST_SLEEPABLE_HOOK = "bprm_committed_creds"
 
 
 def check_section(
-    program: Function, section: ProgramSection | None, features: KernelFeatures, arch: str
+    program: Function,
+    section: ProgramSection | None,
+    features: KernelFeatures,
+    arch: str,
+    libbpf: tuple[int, int] | None = None,
 ) -> Iterator[Reason]:
-    """Program type, flags, attach type and attach target, as the section name has them, against a kernel."""
+    """Program type, flags, attach type and attach target, as the section name has them, against a kernel.
+
+    `libbpf` is the version that loads the program; None if any may.
+    """
     if section is None:
         yield _unknown(program)
         return
     kind = f'SEC("{section.name}")'
-    if section.since > _OLDEST:
-        yield because.libbpf_too_old(section.since, kind)
+    if section.since > (libbpf or _OLDEST):
+        yield because.libbpf_too_old(section.since, kind, libbpf)
     is_unset = section.target_kind in BTF_PREFIX and not section.target
     if is_unset or section.target_kind == Target.BPF_PROGRAM:
         what = f"the application has to say what {kind} attaches to, before the load"

@@ -25,6 +25,16 @@ def own_libraries() -> dict[str, dict[str, Any]]:
     return listed
 
 
+def own_version() -> tuple[int, int] | None:
+    """libbpf's version, as the SBOM of the libraries has it; None if there are none."""
+    try:
+        components = json.loads((OWN_LIBBPF / "lib" / "sbom.cdx.json").read_bytes())["components"]
+    except OSError:
+        return None
+    major, minor, *_ = next(part["version"] for part in components if part["name"] == "libbpf").split(".")
+    return int(major), int(minor)
+
+
 def own_library() -> Path | None:
     """The library that this machine can load; None if there is none for it."""
     arch, libc = running_name(), running_libc()

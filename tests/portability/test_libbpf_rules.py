@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import replace
-
 import pytest
-from elftools.elf.elffile import ELFFile
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import host
@@ -254,20 +250,6 @@ def loads_or_opens(libbpf: Libbpf, data: bytes) -> bool:
     except AssertionError:
         return False
     return True
-
-
-def test_what_only_libbpf_knows_is_a_condition() -> None:
-    """As another version may open it: this one has a section in a format that no compiler writes."""
-    needs.libbpf()
-    obj = c_programs.model(PRELUDE + PLAIN)
-    elf = ELFFile(io.BytesIO(obj.elf))
-    at = elf["e_shoff"] + elf.get_section_index(".BTF") * elf["e_shentsize"] + 4
-    broken = obj.elf[:at] + bytes([7, 0, 0, 0]) + obj.elf[at + 4 :]  # SHT_NOTE instead of SHT_PROGBITS
-    btf = Btf(needs.host_btf().read_bytes(), source="host")
-    (found,) = check_on([replace(obj, elf=broken)], [KernelTypes(host(), btf)]).kernels[0].programs
-    (reason,) = found.reasons
-    assert (found.verdict, reason.kind) == (Verdict.CONDITIONAL, ReasonKind.LIBBPF_REFUSES)
-    assert reason.what.startswith("libbpf 1.")
 
 
 def test_an_object_that_crashes_or_stalls_libbpf_says_nothing() -> None:

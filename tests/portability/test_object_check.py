@@ -899,3 +899,12 @@ def test_which_libbpf_finds_a_kfunc(file: str, program: str, older: bool, newer:
         assert found.verdict is Verdict.CONDITIONAL
         assert found.reasons[0].what.startswith("with libbpf before 1.3, this kernel")
         assert [loads_with_libbpf(found, has_flavors=has) for has in (False, True)] == [older, newer]
+
+
+@pytest.mark.parametrize(("libbpf", "expected"), [((1, 1), Verdict.FAILS), ((1, 5), Verdict.NEEDS_KERNEL_BTF)])
+def test_the_libbpf_of_the_wheel_decides_that(libbpf: tuple[int, int], expected: Verdict) -> None:
+    kernel = "debian/12/x86_64/6.12.95+deb12-cloud-amd64"
+    obj = model("flavored_kfuncs.bpf.c")
+    report = Checker([obj], libbpf=libbpf).check(KernelTypes(Kernel.parse(kernel), btf_of(kernel)))
+    found = next(found for found in report.programs if found.program == "flavored_kfunc")
+    assert (found.verdict, [reason for reason in found.reasons if "with libbpf" in reason.what]) == (expected, [])
