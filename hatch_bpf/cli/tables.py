@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hatch_bpf.cli.inspection import headline, tables
-from hatch_bpf.portability.report import KernelGroup, ReportedProgram, counted, model_of
+from hatch_bpf.portability.report import NOT_CHECKED, KernelGroup, ReportedProgram, counted, model_of
 from hatch_bpf.portability.text import SHORT, label, labelled, reason_line
 from hatch_bpf.portability.verdicts import Report, Verdict
 from hatch_bpf.runtime.printable import printable
@@ -68,6 +68,7 @@ def show_report(console: Console, report: Report) -> None:
             console.print(Padding(Text(reason_line(reason)), (0, 0, 0, 2)))
     console.print()
     console.print(Text(model.summary, style="bold"))
+    console.print(Text(f"Not checked: {NOT_CHECKED}.", style="dim"))
 
 
 def _show_verdicts(console: Console, programs: Sequence[ReportedProgram], groups: Sequence[KernelGroup]) -> None:

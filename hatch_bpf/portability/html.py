@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 import hatch_bpf
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel
-from hatch_bpf.portability.report import MEANINGS, WORST_FIRST, ReportedProgram, model_of
+from hatch_bpf.portability.report import MEANINGS, NOT_CHECKED, WORST_FIRST, ReportedProgram, model_of
 from hatch_bpf.portability.trial import KernelTrial, ProgramTrial, Trial
 from hatch_bpf.portability.trial_report import (
     command_state,
@@ -180,6 +180,7 @@ def render_html(report: Report, *, project: str = "", trial: Trial | None = None
         tried=_tried(trial) if trial else None,
         nothing=model.nothing,
         counts=_counts(model.counts),
+        not_checked=NOT_CHECKED,
         columns=columns,
         worst_first=sorted(columns, key=lambda column: [-count.number for count in column.counts]),
         objects=len({program.path for program in model.programs}),

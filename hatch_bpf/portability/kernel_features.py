@@ -308,6 +308,18 @@ class KernelFeatures:
         member = _MAP_FLAGS.get(flag)
         return member is None or self.has_member(*member)
 
+    def has_wide_values(self, map_type: int) -> bool:
+        """Whether values of these maps may have 8 bytes; they held descriptors of 4 bytes alone when they came."""
+        match map_type:
+            case MapType.CPUMAP:  # Linux 5.9
+                return self.has_struct("bpf_cpumap_val")
+            case MapType.DEVMAP | MapType.DEVMAP_HASH:  # Linux 5.8
+                return self.has_struct("bpf_devmap_val")
+            case MapType.SOCKMAP | MapType.SOCKHASH:  # Linux 5.7; nothing came with it, but LSM with the same release
+                return self.has_program_type("LSM") is not False
+            case _:
+                return True
+
     def has_function(self, name: str) -> bool | None:
         """Whether a FUNC has this name; None where the BTF lists no functions."""
         if self._find(name, t.Kind.FUNC):

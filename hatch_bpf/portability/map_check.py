@@ -16,6 +16,9 @@ from hatch_bpf.portability.libbpf_rules import MAPS_OF_MAPS
 from hatch_bpf.portability.map_rules import broken, unset_sizes
 from hatch_bpf.portability.verdicts import Reason
 
+_DESCRIPTOR = 4
+"""Bytes of a file descriptor."""
+
 
 def map_reasons(obj: ObjectModel, features: KernelFeatures) -> Iterator[tuple[str, Reason]]:
     """Why a kernel creates a map not or not yet, with the map's name."""
@@ -32,6 +35,8 @@ def _of_map(definition: MapDef, features: KernelFeatures, used: Set[str]) -> Ite
         for flag in (1 << bit for bit in range(32) if found.map_flags >> bit & 1):
             if not features.has_map_flag(flag):
                 yield because.map_flag_missing(found, flag)
+        if found.value_size > _DESCRIPTOR and not features.has_wide_values(found.type):
+            yield because.map_values_too_wide(found, _DESCRIPTOR)
         for what, remedy in broken(found, is_inner=found is not definition):
             yield because.map_refused(found, what, remedy)
         missing = unset_sizes(found)

@@ -259,6 +259,13 @@ def map_flag_missing(definition: MapDef, flag: int) -> Reason:
     return Reason(ReasonKind.MAP_FLAG_MISSING, Weight.FAILS, what, "leave it out, or turn off the map's autocreate")
 
 
+def map_values_too_wide(definition: MapDef, width: int) -> Reason:
+    kind = uapi.map_type_name(definition.type)
+    size = definition.value_size
+    what = f"map {definition.name} has values of {size} bytes, and this kernel takes only {width} in a {kind}"
+    return Reason(ReasonKind.MAP_VALUES_TOO_WIDE, Weight.FAILS, what, f"declare values of {width} bytes")
+
+
 def inner_map_refused(definition: MapDef) -> Reason:
     what = (
         f"libbpf names the inner map that is declared for {definition.name} with a dot ({definition.name}.inner), and "

@@ -22,6 +22,11 @@ MEANINGS = {
     Verdict.NEEDS_KERNEL_BTF: "loads where the kernel exposes its own BTF; no embedded BTF helps",
     Verdict.LOADS: "loads, with the kernel's own BTF or an embedded one",
 }
+NOT_CHECKED = (
+    "a program's own logic, and whether its type may call the helpers that it calls; BTF says neither, and hatch-bpf "
+    "try asks the kernels"
+)
+"""What no verdict is about."""
 _SHORT_RUN = 2
 """A run of as many kernels is named one by one; of a longer run, the first and the last are."""
 

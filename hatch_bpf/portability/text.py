@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.report import (
+    NOT_CHECKED,
     Common,
     KernelGroup,
     ReportedProgram,
@@ -57,7 +58,8 @@ def render_json(report: Report) -> str:
                 ],
             }
             for kernel in report.kernels
-        ]
+        ],
+        "not_checked": NOT_CHECKED,
     }
     return json.dumps(document, indent=2) + "\n"
 
@@ -70,7 +72,7 @@ def render_text(report: Report, *, width: int = 100, colour: bool = False) -> st
     parts = []
     for programs, groups in model.tables():
         parts += [_table(programs, groups, width=width, colour=colour), _legend(groups)]
-    parts += [_details(model, colour=colour), f"{model.summary}\n"]
+    parts += [_details(model, colour=colour), f"{model.summary}\nNot checked: {NOT_CHECKED}.\n"]
     return "\n".join(part for part in parts if part)
 
 

@@ -73,6 +73,8 @@ class ReasonKind(Enum):
     MAP_REFUSED = "map-refused"
     """Every kernel refuses to create a map that is defined so."""
     MAP_FLAG_MISSING = "map-flag-missing"
+    MAP_VALUES_TOO_WIDE = "map-values-too-wide"
+    """The kernel takes smaller values only in maps of this type."""
     INNER_MAP_REFUSED = "inner-map-refused"
     """The kernel refuses the name that libbpf gives to a declared inner map."""
     STRUCT_OPS_MISSING = "struct-ops-missing"

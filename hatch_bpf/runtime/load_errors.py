@@ -120,6 +120,7 @@ def _needing_kernel_btf(loading: Sequence[ProgramSpec]) -> list[str]:
     if not typed:
         return []
     return [
-        f"This kernel has no BTF of its own, and {', '.join(typed)} can't be loaded without it, whatever the "
-        f"package embeds: set autoload to False for such programs here, or use other kinds (kprobe, tracepoint)"
+        f"This kernel has no BTF of its own ({_kernel.KERNEL_BTF} is not there), and {', '.join(typed)} can't be "
+        f"loaded without it, whatever the package embeds: set autoload to False for such programs here, or use other "
+        f"kinds (kprobe, tracepoint)"
     ]

@@ -99,7 +99,8 @@ class Lab:
     ) -> Outcome:
         """Boot the kernel and run a shell command among `files` (paths relative to the command's folder).
 
-        `suite` chooses Python and libbpf. `hide_btf` makes /sys/kernel/btf empty, as on a kernel without BTF.
+        `suite` chooses Python and libbpf. `hide_btf` makes /sys/kernel/btf empty; the kernel itself still has its
+        BTF, unlike one that was built without.
         `parameters` are further ones of the kernel's command line.
         """
         begin, end = f"begin-{secrets.token_hex(8)}", f"end-{secrets.token_hex(8)}"

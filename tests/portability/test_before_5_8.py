@@ -1,4 +1,4 @@
-"""Maps, global variables and helpers on Linux before 5.8. What is expected is what those kernels' sources say."""
+"""Maps, global variables and helpers on Linux before 5.8 or so. What is expected is what those kernels' sources say."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel, host
+from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from tests.common import c_programs, kernel_btfs, needs
@@ -16,9 +17,10 @@ SIGNS = {
     (5, 0): "bpf_msg_pop_data()",
     (5, 2): "bpf_map_ops.map_direct_value_addr",
     (5, 4): "bpf_sk_storage_clone()",
-    (5, 8): "bpf_ringbuf.mask",
+    (5, 8): "bpf_ringbuf.mask bpf_devmap_val.ifindex",
+    (5, 9): "bpf_cpumap_val.qsize",
 }
-"""What came with a Linux: a member of a struct, or a function."""
+"""What came with a Linux: members of structs, or a function."""
 GLOBALS = """
 struct core task_struct { int new_field; };
 static volatile int counter;
@@ -35,26 +37,32 @@ def kernel(*version: int) -> KernelTypes:
     btf.enum("bpf_func_id", **{f"BPF_FUNC_{name}": n for name, n in helpers.items()})
     # so that the verifier follows guards
     btf.struct("bpf_verifier_state", 4, ("active_spin_lock", number, 0), ("speculative", number, 0))
-    btf.enum(
-        "bpf_prog_type",
-        BPF_PROG_TYPE_SOCKET_FILTER=1,
-        BPF_PROG_TYPE_KPROBE=2,
-        BPF_PROG_TYPE_SCHED_CLS=3,
-        BPF_PROG_TYPE_SOCK_OPS=13,
+    types = {"SOCKET_FILTER": 1, "KPROBE": 2, "SCHED_CLS": 3, "SOCK_OPS": 13} | (
+        {"LSM": 29} if version >= (5, 7) else {}
     )
+    btf.enum("bpf_prog_type", **{f"BPF_PROG_TYPE_{name}": n for name, n in types.items()})
     btf.enum("bpf_map_type", **{f"BPF_MAP_TYPE_{name}": n for name, n in TYPES.items()})
     btf.func("schedule", btf.func_proto(number))
     for since, sign in SIGNS.items():
         if since <= version and sign.endswith("()"):
             btf.func(sign[:-2], btf.func_proto(number))
         elif since <= version:
-            struct, member = sign.split(".")
-            btf.struct(struct, 4, (member, number, 0))
+            for struct, member in (one.split(".") for one in sign.split()):
+                btf.struct(struct, 4, (member, number, 0))
     name = Kernel.parse(f"debian/1/x86_64/{version[0]}.{version[1]}.0")
     return KernelTypes(name, Btf(btf.build(), source=str(name)))
 
 
-TYPES = {"HASH": 1, "ARRAY": 2, "STACK_TRACE": 7, "ARRAY_OF_MAPS": 12, "SK_STORAGE": 24}
+TYPES = {
+    "HASH": 1,
+    "ARRAY": 2,
+    "STACK_TRACE": 7,
+    "ARRAY_OF_MAPS": 12,
+    "DEVMAP": 14,
+    "SOCKMAP": 15,
+    "CPUMAP": 16,
+    "SK_STORAGE": 24,
+}
 SIZE = "int (*max_entries)[8];"
 
 
@@ -95,6 +103,26 @@ def test_newer_kernels_know_these_flags(name: str) -> None:
     struct { int (*type)[7]; int (*map_flags)[32]; int (*max_entries)[8]; int *key; char (*value)[32]; } s SEC(".maps");
     """
     assert verdict(source, on).verdict is Verdict.LOADS
+
+
+@pytest.mark.parametrize(
+    ("kind", "since"), [("SOCKMAP", (5, 8)), ("DEVMAP", (5, 8)), ("CPUMAP", (5, 9)), ("ARRAY", (4, 17))]
+)
+def test_values_that_were_descriptors(kind: str, since: tuple[int, int]) -> None:
+    for version in SIGNS:
+        assert verdict(with_map(kind, 0, SIZE, "int *key; int *value;"), kernel(*version)).verdict is Verdict.LOADS
+        found = verdict(with_map(kind, 0, SIZE, "int *key; long *value;"), kernel(*version))
+        if version >= since:
+            assert found.verdict is Verdict.LOADS
+        else:
+            assert [reason.kind for reason in found.reasons] == [ReasonKind.MAP_VALUES_TOO_WIDE]
+            assert "values of 8 bytes, and this kernel takes only 4 in a BPF_MAP_TYPE_" in found.reasons[0].what
+
+
+@pytest.mark.parametrize("name", kernel_btfs.EXAMPLES)
+def test_newer_kernels_take_wide_values(name: str) -> None:
+    features = KernelFeatures(Btf(kernel_btfs.read(name), source=name))
+    assert all(map(features.has_wide_values, TYPES.values()))
 
 
 def test_an_inner_map_that_is_declared() -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.portability.report import NOT_CHECKED
 from hatch_bpf.portability.text import render_failures, render_json, render_summary, render_text
 from hatch_bpf.portability.verdicts import (
     KernelReport,
@@ -73,6 +74,7 @@ def test_text() -> None:
         '  SEC("fentry/f") needs the kernel\'s own BTF\n'
         "\n"
         "2 programs on 6 kernels: 4 loads, 6 needs-kernel-btf, 2 fails\n"
+        f"Not checked: {NOT_CHECKED}.\n"
     )
 
 
@@ -158,7 +160,8 @@ def test_json() -> None:
                     },
                 ],
             }
-        ]
+        ],
+        "not_checked": NOT_CHECKED,
     }
 
 

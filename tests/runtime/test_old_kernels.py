@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import pytest
 from hatch_bpf.runtime import errors
 from hatch_bpf.runtime import globals as sections
 from hatch_bpf.runtime.libbpf import library
+from hatch_bpf.runtime.programs.links import Links
+from hatch_bpf.runtime.programs.program import Program
 from hatch_bpf.runtime.types import CStruct
 from tests.common import needs
 from tests.common.namespaces import own_cgroup, own_loopback
@@ -159,6 +162,76 @@ def test_a_cgroup_without_links(packets: Any) -> None:
         assert attached_to(cgroup) == [program.info().id]
         link.detach()
         assert attached_to(cgroup) == []
+
+
+class _NoLinksToReplace:
+    """libbpf where BPF_LINK_CREATE makes no links for programs that replace a function, before Linux 5.10.
+
+    It answers EINVAL, after which libbpf gives up. BPF_RAW_TRACEPOINT_OPEN is the running kernel's own.
+    """
+
+    def __init__(self, libbpf: Any) -> None:
+        self._real = libbpf
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def bpf_program__attach(self, _program: int) -> None:
+        ctypes.set_errno(EINVAL)
+
+
+def test_a_function_is_replaced_without_link_create(tmp_path: Path) -> None:
+    needs.program_kind("fentry/vfs_fsync")  # both are made of trampolines
+    skeleton = load_skeleton("kinds", tmp_path).Kinds
+    with skeleton.open() as first, skeleton.open() as second:
+        first.programs.with_function.autoload = True
+        whole = first.load()
+        target = whole.programs.with_function
+        second.programs.replacement.autoload = True
+        second.programs.replacement.set_attach_target("replaceable", program_fd=target.fd)
+        part = second.load()
+        replacement = part.programs.replacement
+        replacement._libbpf = _NoLinksToReplace(replacement._libbpf)
+        before = target.test_run(b"\x01" * 64).result
+        with replacement.attach():
+            assert target.test_run(b"\x01" * 64).result != before
+        assert target.test_run(b"\x01" * 64).result == before
+
+
+class _Descriptors:
+    """libbpf as it answers for a loaded program that replaces a function, before Linux 5.10. Nothing else is asked."""
+
+    version = (1, 5)
+
+    def __init__(self) -> None:
+        self.opened: list[int] = []
+
+    def bpf_program__autoload(self, _program: int) -> int:
+        return 1
+
+    def bpf_program__fd(self, _program: int) -> int:
+        return 0
+
+    def libbpf_set_print(self, _function: int) -> None:
+        pass
+
+    def bpf_program__attach(self, _program: int) -> None:
+        ctypes.set_errno(EINVAL)
+
+    def bpf_raw_tracepoint_open(self, name: bytes | None, program: int) -> int:
+        assert name is None
+        self.opened.append(os.dup(program))
+        return self.opened[-1]
+
+
+def test_the_link_of_a_replaced_function_is_the_tracepoints() -> None:
+    libbpf: Any = _Descriptors()
+    program = Program(libbpf, 1, "p", "freplace/f", links=Links())
+    link = program.attach()
+    assert libbpf.opened == [link.fd]
+    link.detach()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(libbpf.opened[0])
 
 
 def attached_to(cgroup: Path) -> list[int]:

@@ -305,6 +305,7 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_link__update_map": ("1.2", c_int, (_P, _P)),
     "bpf_link__update_program": ("0.0.8", c_int, (_P, _P)),
     "bpf_link_create": ("0.0.8", c_int, (c_int, c_int, c_int, _P)),
+    "bpf_raw_tracepoint_open": ("0.0.1", c_int, (c_char_p, c_int)),
     "bpf_link_update": ("0.0.8", c_int, (c_int, c_int, _P)),
     "bpf_iter_create": ("0.0.9", c_int, (c_int,)),
     "bpf_prog_attach": ("0.0.1", c_int, (c_int, c_int, c_int, c_uint32)),

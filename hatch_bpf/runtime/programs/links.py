@@ -258,6 +258,18 @@ class PerfEventLink(FdLink):
                 self._made.append((event,))
 
 
+class ReplaceLink(FdLink):
+    """A program in place of a function of another, on kernels before 5.10: there BPF_LINK_CREATE does not make such.
+
+    libbpf turns to BPF_RAW_TRACEPOINT_OPEN by itself for fentry and its like, but not for these.
+    """
+
+    def attach_to_loaded_target(self, program_fd: int) -> None:
+        fd = open_descriptor(self._libbpf.bpf_raw_tracepoint_open, None, program_fd)
+        if fd >= 0:
+            self._made.append((fd,))
+
+
 class PlainLink(Link):
     """A program attached by BPF_PROG_ATTACH: to a map of sockets, or to a cgroup before Linux 5.7."""
 

@@ -32,7 +32,7 @@ from ..sections import ATTACH_TYPES, Target, parse_section
 from ..types import S32, U32, U64, named, size_of
 from . import iterators, testrun
 from .attaching import Attachable, NoTargetError
-from .links import BPF_F_ALLOW_MULTI, FdLink, Link, PerfEventLink, PlainLink, TcLink, XdpLink
+from .links import BPF_F_ALLOW_MULTI, FdLink, Link, PerfEventLink, PlainLink, ReplaceLink, TcLink, XdpLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,12 +122,25 @@ class Program(Attachable):
                 f"use read_iter({option}=...) or attach_iter({option}=...)",
                 errno=errno.EOPNOTSUPP,
             )
+        if section is not None and section.target_kind == Target.BPF_PROGRAM:
+            return self._replace()
         kind, _, binary = self.section.lstrip("?").partition("/")
         return self._attach(
             f"the target of SEC({self.section!r})",
             self._libbpf.bpf_program__attach,
             hint=lambda code: _usdts_there(binary.split(":")[0]) if kind == "usdt" and code == errno.ENOENT else "",
         )
+
+    def _replace(self) -> Link:
+        """Replace the function that was named before the load."""
+        target = f"the target of SEC({self.section!r})"
+        try:
+            return self._attach(target, self._libbpf.bpf_program__attach)
+        except AttachError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        link = ReplaceLink(self, target)
+        return self._make(link, lambda: link.attach_to_loaded_target(self.fd))
 
     def attach_cgroup(self, path: Union[str, os.PathLike[str]]) -> Link:
         """Attach to a cgroup (version 2), by its folder."""
