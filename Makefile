@@ -32,13 +32,7 @@ test-quick:  ## run only the unit tests that are quick: they neither build packa
 
 test-kernels:  ## boot real kernels under qemu, and check programs, the example and the verdicts there
 	@tools/setup.sh lab $(VENV)
-	$(PYTHON) -m tests.lab.tried $(KERNELS)
 	$(PYTHON) -m tests.lab $(KERNELS)
-	$(PYTHON) -m tests.lab.example $(KERNELS)
-	$(PYTHON) -m tests.lab.seeds $(KERNELS)
-	$(PYTHON) -m tests.lab.kinds $(KERNELS)
-	$(PYTHON) -m tests.lab.verdicts $(KERNELS)
-	$(PYTHON) -m tests.lab.privileges $(KERNELS)
 
 bench:  ## measure what hatch-bpf costs beside what does the same without it, and print a table
 	@tools/setup.sh bench $(VENV)

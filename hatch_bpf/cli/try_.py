@@ -53,6 +53,12 @@ def add_try(commands: Any) -> None:
     command.add_argument("--memory", metavar="MB", type=int, default=512, help="memory of a guest (default: 512)")
     command.add_argument("--jobs", metavar="N", type=int, help="guests at a time (default: as many as fit)")
     command.add_argument("--timeout", metavar="SECONDS", type=float, default=600, help="for one kernel (default: 600)")
+    command.add_argument(
+        "--append",
+        metavar="PARAMETERS",
+        default="",
+        help="more of the kernel's command line, such as lsm=capability,bpf for LSM programs to run",
+    )
     command.add_argument("--json", action="store_true", help="print JSON")
     command.add_argument("--junit", metavar="FILE", type=Path, help="also write a test report as JUnit's XML")
     command.add_argument("--html", metavar="FILE", type=Path, help="also write the report as an HTML page")
@@ -112,6 +118,7 @@ def _trial(options: argparse.Namespace) -> tuple[Report, Trial]:
                 jobs=options.jobs or guests_at_a_time(options.memory),
                 megabytes=options.memory,
                 seconds=options.timeout,
+                parameters=options.append.split(),
                 done=note,
             )
     return report, Trial(trials, selection.left_out)

@@ -14,6 +14,8 @@ from typing import Any
 from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, Way
 from hatch_bpf.runtime.printable import printable
 
+DONE = '{mark}{{"done": true'
+"""How the line begins that a guest says last."""
 LAST_LINES = 30
 _OUT_OF_MEMORY = re.compile(
     r"Out of memory|oom-kill|deadlocked on memory|Initramfs unpacking failed: write error|Cannot allocate memory"

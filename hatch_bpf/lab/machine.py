@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +30,8 @@ SECONDS = 600
 KVM = Path("/dev/kvm")
 _GET_API_VERSION, _API_VERSION = 0xAE00, 12
 _POLL = 0.1
+_LAST_LINE = 4096
+"""How much of a console's end is searched for the last line."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def has_kvm(arch: str) -> bool:
 
 
 def command_line(
-    arch: str, image: Path, initramfs: Path, *, megabytes: int, accel: str, parameters: Sequence[str] = ()
+    arch: str, image: Path, initramfs: Path, *, megabytes: int, accel: str, parameters: Sequence[str]
 ) -> list[str]:
     """qemu's command line for a kernel. Raises `LabError`."""
     machine = MACHINES.get(arch)
@@ -128,12 +130,16 @@ def run(
     console: Path,
     stop: threading.Event,
     *,
-    is_up: Callable[[str], bool],
+    mark: str,
+    last: str,
     boot_seconds: float,
     seconds: float,
 ) -> Ran:
-    """Run qemu until it ends or takes too long, or until `stop` is set. `is_up` tells by the console whether the guest
-    has come up. Nothing of the machine is left when this returns."""
+    """Run qemu until it ends or takes too long, or until `stop` is set; nothing of it is left then.
+
+    The guest is up once it has said `mark`. It is done with the line in which it says `last`: not every machine can
+    switch itself off.
+    """
     start = time.monotonic()
     with console.open("wb") as out:
         # a session of its own, so that Ctrl-C in the terminal comes here alone
@@ -141,21 +147,22 @@ def run(
             argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
         )
     stopped = ""
+    said = b""
     try:
-        came_up = False
-        while process.poll() is None and not stopped:
-            stop.wait(_POLL)
-            came_up = came_up or is_up(_text(console))
-            limit = seconds if came_up else min(seconds, boot_seconds)
-            if stop.is_set():
-                stopped = "interrupted"
-            elif time.monotonic() - start > limit:
-                stopped = f"nothing came of it in {limit:.0f} seconds"
+        with console.open("rb") as reader:
+            while process.poll() is None and not stopped:
+                stop.wait(_POLL)
+                said += reader.read()
+                _, is_done, rest = said[-_LAST_LINE:].rpartition(last.encode())
+                if is_done and b"\n" in rest:
+                    break
+                limit = seconds if mark.encode() in said else min(seconds, boot_seconds)
+                if stop.is_set():
+                    stopped = "interrupted"
+                elif time.monotonic() - start > limit:
+                    stopped = f"nothing came of it in {limit:.0f} seconds"
     finally:
         process.kill()
         process.wait()
-    return Ran(_text(console), time.monotonic() - start, stopped)
-
-
-def _text(console: Path) -> str:
-    return console.read_bytes().decode(errors="replace").replace("\r\n", "\n")
+    text = console.read_bytes().decode(errors="replace").replace("\r\n", "\n")
+    return Ran(text, time.monotonic() - start, stopped)

@@ -46,6 +46,7 @@ def make_payloads(
     project: Project, archs: Iterable[str], given: GuestRoot | None, *, wheel: Path | None, command: Sequence[str]
 ) -> dict[str, Payload]:
     """The payload of each architecture; without a wheel it is built, and without a command pytest runs the tests.
+    A command that names pytest gets it too.
 
     `given` is used for its own architecture, and this machine's Python for the other.
     """
@@ -56,8 +57,8 @@ def make_payloads(
             site = wheel_nodes(build_wheel(project.root, read_pyproject(project.root), Path(folder)))
     requirements = wheel_requirements(site)
     tests = own_tests(project.root)
-    if not command and tests:
-        command = PYTEST
+    command = command or (PYTEST if tests else ())
+    if "pytest" in command:
         requirements.append("pytest")
     site = {**installed_nodes(requirements), **site}
     roots = (given if given and given.arch == arch else host_root(arch) for arch in archs)

@@ -17,7 +17,7 @@ from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile
 from hatch_bpf.lab import machine
-from hatch_bpf.lab.console import Told, fault_of, last_lines, read_console
+from hatch_bpf.lab.console import DONE, Told, fault_of, last_lines, read_console
 from hatch_bpf.lab.guest_files import common_archive, kernel_archive
 from hatch_bpf.lab.payload import Payload
 from hatch_bpf.portability.trial import Attempt, Happened, KernelTrial, ProgramTrial, Way
@@ -37,14 +37,16 @@ def try_kernels(
     jobs: int,
     megabytes: int,
     seconds: float,
+    parameters: Sequence[str],
     done: Callable[[KernelTrial], None],
 ) -> tuple[KernelTrial, ...]:
-    """Try every program on every kernel. Calls `done` for each kernel as it comes."""
+    """Try every program on every kernel. Calls `done` for each kernel as it comes. `parameters` are more of the
+    kernels' command lines."""
     stop = threading.Event()
     with Scratch() as folder:
         archs = {report.kernel.arch for report in reports}
         common = {arch: common_archive(p.root, p.site, p.project) for arch, p in payloads.items() if arch in archs}
-        runner = _Runner(Path(folder), common, payloads, megabytes, seconds, stop, threading.Event())
+        runner = _Runner(Path(folder), common, payloads, megabytes, seconds, parameters, stop, threading.Event())
         pool = ThreadPoolExecutor(jobs)
         try:
             pending = [pool.submit(runner.run, report, images[report.kernel]) for report in reports]
@@ -68,6 +70,7 @@ class _Runner:
     payloads: Mapping[str, Payload]
     megabytes: int
     seconds: float
+    parameters: Sequence[str]
     stop: threading.Event
     without_kvm: threading.Event
     """Set once a guest did not come up with KVM: there are machines that have it, and cannot boot with it."""
@@ -100,13 +103,16 @@ class _Runner:
                     )
                 )
             for accel in self._accelerators(kernel.arch):
-                argv = machine.command_line(kernel.arch, boot, initramfs, megabytes=self.megabytes, accel=accel)
+                argv = machine.command_line(
+                    kernel.arch, boot, initramfs, megabytes=self.megabytes, accel=accel, parameters=self.parameters
+                )
                 patience = machine.BOOT_SECONDS[accel]
                 ran = machine.run(
                     argv,
                     console,
                     self.stop,
-                    is_up=lambda text: mark in text,
+                    mark=mark,
+                    last=DONE.format(mark=mark),
                     boot_seconds=patience,
                     seconds=self.seconds,
                 )

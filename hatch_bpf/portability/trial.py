@@ -6,6 +6,7 @@ verdict and kernel agree.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -62,8 +63,14 @@ _ATTACH_UNSURE = {
 """Reasons that already say that the attach may fail."""
 
 
-_LOAD_UNSURE = {ReasonKind.ATTACH_TARGET_UNKNOWN, ReasonKind.KCONFIG_UNKNOWN}
-"""Reasons that already say that the load needs what a guest lacks: a module, or the kernel's configuration."""
+_LOAD_UNSURE = {
+    ReasonKind.ATTACH_TARGET_UNKNOWN: re.compile(
+        r"failed to find kernel BTF type ID of|\w is not sleepable|\(\) is not modifiable"
+    ),
+    ReasonKind.KCONFIG_UNKNOWN: re.compile("failed to open system Kconfig"),
+}
+"""Reasons that already say that the load may fail, and what libbpf or the verifier says if it fails for that: a guest
+lacks modules and the kernel's configuration, and BTF does not say which functions may sleep."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,9 @@ def _agrees(said: ProgramVerdict, way: Way, attempt: Attempt) -> bool:
         return True  # the guest's end is reported by itself
     if attempt.happened is Happened.ATTACH_REFUSED and said.verdict is not Verdict.FAILS:
         return said.verdict is Verdict.CONDITIONAL or bool(kinds & _ATTACH_UNSURE)
-    if attempt.happened is Happened.REFUSED and kinds & _LOAD_UNSURE:
+    if attempt.happened is Happened.REFUSED and any(
+        told.search(attempt.log) for kind, told in _LOAD_UNSURE.items() if kind in kinds
+    ):
         return True
     match said.verdict:
         case Verdict.LOADS:

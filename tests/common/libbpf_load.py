@@ -1,7 +1,7 @@
 """Loading one program of an object through libbpf: what the kernel really says, to compare verdicts with.
 
 Standard library only: it also runs by itself inside the kernel lab, `libbpf_load.py [--btf FILE] OBJECT...`, and then
-prints a line of JSON for each program.
+prints a line of JSON with libbpf's version, and one for each program.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("objects", nargs="+")
     options = parser.parse_args()
     libbpf = Libbpf()
+    print(json.dumps({"libbpf": libbpf.version}), flush=True)
     for path in options.objects:
         for loaded in libbpf.load_each(Path(path).read_bytes(), btf=options.btf):
             record = {"object": path, "program": loaded.program, "error": loaded.error, "log": loaded.log[-400:]}

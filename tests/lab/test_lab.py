@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import subprocess
-import zipfile
 from pathlib import Path
 
 import pytest
 
+from hatch_bpf.cli.common import load_project
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.lab import cpio
 from tests.common import needs
-from tests.lab import debian, guest, lab
-from tests.lab.__main__ import _chosen
+from tests.lab import debian, project, userland
+from tests.lab.__main__ import chosen
+from tests.lab.steps import verdicts
 
 KERNEL = Kernel.parse("debian/12/x86_64/6.1.0-50-cloud-amd64")
 
@@ -38,53 +39,44 @@ def test_cpio_unpacks_to_what_was_packed(tmp_path: Path) -> None:
     assert cpio.pack(cpio.tree(tmp_path / "a", "a")) == cpio.pack({k: v for k, v in nodes.items() if k != "odd"})
 
 
-def test_wheels_are_laid_out_as_pip_does(tmp_path: Path) -> None:
-    path = tmp_path / "one-1-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as opened:
-        opened.writestr("one/__init__.py", "X = 1\n")
-        opened.writestr("one-1.dist-info/METADATA", "Name: one\n")
-    nodes = lab.wheels([path], under="site")
-    assert nodes["site/one/__init__.py"].content == b"X = 1\n"
-    assert set(nodes) == {"site/one/__init__.py", "site/one-1.dist-info/METADATA"}
+def test_the_repositorys_own_programs_and_the_examples_are_a_project(tmp_path: Path) -> None:
+    sources = load_project(project.make_project(tmp_path / "p", [KERNEL])).sources
+    paths = {str(source.path) for source in sources}
+    assert {"src/own_programs/unlinks.bpf.c", "src/own_programs/targets.bpf.c", "src/tcprtt/tcprtt.bpf.c"} <= paths
 
 
-def console(text: str) -> lab.Outcome:
-    return lab._outcome(KERNEL, text.replace("\n", "\r\n").encode(), begin="begin-1", end="end-1", seconds=1.0)
+def test_an_output_is_what_stands_between_its_lines() -> None:
+    text = """
+{"begins": "one"}
+hello
+{"a": 1}
+no newline at the end
+{"ends": "one", "status": 3, "seconds": 1.5}
+
+{"begins": "two"}
+cut short"""
+    (one, first), (two, second) = project.outputs(text)
+    assert (one, first.text, first.status, first.seconds) == ("one", 'hello\n{"a": 1}\nno newline at the end', 3, 1.5)
+    assert first.records() == [{"a": 1}]
+    assert (two, second.text, second.status) == ("two", "cut short", "the guest ended first")
 
 
-def test_an_outcome_is_what_stands_between_the_marks() -> None:
-    outcome = console('booting begin\nbegin-1\nhello\n{"a": 1}\nno newline at the end\nend-1 3\n[9.9] powering off\n')
-    assert outcome.status == 3
-    assert outcome.output == 'hello\n{"a": 1}\nno newline at the end'
-    assert outcome.records() == [{"a": 1}]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("Kernel panic - not syncing: No working init found\n", "did not come up(.|\n)*No working init"),
-        ("begin-1\nhello\nKernel panic - Oops\n", "did not get through its command in 1 seconds(.|\n)*Oops"),
-        ("", "did not come up"),
-    ],
-)
-def test_a_machine_that_does_not_get_through(text: str, message: str) -> None:
-    with pytest.raises(lab.LabError, match=message) as caught:
-        console(text)
-    assert str(KERNEL) in str(caught.value)
+def test_the_repositorys_own_programs_are_among_those_whose_verdicts_are_compared() -> None:
+    assert {"guards-", "targets-", "globals-"} <= set(verdicts.OURS)
 
 
 def test_where_packages_put_things() -> None:
-    assert guest._merged("./lib/x86_64-linux-gnu/libc.so.6") == "usr/lib/x86_64-linux-gnu/libc.so.6"
-    assert guest._merged("./usr/bin/python3") == "usr/bin/python3"
-    assert guest._merged("./etc/os-release") == "etc/os-release"
+    assert userland._merged("./lib/x86_64-linux-gnu/libc.so.6") == "usr/lib/x86_64-linux-gnu/libc.so.6"
+    assert userland._merged("./usr/bin/python3") == "usr/bin/python3"
+    assert userland._merged("./etc/os-release") == "etc/os-release"
 
 
 def test_kernels_by_pattern_and_by_name() -> None:
-    assert {kernel.arch for kernel in _chosen(["*/x86_64/*"])} == {"x86_64"}
+    assert {kernel.arch for kernel in chosen(["*/x86_64/*"])} == {"x86_64"}
     other = "debian/13/arm64/6.12.107+deb13-cloud-arm64"
-    assert [str(kernel) for kernel in _chosen([other, other])] == [other]
+    assert [str(kernel) for kernel in chosen([other, other])] == [other]
     with pytest.raises(KernelError, match="distro/version/arch/release"):
-        _chosen(["nothing-like-it"])
+        chosen(["nothing-like-it"])
 
 
 def test_a_fetched_package_needs_no_network(tmp_path: Path) -> None:

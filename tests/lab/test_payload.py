@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from hatch_bpf.cli.common import load_project
 from hatch_bpf.errors import LabError
 from hatch_bpf.kernels.matrix import BtfFile, Matrix, resolve
 from hatch_bpf.lab import cpio, schedule
 from hatch_bpf.lab.guest_files import GuestRoot, common_archive, how_to_attach
 from hatch_bpf.lab.host_python import host_root, interpreter
 from hatch_bpf.lab.other_root import read_root
+from hatch_bpf.lab.payload import make_payloads
 from hatch_bpf.lab.selection import select
 from hatch_bpf.lab.wheels import installed_nodes, wheel_nodes, wheel_requirements
 from tests.common import needs
 from tests.common.kernel_images import member
+from tests.common.projects import make_project
 
 
 def unpack(packed: bytes, folder: Path) -> Path:
@@ -121,6 +124,18 @@ def test_a_wheel_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "x.whl").write_bytes(b"PK")
     with pytest.raises(LabError, match=r"x\.whl: this wheel cannot be read"):
         wheel_nodes(tmp_path / "x.whl")
+
+
+@pytest.mark.parametrize(
+    ("command", "there"),
+    [(("pytest", "-k", "one"), True), (("python", "-m", "pytest"), True), (("python", "x.py"), False), ((), False)],
+)
+def test_a_command_that_names_pytest_gets_it(command: tuple[str, ...], there: bool, tmp_path: Path) -> None:
+    project = load_project(make_project(tmp_path / "p"))
+    root = GuestRoot({}, "/usr/bin/python3", "", "arm64")
+    payloads = make_payloads(project, ["arm64"], root, wheel=make_wheel(tmp_path / "x.whl"), command=command)
+    assert payloads["arm64"].command == command
+    assert ("site/bin/pytest" in payloads["arm64"].site) is there
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hatch_bpf.cli.common import load_project
 from hatch_bpf.errors import LabError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile
@@ -19,7 +18,6 @@ from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Verdict
 from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from tests.common import fake_qemu
 from tests.common.kernel_images import btf
-from tests.lab.tried import own_programs
 
 KERNEL = Kernel.parse("debian/12/x86_64/6.1.0-9-amd64")
 UP = 'say(up=True, release="6.1.0-9-amd64", machine="x86_64")\n'
@@ -56,6 +54,7 @@ class Lab:
             jobs=1,
             megabytes=512,
             seconds=seconds,
+            parameters=("lsm=capability,bpf",),
             done=lambda _: None,
         )
         return trial
@@ -124,9 +123,16 @@ def test_a_panic_names_the_program_that_was_loaded(lab: Lab) -> None:
 
 
 def test_a_hang(lab: Lab) -> None:
-    trial = lab.run(UP + "time.sleep(60)", seconds=0.8)
+    trial = lab.run(UP + "print('[ 9.0] a line of the kernel', flush=True)\ntime.sleep(60)", seconds=0.8)
     assert trial.fault == "the guest was stopped in its work: nothing came of it in 1 seconds"
+    assert trial.last_lines.endswith("[ 9.0] a line of the kernel")
     assert trial.seconds < 30
+
+
+def test_a_guest_that_is_done_and_cannot_switch_itself_off(lab: Lab) -> None:
+    trial = lab.run(UP + "load()" + DONE + "\ntime.sleep(60)")
+    assert (trial.fault, trial.fails) == ("", False)
+    assert trial.seconds < 15
 
 
 def test_a_command_that_is_not_in_the_guest(lab: Lab) -> None:
@@ -161,9 +167,6 @@ def test_kvm_that_does_not_boot_gives_way_to_emulation(lab: Lab, monkeypatch: py
     assert (trial.accelerator, trial.fails) == ("tcg", False)
 
 
-def test_the_repositorys_own_programs_are_a_project(tmp_path: Path) -> None:
-    project = own_programs(tmp_path)
-    names = {path.name for path in project.glob("src/own_programs/*.bpf.c")}
-    assert {"smoke_fentry.bpf.c", "targets.bpf.c"} <= names
-    loaded = load_project(project)
-    assert len(loaded.sources) == len(names)
+def test_parameters_reach_the_kernel(lab: Lab) -> None:
+    """The last argument is the kernel's command line."""
+    assert not lab.run("if 'lsm=capability,bpf' not in sys.argv[-1]: sys.exit()\n" + UP + "load()" + DONE).fails

@@ -26,7 +26,7 @@ from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, V
 from hatch_bpf.runtime.sections import parse_section
 from tests.common import c_programs, kernel_btfs, libbpf_log, needs, objects
 from tests.common.btf_builder import RawBtf
-from tests.lab.verdicts import loads_with_libbpf
+from tests.lab.steps.verdicts import loads_with_libbpf
 
 SOURCES = Path(__file__).parents[1] / "bpf" / "portability"
 FILES = sorted(path.name for path in SOURCES.glob("*.bpf.c"))

@@ -14,6 +14,16 @@ KERNEL = Kernel.parse("debian/12/x86_64/6.1.0")
 WORKS, REFUSED = Attempt(Happened.ATTACHES), Attempt(Happened.REFUSED, "EINVAL", "why")
 NOT_ATTACHED, LOST = Attempt(Happened.ATTACH_REFUSED, "ENOENT"), Attempt(Happened.LOST)
 NEEDS_BTF = Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, "")
+NO_TARGET, NOT_SLEEPABLE, NOT_MODIFIABLE, NO_CONFIG = (
+    Attempt(Happened.REFUSED, "EINVAL", log)
+    for log in (
+        "libbpf: prog 'one': failed to find kernel BTF type ID of 'nf_hook': -3",
+        "libbpf: prog 'one': -- BEGIN PROG LOAD LOG --\nvfs_fsync is not sleepable\n",
+        "libbpf: prog 'one': -- BEGIN PROG LOAD LOG --\nvfs_fsync() is not modifiable\n",
+        "libbpf: failed to open system Kconfig",
+    )
+)
+KCONFIG = Reason(ReasonKind.KCONFIG_UNKNOWN, Weight.NOTE, "")
 UNSURE = Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, "")
 
 
@@ -32,7 +42,10 @@ def trial(verdict: ProgramVerdict, own: Attempt, hidden: Attempt) -> ProgramTria
         (said(Verdict.LOADS), WORKS, REFUSED, (Way.HIDDEN,), True),
         (said(Verdict.LOADS), NOT_ATTACHED, WORKS, (Way.OWN,), True),
         (said(Verdict.LOADS, UNSURE), NOT_ATTACHED, NOT_ATTACHED, (), True),
-        (said(Verdict.LOADS, UNSURE), REFUSED, REFUSED, (), True),
+        (said(Verdict.LOADS, UNSURE), REFUSED, REFUSED, (Way.OWN, Way.HIDDEN), True),
+        (said(Verdict.LOADS, UNSURE), NO_TARGET, NOT_SLEEPABLE, (), True),
+        (said(Verdict.LOADS, UNSURE), NO_CONFIG, NOT_MODIFIABLE, (Way.OWN,), True),
+        (said(Verdict.LOADS, KCONFIG), NO_CONFIG, NO_TARGET, (Way.HIDDEN,), True),
         (said(Verdict.LOADS), LOST, LOST, (), True),
         (said(Verdict.NEEDS_KERNEL_BTF, NEEDS_BTF), WORKS, REFUSED, (), False),
         (said(Verdict.NEEDS_KERNEL_BTF, NEEDS_BTF), WORKS, WORKS, (Way.HIDDEN,), True),

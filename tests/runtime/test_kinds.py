@@ -1,6 +1,6 @@
 """A program of every kind is attached on this machine, runs, and no longer does once its link is gone.
 
-What this machine's kernel refuses runs in the kernel lab: `python -m tests.lab.kinds`.
+What this machine's kernel refuses runs in the kernel lab: `python -m tests.lab --step kinds`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.common.namespaces import IN_OWN_NAMESPACES
 from tests.common.projects import REPOSITORY
 from tests.common.skeleton_package import load_skeleton
 from tests.kinds import exercises, project
-from tests.lab.kinds import NEEDS
+from tests.lab.steps.kinds import NEEDS
 from tests.seeds.project import install
 
 PROBES = ("kprobe", "kprobe_offset", "kretprobe", "ksyscall", "kretsyscall", "kprobe_multi", "kprobe_session")

@@ -445,7 +445,8 @@ def reads_user(checks: Checks) -> None:
             checks.equal("count", reads.count, 1)
             checks.equal("length of the first piece", (reads.length, reads.length_probed), (len(pieces[0]),) * 2)
             checks.equal("number of pieces", (reads.pieces, reads.pieces_probed), (len(pieces),) * 2)
-            checks.equal("length of the name", reads.name_length, 2 + len(path) + 1)
+            # older Pythons leave out the zero at its end
+            checks.between("length of the name", 2 + len(path), reads.name_length, 2 + len(path) + 1)
             names = (str(reads.path), str(reads.path_again), str(reads.path_probed))
             checks.equal("path", names, (path,) * 3)
 

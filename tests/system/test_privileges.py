@@ -97,7 +97,7 @@ def names_it(message: str, name: str) -> bool:
 
 
 def test_a_low_memory_limit_is_no_limit_any_more(told: Any) -> None:
-    """Since Linux 5.11, and since libbpf knows of it; tests.lab.privileges has kernels before."""
+    """Since Linux 5.11, and since libbpf knows of it; tests/lab/steps/privileges.py has kernels before."""
     if privileges.memory_limit() is not None:
         pytest.skip("this kernel counts BPF memory against RLIMIT_MEMLOCK")
     assert told[LOW_MEMORY_LIMIT, ("CAP_BPF", "CAP_NET_ADMIN")]["step"] == "works"

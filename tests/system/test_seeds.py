@@ -1,8 +1,8 @@
 """The programs of the two documents that this project grew from: built through pip, loaded, used, and held to account.
 
 Each is loaded with the kernel's own BTF and, where its kind allows it, with that hidden and the embedded one in its
-place. tests/seeds/exercises.py makes happen what a program watches, and compares. `python -m tests.lab.seeds` does
-the same on other kernels.
+place. tests/seeds/exercises.py makes happen what a program watches, and compares. `python -m tests.lab --step seeds`
+does the same on other kernels.
 """
 
 from __future__ import annotations

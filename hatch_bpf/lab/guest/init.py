@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -39,6 +40,7 @@ MOUNTS = (
 )
 """File system and place. Each kernel mounts those that it has."""
 POWER_OFF = 0x4321FEDC
+_POLL = 0.1
 EMERGENCIES_ONLY = 1
 """The console's log level: what the kernel says besides would end up among the results."""
 
@@ -142,9 +144,19 @@ class _Guest:
             self._say(command="not started", error=error.strerror)
             return
         assert running.stdout is not None
-        while chunk := os.read(running.stdout.fileno(), 65536):
-            os.write(1, chunk)
+        _copy_output(running, running.stdout.fileno())
         self._say(command="ends", status=running.wait())
+
+
+def _copy_output(running: subprocess.Popen[bytes], fd: int) -> None:
+    """Until the process ends, whatever it leaves running, which may hold its output open."""
+    while True:
+        has_ended = running.poll() is not None
+        ready, _, _ = select.select([fd], [], [], 0 if has_ended else _POLL)
+        chunk = os.read(fd, 65536) if ready else b""
+        if not chunk and (ready or has_ended):
+            return
+        os.write(1, chunk)
 
 
 def _set_up(libc: ctypes.CDLL) -> None:

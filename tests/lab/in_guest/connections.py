@@ -1,4 +1,4 @@
-"""Runs inside a virtual machine of the lab: start the example's `tcprtt`, talk TCP, and check what it tells.
+"""Runs inside a guest: start the example's `tcprtt`, talk TCP, and check what it tells.
 
 Input: arguments for tcprtt. Output: a line of JSON: how many round-trip times it reported, and how many of them the
 kernel's TCP_INFO has too; tcprtt's own words go to the standard error. Standard library only.

@@ -1,8 +1,0 @@
-#include "smoke.h"
-
-SEC("fentry/vfs_unlink")
-int smoke(void *ctx)
-{
-	see();
-	return 0;
-}
