@@ -209,12 +209,13 @@ class Opened(_Opened["LoadedT"]):
         self,
         spec: ObjectSpec,
         *,
-        btf: Optional[str],
+        btf: Union[str, bytes, None],
         libbpf: Optional[str],
         kconfig: Optional[str],
         token: Optional[str],
     ) -> None:
-        for name, path in (("btf", btf), ("libbpf", libbpf), ("token", token)):
+        given = None if isinstance(btf, bytes) else btf
+        for name, path in (("btf", given), ("libbpf", libbpf), ("token", token)):
             if path is not None and not isinstance(path, (str, os.PathLike)):
                 raise InvalidTypeError(f"{name} must be a path, not {type(path).__name__}")
         if kconfig is not None and not isinstance(kconfig, str):
@@ -379,7 +380,7 @@ class Opened(_Opened["LoadedT"]):
         if self._is_loaded:
             raise ClosedError(f"{self._spec.source} is loaded already; use what load() returned")
 
-    def _choose_btf(self, bpf_dir: str, *, explicit: Optional[str]) -> Optional[BtfChoice]:
+    def _choose_btf(self, bpf_dir: str, *, explicit: Union[str, bytes, None]) -> Optional[BtfChoice]:
         if not any(program.core for program in self._spec.programs):
             return None
         try:
@@ -412,16 +413,17 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
     def open(
         cls,
         *,
-        btf: Optional[str] = None,
+        btf: Union[str, bytes, None] = None,
         libbpf: Optional[str] = None,
         kconfig: Optional[str] = None,
         token: Optional[str] = None,
     ) -> OpenedT:
         """Open the object for this machine's architecture.
 
-        `btf` is the path of this kernel's BTF, instead of the kernel's own or an embedded one; `libbpf` the path of a
-        libbpf.so, instead of the system's; `kconfig` text overrides the kernel's configuration for `CONFIG_` externs;
-        `token` is a BPF file system by which this process's user namespace may load programs (Linux 6.9, libbpf 1.4).
+        `btf` is this kernel's BTF, its path or its bytes, instead of the kernel's own or an embedded one; `libbpf` the
+        path of a libbpf.so, instead of the system's; `kconfig` text overrides the kernel's configuration for `CONFIG_`
+        externs; `token` is a BPF file system by which this process's user namespace may load programs (Linux 6.9,
+        libbpf 1.4).
         """
         return cls._opened_(  # type: ignore[no-any-return]
             cls._spec_, btf=btf, libbpf=libbpf, kconfig=kconfig, token=token
@@ -440,7 +442,7 @@ class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
     def run(
         cls,
         *,
-        btf: Optional[str] = None,
+        btf: Union[str, bytes, None] = None,
         libbpf: Optional[str] = None,
         kconfig: Optional[str] = None,
         token: Optional[str] = None,

@@ -214,9 +214,9 @@ def test_a_folder_that_is_no_cgroup(skel: Any, tmp_path: Path) -> None:
 
 
 def test_modes_and_directions_are_checked(skel: Any) -> None:
-    with pytest.raises(ValueError, match="mode must be one of auto, skb, driver, hardware"):
+    with pytest.raises(errors.InvalidValueError, match="mode must be one of auto, skb, driver, hardware"):
         skel.programs.on_xdp.attach_xdp("lo", mode="fast")
-    with pytest.raises(ValueError, match="direction must be one of ingress, egress"):
+    with pytest.raises(errors.InvalidValueError, match="direction must be one of ingress, egress"):
         skel.programs.on_tc.attach_tc("lo", "sideways")
 
 
@@ -295,7 +295,7 @@ def test_an_iterator_over_cgroups(iterators: Any, cgroup: Path) -> None:
     assert levels["ancestors_up"] == [str(level) for level in range(int(own), -1, -1)]
     with pytest.raises(errors.AttachError, match="can't be attached to cgroup /nowhere: No such file"):
         iterators.programs.list_cgroups.read_iter(cgroup="/nowhere")
-    with pytest.raises(ValueError, match="order must be one of self_only, descendants_pre"):
+    with pytest.raises(errors.InvalidValueError, match="order must be one of self_only, descendants_pre"):
         iterators.programs.list_cgroups.read_iter(cgroup=cgroup, order="up")
 
 
@@ -357,7 +357,7 @@ def test_a_verdict_on_a_sockmap(classes: Callable[[str], Any], skel: Any) -> Non
             client.sendall(b"hello")
             assert accepted.recv(5) == b"hello"
             assert other.bss.verdicts > 0
-        with pytest.raises(ValueError, match="is neither an sk_skb nor an sk_msg section"):
+        with pytest.raises(errors.InvalidValueError, match="is neither an sk_skb nor an sk_msg section"):
             skel.programs.on_xdp.attach_sockmap(other.maps.sockets)
 
 

@@ -353,8 +353,8 @@ def test_numpy_sees_the_same_events(skel: Any) -> None:
     assert numbers == list(range(6000))
     emit(1)
     assert ring.poll(0)[0].number == 6000
-    with pytest.raises(TypeError, match="its events have no struct type"):
+    with pytest.raises(errors.InvalidTypeError, match="its events have no struct type"):
         skel.maps.raw.read_array()
     assert len(skel.maps.notes.read_array()) == 1, "the first note is as long as its struct, the second is not"
-    with pytest.raises(TypeError, match="a record has"):
+    with pytest.raises(errors.InvalidTypeError, match="a record has"):
         skel.maps.notes.read_array()

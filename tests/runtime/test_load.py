@@ -291,6 +291,20 @@ def test_an_explicit_btf(sockrtt: Package, minimized: bytes, tmp_path: Path) -> 
     )
 
 
+def test_an_explicit_btf_as_bytes(sockrtt: Package, minimized: bytes) -> None:
+    needs.root_bpf()
+    code = f"""
+        from demo.sockrtt_skel import Sockrtt
+        with Sockrtt.open(btf={minimized!r}) as bpf, bpf.load() as skel:
+            print(skel.btf)
+            print(skel.btf.source, skel.btf.path == "", len(skel.btf.data))
+    """
+    sockrtt.embed({})
+    told, fields = sockrtt.run(code, prefix=HIDE_BTF).stdout.splitlines()
+    assert told == f"the BTF that was given ({len(minimized)} bytes)"
+    assert fields == f"explicit True {len(minimized)}"
+
+
 def test_a_kernel_that_the_package_does_not_cover(sockrtt: Package, minimized: bytes) -> None:
     needs.root_bpf()
     sockrtt.embed({"debian/12/x86_64/6.1.0-1-amd64": minimized})

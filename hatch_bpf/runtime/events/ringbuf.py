@@ -11,7 +11,7 @@ import ctypes
 import mmap
 from itertools import repeat
 
-from ..errors import MapError, reason
+from ..errors import InvalidTypeError, MapError, reason
 from ..types import numpy_fields
 from .source import EventSource, Taken
 
@@ -70,7 +70,9 @@ class RingBuffer(EventSource["E"]):
         numpy: Any = importlib.import_module("numpy")
         if self._dtype is None:
             if self._struct is None:
-                raise TypeError(f"ring buffer {self.name}: its events have no struct type; declare one under `events`")
+                raise InvalidTypeError(
+                    f"ring buffer {self.name}: its events have no struct type; declare one under `events`"
+                )
             self._dtype = numpy.dtype(numpy_fields(self._struct))
         ident = _thread.get_ident()
         array: Any = None
@@ -191,7 +193,7 @@ class RingBuffer(EventSource["E"]):
             if header & BUSY or (parts and not header & DISCARDED):
                 break
             if not header & DISCARDED:
-                raise TypeError(f"ring buffer {self.name}: a record has {header} bytes, not {size}")
+                raise InvalidTypeError(f"ring buffer {self.name}: a record has {header} bytes, not {size}")
             position += ((header & ~DISCARDED) + HEADER + 7) & ~7
         self._order_memory()
         array = parts[0] if len(parts) == 1 else numpy.concatenate(parts or [numpy.empty(0, self._dtype)])

@@ -17,7 +17,7 @@ from .memory_files import memory_file, seal
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from typing import Optional
+    from typing import Optional, Union
 
 KERNEL_BTF = "/sys/kernel/btf/vmlinux"
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
@@ -128,15 +128,17 @@ class BtfChoice:
         self.source = source
         """`explicit`, `kernel` or `embedded`."""
         self.path = path
-        """Path of the file."""
+        """Path of the file; empty for a BTF that was given as bytes."""
         self.kernel = kernel
         """The kernel that it describes, `distro/version/arch/release`: the running one, unless it is embedded."""
         self.size = size
         """In bytes."""
         self.data = data
-        """The embedded BTF itself, verified. None for the others, which libbpf reads from `path`."""
+        """The BTF itself: an embedded one, verified, or the given one. None for one that libbpf reads from `path`."""
 
     def __str__(self) -> str:
+        if self.source == "explicit" and self.data is not None:
+            return f"the BTF that was given ({self.size} bytes)"
         if self.source == "explicit":
             return f"the BTF file that was asked for, {self.path} ({self.size} bytes)"
         if self.source == "kernel":
@@ -147,12 +149,14 @@ class BtfChoice:
         return f"BtfChoice(source={self.source!r}, path={self.path!r}, kernel={self.kernel!r}, size={self.size})"
 
 
-def choose_btf(bpf_dir: str, kernels: tuple[str, str], *, explicit: Optional[str] = None) -> BtfChoice:
-    """The BTF for this machine. `kernels` is the file of embedded BTFs and its sha256.
+def choose_btf(bpf_dir: str, kernels: tuple[str, str], *, explicit: Union[str, bytes, None] = None) -> BtfChoice:
+    """The BTF for this machine. `kernels` is the file of embedded BTFs and its sha256, `explicit` a path or a BTF.
 
     Raises `KernelNotCoveredError`, or another `BpfError` for a bad file.
     """
     machine = running_kernel()
+    if isinstance(explicit, bytes):
+        return BtfChoice(source="explicit", path="", kernel=str(machine), size=len(explicit), data=explicit)
     if explicit is not None:
         try:
             size = os.stat(explicit).st_size

@@ -405,7 +405,9 @@ class Program(Attachable):
         """Attach an sk_skb or sk_msg program to a sockmap or sockhash. Its section names the hook."""
         section = parse_section(self.section)
         if section is None or section.program_type not in ("SK_MSG", "SK_SKB"):
-            raise ValueError(f"program {self.name}: SEC({self.section!r}) is neither an sk_skb nor an sk_msg section")
+            raise InvalidValueError(
+                f"program {self.name}: SEC({self.section!r}) is neither an sk_skb nor an sk_msg section"
+            )
         attach_type = ATTACH_TYPES[section.attach_type or "BPF_SK_SKB_VERDICT"]
         link = PlainLink(self, f"map {sockets.name}")
         return self._make(link, lambda: link.attach(sockets.fd, attach_type))
@@ -429,7 +431,7 @@ class Program(Attachable):
         program then has no kernel link either.
         """
         if mode not in XDP_MODES:
-            raise ValueError(f"mode must be one of {', '.join(XDP_MODES)} (got {mode!r})")
+            raise InvalidValueError(f"program {self.name}: mode must be one of {', '.join(XDP_MODES)} (got {mode!r})")
         index, where = self._interface(interface)
         target, flags = f"{where} (XDP)", XDP_MODES[mode]
         if not replace:
@@ -468,7 +470,9 @@ class Program(Attachable):
         with the same handle and priority, if there is one; 0 means 1 then, so that runs replace each other.
         """
         if direction not in TC_POINTS:
-            raise ValueError(f"direction must be one of {', '.join(TC_POINTS)} (got {direction!r})")
+            raise InvalidValueError(
+                f"program {self.name}: direction must be one of {', '.join(TC_POINTS)} (got {direction!r})"
+            )
         index, target = self._interface(interface)
         target = f"{target} (tc {direction})"
         link = TcLink(self, target, opts(TcHook, ifindex=index, attach_point=TC_POINTS[direction]))
@@ -494,7 +498,8 @@ class Program(Attachable):
         (`iter/task` and its like, Linux 6.1).
         """
         if order not in CGROUP_ORDERS:
-            raise ValueError(f"order must be one of {', '.join(CGROUP_ORDERS)} (got {order!r})")
+            orders = ", ".join(CGROUP_ORDERS)
+            raise InvalidValueError(f"program {self.name}: order must be one of {orders} (got {order!r})")
         info, target = (ctypes.c_uint32 * 4)(), "iterator"  # union bpf_iter_link_info
         fd = -1
         if map is not None:

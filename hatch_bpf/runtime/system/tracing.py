@@ -11,7 +11,7 @@ import time
 from ctypes import c_uint32, c_uint64
 from typing import Generator, NamedTuple, Optional
 
-from ..errors import BpfError, reason
+from ..errors import BpfError, InvalidValueError, reason
 from ..events.source import deadline_of
 
 TYPE_CHECKING = False
@@ -91,7 +91,7 @@ def read_stream(program: HasDescriptor, stream: str = "stderr") -> str:
     `stdout` is what it wrote itself; in `stderr` the kernel reports its faults, such as loops that never end.
     """
     if stream not in STREAMS:
-        raise ValueError(f"stream must be one of {', '.join(STREAMS)} (got {stream!r})")
+        raise InvalidValueError(f"stream must be one of {', '.join(STREAMS)} (got {stream!r})")
     fd, libc = program.fd, ctypes.CDLL(None, use_errno=True)
     number = _SYSCALLS.get(os.uname().machine, _GENERIC_SYSCALL)
     buffer = ctypes.create_string_buffer(CHUNK)
