@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 VERIFIER_LINES = 20
 """Lines of the verifier's log that an error's message holds; the exception holds all of them."""
+_UNKNOWN_ADDRESS = "unrecognized bpf_ld_imm64 insn"
+"""What a verifier says of an address of a kind that it does not know."""
 
 
 def check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[str]) -> None:
@@ -48,6 +50,11 @@ def load_error(
         hint = privileges.narrows_verifier()
         if "non-GPL compatible program" in verifier_log:
             hint = 'The object says no license that is compatible with the GPL: char LICENSE[] SEC("license") = "GPL";'
+        elif _UNKNOWN_ADDRESS in verifier_log and _lacks_globals(held, spec):
+            hint = (
+                "The program uses a global variable, and this kernel has none: they came with Linux 5.2. Keep the "
+                "value in an array map"
+            )
         return VerifierError(
             f"{spec.source}: the kernel rejects program {program}: {reason(code)}; the end of the verifier's log:\n"
             f"{tail(shown, VERIFIER_LINES)}" + (f"\n{hint}" if hint else ""),
@@ -83,6 +90,12 @@ def refusals_without_words(
         if program.name in programs and _has_line(lines, f"prog '{program.name}': BPF program load failed: "):
             told += filter(None, [_refused_program(held.libbpf, program)])
     return told
+
+
+def _lacks_globals(held: ObjectHandle, spec: ObjectSpec) -> bool:
+    """Whether libbpf left out the maps of global variables, as from 1.4 on it does where the kernel has none."""
+    asks = held.libbpf.has("bpf_map__autocreate")
+    return asks and any(not held.libbpf.bpf_map__autocreate(held.find_map(part.name)) for part in spec.sections)
 
 
 def _has_line(lines: Sequence[str], start: str) -> bool:

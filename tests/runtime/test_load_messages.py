@@ -16,8 +16,9 @@ from hatch_bpf.runtime import errors, since
 from hatch_bpf.runtime.host import kernel
 from hatch_bpf.runtime.load_errors import load_error
 from hatch_bpf.runtime.maps.shapes import MAP_TYPES
-from hatch_bpf.runtime.spec import ObjectSpec, ProgramSpec
+from hatch_bpf.runtime.spec import ObjectSpec, ProgramSpec, SectionSpec
 from hatch_bpf.runtime.system.objects import PROGRAM_TYPES
+from hatch_bpf.runtime.types import CStruct
 from tests.common import kernel_btfs, needs
 from tests.common.skeleton_package import BPF, Package, load_skeleton, make_package
 from tests.runtime.test_load import HIDE_BTF
@@ -84,6 +85,50 @@ def test_a_type_that_cannot_be_tried_is_not_called_unknown(monkeypatch: pytest.M
     said = said_of("fentry/vfs_read", _KnowsNothing())
     assert "does not know" not in said
     assert "and p can't be loaded without it" in said
+
+
+class _LeavesOutGlobals:
+    """libbpf from 1.4 on, where the kernel has no global variables."""
+
+    def __init__(self, *, autocreate: bool) -> None:
+        self._autocreate = autocreate
+
+    def has(self, name: str) -> bool:
+        return name == "bpf_map__autocreate"
+
+    def bpf_map__autocreate(self, _pointer: int) -> bool:
+        return self._autocreate
+
+
+@pytest.mark.parametrize("has_globals", [False, True])
+def test_a_global_variable_where_the_kernel_has_none(*, has_globals: bool) -> None:
+    """4.15 has this to say about the address of one. Newer kernels say it of other addresses, such as functions'."""
+    libbpf = _LeavesOutGlobals(autocreate=has_globals)
+    held: Any = type("Held", (), {"libbpf": libbpf, "find_map": lambda _: 1})
+    program = ProgramSpec("p", "kprobe")
+    section = SectionSpec(".bss", "bss", CStruct)
+    spec = ObjectSpec(
+        name="x",
+        source="x.bpf.c",
+        file="",
+        bpf_dir="",
+        objects={},
+        kernels=("", ""),
+        programs=[program],
+        sections=[section],
+    )
+    lines = [
+        "prog 'p': BPF program load failed: Invalid argument",
+        "prog 'p': -- BEGIN PROG LOAD LOG --",
+        "unrecognized bpf_ld_imm64 insn",
+        "-- END PROG LOAD LOG --",
+        "prog 'p': failed to load: -22",
+    ]
+    error = load_error(held, spec, errno.EINVAL, lines, [program])
+    assert isinstance(error, errors.VerifierError)
+    assert error.verifier_log.strip() == "unrecognized bpf_ld_imm64 insn"
+    remedy = "The program uses a global variable, and this kernel has none: they came with Linux 5.2."
+    assert (remedy in str(error)) is not has_globals
 
 
 BTF_LOG = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hatch_bpf.runtime import errors
 from tests.common import needs
 from tests.common.skeleton_package import load_skeleton
 
@@ -97,6 +99,15 @@ def test_stack_maps_are_cleared(skel: Any) -> None:
     assert list(skel.maps.stacks)
     skel.maps.stacks.clear()
     assert not list(skel.maps.stacks)
+
+
+def test_stacks_that_the_kernel_does_not_list(skel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux 4.15 answers EINVAL when it is asked for the next key of a stack map."""
+    refuse = lambda *_: ctypes.set_errno(errno.EINVAL) or -1  # noqa: E731
+    monkeypatch.setattr(skel.maps.stacks._libbpf, "bpf_map_get_next_key", refuse)
+    with pytest.raises(errors.MapError, match=r"before 4\.16 do not list .* look up those that") as caught:
+        list(skel.maps.stacks)
+    assert caught.value.errno == errno.EINVAL
 
 
 def test_an_inner_map_is_filled_before_programs_see_it(skel: Any) -> None:

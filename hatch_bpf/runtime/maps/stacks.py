@@ -7,6 +7,7 @@ import errno
 import sys
 from ctypes import byref, c_uint32
 
+from ..errors import MapError
 from ..types import U32
 from .map import Map
 
@@ -37,7 +38,17 @@ class StackTraces(Map):
             raise KeyError(stack_id)
 
     def __iter__(self) -> Iterator[int]:
-        return (U32.decode(U32.ctype.from_buffer_copy(bytes(key))) for key in self._keys())
+        try:
+            for key in self._keys():
+                yield U32.decode(U32.ctype.from_buffer_copy(bytes(key)))
+        except MapError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise MapError(
+                f"map {self.name} can't be iterated over: kernels before 4.16 do not list the ids of stacks; look up "
+                "those that bpf_get_stackid() returned",
+                errno=errno.EINVAL,
+            ) from error
 
     def items(self) -> Iterator[tuple[int, list[Any]]]:
         """Pairs of id and stack. One that is deleted meanwhile is left out."""
