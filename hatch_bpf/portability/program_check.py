@@ -24,6 +24,7 @@ from hatch_bpf.portability.context_check import CONTEXTS, refused_accesses
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
+from hatch_bpf.portability.map_helpers import ONLY, misused_maps
 from hatch_bpf.portability.relocation_check import RelocationOutcome
 from hatch_bpf.portability.section_check import check_section
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Weight, decide
@@ -302,7 +303,7 @@ class ProgramChecker:
         unmade: Mapping[str, Reason],
     ) -> dict[int, Reason]:
         """Slots that the verifier refuses, and why."""
-        hazards: dict[int, Reason] = {}
+        hazards = dict(self._misused_maps)
         for slot, name in self.maps.items():
             if name in unmade:
                 hazards[slot] = replace(unmade[name], source=self._source(slot))
@@ -333,6 +334,16 @@ class ProgramChecker:
             for slot in self._global_data:
                 hazards[slot] = because.global_data_missing(self._source(slot))
         return hazards
+
+    @cached_property
+    def _misused_maps(self) -> Mapping[int, Reason]:
+        """Slots of calls to which maps are passed that no kernel lets them have."""
+        types = {definition.name: definition.type for definition in self.obj.maps}
+        found = misused_maps(self.linked, types)
+        return {
+            slot: because.map_not_for_helper(name, types[name], number, ONLY.get(types[name], ()), self._source(slot))
+            for slot, name, number in found
+        }
 
     def _is_for_others(self, number: int, features: KernelFeatures) -> bool:
         """Whether a helper is for programs for tracing, and this one is none."""

@@ -6,7 +6,7 @@ Input: what the checks found. Output: reasons, each saying what is wrong, at whi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from hatch_bpf.btf.ext import CoreReloKind
@@ -257,6 +257,17 @@ def tail_call_refused(source: str) -> Reason:
 def map_flag_missing(definition: MapDef, flag: int) -> Reason:
     what = f"map {definition.name} has the flag BPF_F_{uapi.MapFlag(flag).name}, which this kernel does not know"
     return Reason(ReasonKind.MAP_FLAG_MISSING, Weight.FAILS, what, "leave it out, or turn off the map's autocreate")
+
+
+def map_not_for_helper(name: str, map_type: int, number: int, allowed: Collection[int], source: str) -> Reason:
+    """`allowed` are the helpers that take such a map, where only some do."""
+    called = f"{uapi.helper_name(number)}()"
+    what = f"every kernel refuses to pass map {name}, a {uapi.map_type_name(map_type)}, to {called}"
+    remedy = f"{called} takes another type of map"
+    if allowed:
+        helpers = " and ".join(f"{uapi.helper_name(one)}()" for one in sorted(allowed))
+        remedy = f"such a map is for {helpers} alone"
+    return Reason(ReasonKind.MAP_HELPER, Weight.NOTE, what, remedy, source, on_any_kernel=True)
 
 
 def map_values_too_wide(definition: MapDef, width: int) -> Reason:

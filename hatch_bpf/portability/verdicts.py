@@ -73,6 +73,8 @@ class ReasonKind(Enum):
     MAP_REFUSED = "map-refused"
     """Every kernel refuses to create a map that is defined so."""
     MAP_FLAG_MISSING = "map-flag-missing"
+    MAP_HELPER = "map-helper"
+    """A map is passed to a helper that no kernel lets have a map of its type."""
     MAP_VALUES_TOO_WIDE = "map-values-too-wide"
     """The kernel takes smaller values only in maps of this type."""
     INNER_MAP_REFUSED = "inner-map-refused"
