@@ -84,6 +84,22 @@ def test_lost_events_are_told_as_they_happen(skel: Any) -> None:
     assert sum(count for _, count in lost) == events.lost == skel.bss.number - got
 
 
+def test_a_paused_buffer_receives_nothing(skel: Any) -> None:
+    events = skel.maps.events
+    events.open()
+    emit(skel, 3, CPUS[0])
+    before = skel.bss.number
+    events.pause()
+    emit(skel, 5, CPUS[0])
+    while_paused = skel.bss.number
+    events.resume()
+    emit(skel, 2, CPUS[0])
+    got = [event.number for event in events.poll(1)]
+    assert got == [*range(before), *range(while_paused, skel.bss.number)]
+    assert while_paused > before
+    assert events.lost == 0
+
+
 @pytest.mark.parametrize("pages", [1, 4])
 def test_records_in_runs_wrap_around(skel: Any, pages: int) -> None:
     """The same events, whole and in order, wherever the pages end and whatever is between them."""

@@ -160,6 +160,20 @@ class PerfBuffer(EventSource["E"]):
             if not self._refill(taken):
                 wait([self])
 
+    def pause(self) -> None:
+        """Stop receiving until `resume()`: programs fail to write meanwhile. What is there can still be read."""
+        with self._reading:
+            self._check_open()
+            for ring in self._rings or ():
+                self._delete(c_uint32(ring.cpu))
+
+    def resume(self) -> None:
+        """Receive again after `pause()`."""
+        with self._reading:
+            self._check_open()
+            for ring in self._rings or ():
+                self._connect(ring.cpu, ring.fd)
+
     def _open_event(self, cpu: int) -> int:
         fd = open_bpf_output(cpu)
         if fd < 0:
