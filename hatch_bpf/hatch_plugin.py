@@ -50,7 +50,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
                 is_own = isinstance(file.content, Path) and str(file.content) not in taken
                 place = str(file.content) if is_own else self._stage(file.data, str(len(taken)))
                 taken[place] = str(file.tree_path if purpose == "sdist" else file.wheel_path)
-            if purpose == "wheel":
+            if purpose == "wheel" and build_data["pure_python"] and not build_data["infer_tag"]:  # else another hook's
                 # for any Python, and any platform unless libraries are bundled; `infer_tag` would name this machine
                 build_data["tag"] = f"py3-none-{artifacts.platform}"
                 build_data["pure_python"] = artifacts.platform == "any"

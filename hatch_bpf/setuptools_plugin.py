@@ -89,11 +89,15 @@ def _user_errors() -> Iterator[None]:
         raise BaseError(f"hatch-bpf: {error}") from error
 
 
-def _get_tag(command: Any) -> tuple[str, str, str]:
-    """bdist_wheel's `get_tag()`: for any Python, and for any platform unless libraries are bundled."""
-    platform = command.get_finalized_command("build_bpf").platform
-    command.root_is_pure = platform == "any"
-    return "py3", "none", platform
+class TaggedWheel(Command):
+    """Mixed into whichever class makes the wheel: it is for any Python, and any platform unless it has libraries."""
+
+    def get_tag(self) -> Any:
+        if self.distribution.has_ext_modules():  # these are for one Python and one platform
+            return super().get_tag()  # type: ignore[misc]
+        step: Any = self.get_finalized_command("build_bpf")
+        self.root_is_pure = step.platform == "any"
+        return "py3", "none", step.platform
 
 
 def finalize(distribution: Distribution) -> None:
@@ -110,9 +114,8 @@ def finalize(distribution: Distribution) -> None:
         base: type[Any] = own.get(name) or find(name)
         if name in own or name not in ("build", "sdist", "bdist_wheel"):
             return base
-        bases = (BuiltSdist, base) if name == "sdist" else (base,)
+        mixed = {"sdist": (BuiltSdist,), "bdist_wheel": (TaggedWheel,)}.get(name, ())
         step = {"sub_commands": [*base.sub_commands, ("build_bpf", None)]} if name == "build" else {}
-        own[name] = type(name, bases, {"get_tag": _get_tag} if name == "bdist_wheel" else step)
-        return own[name]
+        return own.setdefault(name, type(name, (*mixed, base), step))
 
     distribution.get_command_class = get_command_class  # type: ignore[method-assign,assignment]

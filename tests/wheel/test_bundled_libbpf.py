@@ -265,6 +265,42 @@ def test_an_architecture_without_a_library_is_one_message(tmp_path: Path, front_
     assert 'take the others out of archs, or set libbpf = "system"' in built.said
 
 
+OTHER_HOOK = """\
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+class Compiled(BuildHookInterface):
+    def initialize(self, version, build_data):
+        build_data.update(pure_python=False, infer_tag=True)
+"""
+OTHER_DISTRIBUTION = """\
+from setuptools import Distribution, setup
+class Compiled(Distribution):
+    def has_ext_modules(self):
+        return True
+setup(distclass=Compiled)
+"""
+
+
+@pytest.mark.parametrize(
+    "front_end", [f for f in FRONT_ENDS if f.kind == "wheel"], ids=lambda front_end: front_end.name
+)
+def test_a_wheel_with_compiled_modules_is_for_this_python_and_platform(tmp_path: Path, front_end: FrontEnd) -> None:
+    """Built by another hook, or by setuptools: the libraries make it no more portable."""
+    needs.own_libbpf()
+    pyproject = front_end.pyproject.replace(
+        "[tool.hatch.build.hooks.bpf]", "[tool.hatch.build.hooks.custom]\n\n[tool.hatch.build.hooks.bpf]"
+    )
+    project = make_project(tmp_path / "p", options=OPTIONS, libbpf="", pyproject=pyproject)
+    (project / "hatch_build.py").write_text(OTHER_HOOK)
+    if front_end.backend.startswith("setuptools"):
+        (project / "setup.py").write_text(OTHER_DISTRIBUTION)
+    built = front_end.build(project, tmp_path / "out")
+    assert built.status == 0, built.said
+    (tag,) = parse_wheel_filename(built.wheel.name)[3]
+    assert tag.interpreter == "cp{}{}".format(*sys.version_info)
+    assert tag.platform.startswith("linux_")
+    assert folder_of(built.files)
+
+
 def test_a_checkout_without_libraries_is_told_how_to_make_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_libbpf, "OWN_LIBBPF", tmp_path)
     told = r'sources without it: run python -m tools\.libbpf in its checkout, or set libbpf = "system", and the wheel'
