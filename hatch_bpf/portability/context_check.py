@@ -42,6 +42,9 @@ _WITHOUT_HOLES = frozenset({"__sk_buff"})
 """Structs between whose fields a kernel lets no program read. In others it lets some, for programs of older headers."""
 
 
+_READ_IN_PARTS = frozenset({"__sk_buff", "bpf_sock", "bpf_sock_addr", "bpf_cgroup_dev_ctx", "bpf_perf_event_data"})
+"""Structs that a program may read bytes of a field of: until Linux 5.0 only its first ones."""
+_SCALAR_SIZES = (4, 8)
 _RIGHTS_OF_SKB = ("sk_filter_is_valid_access", "cg_skb_is_valid_access")
 """Functions that say what socket filters and programs of cgroups may access; some BTFs list neither."""
 _OF_SOCKETS = "family remote_ip4 local_ip4 remote_ip6 local_ip6 remote_port local_port"
@@ -50,6 +53,8 @@ _OF_TUNNELS = f"tc_classid data_meta flow_keys tstamp wire_len tstamp_type hwtst
 _TUNNELS = ("LWT_IN", "LWT_OUT", "LWT_XMIT", "LWT_SEG6LOCAL")
 _4, _6 = "user_ip6 msg_src_ip4 msg_src_ip6", "user_ip4 msg_src_ip4 msg_src_ip6"
 _INET_HOOKS = ("INET{}_BIND", "INET{}_CONNECT", "UDP{}_RECVMSG", "INET{}_GETPEERNAME", "INET{}_GETSOCKNAME")
+_DISSECTOR = "bpf_flow_dissector"
+"""The struct that flow dissectors work on since Linux 5.2, no longer a `struct sk_buff`."""
 _UNREADABLE: Mapping[str, frozenset[str]] = {
     name: frozenset(fields.split())
     for name, fields in {
@@ -59,6 +64,10 @@ _UNREADABLE: Mapping[str, frozenset[str]] = {
         "CGROUP_SKB": "tc_classid data_meta flow_keys wire_len tstamp_type",
         "SK_SKB": "mark tc_classid data_meta flow_keys tstamp wire_len tstamp_type hwtstamp",
         "FLOW_DISSECTOR": f"tc_classid data_meta tstamp wire_len {_OF_SOCKETS}",
+        _DISSECTOR: """
+            len pkt_type mark queue_mapping protocol vlan_present vlan_tci vlan_proto priority ingress_ifindex ifindex
+            tc_index cb hash napi_id gso_segs sk gso_size tstamp_type hwtstamp
+        """,
         **dict.fromkeys(_TUNNELS, _OF_TUNNELS),
         "BPF_XDP": "egress_ifindex",
         "BPF_XDP_CPUMAP": "egress_ifindex",
@@ -112,11 +121,7 @@ def refused_accesses(
     found: dict[int, Reason] = {}
     if section is None or not struct:
         return found
-    kind = section.program_type
-    if kind == "CGROUP_SKB" and [features.has_function(name) for name in _RIGHTS_OF_SKB] == [True, False]:
-        kind = "SOCKET_FILTER"  # they had the same rights until Linux 5.0
-    unreadable = _UNREADABLE.get(kind, frozenset()) | _UNREADABLE.get(section.attach_type, frozenset())
-    writable = _WRITABLE.get(section.attach_type) or _WRITABLE.get(kind)
+    unreadable, writable = _rights(section, features)
     for slot in accesses:
         insn = linked.insns[slot]
         field = field_at(btf, struct, insn.off)
@@ -127,7 +132,23 @@ def refused_accesses(
             )
         elif field and (field in unreadable or (is_write and writable is not None and field not in writable)):
             found[slot] = because.context_field_refused(section, f"{struct}.{field}", is_write=is_write)
+        elif slot not in relocated and not is_write and not _is_read_from_start(struct, insn.off, features):
+            found[slot] = because.context_part_refused(f"{struct}.{field}" if field else struct)
     return found
+
+
+def _rights(section: ProgramSection, features: KernelFeatures) -> tuple[frozenset[str], frozenset[str] | None]:
+    """The fields that a kernel lets a program neither read nor write, and those it may write; None for all others."""
+    kind = section.program_type
+    if kind == "CGROUP_SKB" and [features.has_function(name) for name in _RIGHTS_OF_SKB] == [True, False]:
+        kind = "SOCKET_FILTER"  # they had the same rights until Linux 5.0
+    unreadable = _UNREADABLE.get(kind, frozenset()) | _UNREADABLE.get(section.attach_type, frozenset())
+    if kind == "FLOW_DISSECTOR" and features.has_struct(_DISSECTOR):
+        unreadable |= _UNREADABLE[_DISSECTOR]
+    writable = _WRITABLE.get(section.attach_type) or _WRITABLE.get(kind)
+    if writable is not None and not features.has_spin_locks:
+        writable -= {"queue_mapping"}  # which came with the same release
+    return unreadable, writable
 
 
 def _struct_of(section: ProgramSection | None) -> str:
@@ -143,6 +164,8 @@ def names_of_context(section: ProgramSection | None) -> Iterator[str]:
         yield "xdp_buff"
     if section is not None and section.program_type == "CGROUP_SKB":
         yield from _RIGHTS_OF_SKB
+    if section is not None and section.program_type == "FLOW_DISSECTOR":
+        yield _DISSECTOR
 
 
 def _has_byte(struct: str, offset: int, features: KernelFeatures) -> bool:
@@ -154,6 +177,14 @@ def _has_byte(struct: str, offset: int, features: KernelFeatures) -> bool:
         came_with = (name for name, place in _XDP_FIELDS.items() if offset in place)
         return not any(features.lacks_member("xdp_buff", name) for name in came_with)
     return True
+
+
+def _is_read_from_start(struct: str, offset: int, features: KernelFeatures) -> bool:
+    """Whether a load begins where a field does, or the kernel does not mind."""
+    if struct not in _READ_IN_PARTS or features.reads_parts_of_context:
+        return True
+    scalars = (place for place in features.places_in(struct) if len(place) in _SCALAR_SIZES)
+    return not any(offset in place and offset != place.start for place in scalars)
 
 
 def field_at(btf: Btf, struct: str, offset: int) -> str:

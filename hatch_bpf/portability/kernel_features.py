@@ -27,13 +27,14 @@ _NAMES = frozenset({
     "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
     "bpf_check", "check_stack_range_initialized", "bpf_insn_aux_data", "bpf_ringbuf", "ftrace_ops",
     "bpf_verifier_state", "bpf_stack_slot_type", "is_branch_taken", "sanitize_err", "btf_vmlinux_init",
-    "btf_vmlinux_read", *ALWAYS_THERE,
+    "btf_vmlinux_read", "bpf_msg_pop_data", *ALWAYS_THERE,
 })  # fmt: skip
 """Names that are looked up in nearly every kernel."""
 
 
 _KTIME_GET_NS, _GET_STACK, _RINGBUF_OUTPUT = helper("ktime_get_ns"), helper("get_stack"), helper("ringbuf_output")
 _IMA_INODE_HASH, _CHECK_MTU = helper("ima_inode_hash"), helper("check_mtu")
+_MSG_POP_DATA = helper("msg_pop_data")
 _SPIN_LOCKS = helpers("spin_lock spin_unlock")
 _MOST_NEAR = 256
 """Limit on the missing fields for which a similar name is looked for: where more are missing, it is no typo."""
@@ -112,7 +113,7 @@ class KernelFeatures:
         """Whether programs of some type can call a helper; None if nothing tells."""
         listed = self.lists_helper(number)
         if listed and number in _SPIN_LOCKS:
-            return self._has_spin_locks
+            return self.has_spin_locks
         function = function_of(number)
         if listed and function and self._lists_helper_functions:
             return bool(self._find(function, t.Kind.FUNC))
@@ -173,7 +174,7 @@ class KernelFeatures:
         found: bool | None
         match insns:
             case InsnSet.JUMP32:  # Linux 5.1
-                found = self._has_spin_locks
+                found = self.has_spin_locks
             case InsnSet.ATOMIC:  # Linux 5.12
                 found = self.lists_helper(_CHECK_MTU)
             case InsnSet.V4:  # Linux 6.6
@@ -227,13 +228,19 @@ class KernelFeatures:
         return not self.lacks_member("bpf_prog_aux", "func_cnt")
 
     @cached_property
-    def _has_spin_locks(self) -> bool:
+    def has_spin_locks(self) -> bool:
         """Whether maps may have spin locks (Linux 5.1).
 
         That it lists their helpers proves nothing: openEuler's 4.19 has the header of a newer kernel.
         """
         # the lock that is held moved into another struct later, when all that was new in 5.3 was there
         return not self.lacks_member("bpf_verifier_state", "active_spin_lock") or self.has_loops
+
+    @cached_property
+    def reads_parts_of_context(self) -> bool:
+        """Whether a program may read any bytes of a field of its context, not only the first ones (Linux 5.0)."""
+        # no field came with it; the helper is of the same release. A big-endian kernel wanted the last ones instead
+        return self.has_helper(_MSG_POP_DATA) is not False or self.btf.endian == "big"
 
     @cached_property
     def _follows_speculation(self) -> bool:

@@ -206,6 +206,12 @@ def context_field_refused(section: ProgramSection, field: str, *, is_write: bool
     return Reason(ReasonKind.CONTEXT_FIELD_REFUSED, Weight.NOTE, what, "do it in another kind of program")
 
 
+def context_part_refused(field: str) -> Reason:
+    what = f"the program reads the middle of {field}, and this kernel lets it read only a field's first bytes"
+    remedy = "read all of it, through a volatile pointer, and take the part of that"
+    return Reason(ReasonKind.CONTEXT_FIELD_REFUSED, Weight.NOTE, what, remedy)
+
+
 def context_moved(source: str) -> Reason:
     what = (
         "the program reads its context through a pointer that it has moved, as memcpy() and loops over fields do, "
