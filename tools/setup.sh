@@ -20,6 +20,10 @@ has_library() {
 	return 1
 }
 
+has_file() { # has_file PATTERN: whether the shell found something for it
+	test -e "$1"
+}
+
 need clang has clang
 need libbpf-headers test -e /usr/include/bpf/bpf_helpers.h
 need libbpf has_library libbpf.so.
@@ -39,6 +43,7 @@ if [ "$purpose" = test ]; then
 	need musl has musl-gcc
 	need zsh has zsh
 	need fish has fish
+	need postgresql has_file /usr/lib/postgresql/*/bin/postgres
 fi
 if [ "$purpose" = bench ]; then
 	need compiler has cc
@@ -75,6 +80,7 @@ package() { # package MANAGER WHAT: the package that WHAT is in
 	dnf:musl) echo musl-gcc ;;
 	dnf:gcc-bpf | apk:gcc-bpf) ;; # their compilers for BPF go by other names, and the tests of it skip
 	dnf:libbpf-tools | apk:libbpf-tools) ;; # the objects of Debian's package are a test's corpus; others have none
+	dnf:postgresql | apk:postgresql) ;; # elsewhere it is not in /usr/lib/postgresql, where the test looks
 	apk:libbpf-headers) echo libbpf-dev linux-headers ;;
 	apk:compiler) echo gcc musl-dev ;;
 	apk:venv) echo python3 py3-pip ;;

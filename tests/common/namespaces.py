@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.common import needs
+from tests.common import needs, tracefs
 
 _CLONE_NEWNET = 0x40000000
 _SCRIPT = """\
@@ -52,3 +52,17 @@ def own_cgroup() -> Iterator[Path]:
     finally:
         (root / own.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
         folder.rmdir()
+
+
+@contextmanager
+def own_bpf_file_system(folder: Path) -> Iterator[Path]:
+    """Mount a BPF file system at a new folder; the folder."""
+    needs.root_bpf()
+    tracefs.mounted()  # first, since it may give this process mounts of its own
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "bpf", "bpf", str(folder)], check=False).returncode:
+        needs.missing("no BPF file system can be mounted")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from hatch_bpf.runtime import PinnedLink, PinnedProgram, errors
-from tests.common import needs, tracefs
-from tests.common.namespaces import own_cgroup
+from tests.common.namespaces import own_bpf_file_system, own_cgroup
 from tests.common.skeleton_package import BPF, Package, load_skeleton, make_package
 
 DAEMON = """
@@ -52,17 +51,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 @pytest.fixture
 def pins(tmp_path: Path) -> Iterator[Path]:
-    """A BPF file system."""
-    needs.root_bpf()
-    tracefs.mounted()  # first, since it may give this process mounts of its own
-    folder = tmp_path / "bpf"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "bpf", "bpf", str(folder)], check=False).returncode:
-        needs.missing("no BPF file system can be mounted")
-    try:
+    with own_bpf_file_system(tmp_path / "bpf") as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def daemon(package: Package, pins: Path, cgroup: Path, version: int) -> subprocess.Popen[str]:

@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Timer
+from threading import Event, Thread, Timer
 
 import pytest
 
 from tests.common import needs, tracefs
-from tests.common.namespaces import own_loopback
+from tests.common.namespaces import own_bpf_file_system, own_cgroup, own_loopback
+from tests.common.postgresql import postgres
 from tests.common.projects import REPOSITORY, build_wheel, wheel_files
 from tests.seeds.exercises import busy_child, run_delays
 
@@ -35,6 +36,18 @@ __attribute__((noinline)) void burn(void) { for (volatile int i = 0; i < 1000000
 __attribute__((noinline)) void work(int fd) { burn(); for (int i = 0; i < 20; i++) read(fd, buffer, sizeof(buffer)); }
 int main(void) { int fd = open("/dev/zero", O_RDONLY); for (;;) work(fd); }
 """
+IP_UDP_100 = 20 + 8 + 100
+"""Bytes of an IPv4 packet that carries 100 bytes by UDP."""
+ONE_RUNTIME = """
+from hatch_bpf.runtime import *
+from hatch_bpf.runtime import enums as enums, types as types
+"""
+HOLD = """\
+do $$ begin
+    while not exists (select from pg_locks where not granted) loop perform pg_sleep(0.01); end loop;
+    perform pg_sleep(0.1);
+end $$"""
+"""SQL that holds the locks of its transaction until another one has waited for a while."""
 BUCKET = re.compile(r"^ *(\d+) -> (\d+) *: (\d+)", re.MULTILINE)
 
 
@@ -58,7 +71,7 @@ def site(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
     """The folder that all wheels are installed in, and nothing else."""
     folder = tmp_path_factory.mktemp("gallery-site")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*pip, "--target", folder, *wheels.values()], check=True)
+    subprocess.run([*pip, "--no-compile", "--target", folder, *wheels.values()], check=True)
     return folder
 
 
@@ -110,9 +123,15 @@ def test_the_wheel_has_no_source_and_the_command_says_how_it_is_used(
 
 
 def test_they_are_typed(site: Path, tmp_path: Path) -> None:
+    """With one runtime for all of them: each has the same, and mypy takes a second for each copy."""
+    for name in NAMES:
+        ignore = shutil.ignore_patterns("runtime", "__pycache__")
+        package = shutil.copytree(site / name, tmp_path / name, ignore=ignore)
+        (package / "_bpf" / "runtime").mkdir()
+        (package / "_bpf" / "runtime" / "__init__.py").write_text(ONE_RUNTIME)
     packages = [argument for name in NAMES for argument in ("-p", name)]
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path, *packages]
-    env = {"PATH": os.environ["PATH"], "MYPYPATH": str(site)}
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache", *packages]
+    env = {"PATH": os.environ["PATH"], "MYPYPATH": f"{tmp_path}:{REPOSITORY}"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -185,6 +204,62 @@ def test_flat(site: Path) -> None:
                     protocol, source, target, answered_ms = next(lines)
             assert (protocol, source, target) == ("TCP", f"{shown}:{own}", f"{shown}:{peer}")
             assert 0 < float(answered_ms) <= took_ms
+
+
+def test_pglocks(site: Path) -> None:
+    """A query that waits for another's lock: PostgreSQL itself logs for how long."""
+    with postgres() as server:
+        relation = server.sql("create table accounts (amount int); select 'accounts'::regclass::oid")
+        with running(site, "pglocks", "--server", server.binary) as lines:
+            holder = server.start(f"begin; lock accounts; {HOLD}; commit")
+            server.wait_for("select count(*) from pg_locks where mode = 'AccessExclusiveLock' and granted", "1")
+            server.sql("select count(*) from accounts")
+            assert holder.wait(30) == 0
+            _, pid, waited_ms, *rest = next(words for words in lines if words[5:6] == [relation])
+        assert rest == ["AccessShare", "relation", relation, "select", "count(*)", "from", "accounts"]
+        logged = re.search(
+            rf"process {pid} acquired AccessShareLock on relation {relation} .* after ([\d.]+) ms", server.log()
+        )
+    assert logged, "the process that waited"
+    assert float(waited_ms) == pytest.approx(float(logged[1]), abs=20)
+
+
+def test_keepcount(site: Path, tmp_path: Path) -> None:
+    """Killed, absent and started again under traffic, it still counts every packet."""
+    with (
+        own_bpf_file_system(tmp_path / "bpf") as pins,
+        own_cgroup() as cgroup,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
+        sock.bind(("127.0.0.1", 0))
+        arguments = ("keepcount", 0.1, "--cgroup", cgroup, "--pins", pins / "kept")
+        sent, done = 0, Event()
+
+        def send() -> None:
+            nonlocal sent
+            while not done.is_set():
+                sock.sendto(b"x" * 100, sock.getsockname())
+                sent += 1
+
+        sender = Thread(target=send)
+        with start(site, *arguments) as first:
+            assert first.stdout is not None
+            first.stdout.readline()  # it is attached
+            sender.start()
+            try:
+                at_death = int(first.stdout.readline().split()[1])
+                first.kill()
+                time.sleep(0.2)
+                with running(site, *arguments) as lines:
+                    next(lines)
+            finally:
+                done.set()
+                sender.join()
+        (last,) = [line.split() for line in run(site, "keepcount", 0.1, 1, *arguments[2:]).splitlines()[1:]]
+        assert [int(number) for number in last[1:]] == [sent, sent * IP_UDP_100, sent, sent * IP_UDP_100]
+        assert 0 < at_death < sent
+        run(site, *arguments, "--stop")
+        assert list((pins / "kept").iterdir()) == []
 
 
 def test_tcprtt_fentry(site: Path) -> None:

@@ -1,0 +1,1 @@
+"""Counts a cgroup's traffic without a gap, also while it restarts."""
