@@ -12,6 +12,7 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.btf.excerpt import Excerpt, RecordedBtf
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.objects import uapi
+from hatch_bpf.portability.context_check import CONTEXTS
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.verifier.abilities import Verifier
 from tests.common import kernel_btfs, needs
@@ -131,7 +132,9 @@ def test_an_excerpt_tells_the_same() -> None:
         found = KernelFeatures(btf)
         names = ("bpf_task_acquire", "vfs_read", "hatch_bpf_never")
         types = [*map(found.type_of_function, names), found.type_of_variable("runqueues")]
-        return [found.verifier, *(type_id and type(btf.resolve(type_id)[1]) for type_id in types)]
+        places = [found.places_in(name) for name in CONTEXTS.values()]
+        helpers = [found.has_helper(number) for number in range(1, 212)]
+        return [found.verifier, places, helpers, *(type_id and type(btf.resolve(type_id)[1]) for type_id in types)]
 
     name = kernel_btfs.EXAMPLES[-1]
     whole = RecordedBtf(kernel_btfs.read(name), source=name)
