@@ -48,15 +48,13 @@ class BuildBpf(Command):
             artifacts = build_for(purpose, project, print, lambda name: (into / project.wheel_path(name)).exists())
             self.files, self.platform = artifacts.files, artifacts.platform
             if not self.editable_mode:
-                # setuptools never empties this folder: what earlier builds left there would ship
-                into.mkdir(parents=True, exist_ok=True)
+                into.mkdir(parents=True, exist_ok=True)  # it is never emptied: what earlier builds left would ship
                 built = {file.wheel_path: file.data for file in artifacts.files}
                 source_tree.write(built, root=into, folders=project.folders.values())
 
     def get_source_files(self) -> list[str]:
-        """What an sdist must carry: program sources, their headers, and the kernels that the project keeps itself."""
+        """What an sdist must carry: sources, headers, and kernels of an archive that not only the environment names."""
         with _user_errors():
-            # an archive that only the environment names is not part of the project
             return [str(path) for path in source_files(project_of(self.distribution, environ={}))]
 
     def get_outputs(self) -> list[str]:
@@ -95,9 +93,9 @@ class TaggedWheel(Command):
     def get_tag(self) -> Any:
         if self.distribution.has_ext_modules():  # these are for one Python and one platform
             return super().get_tag()  # type: ignore[misc]
-        step: Any = self.get_finalized_command("build_bpf")
-        self.root_is_pure = step.platform == "any"
-        return "py3", "none", step.platform
+        platform = self.get_finalized_command("build_bpf").platform  # type: ignore[attr-defined]
+        self.root_is_pure = platform == "any"
+        return "py3", "none", platform
 
 
 def finalize(distribution: Distribution) -> None:
