@@ -92,7 +92,7 @@ def cycle(attachments: Any, events: Any, cgroup: Path, pins: Path, *, is_slow: b
             os.getppid()
             assert [event.number for event in maps.ring.poll(0)] == [0] * is_slow
             assert len(maps.perf.poll(0)) == is_slow
-            assert maps.orders.send(1)
+            assert maps.orders.send(bytes(1))
 
 
 def goes_wrong(rejected: Any, probes: Any, iterators: Any, sockmap: Any) -> None:

@@ -20,6 +20,7 @@ from tests.common import tracefs
 from tests.common.skeleton_package import load_skeleton
 from tests.runtime.test_close_race import PATIENCE
 
+ORDER = bytes(1)
 FREES = ("bpf_object__close", "bpf_link__destroy", "user_ring_buffer__free")
 OF_THE_OBJECT = ("bpf_object__load", "bpf_object__find", "bpf_map__", "bpf_program__")
 """How functions begin whose argument goes when the object goes."""
@@ -80,7 +81,7 @@ LOADED: dict[str, Callable[[Any], Any]] = {
     "attach to a tracepoint": lambda skel: skel.programs.emit.attach_tracepoint("syscalls", "sys_enter_getppid"),
     "detach": lambda skel: skel.links[0].detach(),
     "descriptor of a link": lambda skel: skel.links[0].fd,
-    "send to a program": lambda skel: skel.maps.orders.send(1),
+    "send to a program": lambda skel: skel.maps.orders.send(ORDER),
     "close": lambda skel: skel.close(),
 }
 OPENED: dict[str, Callable[[Any], Any]] = {
@@ -103,7 +104,7 @@ def test_nothing_freed_is_used(skeleton: Any, monkeypatch: pytest.MonkeyPatch, n
     if name in IS_ATTACHED:
         skel.programs.emit.attach()
     if name in IS_USED:
-        skel.maps.orders.send(1)
+        skel.maps.orders.send(ORDER)
     watch.strike_with(skel.close)
     try:
         LOADED[name](skel)
@@ -152,14 +153,14 @@ def test_closing_ends_the_wait_for_room(skeleton: Any) -> None:
     tracefs.mounted()
     skel = skeleton.Events.open().load()
     orders = skel.maps.orders
-    while orders.send(1):
+    while orders.send(ORDER):
         pass
-    assert not orders.send(1, timeout=0.05)
+    assert not orders.send(ORDER, timeout=0.05)
     ended: list[type[BaseException]] = []
 
     def send() -> None:
         try:
-            orders.send(1, timeout=None)
+            orders.send(ORDER, timeout=None)
         except errors.ClosedError as error:
             ended.append(type(error))
 
@@ -178,10 +179,10 @@ def test_room_that_is_made_ends_the_wait_for_it(skeleton: Any) -> None:
         bpf.rodata.pid = os.getpid()
         with bpf.load() as skel:
             skel.attach()
-            while skel.maps.orders.send(1):
+            while skel.maps.orders.send(ORDER):
                 pass
             sent: list[bool] = []
-            worker = threading.Thread(target=lambda: sent.append(skel.maps.orders.send(1, timeout=30)), daemon=True)
+            worker = threading.Thread(target=lambda: sent.append(skel.maps.orders.send(ORDER, timeout=30)), daemon=True)
             worker.start()
             worker.join(0.05)
             assert worker.is_alive()
