@@ -71,6 +71,11 @@ if TYPE_CHECKING:
         OpenedMap,
         OpenedProgram,
     )
+    from .programs.interfaces import (
+        tc_hook_destroy,
+        tc_query,
+        xdp_query,
+    )
     from .programs.links import Link
     from .programs.pins import (
         PinnedLink,
@@ -214,11 +219,14 @@ else:
         "loaded_maps": "system.objects",
         "loaded_programs": "system.objects",
         "read_stream": "system.tracing",
+        "tc_hook_destroy": "programs.interfaces",
+        "tc_query": "programs.interfaces",
         "text_by_key": "maps.histograms",
         "trace_pipe": "system.tracing",
         "tracepoints": "programs.targets",
         "usdts_of": "programs.targets",
         "wait": "events.source",
+        "xdp_query": "programs.interfaces",
     }
 
     def __getattr__(name):
@@ -322,9 +330,12 @@ __all__ = [
     "loaded_maps",
     "loaded_programs",
     "read_stream",
+    "tc_hook_destroy",
+    "tc_query",
     "text_by_key",
     "trace_pipe",
     "tracepoints",
     "usdts_of",
     "wait",
+    "xdp_query",
 ]

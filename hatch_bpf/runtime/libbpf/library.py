@@ -14,6 +14,7 @@ from ctypes import (
     c_char_p,
     c_int,
     c_size_t,
+    c_uint8,
     c_uint32,
     c_uint64,
     c_void_p,
@@ -179,6 +180,19 @@ class XdpAttachOpts(Options):
     _fields_ = (("sz", c_size_t), ("old_prog_fd", c_int))
 
 
+class XdpQueryOpts(Options):
+    """`struct bpf_xdp_query_opts`, as of libbpf 0.7."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("prog_id", c_uint32),
+        ("drv_prog_id", c_uint32),
+        ("hw_prog_id", c_uint32),
+        ("skb_prog_id", c_uint32),
+        ("attach_mode", c_uint8),
+    )
+
+
 class TestRunOpts(Options):
     """`struct bpf_test_run_opts`, as of libbpf 0.6."""
 
@@ -313,11 +327,13 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_prog_test_run_opts": ("0.2", c_int, (c_int, _P)),
     "bpf_xdp_attach": ("0.7", c_int, (c_int, c_int, c_uint32, _P)),
     "bpf_xdp_detach": ("0.7", c_int, (c_int, c_uint32, _P)),
+    "bpf_xdp_query": ("0.7", c_int, (c_int, c_int, _P)),
     "bpf_xdp_query_id": ("0.7", c_int, (c_int, c_int, _P)),
     "bpf_tc_hook_create": ("0.4", c_int, (_P,)),
     "bpf_tc_attach": ("0.4", c_int, (_P, _P)),
     "bpf_tc_query": ("0.4", c_int, (_P, _P)),
     "bpf_tc_detach": ("0.4", c_int, (_P, _P)),
+    "bpf_tc_hook_destroy": ("0.4", c_int, (_P,)),
     "bpf_map_create": ("0.6", c_int, (c_int, _S, c_uint32, c_uint32, c_uint32, _P)),
     "bpf_map_lookup_elem": ("0.0.1", c_int, (c_int, _P, _P)),
     "bpf_map_lookup_elem_flags": ("0.0.2", c_int, (c_int, _P, _P, c_uint64)),

@@ -18,6 +18,7 @@ from ..libbpf.library import LinkCreateOpts, TcOpts, XdpAttachOpts, opts
 from ..onestep import keep_pointer, keep_undo, release
 from ..sealed import Sealed
 from ..sections import ATTACH_TYPES
+from .interfaces import NOTHING_THERE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -322,8 +323,9 @@ class TcLink(Link):
     def _release(self) -> None:
         there = opts(TcOpts, handle=self.handle, priority=self.priority)
         found = self._libbpf.bpf_tc_query(byref(self._hook), byref(there)) >= 0
-        if found and there.prog_id != self._attached.prog_id:
-            self._made.clear()  # somebody has put another filter in this one's place
+        gone = not found and ctypes.get_errno() in NOTHING_THERE
+        if gone or (found and there.prog_id != self._attached.prog_id):
+            self._made.clear()  # somebody has removed this filter, or put another one in its place
             return
         self._ours.handle, self._ours.priority = self.handle, self.priority
         self._undo(self._libbpf.bpf_tc_detach)

@@ -32,6 +32,7 @@ from ..sections import ATTACH_TYPES, Target, parse_section
 from ..types import S32, U32, U64, named, size_of
 from . import iterators, testrun
 from .attaching import Attachable, NoTargetError
+from .interfaces import XDP_MODES, find_interface, tc_point
 from .links import BPF_F_ALLOW_MULTI, FdLink, Link, PerfEventLink, PlainLink, ReplaceLink, TcLink, XdpLink
 
 TYPE_CHECKING = False
@@ -48,15 +49,11 @@ if TYPE_CHECKING:
     from .links import Links
     from .testrun import TestRun
 
-XDP_MODES = {"auto": 0, "skb": 1 << 1, "driver": 1 << 2, "hardware": 1 << 3}
-"""`XDP_FLAGS_*` of linux/if_link.h."""
 CGROUP_TYPES = (
     *("CGROUP_SKB", "CGROUP_SOCK", "CGROUP_SOCK_ADDR", "CGROUP_SOCKOPT", "CGROUP_SYSCTL", "CGROUP_DEVICE", "SOCK_OPS"),
     "LSM",
 )
 """Types of the programs that can be attached to cgroups."""
-TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
-"""`enum bpf_tc_attach_point`."""
 SHOWN_USDTS = 30
 """How many USDTs an error lists."""
 ITERATED = {"bpf_map_elem": "map", "bpf_sk_storage_map": "map", "cgroup": "cgroup"}
@@ -469,13 +466,10 @@ class Program(Attachable):
         A filter outlives a process that is killed. `replace` puts this one, in one step, in the place of the filter
         with the same handle and priority, if there is one; 0 means 1 then, so that runs replace each other.
         """
-        if direction not in TC_POINTS:
-            raise InvalidValueError(
-                f"program {self.name}: direction must be one of {', '.join(TC_POINTS)} (got {direction!r})"
-            )
+        point = tc_point(direction, f"program {self.name}: ")
         index, target = self._interface(interface)
         target = f"{target} (tc {direction})"
-        link = TcLink(self, target, opts(TcHook, ifindex=index, attach_point=TC_POINTS[direction]))
+        link = TcLink(self, target, opts(TcHook, ifindex=index, attach_point=point))
         return self._make(
             link,
             lambda: link.attach(handle=handle or int(replace), priority=priority or int(replace), replace=replace),
@@ -600,17 +594,7 @@ class Program(Attachable):
             ) from error
 
     def _interface(self, interface: Union[str, int]) -> tuple[int, str]:
-        import socket
-
-        if isinstance(interface, int):
-            return named("interface", S32.put, interface), f"interface {interface}"
-        try:
-            return socket.if_nametoindex(interface), f"interface {interface}"
-        except OSError as error:
-            raise AttachError(
-                f"program {self.name} can't be attached to interface {interface}: there is none of that name",
-                errno=errno.ENODEV,
-            ) from error
+        return find_interface(interface, f"program {self.name} can't be attached to")
 
     def _live(self) -> int:
         if not self._pointer:

@@ -1,0 +1,127 @@
+"""Network interfaces: which XDP programs and tc filters they have, whoever attached them. Input: an interface's name
+or index. Output: ids of programs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+from ctypes import byref
+
+from ..errors import AttachError, InvalidValueError, permission_denied, reason
+from ..libbpf import library as _library
+from ..libbpf.library import TcHook, TcOpts, XdpQueryOpts, opts
+from ..libbpf.messages import Capture
+from ..types import S32, U16, U32, named
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional, Union
+
+XDP_MODES = {"auto": 0, "skb": 1 << 1, "driver": 1 << 2, "hardware": 1 << 3}
+"""`XDP_FLAGS_*` of linux/if_link.h."""
+XDP_ATTACHED = {1: "driver", 2: "skb", 3: "hardware"}
+"""The modes of `XDP_ATTACHED_*`, of linux/if_link.h, that have one program."""
+TC_POINTS = {"ingress": 1 << 0, "egress": 1 << 1}
+"""`enum bpf_tc_attach_point`."""
+NOTHING_THERE = (errno.ENOENT, errno.EINVAL)
+"""What the kernel says where there is no clsact qdisc (EINVAL if there once was one), or no such filter."""
+
+
+def find_interface(interface: Union[str, int], refused: str) -> tuple[int, str]:
+    """An interface's index, and its name for messages. `refused` begins the message if there is none of that name."""
+    import socket
+
+    if isinstance(interface, int):
+        return named("interface", S32.put, interface), f"interface {interface}"
+    try:
+        return socket.if_nametoindex(interface), f"interface {interface}"
+    except OSError as error:
+        raise AttachError(f"{refused} interface {interface}: there is none of that name", errno=errno.ENODEV) from error
+
+
+def xdp_query(interface: Union[str, int]) -> dict[str, int]:
+    """The ids of an interface's XDP programs by their mode: `skb`, `driver` or `hardware`; empty if it has none.
+
+    They are those of this process's network namespace, whoever attached them. libbpf 0.7 or later.
+    Raises `AttachError` if there is no such interface.
+    """
+    refused = "XDP programs can't be looked up on"
+    index, where = find_interface(interface, refused)
+    found = opts(XdpQueryOpts)
+    libbpf = _library.current()
+    _call(libbpf, lambda: libbpf.bpf_xdp_query(index, 0, byref(found)), f"{refused} {where}")
+    if not found.attach_mode:
+        _check_there(index, f"{refused} {where}")
+    if found.attach_mode in XDP_ATTACHED:
+        return {XDP_ATTACHED[found.attach_mode]: found.prog_id}
+    by_mode = {"driver": found.drv_prog_id, "skb": found.skb_prog_id, "hardware": found.hw_prog_id}
+    return {mode: number for mode, number in by_mode.items() if number}
+
+
+def tc_query(
+    interface: Union[str, int], direction: str = "ingress", *, handle: int = 1, priority: int = 1
+) -> Optional[int]:
+    """The id of the program of a tc filter, whoever attached it; None if no BPF filter has these numbers.
+
+    The numbers are those of `attach_tc(replace=True)` unless you say otherwise. Raises `AttachError` if there is no
+    such interface.
+    """
+    refused = "tc filters can't be looked up on"
+    if not named("handle", U32.put, handle) or not named("priority", U16.put, priority):
+        raise InvalidValueError(
+            "handle and priority must be those of the filter, not 0: see link.handle, link.priority"
+        )
+    hook, where = _hook(interface, tc_point(direction), refused)
+    found = opts(TcOpts, handle=handle, priority=priority)
+    libbpf = _library.current()
+    query = lambda: libbpf.bpf_tc_query(byref(hook), byref(found))  # noqa: E731
+    return int(found.prog_id) if _call(libbpf, query, f"{refused} {where}", absent=NOTHING_THERE) else None
+
+
+def tc_hook_destroy(interface: Union[str, int], direction: Optional[str] = None) -> bool:
+    """Remove all tc filters at `ingress` or `egress`, whoever attached them; without a direction, the clsact qdisc too.
+
+    `attach_tc()` makes the qdisc, and `link.detach()` leaves it, since others may use it. Returns whether there was a
+    qdisc; one of another kind stays. Raises `AttachError` if there is no such interface.
+    """
+    refused = "tc filters can't be removed from"
+    hook, where = _hook(interface, tc_point(direction) if direction else sum(TC_POINTS.values()), refused)
+    libbpf = _library.current()
+    return _call(libbpf, lambda: libbpf.bpf_tc_hook_destroy(byref(hook)), f"{refused} {where}", absent=NOTHING_THERE)
+
+
+def tc_point(direction: str, where: str = "") -> int:
+    """The number of `ingress` or `egress`. Raises `InvalidValueError`, whose message begins with `where`."""
+    if direction not in TC_POINTS:
+        raise InvalidValueError(f"{where}direction must be one of {', '.join(TC_POINTS)} (got {direction!r})")
+    return TC_POINTS[direction]
+
+
+def _check_there(index: int, refused: str) -> None:
+    """Raise `AttachError` if there is no such interface: some versions of libbpf find no XDP on it, and no error."""
+    import socket
+
+    try:
+        socket.if_indextoname(index)
+    except OSError as error:
+        raise AttachError(f"{refused}: {reason(errno.ENODEV)}", errno=errno.ENODEV) from error
+
+
+def _hook(interface: Union[str, int], point: int, refused: str) -> tuple[Any, str]:
+    index, where = find_interface(interface, refused)
+    return opts(TcHook, ifindex=index, attach_point=point), where
+
+
+def _call(libbpf: Any, function: Callable[[], int], refused: str, *, absent: tuple[int, ...] = ()) -> bool:
+    """Call libbpf. Returns False if the error number says that there is nothing there."""
+    with Capture(libbpf) as said:
+        if function() >= 0:
+            return True
+        code = ctypes.get_errno()
+        if code in absent:
+            return False
+        if code == errno.EPERM:
+            raise permission_denied(refused, errno=code, also=("CAP_NET_ADMIN",))
+        because = "".join(f"; {line}" for line in said.lines)
+        raise AttachError(f"{refused}: {reason(code)}{because}", errno=code)
