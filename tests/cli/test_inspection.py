@@ -62,4 +62,4 @@ def test_a_relocation_that_is_none_is_told(tmp_path: Path, capsys: pytest.Captur
 
 def test_what_is_no_object_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "/etc/passwd"]) == 1
-    assert "/etc/passwd: not an ELF file" in capsys.readouterr().err
+    assert "/etc/passwd is not a BPF object" in capsys.readouterr().err
