@@ -26,6 +26,7 @@ from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
 from hatch_bpf.portability.map_helpers import ONLY, misused_maps
 from hatch_bpf.portability.relocation_check import RelocationOutcome
+from hatch_bpf.portability.return_check import allowed_returns, may_return_others
 from hatch_bpf.portability.section_check import check_section
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Weight, decide
 from hatch_bpf.project.alternatives import ObjectAlternatives
@@ -92,6 +93,7 @@ class ProgramChecker:
         self._lost_pointers = lost_pointers
         self._is_unused = is_unused
         self._libbpf = libbpf
+        self._returns_others: dict[range, bool] = {}
         self._reaches: dict[tuple[object, ...], Reach] = {}
 
     @cached_property
@@ -257,11 +259,13 @@ class ProgramChecker:
         arguments = self._arguments(features, effort)
         accesses, relocated = self._context.given, self._relocated
         context = refused_accesses(self.linked, self.obj.btf, accesses, relocated, self.section, features)
-        watched = hazards or type_ids or needing_btf or context or self._context.moved
+        returns = self._returns(features)
+        watched = hazards or type_ids or needing_btf or context or self._context.moved or returns is not None
         if not watched and arguments is None:
             return
         verifier = features.verifier
-        walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments, frozenset(context))
+        seen = frozenset(context)
+        walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments, seen, returns)
         reach = walk(verifier)
         for slot, index in type_ids:
             resolution = outcomes[index].resolution
@@ -365,6 +369,7 @@ class ProgramChecker:
         externs: Mapping[str, Value],
         arguments: int | None,
         context: frozenset[int],
+        returns: range | None,
         verifier: Verifier,
         *,
         as_built: bool = False,
@@ -385,17 +390,19 @@ class ProgramChecker:
                 immediates[slot] = resolution.target_value
         used = {name: externs[name] for name in self._extern_names if name in externs}
         kept_back = {**immediates, **dict.fromkeys(offsets, OPAQUE)}
-        facts = Facts(hazards, kept_back, used, verifier, arguments, context)
+        facts = Facts(hazards, kept_back, used, verifier, arguments, context, returns)
         reach = self._walk(facts, effort, as_built=as_built)
         if reach.depends_on_opaque:
             reach = self._walk(replace(facts, immediates={**immediates, **offsets}), effort, as_built=as_built)
         return reach
 
     def _walk(self, facts: Facts, effort: Effort, *, as_built: bool) -> Reach:
-        if self.code.goes_one_way and facts.arguments is None and not self._context.moved:
+        watches_values = facts.arguments is not None or facts.returns is not None or self._context.moved
+        if self.code.goes_one_way and not watches_values:
             facts = Facts(facts.hazards, context=facts.context)  # nothing else matters then
         immediates, externs = tuple(facts.immediates.items()), tuple(facts.externs.items())
-        key = (facts.hazards, immediates, externs, facts.verifier, facts.arguments, facts.context, as_built)
+        watched = (facts.hazards, facts.arguments, facts.context, facts.returns)
+        key = (*watched, immediates, externs, facts.verifier, as_built)
         known = self._reaches.get(key)
         if known is None or not known.cost.is_same_with(effort.limit):
             known = self._reaches[key] = analyse(self.code_as_built if as_built else self.code, facts, effort.limit)
@@ -416,6 +423,15 @@ class ProgramChecker:
         # behind the arguments is what the function returned
         count += section.attach_type not in _BEFORE_RETURN
         return count if max(self._blind_reach.missing_arguments.values()) >= count else None
+
+    def _returns(self, features: KernelFeatures) -> range | None:
+        """What the program may return, if it may return something else; None where all is well or unknown."""
+        allowed = allowed_returns(self.section, features)
+        if allowed is None:
+            return None
+        if allowed not in self._returns_others:
+            self._returns_others[allowed] = may_return_others(self.code, allowed)
+        return allowed if self._returns_others[allowed] else None
 
     @cached_property
     def _blind_reach(self) -> Reach:
@@ -442,6 +458,9 @@ class ProgramChecker:
             return replace(context[slot], source=self._source(slot))
         section = self.section
         assert section is not None
+        allowed = self._returns(features)
+        if slot in reach.refused_returns and allowed is not None:
+            return because.return_refused(section, reach.refused_returns[slot], allowed, self._source(slot))
         has = features.arguments(BTF_PREFIX[section.target_kind] + section.target) or 0
         return because.argument_missing(section, reach.missing_arguments[slot], has, self._source(slot))
 

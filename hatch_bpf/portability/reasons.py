@@ -19,6 +19,7 @@ from hatch_bpf.objects.model import Function, MapDef, ObjectModel
 from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
 from hatch_bpf.runtime.sections import ProgramSection
 from hatch_bpf.support.own_libbpf import own_version
+from hatch_bpf.verifier.values import U32
 from hatch_bpf.verifier.walk import Exposure
 
 RINGBUF_HELPERS = uapi.helpers("ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query")
@@ -219,6 +220,17 @@ def context_moved(source: str) -> Reason:
     )
     remedy = "copy the field with bpf_probe_read_kernel(), or read it with BPF_CORE_READ()"
     return Reason(ReasonKind.CONTEXT_MOVED, Weight.NOTE, what, remedy, source, on_any_kernel=True)
+
+
+def return_refused(section: ProgramSection, returned: int, allowed: range, source: str) -> Reason:
+    """`returned` is what is in r0, of 64 bits."""
+    bits = 32 if returned <= U32 else 64
+    shown = int.from_bytes(returned.to_bytes(8, "little")[: bits // 8], "little", signed=True)
+    values = " or ".join(map(str, allowed)) if len(allowed) < 3 else f"{allowed[0]} to {allowed[-1]}"
+    what = (
+        f'the program returns {shown}, and this kernel takes nothing but {values} from a SEC("{section.name}") program'
+    )
+    return Reason(ReasonKind.RETURN_VALUE, Weight.NOTE, what, f"return {values}", source)
 
 
 def insns_missing(insns: InsnSet, source: str, weight: Weight) -> Reason:

@@ -75,6 +75,8 @@ class ReasonKind(Enum):
     MAP_FLAG_MISSING = "map-flag-missing"
     MAP_HELPER = "map-helper"
     """A map is passed to a helper that no kernel lets have a map of its type."""
+    RETURN_VALUE = "return-value"
+    """The program returns a number that the kernel does not take from programs of its section."""
     MAP_VALUES_TOO_WIDE = "map-values-too-wide"
     """The kernel takes smaller values only in maps of this type."""
     INNER_MAP_REFUSED = "inner-map-refused"

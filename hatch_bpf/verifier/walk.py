@@ -39,6 +39,7 @@ from hatch_bpf.support.budget import WALKED_INSNS, Budget
 from hatch_bpf.verifier.abilities import Verifier
 from hatch_bpf.verifier.values import (
     PERHAPS_STACK,
+    U32,
     ContextPointer,
     DataPointer,
     FunctionPointer,
@@ -100,6 +101,8 @@ class Facts:
     """How many arguments a tracing program's target has; reading any other is a hazard too. None to skip the check."""
     context: frozenset[int] = frozenset()
     """Slots of loads and stores that are hazards if they access the context as it was given."""
+    returns: range | None = None
+    """What the program may return: an exit with any other constant is a hazard too. None to skip the check."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ class Reach:
     """Those of `Facts.context` that do access the context."""
     moved_context: frozenset[int]
     """Slots of loads and stores through the context pointer, moved: hazards, since verifiers refuse those."""
+    refused_returns: Mapping[int, int]
+    """Slots of exits -> what the program returns there, although it may not."""
     certain: bool
     """Whatever the application sets, the verifier reaches one of the hazards."""
     reached: frozenset[int]
@@ -193,6 +198,11 @@ class Code:
         return bytes(_CALL if slot in calls else _step_of(insn) for slot, insn in enumerate(self.linked.insns))
 
     @cached_property
+    def end(self) -> int:
+        """The slot behind the program's own instructions; those of the functions that it calls follow."""
+        return self.linked.starts[1] if len(self.linked.starts) > 1 else len(self.linked.insns)
+
+    @cached_property
     def goes_one_way(self) -> bool:
         """Whether there is one path through the program, whatever the kernel: no branch, and no other function."""
         return len(self.linked.functions) == 1 and _BRANCH not in self.steps
@@ -243,6 +253,11 @@ def _step_of(insn: Insn) -> int:
     if insn.is_goto:
         return _GOTO
     return _HELPER if insn.is_call else _PLAIN
+
+
+def is_allowed(returned: int, allowed: range) -> bool:
+    """Whether a program may return a constant. Verifiers look at 64 bits or at the lower 32: one of both is enough."""
+    return returned in allowed or returned & U32 in allowed
 
 
 def analyse(code: Code, facts: Facts, limit: int = MAX_INSNS) -> Reach:
@@ -298,23 +313,32 @@ _Stack = dict[int, tuple[int, Value]]
 class _State:
     """Registers r0 to r9 (r10 never changes), the frames of the callers, and what is known of every frame's stack."""
 
-    __slots__ = ("frames", "registers", "stacks")
+    __slots__ = ("frames", "is_doubtful", "registers", "stacks")
 
     def __init__(
-        self, registers: list[Value], frames: tuple[tuple[int, tuple[Value, ...]], ...], stacks: tuple[_Stack, ...]
+        self,
+        registers: list[Value],
+        frames: tuple[tuple[int, tuple[Value, ...]], ...],
+        stacks: tuple[_Stack, ...],
+        *,
+        is_doubtful: bool = False,
     ) -> None:
         self.registers = registers
         self.frames = frames
         """For each caller, the slot where it goes on and its r6 to r9."""
         self.stacks = stacks
         """The last is the running function's."""
+        self.is_doubtful = is_doubtful
+        """A verifier perhaps knows that this is never reached. Only told where returned values are checked."""
 
     def key(self) -> tuple[object, ...]:
         """Equal for states in which the same is known."""
-        return (tuple(self.registers), self.frames, tuple(frozenset(stack.items()) for stack in self.stacks))
+        stacks = tuple(frozenset(stack.items()) for stack in self.stacks)
+        return (tuple(self.registers), self.frames, stacks, self.is_doubtful)
 
     def copy(self) -> _State:
-        return _State(list(self.registers), self.frames, tuple(dict(stack) for stack in self.stacks))
+        stacks = tuple(dict(stack) for stack in self.stacks)
+        return _State(list(self.registers), self.frames, stacks, is_doubtful=self.is_doubtful)
 
     def get(self, register: int) -> Value:
         return StackPointer(len(self.stacks) - 1, 0) if register == STACK_REGISTER else self.registers[register]
@@ -327,7 +351,7 @@ class _State:
             for (slot, saved), (_, others) in zip(self.frames, other.frames, strict=True)
         )
         stacks = tuple(_joined_stack(a, b) for a, b in zip(self.stacks, other.stacks, strict=True))
-        return _State(registers, frames, stacks)
+        return _State(registers, frames, stacks, is_doubtful=self.is_doubtful or other.is_doubtful)
 
 
 def _joined_stack(a: _Stack, b: _Stack) -> _Stack:
@@ -378,6 +402,7 @@ class _Walk:
         """Instructions that were followed so far."""
         self.moved_context: set[int] = set()
         self.refused_context: set[int] = set()
+        self.refused_returns: dict[int, int] = {}
 
     def run(self, most_segments: int, most_insns: int) -> bool:
         """Walk to the end; False if it takes more pieces or instructions."""
@@ -447,6 +472,7 @@ class _Walk:
                 extra += self._helper(state, insn)
                 slot += 1
             elif step == _EXIT:
+                self._check_return(state, slot)
                 successors += self._leave(state)
                 break
             elif step == _BRANCH:
@@ -491,7 +517,11 @@ class _Walk:
                 return [self._enter(there, taken), self._enter(here, not_taken)], names
             case Opaque():
                 self.depends_on_opaque = True
-        return [self._enter(there, state.copy()), self._enter(here, state)], None
+        taken, not_taken = state.copy(), state
+        if self.facts.returns is not None and right == 0 and bits == 64 and insn.op in (JmpOp.JEQ, JmpOp.JNE):
+            # what is compared may be a pointer that the verifier knows not to be 0
+            (taken if insn.op == JmpOp.JEQ else not_taken).is_doubtful = True
+        return [self._enter(there, taken), self._enter(here, not_taken)], None
 
     def _call(self, state: _State, slot: int) -> list[int]:
         """A call of a subprogram, walked with what is known here unless the verifier checks it alone."""
@@ -506,8 +536,17 @@ class _Walk:
         live = self.code.live[slot + 1]
         saved = tuple(state.registers[r] if live >> r & 1 else None for r in range(6, 10))
         registers = [None, *state.registers[1:6], *[None] * 5]
-        inner = _State(registers, (*state.frames, (slot + 1, saved)), (*state.stacks, {}))
+        frames, stacks = (*state.frames, (slot + 1, saved)), (*state.stacks, {})
+        inner = _State(registers, frames, stacks, is_doubtful=state.is_doubtful)
         return [self._enter(start, inner)]
+
+    def _check_return(self, state: _State, slot: int) -> None:
+        """Of the program itself: functions that the verifier checks alone, and callbacks, have rules of their own."""
+        allowed, result = self.facts.returns, state.registers[0]
+        counts = not state.frames and slot < self.code.end and not state.is_doubtful
+        if counts and allowed is not None and isinstance(result, int) and not is_allowed(result, allowed):
+            self.met.add(slot)
+            self.refused_returns[slot] = result
 
     def _leave(self, state: _State) -> list[int]:
         if not state.frames:
@@ -518,7 +557,8 @@ class _Walk:
         if isinstance(result, StackPointer) and result.frame == frame:
             result = None
         registers = [result, *[None] * 5, *saved, None]
-        return [self._enter(slot, _State(registers, state.frames[:-1], state.stacks[:-1]))]
+        outer = _State(registers, state.frames[:-1], state.stacks[:-1], is_doubtful=state.is_doubtful)
+        return [self._enter(slot, outer)]
 
     def _helper(self, state: _State, insn: Insn) -> list[int]:
         """A call of a helper or kfunc; returns the nodes of callbacks that it is given."""
@@ -752,6 +792,7 @@ class _Walk:
             missing_arguments=self.missing_arguments,
             refused_context=frozenset(self.refused_context),
             moved_context=frozenset(self.moved_context),
+            refused_returns=self.refused_returns,
             certain=any(entry in certain for entry in self.entries),
             reached=frozenset(self.reached),
             depends_on_opaque=self.depends_on_opaque,
