@@ -79,7 +79,9 @@ def add_kernels(commands: Any) -> None:
         "--archive", metavar="FOLDER", type=Path, required=True, help="the archive; created if it does not exist"
     )
     action.add_argument(
-        "--image", action="store_true", help="also keep the kernel image beside the BTF, for `hatch-bpf try`"
+        "--image",
+        action="store_true",
+        help="also keep the kernel image and configuration beside the BTF, for `hatch-bpf try`",
     )
     for name, what in (
         ("distro", "os-release's ID, or - for none"),
@@ -204,6 +206,7 @@ def _add_file(name: str, given: Clues, archive: Path, *, with_image: bool) -> li
     """Put one kernel into an archive, and return the paths of its files there."""
     from hatch_bpf.kernels import identity
     from hatch_bpf.kernels.archive import pack_archived, path_of
+    from hatch_bpf.kernels.configurations import config_beside, config_to_keep
     from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_kernel
     from hatch_bpf.kernels.identify import Clues, identify
     from hatch_bpf.kernels.images import image_beside, image_to_keep
@@ -236,8 +239,12 @@ def _add_file(name: str, given: Clues, archive: Path, *, with_image: bool) -> li
         write_whole(target, pack_archived(found.btf, kernel))
     if image is None:
         return [target]
+    written = [target, image_beside(target)]
     write_whole(image_beside(target), image.data)
-    return [target, image_beside(target)]
+    if config := config_to_keep(image, host):
+        write_whole(config_beside(target), config)
+        written.append(config_beside(target))
+    return written
 
 
 def _renew_index(archive: Path) -> None:
@@ -276,11 +283,10 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
     write_whole(project.lock, render_lock(lock).encode())
     before = old.digests if old else {}
     new, gone = lock.digests.keys() - before.keys(), before.keys() - lock.digests.keys()
-    images = old.images if old else {}
     changed = [
         kernel
         for kernel in lock.digests.keys() & before.keys()
-        if (lock.digests[kernel], lock.images.get(kernel)) != (before[kernel], images.get(kernel))
+        if old and lock.digests_of(kernel) != old.digests_of(kernel)
     ]
     for sign, kernels in (("+", new), ("-", gone), ("!", changed)):
         for kernel in sorted(kernels):

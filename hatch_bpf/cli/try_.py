@@ -114,6 +114,7 @@ def _trial(options: argparse.Namespace) -> tuple[Report, Trial]:
             trials = try_kernels(
                 [kernel for kernel in report.kernels if kernel.kernel in selection.images],
                 selection.images,
+                selection.configs,
                 payloads,
                 jobs=options.jobs or guests_at_a_time(options.memory),
                 megabytes=options.memory,

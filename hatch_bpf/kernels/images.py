@@ -41,15 +41,22 @@ class ImageFile:
         """The image of that kernel. Raises `KernelError` if it is another, or cannot boot."""
         image = read_kernel_image(self.path)
         image.check(kernel)
-        if self.sha256 is not None and image.sha256 != self.sha256:
-            why = f"its sha256 is {image.sha256} instead of {self.sha256}" if self.sha256 else "it is not there"
-            raise KernelError(
-                f"this image of {kernel} is not the one that {LOCK_NAME} has: {why}. Get the one that was locked; if "
-                "this one is right, run `hatch-bpf kernels lock` and look at what it changes",
-                source=self.path,
-                kernel=kernel,
-            )
+        check_locked(f"this image of {kernel}", image.data, self.sha256, source=self.path, kernel=kernel)
         return image
+
+
+def check_locked(what: str, data: bytes, sha256: str | None, *, source: Path, kernel: Kernel) -> None:
+    """Raise `KernelError` unless the lock takes this file; `sha256` is what `KernelSource` has of the lock."""
+    found = hashlib.sha256(data).hexdigest()
+    if sha256 is None or found == sha256:
+        return
+    why = f"its sha256 is {found} instead of {sha256}" if sha256 else "it is not there"
+    raise KernelError(
+        f"{what} is not the one that {LOCK_NAME} has: {why}. Get the one that was locked; if this one is right, run "
+        "`hatch-bpf kernels lock` and look at what it changes",
+        source=source,
+        kernel=kernel,
+    )
 
 
 def find_image(source: KernelSource, folder: Path | None = None) -> ImageFile | None:

@@ -1,4 +1,4 @@
-"""`bpf-kernels.lock`: the sha256 of the BTF and image of every kernel that a project is built for.
+"""`bpf-kernels.lock`: the sha256 of the BTF, image and configuration of every kernel that a project is built for.
 
 Input: a matrix, or the lock beside pyproject.toml. Output: a `Lock` and its text; and a matrix that accepts only the
 locked BTF. Raises `KernelError`. The running kernel ("host") is never locked.
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hatch_bpf.errors import KernelError
+from hatch_bpf.kernels.configurations import find_config
 from hatch_bpf.kernels.identity import Kernel, in_order
 from hatch_bpf.kernels.images import find_image, read_kernel_image
 from hatch_bpf.kernels.matrix import Entry, KernelSource, Matrix, Newest, Pattern, resolve
@@ -36,7 +37,7 @@ _HEADER = """\
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _LINE = re.compile(
-    r"(?:#.*|(?P<list>patterns|archs) = \[\]?|(?P<text>" + _STRING + r"),|\]|\[(?P<table>btf|image)-sha256\]|"
+    r"(?:#.*|(?P<list>patterns|archs) = \[\]?|(?P<text>" + _STRING + r"),|\]|\[(?P<table>btf|image|config)-sha256\]|"
     r"(?P<kernel>" + _STRING + r') = "(?P<digest>[0-9a-f]{64})")?'
 )
 """A line as `render_lock()` writes it, or a comment."""
@@ -56,6 +57,12 @@ class Lock:
     """sha256 of each kernel's BTF."""
     images: Mapping[Kernel, str] = field(default_factory=dict)
     """sha256 of the images that there are."""
+    configs: Mapping[Kernel, str] = field(default_factory=dict)
+    """sha256 of the configurations that there are."""
+
+    def digests_of(self, kernel: Kernel) -> tuple[str | None, ...]:
+        """All that is locked of a kernel."""
+        return tuple(table.get(kernel) for table in (self.digests, self.images, self.configs))
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -97,7 +104,8 @@ def _parse(text: str) -> Lock:
             table = tables.setdefault(match["table"], {})
     if lists.keys() != {"patterns", "archs"} or "btf" not in tables:
         raise ValueError("it has no patterns, no archs or no table btf-sha256")
-    return Lock(tuple(lists["patterns"]), tuple(lists["archs"]), tables["btf"], tables.get("image", {}))
+    others = tables.get("image", {}), tables.get("config", {})
+    return Lock(tuple(lists["patterns"]), tuple(lists["archs"]), tables["btf"], *others)
 
 
 def make_lock(
@@ -109,17 +117,21 @@ def make_lock(
 ) -> Lock:
     """The lock of a matrix without the host. Calls `read` for each BTF that was read. Raises `KernelError`.
 
-    Images that are not on this machine stay as `old` has them.
+    Images and configurations that are not on this machine stay as `old` has them.
     """
-    digests, images = {}, {}
+    digests, images, configs = {}, {}, {}
     for number, source in enumerate(matrix.sources, 1):
         digests[source.kernel] = hashlib.sha256(source.read()).hexdigest()
         if image := find_image(source):
             images[source.kernel] = read_kernel_image(image.path).sha256
         elif old and source.kernel in old.images:
             images[source.kernel] = old.images[source.kernel]
+        if config := find_config(source):
+            configs[source.kernel] = config.digest()
+        elif old and source.kernel in old.configs:
+            configs[source.kernel] = old.configs[source.kernel]
         read(number, source.kernel)
-    return Lock(_patterns(entries), tuple(sorted(archs)), digests, images)
+    return Lock(_patterns(entries), tuple(sorted(archs)), digests, images, configs)
 
 
 def render_lock(lock: Lock) -> str:
@@ -128,6 +140,8 @@ def render_lock(lock: Lock) -> str:
     lines += _table(lock.digests)
     if lock.images:
         lines += ["", "[image-sha256]", *_table(lock.images)]
+    if lock.configs:
+        lines += ["", "[config-sha256]", *_table(lock.configs)]
     return _HEADER + "\n".join(lines) + "\n"
 
 
@@ -156,8 +170,11 @@ def resolve_locked(
 
 
 def _locked(source: KernelSource, lock: Lock) -> KernelSource:
-    image = lock.images.get(source.kernel, "") if lock.images and not source.is_host else None
-    return replace(source, sha256=lock.digests.get(source.kernel, ""), image_sha256=image)
+    def locked(table: Mapping[Kernel, str]) -> str | None:
+        return table.get(source.kernel, "") if table and not source.is_host else None
+
+    sha256 = lock.digests.get(source.kernel, "")
+    return replace(source, sha256=sha256, image_sha256=locked(lock.images), config_sha256=locked(lock.configs))
 
 
 def _check_declared(lock: Lock, patterns: tuple[str, ...], archs: tuple[str, ...], path: Path) -> None:

@@ -92,6 +92,8 @@ class KernelSource:
     """The BTF's digest in the lock; empty without one."""
     image_sha256: str | None = None
     """The image's digest in the lock; empty if the lock has images and not this one; None if it has none."""
+    config_sha256: str | None = None
+    """The same of the kernel's configuration."""
 
     @property
     def origin(self) -> str:

@@ -81,10 +81,12 @@ def kernel_archive(
     site: Mapping[str, cpio.Node],
     root: GuestRoot,
     *,
+    config: bytes | None,
     command: Sequence[str],
     mark: str,
 ) -> bytes:
-    """The packed files of one kernel: the plan, the BTFs of the wheel for it, and its distribution's name."""
+    """The packed files of one kernel: the plan, the BTFs of the wheel for it, its distribution's name, and its
+    configuration where libbpf looks for it."""
     objects: list[dict[str, Any]] = []
     nodes: dict[str, cpio.Node] = {}
     bundled: dict[str, str] = {}
@@ -123,6 +125,8 @@ def kernel_archive(
     }
     nodes[f"{LAB}/plan.json"] = cpio.file(json.dumps(plan))
     nodes["etc/os-release"] = cpio.file(f"ID={kernel.distro}\nVERSION_ID={kernel.version}\n")
+    if config is not None:
+        nodes[f"boot/config-{kernel.release}"] = cpio.file(config)
     return cpio.pack(nodes)
 
 

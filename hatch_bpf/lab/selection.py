@@ -1,6 +1,7 @@
 """The kernels of a matrix -> those that can be booted here, with their images; and why the others cannot.
 
-Input: a matrix, and what guests run on. Output: a `Selection`, or `LabError` if there are none.
+Input: a matrix, and what guests run on. Output: a `Selection`, which has the kernels' configurations too, or `LabError`
+if there are none.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatch_bpf.errors import LabError
+from hatch_bpf.kernels.configurations import ConfigFile, find_config
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile, find_image
 from hatch_bpf.kernels.matrix import Matrix, matching
@@ -23,6 +25,8 @@ class Selection:
     """Which kernels are tried."""
 
     images: Mapping[Kernel, ImageFile]
+    configs: Mapping[Kernel, ConfigFile]
+    """The configurations of those kernels that have one."""
     left_out: Mapping[Kernel, str]
 
 
@@ -38,7 +42,7 @@ def narrow(matrix: Matrix, patterns: Sequence[str]) -> Matrix:
 
 def select(matrix: Matrix, folder: Path | None, archs: Collection[str]) -> Selection:
     """The kernels that have an image, in the archive `folder` or beside their BTF, and are of one of `archs`."""
-    images, left_out = {}, {}
+    images, configs, left_out = {}, {}, {}
     for source in matrix.sources:
         arch = source.kernel.arch
         image = find_image(source, folder)
@@ -51,7 +55,9 @@ def select(matrix: Matrix, folder: Path | None, archs: Collection[str]) -> Selec
         else:
             find_qemu(arch)
             images[source.kernel] = image
+            if config := find_config(source, folder):
+                configs[source.kernel] = config
     if not images:
         why = next(iter(left_out.values()), "the matrix is empty")
         raise LabError(f"none of the {len(matrix.sources)} kernels can be tried: {why}")
-    return Selection(images, left_out)
+    return Selection(images, configs, left_out)

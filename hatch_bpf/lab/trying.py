@@ -1,7 +1,7 @@
 """Kernels and a wheel -> what happens to the wheel's programs, each kernel booted once, several at a time.
 
-Input: the images, the verdicts, and what goes into the guests. Output: a `KernelTrial` for each kernel, in their order.
-Ctrl-C stops all guests; nothing of them is left.
+Input: the images and configurations, the verdicts, and what goes into the guests. Output: a `KernelTrial` for each
+kernel, in their order. Ctrl-C stops all guests; nothing of them is left.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_bpf.errors import HatchBpfError
+from hatch_bpf.kernels.configurations import ConfigFile
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile
 from hatch_bpf.lab import machine
@@ -32,6 +33,7 @@ is never tried again."""
 def try_kernels(
     reports: Sequence[KernelReport],
     images: Mapping[Kernel, ImageFile],
+    configs: Mapping[Kernel, ConfigFile],
     payloads: Mapping[str, Payload],
     *,
     jobs: int,
@@ -49,7 +51,9 @@ def try_kernels(
         runner = _Runner(Path(folder), common, payloads, megabytes, seconds, parameters, stop, threading.Event())
         pool = ThreadPoolExecutor(jobs)
         try:
-            pending = [pool.submit(runner.run, report, images[report.kernel]) for report in reports]
+            pending = [
+                pool.submit(runner.run, report, images[report.kernel], configs.get(report.kernel)) for report in reports
+            ]
             trials = []
             for one in pending:
                 trials.append(one.result())
@@ -81,7 +85,7 @@ class _Runner:
             yield "kvm"
         yield from ["tcg"] * BOOTS
 
-    def run(self, report: KernelReport, image: ImageFile) -> KernelTrial:
+    def run(self, report: KernelReport, image: ImageFile, config: ConfigFile | None) -> KernelTrial:
         kernel = report.kernel
         payload = self.payloads[kernel.arch]
         accel = "tcg"
@@ -98,6 +102,7 @@ class _Runner:
                         report.programs,
                         payload.site,
                         payload.root,
+                        config=config.read(kernel) if config else None,
                         command=payload.command,
                         mark=mark,
                     )
@@ -130,12 +135,13 @@ class _Runner:
         if told.is_up and told.release != kernel.release:
             fault = fault or f"the image is of {told.release}, not of {kernel.release}: put the right one there"
         shown = last_lines(ran.console) if fault else ""
-        return KernelTrial(kernel, accel, ran.seconds, _programs(report, told), told.command, fault, shown)
+        programs = _programs(report, told, has_config=config is not None)
+        return KernelTrial(kernel, accel, ran.seconds, programs, told.command, fault, shown)
 
 
-def _programs(report: KernelReport, told: Told) -> tuple[ProgramTrial, ...]:
+def _programs(report: KernelReport, told: Told, *, has_config: bool) -> tuple[ProgramTrial, ...]:
     nothing: Mapping[Way, Attempt] = {} if told.is_done else {Way.OWN: Attempt(Happened.LOST)}
     return tuple(
-        ProgramTrial(verdict, told.attempts.get((verdict.object, verdict.program), nothing))
+        ProgramTrial(verdict, told.attempts.get((verdict.object, verdict.program), nothing), has_config)
         for verdict in report.programs
     )

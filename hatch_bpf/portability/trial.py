@@ -70,7 +70,7 @@ _LOAD_UNSURE = {
     ReasonKind.KCONFIG_UNKNOWN: re.compile("failed to open system Kconfig"),
 }
 """Reasons that already say that the load may fail, and what libbpf or the verifier says if it fails for that: a guest
-lacks modules and the kernel's configuration, and BTF does not say which functions may sleep."""
+lacks modules and may lack the kernel's configuration, and BTF does not say which functions may sleep."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,18 @@ class ProgramTrial:
 
     said: ProgramVerdict
     attempts: Mapping[Way, Attempt]
+    has_config: bool = False
+    """Whether the guest had the kernel's configuration."""
+
+    @property
+    def lacks_config(self) -> bool:
+        """Whether it was refused because its guest had no configuration."""
+        return any(self._refused_for(ReasonKind.KCONFIG_UNKNOWN, attempt) for attempt in self.attempts.values())
 
     @property
     def disagreements(self) -> tuple[Way, ...]:
         """The ways in which the kernel did not do what the verdict says."""
-        return tuple(way for way, attempt in self.attempts.items() if not _agrees(self.said, way, attempt))
+        return tuple(way for way, attempt in self.attempts.items() if not self._agrees(way, attempt))
 
     @property
     def breaks(self) -> bool:
@@ -103,30 +110,36 @@ class ProgramTrial:
             case _:
                 return True
 
-
-def _agrees(said: ProgramVerdict, way: Way, attempt: Attempt) -> bool:
-    kinds = {reason.kind for reason in said.reasons}
-    if attempt.happened is Happened.LOST:
-        return True  # the guest's end is reported by itself
-    if attempt.happened is Happened.ATTACH_REFUSED and said.verdict is not Verdict.FAILS:
-        return said.verdict is Verdict.CONDITIONAL or bool(kinds & _ATTACH_UNSURE)
-    if attempt.happened is Happened.REFUSED and any(
-        told.search(attempt.log) for kind, told in _LOAD_UNSURE.items() if kind in kinds
-    ):
-        return True
-    match said.verdict:
-        case Verdict.LOADS:
-            return attempt.works
-        case Verdict.NEEDS_KERNEL_BTF:
-            if way is Way.OWN:
-                return attempt.works
-            # with a wrong type id a program loads, and misleads
-            return not attempt.works or ReasonKind.KERNEL_BTF not in kinds
-        case Verdict.CONDITIONAL:
+    def _agrees(self, way: Way, attempt: Attempt) -> bool:
+        said = self.said
+        kinds = {reason.kind for reason in said.reasons}
+        if attempt.happened is Happened.LOST:
+            return True  # the guest's end is reported by itself
+        if attempt.happened is Happened.ATTACH_REFUSED and said.verdict is not Verdict.FAILS:
+            return said.verdict is Verdict.CONDITIONAL or bool(kinds & _ATTACH_UNSURE)
+        if any(self._refused_for(kind, attempt) for kind in _LOAD_UNSURE):
             return True
-        case Verdict.FAILS:
-            # it may be said to load and not to attach, where the attach was not tried
-            return not attempt.works or (attempt.happened is Happened.LOADS and bool(kinds & _ATTACH_UNSURE))
+        match said.verdict:
+            case Verdict.LOADS:
+                return attempt.works
+            case Verdict.NEEDS_KERNEL_BTF:
+                if way is Way.OWN:
+                    return attempt.works
+                # with a wrong type id a program loads, and misleads
+                return not attempt.works or ReasonKind.KERNEL_BTF not in kinds
+            case Verdict.CONDITIONAL:
+                return True
+            case Verdict.FAILS:
+                # it may be said to load and not to attach, where the attach was not tried
+                return not attempt.works or (attempt.happened is Happened.LOADS and bool(kinds & _ATTACH_UNSURE))
+
+    def _refused_for(self, kind: ReasonKind, attempt: Attempt) -> bool:
+        """Whether it was not loaded for a reason that the verdict has, and that holds in this guest."""
+        if kind not in {reason.kind for reason in self.said.reasons}:
+            return False
+        if kind is ReasonKind.KCONFIG_UNKNOWN and self.has_config:
+            return False
+        return attempt.happened is Happened.REFUSED and bool(_LOAD_UNSURE[kind].search(attempt.log))
 
 
 @dataclass(frozen=True)

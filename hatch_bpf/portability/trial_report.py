@@ -22,6 +22,10 @@ LOG_LINES = 25
 OUTPUT_LINES = 60
 """Lines of the command's output that it shows."""
 WAYS = {Way.OWN: "with the kernel's own BTF", Way.HIDDEN: "with the wheel's BTF, the kernel's own hidden"}
+NO_CONFIG = (
+    "this guest has no configuration of the kernel, which __kconfig variables need: run `hatch-bpf kernels add PACKAGE "
+    "--image --archive FOLDER` again, or put the kernel's config-{release} beside its image as {release}.config"
+)
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 
 
@@ -142,6 +146,8 @@ def _failures(trial: Trial) -> Iterator[str]:
                 if not attempt.works and attempt.happened is not Happened.LOST:
                     where = f"{trial_label(program)} on {kernel.kernel}, {WAYS[way]}"
                     yield f"{where}: {attempt.happened.value} {attempt.error}\n{_indented(_tail(attempt))}\n"
+        if any(program.lacks_config for program in kernel.programs):
+            yield f"{kernel.kernel}: {NO_CONFIG.format(release=kernel.kernel.release)}\n"
         command = kernel.command
         if command and command.status != 0 and not kernel.fault:
             end = "\n".join(command.output.splitlines()[-OUTPUT_LINES:])

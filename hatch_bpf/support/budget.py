@@ -55,6 +55,7 @@ BTF_NAME = Limit(511, "bytes in a name", "Linux itself takes no more (KSYM_NAME_
 ARCHIVED_BYTES = Limit(16 << 20, "bytes of packed BTF", "the largest known has 2.5 million")
 IMAGE_BYTES = Limit(512 << 20, "bytes of kernel image", "kernels without debug information have 40 to 80 million")
 EMBEDDED_BTFS = Limit(1 << 12, "BTFs in a package", "57 kernels, from 4.18 to 7.3, have up to 31")
+CONFIG_BYTES = Limit(4 << 20, "bytes of kernel configuration", "Debian's and Fedora's have up to 300,000")
 PACKAGE_HEADER = Limit(32 << 20, "bytes of package header", "kernel packages have up to a million")
 FILE_NAME = Limit(4096, "bytes of file name", "Linux takes no path longer than that")
 LISTED_KERNELS = Limit(1 << 15, "kernels in a list", "BTFHub's archive has 4,300")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.errors import LabError
+from hatch_bpf.kernels.configurations import ConfigFile
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile
 from hatch_bpf.lab import cpio, guest_files, machine
@@ -39,6 +40,7 @@ class Lab:
         self.folder, self.monkeypatch = folder, monkeypatch
         self.image = folder / "vmlinuz"
         self.image.write_bytes(fake_qemu.bzimage())
+        self.configs: dict[Kernel, ConfigFile] = {}
 
     def run(self, body: str, *, command: tuple[str, ...] = (), seconds: float = 20.0) -> KernelTrial:
         fake_qemu.install(self.folder / "bin", body, self.monkeypatch)
@@ -50,6 +52,7 @@ class Lab:
         (trial,) = try_kernels(
             [KernelReport(KERNEL, (PROGRAM,))],
             {KERNEL: ImageFile(self.image, None)},
+            self.configs,
             {"x86_64": payload},
             jobs=1,
             megabytes=512,
@@ -141,6 +144,24 @@ def test_a_command_that_is_not_in_the_guest(lab: Lab) -> None:
     assert trial.command is not None
     assert trial.command.fault == "nothing-like-it is not in the guest, or cannot run there: No such file or directory"
     assert trial.fails
+
+
+def test_the_configuration_is_where_libbpf_reads_it(lab: Lab) -> None:
+    looks = UP + "there = b'boot/config-6.1.0-9-amd64\\0' in initramfs and b'CONFIG_HZ=250\\n' in initramfs\n"
+    looks += "load('loads' if there else 'refused')" + DONE
+    without = lab.run(looks)
+    path = lab.folder / "config"
+    path.write_text("CONFIG_HZ=250\n")
+    lab.configs = {KERNEL: ConfigFile(path, None)}
+    trial = lab.run(looks)
+    assert [(found.fails, found.programs[0].has_config) for found in (without, trial)] == [(True, False), (False, True)]
+
+
+def test_a_configuration_that_is_not_the_locked_one(lab: Lab) -> None:
+    path = lab.folder / "config"
+    path.write_text("CONFIG_HZ=250\n")
+    lab.configs = {KERNEL: ConfigFile(path, "0" * 64)}
+    assert "config: this configuration of debian/12/x86_64/6.1.0-9-amd64 is not the one" in lab.run("").fault
 
 
 def test_nothing_is_left(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

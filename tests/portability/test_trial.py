@@ -8,6 +8,7 @@ import pytest
 
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, KernelTrial, ProgramTrial, Trial, Way
+from hatch_bpf.portability.trial_report import render_trial
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Verdict, Weight
 
 KERNEL = Kernel.parse("debian/12/x86_64/6.1.0")
@@ -31,8 +32,8 @@ def said(verdict: Verdict, *reasons: Reason, optional: bool = False) -> ProgramV
     return ProgramVerdict("a.bpf.o", "one", verdict, reasons, is_optional=optional)
 
 
-def trial(verdict: ProgramVerdict, own: Attempt, hidden: Attempt) -> ProgramTrial:
-    return ProgramTrial(verdict, {Way.OWN: own, Way.HIDDEN: hidden})
+def trial(verdict: ProgramVerdict, own: Attempt, hidden: Attempt, *, has_config: bool = False) -> ProgramTrial:
+    return ProgramTrial(verdict, {Way.OWN: own, Way.HIDDEN: hidden}, has_config)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,27 @@ def test_agreement(
 ) -> None:
     found = trial(verdict, own, hidden)
     assert (found.disagreements, found.breaks) == (wrong, breaks)
+
+
+def test_a_guest_with_a_configuration_has_no_excuse() -> None:
+    verdict = said(Verdict.LOADS, KCONFIG)
+    without, with_one = trial(verdict, NO_CONFIG, WORKS), trial(verdict, NO_CONFIG, WORKS, has_config=True)
+    assert (without.disagreements, without.lacks_config) == ((), True)
+    assert (with_one.disagreements, with_one.lacks_config) == ((Way.OWN,), False)
+    # only where the program reads the configuration
+    assert not trial(said(Verdict.LOADS), NO_CONFIG, WORKS).lacks_config
+
+
+def test_the_text_says_once_how_a_guest_gets_a_configuration() -> None:
+    def text(has_config: bool) -> str:
+        program = trial(said(Verdict.LOADS, KCONFIG), NO_CONFIG, NO_CONFIG, has_config=has_config)
+        return render_trial(Trial((KernelTrial(KERNEL, "tcg", 1.0, (program, program), None),), {}))
+
+    remedy = f"{KERNEL}: this guest has no configuration of the kernel, which __kconfig variables need: run "
+    assert text(has_config=False).count(remedy) == 1
+    assert "WRONG VERDICT" not in text(has_config=False)
+    assert remedy not in text(has_config=True)
+    assert "WRONG VERDICT" in text(has_config=True)
 
 
 def test_the_exit_status() -> None:

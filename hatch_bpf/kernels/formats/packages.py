@@ -1,4 +1,4 @@
-"""Kernel packages, .deb and .rpm -> the kernel image in them, and what the package says of it.
+"""Kernel packages, .deb and .rpm -> the kernel image and configuration in them, and what the package says of them.
 
 Input: an open package. Output: its vmlinuz, or `KernelError`. Nothing is unpacked to disk and no package tool is
 needed; the package is read front to back until the image has come.
@@ -18,7 +18,7 @@ from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.formats import compression
 from hatch_bpf.kernels.formats.compression import PlainStream
 from hatch_bpf.kernels.formats.tar import TarMember, members
-from hatch_bpf.support.budget import FILE_NAME, IMAGE_BYTES, PACKAGE_HEADER, Budget
+from hatch_bpf.support.budget import CONFIG_BYTES, FILE_NAME, IMAGE_BYTES, PACKAGE_HEADER, Budget
 
 DEB_MAGIC = b"!<arch>\n"
 RPM_MAGIC = b"\xed\xab\xee\xdb"
@@ -47,15 +47,22 @@ class PackagedImage:
     """The package's architecture, as its distribution spells it."""
     version: str
     """The package's version, which need not be the kernel's release."""
+    config: bytes = b""
+    """The kernel's configuration; empty if the package has none. Both package tools sort files by name, so it comes
+    before the image."""
 
 
 def image_of_deb(file: BinaryIO, budget: Budget) -> PackagedImage:
     """The vmlinuz of a Debian package. Raises `KernelError`."""
+    config = b""
     for member in _deb_files(file, "data.tar", budget):
-        if member.is_file and _is_image(member.name):
+        if member.is_file and _is_config(member.name):
+            CONFIG_BYTES.check(member.size, source=budget.source)
+            config = member.read()
+        elif member.is_file and _is_image(member.name):
             IMAGE_BYTES.check(member.size, source=budget.source)
             data, fields = member.read(), _control(file, budget)
-            return PackagedImage(data, member.name, fields.get("Architecture", ""), fields.get("Version", ""))
+            return PackagedImage(data, member.name, fields.get("Architecture", ""), fields.get("Version", ""), config)
     raise _no_image("linux-image-* (from Linux 6.19 on: linux-binary-*)", budget)
 
 
@@ -113,6 +120,7 @@ def image_of_rpm(file: BinaryIO, budget: Budget) -> PackagedImage:
             "the compression of this RPM's payload is not known, or the file is cut off", source=budget.source
         )
     stream = PlainStream(compression.read_chunks(file, known, budget), "its payload", source=budget.source)
+    config = b""
     while True:
         budget.work(STEPS_PER_FILE)
         header = stream.read(_CPIO_HEADER)
@@ -124,11 +132,16 @@ def image_of_rpm(file: BinaryIO, budget: Budget) -> PackagedImage:
         name = stream.read(name_size + -(_CPIO_HEADER + name_size) % 4)[:name_size].rstrip(b"\0").decode("latin-1")
         if name == "TRAILER!!!":
             raise _no_image("kernel-core", budget)
-        if mode & 0o170000 == 0o100000 and size and _is_image(name):
+        has_content = mode & 0o170000 == 0o100000 and bool(size)
+        if has_content and _is_image(name):
             IMAGE_BYTES.check(size, source=budget.source)
             version = f"{tags.get(_RPM_VERSION, '')}-{tags.get(_RPM_RELEASE, '')}"
-            return PackagedImage(stream.read(size), name, tags.get(_RPM_ARCH, ""), version)
-        stream.skip(size + -size % 4)
+            return PackagedImage(stream.read(size), name, tags.get(_RPM_ARCH, ""), version, config)
+        if has_content and _is_config(name):
+            config = stream.read(CONFIG_BYTES.check(size, source=budget.source))
+            stream.skip(-size % 4)
+        else:
+            stream.skip(size + -size % 4)
 
 
 def _rpm_header(file: BinaryIO, budget: Budget) -> Mapping[int, str]:
@@ -149,6 +162,14 @@ def _rpm_header(file: BinaryIO, budget: Budget) -> Mapping[int, str]:
 
 def _is_image(name: str) -> bool:
     return PurePosixPath(name).name.startswith("vmlinuz")
+
+
+def _is_config(name: str) -> bool:
+    """Whether it is boot/config-RELEASE or lib/modules/RELEASE/config."""
+    path = PurePosixPath(name)
+    if path.name == "config":
+        return path.parent.parent.name == "modules"
+    return path.name.startswith("config-") and path.parent.name == "boot"
 
 
 def _no_image(right: str, budget: Budget) -> KernelError:
