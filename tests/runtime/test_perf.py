@@ -101,6 +101,50 @@ def test_a_paused_buffer_receives_nothing(skel: Any) -> None:
 
 
 @pytest.mark.parametrize("pages", [1, 4])
+def test_new_events_overwrite_the_oldest(skel: Any, pages: int) -> None:
+    events = skel.maps.events
+    events.open(pages=pages, overwrite=True)
+    assert events.latest() == []
+    emit(skel, 3, CPUS[0])
+    assert [event.number for event in events.latest()] == list(range(skel.bss.number))
+    sizes = set()
+    for turn in range(12):
+        emit(skel, 990 + turn, CPUS[0])
+        got = [event.number for event in events.latest() if event.cpu == CPUS[0]]
+        assert got == list(range(skel.bss.number - len(got), skel.bss.number)), "the last ones, whole and in order"
+        sizes.add(len(got))
+    record = events._usual[1]
+    assert max(sizes) == pages * mmap.PAGESIZE // record, "the pages are full"
+    assert [event.number for event in events.latest() if event.cpu == CPUS[0]] == got, "reading removes nothing"
+
+
+def test_the_latest_events_of_each_cpu(skel: Any) -> None:
+    events = skel.maps.events
+    events.open(overwrite=True)
+    for cpu in reversed(CPUS):
+        emit(skel, 5, cpu)
+    got = [(event.cpu, event.number) for event in events.latest()]
+    assert got == sorted(got)
+    assert sorted(number for _, number in got) == list(range(skel.bss.number))
+
+
+def test_a_buffer_is_either_waited_for_or_overwritten(skel: Any) -> None:
+    events = skel.maps.events
+    with pytest.raises(errors.MapError, match=r"keeps no latest events; open it with open\(overwrite=True\)"):
+        events.latest()
+    events.open(overwrite=True)
+    for read in (events.read_batch, events.fileno, lambda: events.poll(0), lambda: next(iter(events))):
+        with pytest.raises(errors.MapError, match=r"opened with overwrite=True; call latest\(\) to read it"):
+            read()
+    events.pause()
+    emit(skel, 5, CPUS[0])
+    assert events.latest() == []
+    events.resume()
+    emit(skel, 5, CPUS[0])
+    assert len(events.latest()) >= 5
+
+
+@pytest.mark.parametrize("pages", [1, 4])
 def test_records_in_runs_wrap_around(skel: Any, pages: int) -> None:
     """The same events, whole and in order, wherever the pages end and whatever is between them."""
     events = skel.maps.events

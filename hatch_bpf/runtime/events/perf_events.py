@@ -81,7 +81,7 @@ CACHES = ("L1-dcache", "L1-icache", "LLC", "dTLB", "iTLB", "branch", "node")
 CACHE_OPS = ("load", "store", "prefetch")
 """`enum perf_hw_cache_op_id`: `L1-dcache-loads`, `L1-dcache-load-misses`."""
 PERF_SAMPLE_RAW = 1 << 10
-INHERIT, FREQ, INHERIT_THREAD = 1 << 1, 1 << 10, 1 << 35
+INHERIT, FREQ, WRITE_BACKWARD, INHERIT_THREAD = 1 << 1, 1 << 10, 1 << 27, 1 << 35
 """Bits of the attribute's flags."""
 PERF_FLAG_FD_CLOEXEC = 1 << 3
 
@@ -122,10 +122,16 @@ def open_counter(event: Event, cpu: int) -> int:
     return _open(cpu, -1, event)
 
 
-def open_bpf_output(cpu: int) -> int:
-    """What carries the events that programs on a CPU put into a perf buffer."""
+def open_bpf_output(cpu: int, *, backward: bool = False) -> int:
+    """What carries the events that programs on a CPU put into a perf buffer.
+
+    `backward`: it is written from its end to its beginning, so that the newest event comes first, and wakes nobody.
+    """
     output = PERF_TYPE_SOFTWARE, PERF_COUNT_SW_BPF_OUTPUT
-    return _open(cpu, -1, output, sample_freq=1, sample_type=PERF_SAMPLE_RAW, wakeup_events=1)
+    flags = WRITE_BACKWARD if backward else 0
+    return _open(
+        cpu, -1, output, sample_freq=1, sample_type=PERF_SAMPLE_RAW, flags=flags, wakeup_events=int(not backward)
+    )
 
 
 def lacks_event(event: Event, code: int) -> str:

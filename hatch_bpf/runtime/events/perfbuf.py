@@ -51,6 +51,7 @@ GATHER = 0.0005
 ROOMY = 8
 """Pages that hold what comes meanwhile."""
 PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9
+PERF_EVENT_IOC_PAUSE_OUTPUT = 0x40042409
 
 
 class PerfBuffer(EventSource["E"]):
@@ -77,6 +78,8 @@ class PerfBuffer(EventSource["E"]):
         self._read_at = 0.0
         """When that was."""
         self._on_lost: Optional[Callable[[int, int], object]] = None
+        self._overwrites = False
+        """Whether new events take the place of the oldest ones."""
         self._counters: list[int] = []
         """Descriptors of counters, if it holds such."""
         # a record with a struct, as long as the kernel makes it
@@ -89,11 +92,20 @@ class PerfBuffer(EventSource["E"]):
         """Events lost so far because the buffer was full."""
         return self._taken.lost
 
-    def open(self, *, pages: int = PAGES, on_lost: Optional[Callable[[int, int], object]] = None) -> None:
+    def open(
+        self,
+        *,
+        pages: int = PAGES,
+        on_lost: Optional[Callable[[int, int], object]] = None,
+        overwrite: bool = False,
+    ) -> None:
         """Start receiving, with so many pages (a power of two) for each CPU.
 
         `on_lost` is called with the number of a CPU and of events, by whoever reads, whenever the kernel reports
         events as lost, and before the events that followed these are given out.
+
+        With `overwrite` a new event takes the place of the oldest ones if there is no more room, and `latest()` returns
+        those that are there, instead of `poll()` and iteration. `lost` and `on_lost` then report nothing.
 
         Attaching the first program does it too, with 64, where the option `events` says what the buffer carries, and so
         does reading: to have another number of pages, call this before.
@@ -104,16 +116,18 @@ class PerfBuffer(EventSource["E"]):
                 raise MapError(f"perf buffer {self.name} can't have {pages} pages; it must be a power of two")
             if self._rings is not None:
                 raise MapError(f"perf buffer {self.name} is open already; call open() before anything is attached")
-            self._check_no_counters()
+            self._check_gives_events()
             rings: list[_CpuRing] = []
             epoll = select.epoll()
             try:
                 for cpu in online_cpus():
                     if cpu < self.max_entries:
-                        rings.append(_CpuRing(self._open_event(cpu), pages, cpu))
+                        fd = self._open_event(cpu, overwrite)
+                        rings.append(_CpuRing(fd, pages, cpu, writable=not overwrite))
                         epoll.register(rings[-1].fd, select.EPOLLIN)
                         self._connect(cpu, rings[-1].fd)
                 self._epoll = duplicate(epoll.fileno())
+                self._overwrites = overwrite
                 self._rings = rings
                 self._on_lost = on_lost
             except OSError as error:
@@ -143,9 +157,47 @@ class PerfBuffer(EventSource["E"]):
                     opened.append(fd)
             self._counters = opened
 
-    def _check_no_counters(self) -> None:
+    def _check_gives_events(self) -> None:
+        """Raise `MapError` if there is nothing to wait for."""
         if self._counters:
             raise MapError(f"map {self.name} holds counters, which programs read; no events come from it")
+        if self._overwrites:
+            raise MapError(f"perf buffer {self.name} was opened with overwrite=True; call latest() to read it")
+
+    def latest(self) -> list[E]:
+        """The latest events, of a buffer opened with `overwrite=True`: CPU after CPU, the oldest first.
+
+        They stay there, so the next call returns them again unless newer ones have replaced them. Events that programs
+        write to a CPU's buffer while it is copied are lost.
+        """
+        import fcntl
+
+        with self._reading:
+            self._check_open()
+            if not self._overwrites:
+                raise MapError(f"perf buffer {self.name} keeps no latest events; open it with open(overwrite=True)")
+            events: list[E] = []
+            for ring in self._rings or ():
+                try:
+                    fcntl.ioctl(ring.fd, PERF_EVENT_IOC_PAUSE_OUTPUT, 1)
+                    data = ring.copy_latest(self._order_memory)
+                finally:
+                    fcntl.ioctl(ring.fd, PERF_EVENT_IOC_PAUSE_OUTPUT, 0)
+                events += self._parse_latest(data)
+            return events
+
+    def _parse_latest(self, data: bytes) -> list[E]:
+        """The events of records that begin with the newest one, in the order in which they were made."""
+        events, at = [], 0
+        while at + RECORD.size <= len(data):
+            kind, size, length = RECORD.unpack_from(data, at)
+            if not size or at + size > len(data):  # nothing was ever written there, or it is overwritten in part
+                break
+            if kind == PERF_RECORD_SAMPLE:
+                first = at + RECORD.size
+                events.append(self._decode(data[first : first + length]))
+            at += size
+        return events[::-1]
 
     def with_cpu(self) -> Iterator[tuple[int, E]]:
         """Events as they come, forever, each with its CPU: `for cpu, event in skel.maps.events.with_cpu()`.
@@ -174,8 +226,8 @@ class PerfBuffer(EventSource["E"]):
             for ring in self._rings or ():
                 self._connect(ring.cpu, ring.fd)
 
-    def _open_event(self, cpu: int) -> int:
-        fd = open_bpf_output(cpu)
+    def _open_event(self, cpu: int, overwrite: bool) -> int:
+        fd = open_bpf_output(cpu, backward=overwrite)
         if fd < 0:
             raise self._cannot_open(ctypes.get_errno())
         return fd
@@ -199,7 +251,7 @@ class PerfBuffer(EventSource["E"]):
     def fileno(self) -> int:
         with self._reading:
             self._check_open()
-            self._check_no_counters()
+            self._check_gives_events()
             self.get_ready()
             return self._epoll
 
@@ -214,7 +266,7 @@ class PerfBuffer(EventSource["E"]):
         return self._is_trickle and 0 < len(self._rings or ()) <= reads
 
     def _read(self) -> bool:
-        self._check_no_counters()
+        self._check_gives_events()
         self.get_ready()
         rings = self._rings or []
         for turn in range(len(rings)):
@@ -285,13 +337,14 @@ class PerfBuffer(EventSource["E"]):
 class _CpuRing:
     """The pages that hold the events of one CPU."""
 
-    def __init__(self, fd: int, pages: int, cpu: int) -> None:
-        """Map them. Raises `OSError`."""
+    def __init__(self, fd: int, pages: int, cpu: int, *, writable: bool) -> None:
+        """Map them. Raises `OSError`. The kernel overwrites what was not read in pages that are not `writable`."""
         self.fd = fd
         self.cpu = cpu
         self.pages = pages
         self._size = pages * mmap.PAGESIZE
-        self._pages = mmap.mmap(fd, mmap.PAGESIZE + self._size)
+        access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        self._pages = mmap.mmap(fd, mmap.PAGESIZE + self._size, prot=access)
         self._head = memoryview(self._pages)[HEAD : HEAD + 8].cast("Q")
         self.tail = memoryview(self._pages)[TAIL : TAIL + 8].cast("Q")
 
@@ -306,6 +359,12 @@ class _CpuRing:
             data = self._pages[start:] + self._pages[mmap.PAGESIZE : start + length - self._size]
         order_memory()
         return data, tail
+
+    def copy_latest(self, order_memory: Any) -> bytes:
+        """All that is in pages written backward, from the newest record on."""
+        start = mmap.PAGESIZE + self._head[0] % self._size
+        order_memory()
+        return self._pages[start:] + self._pages[mmap.PAGESIZE : start]
 
     def close(self) -> None:
         self._head.release()
