@@ -25,10 +25,10 @@ class Scratch:
             self.folder = tempfile.mkdtemp(prefix=_PREFIX)
             with suppress(FileNotFoundError):
                 self._lock = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
-                _try_to_lock(self._lock)
-                if os.path.samestat(os.stat(self.folder), os.fstat(self._lock)):
+                if _is_kept(self.folder, self._lock):
                     return
-            # another build took it for an abandoned one, before it was locked
+                os.close(self._lock)
+            # another build takes it for an abandoned one, since it was not locked yet
 
     def __enter__(self) -> str:
         return self.folder
@@ -40,6 +40,17 @@ class Scratch:
         """Remove the folder and all that is in it."""
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
+
+
+def _is_kept(folder: str, handle: int) -> bool:
+    """Lock a new folder, and say whether it stays: another build may have locked it first, to remove it."""
+    try:
+        is_locked = _try_to_lock(handle)
+    except OSError:
+        is_locked = True  # there are no locks here, so that nobody removes anything
+    with suppress(FileNotFoundError):
+        return is_locked and os.path.samestat(os.stat(folder), os.fstat(handle))
+    return False
 
 
 def _remove_abandoned() -> None:
@@ -54,9 +65,9 @@ def _remove_abandoned() -> None:
 
 
 def _try_to_lock(handle: int) -> bool:
-    """Lock an open folder; False if another process has the lock, or where there are no locks."""
+    """Lock an open folder; False if another process has the lock. Raises `OSError` where there are no locks."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
     return True

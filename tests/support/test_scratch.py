@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -85,3 +88,24 @@ def test_many_at_once_do_not_take_each_other_away(tmp_path: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", script], env=environment) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_another_build_has_locked_to_remove_it_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still there when the new build looks, and gone a moment later."""
+    make, locked = tempfile.mkdtemp, list[tuple[str, int]]()
+
+    def make_and_lock_the_first(*, prefix: str) -> str:
+        folder = make(prefix=prefix, dir=tmp_path)
+        if not locked:
+            locked.append((folder, os.open(folder, os.O_RDONLY)))
+            fcntl.flock(locked[0][1], fcntl.LOCK_EX)
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_and_lock_the_first)
+    with Scratch() as folder:
+        assert folder != locked[0][0]
+        shutil.rmtree(locked[0][0])
+        os.close(locked[0][1])
+        assert Path(folder).is_dir()
