@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.archive import path_of, suffix_of
+from hatch_bpf.kernels.companions import beside, check_locked, first_file, of_host, places
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.images import KernelImage, check_locked
+from hatch_bpf.kernels.images import KernelImage
 from hatch_bpf.kernels.matrix import KernelSource
 from hatch_bpf.support.budget import CONFIG_BYTES
 from hatch_bpf.support.files import read_regular
@@ -25,7 +25,7 @@ _OF_HOST = ("/boot/config-{}", "/lib/modules/{}/config")
 
 def config_beside(btf: Path) -> Path:
     """Where an archive has the configuration of the kernel whose BTF is at a path of it."""
-    return btf.with_name(btf.name.removesuffix(suffix_of(btf.name)) + CONFIG_SUFFIX)
+    return beside(btf, CONFIG_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,13 @@ class ConfigFile:
 
 def find_config(source: KernelSource, folder: Path | None = None) -> ConfigFile | None:
     """A kernel's configuration, in the archive `folder` or where the kernel's BTF is; None if there is none."""
-    candidates = [config_beside(folder / path_of(source.kernel))] if folder else []
-    if source.is_host:
-        candidates += _host_configs(source.kernel.release)
-    elif not source.url:
-        candidates.append(config_beside(source.path))
-    found = next((path for path in candidates if path.is_file()), None)
+    found = first_file(places(source, folder, suffix=CONFIG_SUFFIX, host_patterns=_OF_HOST))
     return ConfigFile(found, source.config_sha256) if found else None
 
 
 def config_to_keep(image: KernelImage, host: Kernel | None = None) -> bytes:
     """The configuration in the image's package; with `host`, that of the running kernel. Empty if there is none."""
     if host:
-        found = next((path for path in _host_configs(host.release) if path.is_file()), None)
+        found = first_file(of_host(_OF_HOST, host.release))
         return ConfigFile(found, None).read(host) if found else b""
     return image.holds.packaged.config if image.holds.packaged else b""
-
-
-def _host_configs(release: str) -> list[Path]:
-    return [Path(pattern.format(release)) for pattern in _OF_HOST]

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.archive import path_of, suffix_of
+from hatch_bpf.kernels.archive import suffix_of
+from hatch_bpf.kernels.companions import beside, check_locked, first_file, of_host, places
 from hatch_bpf.kernels.formats.kernel_file import KernelFile, read_image
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.matrix import LOCK_NAME, KernelSource
+from hatch_bpf.kernels.matrix import KernelSource
 from hatch_bpf.support.budget import IMAGE_BYTES
 from hatch_bpf.support.files import read_regular
 
@@ -26,7 +27,7 @@ _OF_HOST = ("/boot/vmlinuz-{}", "/lib/modules/{}/vmlinuz")
 
 def image_beside(btf: Path) -> Path:
     """Where an archive has the image of the kernel whose BTF is at a path of it."""
-    return btf.with_name(btf.name.removesuffix(suffix_of(btf.name)) + IMAGE_SUFFIX)
+    return beside(btf, IMAGE_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -45,28 +46,12 @@ class ImageFile:
         return image
 
 
-def check_locked(what: str, data: bytes, sha256: str | None, *, source: Path, kernel: Kernel) -> None:
-    """Raise `KernelError` unless the lock takes this file; `sha256` is what `KernelSource` has of the lock."""
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 is None or found == sha256:
-        return
-    why = f"its sha256 is {found} instead of {sha256}" if sha256 else "it is not there"
-    raise KernelError(
-        f"{what} is not the one that {LOCK_NAME} has: {why}. Get the one that was locked; if this one is right, run "
-        "`hatch-bpf kernels lock` and look at what it changes",
-        source=source,
-        kernel=kernel,
-    )
-
-
 def find_image(source: KernelSource, folder: Path | None = None) -> ImageFile | None:
     """A kernel's image, in the archive `folder` or where the kernel's BTF is; None if there is none."""
-    candidates = [image_beside(folder / path_of(source.kernel))] if folder else []
-    if source.is_host:
-        candidates += _host_images(source.kernel.release)
-    elif not source.url:
-        candidates += [image_beside(source.path), *([source.path] if _may_be_image(source.path) else ())]
-    found = next((path for path in candidates if path.is_file()), None)
+    candidates = places(source, folder, suffix=IMAGE_SUFFIX, host_patterns=_OF_HOST)
+    if not source.is_host and not source.url and _may_be_image(source.path):
+        candidates.append(source.path)
+    found = first_file(candidates)
     return ImageFile(found, source.image_sha256) if found else None
 
 
@@ -105,9 +90,11 @@ class KernelImage:
 def image_to_keep(path: Path, host: Kernel | None = None) -> KernelImage:
     """The image in a package or in a file of its own; with `host`, that of the running kernel."""
     if host:
-        found = next((found for found in _host_images(host.release) if found.is_file()), None)
+        candidates = of_host(_OF_HOST, host.release)
+        found = first_file(candidates)
         if found is None:
-            raise KernelError(f"there is no image of the running kernel: looked for {_host_images_text(host.release)}")
+            looked_for = " and ".join(map(str, candidates))
+            raise KernelError(f"there is no image of the running kernel: looked for {looked_for}")
         path = found
     return read_kernel_image(path)
 
@@ -117,14 +104,6 @@ def read_kernel_image(path: Path) -> KernelImage:
     holds = read_image(path)
     data = holds.packaged.data if holds.packaged else read_regular(path, IMAGE_BYTES.most)
     return KernelImage(path, data, holds)
-
-
-def _host_images(release: str) -> list[Path]:
-    return [Path(pattern.format(release)) for pattern in _OF_HOST]
-
-
-def _host_images_text(release: str) -> str:
-    return " and ".join(map(str, _host_images(release)))
 
 
 def architecture_of(found: KernelFile) -> str:
