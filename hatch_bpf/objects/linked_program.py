@@ -89,6 +89,13 @@ class LinkedProgram:
         return function.section, function.offset + (slot - self.starts[index]) * INSN_SIZE
 
     @cached_property
+    def meetings(self) -> frozenset[int]:
+        """Slots where paths may meet: functions begin there, or jumps lead there."""
+        return frozenset(
+            (*self.starts, *(slot + 1 + insn.jump for slot, insn in enumerate(self.insns) if insn.is_jump))
+        )
+
+    @cached_property
     def jumps_back(self) -> bool:
         """Whether any jump does; without one there are no loops."""
         return any(insn.jump < 0 for insn in self.insns if insn.is_jump)

@@ -49,20 +49,19 @@ _AT_MOST = 64
 
 def misused_maps(linked: LinkedProgram, types: Mapping[str, int]) -> Iterator[tuple[int, str, int]]:
     """Slot of the call, name of the map and number of the helper that may not have it. `types` are the maps'."""
-    targets = {slot + 1 + insn.jump for slot, insn in enumerate(linked.insns) if insn.is_jump}.union(linked.starts)
     for slot, number in linked.helper_calls.items():
         if number not in _TAKES_MAP:
             continue
-        name = _map_in(2 if number in _SECOND else 1, slot, linked, targets)
+        name = _map_in(2 if number in _SECOND else 1, slot, linked)
         kind = types.get(name)
         if kind is not None and not (number in ONLY.get(kind, {number}) and kind in _TYPES.get(number, {kind})):
             yield slot, name, number
 
 
-def _map_in(register: int, call: int, linked: LinkedProgram, targets: set[int]) -> str:
+def _map_in(register: int, call: int, linked: LinkedProgram) -> str:
     """The map that a register holds at a call; empty where straight code does not tell."""
     slot = call
-    while slot not in targets and slot > max(0, call - _AT_MOST):
+    while slot not in linked.meetings and slot > max(0, call - _AT_MOST):
         slot -= 1
         insn = linked.insns[slot]
         if insn.is_jump or insn.is_exit or (insn.is_call and register in _CALLER_SAVED):

@@ -80,8 +80,6 @@ class _Search:
     def __init__(self, linked: LinkedProgram) -> None:
         self._linked = linked
         self._effects = [_effect(insn) for insn in linked.insns]
-        targets = (slot + 1 + insn.jump for slot, insn in enumerate(linked.insns) if insn.is_jump)
-        self._meetings = frozenset((*linked.starts, *targets))
         self._before: dict[int, tuple[int, int]] = {}
         self._pending: list[int] = []
         self._spilled = (False, False)
@@ -134,7 +132,7 @@ class _Search:
             if insn.is_exit or insn.is_goto:
                 return
             slot += 2 if insn.is_wide else 1
-            if slot in self._meetings:
+            if slot in linked.meetings:
                 self._reach(slot, given, moved)
                 return
 

@@ -33,13 +33,11 @@ def why_not_pinned(path: Union[str, os.PathLike[str]], code: int) -> str:
 def delegation(folder: str) -> str:
     """What a BPF file system lets a user namespace do, by its mount options: `cmds=any,maps=array,progs=xdp`."""
     try:
-        with open(MOUNTS, "rb") as file:
-            lines = [line.partition(b" - ") for line in file]
         at = os.path.realpath(folder)
-        options = [after.split()[2] for before, _, after in lines if _unescaped(before.split()[4]) == at]
+        options = [options for point, _, options in _mounts() if point == at]
     except (OSError, IndexError):
         return ""
-    allowed = options[-1].decode().split(",") if options else []
+    allowed = options[-1].split(",") if options else []
     return ",".join(item.partition("delegate_")[2] for item in allowed if item.startswith("delegate_"))
 
 
@@ -56,21 +54,22 @@ def _is_not_in(folder: str, wanted: str, words: str, remedy: str) -> str:
     except (OSError, IndexError):
         return ""
     # of several file systems on one folder the last is the visible one
-    above = [(point, kind) for point, kind in mounts if f"{real}/".startswith(f"{point.rstrip('/')}/")]
+    above = [(point, kind) for point, kind, _ in mounts if f"{real}/".startswith(f"{point.rstrip('/')}/")]
     longest = max((len(point) for point, _ in above), default=0)
     if next((kind for point, kind in reversed(above) if len(point) == longest), wanted) == wanted:
         return ""
-    there = sorted({point for point, kind in mounts if kind == wanted})
+    there = sorted({point for point, kind, _ in mounts if kind == wanted})
     if there:
         remedy = f"there is one at {', '.join(there)}"
     return f"{folder} is not {words}; {remedy}"
 
 
-def _mounts() -> list[tuple[str, str]]:
-    """Folder and type of every mounted file system, in the order of mounting."""
+def _mounts() -> list[tuple[str, str, str]]:
+    """Folder, type and own options of every mounted file system, in the order of mounting."""
     with open(MOUNTS, "rb") as file:
         lines = [line.partition(b" - ") for line in file]
-    return [(_unescaped(before.split()[4]), os.fsdecode(after.split()[0])) for before, _, after in lines]
+    systems = [(before.split()[4], after.split()) for before, _, after in lines]
+    return [(_unescaped(point), os.fsdecode(system[0]), os.fsdecode(system[-1])) for point, system in systems]
 
 
 def _unescaped(point: bytes) -> str:
