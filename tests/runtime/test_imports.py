@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hatch_bpf import runtime
 from tests.common import needs
 from tests.common.pythons import PYTHONS, pythons
 from tests.common.skeleton_package import BPF, RUNTIME, Package, make_package
@@ -46,6 +47,18 @@ def test_the_syntax_is_that_of_the_oldest_python(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 7))
     newer = {"removeprefix", "removesuffix"}
     assert not {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & newer
+
+
+def test_type_checkers_are_told_the_names_that_there_are() -> None:
+    told = {
+        (alias.name, alias.asname, node.module)
+        for node in ast.walk(ast.parse((RUNTIME / "__init__.py").read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    modules = vars(runtime)["_MODULES"]
+    assert told == {(name, name, module) for name, module in modules.items()}
+    assert runtime.__all__ == dir(runtime) == sorted(modules)
 
 
 def test_a_skeleton_imports_with_nothing_else_installed(package: Package) -> None:
