@@ -17,6 +17,7 @@ import hatch_bpf
 from hatch_bpf.errors import LabError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.lab import cpio
+from hatch_bpf.lab.compiled import PYTHON_VERSION, compiled_modules
 from hatch_bpf.lab.wheels import BIN, PYTHON, SITE
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.portability.verdicts import ProgramVerdict
@@ -52,6 +53,8 @@ class GuestRoot:
     libbpf: str
     """Path of libbpf; empty if the root file system has none."""
     arch: str
+    python_version: str
+    """Such as `3.13`; empty if it is not known."""
 
 
 def common_archive(root: GuestRoot, site: Mapping[str, cpio.Node], project: Mapping[str, cpio.Node]) -> bytes:
@@ -61,12 +64,14 @@ def common_archive(root: GuestRoot, site: Mapping[str, cpio.Node], project: Mapp
     # Python starts before devtmpfs is mounted, and before kernels older than 5.4 have random numbers of their own
     nodes["dev/urandom"] = cpio.character_device(1, 9)
     nodes |= site
-    nodes |= {f"{PROJECT}/{name}": node for name, node in project.items()}
     package = Path(hatch_bpf.__file__).parent
     for path in sorted(found for pattern in _OWN_CODE for found in package.glob(pattern)):
         if path.name != "__init__.py":
             nodes[f"{LAB}/hatch_bpf/{path.relative_to(package).as_posix()}"] = cpio.file(path.read_bytes())
     start = f"import sys; sys.path.insert(0, '/{LAB}'); from hatch_bpf.lab.guest.init import main; main()"
+    if root.python_version == PYTHON_VERSION:
+        nodes |= dict(compiled_modules(nodes))
+    nodes |= {f"{PROJECT}/{name}": node for name, node in project.items()}
     # isolated, and without the packages that the command uses
     nodes["init"] = cpio.file(f"#!{root.python} -ISB\n{start}\n", executable=True)
     nodes |= {path: cpio.link(root.python) for path in (PYTHON, f"{PYTHON}3")}

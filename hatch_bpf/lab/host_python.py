@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hatch_bpf.errors import LabError
 from hatch_bpf.lab import cpio
+from hatch_bpf.lab.compiled import PYTHON_VERSION
 from hatch_bpf.lab.guest_files import GuestRoot
 from hatch_bpf.runtime.errors import LibbpfNotFoundError
 from hatch_bpf.runtime.libbpf.library import find
@@ -49,7 +50,7 @@ def interpreter() -> Path:
 def host_root(arch: str) -> GuestRoot:
     """What guests of this machine's architecture run on. Raises `LabError`."""
     libbpf = _libbpf()
-    return GuestRoot(_host_python(libbpf), str(interpreter()), str(libbpf or ""), arch)
+    return GuestRoot(_host_python(libbpf), str(interpreter()), str(libbpf or ""), arch, PYTHON_VERSION)
 
 
 def _host_python(libbpf: Path | None) -> dict[str, cpio.Node]:
@@ -109,15 +110,13 @@ def _name(path: Path) -> str:
 
 
 def _standard_library(folder: Path) -> Iterator[Path]:
-    own_cache = f".{sys.implementation.cache_tag}.pyc"
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith(_BUILDS))
         for name in sorted(names):
             path = Path(parent, name)
             if name.startswith(_LEFT_OUT_MODULES):
                 continue
-            # compiled modules come along: an emulated processor takes long to make them
-            if path.suffix in (".py", ".so") or name.endswith(own_cache) or ".so." in name:
+            if path.suffix in (".py", ".so") or ".so." in name:
                 yield path
 
 

@@ -36,7 +36,8 @@ def read_root(path: Path) -> GuestRoot:
         if real in nodes:
             content = nodes[real].content
             arch = BY_ELF_MACHINE.get(machine(content), "") if content.startswith(MAGIC) else ""
-            return GuestRoot(nodes, f"/{name}", _find_libbpf(nodes), arch)
+            version = PurePosixPath(real).name.removeprefix("python")
+            return GuestRoot(nodes, f"/{name}", _find_libbpf(nodes), arch, version)
     raise LabError(f"there is no Python in it, at {' or '.join(_INTERPRETERS)}", source=path)
 
 

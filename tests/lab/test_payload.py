@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from hatch_bpf.cli.common import load_project
 from hatch_bpf.errors import LabError
 from hatch_bpf.kernels.matrix import BtfFile, Matrix, resolve
 from hatch_bpf.lab import cpio, schedule
+from hatch_bpf.lab.compiled import PYTHON_VERSION
 from hatch_bpf.lab.guest_files import GuestRoot, common_archive, how_to_attach
 from hatch_bpf.lab.host_python import host_root, interpreter
 from hatch_bpf.lab.other_root import read_root
@@ -80,7 +82,7 @@ def test_another_root_file_system(tmp_path: Path) -> None:
         member("dev/null", b"x"),
     )
     root = read_root(path)
-    assert (root.python, root.arch) == ("/usr/bin/python3", "arm64")
+    assert (root.python, root.python_version, root.arch) == ("/usr/bin/python3", "3.13", "arm64")
     assert root.libbpf == "/usr/lib/aarch64-linux-gnu/libbpf.so.1"
     assert {"lib", "usr/bin/python3.13"} <= root.nodes.keys()
     assert not [name for name in root.nodes if "outside" in name or name.startswith("dev/")]
@@ -132,7 +134,7 @@ def test_a_wheel_that_is_none(tmp_path: Path) -> None:
 )
 def test_a_command_that_names_pytest_gets_it(command: tuple[str, ...], there: bool, tmp_path: Path) -> None:
     project = load_project(make_project(tmp_path / "p"))
-    root = GuestRoot({}, "/usr/bin/python3", "", "arm64")
+    root = GuestRoot({}, "/usr/bin/python3", "", "arm64", "")
     payloads = make_payloads(project, ["arm64"], root, wheel=make_wheel(tmp_path / "x.whl"), command=command)
     assert payloads["arm64"].command == command
     assert ("site/bin/pytest" in payloads["arm64"].site) is there
@@ -185,7 +187,7 @@ def test_a_kernel_needs_a_python_of_its_architecture(tmp_path: Path) -> None:
 
 
 def test_the_first_process_is_isolated() -> None:
-    root = GuestRoot({}, str(interpreter()), "", "x86_64")
+    root = GuestRoot({}, str(interpreter()), "", "x86_64", "")
     packed = common_archive(root, {}, {"tests/test_x.py": cpio.file("")})
     assert f"#!{interpreter()} -ISB\n".encode() in packed
     assert b"project/tests/test_x.py" in packed
@@ -193,10 +195,34 @@ def test_the_first_process_is_isolated() -> None:
 
 def test_random_numbers_before_devtmpfs_is_mounted() -> None:
     """Python asks for them as it starts, and an old kernel has none yet but in /dev/urandom."""
-    packed = common_archive(GuestRoot({}, str(interpreter()), "", "x86_64"), {}, {})
+    packed = common_archive(GuestRoot({}, str(interpreter()), "", "x86_64", ""), {}, {})
     listed = subprocess.run(
         [needs.tool("cpio"), "-itv", "--quiet"], input=packed, capture_output=True, check=True
     ).stdout.decode()
     (line,) = (line for line in listed.splitlines() if line.endswith("dev/urandom"))
     assert line.startswith("crw-rw-rw-")
     assert " 1,   9 " in line
+
+
+def test_modules_are_compiled_for_a_guest(tmp_path: Path) -> None:
+    """Python takes them although the times of their sources are others than theirs: this source says something else."""
+    sources = {
+        "site/colour.py": cpio.file("print('compiled')\n"),
+        "site/template.py": cpio.file("{{ name }} = 1 2\n"),
+        "site/packages/__init__.py": cpio.file(""),
+    }
+    tests = {"tests/test_x.py": cpio.file("")}
+    packed = common_archive(GuestRoot({}, str(interpreter()), "", "x86_64", PYTHON_VERSION), sources, tests)
+    folder = unpack(packed, tmp_path / "root")
+    compiled = [path.relative_to(folder).as_posix() for path in folder.rglob("*.pyc") if "lab" not in path.parts]
+    tag = sys.implementation.cache_tag
+    assert sorted(compiled) == [f"site/__pycache__/colour.{tag}.pyc", f"site/packages/__pycache__/__init__.{tag}.pyc"]
+    (folder / "site/colour.py").write_text("print('from its source')\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import colour"], cwd=folder / "site", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "compiled\n"
+
+
+def test_modules_are_not_compiled_for_another_python() -> None:
+    assert b".pyc" not in common_archive(GuestRoot({}, "/usr/bin/python3.9", "", "x86_64", "3.9"), {}, {})

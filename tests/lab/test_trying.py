@@ -48,7 +48,8 @@ class Lab:
             "site/demo/_bpf/x86_64/prog.bpf.o": cpio.file(b""),
             "site/demo/_bpf/kernels.btfs": cpio.file(pack_btfs({KERNEL: btf("int")})),
         }
-        payload = Payload(GuestRoot({}, "/usr/bin/python3", "/usr/lib/libbpf.so.1", "x86_64"), site, {}, command)
+        root = GuestRoot({}, "/usr/bin/python3", "/usr/lib/libbpf.so.1", "x86_64", "")
+        payload = Payload(root, site, {}, command)
         (trial,) = try_kernels(
             [KernelReport(KERNEL, (PROGRAM,))],
             {KERNEL: ImageFile(self.image, None)},

@@ -103,7 +103,9 @@ class _Guest:
     def _load_all(self, way: str) -> None:
         loaded: dict[str, Libbpf] = {}
         for item in self._plan["objects"]:
-            libbpf = loaded.setdefault(item["libraries"], self._libbpf(item["libraries"]))
+            digest = item["libraries"]
+            if digest not in loaded:
+                loaded[digest] = self._libbpf(digest)
             with open(item["path"], "rb") as file:
                 data = file.read()
             names = [program["name"] for program in item["programs"]]
@@ -111,7 +113,7 @@ class _Guest:
                 name = program["name"]
                 self._say(way=way, object=item["name"], program=name, begins=True)
                 record = load_alone(
-                    libbpf,
+                    loaded[digest],
                     data,
                     os.path.basename(item["name"]).partition(".")[0],
                     name,
