@@ -31,7 +31,7 @@ NAME = 15
 """The kernel keeps this many characters of a name."""
 SLOW = 10
 """Attach tracepoints and uprobes only in every tenth cycle: detaching one takes a tenth of a second."""
-PATIENCE = 30
+PATIENCE = 120
 """Seconds to wait for the kernel, which frees what was closed later."""
 
 
@@ -45,20 +45,20 @@ def main(arguments: list[str]) -> int:
         events = load_skeleton("events", Path(folder), events={"ring": "event", "perf": "event"})
         names = ("Rejected", "Probes", "Iterators", "Sockmap")
         others = [getattr(load_skeleton(name.lower(), Path(folder)), name) for name in names]
+        specs = [cls._spec_ for cls in (attachments.Attachments, events.Events, *others)]
+        foreign = held_by_kernel(specs)
         for number in range(WARM_UP):
             cycle(attachments, events, cgroup, pins, is_slow=number % SLOW == 0)
             if number % SLOW == 0:
                 goes_wrong(*others)
-        classes = (attachments.Attachments, events.Events, *others)
-        specs = [cls._spec_ for cls in classes]
-        before = settled(pins, specs)
+        before = settled(pins, specs, foreign)
         start = os.times()
         for number in range(options.count):
             cycle(attachments, events, cgroup, pins, is_slow=number % SLOW == 0)
             if number % SLOW == 0:
                 goes_wrong(*others)
         spent = os.times()
-        after = settled(pins, specs, wanted=before)
+        after = settled(pins, specs, foreign)
     cpu = spent.user - start.user + spent.system - start.system
     print(json.dumps({"cycles": options.count, "before": before, "after": after, "cpu_seconds": round(cpu, 1)}))
     return 0
@@ -116,30 +116,31 @@ def goes_wrong(rejected: Any, probes: Any, iterators: Any, sockmap: Any) -> None
     skel.programs.on_verdict.attach_sockmap(skel.maps.sockets)
 
 
-def settled(pins: Path, specs: Sequence[ObjectSpec], wanted: dict[str, int] | None = None) -> dict[str, int]:
-    """What is held once the kernel has freed what was closed: when it equals `wanted`, or no longer changes."""
+def settled(pins: Path, specs: Sequence[ObjectSpec], foreign: dict[str, set[int]]) -> dict[str, int]:
+    """What is held once the kernel has freed everything that it did not hold before the first cycle."""
     deadline = time.monotonic() + PATIENCE
-    last: dict[str, int] = {}
     while True:
         gc.collect()
-        now = held_by_kernel(specs)
-        if now == (last if wanted is None else {name: wanted[name] for name in now}) or time.monotonic() > deadline:
-            return {**now, **held_by_process(), "pinned files": len(list(pins.iterdir()))}
-        last = now
+        own = {kind: len(ids - foreign[kind]) for kind, ids in held_by_kernel(specs).items()}
+        if not any(own.values()) or time.monotonic() > deadline:
+            return {**own, **held_by_process(), "pinned files": len(list(pins.iterdir()))}
         time.sleep(0.5)
 
 
-def held_by_kernel(specs: Sequence[ObjectSpec]) -> dict[str, int]:
-    """Count the programs, maps and links of some objects by name, since other processes may load things too."""
+def held_by_kernel(specs: Sequence[ObjectSpec]) -> dict[str, set[int]]:
+    """The ids of the programs, maps and links of some objects, told by their names.
+
+    They are ids, not counts: objects of the same names that were closed earlier may go at any moment.
+    """
     programs = {program.name[:NAME] for spec in specs for program in spec.programs}
     maps = {item.name[:NAME] for spec in specs for item in spec.maps}
     sections = tuple(f"{spec.name[:8]}." for spec in specs)  # .bss of attachments is attachme.bss
     own = {told.id for told in every("prog") if told.prog_name.decode() in programs}
-    names = [told.map_name.decode() for told in every("map")]
+    names = {told.id: told.map_name.decode() for told in every("map")}
     return {
-        "progs": len(own),
-        "maps": sum(name in maps or name.startswith(sections) for name in names),
-        "links": sum(told.prog_id in own for told in every("link")),
+        "progs": own,
+        "maps": {number for number, name in names.items() if name in maps or name.startswith(sections)},
+        "links": {told.id for told in every("link") if told.prog_id in own},
     }
 
 
