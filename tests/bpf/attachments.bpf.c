@@ -7,6 +7,7 @@ struct group {
 	__u32 a, b;
 };
 
+__u32 caller; /* count the calls of this process alone; 0: those of every process */
 __u64 tracepoints;
 __u64 raw_tracepoints;
 __u64 packets_xdp;
@@ -23,6 +24,8 @@ static volatile __u32 hidden;
 SEC("tracepoint/syscalls/sys_enter_getppid")
 int on_tracepoint(void *ctx)
 {
+	if (caller && bpf_get_current_pid_tgid() >> 32 != caller)
+		return 0;
 	__sync_fetch_and_add(&tracepoints, scale);
 	pair.a++;
 	odd++;

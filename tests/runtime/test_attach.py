@@ -86,6 +86,7 @@ def send_a_packet() -> None:
 
 def test_tracepoint(skel: Any) -> None:
     tracefs.mounted()
+    skel.bss.caller = os.getpid()
     with skel.programs.on_tracepoint.attach_tracepoint("syscalls", "sys_enter_getppid", cookie=7) as link:
         assert repr(link) == "<link of on_tracepoint, attached to tracepoint syscalls:sys_enter_getppid>"
         os.getppid()

@@ -66,6 +66,7 @@ def test_globals_set_before_the_load_are_what_the_program_sees(attachments: Any)
         assert str(bpf.rodata.word) == "hello"
         assert bpf.rodata_tuned.scale == 3
         assert (bpf.data.pair.a, bpf.data.pair.b) == (1, 2)
+        bpf.bss.caller = os.getpid()
         bpf.rodata_tuned.scale = 100
         bpf.data.pair.a = 40
         bpf.data_odd.odd = 1
@@ -82,6 +83,7 @@ def test_globals_set_before_the_load_are_what_the_program_sees(attachments: Any)
 def test_globals_are_live_both_ways(attachments: Any) -> None:
     tracefs.mounted()
     with attachments.Attachments.open().load() as skel, skel.programs.on_tracepoint.attach():
+        skel.bss.caller = os.getpid()
         skel.bss.tracepoints = 1000
         skel.data.pair.a = 7
         os.getppid()
@@ -97,6 +99,7 @@ def test_globals_without_mmap_go_through_the_map(attachments: Any) -> None:
         for name in (".data", ".bss"):
             assert held.libbpf.bpf_map__set_map_flags(held.find_map(name), 0) == 0
         with bpf.load() as skel, skel.programs.on_tracepoint.attach():
+            skel.bss.caller = os.getpid()
             skel.bss.tracepoints = 1000
             skel.data.pair.a = 7
             skel.data.table[2] = 33
@@ -646,6 +649,7 @@ def test_the_interpreter_may_end_with_live_links(tmp_path: Path) -> None:
 def test_a_forked_child_leaves_the_parents_links_alone(attachments: Any) -> None:
     tracefs.mounted()
     with attachments.Attachments.run() as skel:
+        skel.bss.caller = os.getpid()
         pid = os.fork()
         if pid == 0:
             try:

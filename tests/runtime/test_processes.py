@@ -112,6 +112,7 @@ import gc, os, sys
 from demo.attachments_skel import Attachments
 
 skel = Attachments.run()
+skel.bss.caller = os.getpid()
 if not os.fork():
     {child}
     sys.exit(0)
