@@ -478,16 +478,27 @@ def _map(btf: Btf, name: str, definition: t.Struct, path: str, *, is_inner: bool
                 if not isinstance(pointer, t.Ptr):
                     raise ObjectError(f"{path}: map {name}: {member.name} is not declared with __type()")
                 numbers[f"{member.name}_type_id"] = pointer.type_id
-                numbers[f"{member.name}_size"] = btf.size_of(pointer.type_id)
+                numbers[f"{member.name}_size"] = _size_of(
+                    btf, pointer.type_id, f"{path}: map {name}: its {member.name}"
+                )
             case "values" if not is_inner:
                 numbers.setdefault("value_size", 4)
                 inner = _inner_map(btf, name, member, path)
+            case "values":
+                raise ObjectError(f"{path}: map {name} holds maps as well, and libbpf nests maps no deeper")
             case _:
                 raise ObjectError(f"{path}: map {name} has an attribute {member.name!r} that libbpf does not know")
     if not numbers.get("type"):
         raise ObjectError(f"{path}: map {name} has no type, and libbpf wants one: __uint(type, BPF_MAP_TYPE_HASH)")
     zero = {"key_size": 0, "value_size": 0, "max_entries": 0}
     return MapDef(name=name, inner=inner, holds=(), **{**zero, **numbers})
+
+
+def _size_of(btf: Btf, type_id: int, what: str) -> int:
+    _, found = btf.resolve(type_id)
+    if isinstance(found, (t.Void, t.Fwd, t.FuncProto)):
+        raise ObjectError(f"{what} has no size: give it the whole type, by __type(), or its size, by __uint()")
+    return btf.size_of(type_id)
 
 
 def _inner_map(btf: Btf, name: str, member: t.Member, path: str) -> MapDef | None:

@@ -241,6 +241,12 @@ def _kconfig_kind(obj: ObjectModel, type_id: int) -> str:
 def _map_definitions(view: ElfView) -> Iterator[_Refusal]:
     for var, definition in view.maps:
         yield from _map_definition(view.obj, var.name, definition)
+    for found in view.obj.maps:
+        if found.type == MapType.STRUCT_OPS:
+            yield (
+                f"map {found.name} is a BPF_MAP_TYPE_STRUCT_OPS in .maps, on which libbpf crashes",
+                'define the struct as a variable in SEC(".struct_ops.link")',
+            )
     arenas = [definition.name for definition in view.obj.maps if definition.type == MapType.ARENA]
     if len(arenas) > 1:
         yield (

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Set
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.objects.model import MapDef, ObjectModel
+from hatch_bpf.objects.uapi import MapFlag
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures, member_type
 from hatch_bpf.portability.libbpf_rules import MAPS_OF_MAPS
-from hatch_bpf.portability.map_rules import broken, unset_sizes
+from hatch_bpf.portability.map_rules import broken, has_typed_keys, unset_sizes
 from hatch_bpf.portability.verdicts import Reason
 
 _DESCRIPTOR = 4
@@ -24,10 +25,10 @@ def map_reasons(obj: ObjectModel, features: KernelFeatures) -> Iterator[tuple[st
     """Why a kernel creates a map not or not yet, with the map's name."""
     used = {relocation.symbol for relocation in obj.relocations if relocation.target_section == ".maps"}
     for definition in obj.maps:
-        yield from ((definition.name, reason) for reason in _of_map(definition, features, used))
+        yield from ((definition.name, reason) for reason in _of_map(obj, definition, features, used))
 
 
-def _of_map(definition: MapDef, features: KernelFeatures, used: Set[str]) -> Iterator[Reason]:
+def _of_map(obj: ObjectModel, definition: MapDef, features: KernelFeatures, used: Set[str]) -> Iterator[Reason]:
     found: MapDef | None = definition
     while found is not None:
         if features.has_map_type(found.type) is False:
@@ -39,6 +40,10 @@ def _of_map(definition: MapDef, features: KernelFeatures, used: Set[str]) -> Ite
             yield because.map_values_too_wide(found, _DESCRIPTOR)
         for what, remedy in broken(found, is_inner=found is not definition):
             yield because.map_refused(found, what, remedy)
+        if has_typed_keys(found) and not _is_int32(obj.btf, found.key_type_id):
+            yield because.map_refused(found, "its keys have a type other than int", "declare them by __type(key, int)")
+        if found.map_flags & MapFlag.NUMA_NODE and found.numa_node:
+            yield because.numa_node(found)
         missing = unset_sizes(found)
         if missing:
             yield because.map_unsized(found, missing)
@@ -49,6 +54,11 @@ def _of_map(definition: MapDef, features: KernelFeatures, used: Set[str]) -> Ite
         yield because.no_inner_map(definition, is_used=definition.name in used)
     elif not features.has_dots_in_names:
         yield because.inner_map_refused(definition)
+
+
+def _is_int32(btf: Btf, type_id: int) -> bool:
+    _, found = btf.resolve(type_id)
+    return isinstance(found, t.Int) and found.size == 4 and found.bits == 32
 
 
 def struct_ops_reasons(obj: ObjectModel, features: KernelFeatures) -> Iterator[Reason]:

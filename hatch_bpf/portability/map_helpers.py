@@ -1,7 +1,8 @@
-"""Which helpers maps may be passed to: what all versions of the kernel's check_map_func_compatibility() have in common.
+"""What programs may do with maps: what all versions of the kernel's check_map_func_compatibility() have in common, and
+what flags of maps forbid.
 
-Input: a linked program and the types of its maps. Output: calls that every kernel refuses where it reaches them. A map
-is followed back from a call through straight code alone: behind a jump it may be another.
+Input: a linked program and its maps. Output: calls, loads and stores that every kernel refuses where it reaches them.
+A map is followed back from them through straight code alone: where paths meet it may be another.
 """
 
 from __future__ import annotations
@@ -10,71 +11,163 @@ from collections.abc import Iterator, Mapping
 
 from hatch_bpf.objects.insns import AluOp, Class, Insn, Mode
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
-from hatch_bpf.objects.uapi import MapType, helper, helpers
+from hatch_bpf.objects.model import MapDef
+from hatch_bpf.objects.uapi import MapFlag, MapType, helper, helpers
 
+_LOOKUP = helper("map_lookup_elem")
+_WRITES = helpers("map_update_elem map_delete_elem map_push_elem map_pop_elem")
 _ELEMENTS = helpers("map_lookup_elem map_update_elem map_delete_elem map_push_elem map_pop_elem map_peek_elem")
 _EVENTS = helpers("perf_event_read perf_event_read_value perf_event_output skb_output xdp_output")
 _RING = helpers("ringbuf_output ringbuf_reserve ringbuf_query ringbuf_reserve_dynptr")
 _IN_CGROUP = helpers("skb_under_cgroup current_task_under_cgroup")
 _QUEUE = helpers("map_push_elem map_pop_elem map_peek_elem")
+_OF_SOCKMAPS = helpers("sk_redirect_map msg_redirect_map sock_map_update")
+_OF_SOCKHASHES = helpers("sk_redirect_hash msg_redirect_hash sock_hash_update")
+_SOCKETS = helpers("map_lookup_elem map_update_elem map_delete_elem sk_select_reuseport")
+_STORAGES: Mapping[int, frozenset[int]] = {
+    MapType.SK_STORAGE: helpers("sk_storage_get sk_storage_delete"),
+    MapType.INODE_STORAGE: helpers("inode_storage_get inode_storage_delete"),
+    MapType.TASK_STORAGE: helpers("task_storage_get task_storage_delete"),
+    MapType.CGRP_STORAGE: helpers("cgrp_storage_get cgrp_storage_delete"),
+}
+_CGROUP_STORAGE = helpers("get_local_storage")
 
 ONLY: Mapping[int, frozenset[int]] = {
     MapType.PROG_ARRAY: helpers("tail_call"),
     MapType.PERF_EVENT_ARRAY: _EVENTS,
     MapType.STACK_TRACE: helpers("get_stackid"),
     MapType.CGROUP_ARRAY: _IN_CGROUP,
+    MapType.DEVMAP: helpers("redirect_map map_lookup_elem"),
+    MapType.DEVMAP_HASH: helpers("redirect_map map_lookup_elem"),
     MapType.CPUMAP: helpers("redirect_map"),
+    MapType.XSKMAP: helpers("redirect_map map_lookup_elem"),
+    MapType.SOCKMAP: _OF_SOCKMAPS | _SOCKETS,
+    MapType.SOCKHASH: _OF_SOCKHASHES | _SOCKETS,
+    MapType.REUSEPORT_SOCKARRAY: helpers("sk_select_reuseport"),
+    MapType.CGROUP_STORAGE: _CGROUP_STORAGE,
+    MapType.PERCPU_CGROUP_STORAGE: _CGROUP_STORAGE,
     MapType.ARRAY_OF_MAPS: helpers("map_lookup_elem"),
     MapType.HASH_OF_MAPS: helpers("map_lookup_elem"),
+    MapType.QUEUE: _QUEUE,
+    MapType.STACK: _QUEUE,
+    MapType.BLOOM_FILTER: helpers("map_push_elem map_peek_elem"),
     MapType.RINGBUF: _RING,
+    MapType.USER_RINGBUF: helpers("user_ringbuf_drain"),
+    **_STORAGES,
 }
 """Types of maps that may be passed to these helpers alone."""
+_PER_CPU = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})
 _TYPES: Mapping[int, frozenset[int]] = {
     helper("tail_call"): frozenset({MapType.PROG_ARRAY}),
     helper("get_stackid"): frozenset({MapType.STACK_TRACE}),
     helper("redirect_map"): frozenset({MapType.DEVMAP, MapType.DEVMAP_HASH, MapType.CPUMAP, MapType.XSKMAP}),
+    helper("get_local_storage"): frozenset({MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE}),
+    helper("sk_select_reuseport"): frozenset({MapType.REUSEPORT_SOCKARRAY, MapType.SOCKMAP, MapType.SOCKHASH}),
+    helper("user_ringbuf_drain"): frozenset({MapType.USER_RINGBUF}),
+    helper("map_lookup_percpu_elem"): _PER_CPU,
+    helper("for_each_map_elem"): _PER_CPU | {MapType.HASH, MapType.ARRAY, MapType.LRU_HASH, MapType.RHASH},
     **dict.fromkeys(_EVENTS, frozenset({MapType.PERF_EVENT_ARRAY})),
     **dict.fromkeys(_RING, frozenset({MapType.RINGBUF})),
     **dict.fromkeys(_IN_CGROUP, frozenset({MapType.CGROUP_ARRAY})),
     **dict.fromkeys(_QUEUE, frozenset({MapType.QUEUE, MapType.STACK, MapType.BLOOM_FILTER})),
+    **dict.fromkeys(_OF_SOCKMAPS, frozenset({MapType.SOCKMAP})),
+    **dict.fromkeys(_OF_SOCKHASHES, frozenset({MapType.SOCKHASH})),
+    **{number: frozenset({kind}) for kind, those in _STORAGES.items() for number in those},
 }
 """Helpers that take maps of these types alone."""
-_SECOND = helpers("tail_call get_stackid perf_event_output skb_output xdp_output skb_under_cgroup")
+_SECOND = (
+    _OF_SOCKMAPS
+    | _OF_SOCKHASHES
+    | helpers("tail_call get_stackid perf_event_output skb_output xdp_output skb_under_cgroup sk_select_reuseport")
+)
 """Helpers whose second argument is the map; the first of all others here."""
 _TAKES_MAP = _ELEMENTS | _TYPES.keys()
 _CALLER_SAVED = range(6)
 _AT_MOST = 64
 """Instructions that a map is followed back through."""
+READ_ONLY, WRITE_ONLY = "BPF_F_RDONLY_PROG", "BPF_F_WRONLY_PROG"
 
 
 def misused_maps(linked: LinkedProgram, types: Mapping[str, int]) -> Iterator[tuple[int, str, int]]:
     """Slot of the call, name of the map and number of the helper that may not have it. `types` are the maps'."""
-    for slot, number in linked.helper_calls.items():
-        if number not in _TAKES_MAP:
-            continue
-        name = _map_in(2 if number in _SECOND else 1, slot, linked)
+    for slot, name, number in _passed(linked):
         kind = types.get(name)
         if kind is not None and not (number in ONLY.get(kind, {number}) and kind in _TYPES.get(number, {kind})):
             yield slot, name, number
 
 
+def refused_accesses(linked: LinkedProgram, maps: Mapping[str, MapDef]) -> Iterator[tuple[int, str, str, int | None]]:
+    """What every kernel refuses of a program's reads and writes.
+
+    Slot; the map's name, or that of the section or extern that is only for reading; the flag of the map that forbids
+    it, empty for those; the number of the helper, None for a plain load or store.
+    """
+    flags = {name: found.map_flags & (MapFlag.RDONLY_PROG | MapFlag.WRONLY_PROG) for name, found in maps.items()}
+    if any(flags.values()):
+        for slot, name, number in _passed(linked):
+            if number in _WRITES and flags.get(name, 0) & MapFlag.RDONLY_PROG:
+                yield slot, name, READ_ONLY, number
+    constant = {slot for slot, one in linked.references.items() if _is_constant(one.to, one.name)}
+    if not constant and not any(flags.values()):
+        return
+    for slot, insn in enumerate(linked.insns):
+        is_read = insn.cls is Class.LDX
+        if not is_read and insn.cls not in (Class.ST, Class.STX):
+            continue
+        origin = _origin(insn.src if is_read else insn.dst, slot, linked, moved=True)
+        if origin is None:
+            continue
+        if origin in constant and not is_read:
+            yield slot, linked.references[origin].name, "", None
+        elif linked.helper_calls.get(origin) == _LOOKUP:
+            name = _map_in(1, origin, linked)
+            forbidden = MapFlag.WRONLY_PROG if is_read else MapFlag.RDONLY_PROG
+            if flags.get(name, 0) & forbidden:
+                yield slot, name, WRITE_ONLY if is_read else READ_ONLY, None
+
+
+def _is_constant(to: RefersTo, name: str) -> bool:
+    return to is RefersTo.KCONFIG or (to is RefersTo.DATA and name.startswith(".rodata"))
+
+
+def _passed(linked: LinkedProgram) -> Iterator[tuple[int, str, int]]:
+    """Slots of calls, the names of the maps that they get, and the helpers' numbers."""
+    for slot, number in linked.helper_calls.items():
+        if number in _TAKES_MAP:
+            yield slot, _map_in(2 if number in _SECOND else 1, slot, linked), number
+
+
 def _map_in(register: int, call: int, linked: LinkedProgram) -> str:
     """The map that a register holds at a call; empty where straight code does not tell."""
-    slot = call
-    while slot not in linked.meetings and slot > max(0, call - _AT_MOST):
+    origin = _origin(register, call, linked)
+    reference = linked.references.get(origin) if origin is not None else None
+    return reference.name if reference is not None and reference.to is RefersTo.MAP else ""
+
+
+def _origin(register: int, slot: int, linked: LinkedProgram, *, moved: bool = False) -> int | None:
+    """The slot that made what a register holds: a 64-bit load, or a call; None where straight code does not tell.
+
+    A pointer may have been `moved` by a constant since.
+    """
+    stop = max(0, slot - _AT_MOST)
+    while slot not in linked.meetings and slot > stop:
         slot -= 1
         insn = linked.insns[slot]
-        if insn.is_jump or insn.is_exit or (insn.is_call and register in _CALLER_SAVED):
-            return ""
+        if insn.is_exit or insn.is_goto:
+            return None
+        if insn.is_call and register in _CALLER_SAVED:
+            return slot if register == 0 else None
         if not _writes(insn, register):
             continue
-        reference = linked.references.get(slot)
-        if reference is not None:
-            return reference.name if reference.to is RefersTo.MAP else ""
-        if insn.cls is not Class.ALU64 or insn.op != AluOp.MOV or not insn.uses_register or insn.off:
-            return ""
-        register = insn.src
-    return ""
+        if slot in linked.references:
+            return slot
+        if insn.cls is not Class.ALU64 or insn.off:
+            return None
+        if insn.op == AluOp.MOV and insn.uses_register:
+            register = insn.src
+        elif not (moved and insn.op == AluOp.ADD and not insn.uses_register):
+            return None
+    return None
 
 
 def _writes(insn: Insn, register: int) -> bool:

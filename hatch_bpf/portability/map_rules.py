@@ -27,7 +27,7 @@ class MapRule:
     """Those that it has to have."""
     extra: range = range(1)
     typed: bool = False
-    """Key and value have to be given as types that BTF describes."""
+    """Key and value have to be given as types that BTF describes, the key as an integer."""
 
 
 _KMALLOC = 1 << 22
@@ -38,6 +38,11 @@ _SHORT = 1 << 16
 _INT_MAX = (1 << 31) - 1
 _ENTRIES = (1 << 32) - 1
 _ARENA_PAGES = 1 << 20
+_PAGE = 4096
+_CPUS = 8192
+"""The most that a kernel is built for (NR_CPUS)."""
+_NUMA_NODES = 1024
+"""The same of nodes (MAX_NUMNODES)."""
 
 
 def _to(high: int, low: int = 1, step: int = 1) -> range:
@@ -75,7 +80,7 @@ RULES: dict[int, MapRule] = {
     ),
     MapType.DEVMAP: MapRule(_INDEX, _FD_OR_MORE, _ANY, _ACCESS),
     MapType.DEVMAP_HASH: MapRule(_INDEX, _FD_OR_MORE, _HALF, _ACCESS),
-    MapType.CPUMAP: MapRule(_INDEX, _FD_OR_MORE, _ANY, MapFlag.NUMA_NODE),
+    MapType.CPUMAP: MapRule(_INDEX, _FD_OR_MORE, _to(_CPUS), MapFlag.NUMA_NODE),
     MapType.XSKMAP: MapRule(_INDEX, _FD, _ANY, _ACCESS),
     MapType.SOCKMAP: MapRule(_INDEX, _FD_OR_MORE, _ANY, _ACCESS),
     MapType.SOCKHASH: MapRule(_to(512), _FD_OR_MORE, _BUCKETS, _ACCESS),
@@ -100,10 +105,10 @@ RULES: dict[int, MapRule] = {
         _to(_ARENA_PAGES),
         MapFlag.MMAPABLE | MapFlag.SEGV_ON_FAULT | MapFlag.NO_USER_CONV,
         MapFlag.MMAPABLE,
-        extra=range(0, 1 << 64, 4096),
+        extra=range(0, 1 << 64, _PAGE),
     ),
 }
-"""By type; STRUCT_OPS maps are libbpf's own, and of newer types than these nothing is known."""
+"""By type; STRUCT_OPS maps are libbpf's own (see libbpf_rules.py), and of newer types than these nothing is known."""
 NOT_INNER = frozenset({
     MapType.PROG_ARRAY, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.ARRAY_OF_MAPS,
     MapType.HASH_OF_MAPS, MapType.STRUCT_OPS,
@@ -119,6 +124,12 @@ def unset_sizes(definition: MapDef) -> list[str]:
     rule = RULES.get(definition.type)
     sizes = {} if rule is None else {"key_size": rule.key, "value_size": rule.value, "max_entries": rule.entries}
     return [name for name, allowed in sizes.items() if not getattr(definition, name) and 0 not in allowed]
+
+
+def has_typed_keys(definition: MapDef) -> bool:
+    """Whether kernels look at the type of its keys, which it has."""
+    rule = RULES.get(definition.type)
+    return rule is not None and rule.typed and bool(definition.key_type_id)
 
 
 def broken(definition: MapDef, *, is_inner: bool = False) -> Iterator[tuple[str, str]]:
@@ -144,8 +155,12 @@ def broken(definition: MapDef, *, is_inner: bool = False) -> Iterator[tuple[str,
         yield f"a {kind} takes no map_extra of {definition.map_extra:#x}", "leave it out"
     if rule.typed and not (definition.key_type_id and definition.value_type_id):
         yield f"a {kind} needs types of its keys and values", "declare them by __type(key, int) and __type(value, ...)"
+    if flags & MapFlag.NUMA_NODE and definition.numa_node >= _NUMA_NODES:
+        yield f"no machine has a NUMA node {definition.numa_node}", f"its number is below {_NUMA_NODES}"
     if definition.type == MapType.STACK_TRACE:
         yield from _stack_trace(definition)
+    if definition.type == MapType.ARENA and definition.map_extra in rule.extra and definition.max_entries:
+        yield from _arena(definition)
     if is_inner and definition.type in NOT_INNER:
         yield f"a {kind} cannot be an inner map", "use another type of map"
 
@@ -159,6 +174,15 @@ def _stack_trace(definition: MapDef) -> Iterator[tuple[str, str]]:
         )
     elif not has_ids and definition.value_size > _ADDRESSES and definition.value_size % 8 == 0:
         yield f"stacks have at most 127 addresses, not {definition.value_size // 8}", "declare an array of 127"
+
+
+def _arena(definition: MapDef) -> Iterator[tuple[str, str]]:
+    start = definition.map_extra
+    if start and start >> 32 != (start + definition.max_entries * _PAGE - 1) >> 32:
+        yield (
+            f"the arena's {definition.max_entries} pages at {start:#x} cross an address that 4 GiB divide",
+            "let map_extra be a multiple of 4 GiB",
+        )
 
 
 def _wrong_size(kind: str, member: str, size: int, allowed: range) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
 from hatch_bpf.portability.map_helpers import ONLY, misused_maps
+from hatch_bpf.portability.map_helpers import refused_accesses as refused_map_accesses
 from hatch_bpf.portability.relocation_check import RelocationOutcome
 from hatch_bpf.portability.return_check import allowed_returns, may_return_others
 from hatch_bpf.portability.section_check import check_section
@@ -341,12 +342,16 @@ class ProgramChecker:
 
     @cached_property
     def _misused_maps(self) -> Mapping[int, Reason]:
-        """Slots of calls to which maps are passed that no kernel lets them have."""
-        types = {definition.name: definition.type for definition in self.obj.maps}
-        found = misused_maps(self.linked, types)
-        return {
+        """Slots of calls, loads and stores at which the program does with a map what no kernel lets it do."""
+        maps = {definition.name: definition for definition in self.obj.maps}
+        types = {name: definition.type for name, definition in maps.items()}
+        refused = {
+            slot: because.map_access_refused(name, flag, called, self._source(slot))
+            for slot, name, flag, called in refused_map_accesses(self.linked, maps)
+        }
+        return refused | {
             slot: because.map_not_for_helper(name, types[name], number, ONLY.get(types[name], ()), self._source(slot))
-            for slot, name, number in found
+            for slot, name, number in misused_maps(self.linked, types)
         }
 
     def _is_for_others(self, number: int, features: KernelFeatures) -> bool:

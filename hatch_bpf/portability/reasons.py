@@ -362,6 +362,31 @@ def map_refused(definition: MapDef, what: str, remedy: str) -> Reason:
     return Reason(ReasonKind.MAP_REFUSED, Weight.FAILS, what, remedy, on_any_kernel=True)
 
 
+def numa_node(definition: MapDef) -> Reason:
+    what = f"map {definition.name} asks for memory of NUMA node {definition.numa_node}, which not every machine has"
+    remedy = "leave numa_node out, or have the application set it"
+    return Reason(ReasonKind.NUMA_NODE, Weight.CONDITIONAL, what, remedy, on_any_kernel=True)
+
+
+def map_access_refused(name: str, flag: str, called: int | None, source: str) -> Reason:
+    """`called` is the helper that does it; None for a plain load or store."""
+    reads = flag == "BPF_F_WRONLY_PROG"
+    verb, other = ("reads from", "writing it") if reads else ("writes to", "reading it")
+    what = f"every kernel refuses a program that {verb} {'map ' * bool(flag)}{name}"
+    what += f" by {uapi.helper_name(called)}()" if called is not None else ""
+    if flag:
+        return Reason(
+            ReasonKind.MAP_ACCESS,
+            Weight.NOTE,
+            f"{what}, which has {flag}",
+            f"with that flag programs are for {other} alone: leave it out",
+            source,
+            on_any_kernel=True,
+        )
+    remedy = "const variables and kconfig externs are for reading alone: declare the variable without const"
+    return Reason(ReasonKind.MAP_ACCESS, Weight.NOTE, what, remedy, source, on_any_kernel=True)
+
+
 def pointer_lost(section: str, variable: str, source: str) -> Reason:
     what = f"{variable} in {section} is initialized with pointers, which nothing fills in: the program reads zeros"
     remedy = "use arrays of characters (char names[][16]), a switch, or have the application set them"

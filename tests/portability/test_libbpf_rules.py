@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hatch_bpf.btf.reader import Btf
+from hatch_bpf.errors import ObjectError
 from hatch_bpf.kernels.identity import host
 from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
 from hatch_bpf.portability.object_check import KernelTypes, check_on
@@ -142,6 +143,12 @@ REFUSED = {
     " __uint(key_size, 4); __uint(value_size, 4); }; MAP(" + OUTER + " __array(values, struct inner);); " + USES,
     "values of 4 or 8 bytes, not 2": "MAP(__uint(type, 14); __uint(max_entries, 1); __type(key, int);"
     " __type(value, short);); " + PLAIN,
+    "entries of 1 to 8192, not 100000": "MAP(__uint(type, 16); __uint(max_entries, 100000); __type(key, int);"
+    " __type(value, int);); " + PLAIN,
+    "keys have a type other than int": "struct k { int a; };"
+    " MAP(__uint(type, 29); __type(key, struct k); __type(value, int); __uint(map_flags, 1);); " + PLAIN,
+    "no machine has a NUMA node 1024": "MAP(__uint(type, 1); __uint(max_entries, 1); __type(key, int);"
+    " __type(value, int); __uint(map_flags, 4); __uint(numa_node, 1024);); " + PLAIN,
     "keys of 8 or 16 bytes, not 4": "MAP(__uint(type, 19); __type(key, int); __type(value, int);); " + PLAIN,
 }
 """Programs that never load, by what is said of them."""
@@ -165,6 +172,8 @@ TAKEN = {
     "task storage": "MAP(__uint(type, 29); __type(key, int); __type(value, int); __uint(map_flags, 1);); " + PLAIN,
     "a ring buffer": "MAP(__uint(type, 27); __uint(max_entries, 5000);); " + PLAIN,
     "a perf buffer": "MAP(__uint(type, 4); __uint(key_size, 4); __uint(value_size, 4);); " + PLAIN,
+    "memory of the first NUMA node": "MAP(__uint(type, 1); __uint(max_entries, 1); __type(key, int);"
+    " __type(value, int); __uint(map_flags, 4); __uint(numa_node, 0);); " + PLAIN,
     "build ids": "MAP(__uint(type, 7); __uint(max_entries, 1); __type(key, int); __uint(value_size, 4064);"
     " __uint(map_flags, 32);); " + PLAIN,
 }
@@ -208,6 +217,45 @@ def test_what_is_like_it_and_loads_does_not_fail(what: str) -> None:
     assert verdict_on_host(TAKEN[what]).verdict is Verdict.LOADS
     taken, log = loads(TAKEN[what])
     assert taken, log
+
+
+@pytest.mark.parametrize(
+    ("node", "flags", "expected"),
+    [(3, 4, Verdict.CONDITIONAL), (3, 0, Verdict.LOADS)],
+)
+def test_a_numa_node_is_the_machines(node: int, flags: int, expected: Verdict) -> None:
+    """Without the flag, the kernel does not look at the number."""
+    source = f"""MAP(__uint(type, 1); __uint(max_entries, 1); __type(key, int); __type(value, int);
+    __uint(map_flags, {flags}); __uint(numa_node, {node});); {PLAIN}"""
+    assert verdict_on_host(source).verdict is expected
+
+
+def test_a_struct_ops_map_among_the_others_would_crash_libbpf() -> None:
+    """So libbpf itself is not asked here: it takes the process with it."""
+    found = verdict_on_host(
+        "MAP(__uint(type, 26); __uint(max_entries, 1); __type(key, int); __type(value, int);); " + PLAIN
+    )
+    assert found.verdict is Verdict.FAILS
+    assert any("BPF_MAP_TYPE_STRUCT_OPS in .maps" in reason.message for reason in found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("struct unknown; MAP(__uint(type, 1); struct unknown *key; __type(value, int););", "its key has no size"),
+        ("MAP(__uint(type, 1); __type(key, int); void *value;);", "its value has no size"),
+        (
+            INNER + "struct middle { __uint(type, 12); __uint(max_entries, 1); __type(key, int);"
+            " __array(values, struct inner); }; MAP(" + OUTER + " __array(values, struct middle););",
+            "map m.inner holds maps as well",
+        ),
+    ],
+)
+def test_what_no_map_can_be_declared_with(source: str, said: str) -> None:
+    with pytest.raises(ObjectError, match=said):
+        c_programs.model(PRELUDE + source + PLAIN)
+    taken, log = loads(source + PLAIN)
+    assert not taken, log
 
 
 def test_pointers_in_globals_are_zero_and_the_build_says_so() -> None:

@@ -143,6 +143,16 @@ def test_the_running_kernel_takes_what_the_table_says(map_type: int) -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("start", [1 << 44, (1 << 44) - 4 * 4096, (1 << 44) - 3 * 4096])
+def test_where_an_arena_may_lie(start: int) -> None:
+    """The last of its four pages may end at a multiple of 4 GiB, not behind."""
+    running = Kernel()
+    if not KernelFeatures(Btf(needs.host_btf().read_bytes(), source="host")).has_map_type(MapType.ARENA):
+        pytest.skip("the running kernel has no such maps")
+    arena = replace(usual(MapType.ARENA), map_extra=start)
+    assert running.takes(arena) is not any(broken(arena))
+
+
 def test_the_running_kernel_holds_in_maps_what_the_table_says() -> None:
     running = Kernel()
     held = {
