@@ -466,6 +466,21 @@ def test_a_function_inside_another() -> None:
                 assert (nested[1], nested[0]) in around
 
 
+@pytest.mark.parametrize("first", [0, 0xFFFFFFFF81000000, (1 << 64) - 5000])
+def test_every_address_near_a_function(first: int) -> None:
+    """Functions that lie far apart, or reach beyond the last address, are found as well as close ones."""
+    functions = [(first, first + 10, "one"), (first + 10, first + 4000, "two"), (first + 4900, 1 << 65, "three")]
+    functions += [(1 << 47, (1 << 47) + 3, "far")] if not first else []
+    table = FunctionTable(sorted(functions))
+    for start, end, name in functions:
+        last = min(end, (1 << 64) - 1) - 1
+        assert [table.find(place) for place in (start, last)] == [(name, start)] * 2
+    assert table.find(first + 4900) == ("three", first + 4900)
+    nowhere = [-1, first - 1, first + 4000, first + 4899, (1 << 64) - 1, 1 << 70]
+    assert [table.find(place) for place in nowhere] == [None] * len(nowhere)
+    assert FunctionTable(()).find(0) is None
+
+
 def test_damaged_files_are_refused(program: Path) -> None:
     data = program.read_bytes()
     chosen = random.Random(7)

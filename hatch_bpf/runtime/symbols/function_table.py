@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from array import array
+from bisect import bisect_left, bisect_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Generic, Optional, TypeVar
 
     LabelT = TypeVar("LabelT")
@@ -20,45 +21,66 @@ else:
             return cls
 
 
-NOWHERE = -1
-"""Below every address."""
+LAST_ADDRESS = (1 << 64) - 1
+SHARE = 8
+"""About how many cuts lie in a part of the index, so that a search ends after three steps."""
 
 
 class FunctionTable(_Labelled["LabelT"]):
-    """Functions, of which some may lie inside others: an address is in the innermost."""
+    """Functions, of which some may lie inside others: an address is in the innermost.
+
+    Arrays and an index, since a processor that waits for memory is what takes the time of millions of searches.
+    """
 
     def __init__(self, functions: Iterable[tuple[int, int, LabelT]]) -> None:
         """`functions` are starts, ends and what stands for their names, sorted by their starts; a start comes once."""
-        self._starts = [NOWHERE]
+        self._cuts = array("Q")
         """Where a function begins, or goes on after one inside it, or ends and no other begins."""
-        self._owners: list[Optional[tuple[LabelT, int]]] = [None]
-        """For each of these the function that begins or goes on there, and where it began."""
-        self.functions: list[tuple[LabelT, int]] = []
-        """Each function and where it begins."""
-        open_ones: list[tuple[int, Optional[tuple[LabelT, int]]]] = []
+        self._starts = array("Q")
+        """For each of these, where the function began."""
+        self._labels: list[Optional[LabelT]] = []
+        """For each of these, what stands for the function's name; None where there is no function."""
+        open_ones: list[tuple[int, int, Optional[LabelT]]] = []
         for start, end, label in functions:
+            if start >= LAST_ADDRESS:
+                break
             self._close(open_ones, start)
-            function = label, start
-            self._cut(start, function)
-            open_ones.append((end, function))
-            self.functions.append(function)
-        self._close(open_ones, None)
+            self._cut(start, start, label)
+            open_ones.append((min(end, LAST_ADDRESS), start, label))
+        self._close(open_ones, LAST_ADDRESS)
+        self._first, self._end = (self._cuts[0], self._cuts[-1]) if self._cuts else (0, 0)
+        self._shift = (SHARE * (self._end - self._first) // (len(self._cuts) or 1)).bit_length()
+        parts = (self._end - self._first >> self._shift) + 2
+        self._index = [bisect_left(self._cuts, self._first + (part << self._shift)) for part in range(parts)]
+        """For each part of 2 ** `_shift` bytes, how many cuts come before it."""
 
-    def _close(self, open_ones: list[tuple[int, Optional[tuple[LabelT, int]]]], until: Optional[int]) -> None:
+    def _close(self, open_ones: list[tuple[int, int, Optional[LabelT]]], until: int) -> None:
         """End the functions that end up to an address, the innermost first."""
-        while open_ones and (until is None or open_ones[-1][0] <= until):
-            end, _ = open_ones.pop()
+        while open_ones and open_ones[-1][0] <= until:
+            end, _, _ = open_ones.pop()
             while open_ones and open_ones[-1][0] <= end:
                 open_ones.pop()
-            self._cut(end, open_ones[-1][1] if open_ones else None)
+            _, start, label = open_ones[-1] if open_ones else (0, 0, None)
+            self._cut(end, start, label)
 
-    def _cut(self, at: int, owner: Optional[tuple[LabelT, int]]) -> None:
-        if self._starts[-1] >= at:
-            self._owners[-1] = owner
+    def _cut(self, at: int, start: int, label: Optional[LabelT]) -> None:
+        if self._cuts and self._cuts[-1] >= at:
+            self._starts[-1], self._labels[-1] = start, label
         else:
-            self._starts.append(at)
-            self._owners.append(owner)
+            self._cuts.append(at)
+            self._starts.append(start)
+            self._labels.append(label)
 
     def find(self, address: int) -> Optional[tuple[LabelT, int]]:
         """The function that an address is in, and where it begins."""
-        return self._owners[bisect_right(self._starts, address) - 1]
+        if not self._first <= address < self._end:
+            return None
+        part = address - self._first >> self._shift
+        at = bisect_right(self._cuts, address, self._index[part], self._index[part + 1]) - 1
+        label = self._labels[at]
+        return None if label is None else (label, self._starts[at])
+
+    def start_of(self, is_wanted: Callable[[LabelT], bool]) -> Optional[int]:
+        """Where the first function begins whose label is wanted."""
+        labelled = zip(self._labels, self._starts)
+        return next((start for label, start in labelled if label is not None and is_wanted(label)), None)

@@ -10,7 +10,7 @@ from .function_table import FunctionTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Optional
 
 KALLSYMS = "/proc/kallsyms"
@@ -26,8 +26,9 @@ class KernelSymbols:
     """The kernel's functions, as they were when this was made, or at the last `refresh()`."""
 
     def __init__(self) -> None:
-        self._table: FunctionTable[tuple[str, str]] = FunctionTable(())
-        """By name and module."""
+        self._kernel: FunctionTable[str] = FunctionTable(())
+        self._modules: FunctionTable[tuple[str, str]] = FunctionTable(())
+        """Those of modules and BPF programs, by name and module."""
         self._frames: dict[int, Frame] = {}
         self.refresh()
 
@@ -48,33 +49,41 @@ class KernelSymbols:
                 f"{KALLSYMS} shows no addresses to this process: it needs CAP_SYSLOG, and "
                 "/proc/sys/kernel/kptr_restrict must not be 2"
             )
-        self._table = FunctionTable(_functions(sorted(symbols.items(), key=itemgetter(0))))
+        functions = list(_functions(sorted(symbols.items(), key=itemgetter(0))))
+        self._kernel = FunctionTable((start, end, words[2]) for start, end, words in functions if len(words) == 3)
+        self._modules = FunctionTable(
+            (start, end, (words[2], words[3])) for start, end, words in functions if len(words) > 3
+        )
         self._frames.clear()
 
     def address_of(self, name: str) -> Optional[int]:
         """Where a function is; None if there is none of this name."""
-        return next((start for (label, _), start in self._table.functions if label == name), None)
+        found = self._kernel.start_of(lambda label: label == name)
+        return self._modules.start_of(lambda label: label[0] == name) if found is None else found
 
-    def frame(self, address: int) -> Frame:
-        """The function that an address is in."""
-        found = self._frames.get(address)
+    def frames(self, addresses: Iterable[int]) -> list[Frame]:
+        """The functions that addresses are in."""
+        known = self._frames.get
+        return [known(address) or self._look_up(address) for address in addresses]
+
+    def _look_up(self, address: int) -> Frame:
+        found = self._kernel.find(address)
         if found is not None:
-            return found
-        function = self._table.find(address)
-        if function is None:
-            frame = Frame(UNKNOWN, address, KERNEL, address)
+            name, start = found
+            frame = new_frame(Frame, (name, address - start, KERNEL, address))
         else:
-            (name, module), start = function
-            frame = new_frame(Frame, (name, address - start, module, address))
+            in_module = self._modules.find(address)
+            (name, module), start = in_module or ((UNKNOWN, KERNEL), 0)
+            frame = Frame(name, address - start, module, address)
         if len(self._frames) >= MOST_FRAMES:
             self._frames.clear()
         self._frames[address] = frame
         return frame
 
 
-def _functions(symbols: list[tuple[int, list[str]]]) -> Iterator[tuple[int, int, tuple[str, str]]]:
-    """Start, end, name and module of each function. Data is passed over; a function ends where any symbol begins."""
+def _functions(symbols: list[tuple[int, list[str]]]) -> Iterator[tuple[int, int, list[str]]]:
+    """Start, end and line of each function. Data is passed over; a function ends where any symbol begins."""
     following = [address for address, _ in symbols[1:]] + [symbols[-1][0] + LONGEST]
     for (start, words), end in zip(symbols, following):
         if words[1] in CODE:
-            yield start, min(end, start + LONGEST), (words[2], words[3] if len(words) > 3 else KERNEL)
+            yield start, min(end, start + LONGEST), words

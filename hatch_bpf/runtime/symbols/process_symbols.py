@@ -10,6 +10,7 @@ import os
 from bisect import bisect_right
 from time import monotonic
 
+from ..maps.stacks import BuildIdFrame
 from .demangle import demangled
 from .elf_image import ElfImage
 from .frame import UNKNOWN, Frame, new_frame
@@ -18,8 +19,8 @@ from .symbol_files import SymbolFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Optional
+    from collections.abc import Iterable, Iterator
+    from typing import Optional, Union
 
     from .symbol_files import SymbolFiles
 
@@ -62,7 +63,7 @@ class ProcessSymbols:
         self._files = files
         self._demangle = demangle
         self._proc = f"/proc/{pid}"
-        self._frames: dict[int, Frame] = {}
+        self._frames: dict[Union[int, BuildIdFrame], Frame] = {}
         self._names: dict[bytes, str] = {}
         self._mappings: list[_Mapping] = []
         self._starts: list[int] = []
@@ -74,34 +75,12 @@ class ProcessSymbols:
         self._jit: Optional[FunctionTable[bytes]] = None
         self._jit_status: tuple[int, int] = (0, 0)
 
-    def frame(self, address: int) -> Frame:
-        """The function that an address is in."""
+    def frames(self, stack: Iterable[Union[int, BuildIdFrame]]) -> list[Frame]:
+        """The functions that addresses, or places in the process' files, are in."""
         if monotonic() - self._checked > PAUSE:
             self._check()
-        found = self._frames.get(address)
-        if found is not None:
-            return found
-        frame = self._look_up(address)
-        if frame[0] is not UNKNOWN:
-            if len(self._frames) >= MOST_FRAMES:
-                self._frames.clear()
-            self._frames[address] = frame
-        return frame
-
-    def frame_in_file(self, build_id: bytes, offset: int) -> Frame:
-        """The function at an offset of one of its files, by the file's build id."""
-        self._check()
-        for mapping in self._mappings:
-            self._read(mapping)
-        for mapping in self._mappings:
-            file = self._file(mapping)
-            if file is not None and file.build_id and file.build_id == build_id.rstrip(b"\0")[: len(file.build_id)]:
-                bias = file.bias(offset)
-                found = None if bias is None else file.functions.find(offset + bias)
-                if found is not None and bias is not None:
-                    return Frame(self._name(found[0]), offset + bias - found[1], mapping.path, offset)
-                return Frame(UNKNOWN, offset, mapping.path, offset)
-        return Frame(UNKNOWN, offset, UNKNOWN, offset)
+        known = self._frames.get
+        return [known(each) or self._look_up(each) for each in stack]
 
     # --- what the process is ------------------------------------------------------------------------------------------
 
@@ -145,7 +124,21 @@ class ProcessSymbols:
 
     # --- an address ---------------------------------------------------------------------------------------------------
 
-    def _look_up(self, address: int) -> Frame:
+    def _look_up(self, each: Union[int, BuildIdFrame]) -> Frame:
+        if not isinstance(each, BuildIdFrame):
+            frame = self._at_address(each)
+        elif each.status == BuildIdFrame.VALID:
+            frame = self._in_file(each.build_id, each.offset)
+        else:
+            frame = self._at_address(each.offset)
+        if frame[0] is not UNKNOWN:
+            if len(self._frames) >= MOST_FRAMES:
+                self._frames.clear()
+            self._frames[each] = frame
+        return frame
+
+    def _at_address(self, address: int) -> Frame:
+        """The function that an address is in."""
         mapping = self._mapping(address)
         if mapping is None and monotonic() - self._mapped > PAUSE:
             self._read_mappings()
@@ -155,14 +148,29 @@ class ProcessSymbols:
         if not mapping.is_read:
             self._read(mapping)
         if mapping.table is not None:
-            found = mapping.table.find(address - mapping.bias)
-            module = mapping.path
+            at, module = address - mapping.bias, mapping.path
+            found = mapping.table.find(at)
         else:
-            found, module = self._find_jit(address), mapping.path or UNKNOWN
+            at, module = address, mapping.path or UNKNOWN
+            found = self._find_jit(address)
         if found is None:
             return Frame(UNKNOWN, address - mapping.start + mapping.offset, module, address)
-        at = address - mapping.bias if mapping.table is not None else address
-        return new_frame(Frame, (self._name(found[0]), at - found[1], module, address))
+        name, start = found
+        return new_frame(Frame, (self._names.get(name) or self._name(name), at - start, module, address))
+
+    def _in_file(self, build_id: bytes, offset: int) -> Frame:
+        """The function at an offset of one of its files, by the file's build id."""
+        for mapping in self._mappings:
+            self._read(mapping)
+        for mapping in self._mappings:
+            file = self._file(mapping)
+            if file is not None and file.build_id and file.build_id == build_id.rstrip(b"\0")[: len(file.build_id)]:
+                bias = file.bias(offset)
+                found = None if bias is None else file.functions.find(offset + bias)
+                if found is not None and bias is not None:
+                    return Frame(self._name(found[0]), offset + bias - found[1], mapping.path, offset)
+                return Frame(UNKNOWN, offset, mapping.path, offset)
+        return Frame(UNKNOWN, offset, UNKNOWN, offset)
 
     def _mapping(self, address: int) -> Optional[_Mapping]:
         place = bisect_right(self._starts, address) - 1
@@ -171,10 +179,8 @@ class ProcessSymbols:
         return self._mappings[place]
 
     def _name(self, raw: bytes) -> str:
-        name = self._names.get(raw)
-        if name is None:
-            name = raw.decode("utf-8", "backslashreplace")
-            name = self._names[raw] = demangled(name) if self._demangle else name
+        name = raw.decode("utf-8", "backslashreplace")
+        name = self._names[raw] = demangled(name) if self._demangle else name
         return name
 
     # --- what is mapped -----------------------------------------------------------------------------------------------

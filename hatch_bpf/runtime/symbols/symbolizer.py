@@ -40,11 +40,11 @@ class Symbolizer:
 
     def kernel(self, address: int) -> Frame:
         """The function of the kernel, a module or a BPF program. Raises `SymbolError` if the kernel hides them."""
-        return self._kernel_symbols().frame(address)
+        return self._kernel_symbols().frames((address,))[0]
 
     def user(self, address: int, pid: int) -> Frame:
         """The function of a process (0: this one)."""
-        return self._process(pid).frame(address)
+        return self._process(pid).frames((address,))[0]
 
     def symbolize(self, stack: Iterable[Union[int, BuildIdFrame]], pid: Optional[int] = None) -> list[Frame]:
         """The functions of a stack, as a stack map has it: of the kernel, or of a process (0: this one).
@@ -52,14 +52,10 @@ class Symbolizer:
         Symbolize a process' stacks while it runs; if it was seen before, also later.
         """
         if pid is None:
-            return [self._kernel_frame(each) for each in stack]
-        process = self._process(pid)
-        return [
-            process.frame_in_file(each.build_id, each.offset)
-            if isinstance(each, BuildIdFrame) and each.status == BuildIdFrame.VALID
-            else process.frame(each.offset if isinstance(each, BuildIdFrame) else each)
-            for each in stack
-        ]
+            return self._kernel_symbols().frames(
+                each.offset if isinstance(each, BuildIdFrame) else each for each in stack
+            )
+        return self._process(pid).frames(stack)
 
     def kernel_address(self, function: str) -> Optional[int]:
         """Where a function of the kernel is; None if there is none of this name."""
@@ -68,9 +64,6 @@ class Symbolizer:
     def refresh_kernel(self) -> None:
         """Read the kernel's symbols again: modules and BPF programs that were loaded since are unknown until then."""
         self._kernel_symbols().refresh()
-
-    def _kernel_frame(self, each: Union[int, BuildIdFrame]) -> Frame:
-        return self.kernel(each.offset if isinstance(each, BuildIdFrame) else each)
 
     def _kernel_symbols(self) -> KernelSymbols:
         if self._kernel is None:
