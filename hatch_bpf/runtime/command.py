@@ -13,7 +13,10 @@ import sys
 import time
 from contextlib import contextmanager
 
-from .errors import BpfError
+from . import arguments
+from .errors import BpfError, InvalidValueError
+from .events.source import LONGEST_WAIT
+from .types import as_int, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +53,9 @@ def intervals(seconds: Optional[float] = None, times: Optional[int] = None) -> I
     Ctrl-C, and SIGTERM inside `as_command()`, cut an interval short and make it the last: so what was counted in it is
     still reported.
     """
+    if seconds is not None and arguments.seconds("seconds", seconds) < 0:
+        raise InvalidValueError(f"seconds can't be {seconds!r}: it must be at least 0, or None")
+    times = None if times is None else named("times", as_int, times)
     done = 0
     while times is None or done < times:
         try:
@@ -62,7 +68,7 @@ def intervals(seconds: Optional[float] = None, times: Optional[int] = None) -> I
 
 def _wait(seconds: Optional[float]) -> None:
     if seconds is not None:
-        time.sleep(seconds)
+        time.sleep(min(seconds, LONGEST_WAIT))
         return
     while True:
         signal.pause()

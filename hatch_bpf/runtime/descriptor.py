@@ -12,7 +12,9 @@ import os
 from itertools import chain, starmap
 from select import epoll
 
+from .errors import InvalidTypeError, InvalidValueError
 from .onestep import is_no_error
+from .types import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 
         @property
         def fd(self) -> int: ...
+
+
+HIGHEST = (1 << 31) - 1
+"""Descriptors are C ints."""
 
 
 class Descriptor(int):
@@ -64,7 +70,21 @@ def descriptor_of(item: Any) -> int:
     """The descriptor of a map, a program or anything with a `fileno()`; a number is one already.
 
     Keep the result until the call that uses it is over: for maps and programs it keeps the file open.
+    Raises `InvalidTypeError`, or `InvalidValueError` for a file that is closed.
     """
-    if isinstance(item, int):
-        return item
-    return item.fd if hasattr(item, "fd") else item.fileno()  # type: ignore[no-any-return]
+    if isinstance(item, bool):
+        raise InvalidTypeError("must be a descriptor, not bool")
+    number: Any = item
+    if hasattr(item, "fd"):
+        number = item.fd
+    elif hasattr(item, "fileno"):
+        try:
+            number = item.fileno()
+        except (OSError, ValueError) as error:
+            raise InvalidValueError(f"{type(item).__name__} has no descriptor: {error}") from error
+    if not hasattr(number, "__index__"):
+        what = "a map, a program, a descriptor or anything with a fileno()"
+        raise InvalidTypeError(f"must be {what}, not {type(item).__name__}")
+    if not 0 <= number <= HIGHEST:
+        raise InvalidValueError(f"{shown(number)} is no descriptor of an open file")
+    return number  # type: ignore[no-any-return]

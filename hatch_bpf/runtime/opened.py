@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 
+from .arguments import c_string
 from .descriptor import descriptor_of
 from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, UnknownNameError, reason
 from .host import kernel as _kernel
@@ -17,6 +18,7 @@ from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, existing_s
 from .programs.program import Program
 from .sealed import Sealed
 from .structops import StructOps
+from .types import named, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,22 +74,16 @@ class _OpenedPart(Sealed):
         except AttributeError:
             raise InvalidTypeError(self._fault(field, f"must be an int, not {type(value).__name__}")) from None
         if not 0 <= number <= highest:
-            raise InvalidValueError(self._fault(field, f"can't be {value!r}: it must be from 0 to {highest}"))
+            raise InvalidValueError(self._fault(field, f"can't be {shown(value)}: it must be from 0 to {highest}"))
         return number
 
     def _bool(self, field: str, value: Any) -> bool:
         if not isinstance(value, int) or value not in (0, 1):
-            raise InvalidTypeError(self._fault(field, f"must be True or False, not {value!r}"))
+            raise InvalidTypeError(self._fault(field, f"must be True or False, not {shown(value)}"))
         return bool(value)
 
     def _c_string(self, field: str, value: Any) -> bytes:
-        try:
-            text = os.fsencode(value)
-        except TypeError:
-            raise InvalidTypeError(self._fault(field, f"must be a str, not {type(value).__name__}")) from None
-        if b"\0" in text:
-            raise InvalidValueError(self._fault(field, f"can't be {value!r}: C strings end at a NUL"))
-        return text
+        return c_string(self._fault(field, "").rstrip(), value)
 
 
 class _Number:
@@ -186,7 +182,7 @@ class OpenedMap(_OpenedPart):
 
     def reuse(self, fd: Union[HasDescriptor, int]) -> None:
         """Use an existing map, by itself or its descriptor, instead of creating one; the descriptor stays yours."""
-        number = self._int("the descriptor to reuse", descriptor_of(fd), S32_MAX)
+        number = named(self._fault("the descriptor to reuse", "").rstrip(), descriptor_of, fd)
         existing_shape(
             self._held.libbpf, number, self._types, f"map {self.name} can't be replaced: descriptor {number}"
         )
@@ -207,7 +203,7 @@ class OpenedMap(_OpenedPart):
         with self._held.links.lock:
             if change(self._live(), value):
                 detail = reason(ctypes.get_errno())
-                raise OpenError(self._fault(name.replace("map_flags", "flags"), f"can't be {value!r}: {detail}"))
+                raise OpenError(self._fault(name.replace("map_flags", "flags"), f"can't be {shown(value)}: {detail}"))
         self._held.changes.append(lambda other: change(other.find_map(own), value))
 
 

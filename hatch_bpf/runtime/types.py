@@ -177,6 +177,14 @@ class Scalar(Codec["T"]):
         return bytes((self.ctype * len(values))(*map(self.put, values)))
 
 
+def shown(value: object) -> str:
+    """A value for a message, which Python refuses to write out if it is an int of more than 4,300 digits."""
+    try:
+        return repr(value)
+    except ValueError:
+        return f"{type(value).__name__} of too many digits to show"
+
+
 def as_int(value: Any) -> int:
     """An int, or an object that is one, as NumPy's integers are. Nothing is rounded or parsed."""
     try:
@@ -192,7 +200,7 @@ def _fitting_int(ctype: Any) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         number = value if type(value) is int else as_int(value)
         if not low <= number <= high:
-            raise InvalidValueError(f"{value!r} does not fit {ctype.__name__}: {low} to {high}")
+            raise InvalidValueError(f"{shown(value)} does not fit {ctype.__name__}: {low} to {high}")
         return number
 
     return check
@@ -203,7 +211,7 @@ def _fitting_bool(_ctype: Any) -> Callable[[Any], bool]:
 
     def check(value: Any) -> bool:
         if isinstance(value, (str, bytes, float)) or value not in (0, 1):
-            raise InvalidTypeError(f"must be True or False, not {value!r}")
+            raise InvalidTypeError(f"must be True or False, not {shown(value)}")
         return bool(value)
 
     return check
@@ -220,7 +228,7 @@ def _fitting_float(ctype: Any) -> Callable[[Any], float]:
         except OverflowError:
             number = infinite[0]
         if ctype(number).value in infinite and value not in infinite:
-            raise InvalidValueError(f"{value!r} does not fit {ctype.__name__}")
+            raise InvalidValueError(f"{shown(value)} does not fit {ctype.__name__}")
         return number
 
     return check
@@ -270,7 +278,7 @@ class Wide(Codec[int]):
             data = as_int(value).to_bytes(self.size, sys.byteorder, signed=self._signed)
         except OverflowError:
             kind = "a signed" if self._signed else "an unsigned"
-            raise InvalidValueError(f"{value!r} does not fit {kind} integer of {8 * self.size} bits") from None
+            raise InvalidValueError(f"{shown(value)} does not fit {kind} integer of {8 * self.size} bits") from None
         return self.ctype.from_buffer_copy(data)
 
 
@@ -646,7 +654,7 @@ class Bits:
         value = named(self._name, as_int, value)
         if not low <= value <= high:
             raise InvalidValueError(
-                f"{self._name}: {value!r} does not fit a bitfield of {self._width} bits: {low} to {high}"
+                f"{self._name}: {shown(value)} does not fit a bitfield of {self._width} bits: {low} to {high}"
             )
         raw = getattr(instance, self._storage)
         mask, shift = (1 << self._width) - 1, self._shift(len(raw))

@@ -15,6 +15,7 @@ import pytest
 
 from hatch_bpf import runtime
 from hatch_bpf.runtime import errors
+from hatch_bpf.runtime.libbpf import library
 from hatch_bpf.runtime.maps.shapes import MAP_TYPES
 from hatch_bpf.runtime.system import features, tracing
 from hatch_bpf.runtime.system.objects import LINK_TYPES, PROGRAM_TYPES
@@ -128,7 +129,7 @@ def test_attach_types_and_kfuncs_are_those_of_the_kernels_btf() -> None:
 def test_answers_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     needs.root_bpf()
     assert runtime.has_map_type("HASH")
-    monkeypatch.setattr(features, "_probe", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(library, "current", lambda: pytest.fail("asked again"))
     assert runtime.has_map_type("HASH")
 
 

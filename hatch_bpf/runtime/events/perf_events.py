@@ -13,8 +13,9 @@ import os
 from ctypes import byref
 
 from ..descriptor import open_descriptor
-from ..errors import AttachError, InvalidValueError
+from ..errors import AttachError, InvalidTypeError, InvalidValueError
 from ..host.arch import running, running_name
+from ..types import U32, U64, named, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,7 +90,11 @@ PERF_FLAG_FD_CLOEXEC = 1 << 3
 def event_config(event: Event) -> tuple[int, int]:
     """Type and config of an event. Raises `InvalidValueError` if no event has this name."""
     if not isinstance(event, str):
-        return event
+        try:
+            kind, config = event
+        except (TypeError, ValueError):
+            raise InvalidTypeError(f"event must be a name, or a pair of type and config, not {shown(event)}") from None
+        return named("the event's type", U32.put, kind), named("the event's config", U64.put, config)
     if event in HARDWARE:
         return PERF_TYPE_HARDWARE, HARDWARE.index(event)
     if event in SOFTWARE:

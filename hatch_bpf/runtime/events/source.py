@@ -17,8 +17,9 @@ import select
 import time
 from itertools import chain, repeat
 
+from ..arguments import elements, seconds
 from ..descriptor import duplicate, open_pipe
-from ..errors import InvalidTypeError, InvalidValueError
+from ..errors import InvalidTypeError
 from ..maps.map import Map, OneParameter
 from ..types import Nested, read_record
 
@@ -275,7 +276,9 @@ def wait(buffers: Iterable[EventSource[Any]], timeout: Optional[float] = None) -
     """Wait until any of several buffers has events, or is closed; for `timeout` seconds at most, forever if None."""
     poller = select.poll()
     descriptors = []  # they stay open as long as they have a name
-    for buffer in buffers:
+    for buffer in elements("buffers", buffers):
+        if not hasattr(buffer, "_waker"):
+            raise InvalidTypeError(f"buffers must be ring buffers and perf buffers, not {type(buffer).__name__}")
         descriptors += [buffer.fileno(), buffer._waker()]
     for fd in descriptors:
         poller.register(fd, select.POLLIN)
@@ -287,8 +290,4 @@ def deadline_of(timeout: Optional[float]) -> Optional[float]:
     """The time by `time.monotonic()` at which so many seconds are over; None, without end, for None."""
     if timeout is None:
         return None
-    if not isinstance(timeout, (int, float)):
-        raise InvalidTypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
-    if timeout != timeout:
-        raise InvalidValueError("timeout can't be NaN: it must be a number of seconds or None")
-    return time.monotonic() + min(timeout, LONGEST_WAIT)
+    return time.monotonic() + min(seconds("timeout", timeout), LONGEST_WAIT)

@@ -20,8 +20,9 @@ from ctypes import (
     c_void_p,
 )
 
-from ..errors import InvalidTypeError, InvalidValueError, LibbpfNotFoundError, LibbpfTooOldError
+from ..errors import LibbpfNotFoundError, LibbpfTooOldError
 from ..privileges import in_user_namespace
+from ..types import named, scalars_of
 from . import bundled
 
 TYPE_CHECKING = False
@@ -243,17 +244,16 @@ def opts(cls: type[Options], **values: Any) -> Any:
     structure = _structures.get(cls)
     if structure is None:
         structure = _structures[cls] = type(cls.__name__, (ctypes.Structure,), {"_fields_": cls._fields_})
-    made = structure(sz=ctypes.sizeof(structure), **values)
-    for name, value in values.items():
-        if isinstance(getattr(made, name), bool) and not isinstance(value, bool):
-            raise InvalidTypeError(f"{name} must be True or False, not {value!r}")
-        if isinstance(value, int) and getattr(made, name) != value:  # ctypes keeps the bits that fit
-            raise InvalidValueError(f"{name} can't be {value!r}: it does not fit {8 * _size_of(structure, name)} bits")
-    return made
-
-
-def _size_of(structure: Any, name: str) -> int:
-    return int(getattr(structure, name).size)
+    scalars = scalars_of(structure)
+    # ctypes itself keeps the bits of a number that fit
+    values.update(
+        {
+            name: named(name.replace("bpf_", ""), scalars[name].put, value)
+            for name, value in values.items()
+            if name in scalars
+        }
+    )
+    return structure(sz=ctypes.sizeof(structure), **values)
 
 
 _P, _S = c_void_p, c_char_p

@@ -5,6 +5,10 @@ Nothing here is imported before it is used, so that skeletons import fast.
 
 from __future__ import annotations
 
+from ..arguments import elements
+from ..errors import InvalidTypeError, InvalidValueError
+from ..types import S64, U8, U64, named, shown
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 STARS = 40
 """Stars of the bucket with the highest count."""
+MOST_BITS = 128
+"""Bits of the widest integers."""
 WIDE = 1 << 32
 """Buckets from here on need more room for their numbers, and have half as many stars."""
 
@@ -62,8 +68,8 @@ class Histogram:
         Per-CPU counts are added up.
         """
         given: Any = counts
-        items = given.items() if hasattr(given, "items") else enumerate(given)
-        self.counts: dict[int, int] = {int(slot): _number(count) for slot, count in items}
+        items = given.items() if hasattr(given, "items") else enumerate(elements("counts", given))
+        self.counts: dict[int, int] = {named("slot", U64.put, slot): _number(count) for slot, count in items}
         """The count of each slot that there is."""
 
     @classmethod
@@ -128,13 +134,15 @@ class Log2Histogram(Histogram):
     def __init__(self, counts: Counts, *, first_slot: int = 0) -> None:
         """`first_slot` is where values 0 and 1 are counted: 0 by libbpf-tools' `log2l()`, 1 by bcc's `bpf_log2l()`."""
         super().__init__(counts)
-        self.first_slot = first_slot
+        self.first_slot: int = named("first_slot", U8.put, first_slot)
 
     def _first(self) -> int:
         return self.first_slot
 
     def _range(self, slot: int) -> tuple[int, int]:
         power = slot - self.first_slot
+        if power >= MOST_BITS:
+            raise InvalidValueError(f"slot {slot} is no power of two of a value: a histogram of powers has {MOST_BITS}")
         return (1 << power if power else 0), (2 << power) - 1
 
     def _layout(self, highest: int) -> tuple[str, str, int]:
@@ -151,8 +159,10 @@ class LinearHistogram(Histogram):
     def __init__(self, counts: Counts, *, low: int = 0, step: int = 1) -> None:
         """Slot 0 counts the values from `low` on, and each slot `step` of them."""
         super().__init__(counts)
-        self.low = low
-        self.step = step
+        self.low = named("low", S64.put, low)
+        self.step = named("step", U64.put, step)
+        if self.step < 1:
+            raise InvalidValueError(f"step must be at least 1, not {shown(step)}")
 
     def _range(self, slot: int) -> tuple[int, int]:
         low = self.low + slot * self.step
@@ -180,4 +190,8 @@ def text_by_key(
 
 
 def _number(count: Any) -> int:
-    return int(sum(count)) if hasattr(count, "__len__") else int(count)
+    try:
+        number: int = int(sum(count)) if hasattr(count, "__len__") else int(count)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidTypeError(f"a count must be a number, or a list of one for each CPU, not {shown(count)}") from None
+    return number

@@ -13,9 +13,10 @@ import os
 from _collections_abc import ItemsView as _ItemsView  # what collections.abc is, without all of collections
 from _collections_abc import MutableMapping as _MutableMapping
 from _collections_abc import ValuesView as _ValuesView
-from ctypes import byref, c_uint8, c_uint32
+from ctypes import byref, c_uint8, c_uint32, c_uint64
 from itertools import chain, starmap
 
+from ..arguments import c_string, elements
 from ..descriptor import descriptor_of, open_descriptor
 from ..errors import (
     ENOTSUPP,
@@ -31,7 +32,7 @@ from ..host.mounts import why_not_pinned
 from ..libbpf.library import BatchOpts, MapCreateOpts, opts
 from ..members import Members
 from ..sealed import Sealed
-from ..types import U32, U64, Bytes, as_int, named, numpy_format
+from ..types import BOOL, U32, Bytes, as_int, named, numpy_format, shown
 from .counting import greatest, growth, growth_or_new, merged, total
 from .shapes import MapInfo, MapShape, existing_shape, raw_info
 
@@ -157,7 +158,7 @@ class Map(Sealed):
 
     def pin(self, path: Union[str, os.PathLike[str]]) -> None:
         """Pin the map to a path in a BPF file system. It stays there until the file is removed."""
-        if self._libbpf.bpf_obj_pin(self.fd, os.fsencode(path)):
+        if self._libbpf.bpf_obj_pin(self.fd, c_string("path", path, "a path")):
             code = ctypes.get_errno()
             hint = why_not_pinned(path, code)
             if hint:
@@ -195,9 +196,13 @@ class Map(Sealed):
     def _encode_value(self, value: Any) -> Any:
         return named(f"map {self.name}: value", self._value.encode, value)
 
-    def _descriptor(self, fd: int) -> Any:
-        """Storage for a descriptor as a value."""
-        return named(f"map {self.name}: descriptor", (U64 if self.value_size == 8 else U32).encode, fd)
+    def _descriptor(self, item: Any) -> int:
+        return named(f"map {self.name}: descriptor", descriptor_of, item)  # type: ignore[no-any-return]
+
+    def _store_descriptor(self, key: Any, item: Any) -> None:
+        """Store the descriptor of something under an encoded key."""
+        fd = self._descriptor(item)  # a name keeps it open
+        self._update(key, (c_uint64 if self.value_size == 8 else c_uint32)(fd), BPF_ANY)
 
     def _lookup(self, key: Any) -> Any:
         """A value by encoded key, or None."""
@@ -390,8 +395,10 @@ class HashMap(Map, _Mapping["K", "V"]):
 
     def update_many(self, items: Union[Mapping[K, V], Iterable[tuple[K, V]]]) -> None:
         """Store many values, with few system calls from Linux 5.6 on."""
-        read: Any = getattr(items, "items", items.__iter__)
-        pairs: list[tuple[K, V]] = list(read())
+        read: Any = getattr(items, "items", None)
+        pairs = elements(f"map {self.name}: what is stored", items if read is None else read())
+        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+            raise InvalidTypeError(f"map {self.name}: what is stored must be a mapping, or pairs of key and value")
         for at in range(0, len(pairs), BATCH):
             some = pairs[at : at + BATCH]
             keys = named(f"map {self.name}: key", self._key.write_many, [key for key, _ in some])
@@ -400,9 +407,16 @@ class HashMap(Map, _Mapping["K", "V"]):
                 for key, value in some:
                     self[key] = value
 
+    if not TYPE_CHECKING:  # type checkers know what every mutable mapping has
+
+        def update(self, other: Any = (), **values: Any) -> None:
+            """Store many values, as `update_many()` does."""
+            self.update_many(other)
+            self.update_many(values)
+
     def delete_many(self, keys: Iterable[K]) -> None:
         """Delete many keys, with few system calls from Linux 5.6 on. Keys that are not there are ignored."""
-        every = list(keys)
+        every = elements(f"map {self.name}: keys", keys)
         for at in range(0, len(every), BATCH):
             some = every[at : at + BATCH]
             count = c_uint32(len(some))
@@ -428,7 +442,7 @@ class HashMap(Map, _Mapping["K", "V"]):
         With `remove=False` the pairs stay, and what each has grown by since the last such call is returned, if it has:
         so not one count is lost, on any kernel. A value that has become smaller is taken for a new one.
         """
-        if not remove:
+        if not named("remove", BOOL.put, remove):
             return self._drain_growth()
         ident = _thread.get_ident()
         taken = self._draining.setdefault(ident, [])
@@ -623,7 +637,7 @@ class _PerCpuValue:
 
     def encode(self, values: Any) -> Any:
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
-            raise InvalidTypeError(f"must be a list with a value for each possible CPU, not {values!r}")
+            raise InvalidTypeError(f"must be a list with a value for each possible CPU, not {shown(values)}")
         if len(values) != self.cpus:
             raise InvalidValueError(f"must have a value for each of {self.cpus} possible CPUs, not {len(values)}")
         parts = (bytes(self.value.encode(value)).ljust(self.stride, b"\0") for value in values)
@@ -695,7 +709,7 @@ class ArrayMap(Map, OneParameter["V"]):
 
     def __getitem__(self, index: Union[int, slice]) -> Union[V, list[V]]:
         if isinstance(index, slice):
-            places = range(*index.indices(self.max_entries))
+            places = self._places(index)
             if places.step == 1:
                 return list(self._between(places.start, places.stop))
             return [self[i] for i in places]
@@ -715,7 +729,7 @@ class ArrayMap(Map, OneParameter["V"]):
     def __setitem__(self, index: Union[int, slice], value: Any) -> None:
         """Store a value, or with `array[start:stop] = values` many, with few system calls from Linux 5.6 on."""
         if isinstance(index, slice):
-            self._store_many(range(*index.indices(self.max_entries)), list(value))
+            self._store_many(self._places(index), elements(f"map {self.name}: values", value))
         else:
             self._update(c_uint32(self._index(index)), self._encode_value(value), BPF_ANY)
 
@@ -794,10 +808,17 @@ class ArrayMap(Map, OneParameter["V"]):
         """Pairs of index and value."""
         return enumerate(self)
 
+    def _places(self, part: slice) -> range:
+        """The indexes of a part of the array."""
+        try:
+            return range(*part.indices(self.max_entries))
+        except (TypeError, ValueError) as error:
+            raise InvalidTypeError(f"map {self.name}: {part!r} is no part of an array: {error}") from None
+
     def _index(self, index: int) -> int:
         index = named(f"map {self.name}: index", as_int, index)
         if not -self.max_entries <= index < self.max_entries:
-            raise IndexError(f"map {self.name} has {self.max_entries} elements; there is no index {index}")
+            raise IndexError(f"map {self.name} has {self.max_entries} elements; there is no index {shown(index)}")
         return index % self.max_entries
 
 
@@ -838,8 +859,8 @@ class Queue(Map, OneParameter["V"]):
 
     def push(self, value: V, *, replace: bool = False) -> None:
         """Add a value. Raises `MapError` if the map is full, unless `replace` drops the oldest value."""
-        storage = self._encode_value(value)
-        if self._libbpf.bpf_map_update_elem(self.fd, None, byref(storage), BPF_EXIST if replace else BPF_ANY):
+        storage, flags = self._encode_value(value), BPF_EXIST if named("replace", BOOL.put, replace) else BPF_ANY
+        if self._libbpf.bpf_map_update_elem(self.fd, None, byref(storage), flags):
             raise self._error("take another value")
 
     def pop(self) -> V:
@@ -894,8 +915,7 @@ class ProgramArray(Map):
     types: tuple[int, ...] = (3,)
 
     def __setitem__(self, index: int, program: Union[HasDescriptor, int]) -> None:
-        fd = descriptor_of(program)  # a name keeps it open
-        self._update(self._index(index), self._descriptor(fd), BPF_ANY)
+        self._store_descriptor(self._index(index), program)
 
     def __delitem__(self, index: int) -> None:
         if not self._delete(self._index(index)):
@@ -903,10 +923,14 @@ class ProgramArray(Map):
 
     def __contains__(self, index: object) -> bool:
         """Whether there is a program at an index."""
-        if not isinstance(index, int) or not 0 <= index < self.max_entries:
+        number = named(f"map {self.name}: index", as_int, index)
+        if not 0 <= number < self.max_entries:
             return False
-        found = c_uint32()
-        return not self._libbpf.bpf_map_lookup_elem(self.fd, byref(c_uint32(index)), byref(found))
+        if not self._libbpf.bpf_map_lookup_elem(self.fd, byref(c_uint32(number)), byref(c_uint32())):
+            return True
+        if ctypes.get_errno() != errno.ENOENT:
+            raise self._error("be read")
+        return False
 
     def _index(self, index: int) -> Any:
         return named(f"map {self.name}: index", U32.encode, index)
@@ -1022,8 +1046,7 @@ class MapOfMaps(Map, TwoParameters["K", "M"]):
 
     def __setitem__(self, key: K, inner: Union[HasDescriptor, int]) -> None:
         """Store a map, or the descriptor of one."""
-        fd = descriptor_of(inner)  # a name keeps it open
-        self._update(self._encode_key(key), self._descriptor(fd), BPF_ANY)
+        self._store_descriptor(self._encode_key(key), inner)
 
     def __delitem__(self, key: K) -> None:
         if not self._delete(self._encode_key(key)):
@@ -1061,8 +1084,7 @@ class DescriptorMap(Map, OneParameter["K"]):
 
     def __setitem__(self, key: K, item: Any) -> None:
         """Store a descriptor, or that of anything with a `fileno()`."""
-        fd = descriptor_of(item)
-        self._update(self._encode_key(key), self._descriptor(fd), BPF_ANY)
+        self._store_descriptor(self._encode_key(key), item)
 
     def __delitem__(self, key: K) -> None:
         if not self._delete(self._encode_key(key)):
@@ -1078,27 +1100,27 @@ class LocalStorage(Map, OneParameter["V"]):
     types: tuple[int, ...] = (24, 28, 29, 32)
 
     def __getitem__(self, owner: Any) -> V:
-        found = self._lookup(self._owner(owner))
+        found = self.get(owner)
         if found is None:
             raise KeyError(owner)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def __setitem__(self, owner: Any, value: V) -> None:
-        self._update(self._owner(owner), self._encode_value(value), BPF_ANY)
+        fd = self._descriptor(owner)  # a name keeps it open
+        self._update(c_uint32(fd), self._encode_value(value), BPF_ANY)
 
     def __delitem__(self, owner: Any) -> None:
-        if not self._delete(self._owner(owner)):
+        fd = self._descriptor(owner)
+        if not self._delete(c_uint32(fd)):
             raise KeyError(owner)
 
     def __contains__(self, owner: Any) -> bool:
-        return self._lookup(self._owner(owner)) is not None
-
-    def _owner(self, owner: Any) -> Any:
-        return named(f"map {self.name}: descriptor", U32.encode, descriptor_of(owner))
+        return self.get(owner) is not None
 
     def get(self, owner: Any) -> Optional[V]:
         """The owner's value, or None."""
-        return self._lookup(self._owner(owner))  # type: ignore[no-any-return]
+        fd = self._descriptor(owner)
+        return self._lookup(c_uint32(fd))  # type: ignore[no-any-return]
 
 
 class Maps(Members):

@@ -8,7 +8,7 @@ import sys
 from ctypes import byref, c_uint32
 
 from ..errors import MapError
-from ..types import U32
+from ..types import U32, as_int, named
 from .map import Map
 
 TYPE_CHECKING = False
@@ -129,4 +129,4 @@ class BuildIdStacks(StackTraces):
 
 
 def _is_u32(number: int) -> bool:
-    return 0 <= number < 1 << 32
+    return bool(0 <= named("the stack's id", as_int, number) < 1 << 32)

@@ -10,6 +10,7 @@ import os
 import struct
 from contextlib import contextmanager
 
+from ..arguments import c_string
 from ..libbpf.library import library_folders
 from ..symbols.elf_image import SHT_DYNSYM, SHT_GNU_VERSYM, SHT_SYMTAB, STB_WEAK, STT_FUNC
 from ..symbols.symbol_files import debug_file, opened_image
@@ -34,7 +35,7 @@ def function_offsets(path: str, names: Sequence[str]) -> list[int]:
     a weak one. What was stripped is looked for in the separate debug file, and in `.gnu_debugdata`.
     """
     with _image(path) as image:
-        wanted = {name.encode() for name in names}
+        wanted = {os.fsencode(name) for name in names}
         found: dict[bytes, set[int]] = {}
         for table in (SHT_DYNSYM, SHT_SYMTAB):
             found.update(_functions(image, wanted - found.keys(), table))
@@ -47,7 +48,7 @@ def function_offsets(path: str, names: Sequence[str]) -> list[int]:
             for offset in map(image.offset_of, addresses):
                 if offset is not None:
                     offsets.setdefault(function, set()).add(offset)
-    return [_only_one(offsets[name.encode()], name, path) for name in names]
+    return [_only_one(offsets[os.fsencode(name)], name, path) for name in names]
 
 
 def stripped_functions(path: str, pattern: str) -> list[int]:
@@ -76,7 +77,8 @@ def matcher(pattern: str) -> Callable[[bytes], object]:
     import re
 
     words = {"*": ".*", "?": "."}
-    return re.compile("".join(words.get(char) or re.escape(char) for char in pattern).encode(), re.DOTALL).fullmatch
+    text = os.fsdecode(c_string("pattern", pattern))
+    return re.compile(os.fsencode("".join(words.get(char) or re.escape(char) for char in text)), re.DOTALL).fullmatch
 
 
 def _matching(image: ElfImage, table: int, pattern: str) -> Iterator[tuple[bytes, int]]:

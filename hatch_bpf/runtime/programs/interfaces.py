@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 from ctypes import byref
 
+from ..arguments import c_string
 from ..errors import AttachError, InvalidValueError, permission_denied, reason
 from ..libbpf import library as _library
 from ..libbpf.library import TcHook, TcOpts, XdpQueryOpts, opts
 from ..libbpf.messages import Capture
-from ..types import S32, U16, U32, named
+from ..types import S32, U16, U32, named, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,10 +34,14 @@ def find_interface(interface: Union[str, int], refused: str) -> tuple[int, str]:
     """An interface's index, and its name for messages. `refused` begins the message if there is none of that name."""
     import socket
 
-    if isinstance(interface, int):
-        return named("interface", S32.put, interface), f"interface {interface}"
+    if hasattr(interface, "__index__") and not isinstance(interface, bool):
+        index = named("interface", S32.put, interface)
+        if index < 1:
+            raise InvalidValueError(f"{refused} interface {index}: indexes begin with 1")
+        return index, f"interface {index}"
+    name = c_string("interface", interface, "a name or an index")
     try:
-        return socket.if_nametoindex(interface), f"interface {interface}"
+        return socket.if_nametoindex(os.fsdecode(name)), f"interface {os.fsdecode(name)}"
     except OSError as error:
         raise AttachError(f"{refused} interface {interface}: there is none of that name", errno=errno.ENODEV) from error
 
@@ -93,8 +99,8 @@ def tc_hook_destroy(interface: Union[str, int], direction: Optional[str] = None)
 
 def tc_point(direction: str, where: str = "") -> int:
     """The number of `ingress` or `egress`. Raises `InvalidValueError`, whose message begins with `where`."""
-    if direction not in TC_POINTS:
-        raise InvalidValueError(f"{where}direction must be one of {', '.join(TC_POINTS)} (got {direction!r})")
+    if not isinstance(direction, str) or direction not in TC_POINTS:
+        raise InvalidValueError(f"{where}direction must be one of {', '.join(TC_POINTS)} (got {shown(direction)})")
     return TC_POINTS[direction]
 
 

@@ -11,13 +11,15 @@ import errno
 import os
 from ctypes import byref
 
+from ..arguments import c_string
 from ..descriptor import open_descriptor
-from ..errors import AttachError, ClosedError, reason
+from ..errors import AttachError, ClosedError, InvalidTypeError, reason
 from ..host.mounts import why_not_pinned
 from ..libbpf.library import LinkCreateOpts, TcOpts, XdpAttachOpts, opts
 from ..onestep import keep_pointer, keep_undo, release
 from ..sealed import Sealed
 from ..sections import ATTACH_TYPES
+from ..types import shown
 from .interfaces import NOTHING_THERE
 
 TYPE_CHECKING = False
@@ -146,7 +148,7 @@ class Link(Sealed):
 
         `detach()` and the end of the skeleton then leave it attached. `PinnedLink(path)` opens it again.
         """
-        file = os.fsencode(path)
+        file = c_string("path", path, "a path")
         self._call(
             f"be pinned to {os.fspath(path)}",
             lambda: self._libbpf.bpf_obj_pin(self.fd, file),
@@ -159,6 +161,10 @@ class Link(Sealed):
 
     def update(self, program: Linked) -> None:
         """Replace the program, or the struct_ops map, by another of the same kind, in one step."""
+        if not hasattr(program, "_put_into"):
+            raise InvalidTypeError(
+                f"{self!r} can't change to {shown(program)}: give a program or struct_ops map of a skeleton"
+            )
         self._call(f"change to {program.name}", lambda: self._update(program))
 
     def _update(self, program: Linked) -> int:

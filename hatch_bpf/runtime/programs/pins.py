@@ -9,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 
-from ..descriptor import open_descriptor
+from ..arguments import path_of
+from ..descriptor import descriptor_of, open_descriptor
 from ..errors import AttachError, ClosedError, reason
 from ..host.mounts import no_bpf_file_system
 from ..libbpf import library as _library
 from ..system.objects import link_info, program_info
+from ..types import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +36,9 @@ class _Pinned:
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
         """Open it. Raises `AttachError` if nothing of this kind is pinned there."""
-        self.path: str = os.fspath(path)
+        self.path: str = path_of("path", path)
         self._libbpf = _library.current()
-        self._fd = open_descriptor(self._libbpf.bpf_obj_get, os.fsencode(path))
+        self._fd = open_descriptor(self._libbpf.bpf_obj_get, os.fsencode(self.path))
         if self._fd < 0:
             code = ctypes.get_errno()
             hint = no_bpf_file_system(path)
@@ -106,7 +108,7 @@ class PinnedLink(_Pinned):
 
         The kernel can do so for cgroups, XDP, tcx, netkit and network namespaces.
         """
-        fd = program.fd
+        fd = named("program", descriptor_of, program)
         if self._libbpf.bpf_link_update(self.fd, fd, None) < 0:
             raise self._failed("be updated")
 

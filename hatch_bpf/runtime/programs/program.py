@@ -10,9 +10,18 @@ import errno
 import os
 from ctypes import byref
 
-from ..descriptor import duplicate, open_descriptor
-from ..errors import AttachError, ClosedError, InvalidValueError, MapError, reason
-from ..events.perf_events import MAX_SAMPLE_RATE, lacks_event, max_sample_rate, online_cpus, open_sampled, threads_of
+from ..arguments import c_string, elements, path_of
+from ..descriptor import descriptor_of, duplicate, open_descriptor
+from ..errors import AttachError, ClosedError, InvalidTypeError, InvalidValueError, MapError, reason
+from ..events.perf_events import (
+    MAX_SAMPLE_RATE,
+    event_config,
+    lacks_event,
+    max_sample_rate,
+    online_cpus,
+    open_sampled,
+    threads_of,
+)
 from ..host.mounts import no_cgroup2, why_not_pinned
 from ..libbpf.library import (
     CookieOpts,
@@ -29,7 +38,7 @@ from ..libbpf.library import (
 )
 from ..members import Members
 from ..sections import ATTACH_TYPES, Target, parse_section
-from ..types import S32, U32, U64, named, size_of
+from ..types import BOOL, S32, U16, U32, U64, as_bytes, as_int, named, shown, size_of
 from . import iterators, testrun
 from .attaching import Attachable, NoTargetError
 from .interfaces import XDP_MODES, find_interface, tc_point
@@ -104,7 +113,7 @@ class Program(Attachable):
         Attached it stays only by a pinned link; `PinnedProgram(path)` opens it again.
         """
         fd = self.fd
-        if self._libbpf.bpf_obj_pin(fd, os.fsencode(path)):
+        if self._libbpf.bpf_obj_pin(fd, c_string("path", path, "a path")):
             code = ctypes.get_errno()
             detail = why_not_pinned(path, code) or reason(code)
             raise AttachError(f"program {self.name} can't be pinned to {os.fspath(path)}: {detail}", errno=code)
@@ -160,36 +169,30 @@ class Program(Attachable):
     def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link:
         """Attach to a tracepoint, `attach_tracepoint("syscalls", "sys_enter_openat")`."""
         attach = self._libbpf.bpf_program__attach_tracepoint_opts
-        options = opts(CookieOpts, cookie=cookie)
-        return self._attach(
-            f"tracepoint {category}:{name}",
-            attach,
-            category.encode(),
-            name.encode(),
-            byref(options),
-            takes=("TRACEPOINT",),
-        )
+        options, names = opts(CookieOpts, cookie=cookie), (c_string("category", category), c_string("name", name))
+        return self._attach(f"tracepoint {category}:{name}", attach, *names, byref(options), takes=("TRACEPOINT",))
 
     def attach_raw_tracepoint(self, name: str) -> Link:
         """Attach to a raw tracepoint, `attach_raw_tracepoint("sched_switch")`."""
         attach = self._libbpf.bpf_program__attach_raw_tracepoint
-        takes = ("RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING")
-        return self._attach(f"raw tracepoint {name}", attach, name.encode(), takes=takes)
+        takes, text = ("RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING"), c_string("name", name)
+        return self._attach(f"raw tracepoint {name}", attach, text, takes=takes)
 
     def attach_kprobe(self, function: str, *, offset: int = 0, retprobe: bool = False, cookie: int = 0) -> Link:
         """Attach to a kernel function: at its entry, `offset` bytes behind it, or with `retprobe` at its return."""
         attach = self._libbpf.bpf_program__attach_kprobe_opts
-        options = opts(KprobeOpts, bpf_cookie=cookie, offset=offset, retprobe=retprobe)
-        kind = "kretprobe" if retprobe else "kprobe"
-        return self._attach(
-            f"{kind} {function}+{offset:#x}", attach, function.encode(), byref(options), takes=("KPROBE",)
+        options, name = (
+            opts(KprobeOpts, bpf_cookie=cookie, offset=offset, retprobe=retprobe),
+            c_string("function", function),
         )
+        kind = "kretprobe" if retprobe else "kprobe"
+        return self._attach(f"{kind} {function}+{offset:#x}", attach, name, byref(options), takes=("KPROBE",))
 
     def attach_ksyscall(self, syscall: str, *, retprobe: bool = False, cookie: int = 0) -> Link:
         """Attach to the handler of a system call, whatever its name is on this architecture."""
         attach = self._libbpf.bpf_program__attach_ksyscall
-        options = opts(KsyscallOpts, bpf_cookie=cookie, retprobe=retprobe)
-        return self._attach(f"system call {syscall}", attach, syscall.encode(), byref(options), takes=("KPROBE",))
+        options, name = opts(KsyscallOpts, bpf_cookie=cookie, retprobe=retprobe), c_string("syscall", syscall)
+        return self._attach(f"system call {syscall}", attach, name, byref(options), takes=("KPROBE",))
 
     def attach_uprobe(
         self,
@@ -207,12 +210,12 @@ class Program(Attachable):
         """
         if function:
             self._libbpf.require((0, 8), "finding a function by its name")
-        path = os.fspath(binary)
+        path, name = path_of("binary", binary), c_string("function", function)
+        pid, offset = named("pid", S32.put, pid), named("offset", U64.put, offset)
         target = f"{'uretprobe' if retprobe else 'uprobe'} {path}:{function}+{offset:#x}"
-        where = named("pid", S32.put, pid), path, named("offset", U64.put, offset)
-        options = opts(UprobeOpts, bpf_cookie=cookie, retprobe=retprobe, func_name=function.encode() or None)
+        options = opts(UprobeOpts, bpf_cookie=cookie, retprobe=retprobe, func_name=name or None)
         try:
-            return self._attach_uprobe(target, *where, options)
+            return self._attach_uprobe(target, pid, path, offset, options)
         except AttachError as error:
             found = _stripped_functions(path, function) if function and error.errno == errno.ENOENT else []
             if len(found) != 1:
@@ -222,7 +225,7 @@ class Program(Attachable):
 
     def _attach_uprobe(self, target: str, pid: int, path: str, offset: int, options: Any) -> Link:
         attach = self._libbpf.bpf_program__attach_uprobe_opts
-        return self._attach(target, attach, pid, path.encode(), offset, byref(options), takes=("KPROBE",))
+        return self._attach(target, attach, pid, os.fsencode(path), offset, byref(options), takes=("KPROBE",))
 
     def attach_uprobe_multi(
         self,
@@ -241,12 +244,12 @@ class Program(Attachable):
         from .elfsyms import full_path, function_offsets
 
         attach = self._libbpf.bpf_program__attach_uprobe_multi
-        path = os.fspath(binary)
-        target = f"{'uretprobes' if retprobe else 'uprobes'} {path}:{pattern or ', '.join(functions)}"
+        path, wanted, names = path_of("binary", binary), c_string("pattern", pattern), self._names(functions)
+        target = f"{'uretprobes' if retprobe else 'uprobes'} {path}:{pattern or ', '.join(names)}"
         options = opts(UprobeMultiOpts, retprobe=retprobe)
-        if functions:
+        if names:
             try:
-                offsets = function_offsets(full_path(path), functions)
+                offsets = function_offsets(full_path(path), names)
             except KeyError as error:
                 what = error.args[0].decode()
                 raise AttachError(f"program {self.name} can't be attached to {target}: there is no {what}") from error
@@ -254,9 +257,9 @@ class Program(Attachable):
                 raise AttachError(f"program {self.name} can't be attached to {target}: {error}") from error
             options.offsets, options.cnt = (ctypes.c_ulong * len(offsets))(*offsets), len(offsets)
             path = full_path(path)  # with offsets, libbpf looks for a short name nowhere
-        where = named("pid", S32.put, pid) or os.getpid(), path.encode()
+        where = named("pid", S32.put, pid) or os.getpid(), os.fsencode(path)
         try:
-            return self._attach(target, attach, *where, pattern.encode() or None, byref(options), takes=("KPROBE",))
+            return self._attach(target, attach, *where, wanted or None, byref(options), takes=("KPROBE",))
         except AttachError as error:
             offsets = _stripped_functions(path, pattern) if pattern and error.errno == errno.ENOENT else []
             if not offsets:
@@ -269,15 +272,14 @@ class Program(Attachable):
     ) -> Link:
         """Attach to a USDT, a probe that a program in user space defines."""
         attach = self._libbpf.bpf_program__attach_usdt
-        path = os.fspath(binary)
-        options = opts(CookieOpts, cookie=cookie)
+        path = path_of("binary", binary)
+        options, names = opts(CookieOpts, cookie=cookie), (c_string("provider", provider), c_string("name", name))
         return self._attach(
             f"USDT {path}:{provider}:{name}",
             attach,
             named("pid", S32.put, pid),
-            path.encode(),
-            provider.encode(),
-            name.encode(),
+            os.fsencode(path),
+            *names,
             byref(options),
             takes=("KPROBE",),
             hint=lambda code: _usdts_there(path) if code == errno.ENOENT else "",
@@ -288,15 +290,15 @@ class Program(Attachable):
 
         `set_attach_target()`, before the load, names the first one, to which `attach()` attaches.
         """
-        attach, fd = self._libbpf.bpf_program__attach_freplace, program.fd
-        return self._attach(
-            f"function {function} of program {program.name}", attach, fd, function.encode(), takes=("EXT",)
-        )
+        attach, fd = self._libbpf.bpf_program__attach_freplace, named("program", descriptor_of, program)
+        name = c_string("function", function)
+        target = f"function {function} of program {getattr(program, 'name', program)}"
+        return self._attach(target, attach, fd, name, takes=("EXT",))
 
     def attach_perf_event(self, fd: int, *, cookie: int = 0) -> Link:
         """Attach to a perf event, by its descriptor. The link takes the descriptor over."""
         attach = self._libbpf.bpf_program__attach_perf_event_opts
-        options = opts(CookieOpts, cookie=cookie)
+        options, fd = opts(CookieOpts, cookie=cookie), named("fd", S32.put, fd)
         return self._attach(f"perf event {fd}", attach, fd, byref(options))
 
     def attach_kprobe_multi(
@@ -311,15 +313,11 @@ class Program(Attachable):
         if session:
             self._libbpf.require((1, 5), "a session of entry and return")
         options = opts(KprobeMultiOpts, retprobe=retprobe, session=session)
-        if functions:
-            options.syms, options.cnt = c_strings(functions), len(functions)
-        return self._attach(
-            f"kernel functions {pattern or ', '.join(functions)}",
-            attach,
-            pattern.encode() or None,
-            byref(options),
-            takes=("KPROBE",),
-        )
+        wanted, names = c_string("pattern", pattern), self._names(functions)
+        if names:
+            options.syms, options.cnt = c_strings(names), len(names)
+        target = f"kernel functions {pattern or ', '.join(names)}"
+        return self._attach(target, attach, wanted or None, byref(options), takes=("KPROBE",))
 
     def attach_sampling(
         self,
@@ -338,22 +336,27 @@ class Program(Attachable):
         `pid` limits it to the threads of a process (0: this one), those that they start included: then it runs that
         many times in a second of a thread's time on a CPU.
         """
+        frequency, period = named("frequency", as_int, frequency), named("period", as_int, period)
+        pid, config = named("pid", S32.put, pid), event_config(event)
         if (period or frequency) < 1 or (frequency and period):
-            what = f"{frequency} Hz and a period of {period}"
+            what = f"{shown(frequency)} Hz and a period of {shown(period)}"
             raise AttachError(f"program {self.name} can't sample with {what}: give one of them, 1 is the least")
+        named("frequency or period", U64.put, frequency or period)
         threads = [-1] if pid < 0 else self._threads_of(pid or os.getpid())
-        if cpus is None:
-            cpus = online_cpus() if pid < 0 else [-1]
+        numbers = (online_cpus() if pid < 0 else [-1]) if cpus is None else elements("cpus", cpus)
+        numbers = [named(f"cpus[{at}]", S32.put, cpu) for at, cpu in enumerate(numbers)]
         links: list[Link] = []
         try:
             for tid in threads:
-                for cpu in cpus:
-                    links += self._sample(event, frequency, period, cpu=cpu, tid=tid)
+                for cpu in numbers:
+                    links += self._sample(event, config, frequency, period, cpu=cpu, tid=tid)
         except BaseException:
             for link in reversed(links):
                 link.detach()
             raise
         if not links:
+            if not numbers:
+                raise InvalidValueError(f"program {self.name}: cpus names no CPU to sample")
             raise self._failed(f"process {pid}", errno.ESRCH, [])
         return links
 
@@ -363,10 +366,12 @@ class Program(Attachable):
         except OSError as error:
             raise self._failed(f"process {pid}", errno.ESRCH, []) from error
 
-    def _sample(self, event: Event, frequency: int, period: int, *, cpu: int, tid: int) -> Iterator[Link]:
+    def _sample(
+        self, event: Event, config: tuple[int, int], frequency: int, period: int, *, cpu: int, tid: int
+    ) -> Iterator[Link]:
         """A link to an event of a CPU or a thread; none if the thread has ended."""
         where = f"{event} of {f'CPU {cpu}' if cpu >= 0 else f'thread {tid}'}"
-        opened = open_sampled(event, frequency=frequency, period=period, cpu=cpu, tid=tid)
+        opened = open_sampled(config, frequency=frequency, period=period, cpu=cpu, tid=tid)
         if opened >= 0:
             link = PerfEventLink(self, where)
             yield self._make(link, lambda: link.attach_event(self.fd, opened), takes=("PERF_EVENT",))
@@ -406,12 +411,12 @@ class Program(Attachable):
                 f"program {self.name}: SEC({self.section!r}) is neither an sk_skb nor an sk_msg section"
             )
         attach_type = ATTACH_TYPES[section.attach_type or "BPF_SK_SKB_VERDICT"]
-        link = PlainLink(self, f"map {sockets.name}")
-        return self._make(link, lambda: link.attach(sockets.fd, attach_type))
+        fd, link = named("sockets", descriptor_of, sockets), PlainLink(self, f"map {getattr(sockets, 'name', sockets)}")
+        return self._make(link, lambda: link.attach(fd, attach_type))
 
     def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
         """Attach to a network namespace (sk_lookup, flow_dissector), by its file; the default is this process's own."""
-        where = os.fspath(path)
+        where = path_of("path", path)
         try:
             fd = open_descriptor(os.open, where, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -427,11 +432,13 @@ class Program(Attachable):
         `replace` replaces, in one step, a program that was attached without a link, as `ip link set xdp` does. This
         program then has no kernel link either.
         """
-        if mode not in XDP_MODES:
-            raise InvalidValueError(f"program {self.name}: mode must be one of {', '.join(XDP_MODES)} (got {mode!r})")
+        if not isinstance(mode, str) or mode not in XDP_MODES:
+            raise InvalidValueError(
+                f"program {self.name}: mode must be one of {', '.join(XDP_MODES)} (got {shown(mode)})"
+            )
         index, where = self._interface(interface)
         target, flags = f"{where} (XDP)", XDP_MODES[mode]
-        if not replace:
+        if not named("replace", BOOL.put, replace):
             by_link = FdLink(self, target)
             try:
                 return self._make(
@@ -467,6 +474,8 @@ class Program(Attachable):
         with the same handle and priority, if there is one; 0 means 1 then, so that runs replace each other.
         """
         point = tc_point(direction, f"program {self.name}: ")
+        handle, priority = named("handle", U32.put, handle), named("priority", U16.put, priority)
+        replace = named("replace", BOOL.put, replace)
         index, target = self._interface(interface)
         target = f"{target} (tc {direction})"
         link = TcLink(self, target, opts(TcHook, ifindex=index, attach_point=point))
@@ -491,18 +500,20 @@ class Program(Attachable):
         `iter/cgroup` starts, in an order of `enum bpf_cgroup_iter_order`. `pid` is the only process to visit
         (`iter/task` and its like, Linux 6.1).
         """
-        if order not in CGROUP_ORDERS:
+        if not isinstance(order, str) or order not in CGROUP_ORDERS:
             orders = ", ".join(CGROUP_ORDERS)
-            raise InvalidValueError(f"program {self.name}: order must be one of {orders} (got {order!r})")
+            raise InvalidValueError(f"program {self.name}: order must be one of {orders} (got {shown(order)})")
         info, target = (ctypes.c_uint32 * 4)(), "iterator"  # union bpf_iter_link_info
         fd = -1
+        pid = named("pid", U32.put, pid)
         if map is not None:
-            info[0], target = map.fd, f"iterator over map {map.name}"
+            fd = named("map", descriptor_of, map)
+            info[0], target = fd, f"iterator over map {getattr(map, 'name', map)}"
         elif cgroup is not None:
             fd, target = self._open_cgroup(cgroup), f"iterator over cgroup {os.fspath(cgroup)}"
             info[0], info[1] = CGROUP_ORDERS[order], fd
         elif pid:
-            info[1], target = named("pid", U32.put, pid), f"iterator over process {pid}"
+            info[1], target = pid, f"iterator over process {pid}"
         options = opts(IterOpts)
         if any(info):
             options.link_info, options.link_info_len = ctypes.addressof(info), ctypes.sizeof(info)
@@ -542,7 +553,11 @@ class Program(Attachable):
         pid: int = 0,
     ) -> list[StructT]:
         """What `read_iter()` reads, as a list of structs of a class of the skeleton's."""
-        data, size = self.read_iter_bytes(map=map, cgroup=cgroup, order=order, pid=pid), size_of(record)
+        try:
+            size = size_of(record)
+        except TypeError:
+            raise InvalidTypeError(f"record must be a struct class of the skeleton, not {shown(record)}") from None
+        data = self.read_iter_bytes(map=map, cgroup=cgroup, order=order, pid=pid)
         if not size or len(data) % size:
             raise InvalidValueError(
                 f"program {self.name} wrote {len(data)} bytes: no records of {size} bytes ({record.__name__})"
@@ -578,20 +593,26 @@ class Program(Attachable):
             self.fd,
             self.name,
             section=self.section,
-            data=data,
-            context=context,
+            data=named("data", as_bytes, data),
+            context=named("context", as_bytes, context),
             repeat=repeat,
             flags=flags,
         )
 
     def _open_cgroup(self, path: Union[str, os.PathLike[str]]) -> int:
+        folder = path_of("the cgroup's folder", path)
         try:
-            return open_descriptor(os.open, path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return open_descriptor(os.open, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise AttachError(
                 f"program {self.name} can't be attached to cgroup {os.fspath(path)}: {error.strerror}",
                 errno=error.errno or 0,
             ) from error
+
+    def _names(self, functions: Sequence[str]) -> list[str]:
+        """The functions of a list."""
+        names = elements("functions", functions)
+        return [os.fsdecode(c_string(f"functions[{at}]", name)) for at, name in enumerate(names)]
 
     def _interface(self, interface: Union[str, int]) -> tuple[int, str]:
         return find_interface(interface, f"program {self.name} can't be attached to")
@@ -639,7 +660,7 @@ def _of_xdp(code: int) -> str:
 
 def c_strings(texts: Sequence[str]) -> Any:
     """An array of C strings."""
-    return (ctypes.c_char_p * len(texts))(*(text.encode() for text in texts))
+    return (ctypes.c_char_p * len(texts))(*map(os.fsencode, texts))
 
 
 class Programs(Members):

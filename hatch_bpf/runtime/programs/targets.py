@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from ..arguments import path_of
 from ..errors import SymbolError, reason
 from ..symbols.kernel_symbols import CODE, KALLSYMS
 from .attaching import TRACEFS
@@ -23,7 +24,7 @@ def functions_of(binary: Union[str, os.PathLike[str]], pattern: str = "*") -> li
 
     Those that were stripped into a separate debug file are among them.
     """
-    path = full_path(os.fspath(binary))
+    path = full_path(path_of("binary", binary))
     try:
         return function_names(path, pattern)
     except OSError as error:
@@ -34,7 +35,7 @@ def functions_of(binary: Union[str, os.PathLike[str]], pattern: str = "*") -> li
 
 def usdts_of(binary: Union[str, os.PathLike[str]]) -> list[str]:
     """The USDTs of a program or library, as `PROVIDER:NAME`, for `attach_usdt()`. Raises `SymbolError`."""
-    path = full_path(os.fspath(binary))
+    path = full_path(path_of("binary", binary))
     try:
         return usdt_names(path)
     except OSError as error:

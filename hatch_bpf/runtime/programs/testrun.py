@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 from ctypes import byref
 
-from ..errors import AttachError, reason
+from ..errors import AttachError, InvalidValueError, reason
 from ..libbpf.library import TestRunOpts, opts
 from ..sections import parse_section
+from ..types import S32, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def run(
     libbpf: Libbpf, fd: int, name: str, *, section: str, data: bytes, context: bytes, repeat: int, flags: int
 ) -> TestRun:
     """Run the program with this descriptor. Raises `AttachError`."""
+    if named("repeat", S32.put, repeat) < 0:
+        raise InvalidValueError(f"repeat can't be {repeat}: the kernel would take it for some four billion")
     room = len(data) + ROOM
     parsed = parse_section(section)
     in_place = parsed is not None and parsed.program_type in IN_PLACE

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+from ..arguments import c_string
+from ..types import as_int, named
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -21,6 +26,7 @@ class FoldedStacks:
 
         The kernel was called by the user's code, so its frames come behind those.
         """
+        count, name = named("count", as_int, count), os.fsdecode(c_string("name", name))
         names = [frame.name for frame in (*kernel, *user)]
         stack = (name, *reversed(names))
         self.counts[stack] = self.counts.get(stack, 0) + count

@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import itemgetter
 
 from ..errors import SymbolError
+from ..types import as_int
 from .frame import KERNEL, UNKNOWN, Frame, new_frame
 from .function_table import FunctionTable
 
@@ -67,6 +68,7 @@ class KernelSymbols:
         return [known(address) or self._look_up(address) for address in addresses]
 
     def _look_up(self, address: int) -> Frame:
+        address = as_int(address)  # of NumPy's as well
         found = self._kernel.find(address)
         if found is not None:
             name, start = found

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from time import monotonic
 
 from ..maps.stacks import BuildIdFrame
+from ..types import as_int
 from .demangle import demangled
 from .elf_image import ElfImage
 from .frame import UNKNOWN, Frame, new_frame
@@ -126,7 +127,7 @@ class ProcessSymbols:
 
     def _look_up(self, each: Union[int, BuildIdFrame]) -> Frame:
         if not isinstance(each, BuildIdFrame):
-            frame = self._at_address(each)
+            frame = self._at_address(as_int(each))  # of NumPy's as well
         elif each.status == BuildIdFrame.VALID:
             frame = self._in_file(each.build_id, each.offset)
         else:

@@ -8,54 +8,63 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
 import struct
 from ctypes import c_uint32
 from functools import lru_cache
 
+from ..arguments import c_string
 from ..errors import BpfError, InvalidValueError, permission_denied, reason, unprivileged
 from ..libbpf import library as _library
 from ..maps.shapes import MAP_TYPES
 from .objects import PROGRAM_TYPES
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 KERNEL_BTF = "/sys/kernel/btf/vmlinux"
 _KIND_ENUM, _KIND_FUNC, _KIND_DECL_TAG = 6, 12, 17
 
 
-@lru_cache(4096)
 def has_program_type(name: str) -> bool:
     """Whether programs of a type load: `has_program_type("XDP")`. libbpf 0.7 or later."""
-    return _probe("libbpf_probe_bpf_prog_type", f"program type {name}", _number(PROGRAM_TYPES, name, "program type"))
+    number = _number(PROGRAM_TYPES, name, "program type")
+    return _probe("libbpf_probe_bpf_prog_type", f"program type {name}", number)
 
 
-@lru_cache(4096)
 def has_map_type(name: str) -> bool:
     """Whether maps of a type can be made: `has_map_type("RINGBUF")`. libbpf 0.7 or later."""
-    return _probe("libbpf_probe_bpf_map_type", f"map type {name}", _number(MAP_TYPES, name, "map type"))
+    number = _number(MAP_TYPES, name, "map type")
+    return _probe("libbpf_probe_bpf_map_type", f"map type {name}", number)
 
 
-@lru_cache(4096)
 def has_helper(name: str, program_type: str) -> bool:
     """Whether programs of a type may call a helper: `has_helper("ringbuf_output", "XDP")`. libbpf 0.7 or later."""
     program = _number(PROGRAM_TYPES, program_type, "program type")
-    helper = _enumerators("bpf_func_id").get(f"BPF_FUNC_{name[4:] if name.startswith('bpf_') else name}")
+    text = _text(name)
+    helper = _enumerators("bpf_func_id").get(f"BPF_FUNC_{text[4:] if text.startswith('bpf_') else text}")
     if helper is None:
         return False
     return _probe("libbpf_probe_bpf_helper", f"helper {name}", program, helper)
 
 
-@lru_cache(4096)
 def has_attach_type(name: str) -> bool:
     """Whether the kernel knows an attach type: `has_attach_type("BPF_TCX_INGRESS")`."""
-    return name in _enumerators("bpf_attach_type")
+    return _text(name) in _enumerators("bpf_attach_type")
 
 
-@lru_cache(4096)
 def has_kfunc(name: str) -> bool:
     """Whether the kernel has a kfunc: `has_kfunc("bpf_task_from_pid")`.
 
     Older BTF (before Linux 6.10) does not tell kfuncs from other functions: there any function counts. Those of modules
     are not looked for.
     """
+    return _has_kfunc(_text(name))
+
+
+@lru_cache(4096)
+def _has_kfunc(name: str) -> bool:
     with _KernelBtf() as btf:
         number = btf.find(name, _KIND_FUNC)
     data = _raw_btf()
@@ -68,12 +77,18 @@ def has_kfunc(name: str) -> bool:
     return data.find(record, header, start) >= 0
 
 
-def _number(names: tuple[str, ...], name: str, noun: str) -> int:
+def _text(name: Any) -> str:
+    return os.fsdecode(c_string("name", name))
+
+
+def _number(names: tuple[str, ...], given: str, noun: str) -> int:
+    name = _text(given)
     if name not in names[1:]:
         raise InvalidValueError(f"there is no {noun} {name!r}; there are {', '.join(names[1:])}")
     return names.index(name)
 
 
+@lru_cache(4096)
 def _probe(function: str, what: str, *numbers: int) -> bool:
     """Ask libbpf, whose answer without rights is no."""
     result = int(getattr(_library.current(), function)(*numbers, None))
@@ -112,7 +127,7 @@ class _KernelBtf:
 
     def find(self, name: str, kind: int) -> int:
         """The id of a type; negative if there is none."""
-        return int(self._libbpf.btf__find_by_name_kind(self._pointer, name.encode(), kind))
+        return int(self._libbpf.btf__find_by_name_kind(self._pointer, os.fsencode(name), kind))
 
     def enumerators(self, name: str) -> dict[str, int]:
         number = self.find(name, _KIND_ENUM)

@@ -11,8 +11,10 @@ import time
 from ctypes import c_uint32, c_uint64
 from typing import Generator, NamedTuple, Optional
 
+from ..descriptor import descriptor_of
 from ..errors import BpfError, InvalidValueError, reason
 from ..events.source import deadline_of
+from ..types import named, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,9 +92,9 @@ def read_stream(program: HasDescriptor, stream: str = "stderr") -> str:
 
     `stdout` is what it wrote itself; in `stderr` the kernel reports its faults, such as loops that never end.
     """
-    if stream not in STREAMS:
-        raise InvalidValueError(f"stream must be one of {', '.join(STREAMS)} (got {stream!r})")
-    fd, libc = program.fd, ctypes.CDLL(None, use_errno=True)
+    if not isinstance(stream, str) or stream not in STREAMS:
+        raise InvalidValueError(f"stream must be one of {', '.join(STREAMS)} (got {shown(stream)})")
+    fd, libc = named("program", descriptor_of, program), ctypes.CDLL(None, use_errno=True)
     number = _SYSCALLS.get(os.uname().machine, _GENERIC_SYSCALL)
     buffer = ctypes.create_string_buffer(CHUNK)
     read = _StreamRead(ctypes.addressof(buffer), CHUNK, STREAMS[stream], fd)

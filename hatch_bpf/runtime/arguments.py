@@ -1,0 +1,55 @@
+"""What applications pass to methods: names, paths, times, lists. Input: any value, and what it is. Output: the same as
+what its user takes.
+
+A value of another type is an `InvalidTypeError` that says what belongs there. `types.named()` is for numbers.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .errors import InvalidTypeError, InvalidValueError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+
+def c_string(what: str, value: Any, kind: str = "a str") -> bytes:
+    """A name or a path as bytes. A NUL in it is refused, since a C string would end there without a word."""
+    try:
+        text = os.fsencode(value)
+    except TypeError:
+        raise InvalidTypeError(f"{what} must be {kind}, not {type(value).__name__}") from None
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(f"{what} can't be {value!r}: {error.reason}") from None
+    if b"\0" in text:
+        raise InvalidValueError(f"{what} can't be {value!r}: C strings end at a NUL")
+    return text
+
+
+def path_of(what: str, value: Any) -> str:
+    """A path."""
+    return os.fsdecode(c_string(what, value, "a path"))
+
+
+def seconds(what: str, value: Any) -> float:
+    """A time in seconds, of any length."""
+    if not isinstance(value, (int, float)):
+        raise InvalidTypeError(f"{what} must be a number of seconds or None, not {type(value).__name__}")
+    if value != value:
+        raise InvalidValueError(f"{what} can't be NaN: it must be a number of seconds or None")
+    return value
+
+
+def elements(what: str, values: Iterable[T]) -> list[T]:
+    """A list of what the application passed as one. A single name is refused, though it is a sequence of letters."""
+    try:
+        if isinstance(values, (str, bytes)):
+            raise TypeError
+        return list(values)
+    except TypeError:
+        raise InvalidTypeError(f"{what} must be a list, not {type(values).__name__}") from None
