@@ -85,6 +85,7 @@ class Mode(IntEnum):
 class InsnSet(Enum):
     """Instructions that not every kernel knows; the value is what messages call them."""
 
+    SHIFT32 = "arithmetic shifts of 32 bits"
     JUMP32 = "32-bit jumps (-mcpu=v3)"
     ATOMIC = "atomic operations other than a plain addition (-mcpu=v3)"
     V4 = "the instructions of -mcpu=v4"
@@ -223,6 +224,8 @@ def insn_set(insn: Insn) -> InsnSet | None:
     if cls in (Class.ALU, Class.ALU64):
         if op == AluOp.END:
             return InsnSet.V4 if cls is Class.ALU64 else None
+        if op == AluOp.ARSH and cls is Class.ALU:
+            return InsnSet.SHIFT32
         is_signed = (op == AluOp.MOV and insn.off in (8, 16, 32)) or (op in (AluOp.DIV, AluOp.MOD) and insn.off == 1)
         return InsnSet.V4 if is_signed else None
     if cls in (Class.JMP, Class.JMP32) and op == JmpOp.JCOND:

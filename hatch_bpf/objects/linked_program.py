@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from hatch_bpf.errors import ObjectError
-from hatch_bpf.objects.insns import STACK_REGISTER, Insn, PseudoSrc, decode
+from hatch_bpf.objects.insns import STACK_REGISTER, WIDE_TAIL, Class, Insn, Mode, PseudoSrc, decode
 from hatch_bpf.objects.model import (
     ARENA_SECTION,
     INSN_SIZE,
@@ -139,6 +139,31 @@ class LinkedProgram:
             for slot, insn in enumerate(self.insns)
             if insn.is_helper_call and slot not in self.kfunc_calls and slot not in self.calls
         }
+
+    def set_before(self, slot: int, register: int) -> int | None:
+        """Slot of the instruction that last changed a register before `slot`, if straight code tells."""
+        for before in range(slot - 1, max(-1, slot - 1 - _FOLLOWED_BACK), -1):
+            insn = self.insns[before]
+            if before + 1 in self.meetings or insn.is_goto or insn.is_exit:
+                return None
+            if _changes(insn, register):
+                return before
+        return None
+
+
+_LOST_IN_CALLS = range(6)
+_FOLLOWED_BACK = 64
+"""Instructions that a register is followed back through."""
+
+
+def _changes(insn: Insn, register: int) -> bool:
+    if insn.is_call or (insn.cls is Class.LD and insn.mode in (Mode.ABS, Mode.IND)):
+        return register in _LOST_IN_CALLS
+    if insn.cls is Class.STX and insn.mode == Mode.ATOMIC:
+        return register in (insn.src, 0)  # those that fetch do
+    # the second half of a 64-bit immediate load says nothing of registers
+    is_result = insn.cls in (Class.ALU, Class.ALU64, Class.LDX, Class.LD)
+    return is_result and insn.dst == register and insn.code != WIDE_TAIL
 
 
 class Linker:

@@ -16,6 +16,7 @@ from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.verdicts import Reason
 from hatch_bpf.runtime.sections import ProgramSection
+from hatch_bpf.verifier.walk import ContextLayout
 
 CONTEXTS: Mapping[str, str] = {
     **dict.fromkeys(("SOCKET_FILTER", "SCHED_CLS", "SCHED_ACT", "CGROUP_SKB", "SK_SKB", "FLOW_DISSECTOR"), "__sk_buff"),
@@ -153,6 +154,21 @@ def _rights(section: ProgramSection, features: KernelFeatures) -> tuple[frozense
 
 def _struct_of(section: ProgramSection | None) -> str:
     return CONTEXTS.get(section.program_type, "") if section is not None else ""
+
+
+_OF_PACKETS = frozenset({"data", "data_end", "data_meta"})
+"""Fields that are pointers to a packet, although they have the size of a number."""
+_WITHOUT_POINTERS = frozenset({"KPROBE", "PERF_EVENT", "TRACEPOINT"})
+"""Types of programs whose context holds nothing that a verifier takes for a pointer."""
+
+
+def layout_of_context(
+    linked: LinkedProgram, btf: Btf, accesses: Iterable[int], section: ProgramSection | None
+) -> ContextLayout:
+    """What the slots in `accesses` read of a program's context as it was given. `btf` is the object's."""
+    struct = _struct_of(section)
+    packet = (slot for slot in accesses if struct and field_at(btf, struct, linked.insns[slot].off) in _OF_PACKETS)
+    return ContextLayout(frozenset(packet), section is not None and section.program_type in _WITHOUT_POINTERS)
 
 
 def names_of_context(section: ProgramSection | None) -> Iterator[str]:

@@ -173,6 +173,8 @@ class KernelFeatures:
         # nothing that BTF shows came with any of them; each of these came with the same release
         found: bool | None
         match insns:
+            case InsnSet.SHIFT32:  # Linux 5.0
+                found = self.has_helper(_MSG_POP_DATA)
             case InsnSet.JUMP32:  # Linux 5.1
                 found = self.has_spin_locks
             case InsnSet.ATOMIC:  # Linux 5.12
@@ -241,6 +243,24 @@ class KernelFeatures:
         """Whether a program may read any bytes of a field of its context, not only the first ones (Linux 5.0)."""
         # no field came with it; the helper is of the same release. A big-endian kernel wanted the last ones instead
         return self.has_helper(_MSG_POP_DATA) is not False or self.btf.endian == "big"
+
+    @property
+    def takes_map_values(self) -> bool:
+        """Whether helpers take keys and values of maps from the value of a map (Linux 4.18)."""
+        # no field came with it; this helper came with the same release
+        return self.lists_helper(_GET_STACK) is not False
+
+    @property
+    def has_variable_stack(self) -> bool:
+        """Whether a program may read and write its stack at an offset that varies (Linux 5.12)."""
+        # no field came with it; this helper came with the same release
+        return self.lists_helper(_CHECK_MTU) is not False
+
+    @property
+    def has_variable_buffers(self) -> bool:
+        """Whether a helper may be given a place on the stack at an offset that varies (Linux 5.2)."""
+        # no field came with it; global variables came with the same release
+        return self.has_global_data
 
     @cached_property
     def _follows_speculation(self) -> bool:

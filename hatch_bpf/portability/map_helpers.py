@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from hatch_bpf.objects.insns import AluOp, Class, Insn, Mode
+from hatch_bpf.objects.insns import AluOp, Class
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import MapDef
 from hatch_bpf.objects.uapi import MapFlag, MapType, helper, helpers
@@ -82,9 +82,6 @@ _SECOND = (
 )
 """Helpers whose second argument is the map; the first of all others here."""
 _TAKES_MAP = _ELEMENTS | _TYPES.keys()
-_CALLER_SAVED = range(6)
-_AT_MOST = 64
-"""Instructions that a map is followed back through."""
 READ_ONLY, WRITE_ONLY = "BPF_F_RDONLY_PROG", "BPF_F_WRONLY_PROG"
 
 
@@ -149,17 +146,9 @@ def _origin(register: int, slot: int, linked: LinkedProgram, *, moved: bool = Fa
 
     A pointer may have been `moved` by a constant since.
     """
-    stop = max(0, slot - _AT_MOST)
-    while slot not in linked.meetings and slot > stop:
-        slot -= 1
-        insn = linked.insns[slot]
-        if insn.is_exit or insn.is_goto:
-            return None
-        if insn.is_call and register in _CALLER_SAVED:
-            return slot if register == 0 else None
-        if not _writes(insn, register):
-            continue
-        if slot in linked.references:
+    while (before := linked.set_before(slot, register)) is not None:
+        slot, insn = before, linked.insns[before]
+        if slot in linked.references or (insn.is_call and register == 0):
             return slot
         if insn.cls is not Class.ALU64 or insn.off:
             return None
@@ -168,10 +157,3 @@ def _origin(register: int, slot: int, linked: LinkedProgram, *, moved: bool = Fa
         elif not (moved and insn.op == AluOp.ADD and not insn.uses_register):
             return None
     return None
-
-
-def _writes(insn: Insn, register: int) -> bool:
-    if insn.cls is Class.STX and insn.mode == Mode.ATOMIC:
-        return register in (insn.src, 0)  # those that fetch do
-    # the second half of a 64-bit immediate load says nothing of registers
-    return insn.cls in (Class.ALU, Class.ALU64, Class.LDX, Class.LD) and insn.dst == register and insn.code != 0

@@ -20,7 +20,7 @@ from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import helper, helper_name, helpers
 from hatch_bpf.portability import reasons as because
-from hatch_bpf.portability.context_check import CONTEXTS, refused_accesses
+from hatch_bpf.portability.context_check import CONTEXTS, layout_of_context, refused_accesses
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
@@ -35,8 +35,9 @@ from hatch_bpf.runtime.sections import BTF_PREFIX, Target, parse_section
 from hatch_bpf.verifier.abilities import Verifier
 from hatch_bpf.verifier.context_access import ContextAccesses, context_accesses
 from hatch_bpf.verifier.read_only_data import FrozenData
+from hatch_bpf.verifier.suspects import accesses_at_variable_offsets, map_values_passed_on
 from hatch_bpf.verifier.values import OPAQUE, Value
-from hatch_bpf.verifier.walk import Code, Effort, Exposure, Facts, Reach, analyse
+from hatch_bpf.verifier.walk import Code, Effort, Exposure, Facts, Reach, Refusal, analyse
 
 PROBE_READ_FALLBACKS = {
     helper("probe_read_user"): helper("probe_read"),
@@ -99,11 +100,15 @@ class ProgramChecker:
 
     @cached_property
     def code(self) -> Code:
-        return Code(self.linked, FrozenData(self.obj).read)
+        return self._code(as_built=False)
 
     @cached_property
     def code_as_built(self) -> Code:
-        return Code(self.linked, FrozenData(self.obj, as_built=True).read)
+        return self._code(as_built=True)
+
+    def _code(self, *, as_built: bool) -> Code:
+        layout = layout_of_context(self.linked, self.obj.btf, self._context.given, self.section)
+        return Code(self.linked, FrozenData(self.obj, as_built=as_built).read, layout)
 
     @cached_property
     def maps(self) -> Mapping[int, str]:
@@ -260,13 +265,13 @@ class ProgramChecker:
         arguments = self._arguments(features, effort)
         accesses, relocated = self._context.given, self._relocated
         context = refused_accesses(self.linked, self.obj.btf, accesses, relocated, self.section, features)
-        returns = self._returns(features)
-        watched = hazards or type_ids or needing_btf or context or self._context.moved or returns is not None
-        if not watched and arguments is None:
+        returns, watched = self._returns(features), self._watched(features)
+        is_suspect = hazards or type_ids or needing_btf or context or self._context.moved or watched
+        if not is_suspect and arguments is None and returns is None:
             return
         verifier = features.verifier
         seen = frozenset(context)
-        walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments, seen, returns)
+        walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments, seen, returns, watched)
         reach = walk(verifier)
         for slot, index in type_ids:
             resolution = outcomes[index].resolution
@@ -375,6 +380,7 @@ class ProgramChecker:
         arguments: int | None,
         context: frozenset[int],
         returns: range | None,
+        watched: frozenset[tuple[int, Refusal]],
         verifier: Verifier,
         *,
         as_built: bool = False,
@@ -395,18 +401,18 @@ class ProgramChecker:
                 immediates[slot] = resolution.target_value
         used = {name: externs[name] for name in self._extern_names if name in externs}
         kept_back = {**immediates, **dict.fromkeys(offsets, OPAQUE)}
-        facts = Facts(hazards, kept_back, used, verifier, arguments, context, returns)
+        facts = Facts(hazards, kept_back, used, verifier, arguments, context, returns, watched)
         reach = self._walk(facts, effort, as_built=as_built)
         if reach.depends_on_opaque:
             reach = self._walk(replace(facts, immediates={**immediates, **offsets}), effort, as_built=as_built)
         return reach
 
     def _walk(self, facts: Facts, effort: Effort, *, as_built: bool) -> Reach:
-        watches_values = facts.arguments is not None or facts.returns is not None or self._context.moved
+        watches_values = facts.arguments is not None or facts.tells_varying or self._context.moved
         if self.code.goes_one_way and not watches_values:
             facts = Facts(facts.hazards, context=facts.context)  # nothing else matters then
         immediates, externs = tuple(facts.immediates.items()), tuple(facts.externs.items())
-        watched = (facts.hazards, facts.arguments, facts.context, facts.returns)
+        watched = (facts.hazards, facts.arguments, facts.context, facts.returns, facts.watched)
         key = (*watched, immediates, externs, facts.verifier, as_built)
         known = self._reaches.get(key)
         if known is None or not known.cost.is_same_with(effort.limit):
@@ -438,6 +444,24 @@ class ProgramChecker:
             self._returns_others[allowed] = may_return_others(self.code, allowed)
         return allowed if self._returns_others[allowed] else None
 
+    def _watched(self, features: KernelFeatures) -> frozenset[tuple[int, Refusal]]:
+        """Where the program may do what this kernel's verifier refuses and newer ones do not."""
+        found: set[tuple[int, Refusal]] = set()
+        if not features.takes_map_values:
+            found |= {(slot, Refusal.MAP_VALUE) for slot in self._map_values}
+        if not features.has_variable_stack:
+            calls = self.linked.helper_calls.keys() if features.has_variable_buffers else ()
+            found |= {(slot, Refusal.VARIABLE_STACK) for slot in self._variable_stack if slot not in calls}
+        return frozenset(found)
+
+    @cached_property
+    def _map_values(self) -> frozenset[int]:
+        return map_values_passed_on(self.linked)
+
+    @cached_property
+    def _variable_stack(self) -> frozenset[int]:
+        return accesses_at_variable_offsets(self.linked)
+
     @cached_property
     def _blind_reach(self) -> Reach:
         """All that the program may reach on any kernel: all relocated values are left open, and states joined."""
@@ -461,6 +485,8 @@ class ProgramChecker:
             return because.context_moved(self._source(slot))
         if slot in reach.refused_context:
             return replace(context[slot], source=self._source(slot))
+        if slot in reach.refusals:
+            return because.verifier_too_old(reach.refusals[slot], self._source(slot))
         section = self.section
         assert section is not None
         allowed = self._returns(features)

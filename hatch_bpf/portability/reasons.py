@@ -20,7 +20,7 @@ from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
 from hatch_bpf.runtime.sections import ProgramSection
 from hatch_bpf.support.own_libbpf import own_version
 from hatch_bpf.verifier.values import U32
-from hatch_bpf.verifier.walk import Exposure
+from hatch_bpf.verifier.walk import Exposure, Refusal
 
 RINGBUF_HELPERS = uapi.helpers("ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query")
 PERF_BUFFER = (
@@ -233,10 +233,20 @@ def return_refused(section: ProgramSection, returned: int, allowed: range, sourc
     return Reason(ReasonKind.RETURN_VALUE, Weight.NOTE, what, f"return {values}", source)
 
 
+def verifier_too_old(refusal: Refusal, source: str) -> Reason:
+    """What newer verifiers take."""
+    if refusal is Refusal.MAP_VALUE:
+        what = "a helper is given a key or value that is in the value of a map, and this kernel takes none from there"
+        return Reason(ReasonKind.MAP_VALUE, Weight.NOTE, what, "copy it to a variable on the stack", source)
+    what = "the program accesses its stack at an offset that varies, and this kernel takes fixed offsets only"
+    remedy = "keep the buffer in a map of one element, such as a per-CPU array"
+    return Reason(ReasonKind.VARIABLE_STACK, Weight.NOTE, what, remedy, source)
+
+
 def insns_missing(insns: InsnSet, source: str, weight: Weight) -> Reason:
     what = f"this kernel does not know {insns.value}"
     match insns:
-        case InsnSet.JUMP32:
+        case InsnSet.JUMP32 | InsnSet.SHIFT32:
             remedy = "compile with -mcpu=v2"
         case InsnSet.V4:
             remedy = "compile with -mcpu=v3"

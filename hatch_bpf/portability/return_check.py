@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hatch_bpf.objects.insns import STACK_REGISTER, AluOp, Class, Insn
+from hatch_bpf.objects.insns import AluOp, Class, Insn
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.runtime.sections import ProgramSection
 from hatch_bpf.verifier.walk import Code, is_allowed
@@ -56,22 +56,20 @@ def allowed_returns(section: ProgramSection | None, features: KernelFeatures) ->
 
 
 def may_return_others(code: Code, allowed: range) -> bool:
-    """Whether a program may return a constant that is not allowed; the walk says whether it does."""
-    linked = code.linked
+    """Whether a program may return what is not allowed; the walk says whether it does."""
+    linked, live = code.linked, code.live
     if _THROW in linked.kfunc_calls.values():
         return False  # nothing behind such a call is reached, which the walk does not know
     own = enumerate(linked.insns[: code.end])
-    return any(slot in linked.calls or _may_set(insn, allowed) for slot, insn in own)
+    return any(slot in linked.calls or (live[slot + 1] & 1 and _may_set(insn, allowed)) for slot, insn in own)
 
 
 def _may_set(insn: Insn, allowed: range) -> bool:
-    """Whether an instruction may put such a constant into r0. One that calculates in r0 is taken not to."""
-    if insn.dst:
-        return False
-    if insn.cls is Class.LDX:
-        return insn.src == STACK_REGISTER
-    if insn.is_wide:
+    """Whether an instruction may leave in r0 what is not allowed."""
+    if insn.is_call:
         return True
-    if insn.cls not in (Class.ALU, Class.ALU64) or insn.op != AluOp.MOV:
+    if insn.dst or insn.cls not in (Class.ALU, Class.ALU64, Class.LDX, Class.LD):
         return False
-    return insn.uses_register or not is_allowed(insn.imm, allowed)
+    if insn.cls in (Class.ALU, Class.ALU64) and insn.op == AluOp.MOV and not insn.uses_register:
+        return not is_allowed(insn.imm, allowed)
+    return True

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from hatch_bpf.objects.insns import AluOp, JmpOp
+from hatch_bpf.verifier.varying import Varying, anything, calculate, lowest_bytes, subtract_from, with_sign
 
 U32 = 0xFFFFFFFF
 U64 = 0xFFFFFFFFFFFFFFFF
@@ -34,6 +35,8 @@ class StackPointer:
     """0 is the program's own."""
     offset: int | None
     """From the top of the frame, so 0 or less; None if unknown."""
+    varies: bool = False
+    """Whether the offset surely varies from run to run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,16 @@ class DataPointer:
     """The section's, or the extern's."""
     offset: int | None
     is_kconfig: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MapValue:
+    """Where a lookup in a map led to, or an address at some distance from there."""
+
+    call: int
+    """Slot of the lookup."""
+    is_checked: bool = False
+    """Whether it is known not to be null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +93,14 @@ class PerhapsStack(_NamedValue):
     """Unknown, and perhaps a pointer into the stack."""
 
 
+class PacketPointer(_NamedValue):
+    """Into the packet that a program is given, or to its end."""
+
+
 OPAQUE = Opaque("OPAQUE")
 NON_NULL = NonNull("NON_NULL")
 PERHAPS_STACK = PerhapsStack("PERHAPS_STACK")
+PACKET = PacketPointer("PACKET")
 
 Value = (
     int
@@ -90,7 +108,10 @@ Value = (
     | StackPointer
     | ContextPointer
     | DataPointer
+    | MapValue
+    | PacketPointer
     | FunctionPointer
+    | Varying
     | Opaque
     | NonNull
     | PerhapsStack
@@ -116,7 +137,7 @@ def join(a: Value, b: Value) -> Value:
         return a
     match a, b:
         case (StackPointer(), StackPointer()) if a.frame == b.frame:
-            return StackPointer(a.frame, None)
+            return StackPointer(a.frame, None, varies=a.varies and b.varies)
         case (StackPointer() | PerhapsStack(), _) | (_, StackPointer() | PerhapsStack()):
             return PERHAPS_STACK
         case (DataPointer(), DataPointer()) if a.name == b.name and a.is_kconfig == b.is_kconfig:
@@ -143,6 +164,8 @@ def truncate(value: Value, size: int) -> Value:
             return value if value.high <= mask else Settable(value.names, 0, mask)
         case Opaque():
             return value
+        case Varying():
+            return lowest_bytes(value, size)
         case _:
             return None
 
@@ -158,18 +181,22 @@ def sign_extend(value: Value, size: int) -> Value:
             return value if value.high < 1 << (bits - 1) else Settable(value.names)
         case Opaque():
             return value
+        case Varying():
+            return with_sign(value, size)
         case _:
             return None
 
 
-def alu(op: int, a: Value, b: Value, *, bits: int, gives_up_on: Collection[int] = ()) -> Value:
-    """`a op b` in 64 or 32 bits; MOV gives b. Results of 32 bits are zero-extended."""
+def alu(op: int, a: Value, b: Value, *, bits: int, slot: int = 0, gives_up_on: Collection[int] = ()) -> Value:
+    """`a op b` in 64 or 32 bits by the instruction at a slot; MOV gives b. Results of 32 bits are zero-extended."""
     if op == AluOp.MOV:
         return truncate(b, bits // 8)
     if bits == 64 and op in (AluOp.ADD, AluOp.SUB):
         moved = _move_pointer(op, a, b)
         if moved is not None:
             return moved
+    if isinstance(a, Varying) or isinstance(b, Varying):
+        return _vary(op, a, b, bits, slot, gives_up_on)
     if bits == 32:
         a, b = truncate(a, 4), truncate(b, 4)
     if op not in _FOLLOWED or op in gives_up_on:
@@ -200,21 +227,50 @@ _FOLLOWED = frozenset(
 
 def _move_pointer(op: int, a: Value, b: Value) -> Value:
     """Pointer plus or minus a number; None where that is not what this is."""
-    if not isinstance(a, (StackPointer, DataPointer, ContextPointer)):
-        if op != AluOp.ADD or not isinstance(b, (StackPointer, DataPointer, ContextPointer)):
+    if not isinstance(a, _POINTERS):
+        if op != AluOp.ADD or not isinstance(b, _POINTERS):
             return PERHAPS_STACK if PERHAPS_STACK in (a, b) else None
         a, b = b, a
-    if isinstance(b, (StackPointer, DataPointer, ContextPointer)):
+    if isinstance(b, _POINTERS):
         return None
+    if isinstance(a, (MapValue, PacketPointer)):
+        return a
     offset: int | None = None
     if isinstance(b, int) and a.offset is not None:
         delta = b - (1 << 64) if b >> 63 else b
         offset = a.offset + delta if op == AluOp.ADD else a.offset - delta
     if isinstance(a, StackPointer):
-        return StackPointer(a.frame, offset)
+        return StackPointer(a.frame, offset, varies=a.varies or isinstance(b, Varying))
     if isinstance(a, ContextPointer):
         return ContextPointer(offset)
     return DataPointer(a.name, offset, a.is_kconfig)
+
+
+_POINTERS = (StackPointer, DataPointer, ContextPointer, MapValue, PacketPointer)
+
+
+def _vary(op: int, a: Value, b: Value, bits: int, slot: int, gives_up_on: Collection[int]) -> Value:
+    """The result where an operand varies."""
+    if op in gives_up_on and isinstance(a, (int, Varying)) and isinstance(b, (int, Varying)):
+        return anything(slot, bits // 8)
+    match a, b:
+        case (Varying(), 0) | (0, Varying()) if op == AluOp.AND:
+            return 0
+        case Varying(), int():
+            return calculate(op, a, b, slot, bits)
+        case int(), Varying() if op in _COMMUTATIVE:
+            return calculate(op, b, a, slot, bits)
+        case int(), Varying() if op == AluOp.SUB:
+            return subtract_from(a, b, slot, bits)
+        case Settable(), _:
+            return alu(op, a, None, bits=bits)
+        case _, Settable():
+            return alu(op, None, b, bits=bits)
+        case _:
+            return None
+
+
+_COMMUTATIVE = frozenset({AluOp.ADD, AluOp.AND, AluOp.OR, AluOp.XOR, AluOp.MUL})
 
 
 def _number(op: int, a: int, b: int, bits: int) -> int | None:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 from functools import cached_property, lru_cache
 
 from hatch_bpf.errors import ObjectError
@@ -34,17 +35,20 @@ from hatch_bpf.objects.insns import (
 )
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ARENA_SECTION
-from hatch_bpf.objects.uapi import helpers
+from hatch_bpf.objects.uapi import helper, helpers
 from hatch_bpf.support.budget import WALKED_INSNS, Budget
 from hatch_bpf.verifier.abilities import Verifier
 from hatch_bpf.verifier.values import (
+    PACKET,
     PERHAPS_STACK,
     U32,
     ContextPointer,
     DataPointer,
     FunctionPointer,
+    MapValue,
     Opaque,
     Outcome,
+    PacketPointer,
     Settable,
     StackPointer,
     Undecided,
@@ -55,6 +59,7 @@ from hatch_bpf.verifier.values import (
     sign_extend,
     truncate,
 )
+from hatch_bpf.verifier.varying import SWAPPED, Varying, anything, narrowed, rules_out
 
 MAX_STATES = 8
 """States kept apart at one label of one call; with more, they are joined."""
@@ -75,6 +80,33 @@ SIZED_HELPERS = helpers("""
 """)
 """Helpers that take the size of memory in the register after its address. For any other, that register is no size."""
 
+MAP_LOOKUP = helper("map_lookup_elem")
+KEYS_AND_VALUES: Mapping[int, tuple[int, ...]] = {
+    MAP_LOOKUP: (2,),
+    helper("map_update_elem"): (2, 3),
+    helper("map_delete_elem"): (2,),
+}
+"""By helper, the registers that say where the key or value of a map is."""
+BUFFERS: Mapping[int, int] = {
+    **dict.fromkeys(helpers("probe_read probe_read_str probe_read_user probe_read_user_str get_current_comm"), 1),
+    **dict.fromkeys(helpers("probe_read_kernel probe_read_kernel_str trace_printk"), 1),
+    **dict.fromkeys(helpers("get_stack ringbuf_output"), 2),
+    **dict.fromkeys(helpers("skb_load_bytes skb_store_bytes"), 3),
+    helper("perf_event_output"): 4,
+}
+"""By helper, the register that says where its buffer is; the size is in the next one."""
+FILLED = helpers("""
+    probe_read probe_read_str probe_read_user probe_read_user_str probe_read_kernel probe_read_kernel_str
+    get_current_comm get_stack skb_load_bytes
+""")
+"""Helpers that write to their buffer what no verifier knows."""
+ANY_NUMBER = FILLED | helpers("""
+    map_update_elem map_delete_elem ktime_get_ns get_prandom_u32 get_current_pid_tgid get_current_uid_gid
+    get_current_cgroup_id get_socket_cookie get_socket_uid get_hash_recalc get_cgroup_classid jiffies64
+    perf_event_output skb_store_bytes skb_ecn_set_ce
+""")
+"""Helpers that return a number of which no old verifier knows anything; newer ones know a limit of some."""
+
 _SEGMENT_COST = 16
 """Instructions that could be followed in the time that it takes to begin a piece of code."""
 _STEPS_PER_2_INSNS = 3
@@ -84,6 +116,25 @@ _NODES_PER_INSN = 16
 
 ReadGlobal = Callable[[str, int, int], Value]
 """(section, offset, size) -> what is known of those bytes when the program is loaded."""
+
+
+class Refusal(Enum):
+    """What some verifiers refuse, and only the walk can tell."""
+
+    MAP_VALUE = auto()
+    """A helper call that takes the key or value of a map from a value of a map."""
+    VARIABLE_STACK = auto()
+    """An access to the stack at an offset that varies."""
+
+
+@dataclass(frozen=True)
+class ContextLayout:
+    """What a program's context has in it, whatever the kernel."""
+
+    packet: frozenset[int] = frozenset()
+    """Slots of loads from it that give a pointer to a packet."""
+    has_numbers_only: bool = False
+    """Whether it holds no pointer of any kind, as registers of a traced function."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +153,14 @@ class Facts:
     context: frozenset[int] = frozenset()
     """Slots of loads and stores that are hazards if they access the context as it was given."""
     returns: range | None = None
-    """What the program may return: an exit with any other constant is a hazard too. None to skip the check."""
+    """What the program may return: an exit with anything else is a hazard too. None to skip the check."""
+    watched: frozenset[tuple[int, Refusal]] = frozenset()
+    """Slots that are hazards if they do that."""
+
+    @property
+    def tells_varying(self) -> bool:
+        """Whether numbers that vary are told from unknown ones, for which more states have to be kept apart."""
+        return self.returns is not None or bool(self.watched)
 
 
 @dataclass(frozen=True)
@@ -129,6 +187,8 @@ class Reach:
     """Slots of loads and stores through the context pointer, moved: hazards, since verifiers refuse those."""
     refused_returns: Mapping[int, int]
     """Slots of exits -> what the program returns there, although it may not."""
+    refusals: Mapping[int, Refusal]
+    """Those of `Facts.watched` that do what they are watched for."""
     certain: bool
     """Whatever the application sets, the verifier reaches one of the hazards."""
     reached: frozenset[int]
@@ -180,9 +240,12 @@ class Effort:
 class Code:
     """What does not depend on the kernel, such as labels and live registers, worked out once for a program."""
 
-    def __init__(self, linked: LinkedProgram, read_global: ReadGlobal) -> None:
+    def __init__(
+        self, linked: LinkedProgram, read_global: ReadGlobal, context: ContextLayout = ContextLayout()
+    ) -> None:
         self.linked = linked
         self.read_global = read_global
+        self.context = context
 
     @cached_property
     def labels(self) -> frozenset[int]:
@@ -306,6 +369,44 @@ def _decided(outcome: Outcome, insn: Insn, verifier: Verifier) -> Outcome:
     return None if are_unequal and not verifier.decides_unequal else outcome
 
 
+def _learn(state: _State, op: int, left: Value, right: Value, *, is_true: bool, bits: int, knows_arrays: bool) -> None:
+    """Note what a comparison's outcome says of its operands, on a way that the verifier may follow.
+
+    A verifier that `knows_arrays` perhaps knows that a lookup in one always leads somewhere (Linux 6.14).
+    """
+    if isinstance(left, int) and isinstance(right, Varying) and op in SWAPPED:
+        left, op, right = right, SWAPPED[op], left
+    is_null = is_true == (op == JmpOp.JEQ) if right == 0 and op in (JmpOp.JEQ, JmpOp.JNE) and bits == 64 else None
+    if isinstance(left, MapValue) and not left.is_checked and is_null is not None:
+        checked = None if is_null else replace(left, is_checked=True)
+        state.replace(lambda value: checked if value == left else value)
+        state.is_doubtful |= is_null and knows_arrays
+    elif isinstance(left, Varying) and isinstance(right, int):
+        if rules_out(left, op, right, is_true=is_true, bits=bits):
+            state.is_doubtful = True
+        _narrow(state, left, narrowed(left, op, right, is_true=is_true, bits=bits))
+    elif isinstance(left, Varying) or isinstance(right, Varying):
+        varying = [value for value in (left, right) if isinstance(value, Varying)]
+        if len({value.trace[0] for value in varying}) < len(varying):
+            state.is_doubtful = True  # one may say enough of the other
+        for value in varying:
+            _narrow(state, value, None)
+    elif is_null:
+        # what is compared may be a pointer that the verifier knows not to be 0
+        state.is_doubtful = True
+
+
+def _narrow(state: _State, value: Varying, rest: Varying | None) -> None:
+    """Note what is left of a number; of others that were made of the same one, nothing is certain any more."""
+
+    def change(other: Value) -> Value:
+        if not isinstance(other, Varying) or other.trace[0] != value.trace[0]:
+            return other
+        return rest if other == value else None
+
+    state.replace(change)
+
+
 _Stack = dict[int, tuple[int, Value]]
 """Offset in a frame -> size and what is known of the bytes there."""
 
@@ -329,7 +430,7 @@ class _State:
         self.stacks = stacks
         """The last is the running function's."""
         self.is_doubtful = is_doubtful
-        """A verifier perhaps knows that this is never reached. Only told where returned values are checked."""
+        """A verifier perhaps knows that this is never reached. Only told where numbers that vary are."""
 
     def key(self) -> tuple[object, ...]:
         """Equal for states in which the same is known."""
@@ -342,6 +443,15 @@ class _State:
 
     def get(self, register: int) -> Value:
         return StackPointer(len(self.stacks) - 1, 0) if register == STACK_REGISTER else self.registers[register]
+
+    def replace(self, change: Callable[[Value], Value]) -> None:
+        """Change what is known, wherever it is held."""
+        self.registers = [change(value) for value in self.registers]
+        self.frames = tuple((slot, tuple(map(change, saved))) for slot, saved in self.frames)
+        self.stacks = tuple(
+            {at: (size, new) for at, (size, value) in stack.items() if (new := change(value)) is not None}
+            for stack in self.stacks
+        )
 
     def joined(self, other: _State) -> _State:
         """What is known in both; they have the same frames."""
@@ -364,6 +474,27 @@ def _joined_stack(a: _Stack, b: _Stack) -> _Stack:
             # what is a pointer on one path only may still be written through
             result[offset] = (size, value)
     return result
+
+
+def _read_stack(stack: _Stack, offset: int, size: int, slot: int) -> Value:
+    """What is known of bytes on the stack that the instruction at a slot reads."""
+    found = stack.get(offset)
+    if found is not None and found[0] == size:
+        return found[1]
+    for start, (length, value) in stack.items():
+        is_within = start <= offset and offset + size <= start + length
+        if is_within and isinstance(value, Varying) and value == anything(value.trace[0], length):
+            return anything(slot, size)
+    # bytes that are 0 are known one by one
+    at = offset
+    while at < offset + size:
+        for start, (length, value) in stack.items():
+            if start <= at < start + length and value == 0:
+                at = start + length
+                break
+        else:
+            return None
+    return 0
 
 
 @dataclass
@@ -403,6 +534,8 @@ class _Walk:
         self.moved_context: set[int] = set()
         self.refused_context: set[int] = set()
         self.refused_returns: dict[int, int] = {}
+        self.refusals: dict[int, Refusal] = {}
+        self.tells_varying = facts.tells_varying
 
     def run(self, most_segments: int, most_insns: int) -> bool:
         """Walk to the end; False if it takes more pieces or instructions."""
@@ -469,7 +602,7 @@ class _Walk:
             if step == _PLAIN:
                 slot = self._step(state, slot, insn)
             elif step == _HELPER:
-                extra += self._helper(state, insn)
+                extra += self._helper(state, slot, insn)
                 slot += 1
             elif step == _EXIT:
                 self._check_return(state, slot)
@@ -518,9 +651,9 @@ class _Walk:
             case Opaque():
                 self.depends_on_opaque = True
         taken, not_taken = state.copy(), state
-        if self.facts.returns is not None and right == 0 and bits == 64 and insn.op in (JmpOp.JEQ, JmpOp.JNE):
-            # what is compared may be a pointer that the verifier knows not to be 0
-            (taken if insn.op == JmpOp.JEQ else not_taken).is_doubtful = True
+        if self.tells_varying:
+            for way, is_true in ((taken, True), (not_taken, False)):
+                _learn(way, insn.op, left, right, is_true=is_true, bits=bits, knows_arrays=not self.facts.watched)
         return [self._enter(there, taken), self._enter(here, not_taken)], None
 
     def _call(self, state: _State, slot: int) -> list[int]:
@@ -543,10 +676,18 @@ class _Walk:
     def _check_return(self, state: _State, slot: int) -> None:
         """Of the program itself: functions that the verifier checks alone, and callbacks, have rules of their own."""
         allowed, result = self.facts.returns, state.registers[0]
-        counts = not state.frames and slot < self.code.end and not state.is_doubtful
-        if counts and allowed is not None and isinstance(result, int) and not is_allowed(result, allowed):
+        if allowed is None or state.frames or slot >= self.code.end or state.is_doubtful:
+            return
+        possible = (result,) if isinstance(result, int) else result.ends if isinstance(result, Varying) else ()
+        for one in possible:
+            if not is_allowed(one, allowed):
+                self.met.add(slot)
+                self.refused_returns[slot] = one
+
+    def _refuse(self, state: _State, slot: int, refusal: Refusal) -> None:
+        if not state.is_doubtful and (slot, refusal) in self.facts.watched:
             self.met.add(slot)
-            self.refused_returns[slot] = result
+            self.refusals[slot] = refusal
 
     def _leave(self, state: _State) -> list[int]:
         if not state.frames:
@@ -560,10 +701,13 @@ class _Walk:
         outer = _State(registers, state.frames[:-1], state.stacks[:-1], is_doubtful=state.is_doubtful)
         return [self._enter(slot, outer)]
 
-    def _helper(self, state: _State, insn: Insn) -> list[int]:
+    def _helper(self, state: _State, slot: int, insn: Insn) -> list[int]:
         """A call of a helper or kfunc; returns the nodes of callbacks that it is given."""
         callbacks = [value for value in state.registers[1:6] if isinstance(value, FunctionPointer)]
-        helper = insn.imm if insn.src == 0 else None
+        helper = insn.imm if insn.src == 0 and slot not in self.linked.kfunc_calls else None
+        if self.facts.watched and helper is not None:
+            self._check_memory(state, slot, helper)
+        buffer = BUFFERS.get(helper, 0) if helper in FILLED and self.tells_varying else 0
         if not (helper in READING_HELPERS and self.facts.verifier.spares_what_is_read):
             for register in range(1, 6):
                 value = state.registers[register]
@@ -575,12 +719,27 @@ class _Walk:
                         # what is there may in turn point anywhere into the stacks
                         self._forget_stacks(state)
                     elif isinstance(size, int) and size <= STACK_SIZE:
-                        self._store(state, value, 0, size, None)
+                        self._store(
+                            state, value, 0, size, anything(slot, size) if register == buffer and size else None
+                        )
                     else:
                         self._forget_from(state, value)
         for register in range(6):
             state.registers[register] = None
+        if self.tells_varying and helper == MAP_LOOKUP:
+            state.registers[0] = MapValue(slot)
+        elif self.tells_varying and helper in ANY_NUMBER:
+            state.registers[0] = anything(slot, 8)
         return [self._enter(self.linked.starts[value.index], _State([None] * 11, (), ({},))) for value in callbacks]
+
+    def _check_memory(self, state: _State, slot: int, helper: int) -> None:
+        """What some verifiers refuse of the memory that a helper is given."""
+        keys_and_values = [state.registers[register] for register in KEYS_AND_VALUES.get(helper, ())]
+        if any(isinstance(value, MapValue) for value in keys_and_values):
+            self._refuse(state, slot, Refusal.MAP_VALUE)
+        buffer = state.registers[BUFFERS[helper]] if helper in BUFFERS else None
+        if any(isinstance(value, StackPointer) and value.varies for value in (*keys_and_values, buffer)):
+            self._refuse(state, slot, Refusal.VARIABLE_STACK)
 
     def _forget_call(self, state: _State) -> None:
         for register in range(1, 6):
@@ -612,11 +771,11 @@ class _Walk:
         if cls in (Class.ALU64, Class.ALU):
             registers[insn.dst] = self._alu(state, slot, insn)
         elif cls is Class.LDX:
-            self._access_context(slot, state.get(insn.src))
+            self._access(state, slot, state.get(insn.src))
             registers[insn.dst] = self._load(state, slot, insn)
         elif cls is Class.STX:
             pointer = state.get(insn.dst)
-            self._access_context(slot, pointer)
+            self._access(state, slot, pointer)
             if insn.mode == Mode.ATOMIC and insn.imm == LOAD_ACQUIRE:
                 registers[insn.dst] = self._load(state, slot, insn)
             elif insn.mode == Mode.ATOMIC and insn.imm != STORE_RELEASE:
@@ -626,7 +785,7 @@ class _Walk:
             else:
                 self._store(state, pointer, insn.off, insn.size, state.get(insn.src))
         elif cls is Class.ST:
-            self._access_context(slot, state.get(insn.dst))
+            self._access(state, slot, state.get(insn.dst))
             value = insn.imm & 0xFFFFFFFF_FFFFFFFF if self.facts.verifier.follows_immediate_stores else None
             self._store(state, state.get(insn.dst), insn.off, insn.size, value)
         elif insn.is_wide:
@@ -636,6 +795,8 @@ class _Walk:
             # LD_ABS and LD_IND: r0 becomes packet bytes, r1 to r5 are lost
             for register in range(6):
                 registers[register] = None
+            if self.tells_varying:
+                registers[0] = anything(slot, insn.size)
         return slot + 1
 
     def _alu(self, state: _State, slot: int, insn: Insn) -> Value:
@@ -653,7 +814,8 @@ class _Walk:
             if isinstance(operand, int):
                 # the instruction has 32 bits for it, which count as signed
                 operand = sign_extend(operand, 4)
-        return alu(code & 0xF0, state.get(insn.dst), operand, bits=bits, gives_up_on=self.facts.verifier.gives_up_on)
+        gives_up_on = self.facts.verifier.gives_up_on
+        return alu(code & 0xF0, state.get(insn.dst), operand, bits=bits, slot=slot, gives_up_on=gives_up_on)
 
     def _immediate(self, slot: int, insn: Insn) -> Value:
         if slot in self.facts.hazards:
@@ -679,7 +841,10 @@ class _Walk:
             case _:
                 return None
 
-    def _access_context(self, slot: int, pointer: Value) -> None:
+    def _access(self, state: _State, slot: int, pointer: Value) -> None:
+        """A load or store: what some verifiers, or all, refuse of its address."""
+        if isinstance(pointer, StackPointer) and pointer.varies:
+            self._refuse(state, slot, Refusal.VARIABLE_STACK)
         if not isinstance(pointer, ContextPointer):
             return
         if pointer.offset is None:
@@ -696,7 +861,7 @@ class _Walk:
         pointer, size = state.get(insn.src), insn.size
         match pointer:
             case StackPointer(frame, int(offset)):
-                value = self._read_stack(state.stacks[frame], offset + insn.off, size)
+                value = _read_stack(state.stacks[frame], offset + insn.off, size, slot)
             case DataPointer(name, int(offset), is_kconfig) if self.facts.verifier.reads_frozen_maps:
                 if is_kconfig:
                     value = self.facts.externs.get(name, Settable(frozenset({name})))
@@ -707,28 +872,24 @@ class _Walk:
                 if self.facts.arguments is not None and offset + insn.off >= 8 * self.facts.arguments:
                     self.met.add(slot)
                     self.missing_arguments[slot] = (offset + insn.off) // 8
-                return None
+                return self._field(slot, size) if insn.mode == Mode.MEM else None
+            case MapValue() | PacketPointer() if insn.mode == Mode.MEM:
+                return anything(slot, size)
             case _:
                 return PERHAPS_STACK if isinstance(pointer, StackPointer) and size == 8 else None
         if insn.mode == Mode.MEMSX:
             return sign_extend(value, size)
         return value
 
-    @staticmethod
-    def _read_stack(stack: _Stack, offset: int, size: int) -> Value:
-        found = stack.get(offset)
-        if found is not None and found[0] == size:
-            return found[1]
-        # bytes that are 0 are known one by one
-        at = offset
-        while at < offset + size:
-            for start, (length, value) in stack.items():
-                if start <= at < start + length and value == 0:
-                    at = start + length
-                    break
-            else:
-                return None
-        return 0
+    def _field(self, slot: int, size: int) -> Value:
+        """What is in the context."""
+        layout = self.code.context
+        if not self.tells_varying:
+            return None
+        if slot in layout.packet:
+            return PACKET
+        # what is as wide as a pointer may be one
+        return anything(slot, size) if size < 8 or layout.has_numbers_only else None
 
     def _store(self, state: _State, pointer: Value, shift: int, size: int, value: Value) -> None:
         if not isinstance(pointer, StackPointer):
@@ -756,7 +917,7 @@ class _Walk:
     def _is_kept(self, offset: int, size: int, value: Value) -> bool:
         """Whether the verifier remembers a value that is stored on the stack."""
         verifier = self.facts.verifier
-        if value == 0 and verifier.follows_spilled_zeros:
+        if isinstance(value, Varying) or (value == 0 and verifier.follows_spilled_zeros):
             return True
         if size == 8:
             return verifier.follows_spills or not isinstance(value, (int, Settable, Opaque))
@@ -793,6 +954,7 @@ class _Walk:
             refused_context=frozenset(self.refused_context),
             moved_context=frozenset(self.moved_context),
             refused_returns=self.refused_returns,
+            refusals=self.refusals,
             certain=any(entry in certain for entry in self.entries),
             reached=frozenset(self.reached),
             depends_on_opaque=self.depends_on_opaque,

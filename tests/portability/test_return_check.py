@@ -97,9 +97,25 @@ BODIES = {
         False,
     ),
     "behind a pointer that is never 0": ("if (!((struct bpf_sock_addr *)ctx)->sk) return 7; return 1;", False),
-    "unknown": ("return random() & 1;", False),
+    "one bit": ("return random() & 1;", False),
+    "two bits": ("return random() & 3;", True),
+    "the other bit": ("return (random() & 1) ^ 1;", False),
+    "what a shift leaves": ("return (u32)random() >> 31;", False),
+    "more than a shift should leave": ("return (u32)random() >> 30;", True),
+    "bounded": ("u32 n = random(); if (n > 1) return 0; return n;", False),
+    "bounded too late": ("u32 n = random(); if (n > 2) return 0; return n;", True),
+    "what a helper returns": ("return random();", True),
+    "a field": ("return ((struct bpf_sock_addr *)ctx)->before[6];", True),
+    "a field that is compared": ("return ((struct bpf_sock_addr *)ctx)->before[6] == 80;", False),
+    "what a helper wrote": ("u32 n = 1; current_comm(&n, 4); return n;", True),
+    "a map's value": ("u32 k = 0, *v = lookup(&array, &k); if (!v) return 0; return *v;", True),
+    "a bit of a map's value": ("u32 k = 0, *v = lookup(&array, &k); if (!v) return 0; return *v & 1;", False),
+    "where an array has no value": ("u32 k = 0, *v = lookup(&array, &k); if (!v) return 3; return 1;", False),
 }
 FUNCTIONS = """
+static void *(*lookup)(void *, void *) = (void *)1;
+static int (*current_comm)(void *, u32) = (void *)16;
+struct { int (*type)[2]; u32 *key; u32 *value; int (*max_entries)[1]; } array SEC(".maps");
 struct bpf_sock_addr { u32 before[16]; void *sk; };
 struct core task_struct { int hatch_bpf_never; };
 static __attribute__((noinline)) int seven(void *ctx) { return 7; }
