@@ -30,6 +30,7 @@ STYLES = {
     Verdict.LOADS: "green",
     Verdict.NEEDS_KERNEL_BTF: "cyan",
     Verdict.CONDITIONAL: "yellow",
+    Verdict.CANNOT_ATTACH: "bold magenta",
     Verdict.FAILS: "bold red",
 }
 _AROUND = 3

@@ -54,7 +54,15 @@ def ksym_kind(btf: Btf, extern: Variable) -> int:
 
 def kconfig_reasons(obj: ObjectModel) -> tuple[Reason, ...]:
     """What has to be there for an object that reads the kernel's configuration."""
-    return tuple(because.kconfig_unknown(e.name) for e in obj.kconfig if e.name.startswith("CONFIG_"))
+    return tuple(
+        because.kconfig_unknown(extern.name, is_needed=not extern.weak and extern.name not in _SET_EVERYWHERE)
+        for extern in obj.kconfig
+        if extern.name.startswith("CONFIG_")
+    )
+
+
+_SET_EVERYWHERE = frozenset({"CONFIG_HZ"})
+"""Options that the configuration of every kernel sets, so that they need not be weak."""
 
 
 FLAVORS_SINCE = (1, 3)

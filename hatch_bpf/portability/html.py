@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 import hatch_bpf
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel
-from hatch_bpf.portability.report import MEANINGS, NOT_CHECKED, WORST_FIRST, ReportedProgram, model_of
+from hatch_bpf.portability.report import MEANINGS, NOT_CHECKED, WORST_FIRST, ReportedProgram, counted, model_of
 from hatch_bpf.portability.trial import KernelTrial, ProgramTrial, Trial
 from hatch_bpf.portability.trial_report import (
     command_state,
@@ -42,10 +42,28 @@ MANY_KERNELS = 60
 LONG_LIST = 12
 """A longer list of programs is folded away."""
 
-_LETTERS = {Verdict.FAILS: "f", Verdict.CONDITIONAL: "c", Verdict.NEEDS_KERNEL_BTF: "b", Verdict.LOADS: "l"}
+_LETTERS = {
+    Verdict.FAILS: "f",
+    Verdict.CANNOT_ATTACH: "a",
+    Verdict.CONDITIONAL: "c",
+    Verdict.NEEDS_KERNEL_BTF: "b",
+    Verdict.LOADS: "l",
+}
 """Classes of the style sheet. They are short because every cell has one."""
-_SIGNS = {Verdict.FAILS: "✕", Verdict.CONDITIONAL: "◐", Verdict.NEEDS_KERNEL_BTF: "◆", Verdict.LOADS: "✓"}
-_WEIGHT_LETTERS = {Weight.FAILS: "f", Weight.CONDITIONAL: "c", Weight.KERNEL_BTF: "b", Weight.NOTE: "n"}
+_SIGNS = {
+    Verdict.FAILS: "✕",
+    Verdict.CANNOT_ATTACH: "⊘",
+    Verdict.CONDITIONAL: "◐",
+    Verdict.NEEDS_KERNEL_BTF: "◆",
+    Verdict.LOADS: "✓",
+}
+_WEIGHT_LETTERS = {
+    Weight.FAILS: "f",
+    Weight.CANNOT_ATTACH: "a",
+    Weight.CONDITIONAL: "c",
+    Weight.KERNEL_BTF: "b",
+    Weight.NOTE: "n",
+}
 
 
 @dataclass(frozen=True)
@@ -257,12 +275,19 @@ def _worst(verdicts: Mapping[Kernel, Verdict], kernels: Sequence[Kernel]) -> Cel
 
 
 def _headline(programs: Sequence[ReportedProgram]) -> str:
-    failing = sum(program.breaks_build for program in programs)
-    if failing:
-        return f"{failing} {'program fails' if failing == 1 else 'programs fail'} on at least one kernel"
+    failing = {verdict: 0 for verdict in Verdict if verdict.is_failure}
+    for program in programs:
+        breaking = [block.verdict for block in program.blocks if block.breaks_build]
+        if breaking:
+            failing[min(breaking, key=WORST_FIRST.index)] += 1
+    fail, cannot_attach = failing[Verdict.FAILS], failing[Verdict.CANNOT_ATTACH]
+    if fail or cannot_attach:
+        words = [f"{counted(fail, 'program')} fail{'s' * (fail == 1)}"] if fail else []
+        words += [f"{counted(cannot_attach, 'program')} cannot be attached"] if cannot_attach else []
+        return f"{' and '.join(words)} on at least one kernel"
     if all(verdict is Verdict.LOADS for program in programs for verdict in program.verdicts.values()):
         return "Every program loads on every kernel"
-    needless = [program for program in programs if program.counts[Verdict.FAILS]]
+    needless = [program for program in programs if any(verdict.is_failure for verdict in program.verdicts.values())]
     if not needless:
         return "No program fails on any kernel"
     others = "" if all(program.is_optional for program in needless) else " and those with an alternative"

@@ -62,6 +62,11 @@ _MAX_NESTING = 16
 """How deep anonymous members and arrays are followed; kernels have a few of each."""
 
 
+def event_class(tracepoint: str) -> str:
+    """The kernel's function for an event class; `TRACE_EVENT()` makes one of the tracepoint's own name."""
+    return f"trace_event_raw_event_{tracepoint}"
+
+
 def member_type(btf: Btf, type_id: int) -> str:
     """Equal texts for members of structs that libbpf takes for one another in struct_ops maps: by kind and size."""
     _, found = btf.resolve(type_id)
@@ -358,6 +363,10 @@ class KernelFeatures:
         if self._find(f"btf_trace_{name}", t.Kind.TYPEDEF):
             return True
         return False if self._lists_tracepoints else None
+
+    def has_event_class(self, name: str) -> bool:
+        """Whether the kernel has a tracepoint that was declared alone, which a BTF without tracepoints shows too."""
+        return bool(self._find(event_class(name), t.Kind.FUNC))
 
     def near_access(self, spec: Spec) -> str:
         """What the kernel has instead of a field, an enumerator or a type that it lacks: the name most like it."""

@@ -197,10 +197,10 @@ class ObjectChecker:
 
     def _in_its_group(self, verdict: ProgramVerdict, verdicts: Sequence[ProgramVerdict]) -> ProgramVerdict:
         group = self.alternatives.group_of(verdict.program)
-        if group is None or verdict.verdict is not Verdict.FAILS:
+        if group is None or not verdict.verdict.is_failure:
             return replace(verdict, group=group.name if group else "")
         by_name = {found.program: found.verdict for found in verdicts}
-        loading = [name for name in group.members if by_name[name] is not Verdict.FAILS]
-        stand_in = min(loading, key=lambda name: by_name[name] is not Verdict.LOADS, default="")
+        working = [name for name in group.members if not by_name[name].is_failure]
+        stand_in = min(working, key=lambda name: by_name[name] is not Verdict.LOADS, default="")
         note = (because.alternative(group.name, stand_in),) if stand_in else ()
         return replace(verdict, reasons=(*verdict.reasons, *note), group=group.name, stand_in=stand_in)

@@ -318,8 +318,12 @@ def callbacks_missing(name: str) -> Reason:
     return Reason(ReasonKind.CALLBACKS_MISSING, Weight.FAILS, what, "put what uses it into a program of its own")
 
 
-def kconfig_unknown(name: str) -> Reason:
+def kconfig_unknown(name: str, *, is_needed: bool) -> Reason:
     what = f"{name} is read from the running machine's /proc/config.gz or /boot/config-*; its object needs one of them"
+    if is_needed:
+        return Reason(
+            ReasonKind.KCONFIG_UNKNOWN, Weight.CONDITIONAL, f"{what}, and that it sets {name}", "declare it __weak"
+        )
     return Reason(ReasonKind.KCONFIG_UNKNOWN, Weight.NOTE, what)
 
 

@@ -15,9 +15,10 @@ from itertools import groupby
 from hatch_bpf.kernels.identity import Kernel, natural
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Report, Verdict, Weight
 
-WORST_FIRST = (Verdict.FAILS, Verdict.CONDITIONAL, Verdict.NEEDS_KERNEL_BTF, Verdict.LOADS)
+WORST_FIRST = tuple(reversed(Verdict))
 MEANINGS = {
-    Verdict.FAILS: "does not load, or can never be attached",
+    Verdict.FAILS: "does not load",
+    Verdict.CANNOT_ATTACH: "loads, but can never be attached where its section says",
     Verdict.CONDITIONAL: "depends on what the application sets, on the kernel's configuration or on libbpf's version",
     Verdict.NEEDS_KERNEL_BTF: "loads where the kernel exposes its own BTF; no embedded BTF helps",
     Verdict.LOADS: "loads, with the kernel's own BTF or an embedded one",
@@ -187,7 +188,7 @@ class ReportModel:
             words = verdict.value + " everywhere" * (counts[verdict] > 1)
         else:
             words = ", ".join(f"{count} {verdict.value}" for verdict, count in counts.items())
-        failing = [(p, b) for p, b in self.blocks if b.verdict is Verdict.FAILS and not b.breaks_build]
+        failing = [(p, b) for p, b in self.blocks if b.verdict.is_failure and not b.breaks_build]
         optional = sum(len(block.kernels) for program, block in failing if program.is_optional)
         spared = sum(len(block.kernels) for program, block in failing if not program.is_optional)
         needless = [f"{optional} of them optional"] * bool(optional) + [f"{spared} with an alternative"] * bool(spared)
@@ -249,15 +250,15 @@ def common(found: Iterable[ProgramVerdict]) -> Common:
 def remedy_for(reason: Reason, kernels: str, of_all: Common | None = None, *, has_alternative: bool) -> str:
     """What to do about a reason; `kernels` names those that it holds for.
 
-    A name that no kernel has may be a typo of one that they have. The last resort of a program that fails is to leave
-    the kernels out, unless another program is used instead, or no kernel would be left.
+    A name that no kernel has may be a typo of one that they have. The last resort of a program that fails, or cannot be
+    attached, is to leave the kernels out, unless another program is used instead, or no kernel would be left.
     """
     is_everywhere = of_all is not None and of_all.has(reason)
     is_hopeless = reason.on_any_kernel or (is_everywhere and of_all is not None and of_all.kernels > 1)
     remedies = [f"did you mean {reason.nearest}?"] if reason.nearest and is_everywhere else []
     if reason.remedy:
         remedies.append(f"If not, {reason.remedy}" if remedies else reason.remedy)
-    if reason.weight is Weight.FAILS and not (is_hopeless or has_alternative):
+    if reason.weight >= Weight.CANNOT_ATTACH and not (is_hopeless or has_alternative):
         last_resort = f"remove {kernels} from the option `kernels`"
         remedies = [f"{' '.join(remedies)}, or {last_resort}" if remedies else last_resort]
     return " ".join(remedies)

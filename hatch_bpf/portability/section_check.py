@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 
 from hatch_bpf.objects.model import Function
 from hatch_bpf.portability import reasons as because
-from hatch_bpf.portability.kernel_features import KernelFeatures
+from hatch_bpf.portability.kernel_features import KernelFeatures, event_class
 from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
 from hatch_bpf.runtime.sections import BTF_PREFIX, AttachTypeUse, ProgramSection, Target, section_patterns
 
@@ -118,22 +119,29 @@ def _trampoline(kind: str, section: ProgramSection, features: KernelFeatures, ar
         return
     if not features.has_trampolines(arch, of_functions=of_functions):
         what = f"{kind} can never be attached: on {arch} this kernel cannot call such programs"
-        yield Reason(ReasonKind.ATTACH_UNSUPPORTED, Weight.FAILS, what, _alternative(section))
+        yield Reason(ReasonKind.ATTACH_UNSUPPORTED, Weight.CANNOT_ATTACH, what, _alternative(section))
 
 
 def _attach_type(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
     use = section.attach_type_use
-    if use not in (AttachTypeUse.LOAD, AttachTypeUse.ATTACH):
+    if use in (AttachTypeUse.NONE, AttachTypeUse.OPTIONAL):
         return
-    if features.has_attach_type(section.attach_type) is not False:
-        # before Linux 4.17, of such sections only SEC("cgroup/sock_create") is for an attach type that it knows
-        if use == AttachTypeUse.LOAD and features.lacks_member("bpf_prog", "expected_attach_type"):
-            what = f"{kind} is loaded for an attach type, and this kernel loads no program for one"
-            yield Reason(ReasonKind.ATTACH_TYPE_MISSING, Weight.FAILS, what, 'write SEC("cgroup/sock")')
-        return
-    then = "so it does not load" if use == AttachTypeUse.LOAD else "so it loads but can never be attached"
-    what = f"{kind} attaches as {section.attach_type}, which this kernel does not know, {then}"
-    yield Reason(ReasonKind.ATTACH_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
+    is_unknown = features.has_attach_type(section.attach_type) is False
+    if use != AttachTypeUse.CALL and features.lacks_member("bpf_prog", "expected_attach_type"):
+        what = f"{kind} is loaded for an attach type, and this kernel loads no program for one"
+        plain = _PLAIN_SECTIONS.get(section.name)
+        remedy = f'write SEC("{plain}")' if plain else _alternative(section)
+        yield Reason(ReasonKind.ATTACH_TYPE_MISSING, Weight.FAILS, what, remedy)
+    elif is_unknown and use != AttachTypeUse.IGNORED:
+        weight, then = Weight.FAILS, "so it does not load"
+        if use != AttachTypeUse.LOAD:
+            weight, then = Weight.CANNOT_ATTACH, "so it loads but can never be attached"
+        what = f"{kind} attaches as {section.attach_type}, which this kernel does not know, {then}"
+        yield Reason(ReasonKind.ATTACH_TYPE_MISSING, weight, what, _alternative(section))
+
+
+_PLAIN_SECTIONS = {"cgroup/sock_create": "cgroup/sock", "tc/ingress": "tc", "tc/egress": "tc"}
+"""Sections whose programs are attached just the same without an attach type, and their names then."""
 
 
 def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
@@ -142,22 +150,22 @@ def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Ite
         return
     if section.target_kind in BTF_PREFIX:
         yield from _btf_target(kind, section, features)
-    elif section.target_kind == Target.RAW_TRACEPOINT and features.has_tracepoint(target) is False:
-        what = f"{kind}: this kernel has no tracepoint {target}, so the attach fails unless a module has it"
-        yield _unknown_target(what, features.near_tracepoint(target))
+    elif section.target_kind == Target.RAW_TRACEPOINT:
+        yield from _listed_tracepoint(kind, target, features)
     elif section.program_type == "TRACEPOINT":
         yield from _tracepoint(kind, section, features)
     elif section.target_kind == Target.FUNCTION:
         function = re.split(r"[+:]", target)[0]
         # `name.isra.0` and the like are made by the compiler; BTF lists only what the source has
-        if "." not in function and features.has_function(function) is False:
+        names = function, _BEFORE_WRAPPERS.format(function.removeprefix("sys_"))
+        if "." not in function and all(features.has_function(name) is False for name in names):
             what = (
                 f"{kind}: this kernel's BTF has no function {function}, so the attach fails "
                 "unless a module has it or it is written in assembly"
             )
             yield _unknown_target(what, features.near_function(function))
-    elif section.target_kind == Target.SYSCALL and not _has_syscall(target, features):
-        yield _unknown_syscall(kind, target, _near_syscall(target, features))
+    elif section.target_kind == Target.SYSCALL:
+        yield from _probed_syscall(kind, section, features)
 
 
 def _unknown_target(what: str, nearest: str) -> Reason:
@@ -170,6 +178,26 @@ def _unknown_syscall(kind: str, call: str, nearest: str) -> Reason:
     return _unknown_target(what, nearest)
 
 
+def _probed_syscall(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
+    call = section.target
+    if not _has_syscall(call, features):
+        yield _unknown_syscall(kind, call, _near_syscall(call, features))
+    elif all(features.has_function(pattern.format(call)) is False for pattern in _SINCE_WRAPPERS):
+        what = f"{kind} can never be attached: libbpf finds system calls by the names that they have since Linux 4.17"
+        probe = section.name.partition("/")[0].replace("syscall", "probe")
+        yield _never_attached(what, f'write SEC("{probe}/sys_{call}") for this kernel', "")
+
+
+def _listed_tracepoint(kind: str, name: str, features: KernelFeatures) -> Iterator[Reason]:
+    is_there = features.has_tracepoint(name)
+    if is_there is None and not features.has_event_class(name):
+        what = f"{kind}: this BTF does not say whether the kernel has the tracepoint {name}"
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+    elif is_there is False:
+        what = f"{kind}: this kernel has no tracepoint {name}, so the attach fails unless a module has it"
+        yield _unknown_target(what, features.near_tracepoint(name))
+
+
 def _tracepoint(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
     """A target of SEC("tp/CATEGORY/NAME"), which is looked up at attach."""
     category, slash, name = section.target.partition("/")
@@ -177,25 +205,26 @@ def _tracepoint(kind: str, section: ProgramSection, features: KernelFeatures) ->
         what = f"{kind} names no category of tracepoints, so it can never be attached"
         remedy = f'write SEC("tp/CATEGORY/{category}"); the category is its folder in /sys/kernel/tracing/events'
         near = features.near_tracepoint(category) if features.has_tracepoint(category) is False else ""
-        yield Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, remedy, nearest=near, on_any_kernel=True)
+        yield replace(_never_attached(what, remedy, near), on_any_kernel=True)
     elif category == "syscalls":
         call = re.sub("^sys_(enter|exit)_", "", name)
         if not _has_syscall(call, features):
             near = _near_syscall(call, features)
             yield _unknown_syscall(kind, call, near and name.replace(call, near))
-    elif features.has_tracepoint(name) is False:
-        nearest = features.near_tracepoint(name)
-        if category in _BUILT_IN:
-            yield _no_tracepoint(kind, section.target, nearest)
-        else:
-            what = f"{kind}: this kernel has no tracepoint {name}, so the attach fails unless a module has it"
-            yield _unknown_target(what, nearest)
+    elif category in _BUILT_IN and features.has_tracepoint(name) is False:
+        yield _no_tracepoint(kind, section.target, features.near_tracepoint(name))
+    else:
+        yield from _listed_tracepoint(kind, name, features)
 
 
 def _no_tracepoint(kind: str, target: str, nearest: str) -> Reason:
     what = f"{kind} can never be attached: this kernel has no tracepoint {target}"
     remedy = 'make the program optional with SEC("?...")'
-    return Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, remedy, nearest=nearest)
+    return _never_attached(what, remedy, nearest)
+
+
+def _never_attached(what: str, remedy: str, nearest: str) -> Reason:
+    return Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.CANNOT_ATTACH, what, remedy, nearest=nearest)
 
 
 _BUILT_IN = frozenset({
@@ -217,14 +246,15 @@ def _near_syscall(name: str, features: KernelFeatures) -> str:
 
 def names_of_target(section: ProgramSection) -> Iterator[str]:
     """Names under which a kernel's BTF may have the target."""
-    if section.target_kind == Target.RAW_TRACEPOINT:
-        yield BTF_PREFIX[Target.BTF_TRACEPOINT] + section.target
-    elif section.program_type == "TRACEPOINT":
-        category, _, name = section.target.rpartition("/")
-        call = re.sub("^sys_(enter|exit)_", "", name)
-        yield from _syscall_names(call) if category == "syscalls" else ("btf_trace_" + name,)
+    category, _, name = section.target.rpartition("/")
+    if section.program_type == "TRACEPOINT" and category == "syscalls":
+        yield from _syscall_names(re.sub("^sys_(enter|exit)_", "", name))
+    elif section.program_type == "TRACEPOINT" or section.target_kind == Target.RAW_TRACEPOINT:
+        yield from (BTF_PREFIX[Target.BTF_TRACEPOINT] + name, event_class(name))
     elif section.target_kind == Target.SYSCALL:
         yield from _syscall_names(section.target)
+    elif section.target_kind == Target.FUNCTION:
+        yield from (section.target, _BEFORE_WRAPPERS.format(section.target.removeprefix("sys_")))
     else:
         yield BTF_PREFIX.get(section.target_kind, "") + section.target
 
@@ -233,16 +263,17 @@ def _syscall_names(call: str) -> Iterator[str]:
     return (pattern.format(call) for pattern in _SYSCALL_NAMES)
 
 
-_SYSCALL_NAMES = (
+_SINCE_WRAPPERS = (
     "__x64_sys_{}",
     "__arm64_sys_{}",
     "__s390x_sys_{}",
     "__riscv_sys_{}",
     "__se_sys_{}",
     "__do_sys_{}",
-    "sys_{}",
-    "SyS_{}",
 )
+_BEFORE_WRAPPERS = "SyS_{}"
+"""The function that `sys_NAME` is another name of."""
+_SYSCALL_NAMES = (*_SINCE_WRAPPERS, "sys_{}", _BEFORE_WRAPPERS)
 
 
 def _btf_target(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:

@@ -30,12 +30,14 @@ _COLOURS = {
     Verdict.LOADS: "32",
     Verdict.NEEDS_KERNEL_BTF: "36",
     Verdict.CONDITIONAL: "33",
+    Verdict.CANNOT_ATTACH: "35",
     Verdict.FAILS: "31",
 }
 SHORT = {
     Verdict.LOADS: "ok",
     Verdict.NEEDS_KERNEL_BTF: "btf",
     Verdict.CONDITIONAL: "cond",
+    Verdict.CANNOT_ATTACH: "NOATT",
     Verdict.FAILS: "FAIL",
 }
 """Verdicts where there is no room for the words."""
@@ -82,7 +84,7 @@ def render_summary(report: Report) -> str:
 
 
 def render_failures(report: Report) -> str:
-    """What stops a build: for every program that fails and has to load, where, why, and what to do."""
+    """What stops a build: for every program that has to work and does not, where, why, and what to do."""
     lines = []
     for program, block in model_of(report).blocks:
         if not block.breaks_build:
@@ -91,7 +93,8 @@ def render_failures(report: Report) -> str:
         where = f"{len(block.kernels)} of {counted(len(program.verdicts), 'kernel')}"
         if len(block.kernels) == 1:
             where = printable(str(block.kernels[0]))
-        lines.append(f"{label(program)}{others} fails on {where}:")
+        does_what = "fails" if block.verdict is Verdict.FAILS else "cannot be attached"
+        lines.append(f"{label(program)}{others} {does_what} on {where}:")
         if len(block.kernels) > 1:
             lines += [f"  {printable(str(ranges))}" for ranges in block.ranges]
         lines += [f"  {reason_line(reason)}" for reason in block.heaviest]

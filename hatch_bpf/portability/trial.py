@@ -54,12 +54,7 @@ class Attempt:
         return self.happened in (Happened.ATTACHES, Happened.LOADS)
 
 
-_ATTACH_UNSURE = {
-    ReasonKind.ATTACH_TARGET_UNKNOWN,
-    ReasonKind.ATTACH_TYPE_MISSING,
-    ReasonKind.ATTACH_UNSUPPORTED,
-    ReasonKind.KSYM_UNKNOWN,
-}
+_ATTACH_UNSURE = {ReasonKind.ATTACH_TARGET_UNKNOWN, ReasonKind.KSYM_UNKNOWN}
 """Reasons that already say that the attach may fail."""
 
 
@@ -98,7 +93,13 @@ class ProgramTrial:
         if self.disagreements:
             return True
         needed = not self.said.is_optional and not self.said.stand_in
-        return needed and any(self.must_work(way) and not attempt.works for way, attempt in self.attempts.items())
+        return needed and any(self.fell_short(way) for way in self.attempts)
+
+    def fell_short(self, way: Way) -> bool:
+        """Whether a program that need not be left out had to work so, and did not."""
+        # where the attach was not tried, the verdict's word for it counts
+        works = self.attempts[way].works and self.said.verdict is not Verdict.CANNOT_ATTACH
+        return self.must_work(way) and not works
 
     def must_work(self, way: Way) -> bool:
         """Whether a program that need not be left out has to work so."""
@@ -115,7 +116,7 @@ class ProgramTrial:
         kinds = {reason.kind for reason in said.reasons}
         if attempt.happened is Happened.LOST:
             return True  # the guest's end is reported by itself
-        if attempt.happened is Happened.ATTACH_REFUSED and said.verdict is not Verdict.FAILS:
+        if attempt.happened is Happened.ATTACH_REFUSED and not said.verdict.is_failure:
             return said.verdict is Verdict.CONDITIONAL or bool(kinds & _ATTACH_UNSURE)
         if any(self._refused_for(kind, attempt) for kind in _LOAD_UNSURE):
             return True
@@ -129,9 +130,17 @@ class ProgramTrial:
                 return not attempt.works or ReasonKind.KERNEL_BTF not in kinds
             case Verdict.CONDITIONAL:
                 return True
+            case Verdict.CANNOT_ATTACH:
+                return attempt.happened in (Happened.LOADS, Happened.ATTACH_REFUSED) or (
+                    attempt.happened is Happened.REFUSED and self._may_not_load(way)
+                )
             case Verdict.FAILS:
-                # it may be said to load and not to attach, where the attach was not tried
-                return not attempt.works or (attempt.happened is Happened.LOADS and bool(kinds & _ATTACH_UNSURE))
+                return attempt.happened is Happened.REFUSED
+
+    def _may_not_load(self, way: Way) -> bool:
+        """Whether the load of a program that cannot be attached hangs on something besides."""
+        needs_btf = self.said.at_load is Verdict.NEEDS_KERNEL_BTF
+        return self.said.at_load is Verdict.CONDITIONAL or (needs_btf and way is Way.HIDDEN)
 
     def _refused_for(self, kind: ReasonKind, attempt: Attempt) -> bool:
         """Whether it was not loaded for a reason that the verdict has, and that holds in this guest."""

@@ -15,6 +15,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.names import object_name
 from hatch_bpf.portability.report import counted
 from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, KernelTrial, ProgramTrial, Trial, Way
+from hatch_bpf.portability.verdicts import Verdict
 from hatch_bpf.runtime.printable import printable
 
 LOG_LINES = 25
@@ -143,9 +144,12 @@ def _failures(trial: Trial) -> Iterator[str]:
             yield f"{kernel.kernel}: {kernel.fault}{shown}\n"
         for program in kernel.programs:
             for way, attempt in program.attempts.items() if program.breaks and not program.disagreements else ():
-                if not attempt.works and attempt.happened is not Happened.LOST:
+                if program.fell_short(way) and attempt.happened is not Happened.LOST:
                     where = f"{trial_label(program)} on {kernel.kernel}, {WAYS[way]}"
-                    yield f"{where}: {attempt.happened.value} {attempt.error}\n{_indented(_tail(attempt))}\n"
+                    happened = f"{attempt.happened.value} {attempt.error}".rstrip()
+                    if program.said.verdict is Verdict.CANNOT_ATTACH:
+                        happened = f"{program.said.verdict.value}, {happened}: {program.said.reasons[0].message}"
+                    yield f"{printable(f'{where}: {happened}')}\n{_indented(_tail(attempt))}".rstrip() + "\n"
         if any(program.lacks_config for program in kernel.programs):
             yield f"{kernel.kernel}: {NO_CONFIG.format(release=kernel.kernel.release)}\n"
         command = kernel.command
@@ -209,7 +213,7 @@ def _suite(kernel: KernelTrial) -> str:
     for program in kernel.programs:
         for way, attempt in program.attempts.items():
             wrong = way in program.disagreements
-            failed = program.breaks and program.must_work(way) and not attempt.works
+            failed = program.breaks and program.fell_short(way)
             fault = f"said {program.said.verdict.value}, happened {attempt.happened.value} {attempt.error}".rstrip()
             name = f"{trial_label(program)} ({WAYS[way]})"
             detail = disagreement_text(kernel, program, way) if wrong else attempt.log

@@ -23,8 +23,15 @@ class Verdict(Enum):
     """It loads if the running kernel exposes its own BTF; no embedded BTF helps."""
     CONDITIONAL = "conditional"
     """Whether it loads depends on what the application sets, on the kernel's configuration or on libbpf's version."""
+    CANNOT_ATTACH = "cannot-attach"
+    """It loads, but can never be attached where its section says."""
     FAILS = "fails"
-    """It does not load, or can never be attached where its section says."""
+    """It does not load."""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the program is of no use there: policies, exit statuses and alternatives treat these alike."""
+        return self in (Verdict.CANNOT_ATTACH, Verdict.FAILS)
 
 
 class Weight(IntEnum):
@@ -34,13 +41,15 @@ class Weight(IntEnum):
     """None: it may matter after the load, or BTF does not say for sure."""
     KERNEL_BTF = 1
     CONDITIONAL = 2
-    FAILS = 3
+    CANNOT_ATTACH = 3
+    FAILS = 4
 
 
 _VERDICTS = {
     Weight.NOTE: Verdict.LOADS,
     Weight.KERNEL_BTF: Verdict.NEEDS_KERNEL_BTF,
     Weight.CONDITIONAL: Verdict.CONDITIONAL,
+    Weight.CANNOT_ATTACH: Verdict.CANNOT_ATTACH,
     Weight.FAILS: Verdict.FAILS,
 }
 
@@ -182,11 +191,18 @@ class ProgramVerdict:
     group: str = ""
     """The group of alternatives it is in; empty for none."""
     stand_in: str = ""
-    """If it fails, the member of its group that is used instead; empty if there is none."""
+    """If it fails or cannot be attached, the member of its group that is used instead; empty if there is none."""
+
+    @property
+    def at_load(self) -> Verdict:
+        """The verdict on the load alone, which says nothing of the attach."""
+        if self.verdict is not Verdict.CANNOT_ATTACH:
+            return self.verdict
+        return decide([reason for reason in self.reasons if reason.weight is not Weight.CANNOT_ATTACH])[0]
 
     @property
     def breaks_build(self) -> bool:
-        return self.verdict is Verdict.FAILS and not self.is_optional and not self.stand_in
+        return self.verdict.is_failure and not self.is_optional and not self.stand_in
 
 
 @dataclass(frozen=True)
@@ -201,12 +217,12 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """1 if a program that isn't optional fails on some kernel, and nothing is used instead."""
+        """1 if a program that isn't optional fails or cannot be attached somewhere, and nothing is used instead."""
         return int(any(program.breaks_build for kernel in self.kernels for program in kernel.programs))
 
 
 class PortabilityError(HatchBpfError):
-    """A program will not load on a kernel of the matrix, and `on-unportable` says that this is an error."""
+    """A program is of no use on a kernel of the matrix, and `on-unportable` says that this is an error."""
 
     def __init__(self, message: str, report: Report) -> None:
         self.report = report

@@ -141,8 +141,8 @@ class Config:
     on_unportable: OnUnportable = field(
         metadata=described(
             ChoiceForm(get_args(OnUnportable)),
-            "what the build does about a program that will not load on a kernel of the matrix: `error`, `warn` or "
-            "`ignore`",
+            "what the build does about a program that does not load, or cannot be attached, on a kernel of the matrix: "
+            "`error`, `warn` or `ignore`",
             "`error`",
             shapes_build=False,
         )

@@ -51,13 +51,21 @@ BTF_PREFIX = {
 
 
 class AttachTypeUse:
-    """When the kernel looks at the expected attach type."""
+    """When the kernel looks at the expected attach type.
+
+    libbpf names it at load even so, and Linux before 4.17 loads no program for one. Where the section's use is
+    `OPTIONAL` or `CALL`, libbpf leaves it out there.
+    """
 
     NONE = "none"
     LOAD = "load"
     """At load: it refuses one that it does not know."""
     ATTACH = "attach"
     """At attach: with one that it does not know a program loads, but cannot be attached as its section says."""
+    CALL = "call"
+    """At attach alone, as an argument of the call."""
+    IGNORED = "ignored"
+    """Never, where the program is attached as its section is meant."""
     OPTIONAL = "optional"
     """Only newer kernels look at all; older ones attach the program without it."""
 
@@ -164,8 +172,8 @@ _ROWS: tuple[_Row, ...] = (
         _row("uprobe.multi+", "KPROBE", "BPF_TRACE_UPROBE_MULTI", _ATTACH, Target.BINARY, since=(1, 3)),
         _row("uretprobe.multi+", "KPROBE", "BPF_TRACE_UPROBE_MULTI", _ATTACH, Target.BINARY, since=(1, 3)),
         _row("uprobe.session+", "KPROBE", "BPF_TRACE_UPROBE_SESSION", _ATTACH, Target.BINARY, since=(1, 6)),
-        _row("usdt+", "KPROBE", target=Target.BINARY, since=(0, 8)),
     ),
+    *_with_sleepable(_row("usdt+", "KPROBE", target=Target.BINARY, since=(0, 8)), since=(1, 3)),
     # programs whose arguments the kernel's BTF describes
     *_with_sleepable(_row("tp_btf+", "TRACING", "BPF_TRACE_RAW_TP", _LOAD, Target.BTF_TRACEPOINT), since=(1, 8)),
     _row("lsm_cgroup+", "LSM", "BPF_LSM_CGROUP", _LOAD, Target.LSM_HOOK, since=(1, 0)),
@@ -182,7 +190,7 @@ _ROWS: tuple[_Row, ...] = (
         _row("lsm+", "LSM", "BPF_LSM_MAC", _LOAD, Target.LSM_HOOK),
         _row("iter+", "TRACING", "BPF_TRACE_ITER", _LOAD, Target.ITERATOR),
     ),
-    *_with_sleepable(_row("struct_ops+", "STRUCT_OPS", target=Target.STRUCT_OPS), since=(1, 1)),
+    *_with_sleepable(_row("struct_ops+", "STRUCT_OPS", target=Target.STRUCT_OPS), since=(1, 2)),
     # tracepoints, and what has no target
     *_with_sleepable(
         _row("raw_tracepoint+", "RAW_TRACEPOINT", target=Target.RAW_TRACEPOINT),
@@ -220,16 +228,16 @@ _ROWS: tuple[_Row, ...] = (
         for family in "46"
     ),
     *(
-        _row(f"cgroup/{call}_unix", "CGROUP_SOCK_ADDR", f"BPF_CGROUP_UNIX_{call.upper()}", _LOAD)
+        _row(f"cgroup/{call}_unix", "CGROUP_SOCK_ADDR", f"BPF_CGROUP_UNIX_{call.upper()}", _LOAD, since=(1, 3))
         for call in ("connect", "sendmsg", "recvmsg", "getpeername", "getsockname")
     ),
     # the network
     _row("socket", "SOCKET_FILTER"),
-    _row("sk_reuseport/migrate", "SK_REUSEPORT", "BPF_SK_REUSEPORT_SELECT_OR_MIGRATE", _LOAD),
-    # the attach type came later than the program type, and is 0 for a kernel that does not know it
+    # the attach types came later than the program type: kernels that do not know them select, and migrate nothing
+    _row("sk_reuseport/migrate", "SK_REUSEPORT", "BPF_SK_REUSEPORT_SELECT_OR_MIGRATE", _OPTIONAL),
     _row("sk_reuseport", "SK_REUSEPORT", "BPF_SK_REUSEPORT_SELECT", _OPTIONAL),
-    _row("tc/ingress", "SCHED_CLS", "BPF_TCX_INGRESS", _OPTIONAL),
-    _row("tc/egress", "SCHED_CLS", "BPF_TCX_EGRESS", _OPTIONAL),
+    _row("tc/ingress", "SCHED_CLS", "BPF_TCX_INGRESS", AttachTypeUse.IGNORED, since=(1, 3)),
+    _row("tc/egress", "SCHED_CLS", "BPF_TCX_EGRESS", AttachTypeUse.IGNORED, since=(1, 3)),
     _row("tcx/ingress", "SCHED_CLS", "BPF_TCX_INGRESS", _ATTACH, since=(1, 3)),
     _row("tcx/egress", "SCHED_CLS", "BPF_TCX_EGRESS", _ATTACH, since=(1, 3)),
     _row("netkit/primary", "SCHED_CLS", "BPF_NETKIT_PRIMARY", _ATTACH, since=(1, 3)),
@@ -249,7 +257,7 @@ _ROWS: tuple[_Row, ...] = (
     _row("lwt_seg6local", "LWT_SEG6LOCAL"),
     _row("sk_skb/stream_parser", "SK_SKB", "BPF_SK_SKB_STREAM_PARSER", _OPTIONAL),
     _row("sk_skb/stream_verdict", "SK_SKB", "BPF_SK_SKB_STREAM_VERDICT", _OPTIONAL),
-    _row("sk_skb/verdict", "SK_SKB", "BPF_SK_SKB_VERDICT", _OPTIONAL),
+    _row("sk_skb/verdict", "SK_SKB", "BPF_SK_SKB_VERDICT", AttachTypeUse.CALL, since=(1, 4)),
     _row("sk_skb", "SK_SKB"),
     _row("sk_msg", "SK_MSG", "BPF_SK_MSG_VERDICT", _OPTIONAL),
     _row("sk_lookup", "SK_LOOKUP", "BPF_SK_LOOKUP", _LOAD),

@@ -44,6 +44,7 @@ BTF = Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, 'SEC("fentry") needs the 
 GLOBAL = Reason(
     ReasonKind.CO_RE_MISSING, Weight.CONDITIONAL, "a.b is not in this kernel", "guard it", "src/prog.bpf.c:7"
 )
+NEVER = Reason(ReasonKind.ATTACH_TYPE_MISSING, Weight.CANNOT_ATTACH, "it can never be attached", "write another")
 NOTE = Reason(ReasonKind.KSYM_UNKNOWN, Weight.NOTE, "kernel symbol x is not in this kernel's BTF")
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -197,7 +198,7 @@ def test_a_cell_leads_to_its_reasons() -> None:
                 assert reason.remedy in finding.text
                 assert reason.source in finding.text
             assert kernel.kernel.release in next(finding.all("dl")).text
-            assert ("from the option `kernels`" in finding.text) == (program.verdict is Verdict.FAILS)
+            assert ("from the option `kernels`" in finding.text) == program.verdict.is_failure
 
 
 def test_kernels_share_reasons_and_are_told_in_ranges() -> None:
@@ -287,6 +288,28 @@ def test_a_share_is_not_rounded_to_none_or_all(failing: int, shown: str) -> None
 def test_a_program_that_may_fail_is_not_said_to_load() -> None:
     report = Report((KernelReport(Kernel("debian", "12", "x86_64", "6.1.0-1"), (verdict_of(GLOBAL),)),))
     assert next(parse(render_html(report)).all("h1")).text == "No program fails on any kernel"
+
+
+@pytest.mark.parametrize(
+    ("reasons", "headline"),
+    [
+        ([[NEVER]], "1 program cannot be attached on at least one kernel"),
+        ([[NEVER], [NEVER, HELPER]], "1 program fails and 1 program cannot be attached on at least one kernel"),
+        (
+            [[HELPER], [HELPER], [NEVER], [NEVER]],
+            "2 programs fail and 2 programs cannot be attached on at least one kernel",
+        ),
+    ],
+)
+def test_the_headline_keeps_apart_what_fails_and_what_cannot_be_attached(
+    reasons: list[list[Reason]], headline: str
+) -> None:
+    programs = tuple(replace(verdict_of(*each), program=f"p{number}") for number, each in enumerate(reasons))
+    page = parse(render_html(Report((KernelReport(Kernel("debian", "12", "x86_64", "6.1.0-1"), programs),))))
+    assert next(page.all("h1")).text == headline
+    cells = [cell for cell in page.by_id("matrix").all("td") if cell.text == "cannot-attach"]
+    assert cells
+    assert all("a" in cell.classes for cell in cells)
 
 
 def test_an_optional_program_is_marked_and_no_headline() -> None:
@@ -471,6 +494,7 @@ def test_text_has_contrast(theme: str) -> None:
     pairs = text_pairs()
     assert {
         ("--f-ink", "--f"),
+        ("--a-ink", "--a"),
         ("--c-ink", "--c"),
         ("--b-ink", "--b"),
         ("--l-ink", "--l"),
@@ -491,7 +515,7 @@ def test_the_focus_ring_and_bars_stand_out(theme: str) -> None:
     colours = themes()[theme]
     for ground in ("--paper", "--card"):
         assert contrast(colours["--focus"], colours[ground]) >= 3
-        for bar in ("--f", "--fill-c", "--fill-b", "--fill-l"):
+        for bar in ("--f", "--fill-a", "--fill-c", "--fill-b", "--fill-l"):
             assert contrast(colours[bar], colours[ground]) >= 1.9
 
 

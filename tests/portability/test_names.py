@@ -20,10 +20,10 @@ from tests.common import c_programs, kernel_btfs, needs
 
 KERNELS = kernel_btfs.EXAMPLES
 SECTIONS = {
-    "tp/sched/sched_proces_exec": (Verdict.FAILS, "did you mean sched_process_exec?"),
-    "tp/sched_process_exec": (Verdict.FAILS, 'write SEC("tp/CATEGORY/sched_process_exec")'),
+    "tp/sched/sched_proces_exec": (Verdict.CANNOT_ATTACH, "did you mean sched_process_exec?"),
+    "tp/sched_process_exec": (Verdict.CANNOT_ATTACH, 'write SEC("tp/CATEGORY/sched_process_exec")'),
     "tp/syscalls/sys_enter_openatt": (Verdict.CONDITIONAL, "did you mean sys_enter_openat?"),
-    "tracepoint/raw_syscalls/sys_entre": (Verdict.FAILS, "did you mean sys_enter?"),
+    "tracepoint/raw_syscalls/sys_entre": (Verdict.CANNOT_ATTACH, "did you mean sys_enter?"),
     "tp/hatch_bpf_never/hatch_bpf_never": (Verdict.CONDITIONAL, "unless a module has it"),
     "tp/sched/sched_process_exec": (Verdict.LOADS, ""),
     "tp/syscalls/sys_exit_openat": (Verdict.LOADS, ""),

@@ -8,12 +8,13 @@ import pytest
 
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, KernelTrial, ProgramTrial, Trial, Way
-from hatch_bpf.portability.trial_report import render_trial
+from hatch_bpf.portability.trial_report import render_junit, render_trial
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Verdict, Weight
 
 KERNEL = Kernel.parse("debian/12/x86_64/6.1.0")
 WORKS, REFUSED = Attempt(Happened.ATTACHES), Attempt(Happened.REFUSED, "EINVAL", "why")
 NOT_ATTACHED, LOST = Attempt(Happened.ATTACH_REFUSED, "ENOENT"), Attempt(Happened.LOST)
+NOT_TRIED = Attempt(Happened.LOADS)
 NEEDS_BTF = Reason(ReasonKind.KERNEL_BTF, Weight.KERNEL_BTF, "")
 NO_TARGET, NOT_SLEEPABLE, NOT_MODIFIABLE, NO_CONFIG = (
     Attempt(Happened.REFUSED, "EINVAL", log)
@@ -26,6 +27,8 @@ NO_TARGET, NOT_SLEEPABLE, NOT_MODIFIABLE, NO_CONFIG = (
 )
 KCONFIG = Reason(ReasonKind.KCONFIG_UNKNOWN, Weight.NOTE, "")
 UNSURE = Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, "")
+NEVER = Reason(ReasonKind.ATTACH_TYPE_MISSING, Weight.CANNOT_ATTACH, "it can never be attached", "write another")
+MAY_LOAD = Reason(ReasonKind.LIBBPF_TOO_OLD, Weight.CONDITIONAL, "")
 
 
 def said(verdict: Verdict, *reasons: Reason, optional: bool = False) -> ProgramVerdict:
@@ -53,6 +56,16 @@ def trial(verdict: ProgramVerdict, own: Attempt, hidden: Attempt, *, has_config:
         (said(Verdict.NEEDS_KERNEL_BTF), WORKS, WORKS, (), False),
         (said(Verdict.NEEDS_KERNEL_BTF, NEEDS_BTF), REFUSED, REFUSED, (Way.OWN,), True),
         (said(Verdict.CONDITIONAL), REFUSED, WORKS, (), False),
+        (said(Verdict.CANNOT_ATTACH, NEVER), NOT_ATTACHED, NOT_ATTACHED, (), True),
+        (said(Verdict.CANNOT_ATTACH, NEVER), NOT_TRIED, NOT_TRIED, (), True),
+        (said(Verdict.CANNOT_ATTACH, NEVER, optional=True), NOT_TRIED, NOT_ATTACHED, (), False),
+        (said(Verdict.CANNOT_ATTACH, NEVER, optional=True), WORKS, REFUSED, (Way.OWN, Way.HIDDEN), True),
+        (said(Verdict.CANNOT_ATTACH, NEVER, NEEDS_BTF), NOT_ATTACHED, REFUSED, (), True),
+        (said(Verdict.CANNOT_ATTACH, NEVER, NEEDS_BTF), REFUSED, REFUSED, (Way.OWN,), True),
+        (said(Verdict.CANNOT_ATTACH, NEVER, MAY_LOAD), REFUSED, NOT_ATTACHED, (), True),
+        (said(Verdict.CANNOT_ATTACH, NEVER), LOST, LOST, (), True),
+        (said(Verdict.FAILS), NOT_ATTACHED, NOT_TRIED, (Way.OWN, Way.HIDDEN), True),
+        (said(Verdict.FAILS, NEVER), REFUSED, NOT_TRIED, (Way.HIDDEN,), True),
         (said(Verdict.FAILS), REFUSED, REFUSED, (), True),
         (said(Verdict.FAILS, optional=True), REFUSED, REFUSED, (), False),
         (said(Verdict.FAILS, optional=True), WORKS, REFUSED, (Way.OWN,), True),
@@ -84,6 +97,19 @@ def test_the_text_says_once_how_a_guest_gets_a_configuration() -> None:
     assert "WRONG VERDICT" not in text(has_config=False)
     assert remedy not in text(has_config=True)
     assert "WRONG VERDICT" in text(has_config=True)
+
+
+@pytest.mark.parametrize("own", [NOT_ATTACHED, NOT_TRIED])
+def test_the_text_and_junit_say_what_can_never_be_attached(own: Attempt) -> None:
+    program = trial(said(Verdict.CANNOT_ATTACH, NEVER), own, own)
+    tried = Trial((KernelTrial(KERNEL, "tcg", 1.0, (program,), None),), {})
+    text = render_trial(tried)
+    assert f"a.one    cannot-attach: {own.happened.value}" in text
+    what = f"{own.happened.value} {own.error}".rstrip()
+    assert f"a.one on {KERNEL}, with the kernel's own BTF: cannot-attach, {what}: it can never be attached" in text
+    assert "no verdict is wrong" in text
+    assert 'failures="2"' in render_junit(tried)
+    assert f"said cannot-attach, happened {what}" in render_junit(tried)
 
 
 def test_the_exit_status() -> None:

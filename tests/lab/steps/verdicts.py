@@ -102,9 +102,7 @@ def expected(found: ProgramVerdict, model: ObjectModel, *, hidden: bool, has_fla
         return None  # the virtual machine has no file of its kernel's configuration
     if kinds & {ReasonKind.MAP_UNSIZED, ReasonKind.ATTACH_TARGET_UNSET, ReasonKind.LIBBPF_TOO_OLD}:
         return None  # for the application to set, or for libbpf's version to decide
-    if kinds & {ReasonKind.ATTACH_TYPE_MISSING, ReasonKind.ATTACH_UNSUPPORTED}:
-        return None  # a failure of the attach, not of the load
-    match found.verdict:
+    match found.at_load:
         case Verdict.FAILS:
             return False
         case Verdict.CONDITIONAL:
