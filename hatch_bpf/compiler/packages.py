@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import product
 from pathlib import PurePosixPath
 
@@ -20,6 +19,7 @@ from hatch_bpf.compiler.linker import link_objects
 from hatch_bpf.compiler.other_compilers import compile_by_command, take_object
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.errors import CompileError
+from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.project.sources import Package, ProgramSource, Project
 from hatch_bpf.support.context import Context

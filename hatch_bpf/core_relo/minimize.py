@@ -15,7 +15,7 @@ bpftool drops. The byte order is the kernel's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 
 from hatch_bpf.btf import types as t
@@ -25,6 +25,7 @@ from hatch_bpf.btf.writer import BtfBuilder
 from hatch_bpf.core_relo.resolve import AmbiguityError, Matcher, Resolution
 from hatch_bpf.core_relo.spec import ENUMVAL_KINDS, FIELD_KINDS, Spec
 from hatch_bpf.errors import RelocationError
+from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import ObjectModel
 
 

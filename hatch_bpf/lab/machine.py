@@ -13,12 +13,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from hatch_bpf.arch import build_machine
 from hatch_bpf.errors import LabError
+from hatch_bpf.lean_dataclass import dataclass
 
 MEGABYTES = 512
 """Memory of a guest, unless another size is asked for."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 
 from hatch_bpf.kernels.identity import Kernel, natural
+from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Report, Verdict, Weight
 
 WORST_FIRST = tuple(reversed(Verdict))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 
 

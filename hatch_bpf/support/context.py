@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.progress import Meter
 
 Notify = Callable[[str], None]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from hatch_bpf.lean_dataclass import dataclass
 
 _EVERY = 2.0
 """Seconds between lines."""

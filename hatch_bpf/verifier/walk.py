@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum, auto
 from functools import cached_property, lru_cache
 
 from hatch_bpf.errors import ObjectError
+from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.insns import (
     LD_IMM64,
     LOAD_ACQUIRE,
@@ -497,16 +498,18 @@ def _read_stack(stack: _Stack, offset: int, size: int, slot: int) -> Value:
     return 0
 
 
-@dataclass
 class _Node:
     """A straight piece of code, entered in one state, and what follows it."""
 
-    slot: int
-    state: _State
-    successors: tuple[int, ...] = ()
-    names: frozenset[str] | None = None
-    """What decides a branch at load: then only one of the successors is walked, else all are."""
-    hazards: frozenset[int] = frozenset()
+    def __init__(
+        self, slot: int, state: _State, successors: tuple[int, ...] = (), names: frozenset[str] | None = None
+    ) -> None:
+        self.slot = slot
+        self.state = state
+        self.successors = successors
+        self.names = names
+        """What decides a branch at load: then only one of the successors is walked, else all are."""
+        self.hazards: frozenset[int] = frozenset()
 
 
 class _Walk:
