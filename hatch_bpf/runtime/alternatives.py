@@ -18,6 +18,7 @@ from .libbpf.messages import Capture, verifier_logs, without_optional_btf
 from .load_errors import refusals_without_words
 from .maps.map import ProgramArray
 from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
+from .plain_data import PlainData
 from .programs.attaching import NoTargetError
 from .programs.program import Program
 from .sections import ATTACH_TYPES, AttachTypeUse, Target, parse_section
@@ -45,35 +46,29 @@ _NOISE = ("failed to load object", "-- BEGIN ", "-- END ", "processed ", "permis
 """Starts of lines that only say that something failed."""
 
 
-class Refusal:
+class Refusal(PlainData):
     """Why a member of a group, or an optional program, is not used."""
 
-    __slots__ = ("errno", "name", "why")
-
-    def __init__(self, name: str, why: str, *, errno: int = 0) -> None:
-        self.name = name
-        self.why = why
-        """The name of the error number, and the last line of the verifier or of libbpf."""
-        self.errno = errno
+    name: str
+    why: str
+    """The name of the error number, and the last line of the verifier or of libbpf."""
+    errno: int = 0
 
     def __repr__(self) -> str:
         return f"Refusal({self.name!r}, {self.why!r}, errno={self.errno})"
 
 
-class Choice:
+class Choice(PlainData):
     """The decision about a group or an optional program."""
 
-    __slots__ = ("chosen", "kind", "name", "refused")
-
-    def __init__(self, kind: str, name: str, chosen: Optional[str], refused: tuple[Refusal, ...] = ()) -> None:
-        self.kind = kind
-        """`programs` or `maps`, for groups; `optional` for an optional program."""
-        self.name = name
-        """Name of the group or of the optional program."""
-        self.chosen = chosen
-        """Name in C of the program or map that is used; None if there is none."""
-        self.refused = refused
-        """The members that were not used, in their order."""
+    kind: str
+    """`programs` or `maps`, for groups; `optional` for an optional program."""
+    name: str
+    """Name of the group or of the optional program."""
+    chosen: Optional[str]
+    """Name in C of the program or map that is used; None if there is none."""
+    refused: tuple[Refusal, ...] = ()
+    """The members that were not used, in their order."""
 
     def __repr__(self) -> str:
         return f"Choice({self.kind!r}, {self.name!r}, chosen={self.chosen!r}, refused={self.refused!r})"

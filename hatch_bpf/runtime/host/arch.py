@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import os
 
+from ..plain_data import PlainData
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional
 
 
-class Architecture:
+class Architecture(PlainData):
     """An architecture, under the name that BTFHub files it under."""
 
-    __slots__ = ("machines", "memfd_create", "name", "perf_event_open")
-
-    def __init__(self, name: str, machines: tuple[str, ...], *, perf_event_open: int, memfd_create: int) -> None:
-        self.name = name
-        self.machines = machines
-        """What `uname -m` may say there; the first is the usual one."""
-        self.perf_event_open = perf_event_open
-        """Number of the system call of this name, for which libc has no function."""
-        self.memfd_create = memfd_create
-        """The same for this one, for which old Pythons and C libraries have no function."""
+    name: str
+    machines: tuple[str, ...]
+    """What `uname -m` may say there; the first is the usual one."""
+    perf_event_open: int
+    """Number of the system call of this name, for which libc has no function."""
+    memfd_create: int
+    """The same for this one, for which old Pythons and C libraries have no function."""
 
 
 ARCHITECTURES = (

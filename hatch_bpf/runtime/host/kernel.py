@@ -10,6 +10,7 @@ import os
 import struct
 
 from ..errors import BpfError, KernelNotCoveredError, PackageError
+from ..plain_data import PlainData
 from .arch import running_name
 from .digest import sha256
 from .memory_files import memory_file, seal
@@ -28,18 +29,15 @@ UNNAMED_DISTRO = "linux"
 """os-release(5)'s own default for a distribution that does not name itself."""
 
 
-class RunningKernel:
+class RunningKernel(PlainData):
     """The kernel of this machine, under the name by which an archive files it."""
 
-    __slots__ = ("arch", "distro", "release", "version")
-
-    def __init__(self, *, arch: str, release: str, distro: str, version: str) -> None:
-        self.arch = arch
-        self.release = release
-        """`uname -r`."""
-        self.distro = distro
-        self.version = version
-        """os-release's VERSION_ID; empty for a rolling distribution."""
+    arch: str
+    release: str
+    """`uname -r`."""
+    distro: str
+    version: str
+    """os-release's VERSION_ID; empty for a rolling distribution."""
 
     def __str__(self) -> str:
         """`distro/version/arch/release`."""
@@ -119,22 +117,19 @@ def _shell_word(text: str) -> Optional[str]:
     return None if quote or is_escaped else word
 
 
-class BtfChoice:
+class BtfChoice(PlainData):
     """The BTF by which a program's accesses are relocated on this machine, and its source."""
 
-    __slots__ = ("data", "kernel", "path", "size", "source")
-
-    def __init__(self, *, source: str, path: str, kernel: str, size: int, data: Optional[bytes] = None) -> None:
-        self.source = source
-        """`explicit`, `kernel` or `embedded`."""
-        self.path = path
-        """Path of the file; empty for a BTF that was given as bytes."""
-        self.kernel = kernel
-        """The kernel that it describes, `distro/version/arch/release`: the running one, unless it is embedded."""
-        self.size = size
-        """In bytes."""
-        self.data = data
-        """The BTF itself: an embedded one, verified, or the given one. None for one that libbpf reads from `path`."""
+    source: str
+    """`explicit`, `kernel` or `embedded`."""
+    path: str
+    """Path of the file; empty for a BTF that was given as bytes."""
+    kernel: str
+    """The kernel that it describes, `distro/version/arch/release`: the running one, unless it is embedded."""
+    size: int
+    """In bytes."""
+    data: Optional[bytes] = None
+    """The BTF itself: an embedded one, verified, or the given one. None for one that libbpf reads from `path`."""
 
     def __str__(self) -> str:
         if self.source == "explicit" and self.data is not None:

@@ -31,10 +31,11 @@ from ..errors import (
 from ..host.mounts import why_not_pinned
 from ..libbpf.library import BatchOpts, MapCreateOpts, opts
 from ..members import Members
+from ..plain_data import PlainData
 from ..sealed import Sealed
 from ..types import BOOL, U32, Bytes, as_int, named, numpy_format, shown
 from .counting import greatest, growth, growth_or_new, merged, total
-from .shapes import MapInfo, MapShape, existing_shape, raw_info
+from .shapes import MapInfo, MapShape, existing_shape, map_info
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,10 +152,10 @@ class Map(Sealed):
 
     def info(self) -> MapInfo:
         """What the kernel says about the map."""
-        raw = raw_info(self._libbpf, self.fd)
-        if raw is None:
+        info = map_info(self._libbpf, self.fd)
+        if info is None:
             raise self._error("be inspected")
-        return MapInfo(raw)
+        return info
 
     def pin(self, path: Union[str, os.PathLike[str]]) -> None:
         """Pin the map to a path in a BPF file system. It stays there until the file is removed."""
@@ -936,32 +937,18 @@ class ProgramArray(Map):
         return named(f"map {self.name}: index", U32.encode, index)
 
 
-class InnerMapSpec:
+class InnerMapSpec(PlainData):
     """The inner maps of a map of maps, as the object declares them."""
 
+    cls: type[Map]
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    key: Optional[Codec[Any]] = None
+    value: Optional[Codec[Any]] = None
     inner: Optional[InnerMapSpec] = None
-    __slots__ = ("cls", "flags", "key", "key_size", "max_entries", "type", "value", "value_size")
-
-    def __init__(
-        self,
-        cls: type[Map],
-        *,
-        type: int,
-        key_size: int,
-        value_size: int,
-        max_entries: int,
-        flags: int,
-        key: Optional[Codec[Any]] = None,
-        value: Optional[Codec[Any]] = None,
-    ) -> None:
-        self.cls = cls
-        self.type = type
-        self.key_size = key_size
-        self.value_size = value_size
-        self.max_entries = max_entries
-        self.flags = flags
-        self.key = key
-        self.value = value
 
     def create(self, libbpf: Libbpf, name: str, max_entries: int) -> Map:
         """Make such a map. Raises `MapError`."""

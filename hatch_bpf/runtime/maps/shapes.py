@@ -12,10 +12,11 @@ from ctypes import byref, c_uint32
 from ..descriptor import duplicate, open_descriptor
 from ..errors import MapError, reason
 from ..host.mounts import no_bpf_file_system
+from ..plain_data import PlainData
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Union
+    from typing import Optional, Union
 
     from ..libbpf.library import Libbpf
 
@@ -46,50 +47,54 @@ def short_type_name(number: int) -> str:
     return MAP_TYPES[number] if 0 <= number < len(MAP_TYPES) else str(number)
 
 
-class MapInfo:
+class MapInfo(PlainData):
     """What the kernel says of a map: the start of `struct bpf_map_info`."""
 
-    __slots__ = ("flags", "id", "key_size", "max_entries", "name", "type", "value_size")
-
-    def __init__(self, raw: Any) -> None:
-        self.type: int = raw.type
-        self.id: int = raw.id
-        self.key_size: int = raw.key_size
-        self.value_size: int = raw.value_size
-        self.max_entries: int = raw.max_entries
-        self.flags: int = raw.map_flags
-        self.name: str = raw.name.decode("ascii", "backslashreplace")
+    type: int
+    id: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    name: str
 
     def __repr__(self) -> str:
-        return f"MapInfo({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+        return f"MapInfo({', '.join(f'{name}={value!r}' for name, value in sorted(vars(self).items()))})"
 
 
 class _RawMapInfo(ctypes.Structure):
     _fields_ = (
-        *((name, c_uint32) for name in ("type", "id", "key_size", "value_size", "max_entries", "map_flags")),
+        *((name, c_uint32) for name in ("type", "id", "key_size", "value_size", "max_entries", "flags")),
         ("name", ctypes.c_char * 16),
     )
 
 
-def raw_info(libbpf: Libbpf, fd: int) -> Any:
-    """The start of `struct bpf_map_info`, or None and `ctypes.get_errno()` set."""
+def map_info(libbpf: Libbpf, fd: int) -> Optional[MapInfo]:
+    """What the kernel says of the map with this descriptor, or None and `ctypes.get_errno()` set."""
     raw = _RawMapInfo()
     length = c_uint32(ctypes.sizeof(raw))
-    return None if libbpf.bpf_obj_get_info_by_fd(fd, byref(raw), byref(length)) else raw
+    if libbpf.bpf_obj_get_info_by_fd(fd, byref(raw), byref(length)):
+        return None
+    return MapInfo(
+        type=raw.type,
+        id=raw.id,
+        key_size=raw.key_size,
+        value_size=raw.value_size,
+        max_entries=raw.max_entries,
+        flags=raw.flags,
+        name=raw.name.decode("ascii", "backslashreplace"),
+    )
 
 
-class MapShape:
+class MapShape(PlainData):
     """A map's descriptor and measures."""
 
-    __slots__ = ("fd", "flags", "key_size", "max_entries", "type", "value_size")
-
-    def __init__(self, *, fd: int, type: int, key_size: int, value_size: int, max_entries: int, flags: int) -> None:
-        self.fd = fd
-        self.type = type
-        self.key_size = key_size
-        self.value_size = value_size
-        self.max_entries = max_entries
-        self.flags = flags
+    fd: int
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
 
 
 def created_descriptor(libbpf: Libbpf, pointer: int) -> int:
@@ -183,18 +188,18 @@ def existing_shape(libbpf: Libbpf, fd: int, types: tuple[int, ...], what: str) -
     if kind != "bpf-map":
         other = {"bpf-prog": "a program", "bpf-link": "a link", "bpf_link": "a link"}.get(kind, "something else")
         raise MapError(f"{what} is {other}, not a map")
-    raw = raw_info(libbpf, fd)
-    if raw is None:
+    info = map_info(libbpf, fd)
+    if info is None:
         code = ctypes.get_errno()
         raise MapError(f"{what} can't be inspected: {reason(code)}", errno=code)
-    if types and raw.type not in types:
+    if types and info.type not in types:
         wanted = " or ".join(map(short_type_name, types))
-        raise MapError(f"{what} is a map of type {short_type_name(raw.type)}, not {wanted}")
+        raise MapError(f"{what} is a map of type {short_type_name(info.type)}, not {wanted}")
     return MapShape(
         fd=fd,
-        type=raw.type,
-        key_size=raw.key_size,
-        value_size=raw.value_size,
-        max_entries=raw.max_entries,
-        flags=raw.map_flags,
+        type=info.type,
+        key_size=info.key_size,
+        value_size=info.value_size,
+        max_entries=info.max_entries,
+        flags=info.flags,
     )

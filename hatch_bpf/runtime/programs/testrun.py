@@ -7,6 +7,7 @@ from ctypes import byref
 
 from ..errors import AttachError, InvalidValueError, reason
 from ..libbpf.library import TestRunOpts, opts
+from ..plain_data import PlainData
 from ..sections import parse_section
 from ..types import S32, named
 
@@ -23,20 +24,17 @@ IN_PLACE = ("SYSCALL", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE")
 """Types of programs whose context the kernel changes where it is, instead of returning a copy."""
 
 
-class TestRun:
+class TestRun(PlainData):
     """What a program did with a test input."""
 
-    __slots__ = ("context", "data", "duration", "result")
-
-    def __init__(self, *, result: int, data: bytes, context: bytes, duration: int) -> None:
-        self.result = result
-        """The program's return value, as an unsigned 32-bit number."""
-        self.data = data
-        """The packet as the program left it."""
-        self.context = context
-        """The context as the program left it."""
-        self.duration = duration
-        """Average time of a run, in nanoseconds."""
+    result: int
+    """The program's return value, as an unsigned 32-bit number."""
+    data: bytes
+    """The packet as the program left it."""
+    context: bytes
+    """The context as the program left it."""
+    duration: int
+    """Average time of a run, in nanoseconds."""
 
     def __repr__(self) -> str:
         return f"TestRun(result={self.result}, duration={self.duration})"

@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Optional, TypeVar
 from ..descriptor import open_descriptor
 from ..errors import BpfError, permission_denied, reason
 from ..libbpf import library as _library
-from ..maps.shapes import MapInfo, raw_info
+from ..maps.shapes import MapInfo, map_info
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -226,10 +226,10 @@ def link_info(libbpf: Libbpf, fd: int) -> LinkInfo:
 
 
 def _map_info(libbpf: Libbpf, fd: int) -> MapInfo:
-    raw = raw_info(libbpf, fd)
-    if raw is None:
+    info = map_info(libbpf, fd)
+    if info is None:
         raise _error("a map can't be inspected")
-    return MapInfo(raw)
+    return info
 
 
 def _btf_info(libbpf: Libbpf, fd: int) -> BtfInfo:
