@@ -216,7 +216,7 @@ class Names(dict[int, str]):
         super().__init__({0: ""})
         self._source = btf.source
         self._budget = budget
-        self._strings = btf.all_strings()
+        self._strings = btf.strings
         if _TOO_LONG.search(self._strings):
             BTF_NAME.check(BTF_NAME.most + 1, source=btf.source, error=BtfError)
         self.all = self._strings.translate(_IDENTIFIERS).decode("ascii")

@@ -74,7 +74,7 @@ class LineTable:
     def _places(self) -> array[int]:
         """Which records these are, in order. Raises `BtfError`."""
         for column in (1, 2):
-            if max(self._words[column::_LINE_WORDS]) >= self._btf.string_bytes:
+            if max(self._words[column::_LINE_WORDS]) >= len(self._btf.strings):
                 raise BtfError(f"{self._btf.source}: the file or text of a source line is beyond the string section")
         kept = [place for place, number in enumerate(self._words[3::_LINE_WORDS]) if number >> 10]
         kept.sort(key=self._words[0::_LINE_WORDS].__getitem__)

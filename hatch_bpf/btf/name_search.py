@@ -36,11 +36,10 @@ MAX_FLAVORS = 256
 class NameSearch:
     """Finds types by name, without an index: for some hundred names, building one takes longer than the search."""
 
-    def __init__(self, offsets: array[int], strings: bytes, *, base: int, source: str) -> None:
-        """`offsets` are where the types' names are; the strings begin at `base`. `source` names the BTF in errors."""
+    def __init__(self, offsets: array[int], strings: bytes, *, source: str) -> None:
+        """`offsets` are where the types' names are. `source` names the BTF in errors."""
         self._offsets = offsets
         self._strings = strings
-        self._base = base
         self._source = source
         self._found: dict[str, list[int]] = {}
         self._copied: set[str] = set()
@@ -85,10 +84,10 @@ class NameSearch:
             if (is_flavored or FLAVOR in name) and self._is_whole(start) and flavors[name] <= MAX_FLAVORS:
                 flavors[name] += 1
                 self._flavored[start] = self._text(start)
-            if not is_flavored and (not self._has_tails or self._base + start in self._used):
+            if not is_flavored and (not self._has_tails or start in self._used):
                 copies[name] += 1
                 if copies[name] <= MAX_COPIES:
-                    types_at[self._base + start] = self._found[name]
+                    types_at[start] = self._found[name]
                 else:
                     self._copied.add(name)
         for number in compress(count(), map(types_at.__contains__, self._offsets)):
@@ -144,8 +143,6 @@ class NameSearch:
     @cached_property
     def _has_tails(self) -> bool:
         """Whether some type's name is the tail of a longer string. No compiler does so, but nothing forbids it."""
-        if self._base:
-            return True
         try:
             # two more, so that the getter gives a tuple whatever there is
             return any(itemgetter(0, 0, *self._offsets)(b"\0" + self._strings))

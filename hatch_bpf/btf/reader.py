@@ -1,7 +1,7 @@
 """Raw BTF -> `Btf`: the whole blob indexed once, each type decoded only when asked for.
 
 Input: the bytes of a .BTF section or of /sys/kernel/btf/vmlinux, in either byte order, with a header of 24 bytes or
-more; for a kernel module's split BTF also its base. Output: a `Btf`, or `BtfError` for anything that is not BTF.
+more. Output: a `Btf`, or `BtfError` for anything that is not BTF.
 """
 
 from __future__ import annotations
@@ -47,15 +47,10 @@ class Header:
     """The header of a blob: where its sections lie, in bytes from the blob's start."""
 
     endian: Literal["little", "big"]
-    flags: int
-    size: int
-    """Bytes of the header itself."""
     type_start: int
     type_end: int
     str_start: int
     str_end: int
-    layout_start: int = 0
-    layout_end: int = 0
 
 
 NEAR = 3
@@ -63,26 +58,20 @@ NEAR = 3
 
 
 class Btf:
-    """The types of one BTF blob (and of its base), by id and by name.
+    """The types of one BTF blob, by id and by name. Ids run from 0 (void)."""
 
-    Ids run from 0 (void); with a base, the base's types come first, as in the kernel.
-    """
-
-    def __init__(self, data: bytes, *, base: Btf | None = None, source: str = "BTF") -> None:
+    def __init__(self, data: bytes, *, source: str = "BTF") -> None:
         """Index `data`. `source` names it in errors. Raises `BtfError`."""
         self.source = source
-        self.base = base
         self.data = data
-        self._first_id = len(base) if base else 1
-        self._base_strings = base.string_bytes if base else 0
         header = _read_header(data, source)
         self.endian: Literal["little", "big"] = header.endian
         self.header = header
         self.strings = data[header.str_start : header.str_end]
-        """The string section of this blob, without the base's."""
-        if not self.strings and not base:
+        """The string section: what string offsets point into."""
+        if not self.strings:
             raise BtfError(f"{source}: the string section is empty; it must at least hold the empty string")
-        if self.strings and (self.strings[-1] != 0 or (not base and self.strings[0] != 0)):
+        if self.strings[-1] != 0 or self.strings[0] != 0:
             raise BtfError(f"{source}: the string section does not start and end with a NUL byte")
         self._starts, self._starts_in_c = _index_types(header, data, source)
         """Word index of each type of this blob, in id order; and of those that are `NAMED_IN_C`."""
@@ -93,34 +82,19 @@ class Btf:
         self._long_strings = 0
 
     def __len__(self) -> int:
-        """Number of types, void and the base's among them; valid ids are below it."""
-        return self._first_id + len(self._starts)
-
-    @property
-    def first_id(self) -> int:
-        """The id of the first type of this blob itself: 1, or the length of the base."""
-        return self._first_id
-
-    @property
-    def string_bytes(self) -> int:
-        """Bytes of string section up to and with this blob: where a split BTF's own strings begin."""
-        return self._base_strings + len(self.strings)
+        """Number of types, void among them; valid ids are below it."""
+        return 1 + len(self._starts)
 
     def __iter__(self) -> Iterator[t.Type]:
         """Every type, void first. Unlike those asked for by id, they are not kept decoded."""
-        if self.base is not None:
-            yield from self.base
-        else:
-            yield t.Void()
-        for type_id in range(self._first_id, len(self)):
+        yield t.Void()
+        for type_id in range(1, len(self)):
             yield self._decode(type_id)
 
     def __getitem__(self, type_id: int) -> t.Type:
         """Decode one type. Raises `BtfError` for an id that isn't there."""
         if type_id == 0:
             return t.Void()
-        if type_id < self._first_id and self.base is not None:
-            return self.base[type_id]
         found = self._decoded.get(type_id)
         if found is None:
             found = self._decoded[type_id] = self._decode(type_id)
@@ -130,35 +104,27 @@ class Btf:
         """The kind of a type, without decoding it."""
         if type_id == 0:
             return t.Kind.VOID
-        if type_id < self._first_id and self.base is not None:
-            return self.base.kind(type_id)
         return _KINDS[self._words[self._start(type_id) + 1] >> 24 & KIND_MASK]
 
     def name(self, type_id: int) -> str:
         """The name of a type, without decoding the rest; empty for the anonymous."""
         if type_id == 0:
             return ""
-        if type_id < self._first_id and self.base is not None:
-            return self.base.name(type_id)
         return self.string(self._words[self._start(type_id)])
 
     def find(self, name: str, *kinds: t.Kind) -> list[int]:
         """Ids of the types with exactly this name, of the given kinds (of any kind, if none is given), rising."""
-        found = self.base.find(name, *kinds) if self.base else []
-        return found + [type_id for type_id in self._find(name, kinds) if not kinds or self.kind(type_id) in kinds]
+        return [type_id for type_id in self._find(name, kinds) if not kinds or self.kind(type_id) in kinds]
 
     def expect(self, names: Iterable[str]) -> None:
         """Say for which names `find()` may be called: all of them are looked for when one is."""
         self._expected.update(names)
         if all(self.kind(type_id) is not t.Kind.INT for type_id in self._early):
             self._expected.update(_LONG_NAMES)
-        if self.base is not None:
-            self.base.expect(self._expected)
 
     def flavors(self, name: str) -> list[str]:
         """Strings that begin with `name___`: names that CO-RE may take for flavors of `name`. Few kernels have any."""
-        found = self.base.flavors(name) if self.base else []
-        return found + self._names_in_c.flavors(name, self._expected)
+        return self._names_in_c.flavors(name, self._expected)
 
     def near(self, name: str, *kinds: t.Kind, prefix: str = "") -> str:
         """The name most like `name` that a type of these kinds has behind `prefix`; empty if none is like it.
@@ -167,8 +133,7 @@ class Btf:
         """
         start, shortest = re.escape((prefix + name[:1]).encode()), max(len(name) - NEAR, 1) - 1
         pattern = rb"\0%s(\w{%d,%d})(?=\0)" % (start, shortest, len(name) + NEAR - 1)
-        strings = self.all_strings()
-        found = {name[:1] + match[1].decode() for match in re.finditer(pattern, strings)} - {name}
+        found = {name[:1] + match[1].decode() for match in re.finditer(pattern, self.strings)} - {name}
         for similar in get_close_matches(name, sorted(found), len(found) or 1, cutoff=0.8):
             if self.find(prefix + similar, *kinds):
                 return similar
@@ -176,20 +141,17 @@ class Btf:
 
     def string(self, offset: int) -> str:
         """The string at an offset of the string section. Bytes that are not UTF-8 come back as surrogates."""
-        if offset < self._base_strings and self.base is not None:
-            return self.base.string(offset)
-        start = offset - self._base_strings
-        end = self.strings.find(b"\0", start)
-        if start < 0 or end < 0:
+        end = self.strings.find(b"\0", offset)
+        if end < 0:
             raise BtfError(f"{self.source}: string offset {offset} is beyond the string section")
-        if end - start > LONG_STRING:
-            self._long_strings += end - start
+        if end - offset > LONG_STRING:
+            self._long_strings += end - offset
             if self._long_strings > MAX_LONG_STRINGS:
                 raise BtfError(f"{self.source}: its names have more than {MAX_LONG_STRINGS >> 20} MB")
-        return self.strings[start:end].decode("utf-8", "surrogateescape")
+        return self.strings[offset:end].decode("utf-8", "surrogateescape")
 
     def record(self, type_id: int) -> tuple[t.Kind, array[int]]:
-        """A type of this blob's own as it is on disk: its kind, and a copy of its 32-bit words."""
+        """A type as it is on disk: its kind, and a copy of its 32-bit words."""
         start = self._start(type_id)
         info = self._words[start + 1]
         kind = _KINDS[info >> 24 & KIND_MASK]
@@ -198,25 +160,15 @@ class Btf:
 
     def entry_names(self, type_id: int) -> array[int]:
         """String offsets of the names of a type's members, parameters or enumerators."""
-        if type_id < self._first_id and self.base is not None:
-            return self.base.entry_names(type_id)
         kind, record = self.record(type_id)
         return record[FIXED_WORDS :: WORDS_PER_ENTRY[kind]]
 
     def tables(self) -> tuple[array[int], list[int]]:
-        """A copy of the type section's words, the base's first, and where in them each type begins, void left out.
+        """A copy of the type section's words, and where in them each type begins, void left out.
 
         For work on a whole kernel, where decoding each type would take seconds.
         """
-        if self.base is None:
-            return self._words[:], self._starts.tolist()
-        words, starts = self.base.tables()
-        starts.extend(len(words) + start for start in self._starts)
-        return words + self._words, starts
-
-    def all_strings(self) -> bytes:
-        """The base's string section, if there is one, and this blob's: what string offsets point into."""
-        return self.strings if self.base is None else self.base.all_strings() + self.strings
+        return self._words[:], self._starts.tolist()
 
     def resolve(self, type_id: int) -> tuple[int, t.Type]:
         """Look through typedefs, qualifiers and type tags: libbpf's skip_mods_and_typedefs().
@@ -254,8 +206,6 @@ class Btf:
     @cached_property
     def pointer_size(self) -> int:
         """4 or 8, guessed from the size of `long` as libbpf's determine_ptr_size() does; 8 when it isn't there."""
-        if self.base is not None:
-            return self.base.pointer_size
         return self._words[self._start(self.long_id) + 2] if self.long_id else 8
 
     @cached_property
@@ -271,7 +221,7 @@ class Btf:
     @property
     def _early(self) -> range:
         """The first types, among which `long` is on the kernels whose types are not sorted by name (before 7.0)."""
-        return range(self._first_id, min(len(self), self._first_id + 64))
+        return range(1, min(len(self), 65))
 
     def _is_long(self, type_id: int) -> bool:
         start = self._start(type_id)
@@ -279,12 +229,12 @@ class Btf:
         return info >> 24 & KIND_MASK == t.Kind.INT and size in (4, 8) and self.name(type_id) in _LONG_NAMES
 
     def _find(self, name: str, kinds: Collection[t.Kind]) -> list[int]:
-        """Ids of this blob's own types of a name, rising: of these kinds, and maybe of others."""
+        """Ids of the types of a name, rising: of these kinds, and maybe of others."""
         if only_in_c(kinds):
             # which of all types these are is found out for the few that have the name
             starts = (self._starts_in_c[number] for number in self._names_in_c.find(name, self._expected))
-            return [self._first_id + bisect_left(self._starts, start) for start in starts]
-        return [self._first_id + number for number in self._names.find(name, self._expected)]
+            return [1 + bisect_left(self._starts, start) for start in starts]
+        return [1 + number for number in self._names.find(name, self._expected)]
 
     @cached_property
     def _names(self) -> NameSearch:
@@ -296,13 +246,12 @@ class Btf:
 
     def _names_at(self, starts: array[int]) -> NameSearch:
         offsets = array("I", map(getitem, repeat(self._words), starts))
-        return NameSearch(offsets, self.strings, base=self._base_strings, source=self.source)
+        return NameSearch(offsets, self.strings, source=self.source)
 
     def _start(self, type_id: int) -> int:
-        index = type_id - self._first_id
-        if not 0 <= index < len(self._starts):
+        if not 0 < type_id < len(self):
             raise BtfError(f"{self.source}: there is no type {type_id}; the last is {len(self) - 1}")
-        return self._starts[index]
+        return self._starts[type_id - 1]
 
     def _decode(self, type_id: int) -> t.Type:
         words, start = self._words, self._start(type_id)
@@ -390,7 +339,7 @@ def _read_header(data: bytes, source: str) -> Header:
         raise BtfError(f"{source}: {len(data)} bytes cannot be BTF; the header alone has {MIN_HEADER}")
     endian: Literal["little", "big"] = "little" if data[0] == MAGIC & 0xFF else "big"
     order = "<" if endian == "little" else ">"
-    magic, version, flags, size = struct.unpack_from(order + "HBBI", data)
+    magic, version, _, size = struct.unpack_from(order + "HBBI", data)
     if magic != MAGIC:
         raise BtfError(f"{source}: not BTF: it starts with {data[:4].hex(' ')} instead of 9f eb 01 00")
     if version != VERSION:
@@ -406,7 +355,7 @@ def _read_header(data: bytes, source: str) -> Header:
         bounds += [start, start + length]
     if words[0] % 4 or words[1] % 4:
         raise BtfError(f"{source}: the type section is not a whole number of 32-bit words")
-    return Header(endian, flags, size, *bounds)
+    return Header(endian, *bounds[:4])
 
 
 def _words(header: Header, data: bytes, start: int) -> array[int]:

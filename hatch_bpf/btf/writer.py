@@ -1,8 +1,7 @@
 """Types -> raw BTF, in either byte order.
 
 Input: types as plain data, ids and all. Output: the bytes of a blob, laid out as by libbpf's btf__raw_data(): a header
-of 24 bytes, the types, the strings. `rewrite()` is the reader's inverse: it keeps the header, whatever its size, the
-string section, and everything else that is not types.
+of 24 bytes, the types, the strings.
 """
 
 from __future__ import annotations
@@ -30,29 +29,25 @@ else:
 
 
 class BtfBuilder:
-    """A new blob. Each string is stored once, in the order of first use, as in libbpf: equal calls give equal bytes.
+    """A new blob. Each string is stored once, in the order of first use, as in libbpf: equal calls give equal bytes."""
 
-    With a base, ids and strings continue the base's, as in a kernel module's BTF.
-    """
-
-    def __init__(self, *, endian: Literal["little", "big"] = "little", base: Btf | None = None) -> None:
+    def __init__(self, *, endian: Literal["little", "big"] = "little") -> None:
         self._endian = endian
-        self._next_id = len(base) if base else 1
+        self._next_id = 1
         self._words: list[int] = []
-        self._offsets: dict[str, int] = _StringOffsets(base) if base else {"": 0}
-        self._first_string = base.string_bytes if base else 0
-        self._strings = bytearray() if base else bytearray(1)
+        self._offsets = {"": 0}
+        self._strings = bytearray(1)
 
     def string(self, text: str) -> int:
         """The offset of a string, which is added if it isn't there yet."""
         offset = self._offsets.get(text)
         if offset is None:
-            offset = self._offsets[text] = self._first_string + len(self._strings)
+            offset = self._offsets[text] = len(self._strings)
             self._strings += text.encode("utf-8", "surrogateescape") + b"\0"
         return offset
 
     def add(self, new: t.Type) -> int:
-        """Append a type; its references are ids of this blob (or its base). Returns its id."""
+        """Append a type; its references are ids of this blob. Returns its id."""
         self._words += _encode(new, self.string)
         self._next_id += 1
         return self._next_id - 1
@@ -75,42 +70,6 @@ def blob(words: Iterable[int], strings: bytes | bytearray, *, endian: Literal["l
     order = "<" if endian == "little" else ">"
     header = (MAGIC, VERSION, 0, MIN_HEADER, 0, len(types), len(types), len(strings))
     return struct.pack(order + "HBBI4I", *header) + types + bytes(strings)
-
-
-def rewrite(btf: Btf) -> bytes:
-    """The blob that `btf` was read from, its types encoded anew. A name in its strings twice is put at the first.
-
-    Raises `BtfError` where the types have another length than before, which only those of a broken blob have.
-    """
-    offsets = _StringOffsets(btf)
-    words = (word for type_id in range(btf.first_id, len(btf)) for word in _encode(btf[type_id], offsets.__getitem__))
-    types = _to_bytes(words, btf.endian)
-    header = btf.header
-    if len(types) != header.type_end - header.type_start:
-        raise BtfError(f"{btf.source}: the types take {len(types)} bytes when encoded anew, not as many as before")
-    return btf.data[: header.type_start] + types + btf.data[header.type_end :]
-
-
-class _StringOffsets(dict[str, int]):
-    """The offset of every string of a blob and its base; looks a string up that is only the tail of another."""
-
-    def __init__(self, btf: Btf) -> None:
-        super().__init__()
-        self._btf = btf
-        self._first = btf.string_bytes - len(btf.strings)
-        offset = self._first
-        if btf.base is not None:
-            self.update(_StringOffsets(btf.base))
-        for raw in btf.strings.split(b"\0")[:-1]:
-            self.setdefault(raw.decode("utf-8", "surrogateescape"), offset)
-            offset += len(raw) + 1
-
-    def __missing__(self, text: str) -> int:
-        raw = text.encode("utf-8", "surrogateescape") + b"\0"
-        at = self._btf.strings.find(raw)
-        if at < 0:
-            raise BtfError(f"{self._btf.source}: there is no string {text!r}")
-        return self._first + at
 
 
 def _to_bytes(words: Iterable[int], endian: Literal["little", "big"]) -> bytes:

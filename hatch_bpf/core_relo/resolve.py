@@ -97,10 +97,7 @@ class Matcher:
         self.target.expect(map(essential_name, local_names))
 
     def candidates(self, local: Btf, type_id: int) -> tuple[int, ...]:
-        """Ids of the target's types with the name and kind of a local type, whatever their flavors.
-
-        A module's own types count only where its base has none.
-        """
+        """Ids of the target's types with the name and kind of a local type, whatever their flavors."""
         name, kind = essential_name(local.name(type_id)), local.kind(type_id)
         kinds = ENUMS if kind in ENUMS else (kind,)
         if (name, kinds) not in self._by_name:
@@ -108,9 +105,7 @@ class Matcher:
             names = {name} if essential_name(name) == name else set()
             named = {found for flavor in names.union(flavors) for found in self.target.find(flavor, *kinds)}
             self._by_name[name, kinds] = tuple(sorted(named))
-        ids = self._by_name[name, kinds]
-        in_base = tuple(found for found in ids if found < self.target.first_id)
-        return in_base or ids
+        return self._by_name[name, kinds]
 
     def resolve(self, local: Btf, relo: CoreRelo) -> Resolution:
         """Resolve one record by itself. Raises `RelocationError`."""

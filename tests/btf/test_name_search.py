@@ -17,8 +17,8 @@ THOUSANDS = NAMES | {f"nowhere_{number}" for number in range(MANY)}
 """So many that they are looked for in another way."""
 
 
-def search(strings: bytes, *offsets: int, base: int = 0) -> NameSearch:
-    return NameSearch(array("I", offsets), strings, base=base, source="kernel")
+def search(strings: bytes, *offsets: int) -> NameSearch:
+    return NameSearch(array("I", offsets), strings, source="kernel")
 
 
 def place(name: bytes) -> int:
@@ -47,12 +47,6 @@ def test_the_tail_of_a_string_may_be_a_name(expected: set[str]) -> None:
 def test_a_name_beyond_the_strings_is_nobodys() -> None:
     names = search(STRINGS, 1000, place(b"one"))
     assert names.find("one", {"two"}) == [1]
-
-
-def test_offsets_count_from_the_base() -> None:
-    names = search(STRINGS[1:], 50, 53, 3, base=50)
-    assert [names.find(name, {"one", "e"}) for name in ("one", "e", "two")] == [[0], [], []]
-    assert search(b"one\0", 52, base=50).find("e", {"one"}) == [0]
 
 
 def test_what_one_name_is_refused_for_is_not_the_others_loss() -> None:

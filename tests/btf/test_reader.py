@@ -223,7 +223,7 @@ def test_a_header_of_32_bytes_has_a_layout_section() -> None:
     layout = struct.pack("<BBH", 4, 0, 0) * 20
     btf = Btf(every_kind().build(layout=layout))
     assert list(btf) == EVERY_KIND
-    assert (btf.header.size, btf.data[btf.header.layout_start : btf.header.layout_end]) == (32, layout)
+    assert (btf.header.type_start, btf.data[btf.header.str_end :]) == (32, layout)
 
 
 def test_a_longer_header_still() -> None:
@@ -241,25 +241,6 @@ def test_more_than_65535_members() -> None:
     found = read[2]
     assert isinstance(found, t.Struct)
     assert len(found.members) == 70_000
-
-
-def test_a_module_goes_on_where_its_base_ends() -> None:
-    base = RawBtf()
-    number = base.integer()
-    base.struct("common", 4, ("a", number, 0))
-    base_btf = Btf(base.build())
-    module = RawBtf(first_id=3, first_string=len(base.strings))
-    only = module.struct("only_here", 8, ("common", 2, 0))
-    other = module.struct("common", 8, ("b", number, 0))
-    btf = Btf(module.build(), base=base_btf)
-    assert (btf.first_id, len(btf), only, other) == (3, 5, 3, 4)
-    assert [item.name for item in btf] == ["", "int", "common", "only_here", "common"]
-    assert btf[only] == t.Struct("only_here", 8, (t.Member("common", 2, 0, 0),))
-    assert (btf[1], btf.kind(2), btf.name(2)) == (base_btf[1], Kind.STRUCT, "common")
-    assert btf.find("common") == [2, 4]
-    assert btf.find("common", Kind.INT) == []
-    assert btf.size_of(only) == 8
-    assert btf.pointer_size == 8
 
 
 # --- what is not BTF

@@ -1,4 +1,4 @@
-"""The BTF writer: round trips, strings stored once, split BTF, against libbpf's own reading."""
+"""The BTF writer: round trips, strings stored once, against libbpf's own reading."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import pytest
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.btf.writer import BtfBuilder, rewrite
+from hatch_bpf.btf.writer import BtfBuilder
 from hatch_bpf.errors import BtfError
 from tests.btf.test_reader import EVERY_KIND, every_kind
 from tests.common import kernel_btfs, needs, objects
 from tests.common.btf_builder import RawBtf
+from tests.common.rewritten_btf import rewrite
 
 
 @pytest.mark.parametrize("name", sorted(kernel_btfs.FILES) if kernel_btfs.FULL else kernel_btfs.EXAMPLES[1::3])
@@ -75,33 +76,6 @@ def test_each_string_is_stored_once_in_order_of_use() -> None:
     assert Btf(builder.build()).strings == b"\0b\0a\0c\0"
     assert builder.string("c") == 5
     assert builder.string("") == 0
-
-
-def test_a_module_uses_its_bases_strings_and_ids() -> None:
-    base = RawBtf()
-    base.struct("common", 4, ("a", base.integer(), 0))
-    base_btf = Btf(base.build())
-    builder = BtfBuilder(base=base_btf)
-    assert builder.add(t.Struct("module_only", 8, (t.Member("a", 1, 0, 0), t.Member("b", 2, 32, 0)))) == 3
-    data = builder.build()
-    module = Btf(data, base=base_btf)
-    assert module.strings == b"module_only\0b\0"
-    assert module[3] == t.Struct("module_only", 8, (t.Member("a", 1, 0, 0), t.Member("b", 2, 32, 0)))
-    assert rewrite(module) == data
-
-
-def test_bpftool_reads_a_module_on_its_base(tmp_path: Path) -> None:
-    base = RawBtf()
-    base.struct("common", 4, ("a", base.integer(), 0))
-    builder = BtfBuilder(base=Btf(base.build()))
-    builder.add(t.Struct("module_only", 8, (t.Member("a", 1, 0, 0), t.Member("b", 2, 32, 0))))
-    (tmp_path / "base.btf").write_bytes(base.build())
-    (tmp_path / "module.btf").write_bytes(builder.build())
-    command = [needs.tool("bpftool"), "--json", "btf", "dump", "file", "module.btf", "-B", "base.btf"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
-    (dumped,) = json.loads(done.stdout)["types"]
-    assert (dumped["id"], dumped["name"]) == (3, "module_only")
-    assert [member["name"] for member in dumped["members"]] == ["a", "b"]
 
 
 def test_what_cannot_be_written() -> None:

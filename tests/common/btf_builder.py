@@ -18,17 +18,16 @@ EXIT = struct.pack("<BBhi", 0x95, 0, 0, 0)
 class RawBtf:
     """Types appended one by one, each method returning the new type's id."""
 
-    def __init__(self, order: str = "<", *, first_id: int = 1, first_string: int = 0) -> None:
+    def __init__(self, order: str = "<") -> None:
         self.order = order
-        self.strings = bytearray() if first_string else bytearray(1)
+        self.strings = bytearray(1)
         self.types = bytearray()
-        self._first_string = first_string
-        self._next_id = first_id
+        self._next_id = 1
         self._offsets: dict[str, int] = {"": 0}
 
     def string(self, text: str) -> int:
         if text not in self._offsets:
-            self._offsets[text] = self._first_string + len(self.strings)
+            self._offsets[text] = len(self.strings)
             self.strings += text.encode() + b"\0"
         return self._offsets[text]
 

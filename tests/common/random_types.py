@@ -81,7 +81,7 @@ def _field_that_changes(rng: random.Random) -> Case:
 
 def _fill(rng: random.Random, btf: RawBtf, count: int, *, tags: bool, twist: random.Random | None = None) -> None:
     """Append types. With `twist` the calls on `rng` are the same, but some details differ."""
-    first = Btf(btf.build()).first_id if not btf.types else len(Btf(btf.build()))
+    first = len(Btf(btf.build()))
     odd = twist or random.Random(0)
 
     def differs() -> bool:

@@ -354,29 +354,6 @@ def test_namesakes_that_agree_are_one() -> None:
     assert resolution.target_value == 4
 
 
-def test_a_modules_types_count_only_where_the_kernel_has_none() -> None:
-    base = RawBtf()
-    number = base.integer()
-    base.struct("common", 8, ("a", number, 32))
-    module = RawBtf(first_id=3, first_string=len(base.strings))
-    module.struct("common", 8, ("a", number, 0), ("only", number, 32))
-    module.struct("own", 8, ("a", number, 32))
-    target = Btf(module.build(), base=Btf(base.build()))
-    local = RawBtf()
-    number = local.integer()
-    common = local.struct("common", 8, ("a", number, 0), ("only", number, 32))
-    own = local.struct("own", 8, ("a", number, 0))
-    found = Matcher(target).resolve_all(
-        Btf(local.build()),
-        [
-            CoreRelo(0, common, "0:0", K.FIELD_BYTE_OFFSET),
-            CoreRelo(8, common, "0:1", K.FIELD_EXISTS),
-            CoreRelo(16, own, "0:0", K.FIELD_BYTE_OFFSET),
-        ],
-    )
-    assert [item.target_value for item in found if isinstance(item, Resolution)] == [4, 0, 4]
-
-
 def test_a_candidate_ruled_out_once_stays_out() -> None:
     """libbpf keeps, for each local type, the candidates that earlier records left."""
     local, target = RawBtf(), RawBtf()

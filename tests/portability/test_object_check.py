@@ -13,7 +13,6 @@ import pytest
 from hatch_bpf.arch import X86_64
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.btf.writer import rewrite
 from hatch_bpf.compiler.clang import compile_source
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.core_relo.minimize import minimize
@@ -26,6 +25,7 @@ from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, V
 from hatch_bpf.runtime.sections import parse_section
 from tests.common import c_programs, kernel_btfs, libbpf_log, needs, objects
 from tests.common.btf_builder import RawBtf
+from tests.common.rewritten_btf import rewrite
 from tests.lab.steps.verdicts import loads_with_libbpf
 
 SOURCES = Path(__file__).parents[1] / "bpf" / "portability"
