@@ -1,7 +1,4 @@
-"""Derived from the options: their JSON schema, and their table in the docs.
-
-Input: the fields of `Config`. Output: `schema()` for validate-pyproject, and `markdown_table()`.
-"""
+"""The JSON schema of the options. Input: the fields of `Config`. Output: `schema()`, for validate-pyproject."""
 
 from __future__ import annotations
 
@@ -19,9 +16,3 @@ def schema(tool_name: str = "hatch-bpf") -> dict[str, Any]:
         **TABLE.schema,
         "properties": {name: {"description": option.doc, **option.form.schema} for name, option in OPTIONS.items()},
     }
-
-
-def markdown_table() -> str:
-    """The options as the docs show them."""
-    rows = (f"| `{name}` | {option.doc} | {option.default} |" for name, option in OPTIONS.items())
-    return "\n".join(["| option | what it is | default |", "|---|---|---|", *rows, ""])
