@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Union as _Union
 
     T = TypeVar("T")
+    SelfT = TypeVar("SelfT")
     StructT = TypeVar("StructT", bound="_Composite")
 
     class _Typed(Generic[T]):
@@ -615,7 +616,27 @@ class Field(_Typed["T"]):
         object.__setattr__(instance, self._storage, named(self._name, self._codec.put, value))
 
 
-class Bits:
+class _Computed(_Typed["T"]):
+    """A member whose value is made of others."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self: SelfT, instance: None, owner: type) -> SelfT: ...
+
+        @overload
+        def __get__(self, instance: object, owner: type) -> T: ...
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else self._value(instance)
+
+    def _value(self, instance: Any) -> T:
+        raise NotImplementedError
+
+
+class Bits(_Computed[int]):
     """A bitfield. `bit` counts from the start of a hidden byte array, in the order in which the ABI fills bits."""
 
     __slots__ = ("_bit", "_name", "_signed", "_storage", "_width")
@@ -630,17 +651,7 @@ class Bits:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: type) -> Bits: ...
-
-        @overload
-        def __get__(self, instance: object, owner: type) -> int: ...
-
-    def __get__(self, instance: Optional[object], owner: type) -> _Union[Bits, int]:
-        if instance is None:
-            return self
+    def _value(self, instance: Any) -> int:
         raw = getattr(instance, self._storage)
         value = int.from_bytes(bytes(raw), sys.byteorder) >> self._shift(len(raw)) & ((1 << self._width) - 1)
         if self._signed and value >> (self._width - 1):
@@ -667,7 +678,7 @@ class Bits:
         return 8 * size - self._bit - self._width
 
 
-class EnumBits(_Typed["T"]):
+class EnumBits(_Computed["T"]):
     """A bitfield of an enum type."""
 
     __slots__ = ("_bits", "_cls")
@@ -679,24 +690,14 @@ class EnumBits(_Typed["T"]):
     def __set_name__(self, owner: type, name: str) -> None:
         self._bits.__set_name__(owner, name)
 
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: type) -> EnumBits[T]: ...
-
-        @overload
-        def __get__(self, instance: object, owner: type) -> T: ...
-
-    def __get__(self, instance: Optional[object], owner: type) -> _Union[EnumBits[T], T]:
-        if instance is None:
-            return self
-        return self._cls(self._bits.__get__(instance, owner))  # type: ignore[no-any-return]
+    def _value(self, instance: Any) -> T:
+        return self._cls(self._bits._value(instance))  # type: ignore[no-any-return]
 
     def __set__(self, instance: object, value: int) -> None:
         self._bits.__set__(instance, value)
 
 
-class Inner(_Typed["T"]):
+class Inner(_Computed["T"]):
     """A member of an anonymous member: `a.x` for `struct { union { int x; ... }; } a`. The codec tells its type."""
 
     __slots__ = ("_name", "_storage")
@@ -706,24 +707,14 @@ class Inner(_Typed["T"]):
         self._storage = storage
         self._name = name
 
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: type) -> Inner[T]: ...
-
-        @overload
-        def __get__(self, instance: object, owner: type) -> T: ...
-
-    def __get__(self, instance: Optional[object], owner: type) -> Any:
-        if instance is None:
-            return self
+    def _value(self, instance: Any) -> Any:
         return getattr(getattr(instance, self._storage), self._name)
 
     def __set__(self, instance: object, value: Any) -> None:
         setattr(getattr(instance, self._storage), self._name, value)
 
 
-class Flexible(_Typed["T"]):
+class Flexible(_Computed["list[T]"]):
     """A flexible array member, as a list: what a record holds beyond the struct. Empty for a struct by itself."""
 
     __slots__ = ("_element", "_offset")
@@ -732,22 +723,12 @@ class Flexible(_Typed["T"]):
         self._offset = offset
         self._element = element
 
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: type) -> Flexible[T]: ...
-
-        @overload
-        def __get__(self, instance: object, owner: type) -> list[T]: ...
-
-    def __get__(self, instance: Any, owner: type) -> _Union[Flexible[T], list[T]]:
-        if instance is None:
-            return self
+    def _value(self, instance: Any) -> list[T]:
         rest, element = rest_of(instance, self._offset), self._element
         return [element.read(rest, i * element.size) for i in range(len(rest) // max(element.size, 1))]
 
 
-class FlexibleBytes(_Typed["T"]):
+class FlexibleBytes(_Computed["T"]):
     """A flexible array of char (`Chars`) or unsigned char (`bytes`)."""
 
     __slots__ = ("_make", "_offset")
@@ -756,17 +737,7 @@ class FlexibleBytes(_Typed["T"]):
         self._offset = offset
         self._make: Any = make
 
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: type) -> FlexibleBytes[T]: ...
-
-        @overload
-        def __get__(self, instance: object, owner: type) -> T: ...
-
-    def __get__(self, instance: Any, owner: type) -> _Union[FlexibleBytes[T], T]:
-        if instance is None:
-            return self
+    def _value(self, instance: Any) -> T:
         return self._make(rest_of(instance, self._offset))  # type: ignore[no-any-return]
 
 
