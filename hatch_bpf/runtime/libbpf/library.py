@@ -42,13 +42,13 @@ class Options:
     """A struct of libbpf's. `opts()` makes a ctypes class of it when needed, since making them all takes long."""
 
     _fields_: tuple[tuple[str, Any], ...]
+    """What follows its size, which is the first of all of them."""
 
 
 class OpenOpts(Options):
     """`struct bpf_object_open_opts`, as of libbpf 1.4. Older ones take what they do not know if it is zero."""
 
     _fields_ = (
-        ("sz", c_size_t),
         ("object_name", c_char_p),
         ("relaxed_maps", c_bool),
         ("pin_root_path", c_char_p),
@@ -65,20 +65,19 @@ class OpenOpts(Options):
 class CookieOpts(Options):
     """`bpf_tracepoint_opts`, `bpf_perf_event_opts`, `bpf_trace_opts`, `bpf_usdt_opts`: a size and a cookie."""
 
-    _fields_ = (("sz", c_size_t), ("cookie", c_uint64))
+    _fields_ = (("cookie", c_uint64),)
 
 
 class KprobeOpts(Options):
     """`struct bpf_kprobe_opts`, as of libbpf 0.6."""
 
-    _fields_ = (("sz", c_size_t), ("bpf_cookie", c_uint64), ("offset", c_size_t), ("retprobe", c_bool))
+    _fields_ = (("bpf_cookie", c_uint64), ("offset", c_size_t), ("retprobe", c_bool))
 
 
 class KprobeMultiOpts(Options):
     """`struct bpf_kprobe_multi_opts`, as of libbpf 1.5 (0.8 lacks session)."""
 
     _fields_ = (
-        ("sz", c_size_t),
         ("syms", POINTER(c_char_p)),
         ("addrs", c_void_p),
         ("cookies", POINTER(c_uint64)),
@@ -91,14 +90,13 @@ class KprobeMultiOpts(Options):
 class KsyscallOpts(Options):
     """`struct bpf_ksyscall_opts`, as of libbpf 1.0."""
 
-    _fields_ = (("sz", c_size_t), ("bpf_cookie", c_uint64), ("retprobe", c_bool))
+    _fields_ = (("bpf_cookie", c_uint64), ("retprobe", c_bool))
 
 
 class UprobeOpts(Options):
     """`struct bpf_uprobe_opts`, as of libbpf 0.8 (0.6 lacks func_name)."""
 
     _fields_ = (
-        ("sz", c_size_t),
         ("ref_ctr_offset", c_size_t),
         ("bpf_cookie", c_uint64),
         ("retprobe", c_bool),
@@ -110,7 +108,6 @@ class UprobeMultiOpts(Options):
     """`struct bpf_uprobe_multi_opts`, as of libbpf 1.3."""
 
     _fields_ = (
-        ("sz", c_size_t),
         ("syms", POINTER(c_char_p)),
         ("offsets", POINTER(ctypes.c_ulong)),
         ("ref_ctr_offsets", c_void_p),
@@ -123,26 +120,25 @@ class UprobeMultiOpts(Options):
 class LinkCreateOpts(Options):
     """`struct bpf_link_create_opts`, its first field only."""
 
-    _fields_ = (("sz", c_size_t), ("flags", c_uint32))
+    _fields_ = (("flags", c_uint32),)
 
 
 class IterOpts(Options):
     """`struct bpf_iter_attach_opts`."""
 
-    _fields_ = (("sz", c_size_t), ("link_info", c_void_p), ("link_info_len", c_uint32))
+    _fields_ = (("link_info", c_void_p), ("link_info_len", c_uint32))
 
 
 class TcHook(Options):
     """`struct bpf_tc_hook`."""
 
-    _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
+    _fields_ = (("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
 
 
 class TcOpts(Options):
     """`struct bpf_tc_opts`."""
 
     _fields_ = (
-        ("sz", c_size_t),
         ("prog_fd", c_int),
         ("flags", c_uint32),
         ("prog_id", c_uint32),
@@ -151,41 +147,22 @@ class TcOpts(Options):
     )
 
 
-class TcxOpts(Options):
-    """`struct bpf_tcx_opts`, as of libbpf 1.3; `struct bpf_netkit_opts` has the same members."""
-
-    _fields_ = (
-        ("sz", c_size_t),
-        ("flags", c_uint32),
-        ("relative_fd", c_uint32),
-        ("relative_id", c_uint32),
-        ("expected_revision", c_uint64),
-    )
-
-
 class NetfilterOpts(Options):
-    """`struct bpf_netfilter_opts`, as of libbpf 1.3."""
+    """`struct bpf_netfilter_opts`, as of libbpf 1.3, without the flags."""
 
-    _fields_ = (
-        ("sz", c_size_t),
-        ("pf", c_uint32),
-        ("hooknum", c_uint32),
-        ("priority", ctypes.c_int32),
-        ("flags", c_uint32),
-    )
+    _fields_ = (("pf", c_uint32), ("hooknum", c_uint32), ("priority", ctypes.c_int32))
 
 
 class XdpAttachOpts(Options):
     """`struct bpf_xdp_attach_opts`."""
 
-    _fields_ = (("sz", c_size_t), ("old_prog_fd", c_int))
+    _fields_ = (("old_prog_fd", c_int),)
 
 
 class XdpQueryOpts(Options):
     """`struct bpf_xdp_query_opts`, as of libbpf 0.7."""
 
     _fields_ = (
-        ("sz", c_size_t),
         ("prog_id", c_uint32),
         ("drv_prog_id", c_uint32),
         ("hw_prog_id", c_uint32),
@@ -195,10 +172,9 @@ class XdpQueryOpts(Options):
 
 
 class TestRunOpts(Options):
-    """`struct bpf_test_run_opts`, as of libbpf 0.6."""
+    """`struct bpf_test_run_opts`, as of libbpf 0.6, without the last two."""
 
     _fields_ = (
-        ("sz", c_size_t),
         ("data_in", c_void_p),
         ("data_out", c_void_p),
         ("data_size_in", c_uint32),
@@ -211,22 +187,19 @@ class TestRunOpts(Options):
         ("repeat", c_int),
         ("duration", c_uint32),
         ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
     )
 
 
 class BatchOpts(Options):
-    """`struct bpf_map_batch_opts`."""
+    """`struct bpf_map_batch_opts`, without the flags."""
 
-    _fields_ = (("sz", c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64))
+    _fields_ = (("elem_flags", c_uint64),)
 
 
 class MapCreateOpts(Options):
     """`struct bpf_map_create_opts`."""
 
     _fields_ = (
-        ("sz", c_size_t),
         ("btf_fd", c_uint32),
         ("btf_key_type_id", c_uint32),
         ("btf_value_type_id", c_uint32),
@@ -243,7 +216,8 @@ def opts(cls: type[Options], **values: Any) -> Any:
     """An options struct with its own size filled in."""
     structure = _structures.get(cls)
     if structure is None:
-        structure = _structures[cls] = type(cls.__name__, (ctypes.Structure,), {"_fields_": cls._fields_})
+        fields = (("sz", c_size_t), *cls._fields_)
+        structure = _structures[cls] = type(cls.__name__, (ctypes.Structure,), {"_fields_": fields})
     scalars = scalars_of(structure)
     # ctypes itself keeps the bits of a number that fit
     values.update(

@@ -31,7 +31,6 @@ from ..libbpf.library import (
     KsyscallOpts,
     NetfilterOpts,
     TcHook,
-    TcxOpts,
     UprobeMultiOpts,
     UprobeOpts,
     opts,
@@ -387,15 +386,13 @@ class Program(Attachable):
         """Attach to an interface's tcx hook (Linux 6.6, libbpf 1.3). The section names the direction."""
         attach = self._libbpf.bpf_program__attach_tcx
         index, target = self._interface(interface)
-        options = opts(TcxOpts)
-        return self._attach(f"{target} (tcx)", attach, index, byref(options), takes=("SCHED_CLS",))
+        return self._attach(f"{target} (tcx)", attach, index, None, takes=("SCHED_CLS",))
 
     def attach_netkit(self, interface: Union[str, int]) -> Link:
         """Attach to a netkit device, by its primary end (Linux 6.7, libbpf 1.3). The section names the end."""
         attach = self._libbpf.bpf_program__attach_netkit
         index, target = self._interface(interface)
-        options = opts(TcxOpts)
-        return self._attach(f"{target} (netkit)", attach, index, byref(options), takes=("SCHED_CLS",))
+        return self._attach(f"{target} (netkit)", attach, index, None, takes=("SCHED_CLS",))
 
     def attach_netfilter(self, *, family: int, hook: int, priority: int) -> Link:
         """Attach to a netfilter hook (Linux 6.4, libbpf 1.3): `NFPROTO_*`, `NF_INET_*` and a priority."""
