@@ -91,67 +91,44 @@ class BtfInfo(NamedTuple):
     is_kernel: bool
 
 
+def _each(kind: Any, *names: str) -> list[tuple[str, Any]]:
+    """Fields of one type in a row."""
+    return [(name, kind) for name in names]
+
+
 class _RawProgramInfo(ctypes.Structure):
     _fields_ = (
-        ("type", c_uint32),
-        ("id", c_uint32),
+        *_each(c_uint32, "type", "id"),
         ("tag", c_uint8 * 8),
-        ("jited_prog_len", c_uint32),
-        ("xlated_prog_len", c_uint32),
-        ("jited_prog_insns", c_uint64),
-        ("xlated_prog_insns", c_uint64),
-        ("load_time", c_uint64),
-        ("created_by_uid", c_uint32),
-        ("nr_map_ids", c_uint32),
+        *_each(c_uint32, "jited_prog_len", "xlated_prog_len"),
+        *_each(c_uint64, "jited_prog_insns", "xlated_prog_insns", "load_time"),
+        *_each(c_uint32, "created_by_uid", "nr_map_ids"),
         ("map_ids", c_uint64),
         ("name", c_char * 16),
-        ("ifindex", c_uint32),
-        ("gpl_compatible", c_uint32),
-        ("netns_dev", c_uint64),
-        ("netns_ino", c_uint64),
-        ("nr_jited_ksyms", c_uint32),
-        ("nr_jited_func_lens", c_uint32),
-        ("jited_ksyms", c_uint64),
-        ("jited_func_lens", c_uint64),
-        ("btf_id", c_uint32),
-        ("func_info_rec_size", c_uint32),
+        *_each(c_uint32, "ifindex", "gpl_compatible"),
+        *_each(c_uint64, "netns_dev", "netns_ino"),
+        *_each(c_uint32, "nr_jited_ksyms", "nr_jited_func_lens"),
+        *_each(c_uint64, "jited_ksyms", "jited_func_lens"),
+        *_each(c_uint32, "btf_id", "func_info_rec_size"),
         ("func_info", c_uint64),
-        ("nr_func_info", c_uint32),
-        ("nr_line_info", c_uint32),
-        ("line_info", c_uint64),
-        ("jited_line_info", c_uint64),
-        ("nr_jited_line_info", c_uint32),
-        ("line_info_rec_size", c_uint32),
-        ("jited_line_info_rec_size", c_uint32),
-        ("nr_prog_tags", c_uint32),
-        ("prog_tags", c_uint64),
-        ("run_time_ns", c_uint64),
-        ("run_cnt", c_uint64),
-        ("recursion_misses", c_uint64),
-        ("verified_insns", c_uint32),
-        ("attach_btf_obj_id", c_uint32),
-        ("attach_btf_id", c_uint32),
+        *_each(c_uint32, "nr_func_info", "nr_line_info"),
+        *_each(c_uint64, "line_info", "jited_line_info"),
+        *_each(c_uint32, "nr_jited_line_info", "line_info_rec_size", "jited_line_info_rec_size", "nr_prog_tags"),
+        *_each(c_uint64, "prog_tags", "run_time_ns", "run_cnt", "recursion_misses"),
+        *_each(c_uint32, "verified_insns", "attach_btf_obj_id", "attach_btf_id"),
     )
 
 
 class _RawLinkInfo(ctypes.Structure):
-    _fields_ = (
-        ("type", c_uint32),
-        ("id", c_uint32),
-        ("prog_id", c_uint32),
-        ("pad", c_uint32),
-        ("union", c_uint32 * 12),
-    )
+    _fields_ = (*_each(c_uint32, "type", "id", "prog_id", "pad"), ("union", c_uint32 * 12))
 
 
 class _RawBtfInfo(ctypes.Structure):
     _fields_ = (
         ("btf", c_uint64),
-        ("btf_size", c_uint32),
-        ("id", c_uint32),
+        *_each(c_uint32, "btf_size", "id"),
         ("name", c_uint64),
-        ("name_len", c_uint32),
-        ("kernel_btf", c_uint32),
+        *_each(c_uint32, "name_len", "kernel_btf"),
     )
 
 
