@@ -59,11 +59,7 @@ def for_perf_event(section: str) -> tuple[str, ...]:
 
 def _paranoid() -> int:
     """kernel.perf_event_paranoid. Some distributions' kernels know values above 2: CAP_PERFMON is not enough then."""
-    try:
-        with open("/proc/sys/kernel/perf_event_paranoid", "rb") as file:
-            return int(file.read())
-    except (OSError, ValueError):
-        return 0
+    return int(_read("/proc/sys/kernel/perf_event_paranoid") or 0)
 
 
 def lacking(sections: Iterable[str], *, also: Iterable[str] = ()) -> list[str]:
@@ -123,11 +119,7 @@ def _has(effective: int, name: str) -> bool:
 
 def _of_this_kernel(names: Iterable[str]) -> list[str]:
     """Replace the capabilities that this kernel lacks (before Linux 5.8) by CAP_SYS_ADMIN."""
-    try:
-        with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
-            last = int(file.read())
-    except (OSError, ValueError):
-        return sorted(names)
+    last = int(_read("/proc/sys/kernel/cap_last_cap") or max(BITS.values()))
     return sorted({name if BITS[name] <= last else "CAP_SYS_ADMIN" for name in names})
 
 
@@ -165,11 +157,7 @@ def _forbidden() -> str:
 
 def lockdown() -> str:
     """The kernel's lockdown mode: `integrity`, `confidentiality`, or empty for none or unknown."""
-    try:
-        with open("/sys/kernel/security/lockdown", "rb") as file:
-            mode = file.read().decode().partition("[")[2].partition("]")[0]
-    except OSError:
-        return ""
+    mode = _read("/sys/kernel/security/lockdown").decode().partition("[")[2].partition("]")[0]
     return "" if mode == "none" else mode
 
 
@@ -186,23 +174,22 @@ def memory_limit() -> Optional[int]:
 
 def in_user_namespace() -> bool:
     """Whether this process has its rights, and sees the owners of files, in a user namespace only."""
-    try:
-        with open("/proc/self/uid_map", "rb") as file:
-            return file.read().split() != [b"0", b"0", b"4294967295"]
-    except OSError:
-        return False
+    return _read("/proc/self/uid_map").split() not in ([], [b"0", b"0", b"4294967295"])
 
 
 def _field(name: str) -> str:
     """A field of this thread's status."""
+    fields = b"\n" + _read("/proc/thread-self/status")
+    return fields.partition(f"\n{name}:".encode())[2].partition(b"\n")[0].decode().strip()
+
+
+def _read(path: str) -> bytes:
+    """A file of the kernel's; empty if it can't be read."""
     try:
-        with open("/proc/thread-self/status", "rb") as file:
-            for line in file:
-                if line.startswith(name.encode() + b":"):
-                    return line.decode().split(":")[1].strip()
+        with open(path, "rb") as file:
+            return file.read()
     except OSError:
-        pass
-    return ""
+        return b""
 
 
 def _listed(names: list[str]) -> str:
