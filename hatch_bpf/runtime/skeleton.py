@@ -39,7 +39,7 @@ from .structops import StructOps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType, TracebackType
+    from types import ModuleType
     from typing import Any, ClassVar, Generic, Optional, TypeVar, Union
 
     from .alternatives import Choice
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     class _Skeleton(Generic[OpenedT, LoadedT]):
         pass
 
-    class _Opened(Sealed, Generic[LoadedT]):
+    class _PhaseOf(Generic[LoadedT]):
         pass
 else:
 
@@ -64,11 +64,32 @@ else:
         def __class_getitem__(cls, item):
             return cls
 
-    class _Opened(Sealed, _Skeleton):
-        pass
+    _PhaseOf = _Skeleton
 
 
-class Loaded(Sealed):
+class _Phase(Sealed):
+    """What an object has both before and after the load."""
+
+    _held: ObjectHandle
+    _spec: ObjectSpec
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._held.close()
+        finally:
+            self._held.close()  # if a signal handler raises an exception on the way
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._held.globals]
+
+    def _refusal(self, name: str) -> str:
+        """The refusal to replace a whole section says what to write instead."""
+        if any(name == section.attribute for section in self._spec.sections):
+            return f"{self!r}: {name} can't be replaced; set its variables: {name}.NAME = value"
+        return super()._refusal(name)
+
+
+class Loaded(_Phase):
     """A BPF object in the kernel."""
 
     maps: Any
@@ -119,9 +140,6 @@ class Loaded(Sealed):
                 held.parts.append(part)
         self._seal()
 
-    def _refusal(self, name: str) -> str:
-        return _global_refusal(self, self._spec, name) or super()._refusal(name)
-
     @property
     def links(self) -> tuple[Link, ...]:
         """All current attachments, in the order in which they were made."""
@@ -161,9 +179,6 @@ class Loaded(Sealed):
                 raise AttributeError(name)
             return self._held.find_global(self, self._spec, name)
 
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._held.globals]
-
     def __enter__(self: SelfT) -> SelfT:
         opened: Any = self
         if (
@@ -171,14 +186,6 @@ class Loaded(Sealed):
         ):  # no call but to raise: after a call a signal handler could keep the block from running
             opened._held.live()
         return self
-
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        try:
-            self.close()
-        finally:
-            self._held.close()  # if a signal handler raises an exception on the way
 
     def __repr__(self) -> str:
         state = "loaded" if self._held.pointer else "closed"
@@ -198,7 +205,7 @@ def _loaded_map(held: ObjectHandle, item: MapSpec) -> Map:
     return loaded
 
 
-class Opened(_Opened["LoadedT"]):
+class Opened(_Phase, _PhaseOf["LoadedT"]):
     """An object that libbpf has read but not loaded: globals, sizes and what to load can be set."""
 
     maps: Any
@@ -262,9 +269,6 @@ class Opened(_Opened["LoadedT"]):
         for name in (*spec.optional, *(name for group in spec.groups if not group.of_maps for name in group.members)):
             self.programs[name].autoload = True
         self._seal()
-
-    def _refusal(self, name: str) -> str:
-        return _global_refusal(self, self._spec, name) or super()._refusal(name)
 
     def load(self) -> LoadedT:
         """Create the maps, verify and load the programs. On failure it closes the skeleton and raises an error."""
@@ -348,14 +352,6 @@ class Opened(_Opened["LoadedT"]):
             opened._check_open()
         return self
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        try:
-            self.close()
-        finally:
-            self._held.close()  # if a signal handler raises an exception on the way
-
     if not TYPE_CHECKING:  # type checkers know what the generated class declares
 
         def __getattr__(self, name: str) -> Any:
@@ -367,9 +363,6 @@ class Opened(_Opened["LoadedT"]):
                 state = "no longer: use that of what load() returned" if self._is_loaded else "yet: call load() first"
                 raise UnknownNameError(f"{self!r} has no {name} {state}")
             return self._held.find_global(self, self._spec, name)
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._held.globals]
 
     def __repr__(self) -> str:
         state = "closed" if not self._held.pointer else "loaded" if self._is_loaded else "open"
@@ -470,18 +463,8 @@ class PinnedMap:
     def __enter__(self) -> Any:
         return self.map
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _global_refusal(owner: object, spec: ObjectSpec, name: str) -> str:
-    """The refusal to replace a whole section, with what to write instead; empty for another name."""
-    for section in spec.sections:
-        if name == section.attribute:
-            return f"{owner!r}: {name} can't be replaced; set its variables: {name}.NAME = value"
-    return ""
 
 
 def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
