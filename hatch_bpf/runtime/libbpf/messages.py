@@ -18,7 +18,6 @@ from ..host.memory_files import memory_file
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
     from typing import Any, Optional
 
     from .library import Libbpf
@@ -89,9 +88,7 @@ class Capture:
         """What libbpf has said so far: information first, then warnings."""
         return [line for level in (INFO, WARN) for message in self._messages(level) for line in message.split("\n")]
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, kind: object, error: Optional[BaseException], trace: object) -> None:
         stop_capturing()
         for level in self._files:
             logger = _logger(level)

@@ -25,7 +25,6 @@ from .interfaces import NOTHING_THERE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
     from typing import Any, Optional, Protocol, Union
 
     from ..descriptor import HasDescriptor
@@ -120,9 +119,7 @@ class Link(Sealed):
     def __enter__(self) -> Link:
         return self
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self.detach()
         finally:

@@ -19,8 +19,7 @@ from ..types import named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Optional, TypeVar, Union
+    from typing import TypeVar, Union
 
     from ..descriptor import HasDescriptor
     from ..system.objects import LinkInfo, ProgramInfo
@@ -73,9 +72,7 @@ class _Pinned:
     def __enter__(self: SelfT) -> SelfT:
         return self
 
-    def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
