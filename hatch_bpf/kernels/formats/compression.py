@@ -123,7 +123,7 @@ class PlainStream:
             yield piece
 
 
-def _decode(new_decoder: Callable[[], Decompressor], file: BinaryIO, magic: bytes, budget: Budget) -> Iterator[bytes]:
+def _decode(new_decoder: Callable[[], Decompressor], magic: bytes, file: BinaryIO, budget: Budget) -> Iterator[bytes]:
     """Run decoders over the data, one for each of the streams that stand back to back in it."""
     data = file.read(CHUNK)
     while True:
@@ -166,34 +166,18 @@ class _GzipDecoder:
         return plain
 
 
-def _xz(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
-    return _decode(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, MAX_DICTIONARY), file, XZ, budget)
-
-
-def _lzma(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
-    return _decode(lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, MAX_DICTIONARY), file, LZMA, budget)
-
-
-def _bzip2(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
-    return _decode(bz2.BZ2Decompressor, file, BZIP2, budget)
-
-
-def _gzip(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
-    return _decode(_GzipDecoder, file, GZIP, budget)
-
-
 def _zstd(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
     # Python 3.14's own module, or its twin for older Pythons
     module = _module("compression.zstd") or _module("backports.zstd")
     if module:
-        return _decode(module.ZstdDecompressor, file, ZSTD, budget)
+        return _decode(module.ZstdDecompressor, ZSTD, file, budget)
     return _command("zstd", file, budget, module="backports.zstd")
 
 
 def _lz4(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
     module = _module("lz4.frame")
     if module:
-        return _decode(module.LZ4FrameDecompressor, file, LZ4, budget)
+        return _decode(module.LZ4FrameDecompressor, LZ4, file, budget)
     return _command("lz4", file, budget, module="lz4")
 
 
@@ -261,12 +245,14 @@ ZSTD = b"\x28\xb5\x2f\xfd"
 LZ4 = b"\x04\x22\x4d\x18"
 LZ4_LEGACY = b"\x02\x21\x4c\x18"
 COMPRESSIONS = (
-    Compression("xz", XZ, _xz),
+    Compression("xz", XZ, partial(_decode, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, MAX_DICTIONARY), XZ)),
     Compression("zstd", ZSTD, _zstd),
-    Compression("gzip", GZIP, _gzip),
+    Compression("gzip", GZIP, partial(_decode, _GzipDecoder, GZIP)),
     Compression("lz4", LZ4_LEGACY, _lz4_legacy),
     Compression("lz4", LZ4, _lz4),
-    Compression("bzip2", BZIP2, _bzip2),
-    Compression("lzma", LZMA, _lzma),
+    Compression("bzip2", BZIP2, partial(_decode, bz2.BZ2Decompressor, BZIP2)),
+    Compression(
+        "lzma", LZMA, partial(_decode, partial(lzma.LZMADecompressor, lzma.FORMAT_ALONE, MAX_DICTIONARY), LZMA)
+    ),
 )
 """Every compression known, told apart by the first bytes."""
