@@ -166,41 +166,21 @@ def generate(models: Mapping[str, ObjectModel], *, options: SkeletonOptions) -> 
 
 # --- what the object holds ------------------------------------------------------------------------------------------
 
-_MAP_CLASSES: Mapping[int, tuple[str, str]] = {
-    # type of map: (class, its type parameters: k(ey), v(alue), e(vent))
-    MapType.HASH: ("HashMap", "kv"),
-    MapType.ARRAY: ("ArrayMap", "v"),
-    MapType.PROG_ARRAY: ("ProgramArray", ""),
-    MapType.PERF_EVENT_ARRAY: ("PerfBuffer", "e"),
-    MapType.PERCPU_HASH: ("PerCpuHashMap", "kv"),
-    MapType.PERCPU_ARRAY: ("PerCpuArrayMap", "v"),
-    MapType.STACK_TRACE: ("StackTraces", ""),
-    MapType.CGROUP_ARRAY: ("DescriptorMap", "k"),
-    MapType.LRU_HASH: ("HashMap", "kv"),
-    MapType.LRU_PERCPU_HASH: ("PerCpuHashMap", "kv"),
-    MapType.LPM_TRIE: ("LpmTrie", "kv"),
-    MapType.ARRAY_OF_MAPS: ("MapOfMaps", "k"),
-    MapType.HASH_OF_MAPS: ("MapOfMaps", "k"),
-    MapType.DEVMAP: ("HashMap", "kv"),
-    MapType.SOCKMAP: ("DescriptorMap", "k"),
-    MapType.CPUMAP: ("HashMap", "kv"),
-    MapType.XSKMAP: ("DescriptorMap", "k"),
-    MapType.SOCKHASH: ("DescriptorMap", "k"),
-    MapType.CGROUP_STORAGE: ("HashMap", "kv"),
-    MapType.REUSEPORT_SOCKARRAY: ("DescriptorMap", "k"),
-    MapType.PERCPU_CGROUP_STORAGE: ("PerCpuHashMap", "kv"),
-    MapType.QUEUE: ("Queue", "v"),
-    MapType.STACK: ("Queue", "v"),
-    MapType.SK_STORAGE: ("LocalStorage", "v"),
-    MapType.DEVMAP_HASH: ("HashMap", "kv"),
-    MapType.RINGBUF: ("RingBuffer", "e"),
-    MapType.INODE_STORAGE: ("LocalStorage", "v"),
-    MapType.TASK_STORAGE: ("LocalStorage", "v"),
-    MapType.BLOOM_FILTER: ("BloomFilter", "v"),
-    MapType.USER_RINGBUF: ("UserRingBuffer", "e"),
-    MapType.CGRP_STORAGE: ("LocalStorage", "v"),
+_CLASSES_BY_PARAMETERS = {
+    "kv": ("HashMap", "LpmTrie", "PerCpuHashMap"),
+    "v": ("ArrayMap", "BloomFilter", "LocalStorage", "PerCpuArrayMap", "Queue"),
+    "k": ("DescriptorMap", "MapOfMaps"),
+    "e": ("PerfBuffer", "RingBuffer", "UserRingBuffer"),
+    "": ("ProgramArray", "StackTraces"),
 }
-"""Other types are plain `Map`s: user space does not read their contents."""
+"""The runtime's classes of maps by their type parameters: k(ey), v(alue), e(vent)."""
+_MAP_CLASSES = {
+    number: (cls, parameters)
+    for parameters, classes in _CLASSES_BY_PARAMETERS.items()
+    for cls in classes
+    for number in getattr(runtime, cls).types
+}
+"""By type of map. Other types are plain `Map`s: user space does not read their contents."""
 
 _PARTS = ("", "Opened", "Loaded", "Maps", "OpenedMaps", "Programs", "OpenedPrograms")
 """Endings of the classes that a skeleton declares besides the C types."""

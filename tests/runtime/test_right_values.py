@@ -221,8 +221,6 @@ def test_names_and_classes_of_map_types_are_the_builds() -> None:
     assert tuple(kind.name for kind in MapType) == map_shapes.MAP_TYPES
     from hatch_bpf import runtime
 
-    for kind, (cls, _) in _MAP_CLASSES.items():
-        assert kind in getattr(runtime, cls).types, (kind, cls)
     classes = (getattr(runtime, name) for name in runtime.__all__)
     declared = {number for cls in classes for number in (getattr(cls, "types", None) or ())}
     assert declared <= set(_MAP_CLASSES)
