@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, BinaryIO, Protocol
 
 from hatch_bpf.errors import KernelError
