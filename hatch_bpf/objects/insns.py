@@ -122,6 +122,7 @@ STACK_SIZE = 512
 # an analysis asks what an instruction is a hundred thousand times, so the answers are worked out here
 _CLASSES = tuple(Class)
 _CALL = int(Class.JMP | JmpOp.CALL)
+_INDIRECT_CALL = _CALL | 8
 _EXIT = int(Class.JMP | JmpOp.EXIT)
 _LONG_GOTO = int(Class.JMP32 | JmpOp.JA)
 _GOTOS = frozenset({int(Class.JMP | JmpOp.JA), _LONG_GOTO})
@@ -176,6 +177,11 @@ class Insn(NamedTuple):
     @property
     def is_call(self) -> bool:
         return self.code == _CALL
+
+    @property
+    def is_indirect_call(self) -> bool:
+        """A call through a register, for which no kernel has an instruction."""
+        return self.code == _INDIRECT_CALL
 
     @property
     def is_helper_call(self) -> bool:

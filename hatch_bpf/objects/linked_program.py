@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -87,6 +88,22 @@ class LinkedProgram:
         index = bisect_right(self.starts, slot) - 1
         function = self.functions[index]
         return function.section, function.offset + (slot - self.starts[index]) * INSN_SIZE
+
+    @cached_property
+    def depth(self) -> int | None:
+        """Functions that are active at a time, the program included, along its longest chain of calls; None where they
+        call each other in a circle. Calls that are never reached count, as for the kernel."""
+        callees: dict[int, set[int]] = {index: set() for index in range(len(self.functions))}
+        for slot, index in self.calls.items():
+            callees[bisect_right(self.starts, slot) - 1].add(index)
+        try:
+            order = tuple(TopologicalSorter(callees).static_order())
+        except CycleError:
+            return None
+        depths: dict[int, int] = {}
+        for index in order:
+            depths[index] = 1 + max((depths[callee] for callee in callees[index]), default=0)
+        return depths[0]
 
     @cached_property
     def meetings(self) -> frozenset[int]:

@@ -230,6 +230,11 @@ class KernelFeatures:
         return self.has_member("bpf_func_info_aux", "linkage")
 
     @cached_property
+    def is_beyond_6_18(self) -> bool:
+        """Whether it is newer than the kernels that some rules were read of, which it may have given up."""
+        return self.has_map_flag(MapFlag.RB_OVERWRITE)
+
+    @cached_property
     def has_subprograms(self) -> bool:
         """Whether a program may call functions of its own (Linux 4.16)."""
         return not self.lacks_member("bpf_prog_aux", "func_cnt")

@@ -15,7 +15,16 @@ from elftools.elf.constants import SH_FLAGS
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.lean_dataclass import dataclass
-from hatch_bpf.objects.elf import STB_GLOBAL, STB_LOCAL, STB_WEAK, STT_NOTYPE, ElfObject, Symbol
+from hatch_bpf.objects.elf import (
+    STB_GLOBAL,
+    STB_LOCAL,
+    STB_WEAK,
+    STT_NOTYPE,
+    STV_HIDDEN,
+    STV_INTERNAL,
+    ElfObject,
+    Symbol,
+)
 from hatch_bpf.objects.model import (
     ARENA_SECTION,
     OLD_MAPS,
@@ -28,14 +37,18 @@ from hatch_bpf.objects.model import (
 )
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.portability import reasons as because
+from hatch_bpf.portability.special_fields import special_fields
 from hatch_bpf.portability.verdicts import Reason
-from hatch_bpf.runtime.sections import ARENA_VARIABLES
+from hatch_bpf.runtime.sections import ARENA_VARIABLES, parse_section
 
 MAPS_OF_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
 _VIRTUAL_KCONFIG = ("LINUX_KERNEL_VERSION", "LINUX_HAS_BPF_COOKIE", "LINUX_HAS_SYSCALL_WRAPPER")
 """The externs of .kconfig that libbpf fills in by itself; all others are options of the kernel's configuration."""
 _VERSION_BYTES = 4
 """Fewer do not hold LINUX_KERNEL_VERSION."""
+_MAPS_DATA = (1, 5)
+"""The first libbpf that maps global variables into memory as it loads an object; before, only the skeleton did, and
+ours does without where the kernel refuses."""
 _POINTER_BYTES = 8
 _PAGE = 4096
 """Bytes of a page; architectures with larger ones have room for more."""
@@ -129,6 +142,10 @@ def refusals(view: ElfView, libbpf: tuple[int, int] | None = None) -> list[Reaso
     """Why libbpf refuses the object: every libbpf, or those before a certain one. `libbpf` is the version that loads
     the object; None if any may."""
     found = [because.refused_by_libbpf(what, remedy) for rule in RULES for what, remedy in rule(view)]
+    if libbpf is None or libbpf >= _MAPS_DATA:
+        mapped = (because.refused_by_libbpf(what, remedy) for what, remedy in _mapped_fields(view))
+        newer = "{}.{} and newer".format(*_MAPS_DATA)
+        found += (one if libbpf else because.with_libbpf(one, newer, fails=False) for one in mapped)
     if view.sections.get(ARENA_SECTION) and (libbpf is None or libbpf < ARENA_VARIABLES):
         found.append(because.libbpf_too_old(ARENA_VARIABLES, "global variables in an arena", libbpf))
     return found
@@ -348,6 +365,40 @@ def _map_contents(view: ElfView) -> Iterator[_Refusal]:
             )
 
 
+def _mixed_programs(view: ElfView) -> Iterator[_Refusal]:
+    """What init_prog_array_slots() puts into program arrays: the kernel takes one type of program in each."""
+    kinds = {found.name: parse_section(found.section) for found in view.obj.programs}
+    for definition in view.obj.maps:
+        if definition.type == MapType.PROG_ARRAY:
+            held = [(name, kinds[name]) for name in definition.holds if name in kinds]
+            types = {kind.program_type: name for name, kind in held if kind is not None}
+            if len(types) > 1:
+                yield (
+                    f"map {definition.name} is initialized with {' and '.join(types.values())}, which are of different "
+                    f"types ({', '.join(types)})",
+                    "use an array for each type of program",
+                )
+
+
+def _mapped_fields(view: ElfView) -> Iterator[_Refusal]:
+    """map_is_mmapable(): what libbpf maps into memory may have no lock or timer, as the kernel refuses to map that."""
+    hidden = {symbol.name for symbol in view.symbols if symbol.visibility in (STV_HIDDEN, STV_INTERNAL)}
+    for section in view.obj.data_sections:
+        fields = {
+            field: variable.name
+            for variable in section.variables
+            for field in special_fields(view.obj.btf, variable.type_id)
+        }
+        is_mapped = any(
+            variable.linkage != t.Linkage.STATIC and variable.name not in hidden for variable in section.variables
+        )
+        for field, name in fields.items() if is_mapped else ():
+            yield (
+                f"global variable {name} holds a struct {field}, and {section.name} is mapped into memory",
+                f'keep it in a section of hidden variables: SEC(".data.{name}") __hidden struct ... {name};',
+            )
+
+
 def _inner_map(outer: MapDef, held: MapDef | None) -> Iterator[_Refusal]:
     if outer.type == MapType.HASH_OF_MAPS and outer.key_size != 4:
         yield (
@@ -385,6 +436,7 @@ RULES: tuple[Callable[[ElfView], Iterator[_Refusal]], ...] = (
     _externs,
     _map_definitions,
     _map_contents,
+    _mixed_programs,
     _calls,
 )
 """All of them, in the order of libbpf."""

@@ -15,6 +15,7 @@ from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures, member_type
 from hatch_bpf.portability.libbpf_rules import MAPS_OF_MAPS
 from hatch_bpf.portability.map_rules import broken, has_typed_keys, unset_sizes
+from hatch_bpf.portability.special_fields import is_int32
 from hatch_bpf.portability.verdicts import Reason
 
 _DESCRIPTOR = 4
@@ -40,7 +41,7 @@ def _of_map(obj: ObjectModel, definition: MapDef, features: KernelFeatures, used
             yield because.map_values_too_wide(found, _DESCRIPTOR)
         for what, remedy in broken(found, is_inner=found is not definition):
             yield because.map_refused(found, what, remedy)
-        if has_typed_keys(found) and not _is_int32(obj.btf, found.key_type_id):
+        if has_typed_keys(found) and not is_int32(obj.btf, found.key_type_id):
             yield because.map_refused(found, "its keys have a type other than int", "declare them by __type(key, int)")
         if found.map_flags & MapFlag.NUMA_NODE and found.numa_node:
             yield because.numa_node(found)
@@ -54,11 +55,6 @@ def _of_map(obj: ObjectModel, definition: MapDef, features: KernelFeatures, used
         yield because.no_inner_map(definition, is_used=definition.name in used)
     elif not features.has_dots_in_names:
         yield because.inner_map_refused(definition)
-
-
-def _is_int32(btf: Btf, type_id: int) -> bool:
-    _, found = btf.resolve(type_id)
-    return isinstance(found, t.Int) and found.size == 4 and found.bits == 32
 
 
 def struct_ops_reasons(obj: ObjectModel, features: KernelFeatures) -> Iterator[Reason]:

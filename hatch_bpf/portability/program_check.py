@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import islice
+from itertools import islice, pairwise, starmap
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreReloKind
@@ -18,7 +18,7 @@ from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.objects.insns import InsnSet, insn_set, is_known_by_opcode
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ObjectModel
-from hatch_bpf.objects.uapi import helper, helper_name, helpers
+from hatch_bpf.objects.uapi import MapType, helper, helper_name, helpers
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.context_check import CONTEXTS, layout_of_context, refused_accesses
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
@@ -26,9 +26,11 @@ from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
 from hatch_bpf.portability.map_helpers import ONLY, misused_maps
 from hatch_bpf.portability.map_helpers import refused_accesses as refused_map_accesses
+from hatch_bpf.portability.own_functions import MAX_CALL_FRAMES, returns_nothing, unchecked_calls
 from hatch_bpf.portability.relocation_check import RelocationOutcome
 from hatch_bpf.portability.return_check import allowed_returns, may_return_others
 from hatch_bpf.portability.section_check import check_section
+from hatch_bpf.portability.special_fields import fields_in_use, kept_from, without_field
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Weight, decide
 from hatch_bpf.project.alternatives import ObjectAlternatives
 from hatch_bpf.runtime.sections import BTF_PREFIX, Target, parse_section
@@ -179,7 +181,18 @@ class ProgramChecker:
             for section, variable, place in self._lost_pointers:
                 if reference.to is RefersTo.DATA and reference.name == section and reference.offset in place:
                     found.append(because.pointer_lost(section, variable, self._source(slot)))
+        indirect = (slot for slot, insn in enumerate(self.linked.insns) if insn.is_indirect_call)
+        found += (because.indirect_call(self._source(slot)) for slot in islice(indirect, 1))
+        if returns_nothing(self.linked, self.section):
+            found.append(because.returns_nothing())
+        for kind in (MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE):
+            names = dict.fromkeys(name for name in self.maps.values() if self._map_types.get(name) == kind)
+            found += (because.two_cgroup_storages(*pair, kind) for pair in islice(pairwise(names), 1))
         return tuple(found)
+
+    @cached_property
+    def _fields(self) -> Mapping[str, frozenset[str]]:
+        return fields_in_use(self.linked, self.obj)
 
     def _refused_anywhere(self, features: KernelFeatures) -> Iterator[Reason]:
         """What an old kernel refuses wherever it is in the program, reached or not."""
@@ -200,6 +213,10 @@ class ProgramChecker:
             yield from map(because.subprograms_missing, called)
         if self.linked.jumps_back and not features.has_loops and self.linked.loop is not None:
             yield because.loops_missing(self._source(self.linked.loop))
+        if self.linked.depth is None or self.linked.depth > MAX_CALL_FRAMES:
+            yield because.calls_too_deep(self.linked.depth, MAX_CALL_FRAMES)
+        if not features.is_beyond_6_18:
+            yield from starmap(because.field_not_for_tracing, kept_from(self.section, self._fields))
         if self._global_pointers and not features.has_global_pointers:
             yield from map(because.global_pointer, self._global_pointers)
         if self._global_contexts and features.checks_globals_alone and not features.is_built_with_btf:
@@ -314,6 +331,11 @@ class ProgramChecker:
     ) -> dict[int, Reason]:
         """Slots that the verifier refuses, and why."""
         hazards = dict(self._misused_maps)
+        for slot, number, field in without_field(self.linked, self.obj, self.section, self._fields):
+            hazards[slot] = because.field_unknown(number, field, self._source(slot))
+        if features.checks_globals_alone and not features.is_beyond_6_18:
+            for slot, name, fault in unchecked_calls(self.linked, self.obj.btf):
+                hazards[slot] = because.global_function_refused(name, fault, self._source(slot))
         for slot, name in self.maps.items():
             if name in unmade:
                 hazards[slot] = replace(unmade[name], source=self._source(slot))
@@ -346,10 +368,14 @@ class ProgramChecker:
         return hazards
 
     @cached_property
+    def _map_types(self) -> Mapping[str, int]:
+        return {definition.name: definition.type for definition in self.obj.maps}
+
+    @cached_property
     def _misused_maps(self) -> Mapping[int, Reason]:
         """Slots of calls, loads and stores at which the program does with a map what no kernel lets it do."""
         maps = {definition.name: definition for definition in self.obj.maps}
-        types = {name: definition.type for name, definition in maps.items()}
+        types = self._map_types
         refused = {
             slot: because.map_access_refused(name, flag, called, self._source(slot))
             for slot, name, flag, called in refused_map_accesses(self.linked, maps)

@@ -376,6 +376,54 @@ def map_refused(definition: MapDef, what: str, remedy: str) -> Reason:
     return Reason(ReasonKind.MAP_REFUSED, Weight.FAILS, what, remedy, on_any_kernel=True)
 
 
+def field_not_for_tracing(name: str, field: str, section: str) -> Reason:
+    what = f'{name} holds a struct {field}, and this kernel lets no SEC("{section}") program use such a map'
+    return Reason(ReasonKind.MAP_FIELD, Weight.FAILS, what, "use another map there, or atomic operations")
+
+
+def field_unknown(number: int, field: str, source: str) -> Reason:
+    what = f"{uapi.helper_name(number)}() needs a struct {field}, and no map of the program holds one that kernels know"
+    remedy = (
+        f"declare struct {field} as a member of the value of a BPF_MAP_TYPE_HASH or BPF_MAP_TYPE_ARRAY, whose key (an "
+        "int for an array) and value are given by __type()"
+    )
+    return Reason(ReasonKind.MAP_FIELD, Weight.NOTE, what, remedy, source, on_any_kernel=True)
+
+
+def two_cgroup_storages(first: str, second: str, map_type: int) -> Reason:
+    what = f"it uses {first} and {second}, and kernels allow one {uapi.map_type_name(map_type)} in a program"
+    return Reason(ReasonKind.MAP_REFUSED, Weight.FAILS, what, "put both values into one struct", on_any_kernel=True)
+
+
+def indirect_call(source: str) -> Reason:
+    what = "it calls a function through a pointer, which no kernel can"
+    return Reason(
+        ReasonKind.INSN_MISSING, Weight.FAILS, what, "call it by its name, in a switch", source, on_any_kernel=True
+    )
+
+
+def calls_too_deep(depth: int | None, limit: int) -> Reason:
+    calls = f"{depth} functions deep" if depth else "in a circle"
+    what = f"its functions call each other {calls}, and kernels allow a depth of {limit}"
+    remedy = "use bpf_loop() or a loop" if depth is None else "have some of them inlined, with __always_inline"
+    return Reason(ReasonKind.CALL_DEPTH, Weight.FAILS, what, remedy, on_any_kernel=True)
+
+
+def returns_nothing() -> Reason:
+    what = "it returns nothing, and kernels refuse a program that sets no return value"
+    return Reason(ReasonKind.RETURN_VALUE, Weight.FAILS, what, "declare it as int, and return 0", on_any_kernel=True)
+
+
+def global_function_refused(name: str, what: str, source: str) -> Reason:
+    return Reason(
+        ReasonKind.GLOBAL_FUNCTION,
+        Weight.NOTE,
+        f"the global function {name}() {what}, by which this kernel cannot check it",
+        "declare it static",
+        source,
+    )
+
+
 def numa_node(definition: MapDef) -> Reason:
     what = f"map {definition.name} asks for memory of NUMA node {definition.numa_node}, which not every machine has"
     remedy = "leave numa_node out, or have the application set it"

@@ -8,7 +8,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import ObjectError
 from hatch_bpf.kernels.identity import host
 from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
-from hatch_bpf.portability.object_check import KernelTypes, check_on
+from hatch_bpf.portability.object_check import Checker, KernelTypes, check_on
 from hatch_bpf.portability.text import render_warnings
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from hatch_bpf.support import own_libbpf
@@ -180,10 +180,10 @@ TAKEN = {
 """Their siblings that do load."""
 
 
-def verdict_on_host(source: str) -> ProgramVerdict:
+def verdict_on_host(source: str, libbpf: tuple[int, int] | None = None) -> ProgramVerdict:
     btf = Btf(needs.host_btf().read_bytes(), source="host")
     obj = c_programs.model(PRELUDE + source)
-    found = check_on([obj], [KernelTypes(host(), btf)]).kernels[0].programs
+    found = Checker([obj], libbpf=libbpf).check(KernelTypes(host(), btf)).programs
     return next(program for program in found if program.program == "f")
 
 
