@@ -31,7 +31,7 @@ COMMANDS = Path(sys.executable).parent
 SOME_FAIL = 1
 """Exit status of `hatch-bpf check` for the pictured project."""
 COLUMNS = 96
-PAGE = (1100, 1210)
+PAGE = (1100, 1245)
 """Width and height of the report's picture: the page down to the end of the matrix."""
 TERMINAL = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">

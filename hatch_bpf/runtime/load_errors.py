@@ -89,6 +89,10 @@ def refusals_without_words(
     for program in spec.programs:
         if program.name in programs and _has_line(lines, f"prog '{program.name}': BPF program load failed: "):
             told += filter(None, [_refused_program(held.libbpf, program)])
+        if program.name in programs and _has_line(lines, f"prog '{program.name}': no BTF-based attach target"):
+            told.append(
+                f"name it before the load: programs.{program.name}.set_attach_target(...) of what open() returned"
+            )
     return told
 
 
@@ -114,9 +118,17 @@ def _refused_program(libbpf: Libbpf, program: ProgramSpec) -> str:
     can_try = libbpf.has("libbpf_probe_bpf_prog_type")
     if can_try and libbpf.libbpf_probe_bpf_prog_type(PROGRAM_TYPES.index(kind), None) == 0:
         return f"program {program.name} is a BPF_PROG_TYPE_{kind}, {since.unknown(kind, since.PROGRAM_TYPES)}"
-    if section.attach_type_use == AttachTypeUse.LOAD:
-        return f"program {program.name} attaches as {section.attach_type}, which this kernel may be too old for"
+    if section.sleepable and kind != "SYSCALL":
+        return f"program {program.name} may sleep, {since.too_old(since.sleepable(kind, section.attach_type))}"
+    if section.xdp_frags:
+        return f"program {program.name} needs BPF_F_XDP_HAS_FRAGS, {since.too_old(since.XDP_FRAGS)}"
+    if section.attach_type_use in _LOADED_FOR_ATTACH_TYPE:
+        came = since.ATTACH_TYPES.get(section.attach_type)
+        return f"program {program.name} attaches as {section.attach_type}, {since.too_old(came)}"
     return ""
+
+
+_LOADED_FOR_ATTACH_TYPE = (AttachTypeUse.LOAD, AttachTypeUse.ATTACH, AttachTypeUse.IGNORED)
 
 
 def _is_of_btf(target_kind: str) -> bool:

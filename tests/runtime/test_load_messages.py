@@ -11,11 +11,12 @@ import pytest
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.version import version_bounds
+from hatch_bpf.objects.uapi import MapFlag
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.runtime import errors, since
 from hatch_bpf.runtime.host import kernel
 from hatch_bpf.runtime.load_errors import load_error
-from hatch_bpf.runtime.maps.shapes import MAP_TYPES
+from hatch_bpf.runtime.maps.shapes import MAP_TYPES, refused_map
 from hatch_bpf.runtime.spec import ObjectSpec, ProgramSpec, SectionSpec
 from hatch_bpf.runtime.system.objects import PROGRAM_TYPES
 from hatch_bpf.runtime.types import CStruct
@@ -36,6 +37,16 @@ def test_when_types_came(name: str) -> None:
         assert features.has_program_type(kind) == (came <= version), kind
     for kind, came in since.MAP_TYPES.items():
         assert features.has_map_type(MAP_TYPES.index(kind)) == (came <= version), kind
+    for kind, came in since.ATTACH_TYPES.items():
+        assert features.has_attach_type(kind) == (came <= version), kind
+    for bit in since.MAP_FLAGS:
+        assert features.has_map_flag(bit) == (since.MAP_FLAGS[bit][1] <= version), bit
+
+
+def test_flags_have_the_kernels_names() -> None:
+    assert {bit: name for bit, (name, _) in since.MAP_FLAGS.items()} == {
+        flag.value: f"BPF_F_{flag.name}" for flag in MapFlag if flag.value in since.MAP_FLAGS
+    }
 
 
 class _KnowsNothing:
@@ -74,9 +85,35 @@ def test_an_unknown_program_type_is_named() -> None:
 
 
 def test_an_attach_type_that_may_be_unknown_is_named() -> None:
-    last = "program p attaches as BPF_CGROUP_INET4_GETPEERNAME, which this kernel may be too old for"
-    assert said_of("cgroup/getpeername4", _KnowsAll()).splitlines()[-1] == last
-    assert said_of("xdp", _KnowsAll()).splitlines()[-1] == "  prog 'p': failed to load: -22"
+    """Before Linux 4.17 also one that only the attach is about: the kernel takes none at load."""
+    for section, attach_type, came in (
+        ("cgroup/getpeername4", "BPF_CGROUP_INET4_GETPEERNAME", "5.8"),
+        ("xdp/devmap", "BPF_XDP_DEVMAP", "5.8"),
+        ("tc/ingress", "BPF_TCX_INGRESS", "6.6"),
+    ):
+        last = f"program p attaches as {attach_type}, which this kernel may be too old for: it came with Linux {came}"
+        assert said_of(section, _KnowsAll()).splitlines()[-1] == last
+    for section in ("xdp", "sk_skb/verdict"):
+        assert said_of(section, _KnowsAll()).splitlines()[-1] == "  prog 'p': failed to load: -22"
+
+
+def test_a_program_without_a_target_is_told_how_to_get_one() -> None:
+    said = said_of("freplace", _KnowsAll(), "prog 'p': no BTF-based attach target is specified, use ...")
+    last = "name it before the load: programs.p.set_attach_target(...) of what open() returned"
+    assert said.splitlines()[-1] == last
+
+
+@pytest.mark.parametrize(
+    ("section", "what"),
+    [
+        ("uprobe.s", "may sleep, which this kernel may be too old for: it came with Linux 6.0"),
+        ("fentry.s/vfs_read", "may sleep, which this kernel may be too old for: it came with Linux 5.10"),
+        ("xdp.frags", "needs BPF_F_XDP_HAS_FRAGS, which this kernel may be too old for: it came with Linux 5.18"),
+    ],
+)
+def test_a_flag_that_may_be_unknown_is_named(section: str, what: str) -> None:
+    needs.host_btf()
+    assert said_of(section, _KnowsAll()).splitlines()[-1] == f"program p {what}"
 
 
 def test_a_type_that_cannot_be_tried_is_not_called_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -174,6 +211,23 @@ def test_a_map_of_a_known_type_is_refused_for_its_sizes(tmp_path: Path) -> None:
     bpf.maps.packets.key_size = 8
     with pytest.raises(errors.LoadError, match=r"keys of 8 bytes.*: the kernel does not take these together$"):
         bpf.load()
+
+
+def test_what_may_be_newer_than_the_kernel_is_said_of_a_map_that_it_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Linux 5.5 and 5.8 the flag and the width are refused like the keys here, which no kernel takes."""
+    needs.root_bpf()
+    bpf = load_skeleton("pins", tmp_path).Pins.open()
+    packets = bpf.maps.packets
+    packets.key_size, packets.value_size = 8, 8
+    libbpf = bpf._held.libbpf
+    monkeypatch.setattr(libbpf, "bpf_map__map_flags", lambda _: MapFlag.MMAPABLE.value, raising=False)
+    monkeypatch.setattr(libbpf, "bpf_map__type", lambda _: MAP_TYPES.index("DEVMAP"), raising=False)
+    assert refused_map(libbpf, bpf._held.find_map("packets")) == (
+        "of type DEVMAP, with keys of 8 bytes, values of 8 bytes, 4 for max_entries, and flags 0x400: the kernel does "
+        "not take these together; BPF_F_MMAPABLE came with Linux 5.5; values of 8 bytes came with Linux 5.8"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -133,10 +133,14 @@ def refused_map(libbpf: Libbpf, pointer: int) -> str:
     kind = short_type_name(number)
     if libbpf.has("libbpf_probe_bpf_map_type") and libbpf.libbpf_probe_bpf_map_type(number, None) == 0:
         return f"of type {kind}, {since.unknown(kind, since.MAP_TYPES)}"
+    width, flags = libbpf.bpf_map__value_size(pointer), libbpf.bpf_map__map_flags(pointer)
+    newer = [f"{name} came with {since.linux(came)}" for bit, (name, came) in since.MAP_FLAGS.items() if flags & bit]
+    if kind in since.WIDE_VALUES and width == 8:
+        newer.append(f"values of 8 bytes came with {since.linux(since.WIDE_VALUES[kind])}")
     return (
-        f"of type {kind}, with keys of {libbpf.bpf_map__key_size(pointer)} bytes, values of "
-        f"{libbpf.bpf_map__value_size(pointer)} bytes, {libbpf.bpf_map__max_entries(pointer)} for max_entries, and "
-        f"flags {libbpf.bpf_map__map_flags(pointer):#x}: the kernel does not take these together"
+        f"of type {kind}, with keys of {libbpf.bpf_map__key_size(pointer)} bytes, values of {width} bytes, "
+        f"{libbpf.bpf_map__max_entries(pointer)} for max_entries, and flags {flags:#x}: the kernel does not take these "
+        "together" + "".join(f"; {what}" for what in newer)
     )
 
 
