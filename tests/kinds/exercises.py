@@ -203,6 +203,10 @@ def usdt() -> None:
     opened = ctypes.CDLL(library)  # kernels before 5.15 find probes of a process in what it has open
     with skeleton("usdt").open().load() as skel:
         attach = skel.programs.on_usdt.attach_usdt
+        try:
+            runs(skel, lambda: attach(library, "hatch_bpf", "probe"), lambda: opened.probe(1))
+        except importlib.import_module("demo._bpf.runtime").AttachError as error:
+            check("pid=PID" in str(error), f"no word of the remedy: {error}")
         runs(
             skel,
             lambda: attach(library, "hatch_bpf", "probe", pid=os.getpid()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from hatch_bpf.runtime import errors
 from hatch_bpf.runtime import globals as sections
-from hatch_bpf.runtime.libbpf import library
+from hatch_bpf.runtime.libbpf import library, messages
 from hatch_bpf.runtime.programs.links import Links
 from hatch_bpf.runtime.programs.program import Program
 from hatch_bpf.runtime.types import CStruct
@@ -162,6 +163,34 @@ def test_a_cgroup_without_links(packets: Any) -> None:
         assert attached_to(cgroup) == [program.info().id]
         link.detach()
         assert attached_to(cgroup) == []
+
+
+class _NoCookies:
+    """libbpf where the kernel has no cookies, before Linux 5.15: it attaches to a library in one process only."""
+
+    def __init__(self, libbpf: Any) -> None:
+        self._real = libbpf
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def bpf_program__attach(self, _program: int) -> None:
+        os.write(messages.shared().sinks[messages.WARN]._as_parameter_, b"libbpf: usdt: attaching without a PID ...\n")
+        ctypes.set_errno(errno.EOPNOTSUPP)
+
+    def bpf_program__attach_usdt(self, program: int, *_where: Any) -> None:
+        self.bpf_program__attach(program)
+
+
+def test_a_usdt_of_a_library_needs_a_process(tmp_path: Path) -> None:
+    """attach() passes over it as little as the method does: its target is known, and the kernel can't be told it."""
+    needs.root_bpf()
+    with load_skeleton("usdt", tmp_path).Usdt.open() as bpf, bpf.load() as skel:
+        program = skel.programs.on_usdt
+        program._libbpf = _NoCookies(program._libbpf)
+        for attach in (lambda: program.attach_usdt("/lib/libx.so", "provider", "name"), skel.attach):
+            with pytest.raises(errors.AttachError, match=r"(?s)before Linux 5\.15 .*pid=PID.*attaching without a PID"):
+                attach()
 
 
 class _NoLinksToReplace:

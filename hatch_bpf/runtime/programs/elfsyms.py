@@ -52,13 +52,17 @@ def function_offsets(path: str, names: Sequence[str]) -> list[int]:
 
 
 def stripped_functions(path: str, pattern: str) -> list[int]:
-    """Offsets of the functions that were stripped from a file and match a pattern with `*` and `?`.
+    """Offsets of the functions of a stripped file that match a pattern with `*` and `?`.
 
-    Raises `OSError`, or `ValueError` for what is no ELF file.
+    Empty if the file was not stripped, or nothing has its symbols. Raises `OSError`, or `ValueError` for what is no
+    ELF file.
     """
     with _image(path) as image, _stripped(image, path) as others:
-        found = (image.offset_of(value) for other in others for _, value in _matching(other, SHT_SYMTAB, pattern))
-        return sorted({offset for offset in found if offset is not None})
+        if not others:
+            return []
+        tables = [(image, SHT_DYNSYM), *((other, SHT_SYMTAB) for other in others)]
+        addresses = {value for each, table in tables for _, value in _matching(each, table, pattern)}
+        return sorted({offset for offset in map(image.offset_of, addresses) if offset is not None})
 
 
 def function_names(path: str, pattern: str) -> list[str]:
@@ -94,6 +98,9 @@ def _matching(image: ElfImage, table: int, pattern: str) -> Iterator[tuple[bytes
 @contextmanager
 def _stripped(image: ElfImage, path: str) -> Iterator[list[ElfImage]]:
     """What has the symbols that were stripped from a file: the separate debug file, and `.gnu_debugdata`."""
+    if image.has(SHT_SYMTAB):
+        yield []
+        return
     with debug_file(image, path) as separate:
         yield [other for other in (separate, image.debug_data()) if other is not None]
 

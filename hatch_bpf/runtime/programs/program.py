@@ -129,12 +129,23 @@ class Program(Attachable):
             )
         if section is not None and section.target_kind == Target.BPF_PROGRAM:
             return self._replace()
-        kind, _, binary = self.section.lstrip("?").partition("/")
+        kind, _, target = self.section.lstrip("?").partition("/")
+        binary, _, function = target.partition(":")
+        if function and kind.startswith(("uprobe", "uretprobe")) and ".session" not in kind:
+            return self._attach_uprobes(kind, binary, function)
         return self._attach(
             f"the target of SEC({self.section!r})",
             self._libbpf.bpf_program__attach,
-            hint=lambda code: _usdts_there(binary.split(":")[0]) if kind == "usdt" and code == errno.ENOENT else "",
+            hint=lambda code: _about_usdt(binary, code) if kind.startswith("usdt") else "",
         )
+
+    def _attach_uprobes(self, kind: str, binary: str, function: str) -> Link:
+        """Attach as SEC("KIND/BINARY:FUNCTION") says, also to functions that only a separate debug file knows."""
+        retprobe = kind.startswith("uretprobe")
+        if ".multi" in kind:
+            return self.attach_uprobe_multi(binary, function, retprobe=retprobe)
+        name, offset = _function_and_offset(function)
+        return self.attach_uprobe(binary, name, offset=offset, retprobe=retprobe)
 
     def _replace(self) -> Link:
         """Replace the function that was named before the load."""
@@ -219,8 +230,10 @@ class Program(Attachable):
             found = _stripped_functions(path, function) if function and error.errno == errno.ENOENT else []
             if len(found) != 1:
                 raise
+        from .elfsyms import full_path
+
         options.func_name = None
-        return self._attach_uprobe(target, pid, path, found[0] + offset, options)
+        return self._attach_uprobe(target, pid, full_path(path), found[0] + offset, options)
 
     def _attach_uprobe(self, target: str, pid: int, path: str, offset: int, options: Any) -> Link:
         attach = self._libbpf.bpf_program__attach_uprobe_opts
@@ -238,7 +251,7 @@ class Program(Attachable):
         """Attach to many functions of a program or library at once (Linux 6.6, libbpf 1.3).
 
         Give a pattern with `*` and `?`, or a list of names. `pid` limits it to a process (0: this one).
-        The program's section is `uprobe.multi`.
+        Functions that were stripped are found in a separate debug file. The program's section is `uprobe.multi`.
         """
         from .elfsyms import full_path, function_offsets
 
@@ -246,6 +259,7 @@ class Program(Attachable):
         path, wanted, names = path_of("binary", binary), c_string("pattern", pattern), self._names(functions)
         target = f"{'uretprobes' if retprobe else 'uprobes'} {path}:{pattern or ', '.join(names)}"
         options = opts(UprobeMultiOpts, retprobe=retprobe)
+        offsets: Sequence[int] = ()
         if names:
             try:
                 offsets = function_offsets(full_path(path), names)
@@ -254,17 +268,14 @@ class Program(Attachable):
                 raise AttachError(f"program {self.name} can't be attached to {target}: there is no {what}") from error
             except (OSError, ValueError) as error:
                 raise AttachError(f"program {self.name} can't be attached to {target}: {error}") from error
+        elif pattern:
+            offsets = _stripped_functions(path, pattern)
+            wanted = b"" if offsets else wanted
+        if offsets:
             options.offsets, options.cnt = (ctypes.c_ulong * len(offsets))(*offsets), len(offsets)
             path = full_path(path)  # with offsets, libbpf looks for a short name nowhere
         where = named("pid", S32.put, pid) or os.getpid(), os.fsencode(path)
-        try:
-            return self._attach(target, attach, *where, wanted or None, byref(options), takes=("KPROBE",))
-        except AttachError as error:
-            offsets = _stripped_functions(path, pattern) if pattern and error.errno == errno.ENOENT else []
-            if not offsets:
-                raise
-        options.offsets, options.cnt = (ctypes.c_ulong * len(offsets))(*offsets), len(offsets)
-        return self._attach(target, attach, *where, None, byref(options), takes=("KPROBE",))
+        return self._attach(target, attach, *where, wanted or None, byref(options), takes=("KPROBE",))
 
     def attach_usdt(
         self, binary: Union[str, os.PathLike[str]], provider: str, name: str, *, pid: int = -1, cookie: int = 0
@@ -281,7 +292,7 @@ class Program(Attachable):
             *names,
             byref(options),
             takes=("KPROBE",),
-            hint=lambda code: _usdts_there(path) if code == errno.ENOENT else "",
+            hint=lambda code: _about_usdt(path, code),
         )
 
     def attach_freplace(self, program: Program, function: str) -> Link:
@@ -627,7 +638,7 @@ class Program(Attachable):
 
 
 def _stripped_functions(binary: str, pattern: str) -> list[int]:
-    """Offsets of the functions that match a pattern, of which libbpf found none, by separate debug files."""
+    """Offsets of a stripped file's functions that match a pattern, from its debug file: libbpf does not read those."""
     from .elfsyms import full_path, stripped_functions
 
     try:
@@ -636,10 +647,23 @@ def _stripped_functions(binary: str, pattern: str) -> list[int]:
         return []  # libbpf has said what is wrong with the file
 
 
-def _usdts_there(path: str) -> str:
-    """Which USDTs a file has, for one that was not found."""
+def _function_and_offset(target: str) -> tuple[str, int]:
+    """What `FUNCTION+OFFSET` behind the colon of SEC("uprobe/BINARY:FUNCTION+OFFSET") names, as libbpf reads it."""
+    function, _, offset = target.rpartition("+")
+    try:
+        return (function, int(offset, 0)) if function else (target, 0)
+    except ValueError:
+        return target, 0
+
+
+def _about_usdt(path: str, code: int) -> str:
+    """What to do about a USDT that could not be attached: the remedy, or which ones the file has."""
     from .elfsyms import usdt_names
 
+    if code == errno.EOPNOTSUPP:
+        return "before Linux 5.15 the USDTs of a library are attached in one process: attach_usdt(..., pid=PID)"
+    if code != errno.ENOENT:
+        return ""
     try:
         names = usdt_names(path)
     except (OSError, ValueError):

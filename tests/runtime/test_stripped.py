@@ -1,0 +1,97 @@
+"""Uprobes on stripped programs and libraries, whose functions only a separate debug file knows: each way to attach."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_bpf.runtime import errors, has_attach_type
+from hatch_bpf.runtime.host.arch import running_name
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
+from tests.common import needs
+from tests.common.skeleton_package import import_skeleton, skeleton_text
+
+LIBRARY = """
+    #define KEPT __attribute__((noinline, used))
+    static KEPT int hidden_one(int x) { __asm__ volatile(""); return x + 1; }
+    static KEPT int hidden_two(int x) { __asm__ volatile(""); return x + 2; }
+    int shown(int x) { return hidden_one(x) + hidden_two(x); }
+"""
+PROGRAMS = """
+    #include <linux/bpf.h>
+    #include <bpf/bpf_helpers.h>
+    __u32 hits;
+    #define COUNTING(section, name) SEC(section) int name(void *ctx) { __sync_fetch_and_add(&hits, 1); return 0; }
+    COUNTING("?uprobe/PATH:hidden_one", by_name)
+    COUNTING("?uprobe/PATH:hidden_one+0x0", by_offset)
+    COUNTING("?uretprobe/PATH:hidden_two", at_return)
+    COUNTING("?uprobe.multi/PATH:hidden_*", many)
+    COUNTING("?uretprobe.multi/PATH:*", many_returns)
+    COUNTING("?uprobe/PATH:hidden_none", absent)
+    char LICENSE[] SEC("license") = "GPL";
+"""
+OWN = str(OWN_LIBBPF / "lib" / running_name() / "glibc" / "libbpf.so.1")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stripped library with a debug link."""
+    folder = tmp_path_factory.mktemp("library")
+    path, debug = folder / "libstripped.so", folder / "libstripped.debug"
+    compile_ = [needs.tool("clang"), "-O1", "-shared", "-fPIC", "-nostdlib", "-Wl,--build-id", "-x", "c", "-"]
+    subprocess.run([*compile_, "-o", path], input=LIBRARY, text=True, check=True)
+    objcopy = needs.tool("llvm-objcopy")
+    subprocess.run([objcopy, "--only-keep-debug", path, debug], check=True)
+    subprocess.run([objcopy, "--strip-all", f"--add-gnu-debuglink={debug}", path], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def skeleton(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    needs.root_bpf()
+    folder = tmp_path_factory.mktemp("stripped")
+    source = folder / "stripped.bpf.c"
+    source.write_text(PROGRAMS.replace("PATH", str(library)))
+    return import_skeleton("stripped_skel", skeleton_text(source, folder, runtime="hatch_bpf.runtime"), folder).Stripped
+
+
+@pytest.fixture
+def call(library: Path) -> Callable[[], object]:
+    """Calls each of the library's three functions once."""
+    opened = ctypes.CDLL(str(library))
+    return lambda: opened.shown(1)
+
+
+def hits(skeleton: Any, name: str, call: Callable[[], object], *, libbpf: str | None = None) -> int:
+    """How often a program runs during a call, attached as its section says."""
+    with skeleton.open(libbpf=libbpf) as bpf:
+        bpf.programs[name].autoload = True
+        with bpf.load() as skel:
+            skel.attach()
+            call()
+            assert len(skel.links) == 1
+            return int(skel.bss.hits)
+
+
+@pytest.mark.parametrize("name", ["by_name", "by_offset", "at_return"])
+def test_one_function(skeleton: Any, call: Callable[[], object], name: str) -> None:
+    assert hits(skeleton, name, call) == 1
+
+
+@pytest.mark.parametrize(("name", "times"), [("many", 2), ("many_returns", 3)])
+def test_functions_by_a_pattern(skeleton: Any, call: Callable[[], object], name: str, times: int) -> None:
+    """Those of the debug file along with those that were not stripped."""
+    needs.own_libbpf()
+    if not has_attach_type("BPF_TRACE_UPROBE_MULTI"):
+        pytest.skip("this kernel has no uprobe.multi, which came with Linux 6.6")
+    assert hits(skeleton, name, call, libbpf=OWN) == times
+
+
+def test_a_function_that_is_nowhere(skeleton: Any, library: Path, call: Callable[[], object]) -> None:
+    with pytest.raises(errors.AttachError, match=f"uprobe {library}:hidden_none.*ENOENT"):
+        hits(skeleton, "absent", call)
