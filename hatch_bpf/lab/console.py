@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hatch_bpf.lean_dataclass import dataclass
-from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, Way
+from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, Way, shown_end
 from hatch_bpf.runtime.printable import printable
 
 DONE = '{mark}{{"done": true'
 """How the line begins that a guest says last."""
 LAST_LINES = 30
+UNFINISHED = "the guest ended before it was through"
+"""What is wrong with a command that had begun when its guest ended."""
 _OUT_OF_MEMORY = re.compile(
     r"Out of memory|oom-kill|deadlocked on memory|Initramfs unpacking failed: write error|Cannot allocate memory"
 )
@@ -79,6 +81,8 @@ def fault_of(told: Told, text: str, *, stopped: str, megabytes: int) -> str:
     where = "in its work" if told.is_up else "in its boot"
     if told.pending:
         where = f"while it loaded {told.pending[1]} of {told.pending[0]}"
+    elif told.command and told.command.fault == UNFINISHED:
+        where = f"while {printable(told.command.line)} ran"
     panic = _PANIC.search(text)
     if not told.is_up and _NO_INITRAMFS.search(text):
         return (
@@ -96,8 +100,7 @@ def fault_of(told: Told, text: str, *, stopped: str, megabytes: int) -> str:
 
 def last_lines(text: str) -> str:
     """The end of what a console said."""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return printable("\n".join(lines[-LAST_LINES:]), keep="\n\t")
+    return shown_end("\n".join(line.rstrip() for line in text.splitlines() if line.strip()), LAST_LINES)
 
 
 def _records(text: str, mark: str) -> Iterator[Mapping[str, Any]]:
@@ -122,4 +125,4 @@ def _command(text: str, mark: str, argv: tuple[str, ...]) -> CommandTrial | None
         why = f"{argv[0]} is not in the guest, or cannot run there: {record['error']}"
         return CommandTrial(argv, None, output, why)
     status = record.get("status")
-    return CommandTrial(argv, status, output, "" if status is not None else "the guest ended before it was through")
+    return CommandTrial(argv, status, output, "" if status is not None else UNFINISHED)

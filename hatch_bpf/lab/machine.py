@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from hatch_bpf.arch import build_machine
 from hatch_bpf.errors import LabError
 from hatch_bpf.lean_dataclass import dataclass
+from hatch_bpf.portability.trial import signal_name
 
 MEGABYTES = 512
 """Memory of a guest, unless another size is asked for."""
@@ -32,6 +34,8 @@ _GET_API_VERSION, _API_VERSION = 0xAE00, 12
 _POLL = 0.1
 _LAST_LINE = 4096
 """How much of a console's end is searched for the last line."""
+CONSOLE_BYTES = 16 << 20
+"""How much a guest may write on its console."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,17 @@ MACHINES = {
 """The architectures whose kernels can be booted."""
 
 _OPTIONS = ("-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio")
+
+
+_TIED = """\
+import ctypes, os, sys
+set_parent_death_signal, kill = 1, 9
+ctypes.CDLL(None).prctl(set_parent_death_signal, kill)
+parent, *argv = sys.argv[1:]
+if os.getppid() == int(parent):
+    os.execv(argv[0], argv)
+"""
+"""Run a program that is killed when the thread ends that started it: even if this process is killed, qemu goes."""
 
 
 @dataclass(frozen=True)
@@ -138,31 +153,43 @@ def run(
     """Run qemu until it ends or takes too long, or until `stop` is set; nothing of it is left then.
 
     The guest is up once it has said `mark`. It is done with the line in which it says `last`: not every machine can
-    switch itself off.
+    switch itself off. What it writes is bounded by `CONSOLE_BYTES`.
     """
     start = time.monotonic()
     with console.open("wb") as out:
         # a session of its own, so that Ctrl-C in the terminal comes here alone
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, "-IS", "-c", _TIED, str(os.getpid()), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     stopped = ""
-    said = b""
-    try:
-        with console.open("rb") as reader:
+    is_up = False
+    said = bytearray()
+    with console.open("rb") as reader:
+        try:
             while process.poll() is None and not stopped:
                 stop.wait(_POLL)
-                said += reader.read()
+                said += reader.read(CONSOLE_BYTES)  # without a bound it would go on for as long as qemu writes
                 _, is_done, rest = said[-_LAST_LINE:].rpartition(last.encode())
                 if is_done and b"\n" in rest:
                     break
-                limit = seconds if mark.encode() in said else min(seconds, boot_seconds)
+                is_up = is_up or mark.encode() in said
                 if stop.is_set():
                     stopped = "interrupted"
-                elif time.monotonic() - start > limit:
-                    stopped = f"nothing came of it in {limit:.0f} seconds"
-    finally:
-        process.kill()
-        process.wait()
-    text = console.read_bytes().decode(errors="replace").replace("\r\n", "\n")
+                elif len(said) > CONSOLE_BYTES:
+                    stopped = f"it wrote more than {CONSOLE_BYTES >> 20} MB on its console"
+                elif not is_up and time.monotonic() - start > min(seconds, boot_seconds):
+                    stopped = f"it was not up after {min(seconds, boot_seconds):.0f} seconds"
+                elif time.monotonic() - start > seconds:
+                    stopped = f"it was not done after {seconds:.0f} seconds: give it more with --timeout"
+            if process.returncode is not None and process.returncode < 0:
+                stopped = f"{signal_name(-process.returncode)} ended qemu"
+        finally:
+            process.kill()
+            process.wait()
+        said += reader.read(CONSOLE_BYTES)
+    text = said.decode(errors="replace").replace("\r\n", "\n")
     return Ran(text, time.monotonic() - start, stopped)

@@ -7,12 +7,15 @@ verdict and kernel agree.
 from __future__ import annotations
 
 import re
+import shlex
+import signal
 from collections.abc import Mapping
 from enum import Enum
 
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
+from hatch_bpf.runtime.printable import printable
 
 
 class Happened(Enum):
@@ -56,6 +59,10 @@ class Attempt:
 
 _ATTACH_UNSURE = {ReasonKind.ATTACH_TARGET_UNKNOWN, ReasonKind.KSYM_UNKNOWN}
 """Reasons that already say that the attach may fail."""
+
+
+LINE_CHARS = 400
+"""Characters that are shown of a line."""
 
 
 _LOAD_UNSURE = {
@@ -162,6 +169,11 @@ class CommandTrial:
     fault: str = ""
     """Why it did not start or end."""
 
+    @property
+    def line(self) -> str:
+        """The command as a shell takes it."""
+        return shlex.join(self.argv)
+
 
 @dataclass(frozen=True)
 class KernelTrial:
@@ -196,3 +208,17 @@ class Trial:
     def exit_status(self) -> int:
         """1 if something failed that has to work, or a verdict is wrong."""
         return int(any(kernel.fails for kernel in self.kernels))
+
+
+def shown_end(text: str, most: int) -> str:
+    """The last lines of a log or an output, `most` at most, for a terminal: long ones cut, and nothing but text."""
+    lines = (line if len(line) <= LINE_CHARS else f"{line[:LINE_CHARS]}..." for line in text.splitlines()[-most:])
+    return printable("\n".join(lines), keep="\n\t")
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`; a number that has no name as it is."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -14,7 +14,16 @@ import hatch_bpf
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.names import object_name
 from hatch_bpf.portability.report import counted
-from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, KernelTrial, ProgramTrial, Trial, Way
+from hatch_bpf.portability.trial import (
+    CommandTrial,
+    Happened,
+    KernelTrial,
+    ProgramTrial,
+    Trial,
+    Way,
+    shown_end,
+    signal_name,
+)
 from hatch_bpf.portability.verdicts import Verdict
 from hatch_bpf.runtime.printable import printable
 
@@ -128,8 +137,11 @@ def command_state(command: CommandTrial | None) -> str:
         return "no command"
     if command.status is None:
         return command.fault
-    said = "passes" if command.status == 0 else f"ends with status {command.status}"
-    return f"{' '.join(command.argv)} {said}"
+    if command.status < 0:
+        said = f"is ended by {signal_name(-command.status)}"
+    else:
+        said = "passes" if command.status == 0 else f"ends with status {command.status}"
+    return f"{printable(command.line)} {said}"
 
 
 def _disagreement(kernel: KernelTrial, program: ProgramTrial, way: Way) -> str:
@@ -149,20 +161,15 @@ def _failures(trial: Trial) -> Iterator[str]:
                     happened = f"{attempt.happened.value} {attempt.error}".rstrip()
                     if program.said.verdict is Verdict.CANNOT_ATTACH:
                         happened = f"{program.said.verdict.value}, {happened}: {program.said.reasons[0].message}"
-                    yield f"{printable(f'{where}: {happened}')}\n{_indented(_tail(attempt))}".rstrip() + "\n"
+                    yield (
+                        f"{printable(f'{where}: {happened}')}\n{_indented(shown_end(attempt.log, LOG_LINES))}".rstrip()
+                        + "\n"
+                    )
         if any(program.lacks_config for program in kernel.programs):
             yield f"{kernel.kernel}: {NO_CONFIG.format(release=kernel.kernel.release)}\n"
         command = kernel.command
         if command and command.status != 0 and not kernel.fault:
-            end = "\n".join(command.output.splitlines()[-OUTPUT_LINES:])
-            yield f"{kernel.kernel}: {command_state(command)}\n{_indented(printable(end, keep=_KEPT))}\n"
-
-
-_KEPT = "\n\t"
-
-
-def _tail(attempt: Attempt) -> str:
-    return printable("\n".join(attempt.log.splitlines()[-LOG_LINES:]), keep=_KEPT)
+            yield f"{kernel.kernel}: {command_state(command)}\n{_indented(shown_end(command.output, OUTPUT_LINES))}\n"
 
 
 def _indented(text: str) -> str:
@@ -220,7 +227,7 @@ def _suite(kernel: KernelTrial) -> str:
             cases.append(_case(kernel.kernel, name, fault if wrong or failed else "", detail))
     if kernel.command:
         fault = "" if kernel.command.status == 0 else command_state(kernel.command)
-        cases.append(_case(kernel.kernel, " ".join(kernel.command.argv), fault, kernel.command.output))
+        cases.append(_case(kernel.kernel, kernel.command.line, fault, kernel.command.output))
     failures = sum("<failure" in case for case in cases)
     head = f'<testsuite name={_attribute(str(kernel.kernel))} tests="{len(cases)}" failures="{failures}">'
     return "\n".join([head, *cases, "</testsuite>"])

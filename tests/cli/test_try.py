@@ -102,29 +102,57 @@ def test_a_pattern_that_matches_nothing(project: Path, images: Path) -> None:
     assert "debian/99/*/* matches none of the 2 kernels of the matrix" in done.stderr
 
 
+class Hanging:
+    """The command, with a guest that hangs."""
+
+    def __init__(self, project: Path, images: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        pid_file, self.temporary = folder / "pid", folder / "tmp"
+        self.temporary.mkdir()
+        body = f"open({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"
+        fake_qemu.install(folder / "bin", body, monkeypatch)
+        self.running = subprocess.Popen(
+            [sys.executable, "-c", MAIN, "try", KERNEL, "--images", str(images)],
+            cwd=project,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(self.temporary)},
+        )
+        for _ in range(1200):
+            if pid_file.exists() and pid_file.read_text():
+                break
+            time.sleep(0.05)
+        self.qemu = Path("/proc", pid_file.read_text())
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_leaves_nothing(
     project: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    pid_file, temporary = tmp_path / "pid", tmp_path / "tmp"
-    temporary.mkdir()
-    body = f"open({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"
-    fake_qemu.install(tmp_path / "bin", body, monkeypatch)
-    command = [sys.executable, "-c", MAIN, "try", KERNEL, "--images", str(images)]
-    running = subprocess.Popen(
-        command,
-        cwd=project,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(temporary)},
-    )
+    hanging = Hanging(project, images, tmp_path, monkeypatch)
+    hanging.running.send_signal(number)
+    _, said = hanging.running.communicate(timeout=60)
+    assert hanging.running.returncode == 130, said
+    assert said.decode().endswith("hatch-bpf: interrupted\n")
+    assert not hanging.qemu.exists()
+    assert list(hanging.temporary.iterdir()) == []
+
+
+def test_no_guest_outlives_a_command_that_is_killed(
+    project: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = Hanging(project, images, tmp_path, monkeypatch)
+    hanging.running.kill()
+    hanging.running.communicate(timeout=60)
     for _ in range(600):
-        if pid_file.exists() and pid_file.read_text():
+        if not runs(hanging.qemu):
             break
         time.sleep(0.05)
-    running.send_signal(number)
-    _, said = running.communicate(timeout=20)
-    assert running.returncode == 130, said
-    assert said.decode().endswith("hatch-bpf: interrupted\n")
-    assert not Path("/proc", pid_file.read_text()).exists()
-    assert list(temporary.iterdir()) == []
+    assert not runs(hanging.qemu)
+
+
+def runs(process: Path) -> bool:
+    """Whether a process runs, and is no zombie that nobody has waited for yet."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

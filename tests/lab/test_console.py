@@ -44,8 +44,8 @@ def test_the_program_that_was_being_loaded_is_named() -> None:
         ("[ 0.0] Linux\n", "", "the guest ended in its boot"),
         (
             f"{UP}",
-            "nothing came of it in 9 seconds",
-            "the guest was stopped in its work: nothing came of it in 9 seconds",
+            "it was not up after 9 seconds",
+            "the guest was stopped in its work: it was not up after 9 seconds",
         ),
         ("[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs on", "", "it does not take an initramfs"),
         ("[ 1.0] Out of memory: Killed process 1", "", "ran out of its 512 MB of memory: give it more with --memory"),

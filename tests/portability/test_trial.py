@@ -7,8 +7,17 @@ from typing import Any
 import pytest
 
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, KernelTrial, ProgramTrial, Trial, Way
-from hatch_bpf.portability.trial_report import render_junit, render_trial
+from hatch_bpf.portability.trial import (
+    Attempt,
+    CommandTrial,
+    Happened,
+    KernelTrial,
+    ProgramTrial,
+    Trial,
+    Way,
+    shown_end,
+)
+from hatch_bpf.portability.trial_report import command_state, render_junit, render_trial
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Verdict, Weight
 
 KERNEL = Kernel.parse("debian/12/x86_64/6.1.0")
@@ -123,3 +132,20 @@ def test_the_exit_status() -> None:
     assert status(command=CommandTrial(("x",), None, "")) == 1
     assert status(fault="it panicked") == 1
     assert status(programs=(trial(said(Verdict.LOADS), REFUSED, REFUSED),)) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        (0, "tool -c 'a b' passes"),
+        (3, "tool -c 'a b' ends with status 3"),
+        (-11, "tool -c 'a b' is ended by SIGSEGV"),
+        (-40, "tool -c 'a b' is ended by signal 40"),
+    ],
+)
+def test_what_came_of_the_command(status: int, state: str) -> None:
+    assert command_state(CommandTrial(("tool", "-c", "a b"), status, "")) == state
+
+
+def test_the_end_of_an_output_fits_a_terminal() -> None:
+    assert shown_end("no\n" + "x" * 500 + "\n\x1b[31mred\n", 2) == "x" * 400 + "...\n\\x1b[31mred"

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -49,6 +50,7 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mount.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p]
     try:
+        _survive_interrupts()
         with open(f"{LAB}/plan.json") as file:
             plan = json.load(file)
         _set_up(libc)
@@ -159,6 +161,12 @@ def _copy_output(running: subprocess.Popen[bytes], fd: int) -> None:
         if not chunk and (ready or has_ended):
             return
         os.write(1, chunk)
+
+
+def _survive_interrupts() -> None:
+    """The kernel keeps all signals from the first process that it does not handle; Python handles this one. To ignore
+    it would not do: then the command ignored it too."""
+    signal.signal(signal.SIGINT, lambda *_: None)
 
 
 def _set_up(libc: ctypes.CDLL) -> None:
