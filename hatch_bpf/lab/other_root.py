@@ -6,17 +6,22 @@ Input: a tar with Python and libbpf in it, of any architecture that can be boote
 
 from __future__ import annotations
 
-import os.path
-import tarfile
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from hatch_bpf.arch import BY_ELF_MACHINE
-from hatch_bpf.errors import LabError
+from hatch_bpf.errors import KernelError, LabError
+from hatch_bpf.kernels.formats.compression import CHUNK, PlainStream, detect, read_chunks
 from hatch_bpf.kernels.formats.elf import MAGIC, machine
+from hatch_bpf.kernels.formats.tar import BLOCK, TarMember, members
 from hatch_bpf.lab import cpio
 from hatch_bpf.lab.guest_files import GuestRoot
 from hatch_bpf.runtime.libbpf.library import SONAMES
+from hatch_bpf.runtime.printable import printable
+from hatch_bpf.support.budget import Budget
+from hatch_bpf.support.files import open_regular
 
 _INTERPRETERS = ("usr/local/bin/python3", "usr/bin/python3")
 _LINKS = 40
@@ -27,10 +32,12 @@ _DEVICES = "dev/"
 def read_root(path: Path) -> GuestRoot:
     """The root file system in a tar."""
     try:
-        with tarfile.open(path) as tar:
-            nodes = _nodes(tar)
-    except (OSError, tarfile.TarError) as error:
-        raise LabError(f"this root file system cannot be read: {error}", source=path) from error
+        with open_regular(path) as file:
+            budget = Budget(str(path), os.fstat(file.fileno()).st_size)
+            nodes = _nodes(members(PlainStream(_plain(file, budget), "this tar", source=str(path)), budget))
+    except (OSError, KernelError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{printable(str(path))}: ")
+        raise LabError(f"this root file system cannot be read: {why}", source=path) from error
     for name in _INTERPRETERS:
         real = _resolve(nodes, name)
         if real in nodes:
@@ -41,22 +48,32 @@ def read_root(path: Path) -> GuestRoot:
     raise LabError(f"there is no Python in it, at {' or '.join(_INTERPRETERS)}", source=path)
 
 
-def _nodes(tar: tarfile.TarFile) -> dict[str, cpio.Node]:
+def _plain(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
+    start = file.read(BLOCK)
+    file.seek(0)
+    compression = detect(start)
+    if compression is not None:
+        return read_chunks(file, compression, budget)
+    return iter(lambda: file.read(CHUNK), b"")
+
+
+def _nodes(tar: Iterable[TarMember]) -> dict[str, cpio.Node]:
     nodes: dict[str, cpio.Node] = {}
     for member in tar:
         name = str(PurePosixPath(member.name.lstrip("/")))
         if name.startswith(_DEVICES) or ".." in name.split("/"):
             continue
-        if member.isdir() and name != ".":
+        if member.is_folder and name != ".":
             nodes[name] = cpio.folder()
-        elif member.issym():
-            nodes[name] = cpio.link(member.linkname)
-        elif member.islnk():
-            nodes[name] = nodes[str(PurePosixPath(member.linkname.lstrip("/")))]
-        elif member.isreg():
-            content = tar.extractfile(member)
-            assert content is not None  # it is a regular file
-            nodes[name] = cpio.file(content.read(), executable=bool(member.mode & 0o100))
+        elif member.is_symbolic_link:
+            nodes[name] = cpio.link(member.link)
+        elif member.is_hard_link:
+            first = nodes.get(str(PurePosixPath(member.link.lstrip("/"))))
+            if first is None:
+                raise member.stream.fault(f"{printable(name)} is a hard link to a file that does not come before it")
+            nodes[name] = first
+        elif member.is_file:
+            nodes[name] = cpio.file(member.read(), executable=bool(member.mode & 0o100))
     return nodes
 
 

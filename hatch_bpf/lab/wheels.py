@@ -9,6 +9,7 @@ import configparser
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_bpf.errors import LabError
 from hatch_bpf.lab import cpio
+from hatch_bpf.support.budget import Budget
 
 SITE = "site"
 """Where packages are in a guest."""
@@ -26,6 +28,11 @@ BIN = "site/bin"
 """Where their commands are."""
 PYTHON = "site/bin/python"
 """A link to the guest's interpreter."""
+
+_STEPS_PER_FILE = 40
+"""What a file costs of a budget. Wheels of 10 MB have up to 3,000."""
+# zipfile says RuntimeError where a password is needed, and NotImplementedError of methods that it does not know
+_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, configparser.Error)
 
 _BUILD = """\
 import importlib, sys
@@ -61,17 +68,20 @@ def wheel_nodes(wheel: Path) -> dict[str, cpio.Node]:
     """A wheel's files, with a script for each of its commands."""
     nodes = {}
     try:
+        budget = Budget(str(wheel), wheel.stat().st_size, error=LabError)
         with zipfile.ZipFile(wheel) as opened:
             for info in opened.infolist():
+                budget.work(_STEPS_PER_FILE)
+                budget.unpack(info.file_size)
                 if not info.is_dir():
                     nodes[_installed(info.filename)] = cpio.file(
                         opened.read(info), executable=bool(info.external_attr >> 16 & 0o100)
                     )
-    except (OSError, zipfile.BadZipFile) as error:
+        for path, node in list(nodes.items()):
+            if path.endswith(".dist-info/entry_points.txt"):
+                nodes |= _scripts(node.content.decode())
+    except _UNREADABLE as error:
         raise LabError(f"this wheel cannot be read: {error}", source=wheel) from error
-    for path, node in list(nodes.items()):
-        if path.endswith(".dist-info/entry_points.txt"):
-            nodes |= _scripts(node.content.decode())
     return nodes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import shutil
 import subprocess
@@ -96,6 +97,49 @@ def test_a_root_file_system_that_cannot_be_used(tmp_path: Path) -> None:
         read_root(tmp_path / "b.tar")
 
 
+def test_root_file_systems_are_read_as_tar_writes_them(tmp_path: Path) -> None:
+    """Compressed, with names that a header has no room for, and with hard links."""
+    long = "usr/" + "long/" * 40 + "python3.12"
+    members = (member(long, b"\x7fELF", mode=0o755), member("usr/bin/python3", type=tarfile.LNKTYPE, linkname=long))
+    for form, mode in ((tarfile.GNU_FORMAT, "w:gz"), (tarfile.PAX_FORMAT, "w:xz"), (tarfile.PAX_FORMAT, "w:bz2")):
+        path = tmp_path / mode.replace("w:", "root.tar.")
+        with tarfile.open(path, mode, format=form) as tar:  # type: ignore[call-overload]
+            for info, content in members:
+                tar.addfile(info, io.BytesIO(content))
+        root = read_root(path)
+        assert root.nodes[long] == root.nodes["usr/bin/python3"]
+        assert root.nodes[long].mode & 0o111
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "it ends too early"),
+        (gzip.compress(bytes(1000))[:12], "cut off in the middle of its gzip data"),
+        (gzip.compress(bytes(1000))[:10] + bytes(40), "its gzip data is corrupt"),
+    ],
+)
+def test_a_root_file_system_that_is_broken(data: bytes, why: str, tmp_path: Path) -> None:
+    (tmp_path / "r.tar.gz").write_bytes(data)
+    with pytest.raises(LabError, match=rf"^\S*r\.tar\.gz: this root file system cannot be read: .*{why}"):
+        read_root(tmp_path / "r.tar.gz")
+
+
+def test_a_root_file_system_is_no_bomb(tmp_path: Path) -> None:
+    """150 MB of zeros, and a hard link to nothing."""
+    big = tmp_path / "big.tar.gz"
+    info, _ = member("usr/bin/python3", type=tarfile.REGTYPE)
+    info.size = 150 << 20
+    with gzip.open(big, "wb", compresslevel=1) as file:
+        file.write(info.tobuf())
+        for _ in range(150):
+            file.write(bytes(1 << 20))
+    with pytest.raises(LabError, match="unpacks to more than any real file of its size"):
+        read_root(big)
+    with pytest.raises(LabError, match="a is a hard link to a file that does not come before it"):
+        read_root(make_tar(tmp_path / "l.tar", member("a", type=tarfile.LNKTYPE, linkname="b")))
+
+
 def make_wheel(path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as opened:
         opened.writestr("one/__init__.py", "def main(): print('hello')\n")
@@ -126,6 +170,41 @@ def test_a_wheel_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "x.whl").write_bytes(b"PK")
     with pytest.raises(LabError, match=r"x\.whl: this wheel cannot be read"):
         wheel_nodes(tmp_path / "x.whl")
+
+
+def forged_wheel(path: Path, name: str = "x-1.dist-info/METADATA", content: bytes = b"Name: x\n") -> bytearray:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr(name, content)
+    return bytearray(path.read_bytes())
+
+
+@pytest.mark.parametrize("entries", [b"[console_scripts\n", b"[console_scripts]\na=b:c\na=b:c\n", b"\xff"])
+def test_a_wheel_whose_commands_are_no_text_of_such(entries: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.whl"
+    forged_wheel(path, "x-1.dist-info/entry_points.txt", entries)
+    with pytest.raises(LabError, match=r"x\.whl: this wheel cannot be read"):
+        wheel_nodes(path)
+
+
+@pytest.mark.parametrize(
+    ("offset", "byte", "why"),
+    [(8, 1, "encrypted"), (10, 99, "compression method"), (16, 0x55, "CRC")],
+)
+def test_a_wheel_that_zipfile_does_not_read(offset: int, byte: int, why: str, tmp_path: Path) -> None:
+    """A change in its table of contents: flags, the compression, the checksum."""
+    path = tmp_path / "x.whl"
+    data = forged_wheel(path)
+    data[data.index(b"PK\x01\x02") + offset] = byte
+    path.write_bytes(data)
+    with pytest.raises(LabError, match=rf"x\.whl: this wheel cannot be read: .*{why}"):
+        wheel_nodes(path)
+
+
+def test_a_wheel_is_no_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "x.whl"
+    forged_wheel(path, content=bytes(120 << 20))
+    with pytest.raises(LabError, match="unpacks to more than any real file of its size"):
+        wheel_nodes(path)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ Input: a `PlainStream` at the start of a tar, and the budget of the file it is i
 with its content until the next is asked for. Raises `KernelError`.
 
 Python's `tarfile` is not used: its readers of pax and sparse headers take minutes and gigabytes for a forged file of a
-few hundred bytes. This reader knows what archives of BTF and Debian packages have: ustar, GNU's long names, and pax's
-`path` and `size`. A sparse file counts as a member that is not a regular file.
+few hundred bytes. This reader knows what archives of BTF, Debian packages and root file systems have: ustar, GNU's long
+names, and pax's `path`, `linkpath` and `size`. A sparse file counts as a member that is not a regular file.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ BLOCK = 512
 STEPS_PER_MEMBER = 24
 """What a member costs of a budget. Linux's headers, the package with the most files, have 20,000 to 30,000."""
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_OF_ALL, _FOLDER = b"L", b"K", b"x", b"g", b"5"
+_HARD_LINK, _SYMBOLIC_LINK = b"1", b"2"
 _FILES = (b"0", b"\0", b"7")
 _RECORD = re.compile(rb"([0-9]{1,4}) ([^=]+)=")
 
@@ -38,6 +39,12 @@ class TarMember:
     is_file: bool
     """Whether it is a regular file without holes."""
     is_folder: bool
+    is_hard_link: bool
+    is_symbolic_link: bool
+    link: str
+    """What a link leads to."""
+    mode: int
+    """Permissions."""
     stream: PlainStream
 
     def read(self) -> bytes:
@@ -56,6 +63,8 @@ def members(stream: PlainStream, budget: Budget) -> Iterator[TarMember]:
             stream.skip(-size % BLOCK)
             if kind == _LONG_NAME:
                 extended["path"] = _text(content)
+            elif kind == _LONG_LINK:
+                extended["linkpath"] = _text(content)
             elif kind == _PAX:
                 extended.update(_records(content, stream))
             continue
@@ -64,7 +73,17 @@ def members(stream: PlainStream, budget: Budget) -> Iterator[TarMember]:
         is_whole = not any(key.startswith("GNU.sparse.") for key in extended)
         name = extended.get("path") or _name(header)
         end = stream.position + size + -size % BLOCK
-        yield TarMember(name, size, kind in _FILES and is_whole, kind == _FOLDER, stream)
+        yield TarMember(
+            name,
+            size,
+            is_file=kind in _FILES and is_whole,
+            is_folder=kind == _FOLDER,
+            is_hard_link=kind == _HARD_LINK,
+            is_symbolic_link=kind == _SYMBOLIC_LINK,
+            link=extended.get("linkpath") or _text(header[157:257]),
+            mode=_number(header[100:108], 8, stream),
+            stream=stream,
+        )
         stream.skip(end - stream.position)
         extended = {}
 
