@@ -1,6 +1,7 @@
-"""Rows against bcc (Debian's python3-bpfcc): events as they come, start-up, memory, kernel symbols; and drained counts.
+"""Rows against bcc (Debian's python3-bpfcc): events as they come, start-up, memory, symbols; and drained counts.
 
-bcc compiles against kernel headers, which BCC_KERNEL_SOURCE names if those of the running kernel are not installed.
+bcc compiles against kernel headers: those of the running kernel, or those that BCC_KERNEL_SOURCE names, or any that are
+installed (apt install linux-headers-amd64), since its programs here use no types of the kernel.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import platform
 import random
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,8 @@ def rows(quick: bool) -> Iterator[Row | Skipped]:
             yield Skipped(what="bcc", reason="python3-bpfcc is not installed")
             return
         subprocess.run(["cc", "-O2", "-o", work / "calls", BENCHMARKS / "calls.c"], check=True)
-        yield from of_events(source, work / "calls", seconds=1 if quick else 3, rounds=2 if quick else 5)
+        headers = kernel_headers(work / "headers")
+        yield from of_events(source, work / "calls", headers, seconds=1 if quick else 3, rounds=2 if quick else 5)
         yield from of_symbols()
 
 
@@ -53,10 +56,29 @@ def _run_bcc(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([BCC_PYTHON, *arguments], capture_output=True, text=True, check=False)
 
 
+def kernel_headers(merged: Path) -> dict[str, str]:
+    """The environment that tells bcc of kernel headers, if it does not find them itself.
+
+    Debian's are two packages, and each lacks what the other has; links in the folder `merged` make one of them.
+    """
+    if "BCC_KERNEL_SOURCE" in os.environ or Path("/lib/modules", platform.release(), "build").exists():
+        return {}
+    for configured in sorted(Path("/usr/src").glob("linux-headers-*"), reverse=True):
+        if (configured / "include/generated/autoconf.h").exists():
+            common = configured.with_name(configured.name.rpartition("-")[0] + "-common")
+            for part in (common, configured):
+                if part.exists():
+                    subprocess.run(["cp", "-rsf", f"{part}/.", merged], check=True)
+            return {"BCC_KERNEL_SOURCE": str(merged)}
+    return {}
+
+
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
-def of_events(source: Path, calls: Path, *, seconds: float, rounds: int) -> Iterator[Row | Skipped]:
+def of_events(
+    source: Path, calls: Path, headers: dict[str, str], *, seconds: float, rounds: int
+) -> Iterator[Row | Skipped]:
     environment = python_environment(source)
     for kind in ("perf", "ring"):
         arguments = [str(calls), str(seconds), kind]
@@ -64,7 +86,7 @@ def of_events(source: Path, calls: Path, *, seconds: float, rounds: int) -> Iter
             runs = [
                 (
                     _live([sys.executable, str(BENCHMARKS / "live_ours.py"), *arguments], environment),
-                    _live([BCC_PYTHON, str(BENCHMARKS / "live_bcc.py"), *arguments], os.environ),
+                    _live([BCC_PYTHON, str(BENCHMARKS / "live_bcc.py"), *arguments], {**os.environ, **headers}),
                 )
                 for _ in range(rounds)
             ]
@@ -133,10 +155,12 @@ def _live(command: list[str], environment: Any) -> Run:
 SYMBOLS = """
 import json, sys, time
 from bcc import BPF
-addresses = json.loads(sys.stdin.read())
-BPF.ksym(addresses[0])
+addresses, pid = json.loads(sys.stdin.read()), int(sys.argv[1])
+look_up = BPF.ksym if pid < 0 else lambda address: BPF.sym(address, pid)
+look_up(addresses[0])
 start = time.process_time()
-names = [BPF.ksym(address) for address in addresses]
+for address in addresses:
+    look_up(address)
 print(len(addresses) / (time.process_time() - start))
 """
 
@@ -144,29 +168,48 @@ print(len(addresses) / (time.process_time() - start))
 def of_symbols() -> Iterator[Row]:
     sys.path.insert(0, str(REPOSITORY))
     runtime = importlib.import_module("hatch_bpf.runtime")
-    lines = Path("/proc/kallsyms").read_text(encoding="ascii").splitlines()
-    starts = [int(words[0], 16) for words in map(str.split, lines) if words[1] in "tT"]
-    chosen = random.Random(1)
-    few = [chosen.choice(starts) + 3 for _ in range(2000)]
-    for what, addresses in (
-        ("of 2,000 addresses", [chosen.choice(few) for _ in range(LOOKUPS)]),
-        ("of addresses that hardly repeat", [chosen.choice(starts) + 3 for _ in range(LOOKUPS)]),
+    own = os.getpid()
+    for what, reference, pid, places in (
+        ("kernel", "bcc's BPF.ksym()", None, _kernel_code()),
+        ("user", "bcc's BPF.sym()", own, _own_code()),
     ):
-        symbolizer = runtime.Symbolizer()
-        symbolizer.kernel(addresses[0])
-        start = time.process_time()
-        symbolizer.symbolize(addresses)
-        ours = len(addresses) / (time.process_time() - start)
-        command = [BCC_PYTHON, "-c", SYMBOLS]
-        done = subprocess.run(command, input=json.dumps(addresses), capture_output=True, text=True, check=True)
-        yield Row(
-            what=f"kernel symbols {what}",
-            reference="bcc's BPF.ksym()",
-            ours=ours,
-            theirs=float(done.stdout),
-            unit="lookups/s",
-            target=ratio_at_least(1),
-        )
+        chosen = random.Random(1)
+        few = [chosen.choice(places) for _ in range(2000)]
+        for which, addresses in (
+            ("of 2,000 addresses", [chosen.choice(few) for _ in range(LOOKUPS)]),
+            ("of addresses that hardly repeat", [chosen.choice(places) for _ in range(LOOKUPS)]),
+        ):
+            symbolizer = runtime.Symbolizer()
+            symbolizer.symbolize(addresses[:1], pid)
+            start = time.process_time()
+            symbolizer.symbolize(addresses, pid)
+            ours = len(addresses) / (time.process_time() - start)
+            command = [BCC_PYTHON, "-c", SYMBOLS, str(-1 if pid is None else pid)]
+            done = subprocess.run(command, input=json.dumps(addresses), capture_output=True, text=True, check=True)
+            yield Row(
+                what=f"{what} symbols {which}",
+                reference=reference,
+                ours=ours,
+                theirs=float(done.stdout),
+                unit="lookups/s",
+                target=ratio_at_least(1),
+                note="CPU time, once the symbols are read",
+            )
+
+
+def _kernel_code() -> Sequence[int]:
+    """An address in each function of the kernel."""
+    lines = Path("/proc/kallsyms").read_text(encoding="ascii").splitlines()
+    return [int(words[0], 16) + 3 for words in map(str.split, lines) if words[1] in "tT"]
+
+
+def _own_code() -> Sequence[int]:
+    """The addresses of this process' largest mapping with code, which is Python's."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()]
+    mapped = [words[0] for words in lines if "x" in words[1] and words[-1].startswith("/")]
+    code = [tuple(int(end, 16) for end in ends.split("-")) for ends in mapped]
+    first, last = max(code, key=lambda ends: ends[1] - ends[0])
+    return range(first, last)
 
 
 # --- counts ---------------------------------------------------------------------------------------------------------

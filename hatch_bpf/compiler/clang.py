@@ -244,7 +244,7 @@ def _refusal(source: PurePosixPath, arch: Arch, argv: Sequence[str], stderr: str
     elif _DEFINED_TWICE.search(stderr):
         stderr += (
             f"A type is defined twice. {HEADER} has the kernel's types: a source that includes it must include no "
-            "<linux/...> header that defines them too.\n"
+            "<linux/...> header that defines them too, and give its own types other names.\n"
         )
     elif _MISSING_TYPE.search(stderr):
         stderr += (
