@@ -23,10 +23,8 @@ def keep_pointer(kept: list[tuple[Any, ...]], function: Callable[..., Any], *arg
     kept.extend(zip(filter(None, starmap(function, (arguments,)))))
 
 
-def keep_undo(
-    kept: list[tuple[Any, ...]], undo: tuple[Any, ...], function: Callable[..., Any], *arguments: Any
-) -> None:
-    """Call a function that changes something, and append the arguments that undo it, unless it returned an error."""
+def keep_undo(kept: list[Any], undo: Any, function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function that changes something, and append what undoes it, unless it returned an error."""
     kept.extend(compress((undo,), map(is_no_error, starmap(function, (arguments,)))))
 
 

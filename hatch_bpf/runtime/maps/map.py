@@ -31,6 +31,7 @@ from ..errors import (
 from ..host.mounts import why_not_pinned
 from ..libbpf.library import BatchOpts, MapCreateOpts, opts
 from ..members import Members
+from ..onestep import keep_undo
 from ..plain_data import PlainData
 from ..sealed import Sealed
 from ..types import BOOL, U32, Bytes, as_int, named, numpy_format, shown
@@ -212,11 +213,15 @@ class Map(Sealed):
 
     def _lookup_storage(self, key: Any) -> Any:
         storage = self._value.new()
+        return storage if self._read_into(storage, key) else None
+
+    def _read_into(self, storage: Any, key: Any) -> bool:
+        """Read a value by encoded key. Returns whether it is there."""
         if self._libbpf.bpf_map_lookup_elem_flags(self.fd, byref(key), byref(storage), self._lock):
             if ctypes.get_errno() == errno.ENOENT:
-                return None
+                return False
             raise self._error("be read")
-        return storage
+        return True
 
     def _update(self, key: Any, value: Any, flags: int) -> bool:
         """Store an encoded value. Returns False if `flags` forbid it: the key is there already, or is not."""
@@ -344,21 +349,34 @@ class HashMap(Map, _Mapping["K", "V"]):
     def pop(self, key: K, default: Any = _MISSING) -> Any:
         """Remove a key and return its value, which nobody else gets. From Linux 5.14 on it is one step for hashes.
 
-        Raises `KeyError` if the key is not there, unless a default is given.
+        Raises `KeyError` if the key is not there, unless a default is given. If a signal handler raises an exception
+        meanwhile, the value is put back.
         """
-        found = self._take(self._encode_key(key))
-        if found is not None:
-            return found
+        removed: list[int] = []
+        encoded, storage = self._encode_key(key), self._value.new()
+        try:
+            self._take(encoded, storage, removed)
+            if removed:
+                return self._value.decode(storage)
+        except BaseException:
+            self._put_back(encoded, storage, removed)
+            raise
         if default is _MISSING:
             raise KeyError(key)
         return default
 
     def popitem(self) -> tuple[K, V]:
-        """Remove any key and return it with its value. Raises `KeyError` if the map is empty."""
-        for key in self._keys():
-            found = self._take(key)
-            if found is not None:
-                return self._key.decode(key), found
+        """Remove any key and return it with its value, as `pop()` does. Raises `KeyError` if the map is empty."""
+        for encoded in self._keys():
+            removed: list[int] = []
+            key, storage = self._key.decode(encoded), self._value.new()
+            try:
+                self._take(encoded, storage, removed)
+                if removed:
+                    return key, self._value.decode(storage)
+            except BaseException:
+                self._put_back(encoded, storage, removed)
+                raise
         raise KeyError(f"map {self.name} is empty")
 
     def setdefault(self, key: K, default: Any = None) -> V:
@@ -372,27 +390,29 @@ class HashMap(Map, _Mapping["K", "V"]):
             if self._update(encoded, value, BPF_NOEXIST):
                 return default  # type: ignore[no-any-return]
 
-    def _take(self, key: Any) -> Any:
-        """Remove an encoded key and return its value; None if it is not there."""
-        storage = self._take_storage(key)
-        return None if storage is None else self._value.decode(storage)
-
-    def _take_storage(self, key: Any) -> Any:
-        storage = self._value.new()
+    def _take(self, key: Any, storage: Any, removed: list[int]) -> None:
+        """Remove an encoded key and store its value. In the same step `removed` is filled, unless it was not there."""
         take = self._libbpf.bpf_map_lookup_and_delete_elem
         arguments: tuple[Any, ...] = (self.fd, byref(key), byref(storage))
         if self._lock and self._libbpf.has("bpf_map_lookup_and_delete_elem_flags"):
             take = self._libbpf.bpf_map_lookup_and_delete_elem_flags
             arguments = (*arguments, self._lock)
-        if not take(*arguments):
-            return storage
+        keep_undo(removed, 0, take, *arguments)
         code = ctypes.get_errno()
-        if code == errno.ENOENT:
-            return None
+        if removed or code == errno.ENOENT:
+            return
         if code not in _UNSUPPORTED:
             raise self._error("be taken from")
-        found = self._lookup_storage(key)  # before Linux 5.14, and for some types since
-        return found if found is not None and self._delete(key) else None
+        # before Linux 5.14, and for some types since
+        if self._read_into(storage, key):
+            keep_undo(removed, 0, self._libbpf.bpf_map_delete_elem, self.fd, byref(key))
+            if not removed and ctypes.get_errno() != errno.ENOENT:
+                raise self._error("be deleted from")
+
+    def _put_back(self, key: Any, storage: Any, removed: list[int]) -> None:
+        """Store again what was removed, unless a program has stored something meanwhile."""
+        if removed:
+            self._libbpf.bpf_map_update_elem(self.fd, byref(key), byref(storage), BPF_NOEXIST | self._lock)
 
     def update_many(self, items: Union[Mapping[K, V], Iterable[tuple[K, V]]]) -> None:
         """Store many values, with few system calls from Linux 5.6 on."""
@@ -476,17 +496,15 @@ class HashMap(Map, _Mapping["K", "V"]):
             count = c_uint32(size)
             results: list[int] = []
             taken.append((keys, values, count, results))
-            # the call and the note that it was made are one step
-            results.extend(
-                starmap(take, ((self.fd, place, following, keys, values, byref(count), self._batch_options()),))
-            )
-            if not results[0]:
+            arguments = self.fd, place, following, keys, values, byref(count), self._batch_options()
+            # the call and the notes of what it returned are one step
+            results.extend(chain(starmap(take, (arguments,)), starmap(ctypes.get_errno, ((),))))
+            result, code = results
+            if not result:
                 place = following
                 continue
-            code = ctypes.get_errno()
             if code == errno.ENOENT:
                 return
-            count.value = 0
             if code == errno.ENOSPC:
                 size *= 2  # the next bucket has more pairs than that
             elif code in _UNSUPPORTED and place is None:
@@ -494,13 +512,15 @@ class HashMap(Map, _Mapping["K", "V"]):
             else:
                 raise self._error("be drained")
         for key in self._keys():
-            value = self._take_storage(key)
-            if value is not None:
-                taken.append((key, value, c_uint32(1), [0]))
+            removed: list[int] = []
+            value = self._value.new()
+            taken.append((key, value, c_uint32(1), removed))
+            self._take(key, value, removed)
 
     def _pairs(self, keys: Any, values: Any, count: c_uint32, results: list[int]) -> Iterable[tuple[K, V]]:
-        """The pairs in storage that a call has filled; none if it was not made."""
-        number = count.value if results else 0
+        """The pairs in storage that a call has filled, by what it returned and the error number: nothing if it was not
+        made."""
+        number = count.value if 0 in results[:1] or errno.ENOENT in results[1:] else 0
         key_bytes, value_bytes = bytes(memoryview(keys).cast("B")), bytes(memoryview(values).cast("B"))
         return zip(
             self._key.read_many(key_bytes[: number * self.key_size]),
@@ -858,6 +878,11 @@ class Queue(Map, OneParameter["V"]):
 
     types: tuple[int, ...] = (22, 23)
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._popped: dict[int, list[Any]] = {}
+        """For each thread, what was removed and not returned, since a signal handler had raised an exception."""
+
     def push(self, value: V, *, replace: bool = False) -> None:
         """Add a value. Raises `MapError` if the map is full, unless `replace` drops the oldest value."""
         storage, flags = self._encode_value(value), BPF_EXIST if named("replace", BOOL.put, replace) else BPF_ANY
@@ -865,12 +890,28 @@ class Queue(Map, OneParameter["V"]):
             raise self._error("take another value")
 
     def pop(self) -> V:
-        """Remove the next value and return it. Raises `IndexError` if there is none."""
-        return self._take(self._libbpf.bpf_map_lookup_and_delete_elem)
+        """Remove the next value and return it. Raises `IndexError` if there is none.
+
+        If a signal handler raises an exception meanwhile, the next `pop()` of this thread returns it.
+        """
+        popped, storage = self._popped.setdefault(_thread.get_ident(), []), self._value.new()
+        if not popped:
+            arguments = self.fd, None, byref(storage)
+            keep_undo(popped, storage, self._libbpf.bpf_map_lookup_and_delete_elem, *arguments)
+            if not popped:
+                raise self._none_or_error()
+        value: V = self._value.decode(popped[0])
+        del popped[0]
+        return value
 
     def peek(self) -> V:
         """The next value, which stays. Raises `IndexError` if there is none."""
-        return self._take(self._libbpf.bpf_map_lookup_elem)
+        storage = self._value.new()
+        for popped in self._popped.get(_thread.get_ident(), ()):
+            return self._value.decode(popped)  # type: ignore[no-any-return]
+        if self._libbpf.bpf_map_lookup_elem(self.fd, None, byref(storage)):
+            raise self._none_or_error()
+        return self._value.decode(storage)  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[V]:
         """Remove values until there is none."""
@@ -881,13 +922,10 @@ class Queue(Map, OneParameter["V"]):
                 return
             yield value
 
-    def _take(self, function: Any) -> V:
-        storage = self._value.new()
-        if function(self.fd, None, byref(storage)):
-            if ctypes.get_errno() == errno.ENOENT:
-                raise IndexError(f"map {self.name} is empty")
-            raise self._error("be read")
-        return self._value.decode(storage)  # type: ignore[no-any-return]
+    def _none_or_error(self) -> Exception:
+        if ctypes.get_errno() == errno.ENOENT:
+            return IndexError(f"map {self.name} is empty")
+        return self._error("be read")
 
 
 class BloomFilter(Map, OneParameter["V"]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import errno
 import os
@@ -9,12 +10,15 @@ import re
 import select
 import time
 from ctypes import c_uint32, c_uint64
-from typing import Generator, NamedTuple, Optional
+from itertools import starmap
+from typing import Any, Generator, NamedTuple, Optional
 
-from ..descriptor import descriptor_of
+from ..descriptor import descriptor_of, open_descriptor
 from ..errors import BpfError, InvalidValueError, reason
 from ..events.source import deadline_of
+from ..libbpf import library as _library
 from ..types import named, shown
+from .objects import program_info
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +34,10 @@ _LINE = re.compile(
 _SYSCALLS = {"x86_64": 321, "s390x": 351, "ppc64le": 361, "ppc64": 361}
 """The number of bpf(2), where it is not the generic one."""
 _GENERIC_SYSCALL, _BPF_PROG_STREAM_READ_BY_FD = 280, 37
+
+
+_unread: dict[tuple[int, str], list[Any]] = {}
+"""What was read and not returned, since a signal handler had raised an exception: of each thread and what it reads."""
 
 
 class TraceLine(NamedTuple):
@@ -50,15 +58,15 @@ class TraceLine(NamedTuple):
 def trace_pipe(timeout: Optional[float] = None) -> Generator[TraceLine, None, None]:
     """What bpf_printk() writes in any program of the system; it ends after `timeout` seconds, if given.
 
-    It begins with what nobody has read yet. The system's pipe has one reader at a time: `close()` the iterator when
-    you are done. Lines of other tracers are left out.
+    It begins with what nobody has read yet, and leaving the loop leaves the other lines there. The system's pipe has
+    one reader at a time: `close()` the iterator when you are done. Lines of other tracers are left out.
     """
     deadline = deadline_of(timeout)
     path = next(filter(os.path.exists, TRACE_PIPES), None)
     if path is None:
         raise BpfError("tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing")
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = open_descriptor(os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         code = error.errno or 0
         hint = "; somebody else reads it, and it has one reader at a time" if code == errno.EBUSY else ""
@@ -67,20 +75,28 @@ def trace_pipe(timeout: Optional[float] = None) -> Generator[TraceLine, None, No
 
 
 def _lines(fd: int, end: Optional[float]) -> Generator[TraceLine, None, None]:
-    rest = b""
-    with open(fd, "rb", buffering=0) as file:
-        while True:
+    unread = _unread.setdefault((_thread.get_ident(), ""), [])
+    while True:
+        if not unread:
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 return
-            select.select([file], [], [], left)
-            lines = (rest + (file.read(CHUNK) or b"")).split(b"\n")
-            rest = lines.pop()
-            for line in lines:
-                found = _LINE.match(line.decode("utf-8", "backslashreplace"))
-                if found:
-                    task, pid, cpu, flags, timestamp, message = found.groups()
-                    yield TraceLine(task.strip(), int(pid), int(cpu), flags, float(timestamp), message)
+            select.select([fd], [], [], left)
+            try:
+                # The kernel removes whole lines, as many as fit, and hands out the rest of the last one at the next
+                # call. So this removes one line, and an iterator that is closed has not removed those behind it.
+                unread.extend(starmap(os.read, ((fd, 1), (fd, CHUNK))))
+            except BlockingIOError:
+                continue
+        line = b"".join(unread).decode("utf-8", "backslashreplace").rstrip("\n")
+        found = _LINE.match(line)
+        if found:
+            task, pid, cpu, flags, timestamp, message = found.groups()
+            made = TraceLine(task.strip(), int(pid), int(cpu), flags, float(timestamp), message)
+            del unread[:]
+            yield made
+        else:
+            del unread[:]
 
 
 class _StreamRead(ctypes.Structure):
@@ -96,14 +112,23 @@ def read_stream(program: HasDescriptor, stream: str = "stderr") -> str:
         raise InvalidValueError(f"stream must be one of {', '.join(STREAMS)} (got {shown(stream)})")
     fd, libc = named("program", descriptor_of, program), ctypes.CDLL(None, use_errno=True)
     number = _SYSCALLS.get(os.uname().machine, _GENERIC_SYSCALL)
-    buffer = ctypes.create_string_buffer(CHUNK)
-    read = _StreamRead(ctypes.addressof(buffer), CHUNK, STREAMS[stream], fd)
-    text = b""
+    of_program = _thread.get_ident(), f"{stream} {program_info(_library.current(), fd).id}"
+    unread = _unread.setdefault(of_program, [])
     while True:
-        got = libc.syscall(number, _BPF_PROG_STREAM_READ_BY_FD, ctypes.byref(read), ctypes.sizeof(read))
-        if got < 0:
+        results: list[int] = []
+        buffer = ctypes.create_string_buffer(CHUNK)
+        read = _StreamRead(ctypes.addressof(buffer), CHUNK, STREAMS[stream], fd)
+        unread.append((buffer, results))
+        # the call and the note that it was made are one step
+        arguments = number, _BPF_PROG_STREAM_READ_BY_FD, ctypes.byref(read), ctypes.sizeof(read)
+        results.extend(starmap(libc.syscall, (arguments,)))
+        if results[0] < 0:
             code = ctypes.get_errno()
+            del unread[-1]
             raise BpfError(f"the stream can't be read: {reason(code)}; it takes Linux 6.17", errno=code)
-        if not got:
-            return text.decode("utf-8", "backslashreplace")
-        text += buffer.raw[:got]
+        if not results[0]:
+            break
+    text = b"".join([buffer.raw[: results[0]] for buffer, results in unread if results])
+    decoded = text.decode("utf-8", "backslashreplace")
+    del _unread[of_program]
+    return decoded
