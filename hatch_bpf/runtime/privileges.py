@@ -161,15 +161,20 @@ def lockdown() -> str:
     return "" if mode == "none" else mode
 
 
+def linux_version() -> tuple[int, int]:
+    """Version of the running kernel, (5, 4). It does not show what a distribution has backported."""
+    major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in os.uname().release.split(".")[:2])
+    return major, minor
+
+
 def memory_limit() -> Optional[int]:
     """RLIMIT_MEMLOCK if it limits BPF: before Linux 5.11, and not unlimited."""
     try:
         import resource
     except ImportError:  # it is a file of its own, which this process may not be able to read any more
         return None
-    major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in os.uname().release.split(".")[:2])
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    return soft if (major, minor) < (5, 11) and soft != resource.RLIM_INFINITY else None
+    return soft if linux_version() < (5, 11) and soft != resource.RLIM_INFINITY else None
 
 
 def in_user_namespace() -> bool:

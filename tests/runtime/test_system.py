@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ from hatch_bpf import runtime
 from hatch_bpf.runtime import errors
 from hatch_bpf.runtime.libbpf import library
 from hatch_bpf.runtime.maps.shapes import MAP_TYPES
-from hatch_bpf.runtime.system import features, tracing
+from hatch_bpf.runtime.system import features, objects, tracing
 from hatch_bpf.runtime.system.objects import LINK_TYPES, PROGRAM_TYPES
 from tests.common import needs, tracefs
 from tests.common.skeleton_package import load_skeleton
@@ -170,3 +171,40 @@ def test_streams_are_read_where_the_kernel_has_them(tmp_path: Path, skel: Any) -
 def test_nobody_pays_for_it_at_import() -> None:
     code = "import sys, hatch_bpf.runtime; print([name for name in sys.modules if '.system' in name or 'pins' in name])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+class _OldKernel:
+    """libbpf on Linux 5.4, as it answers to what came later."""
+
+    def bpf_obj_get_info_by_fd(self, _fd: int, info: Any, _size: Any) -> int:
+        raw = info._obj
+        if raw.name or raw.name_len:  # bpf_check_uarg_tail_zero()
+            ctypes.set_errno(errno.E2BIG)
+            return -1
+        raw.id, raw.btf_size = 7, 100
+        return 0
+
+    def bpf_link_get_next_id(self, _start: int, _following: Any) -> int:
+        ctypes.set_errno(errno.EINVAL)
+        return -1
+
+    def bpf_link_get_fd_by_id(self, _number: int) -> int:
+        raise AssertionError
+
+    def bpf_enable_stats(self, _kind: int) -> int:
+        ctypes.set_errno(errno.EINVAL)
+        return -1
+
+
+def test_a_kernel_without_names_of_btfs() -> None:
+    assert tuple(objects._btf_info(_OldKernel(), 3)) == (7, "", 100, False)
+
+
+def test_what_an_old_kernel_cannot_list_or_count_says_since_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "current", _OldKernel)
+    with pytest.raises(errors.BpfError, match=r"the system's links can't be listed: EINVAL: .*; it takes Linux 5\.8$"):
+        list(runtime.loaded_links())
+    with pytest.raises(
+        errors.BpfError, match=r"it takes Linux 5\.8; from 5\.1 on root can write 1 to /proc/sys/kernel/"
+    ):
+        runtime.count_runs().__enter__()

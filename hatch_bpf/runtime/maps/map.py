@@ -36,7 +36,7 @@ from ..plain_data import PlainData
 from ..sealed import Sealed
 from ..types import BOOL, U32, Bytes, as_int, named, numpy_format, shown
 from .counting import greatest, growth, growth_or_new, merged, total
-from .shapes import MapInfo, MapShape, existing_shape, map_info
+from .shapes import MapInfo, MapShape, existing_shape, map_info, short_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,6 +100,18 @@ BATCH_BYTES = 1 << 18
 """Limit on the bytes that one system call reads: about what a processor's cache holds."""
 _UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
 """Errors by which kernels say that a map has no such operation."""
+
+
+_HINTS = {
+    ("DEVMAP", errno.EINVAL): "there may be no network interface of this index",
+    ("DEVMAP_HASH", errno.EINVAL): "there may be no network interface of this index",
+    ("CPUMAP", errno.EOVERFLOW): "the queue of a CPU holds at most 16384 packets",
+    ("CGROUP_ARRAY", errno.EBADF): "store the descriptor of a cgroup's folder",
+    ("LPM_TRIE", ENOTSUPP): "kernels before 4.16 do not list the keys of an LPM trie",
+    **{(kind, errno.EBADF): "store a socket that is open" for kind in ("SOCKMAP", "SOCKHASH", "XSKMAP")},
+    **{(kind, errno.EOPNOTSUPP): "older kernels take connected TCP sockets alone" for kind in ("SOCKMAP", "SOCKHASH")},
+}
+"""What error numbers mean of maps of some types, and what to do."""
 
 
 class Map(Sealed):
@@ -190,6 +202,8 @@ class Map(Sealed):
             detail += f"; the map is full, or the index is not below {self.max_entries} (max_entries)"
         elif code == errno.ENOMEM:
             detail += "; out of memory, or the map is full"
+        elif (short_type_name(self.type), code) in _HINTS:
+            detail += f"; {_HINTS[short_type_name(self.type), code]}"
         return MapError(f"map {self.name} can't {action}: {detail}", errno=code)
 
     def _encode_key(self, key: Any) -> Any:

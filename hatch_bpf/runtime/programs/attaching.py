@@ -134,13 +134,16 @@ class Attachable(Sealed):
             message += f"\n  {more}"
         if lines:
             message += "\n" + tail(lines, ATTACH_LOG_LINES)
+        tracefs = code == errno.ENOENT and any("perf event ID" in line or "legacy" in line for line in lines)
+        unmounted = self._tracefs_hint() if tracefs else ""
+        explained = unmounted or _explained(code, lines, self.section)
+        if explained and not more:
+            message += f"\n  {explained}"
         if code == errno.EACCES and any("perf event ID" in line for line in lines):
             message += (
                 "\n  only root may read tracefs, which lists the tracepoints: give the process CAP_DAC_READ_SEARCH, or "
                 "let its group read it: mount -o remount,mode=750,gid=GROUP /sys/kernel/tracing"
             )
-        if code == errno.ENOENT and any("perf event ID" in line or "legacy" in line for line in lines):
-            message += self._tracefs_hint()
         return AttachError(message, errno=code)
 
     def _tracefs_hint(self) -> str:
@@ -148,7 +151,15 @@ class Attachable(Sealed):
         if self._libbpf.version < (1, 0):
             if os.path.isdir(TRACEFS[1]):
                 return ""
-            return "\n  libbpf before 1.0 finds tracepoints in debugfs only: mount -t debugfs debugfs /sys/kernel/debug"
+            return "libbpf before 1.0 finds tracepoints in debugfs only: mount -t debugfs debugfs /sys/kernel/debug"
         if any(map(os.path.isdir, TRACEFS)):
             return ""
-        return "\n  tracefs, which lists the tracepoints, is not mounted: mount -t tracefs tracefs /sys/kernel/tracing"
+        return "tracefs, which lists the tracepoints, is not mounted: mount -t tracefs tracefs /sys/kernel/tracing"
+
+
+def _explained(code: int, lines: list[str], section: str) -> str:
+    try:
+        from .attach_hints import explain  # most programs can be attached
+    except ImportError:  # it is a file of its own, which this process may not be able to read any more
+        return ""
+    return explain(code, lines, section)

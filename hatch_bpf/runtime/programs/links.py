@@ -13,7 +13,7 @@ from ctypes import byref
 
 from ..arguments import c_string
 from ..descriptor import open_descriptor
-from ..errors import AttachError, ClosedError, InvalidTypeError, reason
+from ..errors import AttachError, BpfError, ClosedError, InvalidTypeError, reason
 from ..host.mounts import why_not_pinned
 from ..libbpf.library import LinkCreateOpts, TcOpts, XdpAttachOpts, opts
 from ..onestep import keep_pointer, keep_undo, release
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from typing import Any, Optional, Protocol, Union
 
     from ..descriptor import HasDescriptor
-    from ..errors import BpfError
     from ..libbpf.library import Libbpf
     from ..system.objects import LinkInfo
 
@@ -132,13 +131,22 @@ class Link(Sealed):
     @property
     def fd(self) -> int:
         """The descriptor of the kernel's link. Raises `AttachError` if the attachment has none."""
-        raise AttachError(f"{self!r} is not a kernel link, and has no descriptor")
+        raise AttachError(f"{self!r} is not a kernel link, and has no descriptor{self._linked_since}")
+
+    _linked_since = ""
+    """Behind that, the kernel from which on there are links of this kind."""
 
     def info(self) -> LinkInfo:
         """What the kernel says about the link. Raises `AttachError` if the attachment has none."""
         from ..system.objects import link_info
 
-        return link_info(self._libbpf, self.fd)
+        try:
+            return link_info(self._libbpf, self.fd)
+        except BpfError as error:
+            hint = _why_no_link(error.errno)
+            if not hint:
+                raise
+            raise AttachError(f"{self!r} can't be inspected: {hint}", errno=error.errno) from error
 
     def pin(self, path: Union[str, os.PathLike[str]]) -> None:
         """Pin the link to a path in a BPF file system: the program stays attached until the file is removed.
@@ -149,7 +157,7 @@ class Link(Sealed):
         self._call(
             f"be pinned to {os.fspath(path)}",
             lambda: self._libbpf.bpf_obj_pin(self.fd, file),
-            hint=lambda code: why_not_pinned(path, code),
+            hint=lambda code: why_not_pinned(path, code) or _why_no_link(code),
         )
         self._keep_attached()
 
@@ -162,7 +170,7 @@ class Link(Sealed):
             raise InvalidTypeError(
                 f"{self!r} can't change to {shown(program)}: give a program or struct_ops map of a skeleton"
             )
-        self._call(f"change to {program.name}", lambda: self._update(program))
+        self._call(f"change to {program.name}", lambda: self._update(program), hint=_why_not_updated)
 
     def _update(self, program: Linked) -> int:
         """Replace the program. Returns a negative number, with `ctypes.get_errno()` set, on failure."""
@@ -277,6 +285,8 @@ class ReplaceLink(FdLink):
 class PlainLink(Link):
     """A program attached by BPF_PROG_ATTACH: to a map of sockets, or to a cgroup before Linux 5.7."""
 
+    _linked_since = "; cgroups have links from Linux 5.7 on, and maps of sockets have none here"
+
     def attach(self, target: int, attach_type: int, flags: int = 0) -> None:
         undo = self.program.fd, target, attach_type
         keep_undo(self._made, undo, self._libbpf.bpf_prog_attach, *undo, flags)
@@ -337,6 +347,8 @@ class TcLink(Link):
 class XdpLink(Link):
     """XDP attached through netlink: on kernels without links for it (before 5.9), or to replace such a program."""
 
+    _linked_since = "; XDP has links from Linux 5.9 on, unless the program replaced another"
+
     def attach(self, *, ifindex: int, flags: int, only_if_free: bool) -> None:
         fd = self.program.fd
         self._ifindex, self._flags = ifindex, flags
@@ -385,3 +397,16 @@ class XdpLink(Link):
             if self._libbpf.bpf_xdp_query_id(ifindex, asked, byref(there)) >= 0 and there.value == ours:
                 return True
         return False
+
+
+def _why_no_link(code: int) -> str:
+    """What EINVAL means where a link of libbpf's is inspected or pinned; empty for other errors."""
+    from .attach_hints import not_a_kernel_link  # hardly any link is
+
+    return not_a_kernel_link(code)
+
+
+def _why_not_updated(code: int) -> str:
+    from .attach_hints import not_updated
+
+    return f"{reason(code)}; {not_updated(code)}" if not_updated(code) else ""

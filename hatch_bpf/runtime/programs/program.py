@@ -492,6 +492,7 @@ class Program(Attachable):
             lambda: link.attach(handle=handle or int(replace), priority=priority or int(replace), replace=replace),
             takes=("SCHED_CLS", "SCHED_ACT"),
             also=("CAP_NET_ADMIN",),
+            hint=_of_tc,
         )
 
     def attach_iter(
@@ -677,6 +678,12 @@ def _about_usdt(path: str, code: int) -> str:
 
 def _of_xdp(code: int) -> str:
     return "another XDP program is attached there" if code in (errno.EBUSY, errno.EEXIST) else ""
+
+
+def _of_tc(code: int) -> str:
+    return (
+        "the kernel has no clsact qdisc or no BPF filters: modprobe sch_ingress cls_bpf" if code == errno.ENOENT else ""
+    )
 
 
 def c_strings(texts: Sequence[str]) -> Any:

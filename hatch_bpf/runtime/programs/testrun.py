@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 from ctypes import byref
 
-from ..errors import AttachError, InvalidValueError, reason
+from ..errors import ENOTSUPP, AttachError, InvalidValueError, reason
 from ..libbpf.library import TestRunOpts, opts
 from ..plain_data import PlainData
 from ..sections import parse_section
@@ -13,15 +14,22 @@ from ..types import S32, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Optional
 
     from ..libbpf.library import Libbpf
+    from ..sections import ProgramSection
 
 ROOM = 256
 """How many bytes a program may add to the packet."""
 
 IN_PLACE = ("SYSCALL", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE")
 """Types of programs whose context the kernel changes where it is, instead of returning a copy."""
+
+
+SHORTEST_PACKET = 14
+"""An Ethernet header."""
+
+_ON_PACKETS = ("SOCKET_FILTER", "SCHED_CLS", "SCHED_ACT", "XDP", "CGROUP_SKB", "LWT_IN", "LWT_OUT", "LWT_XMIT")
 
 
 class TestRun(PlainData):
@@ -67,10 +75,28 @@ def run(
     )
     if libbpf.bpf_prog_test_run_opts(fd, byref(options)) < 0:
         code = ctypes.get_errno()
-        raise AttachError(f"program {name} can't be test-run: {reason(code)}", errno=code)
+        hint = _why_not_run(code, parsed, data=data, context=context)
+        raise AttachError(f"program {name} can't be test-run: {hint or reason(code)}", errno=code)
     return TestRun(
         result=options.retval,
         data=data_out.raw[: options.data_size_out],
         context=context_in.raw[: len(context)] if in_place else context_out.raw[: options.ctx_size_out],
         duration=options.duration,
     )
+
+
+def _why_not_run(code: int, section: Optional[ProgramSection], *, data: bytes, context: bytes) -> str:
+    """What the kernel means by the error number; empty where the number says it all."""
+    if section is None:
+        return ""
+    if code == ENOTSUPP:
+        later = "; raw tracepoints can be from Linux 5.10 on" if section.program_type == "RAW_TRACEPOINT" else ""
+        return f"this kernel cannot test-run programs of type {section.program_type}{later}"
+    if code != errno.EINVAL:
+        return ""
+    if section.program_type in _ON_PACKETS and len(data) < SHORTEST_PACKET:
+        return f"{reason(code)}; it runs on a packet, which data= has to hold: {SHORTEST_PACKET} bytes or more"
+    if context:
+        none = "none at all before Linux 5.2, and none for XDP before 5.15"
+        return f"{reason(code)}; the kernel does not take this context: {none}"
+    return ""

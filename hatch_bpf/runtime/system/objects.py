@@ -212,7 +212,14 @@ def _map_info(libbpf: Libbpf, fd: int) -> MapInfo:
 def _btf_info(libbpf: Libbpf, fd: int) -> BtfInfo:
     name = ctypes.create_string_buffer(64)
     raw = _RawBtfInfo(name=ctypes.addressof(name), name_len=len(name))
-    _fill(libbpf, fd, raw, "BTF")
+    try:
+        _fill(libbpf, fd, raw, "BTF")
+    except BpfError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        # kernels before 5.11 have no names for BTFs, and refuse what they do not know
+        raw = _RawBtfInfo()
+        _fill(libbpf, fd, raw, "BTF")
     return BtfInfo(id=raw.id, name=name.value.decode(), size=raw.btf_size, is_kernel=bool(raw.kernel_btf))
 
 
@@ -228,7 +235,7 @@ def _all(kind: str, noun: str, read: Callable[[Libbpf, int], T]) -> Iterator[T]:
         elif ctypes.get_errno() != errno.ENOENT:
             raise _error(f"the system's {noun} can't be opened")
     if ctypes.get_errno() != errno.ENOENT:
-        raise _error(f"the system's {noun} can't be listed")
+        raise _error(f"the system's {noun} can't be listed", since={"link": "5.8", "btf": "5.4"}.get(kind, ""))
 
 
 def _fill(libbpf: Libbpf, fd: int, raw: Any, noun: str) -> None:
@@ -237,11 +244,13 @@ def _fill(libbpf: Libbpf, fd: int, raw: Any, noun: str) -> None:
         raise _error(f"a {noun} can't be inspected")
 
 
-def _error(what: str) -> BpfError:
+def _error(what: str, *, since: str = "", instead: str = "") -> BpfError:
+    """The error for a call that failed. `since` is the Linux that brought it, `instead` what else will do."""
     code = ctypes.get_errno()
     if code == errno.EPERM:
         return permission_denied(what, errno=code, also=("CAP_SYS_ADMIN",))
-    return BpfError(f"{what}: {reason(code)}", errno=code)
+    hint = f"; it takes Linux {since}{instead}" if since and code == errno.EINVAL else ""
+    return BpfError(f"{what}: {reason(code)}{hint}", errno=code)
 
 
 def _named(names: tuple[str, ...], number: int) -> str:
@@ -257,7 +266,8 @@ class count_runs:  # noqa: N801 - used as a function
     def __enter__(self) -> count_runs:
         self._fd = open_descriptor(_library.current().bpf_enable_stats, 0)
         if self._fd < 0:
-            raise _error("run statistics can't be turned on")
+            instead = "; from 5.1 on root can write 1 to /proc/sys/kernel/bpf_stats_enabled instead"
+            raise _error("run statistics can't be turned on", since="5.8", instead=instead)
         return self
 
     def __exit__(self, *_: Optional[object]) -> None:
