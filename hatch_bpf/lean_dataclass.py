@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Callable
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 Class = TypeVar("Class", bound=type)
@@ -45,7 +46,7 @@ def _methods(cls: type, *, order: bool) -> dict[str, Callable[..., Any]]:
     key = _values_of([field.name for field in fields if field.compare])
 
     def first_init(self: object, *args: object, **kwargs: object) -> None:
-        cls.__init__ = compiled = _compile_init(fields)  # type: ignore[misc]
+        cls.__init__ = compiled = _compile_init(cls, fields)  # type: ignore[misc]
         compiled(self, *args, **kwargs)
 
     def hash_of(self: object) -> int:
@@ -79,7 +80,7 @@ def _comparison(key: Callable[[object], Any], compare: Callable[[Any, Any], Any]
     return method
 
 
-def _compile_init(fields: tuple[dataclasses.Field[Any], ...]) -> Callable[..., None]:
+def _compile_init(cls: type, fields: tuple[dataclasses.Field[Any], ...]) -> Callable[..., None]:
     """`__init__` as the standard library writes it, for fields that are all arguments."""
     known: dict[str, Any] = {"_set": _set}
     positional, keywords, body = ["self"], list[str](), list[str]()
@@ -93,7 +94,13 @@ def _compile_init(fields: tuple[dataclasses.Field[Any], ...]) -> Callable[..., N
             known[default] = field.default
             parameter = f"{name}={default}"
         (keywords if field.kw_only else positional).append(parameter)
-        body.append(f" _set(self, {name!r}, {value})")
+        slot = vars(cls).get(name)
+        if isinstance(slot, MemberDescriptorType):
+            # half the time of object's, and the types of a kernel are many
+            known[f"_set_{name}"] = slot.__set__
+            body.append(f" _set_{name}(self, {value})")
+        else:
+            body.append(f" _set(self, {name!r}, {value})")
     signature = ", ".join([*positional, *(["*", *keywords] if keywords else [])])
     exec(f"def __init__({signature}):\n" + "\n".join(body or [" pass"]), known)
     made: Callable[..., None] = known["__init__"]

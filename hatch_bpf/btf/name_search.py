@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Set
+from functools import cached_property, lru_cache
 from itertools import compress, count, groupby
 from operator import itemgetter
 
@@ -112,7 +112,7 @@ class NameSearch:
             return
         short = {encoded: name for encoded, name in names.items() if len(encoded) <= MAX_IN_PATTERN}
         if short:
-            for match in _pattern(short, self._has_tails).finditer(self._strings):
+            for match in _pattern(frozenset(short), self._has_tails).finditer(self._strings):
                 yield short[match[1]], *match.span(1)
         for encoded in names.keys() - short.keys():
             for behind in (b"\0", FLAVOR.encode()):
@@ -155,7 +155,8 @@ class NameSearch:
         return frozenset(self._offsets)
 
 
-def _pattern(names: Iterable[bytes], has_tails: bool) -> re.Pattern[bytes]:
+@lru_cache(maxsize=8)  # one kernel after the other is asked for the same names
+def _pattern(names: frozenset[bytes], has_tails: bool) -> re.Pattern[bytes]:
     """Finds names and their flavors; the name is group 1. Longer names go first, so that `a___b` is not taken for `a`.
 
     It finds whole strings, or with `has_tails` the tails of strings, too.

@@ -163,6 +163,23 @@ class Btf:
         kind, record = self.record(type_id)
         return record[FIXED_WORDS :: WORDS_PER_ENTRY[kind]]
 
+    def is_among(self, name: str, offsets: Iterable[int]) -> bool:
+        """Whether one of these string offsets is of `name`. Decoding each string would take several times as long."""
+        whole = name.encode("utf-8", "surrogateescape") + b"\0"
+        return any(self.strings.startswith(whole, offset) for offset in offsets)
+
+    def enum_values(self, type_id: int, prefix: str) -> list[int]:
+        """Values of an enum's enumerators whose names begin with `prefix`, mostly without decoding names."""
+        if self.kind(type_id) is t.Kind.ENUM:
+            _, record = self.record(type_id)
+            if not record[1] >> 31:  # no value is signed
+                start, strings = prefix.encode(), self.strings
+                entries = zip(record[FIXED_WORDS::2], record[FIXED_WORDS + 1 :: 2], strict=True)
+                return [value for name, value in entries if strings.startswith(start, name)]
+        found = self[type_id]
+        values = found.values if isinstance(found, (t.Enum, t.Enum64)) else ()
+        return [one.value for one in values if one.name.startswith(prefix)]
+
     def tables(self) -> tuple[array[int], list[int]]:
         """A copy of the type section's words, and where in them each type begins, void left out.
 

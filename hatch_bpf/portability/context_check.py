@@ -106,26 +106,32 @@ _WRITABLE: Mapping[str, frozenset[str]] = {
 """By attach type or program type, the fields that some kernel lets it write; all of those that are not here."""
 
 
+def accessed_fields(
+    linked: LinkedProgram, btf: Btf, accesses: Iterable[int], section: ProgramSection | None
+) -> dict[int, str]:
+    """What an object calls the fields of its context that it accesses at these slots; empty where it declares none."""
+    struct = _struct_of(section)
+    return {slot: _field_at(btf, struct, linked.insns[slot].off) if struct else "" for slot in accesses}
+
+
 def refused_accesses(
     linked: LinkedProgram,
-    btf: Btf,
-    accesses: Iterable[int],
+    accesses: Mapping[int, str],
     relocated: Container[int],
     section: ProgramSection | None,
     features: KernelFeatures,
 ) -> dict[int, Reason]:
-    """Those of the slots in `accesses`, at which a program accesses its context as it was given, that a kernel refuses.
+    """Those of the `accessed_fields()` of a program's context, as it was given, that a kernel refuses, by slot.
 
-    `btf` is the object's, which declares the context. `relocated` slots cannot miss a field: libbpf poisons them then.
+    `relocated` slots cannot miss a field: libbpf poisons them then.
     """
     struct = _struct_of(section)
     found: dict[int, Reason] = {}
     if section is None or not struct:
         return found
     unreadable, writable = _rights(section, features)
-    for slot in accesses:
+    for slot, field in accesses.items():
         insn = linked.insns[slot]
-        field = field_at(btf, struct, insn.off)
         is_write = insn.cls is not Class.LDX
         if slot not in relocated and not _has_byte(struct, insn.off, features):
             found[slot] = because.context_field_missing(
@@ -162,12 +168,9 @@ _WITHOUT_POINTERS = frozenset({"KPROBE", "PERF_EVENT", "TRACEPOINT"})
 """Types of programs whose context holds nothing that a verifier takes for a pointer."""
 
 
-def layout_of_context(
-    linked: LinkedProgram, btf: Btf, accesses: Iterable[int], section: ProgramSection | None
-) -> ContextLayout:
-    """What the slots in `accesses` read of a program's context as it was given. `btf` is the object's."""
-    struct = _struct_of(section)
-    packet = (slot for slot in accesses if struct and field_at(btf, struct, linked.insns[slot].off) in _OF_PACKETS)
+def layout_of_context(accesses: Mapping[int, str], section: ProgramSection | None) -> ContextLayout:
+    """What the slots with these `accessed_fields()` read of a program's context as it was given."""
+    packet = (slot for slot, field in accesses.items() if field in _OF_PACKETS)
     return ContextLayout(frozenset(packet), section is not None and section.program_type in _WITHOUT_POINTERS)
 
 
@@ -203,7 +206,7 @@ def _is_read_from_start(struct: str, offset: int, features: KernelFeatures) -> b
     return not any(offset in place and offset != place.start for place in scalars)
 
 
-def field_at(btf: Btf, struct: str, offset: int) -> str:
+def _field_at(btf: Btf, struct: str, offset: int) -> str:
     """`hwtstamp`: the field at an offset in bytes, if an object declares the struct; else empty."""
     return next(filter(None, (_member_at(btf, found, offset) for found in btf.find(struct, t.Kind.STRUCT))), "")
 

@@ -87,7 +87,8 @@ class KernelFeatures:
     def __init__(self, btf: Btf) -> None:
         self.btf = btf
         self._found: dict[tuple[str, tuple[t.Kind, ...]], list[int]] = {}
-        self._members: dict[str, frozenset[str]] = {}
+        self._members: dict[str, frozenset[int]] = {}
+        """Where the names of a struct's members are."""
         self._places: dict[str, tuple[range, ...]] = {}
         self._near: dict[Spec | tuple[str, str], str] = {}
 
@@ -485,9 +486,9 @@ class KernelFeatures:
         """Whether a struct has a member of that name, at its top level."""
         if struct not in self._members:
             # old kernels have a struct many times over, with the same names
-            names = {name for type_id in self._find(struct, t.Kind.STRUCT) for name in self.btf.entry_names(type_id)}
-            self._members[struct] = frozenset(map(self.btf.string, names))
-        return member in self._members[struct]
+            found = self._find(struct, t.Kind.STRUCT)
+            self._members[struct] = frozenset(name for type_id in found for name in self.btf.entry_names(type_id))
+        return self.btf.is_among(member, self._members[struct])
 
     def lacks_member(self, struct: str, member: str) -> bool:
         """Whether the struct is there and has no such member; where there is no such struct, nothing is known."""
@@ -548,21 +549,19 @@ class KernelFeatures:
         return False
 
     def _has_helper(self, name: str) -> bool:
-        return any(value.name == name for value in self._enumerators("bpf_func_id", "BPF_FUNC_"))
+        found = self._find("bpf_func_id", t.Kind.ENUM, t.Kind.ENUM64)
+        return any(self.btf.is_among(name, self.btf.entry_names(type_id)) for type_id in found)
 
     def _values(self, enum: str, prefix: str) -> frozenset[int] | None:
-        values = self._enumerators(enum, prefix)
-        return frozenset(value.value for value in values) if values else None
+        """Values of an enum. Its last enumerator (__BPF_FUNC_MAX_ID), which counts the others, has another prefix."""
+        found = self._find(enum, t.Kind.ENUM, t.Kind.ENUM64)
+        return frozenset(value for type_id in found for value in self.btf.enum_values(type_id, prefix)) or None
 
     def _names(self, enum: str, prefix: str) -> frozenset[str] | None:
-        values = self._enumerators(enum, prefix)
-        return frozenset(value.name.removeprefix(prefix) for value in values) if values else None
-
-    def _enumerators(self, enum: str, prefix: str) -> list[t.Enumerator]:
-        values = []
+        values: list[t.Enumerator] = []
         for type_id in self._find(enum, t.Kind.ENUM, t.Kind.ENUM64):
             found = self.btf[type_id]
             if isinstance(found, (t.Enum, t.Enum64)):
-                # the last enumerator of each counts the others (__BPF_FUNC_MAX_ID); it is no feature
+                # as above
                 values += [v for v in found.values if v.name.startswith(prefix) and not v.name.startswith("__")]
-        return values
+        return frozenset(value.name.removeprefix(prefix) for value in values) or None

@@ -20,7 +20,7 @@ from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import MapType, helper, helper_name, helpers
 from hatch_bpf.portability import reasons as because
-from hatch_bpf.portability.context_check import CONTEXTS, layout_of_context, refused_accesses
+from hatch_bpf.portability.context_check import CONTEXTS, accessed_fields, layout_of_context, refused_accesses
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
@@ -109,7 +109,7 @@ class ProgramChecker:
         return self._code(as_built=True)
 
     def _code(self, *, as_built: bool) -> Code:
-        layout = layout_of_context(self.linked, self.obj.btf, self._context.given, self.section)
+        layout = layout_of_context(self._accessed, self.section)
         return Code(self.linked, FrozenData(self.obj, as_built=as_built).read, layout)
 
     @cached_property
@@ -280,8 +280,7 @@ class ProgramChecker:
         ]
         needing_btf = [] if features.is_built_with_btf else self._returning_btf_pointers
         arguments = self._arguments(features, effort)
-        accesses, relocated = self._context.given, self._relocated
-        context = refused_accesses(self.linked, self.obj.btf, accesses, relocated, self.section, features)
+        context = refused_accesses(self.linked, self._accessed, self._relocated, self.section, features)
         returns, watched = self._returns(features), self._watched(features)
         is_suspect = hazards or type_ids or needing_btf or context or self._context.moved or watched
         if not is_suspect and arguments is None and returns is None:
@@ -498,6 +497,11 @@ class ProgramChecker:
     @cached_property
     def _context(self) -> ContextAccesses:
         return context_accesses(self.linked)
+
+    @cached_property
+    def _accessed(self) -> Mapping[int, str]:
+        """The fields of the context that it accesses, by slot."""
+        return accessed_fields(self.linked, self.obj.btf, self._context.given, self.section)
 
     @cached_property
     def _relocated(self) -> frozenset[int]:

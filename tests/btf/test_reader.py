@@ -164,6 +164,35 @@ def test_find_agrees_with_a_plain_search_over_a_kernel() -> None:
         assert btf.find(name) == (names.get(name, []) if name else [])
 
 
+@pytest.mark.parametrize("order", ["<", ">"], ids=["little", "big"])
+def test_enumerators_by_their_prefix(order: str) -> None:
+    btf = Btf(every_kind(order).build())
+    enums = {found.name: type_id for type_id, found in enumerate(btf) if isinstance(found, (t.Enum, t.Enum64))}
+    asked = {"e": "LO", "wide": "W", "unsigned": "TOP", "negative": "LOW"}
+    assert {name: btf.enum_values(enums[name], prefix) for name, prefix in asked.items()} == {
+        "e": [-1], "wide": [1 << 40], "unsigned": [0xFFFFFFFF], "negative": [-5]
+    }  # fmt: skip
+    assert [btf.enum_values(type_id, "TOPMOST") for type_id in enums.values()] == [[], [], [], []]
+    assert btf.enum_values(enums["e"], "") == [-1, 7]
+    assert btf.enum_values(btf.find("s")[0], "") == []
+
+
+def test_helpers_of_a_kernel_by_their_prefix() -> None:
+    btf = Btf(kernel_btfs.read(kernel_btfs.EXAMPLES[0]))
+    (type_id,) = btf.find("bpf_func_id")
+    found = btf[type_id]
+    assert isinstance(found, t.Enum)
+    helpers = [one.value for one in found.values if one.name != "__BPF_FUNC_MAX_ID"]
+    assert btf.enum_values(type_id, "BPF_FUNC_") == helpers == list(range(len(helpers)))
+
+
+def test_whether_a_name_is_among_others() -> None:
+    btf = Btf(every_kind().build())
+    members = btf.entry_names(btf.find("s")[0])
+    assert [name for name in ("a", "b", "c", "", "ab") if btf.is_among(name, members)] == ["a", "b"]
+    assert btf.is_among("", btf.entry_names(btf.find("u")[0]))
+
+
 def test_flavors() -> None:
     btf = RawBtf()
     for name in ("thing", "thing___a", "thing___b___c", "thin___g", "thing__x"):
