@@ -101,6 +101,8 @@ def _compile_init(cls: type, fields: tuple[dataclasses.Field[Any], ...]) -> Call
             body.append(f" _set_{name}(self, {value})")
         else:
             body.append(f" _set(self, {name!r}, {value})")
+    if hasattr(cls, "__post_init__"):
+        body.append(" self.__post_init__()")
     signature = ", ".join([*positional, *(["*", *keywords] if keywords else [])])
     exec(f"def __init__({signature}):\n" + "\n".join(body or [" pass"]), known)
     made: Callable[..., None] = known["__init__"]

@@ -24,6 +24,7 @@ class Classes(NamedTuple):
     Point: Any
     Slotted: Any
     Version: Any
+    Positive: Any
     Empty: Any
 
 
@@ -52,6 +53,16 @@ def declare(decorate: Callable[..., Any]) -> Classes:
         major: int
         minor: int = 0
 
+    @decorate(frozen=True, order=True)
+    class Positive:
+        """Looks at its values when it is made."""
+
+        number: int = 1
+
+        def __post_init__(self) -> None:
+            if self.number < 1:
+                raise TypeError(f"{self.number} is not positive")
+
     @decorate(frozen=True)
     class Empty:
         def __eq__(self, other: object) -> bool:
@@ -60,7 +71,7 @@ def declare(decorate: Callable[..., Any]) -> Classes:
         def __repr__(self) -> str:
             return "nothing"
 
-    return Classes(Point, Slotted, Version, Empty)
+    return Classes(Point, Slotted, Version, Positive, Empty)
 
 
 LEAN, STANDARD = declare(dataclass), declare(dataclasses.dataclass)
@@ -107,6 +118,8 @@ USES: dict[str, Callable[[Classes], object]] = {
     "one too many": lambda c: c.Empty(1),
     "by position": lambda c: c.Version(1),
     "replace": lambda c: repr(dataclasses.replace(c.Slotted(1, (2,)), x=9)),
+    "refused when it is made": lambda c: c.Positive(0),
+    "refused as a replacement": lambda c: dataclasses.replace(c.Positive(), number=-1),
     "fields": lambda c: [[f.name for f in dataclasses.fields(each)] for each in c],
     "as a dict": lambda c: dataclasses.asdict(c.Point(1)),
     "copied": lambda c: [repr(copy.copy(c.Point(1, (2,)))), repr(copy.deepcopy(c.Slotted(1)))],
