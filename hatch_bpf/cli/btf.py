@@ -94,6 +94,6 @@ def _names(sources: Sequence[Path]) -> set[str]:
     for path in sources:
         if not path.is_file():
             raise ObjectError(f"{path} is not a file: let --prune name program sources")
-    system_includes = find_toolchain().system_includes
-    found = (names_in(path, root=path.parent, cflags=(), system_includes=system_includes) for path in sources)
+    includes = find_toolchain().includes
+    found = (names_in(path, root=path.parent, cflags=(), system_includes=includes) for path in sources)
     return {name for names in found for name in names.names}

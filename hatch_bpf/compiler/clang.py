@@ -136,7 +136,7 @@ def _who_includes(
             project.root / part,
             root=project.root,
             cflags=config.cflags,
-            system_includes=toolchain.system_includes,
+            system_includes=toolchain.includes,
         )
         if names.includes_header:
             kernel = config.vmlinux_h[arch.name]
@@ -156,6 +156,8 @@ def command(source: PurePosixPath, *, root: Path, arch: Arch, toolchain: Toolcha
         f"-ffile-prefix-map={root}=.",
         *cflags,
         *REQUIRED_FLAGS,
+        # the name of the folder must not get into the object
+        *(flag for own in toolchain.own_includes for flag in ("-isystem", str(own), f"-ffile-prefix-map={own}=libbpf")),
         # after all others, so that they only fill gaps such as asm/types.h
         *(flag for folder in toolchain.system_includes for flag in ("-idirafter", str(folder))),
         operand(source),
@@ -214,7 +216,8 @@ def compile_source(
             said = f"{stderr}clang made no object: cflags asks for something else of it"
             raise CompileError(str(source), argv, said, archs=[arch.name])
         data, dependencies = made.read_bytes(), rule.read_text(errors="surrogateescape")
-    read = [path for path in _files_of_rule(root, dependencies) if not path.is_relative_to(folder)]
+    aside = (Path(folder), *toolchain.own_includes)  # hatch-bpf itself may be installed inside the project
+    read = [path for path in _files_of_rule(root, dependencies) if not any(map(path.is_relative_to, aside))]
     for path in read:
         if not path.is_file():
             said = f"includes {path}, whose real name clang does not tell: rename it"

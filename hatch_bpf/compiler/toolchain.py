@@ -1,7 +1,8 @@
 """Find the compiler: PATH and environment -> `Toolchain`.
 
-Input: the environment. Output: a clang that can make CO-RE objects, its version, and the header folders of this system
-that clang does not search for a BPF target; or a `ToolchainError` that says what to install.
+Input: the environment. Output: a clang that can make CO-RE objects, its version, the folder of libbpf's headers that
+hatch-bpf brings, and the header folders of this system that clang does not search for a BPF target; or a
+`ToolchainError` that says what to install.
 """
 
 from __future__ import annotations
@@ -48,8 +49,16 @@ class Toolchain(NamedTuple):
     """The line in which clang prints its version."""
     system_includes: tuple[Path, ...]
     """Folders that clang searches when it compiles for this machine, except clang's own."""
+    own_includes: tuple[Path, ...]
+    """The folder of libbpf's headers that hatch-bpf brings, if it has them. They come before the system's: every machine
+    then makes the same object, and the headers fit the libbpf in the wheel."""
     target_suffix: str = ""
     """Appended to `bpfel` or `bpfeb` in the name of a target."""
+
+    @property
+    def includes(self) -> tuple[Path, ...]:
+        """All folders of headers, in the order in which they are searched."""
+        return (*self.own_includes, *self.system_includes)
 
 
 def find_toolchain(environ: Mapping[str, str] = os.environ) -> Toolchain:
@@ -98,7 +107,7 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[str]:
 def _inspect(clang: str, environ: Mapping[str, str]) -> Toolchain:
     # one run for all questions, since starting clang takes longer than answering them
     told = _run((clang,), ["-v", "-E", "-x", "c", os.devnull], environ).stderr
-    return Toolchain((clang,), *_version((clang,), told), (*_system_includes(told), *_own_includes()))
+    return Toolchain((clang,), *_version((clang,), told), tuple(_system_includes(told)), _own_includes())
 
 
 def _zig(environ: Mapping[str, str]) -> Toolchain | None:
@@ -110,9 +119,9 @@ def _zig(environ: Mapping[str, str]) -> Toolchain | None:
     headers = Path(spec.origin).parent / "lib" / "libc" / "include"
     # asm/ defines the same type sizes for every 64-bit target
     includes = (headers / "any-linux-any", headers / "x86-linux-any", Path("/usr/include"))
-    existing = (*(folder for folder in includes if folder.is_dir()), *_own_includes())
+    existing = tuple(folder for folder in includes if folder.is_dir())
     told = _run(clang, ["--version"], environ).stdout
-    return Toolchain(clang, *_version(clang, told), existing, target_suffix="-freestanding-none")
+    return Toolchain(clang, *_version(clang, told), existing, _own_includes(), target_suffix="-freestanding-none")
 
 
 def _version(clang: tuple[str, ...], told: str) -> tuple[tuple[int, int], str]:
@@ -152,9 +161,9 @@ def _resource_dir(command: str) -> str:
     return found[2] or re.sub(r"\\(.)", r"\1", found[1])
 
 
-def _own_includes() -> Iterator[Path]:
-    if (OWN_LIBBPF / "include").is_dir():
-        yield OWN_LIBBPF / "include"
+def _own_includes() -> tuple[Path, ...]:
+    folder = OWN_LIBBPF / "include"
+    return (folder,) if folder.is_dir() else ()
 
 
 def _run(clang: tuple[str, ...], arguments: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

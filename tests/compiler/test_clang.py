@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path, PurePosixPath
 
 import pytest
 from elftools.elf.elffile import ELFFile
 
 from hatch_bpf import arch
+from hatch_bpf.compiler import toolchain
 from hatch_bpf.compiler.clang import CompiledObject, compile_source
 from hatch_bpf.compiler.packages import compile_packages
 from hatch_bpf.compiler.toolchain import find_toolchain
@@ -19,6 +21,7 @@ from hatch_bpf.objects.model import read_object
 from hatch_bpf.support.context import Context
 from tests.common import needs
 from tests.common.projects import PROGRAM, make_project
+from tests.common.skeleton_package import BPF
 
 
 def compile_text(
@@ -40,6 +43,34 @@ def test_the_object_does_not_depend_on_where_it_was_built(tmp_path: Path) -> Non
     assert str(tmp_path).encode() not in one.data
     lines = read_object(one.data, path="prog.bpf.o").ext.lines["raw_tp/sched_switch"]
     assert {lines[number].file for number in range(len(lines))} == {"./src/prog.bpf.c"}
+
+
+def test_libbpfs_headers_are_our_own_wherever_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's may be of another version. In a project's own virtual environment they are no files of the project."""
+    installed = toolchain.OWN_LIBBPF / "include"
+    assert find_toolchain().own_includes == (installed,)
+    text = (BPF / "usdt.bpf.c").read_text()
+    objects = [compile_text(tmp_path / "project", text)]
+    copy = tmp_path / "project" / ".venv" / "hatch_bpf"
+    shutil.copytree(installed, copy / "include")
+    monkeypatch.setattr(toolchain, "OWN_LIBBPF", copy)
+    objects.append(compile_text(tmp_path / "project", text))
+    assert objects[0].data == objects[1].data
+    files = {line.file for lines in read_object(objects[0].data, path="o").ext.lines.values() for line in lines}
+    assert {"./src/prog.bpf.c", "./libbpf/bpf/usdt.bpf.h"} <= files
+    assert objects[1].dependencies == (PurePosixPath("src/prog.bpf.c"),)
+    with (copy / "include" / "bpf" / "bpf_helpers.h").open("a") as header:
+        header.write("#error it was read\n")
+    with pytest.raises(CompileError, match="it was read"):
+        compile_text(tmp_path / "project", text)
+
+
+def test_a_projects_own_copy_of_libbpfs_headers_comes_first(tmp_path: Path) -> None:
+    header = tmp_path / "include" / "bpf" / "bpf_helpers.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("#error it was read\n")
+    with pytest.raises(CompileError, match="it was read"):
+        compile_text(tmp_path, PROGRAM, cflags=("-Iinclude",))
 
 
 def test_btf_is_kept_and_dwarf_is_not(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def fake_clang(
 
 @pytest.fixture(autouse=True)
 def without_own_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """hatch-bpf's own, which come last, whether or not they were built."""
+    """hatch-bpf's own, which have a field to themselves, whether or not they were built."""
     monkeypatch.setattr("hatch_bpf.compiler.toolchain.OWN_LIBBPF", tmp_path / "none")
 
 

@@ -148,7 +148,7 @@ def takes(function: Callable[..., object], bound: int, call: ast.Call) -> bool:
 
 HEADERS = [
     path
-    for folder in find_toolchain().system_includes
+    for folder in find_toolchain().includes
     for pattern in ("bpf/*.h", "linux/bpf.h")
     for path in sorted(folder.glob(pattern))
 ]
