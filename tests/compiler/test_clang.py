@@ -11,7 +11,6 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from hatch_bpf import arch
-from hatch_bpf.compiler import toolchain
 from hatch_bpf.compiler.clang import CompiledObject, compile_source
 from hatch_bpf.compiler.packages import compile_packages
 from hatch_bpf.compiler.toolchain import find_toolchain
@@ -19,6 +18,7 @@ from hatch_bpf.errors import CompileError, ToolchainError
 from hatch_bpf.hatch_plugin import load_hatch_project
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.support.context import Context
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from tests.common import needs
 from tests.common.projects import PROGRAM, make_project
 from tests.common.skeleton_package import BPF
@@ -46,17 +46,18 @@ def test_the_object_does_not_depend_on_where_it_was_built(tmp_path: Path) -> Non
 
 
 def test_libbpfs_headers_are_our_own_wherever_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system's may be of another version. In a project's own virtual environment they are no files of the project."""
-    installed = toolchain.OWN_LIBBPF / "include"
+    """The system may have another version. Those in a project's own virtual environment are no files of the project."""
+    installed = OWN_LIBBPF / "include"
     assert find_toolchain().own_includes == (installed,)
     text = (BPF / "usdt.bpf.c").read_text()
     objects = [compile_text(tmp_path / "project", text)]
     copy = tmp_path / "project" / ".venv" / "hatch_bpf"
     shutil.copytree(installed, copy / "include")
-    monkeypatch.setattr(toolchain, "OWN_LIBBPF", copy)
+    monkeypatch.setattr("hatch_bpf.compiler.toolchain.OWN_LIBBPF", copy)
     objects.append(compile_text(tmp_path / "project", text))
     assert objects[0].data == objects[1].data
-    files = {line.file for lines in read_object(objects[0].data, path="o").ext.lines.values() for line in lines}
+    tables = read_object(objects[0].data, path="prog.bpf.o").ext.lines.values()
+    files = {lines[number].file for lines in tables for number in range(len(lines))}
     assert {"./src/prog.bpf.c", "./libbpf/bpf/usdt.bpf.h"} <= files
     assert objects[1].dependencies == (PurePosixPath("src/prog.bpf.c"),)
     with (copy / "include" / "bpf" / "bpf_helpers.h").open("a") as header:

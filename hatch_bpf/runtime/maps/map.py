@@ -431,7 +431,7 @@ class HashMap(Map, _Mapping["K", "V"]):
     def update_many(self, items: Union[Mapping[K, V], Iterable[tuple[K, V]]]) -> None:
         """Store many values, with few system calls from Linux 5.6 on."""
         read: Any = getattr(items, "items", None)
-        pairs = elements(f"map {self.name}: what is stored", items if read is None else read())
+        pairs: list[Any] = elements(f"map {self.name}: what is stored", items if read is None else read())
         if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
             raise InvalidTypeError(f"map {self.name}: what is stored must be a mapping, or pairs of key and value")
         for at in range(0, len(pairs), BATCH):
