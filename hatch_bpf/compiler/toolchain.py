@@ -50,7 +50,7 @@ class Toolchain(NamedTuple):
     system_includes: tuple[Path, ...]
     """Folders that clang searches when it compiles for this machine, except clang's own."""
     own_includes: tuple[Path, ...]
-    """The folder of libbpf's headers that hatch-bpf brings, if it has them. They come before the system's: every machine
+    """The folder of libbpf's headers that hatch-bpf brings, if it has them. They come before the system's: each machine
     then makes the same object, and the headers fit the libbpf in the wheel."""
     target_suffix: str = ""
     """Appended to `bpfel` or `bpfeb` in the name of a target."""
