@@ -5,6 +5,8 @@ Nothing here is imported before it is used, so that skeletons import fast.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..arguments import elements
 from ..errors import InvalidTypeError, InvalidValueError
 from ..types import S64, U8, U64, named, shown
@@ -32,31 +34,12 @@ WIDE = 1 << 32
 """Buckets from here on need more room for their numbers, and have half as many stars."""
 
 
-class Bucket(tuple):  # type: ignore[type-arg]
+class Bucket(NamedTuple):
     """The values from `low` to `high`, and how many there were: (low, high, count)."""
 
-    __slots__ = ()
-
-    def __new__(cls, low: int, high: int, count: int) -> Bucket:
-        return super().__new__(cls, (low, high, count))
-
-    def __getnewargs__(self) -> tuple[int, int, int]:
-        return self.low, self.high, self.count
-
-    @property
-    def low(self) -> int:
-        return self[0]  # type: ignore[no-any-return]
-
-    @property
-    def high(self) -> int:
-        return self[1]  # type: ignore[no-any-return]
-
-    @property
-    def count(self) -> int:  # type: ignore[override]
-        return self[2]  # type: ignore[no-any-return]
-
-    def __repr__(self) -> str:
-        return f"Bucket(low={self.low}, high={self.high}, count={self.count})"
+    low: int
+    high: int
+    count: int  # type: ignore[assignment]
 
 
 class Histogram:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import mmap
 import struct
 
+from ..plain_data import PlainData
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,38 +34,34 @@ SMALL = 1 << 16
 """Bytes that are read of any file."""
 
 
-class _Layout:
+class _Layout(PlainData):
     """Where the fields are in files of 32 or 64 bits."""
 
-    def __init__(self, header: str, section: str, segment: str, symbol: str) -> None:
-        self.header = struct.Struct(header)
-        self.section = struct.Struct(section)
-        self.segment = struct.Struct(segment)
-        self.symbol = struct.Struct(symbol)
+    header: struct.Struct
+    section: struct.Struct
+    segment: struct.Struct
+    symbol: struct.Struct
 
 
 LAYOUTS = {
-    1: _Layout("=2HI3I I6H", "=10I", "=8I", "=3I2BH"),
-    2: _Layout("=2HI3Q I6H", "=2I4Q2I2Q", "=2I6Q", "=I2BH2Q"),
+    1: _Layout(*map(struct.Struct, ("=2HI3I I6H", "=10I", "=8I", "=3I2BH"))),
+    2: _Layout(*map(struct.Struct, ("=2HI3Q I6H", "=2I4Q2I2Q", "=2I6Q", "=I2BH2Q"))),
 }
 """By the class that the file's fifth byte says."""
 
 
-class Section:
+class Section(PlainData):
     """A section's header."""
 
-    __slots__ = ("address", "info", "kind", "link", "name", "offset", "size")
-
-    def __init__(self, name: int, kind: int, address: int, offset: int, size: int, link: int, info: int) -> None:
-        self.name = name
-        """Where its name is in the section of names."""
-        self.kind = kind
-        """`SHT_*`."""
-        self.address = address
-        self.offset = offset
-        self.size = size
-        self.link = link
-        self.info = info
+    name: int
+    """Where its name is in the section of names."""
+    kind: int
+    """`SHT_*`."""
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
 
 
 class ElfImage:

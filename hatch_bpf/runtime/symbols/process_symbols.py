@@ -11,6 +11,7 @@ from bisect import bisect_right
 from time import monotonic
 
 from ..maps.stacks import BuildIdFrame
+from ..plain_data import PlainData
 from ..types import as_int
 from .demangle import demangled
 from .elf_image import ElfImage
@@ -39,21 +40,18 @@ JIT_SIZE = 1 << 30
 """Longest function in the map of a JIT compiler that is believed."""
 
 
-class _Mapping:
+class _Mapping(PlainData):
     """A part of a process' memory with code."""
 
-    __slots__ = ("bias", "end", "is_read", "offset", "path", "start", "table")
-
-    def __init__(self, start: int, end: int, offset: int, path: str) -> None:
-        self.start = start
-        self.end = end
-        self.offset = offset
-        self.path = path
-        self.is_read = False
-        self.table: Optional[FunctionTable[bytes]] = None
-        """The functions of what is mapped there, once it is read."""
-        self.bias = 0
-        """What to subtract from an address for one of the table."""
+    start: int
+    end: int
+    offset: int
+    path: str
+    is_read: bool = False
+    table: Optional[FunctionTable[bytes]] = None
+    """The functions of what is mapped there, once it is read."""
+    bias: int = 0
+    """What to subtract from an address for one of the table."""
 
 
 class ProcessSymbols:
