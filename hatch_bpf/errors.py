@@ -7,7 +7,7 @@ The runtime that ships in wheels stands alone and has its own base class in `run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +43,13 @@ class ConfigError(HatchBpfError):
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+def refuse(faults: Iterable[Fault]) -> None:
+    """Raise `ConfigError` if there are any."""
+    found = tuple(faults)
+    if found:
+        raise ConfigError(found)
 
 
 class ToolchainError(HatchBpfError):

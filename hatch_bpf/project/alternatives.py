@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 
-from hatch_bpf.errors import ConfigError, Fault
+from hatch_bpf.errors import Fault, refuse
 from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.linked_program import Linker
 from hatch_bpf.objects.model import ObjectModel
@@ -107,8 +107,7 @@ class Alternatives:
             faults += [_unknown(f"{key}[{i}]", name, known, "no program, ring or perf buffer") for i, name in unknown]
             if not unknown:
                 faults += _faults_of_group(key, group, members, models)
-        if faults:
-            raise ConfigError(faults)
+        refuse(faults)
 
 
 NONE = Alternatives()

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from hatch_bpf import arch
-from hatch_bpf.errors import ConfigError, Fault, KernelError
+from hatch_bpf.errors import Fault, KernelError, refuse
 from hatch_bpf.kernels import HOST
 from hatch_bpf.kernels.archive import ARCHIVE_VARIABLE
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
@@ -198,8 +198,7 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
         "vmlinux-h": _vmlinux_h(values["vmlinux-h"], f"{key}.vmlinux-h", archs, faults),
         "link": {name: tuple(map(PurePosixPath, parts)) for name, parts in values["link"].items()},
     }
-    if faults:
-        raise ConfigError(faults)
+    refuse(faults)
     by_field = {name.replace("-", "_"): value for name, value in values.items()}
     return Config(**by_field, alternatives=alternatives, digest=_digest(table, archs))
 

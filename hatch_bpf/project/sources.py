@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hatch_bpf.arch import Arch
-from hatch_bpf.errors import ConfigError, Fault
+from hatch_bpf.errors import ConfigError, Fault, refuse
 from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
 from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.names import object_name
@@ -200,8 +200,7 @@ def _check_links(config: Config, paths: set[PurePosixPath], key: str) -> None:
         target = parts[0].with_name(name + SUFFIX)
         if target in paths and target not in parts:
             faults.append(Fault(f"{key}.link.{name}", f"would make the skeleton of {target}; choose another name"))
-    if faults:
-        raise ConfigError(faults)
+    refuse(faults)
 
 
 def _named(root: Path, config: Config, commands: Collection[PurePosixPath], key: str) -> set[PurePosixPath]:
@@ -218,8 +217,7 @@ def _named(root: Path, config: Config, commands: Collection[PurePosixPath], key:
             rule = f"whose name does not end in .c or {OBJECT_SUFFIX}: let {key}.commands say how it is compiled"
             faults.append(Fault(where, f"matches {wrong[0]}, {rule}"))
         found |= matches
-    if faults:
-        raise ConfigError(faults)
+    refuse(faults)
     return found
 
 
@@ -232,8 +230,7 @@ def _commands(root: Path, config: Config, key: str) -> dict[PurePosixPath, tuple
         for path in sorted(_matches(root, given, where, faults)):
             if found.setdefault(path, command) != command:
                 faults.append(Fault(where, f"matches {path}, which another pattern gives another command"))
-    if faults:
-        raise ConfigError(faults)
+    refuse(faults)
     return found
 
 
@@ -301,8 +298,7 @@ def _in_packages(root: Path, packages: Iterable[str], key: str, *, is_enough: bo
         )
     # reading a pipe or a device would never end
     odd = [path for path in sorted(found) if not (root / path).is_file()]
-    if odd:
-        raise ConfigError([Fault(f"{key}.programs", f"has {path}, which is not a regular file") for path in odd])
+    refuse(Fault(f"{key}.programs", f"has {path}, which is not a regular file") for path in odd)
     return found
 
 
@@ -394,25 +390,22 @@ def _reject_clashes(sources: Iterable[ProgramSource], key: str) -> None:
                     f"has two sources for the skeleton {source.name}_skel: {other.path} and {source.path}; rename one",
                 )
             )
-    if faults:
-        raise ConfigError(faults)
+    refuse(faults)
 
 
 def _reject_inside_ours(sources: Sequence[ProgramSource], key: str) -> None:
     folders = {source.tree_bpf_dir for source in sources}
-    faults = [
+    refuse(
         Fault(f"{key}.programs", f"has {part}, and {folder} is the folder that hatch-bpf fills: move it to another")
         for source in sources
         for part in source.parts
         for folder in folders.intersection(part.parents)
-    ]
-    if faults:
-        raise ConfigError(faults)
+    )
 
 
 def _reject_unimportable(sources: Iterable[ProgramSource], key: str) -> None:
     """Only packages: from a folder of any name below one, `importlib` imports a skeleton."""
-    faults = [
+    refuse(
         Fault(
             f"{key}.programs",
             f"has {source.path}, whose package would be {source.bpf_dir.parent}: Python cannot import from a folder "
@@ -420,9 +413,7 @@ def _reject_unimportable(sources: Iterable[ProgramSource], key: str) -> None:
         )
         for source in sources
         if (wrong := [part for part in source.bpf_dir.parent.parts if not _is_name(part)])
-    ]
-    if faults:
-        raise ConfigError(faults)
+    )
 
 
 def _is_name(text: str) -> bool:
@@ -433,7 +424,7 @@ def _reject_outside(sources: Iterable[ProgramSource], homes: Sequence[PurePosixP
     """`homes` are the wheel's packages. The top of site-packages belongs to no project."""
     tops = {home.parts[:1] for home in homes}
     places = ", ".join(map(str, homes)) or "there are none"
-    faults = [
+    refuse(
         Fault(
             f"{key}.programs",
             f"has {source.path}, which is in none of the wheel's packages ({places}): "
@@ -441,9 +432,7 @@ def _reject_outside(sources: Iterable[ProgramSource], homes: Sequence[PurePosixP
         )
         for source in sources
         if len(source.bpf_dir.parts) == 1 or tops.isdisjoint({(), source.bpf_dir.parts[:1]})
-    ]
-    if faults:
-        raise ConfigError(faults)
+    )
 
 
 def headers_beside(root: Path, source: PurePosixPath) -> list[PurePosixPath]:
