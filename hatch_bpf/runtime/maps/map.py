@@ -40,7 +40,7 @@ from .shapes import MapInfo, MapShape, existing_shape, map_info, short_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import ItemsView, Iterable, Iterator, Mapping, MutableMapping, Sequence, ValuesView
+    from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, Sequence, ValuesView
     from typing import Any, Generic, Optional, Protocol, TypeVar, Union, overload
 
     from ..descriptor import HasDescriptor
@@ -481,8 +481,9 @@ class HashMap(Map, _Mapping["K", "V"]):
             return self._drain_growth()
         ident = _thread.get_ident()
         taken = self._draining.setdefault(ident, [])
-        self._take_all(taken)
-        pairs = list(chain.from_iterable(starmap(self._pairs, taken)))
+        for _ in self._calls(self._libbpf.bpf_map_lookup_and_delete_batch, self._take, taken, "be drained"):
+            pass  # the next call has what these removed if an exception comes
+        pairs = list(chain.from_iterable(starmap(self._pairs, starmap(self._contents, taken))))
         self._drained = {}
         del self._draining[ident]
         return pairs
@@ -500,46 +501,52 @@ class HashMap(Map, _Mapping["K", "V"]):
     def _growth(self, new: V, old: V) -> V:
         return merged(self._value, growth_or_new, (new, old))  # type: ignore[no-any-return]
 
-    def _take_all(self, taken: list[Any]) -> None:
-        """Append what is removed to `taken`, so that the next call has it if an exception comes."""
+    def _calls(
+        self, call: Any, one: Callable[[Any, Any, list[int]], None], made: list[Any], action: str
+    ) -> Iterator[None]:
+        """Have the kernel read all pairs, many at a time, or by `one`. `made` gets the storage that each call fills.
+
+        It is there before the call, so that it has what the call removes even if an exception comes. The kernel fills
+        batches bucket by bucket, so that no pair comes twice.
+        """
         place: Any = None
         size = self._batch_size()
-        take = self._libbpf.bpf_map_lookup_and_delete_batch
         while True:
             following, keys, values = self._batch_storage(size)
             count = c_uint32(size)
             results: list[int] = []
-            taken.append((keys, values, count, results))
+            made.append((keys, values, count, results))
             arguments = self.fd, place, following, keys, values, byref(count), self._batch_options()
             # the call and the notes of what it returned are one step
-            results.extend(chain(starmap(take, (arguments,)), starmap(ctypes.get_errno, ((),))))
+            results.extend(chain(starmap(call, (arguments,)), starmap(ctypes.get_errno, ((),))))
             result, code = results
+            yield
             if not result:
                 place = following
-                continue
-            if code == errno.ENOENT:
+            elif code == errno.ENOENT:
                 return
-            if code == errno.ENOSPC:
+            elif code == errno.ENOSPC:
                 size *= 2  # the next bucket has more pairs than that
             elif code in _UNSUPPORTED and place is None:
-                break
+                break  # this kernel has no batches for this type of map
             else:
-                raise self._error("be drained")
+                ctypes.set_errno(code)
+                raise self._error(action)
         for key in self._keys():
-            removed: list[int] = []
-            value = self._value.new()
-            taken.append((key, value, c_uint32(1), removed))
-            self._take(key, value, removed)
+            results, value = [], self._value.new()
+            made.append((key, value, c_uint32(1), results))
+            one(key, value, results)
+            yield
 
-    def _pairs(self, keys: Any, values: Any, count: c_uint32, results: list[int]) -> Iterable[tuple[K, V]]:
-        """The pairs in storage that a call has filled, by what it returned and the error number: nothing if it was not
-        made."""
+    def _contents(self, keys: Any, values: Any, count: c_uint32, results: list[int]) -> tuple[bytes, bytes]:
+        """The bytes of the keys and of the values in storage that a call has filled, by what it returned and the error
+        number: nothing if it was not made."""
         number = count.value if 0 in results[:1] or errno.ENOENT in results[1:] else 0
-        key_bytes, value_bytes = bytes(memoryview(keys).cast("B")), bytes(memoryview(values).cast("B"))
-        return zip(
-            self._key.read_many(key_bytes[: number * self.key_size]),
-            self._value.read_many(value_bytes[: number * self._value.size]),
-        )
+        key_bytes, value_bytes = memoryview(keys).cast("B"), memoryview(values).cast("B")
+        return bytes(key_bytes[: number * self.key_size]), bytes(value_bytes[: number * self._value.size])
+
+    def _pairs(self, keys: bytes, values: bytes) -> Iterable[tuple[K, V]]:
+        return zip(self._key.read_many(keys), self._value.read_many(values))
 
     def read_arrays(self) -> tuple[Any, Any]:
         """All keys and their values as two NumPy arrays of equal length, without a Python object for each.
@@ -557,33 +564,16 @@ class HashMap(Map, _Mapping["K", "V"]):
     def _value_array(self, numpy: Any, values: bytearray, length: int) -> Any:
         return numpy.ndarray((length,), numpy_format(self._value), values)
 
-    def _decoded(self) -> Iterator[tuple[Iterable[K], Iterable[V]]]:
-        """All pairs, many at a time: their keys and their values."""
-        return ((self._key.read_many(keys), self._value.read_many(values)) for keys, values in self._batches())
-
     def _batches(self) -> Iterator[tuple[bytes, bytes]]:
-        """All pairs, many at a time: the bytes of their keys and of their values.
+        """All pairs, many at a time: the bytes of their keys and of their values."""
+        made: list[Any] = []
+        for _ in self._calls(self._libbpf.bpf_map_lookup_batch, self._read_one, made, "be read"):
+            yield self._contents(*made.pop())
 
-        The kernel fills batches bucket by bucket, so that no pair comes twice.
-        """
-        place: Any = None
-        size = self._batch_size()
-        while True:
-            batch = self._lookup_batch(place, size)
-            if batch is None:
-                break
-            following, keys, values, is_last = batch
-            if following is None:
-                size *= 2  # the next bucket has more pairs than that
-                continue
-            place = following
-            yield keys, values
-            if is_last:
-                return
-        for key in self._keys():  # this kernel has no batches for this type of map
-            value = self._lookup_storage(key)
-            if value is not None:
-                yield bytes(key), bytes(value)
+    def _read_one(self, key: Any, storage: Any, found: list[int]) -> None:
+        """Read a value by encoded key. `found` is filled if it is there."""
+        if self._read_into(storage, key):
+            found.append(0)
 
     def _batch_size(self) -> int:
         return min(self.max_entries, max(1, BATCH_BYTES // (self.key_size + self._value.size)))
@@ -596,34 +586,12 @@ class HashMap(Map, _Mapping["K", "V"]):
             (c_uint8 * (self._value.size * size))(),
         )
 
-    def _lookup_batch(self, place: Any, size: int) -> Optional[tuple[Any, bytes, bytes, bool]]:
-        """The next pairs after a place: the place that follows them, keys, values, and whether these are the last.
-
-        None if the kernel has no batches. The place is None if the pairs need more room.
-        """
-        following, keys, values = self._batch_storage(size)
-        count = c_uint32(size)
-        is_last = False
-        options = self._batch_options()
-        if self._libbpf.bpf_map_lookup_batch(self.fd, place, following, keys, values, byref(count), options):
-            code = ctypes.get_errno()
-            if code == errno.ENOSPC:
-                return None, b"", b"", False
-            if code in _UNSUPPORTED and place is None:
-                return None
-            if code != errno.ENOENT:
-                raise self._error("be read")
-            is_last = True
-        number = count.value
-        found_keys, found_values = (bytes(memoryview(part)[: number * len(part) // size]) for part in (keys, values))
-        return following, found_keys, found_values, is_last
-
 
 class _Items(_ItemsOf["K", "V"]):
     """`HashMap.items()`, read many at a time."""
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
-        return chain.from_iterable(zip(keys, values) for keys, values in self._mapping._decoded())
+        return chain.from_iterable(starmap(self._mapping._pairs, self._mapping._batches()))
 
     def __contains__(self, pair: object) -> bool:
         if not isinstance(pair, tuple) or len(pair) != 2:
@@ -636,7 +604,7 @@ class _Values(_ValuesOf["V"]):
     """`HashMap.values()`, read many at a time."""
 
     def __iter__(self) -> Iterator[V]:
-        return chain.from_iterable(values for _, values in self._mapping._decoded())
+        return chain.from_iterable(self._mapping._value.read_many(values) for _, values in self._mapping._batches())
 
     def __contains__(self, value: object) -> bool:
         return any(value == found for found in self)
