@@ -70,7 +70,7 @@ class _Sections:
         if data not in self.btfs:
             self.btfs[data] = len(self.btfs)
             btf = Btf(data, source="minimized BTF")
-            types = _types_of(btf)
+            types = [btf.record(type_id)[1] for type_id in range(1, len(btf))]
             classes = self._classes(btf, types)
             self.lists += (ORDERS.index("<" if btf.endian == "little" else ">"), len(types))
             self.lists += (self._number(btf, words, classes, of) for words, of in zip(types, classes[1:], strict=True))
@@ -103,20 +103,6 @@ class _Sections:
         if offset == len(self.strings):
             self.strings += text.encode("utf-8", "surrogateescape") + b"\0"
         return offset
-
-
-def _types_of(btf: Btf) -> list[array[int]]:
-    """Each type as its 32-bit words."""
-    words = array("I", btf.data[btf.header.type_start : btf.header.type_end])
-    if btf.endian != sys.byteorder:
-        words.byteswap()
-    types = []
-    start = 0
-    while start < len(words):
-        end = start + len(roles(words[start + 1]))
-        types.append(words[start:end])
-        start = end
-    return types
 
 
 def _key(btf: Btf, types: list[array[int]], type_id: int, depth: int) -> _Key:
