@@ -38,7 +38,8 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(RUNTIME).as_posix())
 def test_only_the_standard_library_is_imported(path: Path) -> None:
-    assert imports(path) <= set(sys.stdlib_module_names)
+    # every type checker has typing_extensions; that nothing imports it at run time is tested below
+    assert imports(path) - {"typing_extensions"} <= set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(RUNTIME).as_posix())
