@@ -9,9 +9,11 @@ The environment names proxies (`https_proxy`, `no_proxy`) and certificates (`SSL
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -40,6 +42,9 @@ BACKOFF = 0.5
 """Seconds before the second attempt; doubled before each further one."""
 TIMEOUT = 30.0
 """Seconds of silence after which a connection counts as broken."""
+LONGEST = 600.0
+"""Seconds for all of one attempt, redirects included: a server may send a byte now and then for ever. The largest file
+takes that long at 30 kB a second."""
 MAX_REDIRECTS = 5
 CHUNK = 1 << 16
 
@@ -115,7 +120,7 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _attempt(url: str, limit: Limit, tell: Tell, stop: threading.Event) -> bytes:
-    with _open(url, stop) as response:
+    with _Deadline(url) as deadline, _open(url, stop, deadline) as response:
         total = response.length
         limit.check(total or 0, source=shown(url))
         data = bytearray()
@@ -141,18 +146,81 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
     try:
         return response.read(CHUNK)
-    except (OSError, http.client.HTTPException) as error:
+    # ValueError: the size of a chunk is below zero
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise _BrokenOffError(str(error) or type(error).__name__) from error
 
 
-def _open(url: str, stop: threading.Event) -> http.client.HTTPResponse:
+class _Deadline:
+    """Cuts an attempt's connections once it has taken too long. Raises `UnreachableError` then, whatever came of it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._sockets: list[socket.socket] = []
+        self._is_over = False
+        self._timer = threading.Timer(LONGEST, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Deadline:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._is_over:
+            raise UnreachableError(
+                f"{shown(self._url)} was not downloaded within {LONGEST:.0f} seconds; look at the connection and the "
+                "server, and start again"
+            )
+
+    def handlers(self, context: ssl.SSLContext) -> tuple[urllib.request.BaseHandler, ...]:
+        """What opens connections that the deadline counts for."""
+        import http.client
+        import urllib.request
+
+        watch = self._watch
+
+        class Plain(http.client.HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                watch(self.sock)
+
+        class Encrypted(http.client.HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                watch(self.sock)
+
+        class OpenPlain(urllib.request.HTTPHandler):
+            def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+                return self.do_open(Plain, req)
+
+        class OpenEncrypted(urllib.request.HTTPSHandler):
+            def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+                return self.do_open(Encrypted, req, context=context)
+
+        return OpenPlain(), OpenEncrypted(context=context)
+
+    def _watch(self, opened: socket.socket) -> None:
+        self._sockets.append(opened)
+        if self._is_over:
+            self._cut()
+
+    def _cut(self) -> None:
+        self._is_over = True
+        for opened in self._sockets:
+            # past the encryption, whose state is the reading thread's
+            with suppress(OSError):
+                socket.socket.shutdown(opened, socket.SHUT_RDWR)
+
+
+def _open(url: str, stop: threading.Event, deadline: _Deadline) -> http.client.HTTPResponse:
     """Send the request, and follow redirects that are as safe as the URL they come from."""
     import http.client
     import ssl
     import urllib.error
     import urllib.request
 
-    opener = _opener()
+    opener = _opener(deadline)
     first = url
     for _ in range(MAX_REDIRECTS + 1):
         _check_wanted(url, stop)
@@ -223,7 +291,7 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
     return RefusedError(f"{shown(url)} is refused ({said}); {remedy}", status=error.code)
 
 
-def _opener() -> urllib.request.OpenerDirector:
+def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
     """urllib without its handlers for files, FTP, data URLs and redirects."""
     import urllib.request
 
@@ -232,8 +300,7 @@ def _opener() -> urllib.request.OpenerDirector:
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(context=context),
+        *deadline.handlers(context),
         urllib.request.HTTPErrorProcessor(),
         urllib.request.HTTPDefaultErrorHandler(),
     ):
