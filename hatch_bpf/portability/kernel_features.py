@@ -27,7 +27,7 @@ _NAMES = frozenset({
     "bpf_func_info_aux", "bpf_prog_aux", "bpf_prog", "bpf_kfunc", "btf_trace_sched_switch", "bpf_prog_load",
     "bpf_check", "check_stack_range_initialized", "bpf_insn_aux_data", "bpf_ringbuf", "ftrace_ops",
     "bpf_verifier_state", "bpf_stack_slot_type", "is_branch_taken", "sanitize_err", "btf_vmlinux_init",
-    "btf_vmlinux_read", "bpf_msg_pop_data", *ALWAYS_THERE,
+    "btf_vmlinux_read", "bpf_msg_pop_data", "lirc_prog_attach", *ALWAYS_THERE,
 })  # fmt: skip
 """Names that are looked up in nearly every kernel."""
 

@@ -14,7 +14,14 @@ from hatch_bpf.objects.model import Function
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures, event_class
 from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
-from hatch_bpf.runtime.sections import BTF_PREFIX, AttachTypeUse, ProgramSection, Target, section_patterns
+from hatch_bpf.runtime.sections import (
+    BTF_PREFIX,
+    WITHOUT_ATTACH_TYPE,
+    AttachTypeUse,
+    ProgramSection,
+    Target,
+    section_patterns,
+)
 
 _OLDEST = (1, 0)
 """The oldest libbpf that a program is expected to be loaded with; 0.x is no longer maintained."""
@@ -46,6 +53,10 @@ def check_section(
         yield Reason(ReasonKind.ATTACH_TARGET_UNSET, Weight.CONDITIONAL, what, on_any_kernel=True)
     if features.has_program_type(section.program_type) is False:
         what = f"{kind} is a BPF_PROG_TYPE_{section.program_type}, which this kernel does not know"
+        yield Reason(ReasonKind.PROGRAM_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
+        return
+    if section.program_type == "LIRC_MODE2" and features.has_function("lirc_prog_attach") is False:
+        what = f"{kind} is a BPF_PROG_TYPE_LIRC_MODE2, which this kernel was built without (CONFIG_BPF_LIRC_MODE2)"
         yield Reason(ReasonKind.PROGRAM_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
         return
     if section.needs_kernel_btf:
@@ -129,7 +140,7 @@ def _attach_type(kind: str, section: ProgramSection, features: KernelFeatures) -
     is_unknown = features.has_attach_type(section.attach_type) is False
     if use != AttachTypeUse.CALL and features.lacks_member("bpf_prog", "expected_attach_type"):
         what = f"{kind} is loaded for an attach type, and this kernel loads no program for one"
-        plain = _PLAIN_SECTIONS.get(section.name)
+        plain = WITHOUT_ATTACH_TYPE.get(section.name)
         remedy = f'write SEC("{plain}")' if plain else _alternative(section)
         yield Reason(ReasonKind.ATTACH_TYPE_MISSING, Weight.FAILS, what, remedy)
     elif is_unknown and use != AttachTypeUse.IGNORED:
@@ -138,10 +149,6 @@ def _attach_type(kind: str, section: ProgramSection, features: KernelFeatures) -
             weight, then = Weight.CANNOT_ATTACH, "so it loads but can never be attached"
         what = f"{kind} attaches as {section.attach_type}, which this kernel does not know, {then}"
         yield Reason(ReasonKind.ATTACH_TYPE_MISSING, weight, what, _alternative(section))
-
-
-_PLAIN_SECTIONS = {"cgroup/sock_create": "cgroup/sock", "tc/ingress": "tc", "tc/egress": "tc"}
-"""Sections whose programs are attached just the same without an attach type, and their names then."""
 
 
 def _target(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:

@@ -14,7 +14,7 @@ from .handle import LOG_LINES
 from .host import kernel as _kernel
 from .libbpf.messages import verifier_logs, without_optional_btf
 from .maps.shapes import refused_map
-from .sections import BTF_PREFIX, AttachTypeUse, Target, libbpf_since, parse_section
+from .sections import BTF_PREFIX, WITHOUT_ATTACH_TYPE, AttachTypeUse, Target, libbpf_since, parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,8 +84,15 @@ def refusals_without_words(
     and all maps."""
     if code != errno.EINVAL:
         return []
-    refused_maps = (m.name for m in spec.maps if _has_line(lines, f"map '{m.name}': failed to create: "))
-    told = [f"map {name} is {refused_map(held.libbpf, held.find_map(name))}" for name in refused_maps]
+    told = []
+    for name in (item.name for item in spec.maps if _has_line(lines, f"map '{item.name}': failed to create: ")):
+        if _has_line(lines, f"map '{name}': failed to create inner map: "):
+            told.append(
+                f"libbpf names the inner map of {name} `{name}.inner`, and before Linux 5.2 no name has a dot: turn "
+                "off the map's autocreate there, or declare no inner map"
+            )
+        else:
+            told.append(f"map {name} is {refused_map(held.libbpf, held.find_map(name))}")
     for program in spec.programs:
         if program.name in programs and _has_line(lines, f"prog '{program.name}': BPF program load failed: "):
             told += filter(None, [_refused_program(held.libbpf, program)])
@@ -122,13 +129,17 @@ def _refused_program(libbpf: Libbpf, program: ProgramSpec) -> str:
         return f"program {program.name} may sleep, {since.too_old(since.sleepable(kind, section.attach_type))}"
     if section.xdp_frags:
         return f"program {program.name} needs BPF_F_XDP_HAS_FRAGS, {since.too_old(since.XDP_FRAGS)}"
-    if section.attach_type_use in _LOADED_FOR_ATTACH_TYPE:
+    is_passed = section.attach_type_use in (AttachTypeUse.LOAD, AttachTypeUse.ATTACH, AttachTypeUse.IGNORED)
+    if is_passed and privileges.linux_version() < since.EXPECTED_ATTACH_TYPES:
+        first, plain = since.linux(since.EXPECTED_ATTACH_TYPES), WITHOUT_ATTACH_TYPE.get(section.name)
+        what = (
+            f"program {program.name} is loaded for an attach type, {section.attach_type}, as {first} is the first to do"
+        )
+        return f'{what}: write SEC("{plain}")' if plain else what
+    if section.attach_type_use == AttachTypeUse.LOAD:
         came = since.ATTACH_TYPES.get(section.attach_type)
         return f"program {program.name} attaches as {section.attach_type}, {since.too_old(came)}"
     return ""
-
-
-_LOADED_FOR_ATTACH_TYPE = (AttachTypeUse.LOAD, AttachTypeUse.ATTACH, AttachTypeUse.IGNORED)
 
 
 def _is_of_btf(target_kind: str) -> bool:

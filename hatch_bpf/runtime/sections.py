@@ -266,6 +266,9 @@ _ROWS: tuple[_Row, ...] = (
 )
 _BY_PATTERN = {row[0]: row for row in _ROWS}
 
+WITHOUT_ATTACH_TYPE = {"cgroup/sock_create": "cgroup/sock", "tc/ingress": "tc", "tc/egress": "tc"}
+"""Sections whose programs are attached just the same without an attach type, and their names then."""
+
 ARENA_VARIABLES = (1, 4)
 """The first libbpf that knows global variables in an arena."""
 

@@ -111,6 +111,8 @@ WIDE_VALUES = {"SOCKMAP": (5, 7), "SOCKHASH": (5, 7), "DEVMAP": (5, 8), "DEVMAP_
 """Values of 8 bytes in maps of these types, which took 4 bytes alone before."""
 
 XDP_FRAGS = (5, 18)
+EXPECTED_ATTACH_TYPES = (4, 17)
+"""Programs that are loaded for an attach type."""
 
 
 def sleepable(program_type: str, attach_type: str) -> Optional[tuple[int, int]]:

@@ -61,6 +61,7 @@ def check(section: str, btf: Btf, *, returns: int = 1) -> ProgramVerdict:
         ("cgroup/sock_create", Verdict.FAILS, Verdict.LOADS),
         ("cgroup/sock", Verdict.LOADS, Verdict.LOADS),
         ("cgroup/connect4", Verdict.FAILS, Verdict.FAILS),
+        ("lirc_mode2", Verdict.FAILS, Verdict.FAILS),
     ],
 )
 def test_attach_types_that_an_old_kernel_lacks(section: str, on_4_15: Verdict, on_5_4: Verdict) -> None:
@@ -109,6 +110,14 @@ def test_a_btf_without_tracepoints_leaves_most_of_them_open(
 ) -> None:
     found = check(section.format(target), btf)
     assert (found.verdict, [reason.kind for reason in found.reasons]) == (Verdict.LOADS, kinds)
+
+
+def test_a_kernel_that_was_built_with_lirc_mode2() -> None:
+    btf = RawBtf()
+    for name in ("bpf_prog_load", "lirc_prog_attach"):
+        btf.func(name, btf.func_proto(btf.integer()))
+    assert check("lirc_mode2", Btf(btf.build(), source="with")).verdict is Verdict.LOADS
+    assert "built without (CONFIG_BPF_LIRC_MODE2)" in check("lirc_mode2", LINUX_5_4).reasons[0].what
 
 
 def test_a_tracepoint_that_is_not_listed() -> None:

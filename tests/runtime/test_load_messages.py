@@ -13,11 +13,12 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.version import version_bounds
 from hatch_bpf.objects.uapi import MapFlag
 from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.runtime import errors, since
+from hatch_bpf.runtime import errors, privileges, since
 from hatch_bpf.runtime.host import kernel
 from hatch_bpf.runtime.load_errors import load_error
+from hatch_bpf.runtime.maps.map import MapOfMaps
 from hatch_bpf.runtime.maps.shapes import MAP_TYPES, refused_map
-from hatch_bpf.runtime.spec import ObjectSpec, ProgramSpec, SectionSpec
+from hatch_bpf.runtime.spec import MapSpec, ObjectSpec, ProgramSpec, SectionSpec
 from hatch_bpf.runtime.system.objects import PROGRAM_TYPES
 from hatch_bpf.runtime.types import CStruct
 from tests.common import kernel_btfs, needs
@@ -85,16 +86,51 @@ def test_an_unknown_program_type_is_named() -> None:
 
 
 def test_an_attach_type_that_may_be_unknown_is_named() -> None:
-    """Before Linux 4.17 also one that only the attach is about: the kernel takes none at load."""
-    for section, attach_type, came in (
-        ("cgroup/getpeername4", "BPF_CGROUP_INET4_GETPEERNAME", "5.8"),
-        ("xdp/devmap", "BPF_XDP_DEVMAP", "5.8"),
-        ("tc/ingress", "BPF_TCX_INGRESS", "6.6"),
-    ):
-        last = f"program p attaches as {attach_type}, which this kernel may be too old for: it came with Linux {came}"
-        assert said_of(section, _KnowsAll()).splitlines()[-1] == last
-    for section in ("xdp", "sk_skb/verdict"):
+    last = "program p attaches as BPF_CGROUP_INET4_GETPEERNAME, which this kernel may be too old for: it came with "
+    assert said_of("cgroup/getpeername4", _KnowsAll()).splitlines()[-1] == f"{last}Linux 5.8"
+    for section in ("xdp", "xdp/devmap", "tc/ingress", "sk_skb/verdict"):
         assert said_of(section, _KnowsAll()).splitlines()[-1] == "  prog 'p': failed to load: -22"
+
+
+@pytest.mark.parametrize(
+    ("section", "last"),
+    [
+        ("xdp/devmap", "is loaded for an attach type, BPF_XDP_DEVMAP, as Linux 4.17 is the first to do"),
+        (
+            "tc/ingress",
+            'is loaded for an attach type, BPF_TCX_INGRESS, as Linux 4.17 is the first to do: write SEC("tc")',
+        ),
+        ("xdp", ""),
+        ("sk_skb/verdict", ""),
+    ],
+)
+def test_before_linux_4_17_a_program_is_loaded_for_no_attach_type(
+    monkeypatch: pytest.MonkeyPatch, section: str, last: str
+) -> None:
+    monkeypatch.setattr(privileges, "linux_version", lambda: (4, 15))
+    expected = f"program p {last}" if last else "  prog 'p': failed to load: -22"
+    assert said_of(section, _KnowsAll()).splitlines()[-1] == expected
+
+
+def test_a_declared_inner_map_on_a_kernel_that_takes_no_dots() -> None:
+    libbpf = _KnowsAll()
+    held: Any = type("Held", (), {"libbpf": libbpf})
+    spec = ObjectSpec(
+        name="x",
+        source="x.bpf.c",
+        file="",
+        bpf_dir="",
+        objects={},
+        kernels=("", ""),
+        maps=[MapSpec("outer", MapOfMaps)],
+    )
+    # as libbpf 1.5 says it on Linux 4.15
+    lines = ["map 'outer': failed to create inner map: -22", "map 'outer': failed to create: Invalid argument(-22)"]
+    said = str(load_error(held, spec, errno.EINVAL, lines, []))
+    assert said.splitlines()[-1] == (
+        "libbpf names the inner map of outer `outer.inner`, and before Linux 5.2 no name has a dot: turn off the map's "
+        "autocreate there, or declare no inner map"
+    )
 
 
 def test_a_program_without_a_target_is_told_how_to_get_one() -> None:
@@ -193,13 +229,16 @@ def test_btf_that_the_kernel_does_not_need_is_not_what_went_wrong() -> None:
     assert "[40] ENUM" in said
 
 
-def test_an_unknown_map_type_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("probed", "which"), [(0, "this kernel does not know"), (-errno.EINVAL, "this kernel may be too old for")]
+)
+def test_an_unknown_map_type_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probed: int, which: str) -> None:
     """The kernel answers EINVAL as for a type that it does not know, here since ring buffers have no keys."""
     needs.root_bpf()
     bpf = load_skeleton("pins", tmp_path).Pins.open()
     bpf.maps.packets.type = MAP_TYPES.index("RINGBUF")
-    monkeypatch.setattr(bpf._held.libbpf, "libbpf_probe_bpf_map_type", lambda _type, _options: 0, raising=False)
-    said = "map packets is of type RINGBUF, which this kernel does not know: it came with Linux 5.8"
+    monkeypatch.setattr(bpf._held.libbpf, "libbpf_probe_bpf_map_type", lambda _type, _options: probed, raising=False)
+    said = f"map packets is of type RINGBUF, which {which}: it came with Linux 5.8"
     with pytest.raises(errors.LoadError) as caught:
         bpf.load()
     assert str(caught.value).splitlines()[-1] == said

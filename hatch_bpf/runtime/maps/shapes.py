@@ -131,8 +131,11 @@ def refused_map(libbpf: Libbpf, pointer: int) -> str:
             return f"not like the map pinned at {path}, which has {others}; remove that file, or make them alike"
     number = libbpf.bpf_map__type(pointer)
     kind = short_type_name(number)
-    if libbpf.has("libbpf_probe_bpf_map_type") and libbpf.libbpf_probe_bpf_map_type(number, None) == 0:
+    known = libbpf.libbpf_probe_bpf_map_type(number, None) if libbpf.has("libbpf_probe_bpf_map_type") else 1
+    if known == 0:
         return f"of type {kind}, {since.unknown(kind, since.MAP_TYPES)}"
+    if known < 0:  # to try a map of storage, libbpf needs a kernel that takes BTF
+        return f"of type {kind}, {since.too_old(since.MAP_TYPES.get(kind))}"
     width, flags = libbpf.bpf_map__value_size(pointer), libbpf.bpf_map__map_flags(pointer)
     newer = [f"{name} came with {since.linux(came)}" for bit, (name, came) in since.MAP_FLAGS.items() if flags & bit]
     if kind in since.WIDE_VALUES and width == 8:
