@@ -83,7 +83,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         (
             *("loaded_programs", "ProgramInfo", "loaded_maps", "loaded_links", "LinkInfo", "loaded_btfs", "BtfInfo"),
             *("count_runs", "has_program_type", "has_map_type", "has_helper", "has_attach_type", "has_kfunc"),
-            *("xdp_query", "tc_query", "tc_hook_destroy", "trace_pipe", "TraceLine", "read_stream"),
+            *("xdp_query", "tc_query", "tc_hook_destroy", "trace_pipe", "TraceLine", "read_stream", "syscall_name"),
         ),
     ),
     "Errors": (

@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from .system.objects import loaded_links as loaded_links
     from .system.objects import loaded_maps as loaded_maps
     from .system.objects import loaded_programs as loaded_programs
+    from .system.syscalls import syscall_name as syscall_name
     from .system.tracing import TraceLine as TraceLine
     from .system.tracing import read_stream as read_stream
     from .system.tracing import trace_pipe as trace_pipe
@@ -140,6 +141,7 @@ else:
         "system.objects": """
             BtfInfo LinkInfo ProgramInfo count_runs loaded_btfs loaded_links loaded_maps loaded_programs
         """,
+        "system.syscalls": "syscall_name",
         "system.tracing": "TraceLine read_stream trace_pipe",
     }
     """By module; what type checkers are told above."""

@@ -55,6 +55,7 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
     "has_helper": {"name": "none", "program_type": "none"},
     "has_attach_type": {"name": "none"},
     "has_kfunc": {"name": "none"},
+    "syscall_name": {"number": 1},
     "tc_query": {"interface": "none", "direction": "ingress", "handle": 1, "priority": 1},
     "tc_hook_destroy": {"interface": "none", "direction": "ingress"},
     "xdp_query": {"interface": "none"},
