@@ -7,10 +7,11 @@ Input: a command line. Output: an exit status: 0 when all that has to work does,
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,9 +51,11 @@ def add_try(commands: Any) -> None:
         help="root file system with Python and libbpf for the guests of its architecture",
     )
     command.add_argument("--wheel", metavar="FILE", type=Path, help="try this wheel, instead of building one")
-    command.add_argument("--memory", metavar="MB", type=int, default=512, help="memory of a guest (default: 512)")
-    command.add_argument("--jobs", metavar="N", type=int, help="guests at a time (default: as many as fit)")
-    command.add_argument("--timeout", metavar="SECONDS", type=float, default=600, help="for one kernel (default: 600)")
+    command.add_argument("--memory", metavar="MB", type=_count, default=512, help="memory of a guest (default: 512)")
+    command.add_argument("--jobs", metavar="N", type=_count, help="guests at a time (default: as many as fit)")
+    command.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, default=600, help="for one kernel (default: 600)"
+    )
     command.add_argument(
         "--append",
         metavar="PARAMETERS",
@@ -63,6 +66,20 @@ def add_try(commands: Any) -> None:
     command.add_argument("--junit", metavar="FILE", type=Path, help="also write a test report as JUnit's XML")
     command.add_argument("--html", metavar="FILE", type=Path, help="also write the report as an HTML page")
     command.set_defaults(command=_try, error_status=2, takes_command=True)
+
+
+def _count(text: str) -> int:
+    with suppress(ValueError):
+        if int(text) > 0:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
 
 
 def _try(options: argparse.Namespace) -> int:

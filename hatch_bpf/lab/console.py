@@ -22,6 +22,10 @@ UNFINISHED = "the guest ended before it was through"
 _OUT_OF_MEMORY = re.compile(
     r"Out of memory|oom-kill|deadlocked on memory|Initramfs unpacking failed: write error|Cannot allocate memory"
 )
+_MORE_THAN_HERE = "cannot set up guest memory"
+"""What qemu says if this machine has not the memory for a guest."""
+_LESS_THAN_INITRAMFS = "initrd is too large"
+"""What it says if the guest has not the memory for its files."""
 _NO_INITRAMFS = re.compile(
     r"VFS: Cannot open root device|Unable to mount root fs|No working init found|too old to load a ram disk"
 )
@@ -68,12 +72,18 @@ def read_console(text: str, mark: str, command: Sequence[str]) -> Told:
         attempts=attempts,
         pending=pending,
         command=_command(text, mark, tuple(command)),
-        is_out_of_memory=bool(last.get("oom") or (not last and _OUT_OF_MEMORY.search(text))),
+        is_out_of_memory=bool(
+            last.get("oom")
+            or (not last and _OUT_OF_MEMORY.search(text))
+            or (not first and _LESS_THAN_INITRAMFS in text)
+        ),
     )
 
 
 def fault_of(told: Told, text: str, *, stopped: str, megabytes: int) -> str:
     """What went wrong with a guest as a whole; empty if it ran to its end."""
+    if not told.is_up and _MORE_THAN_HERE in text:
+        return f"this machine has no {megabytes} MB left for the guest: lower --memory or --jobs"
     if told.is_out_of_memory:
         return f"the guest ran out of its {megabytes} MB of memory: give it more with --memory"
     if told.is_done:

@@ -94,19 +94,17 @@ class _Runner:
         boot, initramfs, console = (own.with_suffix(f".{name}") for name in ("vmlinuz", "initramfs", "console"))
         try:
             boot.write_bytes(image.read(kernel).bootable)
+            own_files = kernel_archive(
+                kernel,
+                report.programs,
+                payload.site,
+                payload.root,
+                config=config.read(kernel) if config else None,
+                command=payload.command,
+                mark=mark,
+            )
             with initramfs.open("wb") as file:
-                file.write(self.common[kernel.arch])
-                file.write(
-                    kernel_archive(
-                        kernel,
-                        report.programs,
-                        payload.site,
-                        payload.root,
-                        config=config.read(kernel) if config else None,
-                        command=payload.command,
-                        mark=mark,
-                    )
-                )
+                file.writelines((self.common[kernel.arch], own_files))
             for accel in self._accelerators(kernel.arch):
                 argv = machine.command_line(
                     kernel.arch, boot, initramfs, megabytes=self.megabytes, accel=accel, parameters=self.parameters
@@ -128,6 +126,9 @@ class _Runner:
                     self.without_kvm.set()
         except HatchBpfError as error:
             return KernelTrial(kernel, accel, 0.0, (), None, fault=str(error))
+        except OSError as error:
+            why = f"the guest's files cannot be in {self.folder}: {error.strerror}; make room there, or set TMPDIR"
+            return KernelTrial(kernel, accel, 0.0, (), None, fault=why)
         finally:
             for path in (boot, initramfs, console):
                 path.unlink(missing_ok=True)

@@ -115,6 +115,11 @@ def installed_nodes(requirements: Iterable[str]) -> dict[str, cpio.Node]:
                 f"{name}, which goes into the guest, is not installed beside hatch-bpf: {sys.executable} -m pip "
                 f"install {name}"
             ) from None
+        if not requirement.specifier.contains(found.version, prereleases=True):
+            raise LabError(
+                f"{name} {found.version} is installed beside hatch-bpf, and the wheel requires {text}: "
+                f"{sys.executable} -m pip install '{name}{requirement.specifier}'"
+            )
         nodes |= _distribution(found)
         nodes |= _scripts(found.read_text("entry_points.txt") or "")
         pending += found.requires or ()

@@ -45,6 +45,16 @@ def test_what_is_behind_two_dashes_is_the_command() -> None:
     assert parse(["try", "a/*/*/*"]).guest_command == []
 
 
+@pytest.mark.parametrize(
+    "option", ["--memory=0", "--memory=-5", "--memory=1G", "--jobs=0", "--timeout=0", "--timeout=nan", "--timeout=inf"]
+)
+def test_numbers_that_make_no_sense(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["try", option])
+    name, _, value = option.partition("=")
+    assert f"argument {name}: '{value}' is no " in capsys.readouterr().err
+
+
 def test_a_kernel_is_tried(project: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = fake_qemu.install(tmp_path / "bin", WORKS, monkeypatch)
     done = run(

@@ -50,6 +50,12 @@ def test_the_program_that_was_being_loaded_is_named() -> None:
         ("[ 1.0] Kernel panic - not syncing: VFS: Unable to mount root fs on", "", "it does not take an initramfs"),
         ("[ 1.0] Out of memory: Killed process 1", "", "ran out of its 512 MB of memory: give it more with --memory"),
         (f'{UP}\n{MARK}{{"done": true, "oom": 2}}\n', "", "ran out of its 512 MB"),
+        ("qemu: initrd is too large, cannot support.(max: 20807679, need 75993600)", "", "ran out of its 512 MB"),
+        (
+            "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory",
+            "",
+            "this machine has no 512 MB left for the guest: lower --memory or --jobs",
+        ),
     ],
 )
 def test_what_went_wrong(text: str, stopped: str, wanted: str) -> None:

@@ -164,6 +164,10 @@ def test_what_a_wheel_requires_comes_from_this_environment() -> None:
     assert {"site/pytest/__init__.py", "site/pluggy/__init__.py", "site/bin/pytest"} <= nodes.keys()
     with pytest.raises(LabError, match="nothing-like-it, which goes into the guest, is not installed beside hatch-bpf"):
         installed_nodes(["nothing-like-it"])
+    with pytest.raises(
+        LabError, match=r"pytest [0-9.]+ is installed .* requires pytest<1,>=0: .* install 'pytest<1,>=0'"
+    ):
+        installed_nodes(["pytest<1,>=0"])
 
 
 def test_a_wheel_that_is_none(tmp_path: Path) -> None:

@@ -226,3 +226,12 @@ def test_a_flood_on_the_console_is_stopped(lab: Lab, monkeypatch: pytest.MonkeyP
     trial = lab.run(UP + begins + "while True: print('x' * 65536)", command=("flood", "a b"))
     assert trial.fault == "the guest was stopped while flood 'a b' ran: it wrote more than 2 MB on its console"
     assert trial.last_lines.endswith(f"\n{'x' * 400}...")
+
+
+def test_a_full_disk(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that nothing more fits in stands for it."""
+    monkeypatch.setattr(Path, "with_suffix", lambda *_: Path("/dev/full"))
+    monkeypatch.setattr(Path, "unlink", lambda *_, **_more: None)
+    fault = lab.run("").fault
+    assert fault.startswith("the guest's files cannot be in /")
+    assert fault.endswith(": No space left on device; make room there, or set TMPDIR")

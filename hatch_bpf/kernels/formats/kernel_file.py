@@ -132,7 +132,7 @@ def _unpacked_images(image: bytes, budget: Budget) -> tuple[bytes, ...]:
     if known:
         # once: there are files that unpack to themselves
         image = compression.decompress(io.BytesIO(image), known, budget)
-    payload = _payload(image)
+    payload = _payload(image, budget)
     if payload is None:
         return (image,)
     known = compression.detect(payload)
@@ -145,17 +145,22 @@ def _unpacked_images(image: bytes, budget: Budget) -> tuple[bytes, ...]:
     return image, compression.decompress(io.BytesIO(payload), known, budget)
 
 
-def _payload(image: bytes) -> bytes | None:
+def _payload(image: bytes, budget: Budget) -> bytes | None:
     """The compressed kernel inside a vmlinuz, by the boot protocol of x86 or the header of an EFI zboot image."""
     if image[:2] == b"MZ" and image[4:8] == b"zimg" and len(image) >= 16:
-        offset, size = struct.unpack_from("<II", image, 8)
-        return image[offset : offset + size]
-    if image[0x202:0x206] == b"HdrS" and len(image) > 0x250:
+        start, size = struct.unpack_from("<II", image, 8)
+    elif image[0x202:0x206] == b"HdrS" and len(image) > 0x250:
         sectors = image[0x1F1] or 4
         offset, size = struct.unpack_from("<II", image, 0x248)
         start = (sectors + 1) * 512 + offset
-        return image[start : start + size]
-    return None
+    else:
+        return None
+    if len(image) < start + size:
+        raise KernelError(
+            f"this kernel image is cut off: of {start + size:,} bytes it has {len(image):,}; get it anew",
+            source=budget.source,
+        )
+    return image[start : start + size]
 
 
 def _found(btf: bytes | None, budget: Budget) -> bytes:
