@@ -24,6 +24,12 @@ class Sealed:
 
     if not TYPE_CHECKING:  # type checkers know what each class declares
 
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            names = [known for known in dir(self) if not known.startswith("_")]
+            raise UnknownNameError(f"{self!r} has no {name!r}; it has {', '.join(names)}")
+
         def __setattr__(self, name: str, value: Any) -> None:
             if self._is_sealed and not name.startswith("_") and name not in _settable(type(self)):
                 raise UnknownNameError(self._refusal(name))

@@ -102,11 +102,27 @@ _UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
 """Errors by which kernels say that a map has no such operation."""
 
 
+MAPS_OF_MAPS = "HASH_OF_MAPS", "ARRAY_OF_MAPS"
 _HINTS = {
     ("DEVMAP", errno.EINVAL): "there may be no network interface of this index",
     ("DEVMAP_HASH", errno.EINVAL): "there may be no network interface of this index",
     ("CPUMAP", errno.EOVERFLOW): "the queue of a CPU holds at most 16384 packets",
     ("CGROUP_ARRAY", errno.EBADF): "store the descriptor of a cgroup's folder",
+    ("PROG_ARRAY", errno.EINVAL): "programs in it must be of one type, and load as they do",
+    ("PROG_ARRAY", errno.EBADF): "store a program, or the descriptor of one",
+    (
+        "REUSEPORT_SOCKARRAY",
+        errno.EINVAL,
+    ): "store a socket that has SO_REUSEPORT and is bound, and listens if it is TCP",
+    ("XSKMAP", errno.EOPNOTSUPP): "store a socket of the family AF_XDP",
+    ("CGRP_STORAGE", errno.EBADF): "the key is the descriptor of a cgroup's folder",
+    ("TASK_STORAGE", errno.EBADF): "the key is a pidfd, as os.pidfd_open() returns it",
+    ("INODE_STORAGE", errno.EBADF): "the key is the descriptor of an open file",
+    ("SK_STORAGE", errno.EBADF): "the key is the descriptor of an open socket",
+    ("SK_STORAGE", errno.ENOTSOCK): "the key is the descriptor of an open socket",
+    **{(kind, errno.EINVAL): "the map is not like the inner map that the object declares" for kind in MAPS_OF_MAPS},
+    **{(kind, errno.EBADF): "store a map, or the descriptor of one" for kind in MAPS_OF_MAPS},
+    **{(kind, errno.ENOTSOCK): "store a socket" for kind in ("SOCKMAP", "SOCKHASH", "XSKMAP", "REUSEPORT_SOCKARRAY")},
     ("LPM_TRIE", ENOTSUPP): "kernels before 4.16 do not list the keys of an LPM trie",
     **{(kind, errno.EBADF): "store a socket that is open" for kind in ("SOCKMAP", "SOCKHASH", "XSKMAP")},
     **{(kind, errno.EOPNOTSUPP): "older kernels take connected TCP sockets alone" for kind in ("SOCKMAP", "SOCKHASH")},
@@ -299,6 +315,8 @@ class HashMap(Map, _Mapping["K", "V"]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._has_slots = self.type in (14, 16)
+        """Whether the kernel lists all indexes as keys, as those of an array: of DEVMAP and CPUMAP."""
         self._draining: dict[int, list[Any]] = {}
         """For each thread, what `drain()` has removed and not returned yet."""
         self._drained: dict[K, V] = {}
@@ -337,8 +355,11 @@ class HashMap(Map, _Mapping["K", "V"]):
         return self is other
 
     def add(self, key: K, value: V) -> bool:
-        """Store a value unless the key is there, atomically. Returns whether it was stored."""
-        return self._update(self._encode_key(key), self._encode_value(value), BPF_NOEXIST)
+        """Store a value unless the key is there, atomically. Returns whether it was stored.
+
+        Maps of devices and CPUs (DEVMAP, CPUMAP) can't do that in one step: it takes a look first.
+        """
+        return self._add(self._encode_key(key), self._encode_value(value))
 
     def replace(self, key: K, value: V) -> bool:
         """Store a value only if the key is there, atomically. Returns whether it was stored."""
@@ -401,8 +422,17 @@ class HashMap(Map, _Mapping["K", "V"]):
             if found is not None:
                 return found  # type: ignore[no-any-return]
             value = self._encode_value(default) if value is None else value
-            if self._update(encoded, value, BPF_NOEXIST):
+            if self._add(encoded, value):
                 return default  # type: ignore[no-any-return]
+
+    def _add(self, key: Any, value: Any) -> bool:
+        if not self._has_slots:
+            return self._update(key, value, BPF_NOEXIST)
+        return self._lookup_storage(key) is None and self._update(key, value, BPF_ANY)
+
+    def _keys(self) -> Iterator[Any]:
+        keys = super()._keys()
+        return (key for key in keys if self._lookup_storage(key) is not None) if self._has_slots else keys
 
     def _take(self, key: Any, storage: Any, removed: list[int]) -> None:
         """Remove an encoded key and store its value. In the same step `removed` is filled, unless it was not there."""
@@ -425,8 +455,9 @@ class HashMap(Map, _Mapping["K", "V"]):
 
     def _put_back(self, key: Any, storage: Any, removed: list[int]) -> None:
         """Store again what was removed, unless a program has stored something meanwhile."""
+        flags = BPF_ANY if self._has_slots else BPF_NOEXIST
         if removed:
-            self._libbpf.bpf_map_update_elem(self.fd, byref(key), byref(storage), BPF_NOEXIST | self._lock)
+            self._libbpf.bpf_map_update_elem(self.fd, byref(key), byref(storage), flags | self._lock)
 
     def update_many(self, items: Union[Mapping[K, V], Iterable[tuple[K, V]]]) -> None:
         """Store many values, with few system calls from Linux 5.6 on."""
@@ -673,11 +704,11 @@ class PerCpuHashMap(_PerCpuHash["K", "V"]):
         self._value = _per_cpu(self._libbpf, self._value)
 
     def sums(self) -> dict[K, V]:
-        """For each key the sum over all CPUs; of structs, that of each integer member."""
+        """For each key the sum over all CPUs; of structs and arrays, that of each number in them."""
         return {key: merged(self._element, total, values) for key, values in self.items()}
 
     def maxima(self) -> dict[K, V]:
-        """For each key the greatest value of any CPU; of structs, that of each integer member."""
+        """For each key the greatest value of any CPU; of structs and arrays, that of each number in them."""
         return {key: merged(self._element, greatest, values) for key, values in self.items()}
 
     def _growth(self, new: list[V], old: list[V]) -> list[V]:
@@ -745,8 +776,8 @@ class ArrayMap(Map, OneParameter["V"]):
     def drain(self) -> list[V]:
         """What each element has grown by since the last `drain()`, or since the map was made: no count is ever lost.
 
-        Elements stay as they are, since no kernel reads and clears them in one step. Of structs, each integer member
-        is such a difference, and the other members are as they are now.
+        Elements stay as they are, since no kernel reads and clears them in one step. Of structs and arrays, each number
+        in them is such a difference, and the rest is as it is now.
         """
         now = self[:]
         before = self._drained
@@ -844,11 +875,11 @@ class PerCpuArrayMap(_PerCpuArray["V"]):
         self._value = _per_cpu(self._libbpf, self._value)
 
     def sums(self) -> list[V]:
-        """For each element the sum over all CPUs; of structs, that of each integer member."""
+        """For each element the sum over all CPUs; of structs and arrays, that of each number in them."""
         return [merged(self._element, total, values) for values in self]
 
     def maxima(self) -> list[V]:
-        """For each element the greatest value of any CPU; of structs, that of each integer member."""
+        """For each element the greatest value of any CPU; of structs and arrays, that of each number in them."""
         return [merged(self._element, greatest, values) for values in self]
 
     def _growth(self, new: list[V], old: list[V]) -> list[V]:
@@ -1094,7 +1125,15 @@ class DescriptorMap(Map, OneParameter["K"]):
         self._store_descriptor(self._encode_key(key), item)
 
     def __delitem__(self, key: K) -> None:
-        if not self._delete(self._encode_key(key)):
+        try:
+            is_deleted = self._delete(self._encode_key(key))
+        except MapError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            is_deleted = (
+                False  # by which a SOCKMAP says that there is nothing, and an XSKMAP that there is no such index
+            )
+        if not is_deleted:
             raise KeyError(key)
 
 
