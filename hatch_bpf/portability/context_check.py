@@ -16,7 +16,6 @@ from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.verdicts import Reason
 from hatch_bpf.runtime.sections import ProgramSection
-from hatch_bpf.verifier.walk import ContextLayout
 
 CONTEXTS: Mapping[str, str] = {
     **dict.fromkeys(("SOCKET_FILTER", "SCHED_CLS", "SCHED_ACT", "CGROUP_SKB", "SK_SKB", "FLOW_DISSECTOR"), "__sk_buff"),
@@ -36,9 +35,12 @@ CONTEXTS: Mapping[str, str] = {
 }
 """By the name of a program type, the struct whose fields are its context."""
 
-_XDP_FIELDS = {"rxq": range(12, 20), "txq": range(20, 24)}
-"""Members of `struct xdp_buff`, and the bytes of `struct xdp_md` that came with them (Linux 4.16 and 5.8). Old kernels'
-BTF lacks the latter, since nothing in them has its type."""
+_CAME_WITH: Mapping[str, tuple[str, Mapping[str, range]]] = {
+    "xdp_md": ("xdp_buff", {"rxq": range(12, 20), "txq": range(20, 24)}),  # Linux 4.16 and 5.8
+    "sk_reuseport_md": ("sk_reuseport_kern", {"migrating_sk": range(40, 56)}),  # Linux 5.14
+}
+"""Contexts that old kernels' BTF lacks, since nothing in them has their type: a struct of the kernel's own, and the
+bytes of the context that came with its members."""
 _WITHOUT_HOLES = frozenset({"__sk_buff"})
 """Structs between whose fields a kernel lets no program read. In others it lets some, for programs of older headers."""
 
@@ -168,10 +170,14 @@ _WITHOUT_POINTERS = frozenset({"KPROBE", "PERF_EVENT", "TRACEPOINT"})
 """Types of programs whose context holds nothing that a verifier takes for a pointer."""
 
 
-def layout_of_context(accesses: Mapping[int, str], section: ProgramSection | None) -> ContextLayout:
-    """What the slots with these `accessed_fields()` read of a program's context as it was given."""
-    packet = (slot for slot, field in accesses.items() if field in _OF_PACKETS)
-    return ContextLayout(frozenset(packet), section is not None and section.program_type in _WITHOUT_POINTERS)
+def packet_fields(accesses: Mapping[int, str]) -> frozenset[int]:
+    """Those of the slots with these `accessed_fields()` that read a pointer to a packet."""
+    return frozenset(slot for slot, field in accesses.items() if field in _OF_PACKETS)
+
+
+def has_numbers_only(section: ProgramSection | None) -> bool:
+    """Whether a program's context holds no pointer of any kind, as registers of a traced function."""
+    return section is not None and section.program_type in _WITHOUT_POINTERS
 
 
 def names_of_context(section: ProgramSection | None) -> Iterator[str]:
@@ -179,8 +185,8 @@ def names_of_context(section: ProgramSection | None) -> Iterator[str]:
     struct = _struct_of(section)
     if struct:
         yield struct
-    if struct == "xdp_md":
-        yield "xdp_buff"
+    if struct in _CAME_WITH:
+        yield _CAME_WITH[struct][0]
     if section is not None and section.program_type == "CGROUP_SKB":
         yield from _RIGHTS_OF_SKB
     if section is not None and section.program_type == "FLOW_DISSECTOR":
@@ -192,10 +198,8 @@ def _has_byte(struct: str, offset: int, features: KernelFeatures) -> bool:
     places = features.places_in(struct)
     if places:
         return any(offset in place for place in places) or (struct not in _WITHOUT_HOLES and offset < places[-1].stop)
-    if struct == "xdp_md":
-        came_with = (name for name, place in _XDP_FIELDS.items() if offset in place)
-        return not any(features.lacks_member("xdp_buff", name) for name in came_with)
-    return True
+    own, members = _CAME_WITH.get(struct, ("", {}))
+    return not any(offset in place and features.lacks_member(own, name) for name, place in members.items())
 
 
 def _is_read_from_start(struct: str, offset: int, features: KernelFeatures) -> bool:

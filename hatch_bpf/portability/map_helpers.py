@@ -123,6 +123,12 @@ def refused_accesses(linked: LinkedProgram, maps: Mapping[str, MapDef]) -> Itera
                 yield slot, name, WRITE_ONLY if is_read else READ_ONLY, None
 
 
+def map_sizes(linked: LinkedProgram, maps: Mapping[str, MapDef]) -> dict[int, tuple[int, int]]:
+    """Slots of calls -> bytes of the keys and of the values of the map that they get, as it is declared."""
+    found = ((slot, maps.get(name)) for slot, name, _ in _passed(linked))
+    return {slot: (one.key_size, one.value_size) for slot, one in found if one is not None}
+
+
 def _is_constant(to: RefersTo, name: str) -> bool:
     return to is RefersTo.KCONFIG or (to is RefersTo.DATA and name.startswith(".rodata"))
 

@@ -20,11 +20,17 @@ from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import MapType, helper, helper_name, helpers
 from hatch_bpf.portability import reasons as because
-from hatch_bpf.portability.context_check import CONTEXTS, accessed_fields, layout_of_context, refused_accesses
+from hatch_bpf.portability.context_check import (
+    CONTEXTS,
+    accessed_fields,
+    has_numbers_only,
+    packet_fields,
+    refused_accesses,
+)
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
-from hatch_bpf.portability.map_helpers import ONLY, misused_maps
+from hatch_bpf.portability.map_helpers import ONLY, map_sizes, misused_maps
 from hatch_bpf.portability.map_helpers import refused_accesses as refused_map_accesses
 from hatch_bpf.portability.own_functions import MAX_CALL_FRAMES, returns_nothing, unchecked_calls
 from hatch_bpf.portability.relocation_check import RelocationOutcome
@@ -37,9 +43,16 @@ from hatch_bpf.runtime.sections import BTF_PREFIX, Target, parse_section
 from hatch_bpf.verifier.abilities import Verifier
 from hatch_bpf.verifier.context_access import ContextAccesses, context_accesses
 from hatch_bpf.verifier.read_only_data import FrozenData
-from hatch_bpf.verifier.suspects import accesses_at_variable_offsets, map_values_passed_on
-from hatch_bpf.verifier.values import OPAQUE, Value
-from hatch_bpf.verifier.walk import Code, Effort, Exposure, Facts, Reach, Refusal, analyse
+from hatch_bpf.verifier.suspects import (
+    accesses_at_variable_offsets,
+    calls_with_memory,
+    passed_from_elsewhere,
+    reads_of_stack,
+    sized_by_numbers,
+)
+from hatch_bpf.verifier.values import OPAQUE, ContextPointer, Value
+from hatch_bpf.verifier.varying import anything
+from hatch_bpf.verifier.walk import Code, Effort, Exposure, Facts, Reach, Refusal, Surroundings, analyse
 
 PROBE_READ_FALLBACKS = {
     helper("probe_read_user"): helper("probe_read"),
@@ -109,8 +122,17 @@ class ProgramChecker:
         return self._code(as_built=True)
 
     def _code(self, *, as_built: bool) -> Code:
-        layout = layout_of_context(self._accessed, self.section)
-        return Code(self.linked, FrozenData(self.obj, as_built=as_built).read, layout)
+        around = Surroundings(
+            packet=packet_fields(self._accessed),
+            has_numbers_only=has_numbers_only(self.section),
+            passed={
+                index: tuple(_passed_values(self.obj.btf, function.name, index))
+                for index, function in enumerate(self.linked.functions)
+                if index and function.is_global
+            },
+            sizes=map_sizes(self.linked, {definition.name: definition for definition in self.obj.maps}),
+        )
+        return Code(self.linked, FrozenData(self.obj, as_built=as_built).read, around)
 
     @cached_property
     def maps(self) -> Mapping[int, str]:
@@ -471,21 +493,31 @@ class ProgramChecker:
 
     def _watched(self, features: KernelFeatures) -> frozenset[tuple[int, Refusal]]:
         """Where the program may do what this kernel's verifier refuses and newer ones do not."""
-        found: set[tuple[int, Refusal]] = set()
-        if not features.takes_map_values:
-            found |= {(slot, Refusal.MAP_VALUE) for slot in self._map_values}
-        if not features.has_variable_stack:
-            calls = self.linked.helper_calls.keys() if features.has_variable_buffers else ()
-            found |= {(slot, Refusal.VARIABLE_STACK) for slot in self._variable_stack if slot not in calls}
-        return frozenset(found)
+        if features.has_variable_stack:
+            return frozenset()
+        suspects = self._suspects
+        if features.takes_map_values:
+            suspects = {refusal: slots for refusal, slots in suspects.items() if refusal is not Refusal.MAP_VALUE}
+        calls = self.linked.helper_calls.keys() if features.has_variable_buffers else ()
+        return frozenset(
+            (slot, refusal)
+            for refusal, slots in suspects.items()
+            for slot in slots
+            if refusal is not Refusal.VARIABLE_STACK or slot not in calls
+        )
 
     @cached_property
-    def _map_values(self) -> frozenset[int]:
-        return map_values_passed_on(self.linked)
-
-    @cached_property
-    def _variable_stack(self) -> frozenset[int]:
-        return accesses_at_variable_offsets(self.linked)
+    def _suspects(self) -> Mapping[Refusal, frozenset[int]]:
+        """Where the program may do what some verifiers refuse."""
+        passed = passed_from_elsewhere(self.linked)
+        return {
+            Refusal.MAP_VALUE: passed,
+            Refusal.CONTEXT_PASSED: passed,
+            Refusal.BEYOND_STACK: calls_with_memory(self.linked),
+            Refusal.VARIABLE_STACK: accesses_at_variable_offsets(self.linked),
+            Refusal.UNWRITTEN_STACK: reads_of_stack(self.linked),
+            Refusal.EMPTY_BUFFER: sized_by_numbers(self.linked),
+        }
 
     @cached_property
     def _blind_reach(self) -> Reach:
@@ -516,7 +548,7 @@ class ProgramChecker:
         if slot in reach.refused_context:
             return replace(context[slot], source=self._source(slot))
         if slot in reach.refusals:
-            return because.verifier_too_old(reach.refusals[slot], self._source(slot))
+            return because.verifier_refuses(reach.refusals[slot], self._source(slot))
         section = self.section
         assert section is not None
         allowed = self._returns(features)
@@ -543,15 +575,31 @@ _PLACES = frozenset({CoreReloKind.FIELD_BYTE_OFFSET, CoreReloKind.TYPE_ID_LOCAL,
 
 def _pointers(btf: Btf, name: str, *, to_context: bool) -> Iterator[t.Type]:
     """What the arguments of an object's function point to: a program's context, or anything else."""
+    for param in _parameters(btf, name):
+        if isinstance(param, t.Ptr):
+            _, target = btf.resolve(param.type_id)
+            if (target.name in _CONTEXTS) == to_context:
+                yield target
+
+
+def _parameters(btf: Btf, name: str) -> Iterator[t.Type]:
+    """The types of the arguments of an object's function."""
     for type_id in btf.find(name, t.Kind.FUNC):
         func = btf[type_id]
         proto = btf[func.type_id] if isinstance(func, t.Func) else None
         for param in proto.params if isinstance(proto, t.FuncProto) else ():
-            _, pointer = btf.resolve(param.type_id)
-            if isinstance(pointer, t.Ptr):
-                _, target = btf.resolve(pointer.type_id)
-                if (target.name in _CONTEXTS) == to_context:
-                    yield target
+            yield btf.resolve(param.type_id)[1]
+
+
+def _passed_values(btf: Btf, name: str, index: int) -> Iterator[Value]:
+    """What a verifier knows of the arguments of a global function, the object's function of that `index`."""
+    for at, param in enumerate(islice(_parameters(btf, name), 5)):
+        if isinstance(param, (t.Int, t.Enum, t.Enum64)):
+            yield anything(-8 * index - at, 8)  # no slot has that number
+        elif isinstance(param, t.Ptr) and btf.resolve(param.type_id)[1].name in _CONTEXTS:
+            yield ContextPointer(0)
+        else:
+            yield None
 
 
 _CONTEXTS = frozenset({*CONTEXTS.values(), "user_pt_regs", "bpf_raw_tracepoint_args"})

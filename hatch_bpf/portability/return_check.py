@@ -37,7 +37,6 @@ _EGRESS = "BPF_CGROUP_INET_EGRESS"
 _BINDS = ("BPF_CGROUP_INET4_BIND", "BPF_CGROUP_INET6_BIND")
 _RUN_SOCK_ADDR = "__cgroup_bpf_run_filter_sock_addr"
 _TRAMPOLINES = ("BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT")
-_THROW = "bpf_throw"
 
 
 def allowed_returns(section: ProgramSection | None, features: KernelFeatures) -> range | None:
@@ -58,8 +57,6 @@ def allowed_returns(section: ProgramSection | None, features: KernelFeatures) ->
 def may_return_others(code: Code, allowed: range) -> bool:
     """Whether a program may return what is not allowed; the walk says whether it does."""
     linked, live = code.linked, code.live
-    if _THROW in linked.kfunc_calls.values():
-        return False  # nothing behind such a call is reached, which the walk does not know
     own = enumerate(linked.insns[: code.end])
     return any(slot in linked.calls or (live[slot + 1] & 1 and _may_set(insn, allowed)) for slot, insn in own)
 

@@ -14,6 +14,11 @@ from hatch_bpf.objects.model import DataSection, ObjectModel
 from hatch_bpf.verifier.values import Settable, Value
 
 
+def is_read_only(section: str) -> bool:
+    """Whether a section of global data is frozen before its programs are loaded."""
+    return section.split(".")[1] == "rodata"
+
+
 class FrozenData:
     """The read-only sections of one object, which the kernel's verifier reads as constants."""
 
@@ -22,7 +27,7 @@ class FrozenData:
         self._endian = obj.endian
         self._as_built = as_built
         self._sections: Mapping[str, DataSection] = {
-            section.name: section for section in obj.data_sections if section.name.split(".")[1] == "rodata"
+            section.name: section for section in obj.data_sections if is_read_only(section.name)
         }
 
     def read(self, section: str, offset: int, size: int) -> Value:

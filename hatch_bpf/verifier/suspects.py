@@ -10,20 +10,46 @@ from collections.abc import Iterator
 
 from hatch_bpf.objects.insns import STACK_REGISTER, AluOp, Class, Insn, Mode
 from hatch_bpf.objects.linked_program import LinkedProgram
-from hatch_bpf.verifier.walk import BUFFERS, KEYS_AND_VALUES, MAP_LOOKUP
+from hatch_bpf.verifier.helper_memory import BUFFERS, KEYS_AND_VALUES, NEVER_EMPTY
 
 _MOVES = (AluOp.ADD, AluOp.SUB)
 
 
-def map_values_passed_on(linked: LinkedProgram) -> frozenset[int]:
-    """Slots of helper calls whose key or value may be in the value of a map."""
-    if MAP_LOOKUP not in linked.helper_calls.values():
-        return frozenset()
+def passed_from_elsewhere(linked: LinkedProgram) -> frozenset[int]:
+    """Slots of helper calls whose key, value or buffer may be anywhere but on the stack."""
     return frozenset(
         slot
         for slot, number in linked.helper_calls.items()
-        if not all(_is_on_stack(linked, slot, register) for register in KEYS_AND_VALUES.get(number, ()))
+        if not all(_is_on_stack(linked, slot, register) for register in _registers(number))
     )
+
+
+def reads_of_stack(linked: LinkedProgram) -> frozenset[int]:
+    """Slots of loads and of helper calls that may read what was never written."""
+    loads = (slot for slot, i in enumerate(linked.insns) if i.cls is Class.LDX and i.src == STACK_REGISTER)
+    return calls_with_memory(linked).union(loads)
+
+
+def calls_with_memory(linked: LinkedProgram) -> frozenset[int]:
+    """Slots of calls of helpers that take a key, a value or a buffer."""
+    return frozenset(slot for slot, number in linked.helper_calls.items() if _registers(number))
+
+
+def sized_by_numbers(linked: LinkedProgram) -> frozenset[int]:
+    """Slots of calls of helpers whose buffer must not be empty, with a size that straight code does not tell."""
+    calls = ((slot, number) for slot, number in linked.helper_calls.items() if number in NEVER_EMPTY)
+    return frozenset(slot for slot, number in calls if not _is_constant(linked, slot, BUFFERS[number] + 1))
+
+
+def _registers(number: int) -> tuple[int, ...]:
+    """What tells a helper where its memory is."""
+    return KEYS_AND_VALUES.get(number) or ((BUFFERS[number],) if number in BUFFERS else ())
+
+
+def _is_constant(linked: LinkedProgram, call: int, register: int) -> bool:
+    slot = linked.set_before(call, register)
+    insn = linked.insns[slot] if slot is not None else None
+    return insn is not None and insn.op == AluOp.MOV and not insn.uses_register and insn.imm > 0
 
 
 def _is_on_stack(linked: LinkedProgram, call: int, register: int) -> bool:
@@ -82,5 +108,5 @@ def _accesses(linked: LinkedProgram, moved: frozenset[int]) -> Iterator[int]:
         if insn.cls in (Class.LDX, Class.ST, Class.STX) and address in moved:
             yield slot
     for slot, number in linked.helper_calls.items():
-        if moved.intersection((*KEYS_AND_VALUES.get(number, ()), BUFFERS.get(number, 0))):
+        if moved.intersection(_registers(number)):
             yield slot

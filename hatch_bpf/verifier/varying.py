@@ -209,15 +209,17 @@ def _made(value: Varying, slot: int, low: int, high: int, step: int = 1) -> Vary
 
 
 def _added(value: Varying, operand: int, slot: int, mask: int) -> Varying | None:
-    low, high = value.low + operand, value.high + operand
-    if high > mask:
+    low, high, step = value.low + operand, value.high + operand, value.step
+    if low > mask:
         low, high = low - mask - 1, high - mask - 1
-    if low >= 0:
-        return _made(value, slot, low, high, value.step)
-    if value.step != 1:
-        return None
-    # the sum begins anew at 0 on the way: either part will do
-    return _made(value, slot, 0, high) if high >= -low else _made(value, slot, low + mask + 1, mask)
+    if high <= mask:
+        return _made(value, slot, low, high, step)
+    # the sums begin anew at 0 on the way: either part will do
+    last = mask - (mask - low) % step
+    first = last + step - mask - 1
+    if last - low > high - mask - 1 - first:
+        return _made(value, slot, low, last, step)
+    return _made(value, slot, first, high - mask - 1, step)
 
 
 def _shifted(value: Varying, operand: int, slot: int) -> Varying | None:

@@ -36,9 +36,19 @@ from hatch_bpf.objects.insns import (
 )
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ARENA_SECTION
-from hatch_bpf.objects.uapi import helper, helpers
 from hatch_bpf.support.budget import WALKED_INSNS, Budget
 from hatch_bpf.verifier.abilities import Verifier
+from hatch_bpf.verifier.helper_memory import (
+    ANY_NUMBER,
+    BUFFERS,
+    FILLED,
+    KEYS_AND_VALUES,
+    MAP_LOOKUP,
+    NEVER_EMPTY,
+    READING_HELPERS,
+    SIZED_HELPERS,
+)
+from hatch_bpf.verifier.read_only_data import is_read_only
 from hatch_bpf.verifier.values import (
     PACKET,
     PERHAPS_STACK,
@@ -68,45 +78,9 @@ MAX_SEGMENTS = 20_000
 """Straight pieces of code walked before every state at a label is joined at once."""
 MAX_INSNS = 1 << 19
 """Instructions walked before that."""
+_THROW = "bpf_throw"
 MAX_FRAMES = 8
 """Deepest nesting of calls that the verifier takes."""
-
-READING_HELPERS = helpers("""
-    map_lookup_elem map_update_elem map_delete_elem trace_printk perf_event_output map_push_elem ringbuf_output
-""")
-"""Helpers that only read the memory they are given. Any other may write to the stack."""
-SIZED_HELPERS = helpers("""
-    probe_read trace_printk get_current_comm perf_event_output skb_load_bytes probe_read_str get_stack
-    probe_read_user probe_read_kernel probe_read_user_str probe_read_kernel_str ringbuf_output
-""")
-"""Helpers that take the size of memory in the register after its address. For any other, that register is no size."""
-
-MAP_LOOKUP = helper("map_lookup_elem")
-KEYS_AND_VALUES: Mapping[int, tuple[int, ...]] = {
-    MAP_LOOKUP: (2,),
-    helper("map_update_elem"): (2, 3),
-    helper("map_delete_elem"): (2,),
-}
-"""By helper, the registers that say where the key or value of a map is."""
-BUFFERS: Mapping[int, int] = {
-    **dict.fromkeys(helpers("probe_read probe_read_str probe_read_user probe_read_user_str get_current_comm"), 1),
-    **dict.fromkeys(helpers("probe_read_kernel probe_read_kernel_str trace_printk"), 1),
-    **dict.fromkeys(helpers("get_stack ringbuf_output"), 2),
-    **dict.fromkeys(helpers("skb_load_bytes skb_store_bytes"), 3),
-    helper("perf_event_output"): 4,
-}
-"""By helper, the register that says where its buffer is; the size is in the next one."""
-FILLED = helpers("""
-    probe_read probe_read_str probe_read_user probe_read_user_str probe_read_kernel probe_read_kernel_str
-    get_current_comm get_stack skb_load_bytes
-""")
-"""Helpers that write to their buffer what no verifier knows."""
-ANY_NUMBER = FILLED | helpers("""
-    map_update_elem map_delete_elem ktime_get_ns get_prandom_u32 get_current_pid_tgid get_current_uid_gid
-    get_current_cgroup_id get_socket_cookie get_socket_uid get_hash_recalc get_cgroup_classid jiffies64
-    perf_event_output skb_store_bytes skb_ecn_set_ce
-""")
-"""Helpers that return a number of which no old verifier knows anything; newer ones know a limit of some."""
 
 _SEGMENT_COST = 16
 """Instructions that could be followed in the time that it takes to begin a piece of code."""
@@ -126,16 +100,31 @@ class Refusal(Enum):
     """A helper call that takes the key or value of a map from a value of a map."""
     VARIABLE_STACK = auto()
     """An access to the stack at an offset that varies."""
+    UNWRITTEN_STACK = auto()
+    """A helper call that reads bytes of the stack that were never written, or may write less than it has to."""
+    BEYOND_STACK = auto()
+    """A helper call with a key, a value or a buffer that may end beyond the stack."""
+    EMPTY_BUFFER = auto()
+    """A helper call whose buffer may have no bytes."""
+    CONTEXT_PASSED = auto()
+    """A helper call that takes its key, its value or its buffer from the context."""
 
 
 @dataclass(frozen=True)
-class ContextLayout:
-    """What a program's context has in it, whatever the kernel."""
+class Surroundings:
+    """What is around a program's instructions, whatever the kernel: its context, its functions and its maps."""
 
     packet: frozenset[int] = frozenset()
     """Slots of loads from it that give a pointer to a packet."""
     has_numbers_only: bool = False
     """Whether it holds no pointer of any kind, as registers of a traced function."""
+    passed: Mapping[int, tuple[Value, ...]] = field(default_factory=dict)
+    """Index of a global function -> what r1 and so on hold when the verifier checks it alone."""
+    sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Slots of helper calls -> how many bytes the keys and the values of their map have."""
+
+
+_NOTHING_AROUND = Surroundings()
 
 
 @dataclass(frozen=True)
@@ -156,7 +145,7 @@ class Facts:
     returns: range | None = None
     """What the program may return: an exit with anything else is a hazard too. None to skip the check."""
     watched: frozenset[tuple[int, Refusal]] = frozenset()
-    """Slots that are hazards if they do that."""
+    """Slots that are hazards if they do that. Only for verifiers from before Linux 5.12."""
 
     @property
     def tells_varying(self) -> bool:
@@ -241,12 +230,10 @@ class Effort:
 class Code:
     """What does not depend on the kernel, such as labels and live registers, worked out once for a program."""
 
-    def __init__(
-        self, linked: LinkedProgram, read_global: ReadGlobal, context: ContextLayout = ContextLayout()
-    ) -> None:
+    def __init__(self, linked: LinkedProgram, read_global: ReadGlobal, around: Surroundings = _NOTHING_AROUND) -> None:
         self.linked = linked
         self.read_global = read_global
-        self.context = context
+        self.around = around
 
     @cached_property
     def labels(self) -> frozenset[int]:
@@ -260,6 +247,11 @@ class Code:
         """What each slot does to the walk: one of the numbers below."""
         calls = self.linked.calls
         return bytes(_CALL if slot in calls else _step_of(insn) for slot, insn in enumerate(self.linked.insns))
+
+    @cached_property
+    def throws(self) -> frozenset[int]:
+        """Slots of calls that end the program, whatever function they are in."""
+        return frozenset(slot for slot, name in self.linked.kfunc_calls.items() if name == _THROW)
 
     @cached_property
     def end(self) -> int:
@@ -370,40 +362,53 @@ def _decided(outcome: Outcome, insn: Insn, verifier: Verifier) -> Outcome:
     return None if are_unequal and not verifier.decides_unequal else outcome
 
 
-def _learn(state: _State, op: int, left: Value, right: Value, *, is_true: bool, bits: int, knows_arrays: bool) -> None:
+_WHOLE_STACK = (1 << STACK_SIZE) - 1
+
+
+def _bits(offset: int, size: int) -> int:
+    """Bits for bytes of a frame."""
+    return ((1 << size) - 1) << (STACK_SIZE + offset) & _WHOLE_STACK if offset >= -STACK_SIZE and size > 0 else 0
+
+
+def _learn(state: _State, op: int, left: Value, right: Value, *, is_true: bool, bits: int, is_old: bool) -> None:
     """Note what a comparison's outcome says of its operands, on a way that the verifier may follow.
 
-    A verifier that `knows_arrays` perhaps knows that a lookup in one always leads somewhere (Linux 6.14).
+    A verifier that `is_old` (from before Linux 5.12) learns nothing from two numbers being unequal, from a comparison
+    with what is no constant, and of numbers that the compared one was made from. Others may, and they may know that a
+    lookup in an array always leads somewhere.
     """
     if isinstance(left, int) and isinstance(right, Varying) and op in SWAPPED:
         left, op, right = right, SWAPPED[op], left
-    is_null = is_true == (op == JmpOp.JEQ) if right == 0 and op in (JmpOp.JEQ, JmpOp.JNE) and bits == 64 else None
+    is_equal = is_true == (op == JmpOp.JEQ) if op in (JmpOp.JEQ, JmpOp.JNE) else None
+    is_null = is_equal if right == 0 and bits == 64 else None
     if isinstance(left, MapValue) and not left.is_checked and is_null is not None:
-        checked = None if is_null else replace(left, is_checked=True)
+        checked = 0 if is_null else replace(left, is_checked=True)
         state.replace(lambda value: checked if value == left else value)
-        state.is_doubtful |= is_null and knows_arrays
+        state.is_doubtful |= is_null and not is_old
     elif isinstance(left, Varying) and isinstance(right, int):
         if rules_out(left, op, right, is_true=is_true, bits=bits):
             state.is_doubtful = True
-        _narrow(state, left, narrowed(left, op, right, is_true=is_true, bits=bits))
+        if not (is_old and is_equal is False):
+            _narrow(state, left, narrowed(left, op, right, is_true=is_true, bits=bits), is_old=is_old)
     elif isinstance(left, Varying) or isinstance(right, Varying):
         varying = [value for value in (left, right) if isinstance(value, Varying)]
         if len({value.trace[0] for value in varying}) < len(varying):
             state.is_doubtful = True  # one may say enough of the other
-        for value in varying:
-            _narrow(state, value, None)
+        for value in varying if not is_old else ():
+            _narrow(state, value, None, is_old=is_old)
     elif is_null:
         # what is compared may be a pointer that the verifier knows not to be 0
         state.is_doubtful = True
 
 
-def _narrow(state: _State, value: Varying, rest: Varying | None) -> None:
-    """Note what is left of a number; of others that were made of the same one, nothing is certain any more."""
+def _narrow(state: _State, value: Varying, rest: Varying | None, *, is_old: bool) -> None:
+    """Note what is left of a number. Newer verifiers may know by that more of others that were made of the same one."""
 
     def change(other: Value) -> Value:
-        if not isinstance(other, Varying) or other.trace[0] != value.trace[0]:
-            return other
-        return rest if other == value else None
+        if other == value:
+            return rest
+        is_related = isinstance(other, Varying) and other.trace[0] == value.trace[0]
+        return None if is_related and not is_old else other
 
     state.replace(change)
 
@@ -415,13 +420,14 @@ _Stack = dict[int, tuple[int, Value]]
 class _State:
     """Registers r0 to r9 (r10 never changes), the frames of the callers, and what is known of every frame's stack."""
 
-    __slots__ = ("frames", "is_doubtful", "registers", "stacks")
+    __slots__ = ("frames", "is_doubtful", "registers", "stacks", "written")
 
     def __init__(
         self,
         registers: list[Value],
         frames: tuple[tuple[int, tuple[Value, ...]], ...],
         stacks: tuple[_Stack, ...],
+        written: tuple[int, ...] = (0,),
         *,
         is_doubtful: bool = False,
     ) -> None:
@@ -430,17 +436,19 @@ class _State:
         """For each caller, the slot where it goes on and its r6 to r9."""
         self.stacks = stacks
         """The last is the running function's."""
+        self.written = written
+        """For each of them, a bit for each byte from the lowest on that was perhaps written."""
         self.is_doubtful = is_doubtful
         """A verifier perhaps knows that this is never reached. Only told where numbers that vary are."""
 
     def key(self) -> tuple[object, ...]:
         """Equal for states in which the same is known."""
         stacks = tuple(frozenset(stack.items()) for stack in self.stacks)
-        return (tuple(self.registers), self.frames, stacks, self.is_doubtful)
+        return (tuple(self.registers), self.frames, stacks, self.written, self.is_doubtful)
 
     def copy(self) -> _State:
         stacks = tuple(dict(stack) for stack in self.stacks)
-        return _State(list(self.registers), self.frames, stacks, is_doubtful=self.is_doubtful)
+        return _State(list(self.registers), self.frames, stacks, self.written, is_doubtful=self.is_doubtful)
 
     def get(self, register: int) -> Value:
         return StackPointer(len(self.stacks) - 1, 0) if register == STACK_REGISTER else self.registers[register]
@@ -462,7 +470,35 @@ class _State:
             for (slot, saved), (_, others) in zip(self.frames, other.frames, strict=True)
         )
         stacks = tuple(_joined_stack(a, b) for a, b in zip(self.stacks, other.stacks, strict=True))
-        return _State(registers, frames, stacks, is_doubtful=self.is_doubtful or other.is_doubtful)
+        written = tuple(a | b for a, b in zip(self.written, other.written, strict=True))
+        return _State(registers, frames, stacks, written, is_doubtful=self.is_doubtful or other.is_doubtful)
+
+    def write(self, frame: int, offset: int | None = None, size: int = 0) -> None:
+        """Note that bytes of a frame are perhaps written; without an offset, all of them."""
+        new = self.written[frame] | (_WHOLE_STACK if offset is None else _bits(offset, size))
+        if new != self.written[frame]:
+            self.written = (*self.written[:frame], new, *self.written[frame + 1 :])
+
+    def write_everywhere(self) -> None:
+        self.written = (_WHOLE_STACK,) * len(self.written)
+
+    def has_unwritten(self, pointer: StackPointer, size: int) -> bool:
+        """Whether some of the bytes from there on were surely never written."""
+        if pointer.offset is None:
+            return False
+        bits = _bits(pointer.offset, size)
+        return self.written[pointer.frame] & bits != bits
+
+
+def _forget(stack: _Stack, low: int | None = None) -> None:
+    """Forget what is on a stack, from an offset on or all of it. Where a pointer to the stack was, one may still be."""
+    for offset in list(stack):
+        size, value = stack[offset]
+        if low is None or offset + size > low:
+            if isinstance(value, StackPointer):
+                stack[offset] = (size, PERHAPS_STACK)
+            elif value is not PERHAPS_STACK:
+                del stack[offset]
 
 
 def _joined_stack(a: _Stack, b: _Stack) -> _Stack:
@@ -545,9 +581,9 @@ class _Walk:
         self.entries = [self._enter(0, _State([None, ContextPointer(0), *[None] * 9], (), ({},)))]
         if self.facts.verifier.checks_globals_alone and not self.facts.verifier.skips_uncalled_globals:
             self.entries += [
-                self._enter(start, _State([None] * 11, (), ({},)))
-                for function, start in zip(self.linked.functions[1:], self.linked.starts[1:], strict=True)
-                if function.is_global
+                self._enter_alone(index)
+                for index, function in enumerate(self.linked.functions)
+                if index and function.is_global
             ]
         done = 0
         while self.pending:
@@ -578,10 +614,20 @@ class _Walk:
         node = self.joined[place]
         old = self.nodes[node].state
         wider = old.joined(state)
+        # such a state is none that the verifier has, and may go ways that no state of the verifier's goes
+        wider.is_doubtful |= bool(self.facts.watched)
         if wider.key() != old.key():
             self.nodes[node].state = wider
             self.pending.append(node)
         return node
+
+    def _enter_alone(self, index: int) -> int:
+        """The node for a global function, which is checked for any arguments."""
+        passed: list[Value] = [None] * 11
+        for register, value in enumerate(self.code.around.passed.get(index, ()), 1):
+            if self.tells_varying or not isinstance(value, Varying):
+                passed[register] = value
+        return self._enter(self.linked.starts[index], _State(passed, (), ({},)))
 
     def _add(self, slot: int, state: _State) -> int:
         self.nodes.append(_Node(slot, state))
@@ -605,6 +651,8 @@ class _Walk:
             if step == _PLAIN:
                 slot = self._step(state, slot, insn)
             elif step == _HELPER:
+                if slot in self.code.throws:
+                    break
                 extra += self._helper(state, slot, insn)
                 slot += 1
             elif step == _EXIT:
@@ -656,7 +704,7 @@ class _Walk:
         taken, not_taken = state.copy(), state
         if self.tells_varying:
             for way, is_true in ((taken, True), (not_taken, False)):
-                _learn(way, insn.op, left, right, is_true=is_true, bits=bits, knows_arrays=not self.facts.watched)
+                _learn(way, insn.op, left, right, is_true=is_true, bits=bits, is_old=bool(self.facts.watched))
         return [self._enter(there, taken), self._enter(here, not_taken)], None
 
     def _call(self, state: _State, slot: int) -> list[int]:
@@ -668,12 +716,12 @@ class _Walk:
             return [self._enter(slot + 1, state)]
         if function.is_global and self.facts.verifier.checks_globals_alone:
             self._forget_call(state)
-            return [self._enter(slot + 1, state), self._enter(start, _State([None] * 11, (), ({},)))]
+            return [self._enter(slot + 1, state), self._enter_alone(index)]
         live = self.code.live[slot + 1]
         saved = tuple(state.registers[r] if live >> r & 1 else None for r in range(6, 10))
         registers = [None, *state.registers[1:6], *[None] * 5]
         frames, stacks = (*state.frames, (slot + 1, saved)), (*state.stacks, {})
-        inner = _State(registers, frames, stacks, is_doubtful=state.is_doubtful)
+        inner = _State(registers, frames, stacks, (*state.written, 0), is_doubtful=state.is_doubtful)
         return [self._enter(start, inner)]
 
     def _check_return(self, state: _State, slot: int) -> None:
@@ -701,15 +749,17 @@ class _Walk:
         if isinstance(result, StackPointer) and result.frame == frame:
             result = None
         registers = [result, *[None] * 5, *saved, None]
-        outer = _State(registers, state.frames[:-1], state.stacks[:-1], is_doubtful=state.is_doubtful)
+        stacks, written = state.stacks[:-1], state.written[:-1]
+        outer = _State(registers, state.frames[:-1], stacks, written, is_doubtful=state.is_doubtful)
         return [self._enter(slot, outer)]
 
     def _helper(self, state: _State, slot: int, insn: Insn) -> list[int]:
         """A call of a helper or kfunc; returns the nodes of callbacks that it is given."""
         callbacks = [value for value in state.registers[1:6] if isinstance(value, FunctionPointer)]
         helper = insn.imm if insn.src == 0 and slot not in self.linked.kfunc_calls else None
-        if self.facts.watched and helper is not None:
+        if self.facts.watched:
             self._check_memory(state, slot, helper)
+            self._note_writes(state, helper, calls_back=bool(callbacks))
         buffer = BUFFERS.get(helper, 0) if helper in FILLED and self.tells_varying else 0
         if not (helper in READING_HELPERS and self.facts.verifier.spares_what_is_read):
             for register in range(1, 6):
@@ -735,37 +785,72 @@ class _Walk:
             state.registers[0] = anything(slot, 8)
         return [self._enter(self.linked.starts[value.index], _State([None] * 11, (), ({},))) for value in callbacks]
 
-    def _check_memory(self, state: _State, slot: int, helper: int) -> None:
+    def _check_memory(self, state: _State, slot: int, helper: int | None) -> None:
         """What some verifiers refuse of the memory that a helper is given."""
-        keys_and_values = [state.registers[register] for register in KEYS_AND_VALUES.get(helper, ())]
-        if any(isinstance(value, MapValue) for value in keys_and_values):
+        if helper is None:
+            return
+        registers = KEYS_AND_VALUES.get(helper, ())
+        memory = list(zip((state.registers[register] for register in registers), self._sizes(slot), strict=False))
+        if any(isinstance(pointer, MapValue) for pointer, _ in memory):
             self._refuse(state, slot, Refusal.MAP_VALUE)
-        buffer = state.registers[BUFFERS[helper]] if helper in BUFFERS else None
-        if any(isinstance(value, StackPointer) and value.varies for value in (*keys_and_values, buffer)):
-            self._refuse(state, slot, Refusal.VARIABLE_STACK)
+        if helper in BUFFERS:
+            size = state.registers[BUFFERS[helper] + 1]
+            if helper in NEVER_EMPTY and (size == 0 or (isinstance(size, Varying) and size.low == 0)):
+                self._refuse(state, slot, Refusal.EMPTY_BUFFER)
+            # what a helper fills has to be written before only where it perhaps fills less
+            most = size.high if isinstance(size, Varying) else 0 if helper in FILLED else size
+            memory.append((state.registers[BUFFERS[helper]], most if isinstance(most, int) else 0))
+        for pointer, most in memory:
+            if isinstance(pointer, ContextPointer):
+                self._refuse(state, slot, Refusal.CONTEXT_PASSED)
+            if not isinstance(pointer, StackPointer):
+                continue
+            if pointer.varies:
+                self._refuse(state, slot, Refusal.VARIABLE_STACK)
+            elif pointer.offset is not None and pointer.offset + most > 0:
+                self._refuse(state, slot, Refusal.BEYOND_STACK)
+            elif state.has_unwritten(pointer, min(most, STACK_SIZE)):
+                self._refuse(state, slot, Refusal.UNWRITTEN_STACK)
+
+    def _sizes(self, slot: int) -> tuple[int, int]:
+        return self.code.around.sizes.get(slot, (0, 0))
+
+    def _note_writes(self, state: _State, helper: int | None, *, calls_back: bool) -> None:
+        """What a helper or kfunc perhaps writes to the stack."""
+        if helper in READING_HELPERS and not calls_back:
+            return
+        for register in range(1, 6):
+            pointer = state.registers[register]
+            if pointer is PERHAPS_STACK or (calls_back and isinstance(pointer, StackPointer)):
+                state.write_everywhere()
+            elif isinstance(pointer, StackPointer) and helper not in FILLED:
+                state.write(pointer.frame)
+            elif isinstance(pointer, StackPointer) and helper is not None and register == BUFFERS[helper]:
+                size = state.registers[register + 1]
+                if not isinstance(size, Varying):  # else nothing counts as written that was not before
+                    state.write(pointer.frame, pointer.offset, size if isinstance(size, int) else STACK_SIZE)
 
     def _forget_call(self, state: _State) -> None:
         for register in range(1, 6):
             value = state.registers[register]
             if value is PERHAPS_STACK:
                 self._forget_stacks(state)
+                state.write_everywhere()
             elif isinstance(value, StackPointer):
-                state.stacks[value.frame].clear()
+                _forget(state.stacks[value.frame])
+                state.write(value.frame)
         for register in range(6):
             state.registers[register] = None
 
     @staticmethod
     def _forget_stacks(state: _State) -> None:
         for stack in state.stacks:
-            stack.clear()
+            _forget(stack)
 
     @staticmethod
     def _forget_from(state: _State, pointer: StackPointer) -> None:
         """Forget everything from there up to the top of the frame: the callee may write to it."""
-        stack = state.stacks[pointer.frame]
-        for offset in list(stack):
-            if pointer.offset is None or offset + stack[offset][0] > pointer.offset & ~7:
-                del stack[offset]
+        _forget(state.stacks[pointer.frame], None if pointer.offset is None else pointer.offset & ~7)
 
     def _step(self, state: _State, slot: int, insn: Insn) -> int:
         """Execute anything but jumps and calls; returns the next slot."""
@@ -782,15 +867,15 @@ class _Walk:
             if insn.mode == Mode.ATOMIC and insn.imm == LOAD_ACQUIRE:
                 registers[insn.dst] = self._load(state, slot, insn)
             elif insn.mode == Mode.ATOMIC and insn.imm != STORE_RELEASE:
-                self._store(state, pointer, insn.off, insn.size, None)
+                self._write(state, pointer, insn, None)
                 # a fetching operation puts the old value in src, or for a compare-and-exchange in r0
                 registers[insn.src] = registers[0] = None
             else:
-                self._store(state, pointer, insn.off, insn.size, state.get(insn.src))
+                self._write(state, pointer, insn, state.get(insn.src))
         elif cls is Class.ST:
             self._access(state, slot, state.get(insn.dst))
             value = insn.imm & 0xFFFFFFFF_FFFFFFFF if self.facts.verifier.follows_immediate_stores else None
-            self._store(state, state.get(insn.dst), insn.off, insn.size, value)
+            self._write(state, state.get(insn.dst), insn, value)
         elif insn.is_wide:
             registers[insn.dst] = self._immediate(slot, insn)
             return slot + 2
@@ -864,11 +949,15 @@ class _Walk:
         pointer, size = state.get(insn.src), insn.size
         match pointer:
             case StackPointer(frame, int(offset)):
+                if state.has_unwritten(StackPointer(frame, offset + insn.off), size):
+                    self._refuse(state, slot, Refusal.UNWRITTEN_STACK)
                 value = _read_stack(state.stacks[frame], offset + insn.off, size, slot)
             case DataPointer(name, int(offset), is_kconfig) if self.facts.verifier.reads_frozen_maps:
                 if is_kconfig:
                     value = self.facts.externs.get(name, Settable(frozenset({name})))
                     value = truncate(value, size) if offset + insn.off == 0 else Settable(frozenset({name}))
+                elif self._is_variable(name):
+                    value = anything(slot, size)
                 else:
                     value = self.code.read_global(name, offset + insn.off, size)
             case ContextPointer(int(offset)):
@@ -878,21 +967,37 @@ class _Walk:
                 return self._field(slot, size) if insn.mode == Mode.MEM else None
             case MapValue() | PacketPointer() if insn.mode == Mode.MEM:
                 return anything(slot, size)
+            case DataPointer(name, _, False) if self._is_variable(name) and insn.mode == Mode.MEM:
+                return anything(slot, size)
             case _:
                 return PERHAPS_STACK if isinstance(pointer, StackPointer) and size == 8 else None
         if insn.mode == Mode.MEMSX:
             return sign_extend(value, size)
         return value
 
+    def _is_variable(self, section: str) -> bool:
+        """Whether no verifier like this one knows what a section holds."""
+        reads_frozen = self.facts.verifier.reads_frozen_maps
+        return self.tells_varying and not (reads_frozen and is_read_only(section))
+
     def _field(self, slot: int, size: int) -> Value:
         """What is in the context."""
-        layout = self.code.context
+        around = self.code.around
         if not self.tells_varying:
             return None
-        if slot in layout.packet:
+        if slot in around.packet:
             return PACKET
         # what is as wide as a pointer may be one
-        return anything(slot, size) if size < 8 or layout.has_numbers_only else None
+        return anything(slot, size) if size < 8 or around.has_numbers_only else None
+
+    def _write(self, state: _State, pointer: Value, insn: Insn, value: Value) -> None:
+        """A store by an instruction of the program itself."""
+        self._store(state, pointer, insn.off, insn.size, value)
+        if self.facts.watched and pointer is PERHAPS_STACK:
+            state.write_everywhere()
+        elif self.facts.watched and isinstance(pointer, StackPointer):
+            offset = None if pointer.offset is None else pointer.offset + insn.off
+            state.write(pointer.frame, offset, insn.size)
 
     def _store(self, state: _State, pointer: Value, shift: int, size: int, value: Value) -> None:
         if not isinstance(pointer, StackPointer):
@@ -901,7 +1006,7 @@ class _Walk:
             return
         stack = state.stacks[pointer.frame]
         if pointer.offset is None:
-            stack.clear()
+            _forget(stack)
             return
         offset = pointer.offset + shift
         # the verifier keeps what is known in slots of eight bytes, and a write into one may cost it all that was there

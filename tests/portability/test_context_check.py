@@ -341,3 +341,17 @@ def _fields(btf: Btf, type_id: int) -> Iterator[tuple[str, int, int]]:
         if isinstance(found, t.Array):
             size = btf.size_of(found.type_id)
         yield name, member.bit_offset // 8, 8 if isinstance(found, t.Struct) else size
+
+
+def test_the_running_kernel_agrees_on_global_functions() -> None:
+    """They are checked alone, with the context that they take."""
+    (type_id,) = btf_of_host().find("__sk_buff", t.Kind.STRUCT)
+    for offset in (0, btf_of_host().size_of(type_id)):
+        verdict, kinds, loads = outcomes(
+            "__attribute__((noinline)) int g(struct __sk_buff *ctx, int n)"
+            f"{{ return *(volatile u32 *)((char *)ctx + {offset}) + n; }}"
+            'SEC("tc") int f(struct __sk_buff *ctx) { return g(ctx, 1); }'
+        )
+        assert (ReasonKind.CONTEXT_FIELD_MISSING in kinds) == bool(offset)
+        assert (verdict is Verdict.LOADS) == (not offset)
+        assert loads == (not offset)

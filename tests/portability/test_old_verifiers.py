@@ -14,7 +14,10 @@ from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from tests.common import c_programs
 from tests.common.btf_builder import RawBtf
 
-HELPERS = {"map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "probe_read": 4, "get_prandom_u32": 7}
+HELPERS = {
+    "map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "probe_read": 4, "get_prandom_u32": 7,
+    "perf_event_output": 25, "skb_load_bytes": 26,
+}  # fmt: skip
 SINCE = {(4, 18): {"get_stack": 67}, (5, 0): {"msg_pop_data": 91}, (5, 12): {"check_mtu": 163}}
 """Helpers that came with a Linux."""
 PRELUDE = """
@@ -26,6 +29,10 @@ static int (*random)(void) = (void *)7;
 struct { int (*type)[1]; u64 *key; u64 *value; int (*max_entries)[8]; } hash SEC(".maps");
 static __attribute__((noinline)) int find(u64 *key) { return lookup(&hash, key) != 0; }
 static __attribute__((noinline)) char at(char *text, u32 n) { return text[n & 15]; }
+static int (*output)(void *, void *, u64, void *, u64) = (void *)25;
+static int (*load_bytes)(void *, u32, void *, u32) = (void *)26;
+struct { int (*type)[4]; u32 *key; u32 *value; } events SEC(".maps");
+static __attribute__((noinline)) void fill(u64 *key) { *key = random(); }
 struct pt_regs { u64 r15; };
 """
 
@@ -36,7 +43,7 @@ def kernel(*version: int) -> KernelTypes:
     helpers = HELPERS | {name: n for since, new in SINCE.items() if since <= version for name, n in new.items()}
     btf.enum("bpf_func_id", **{f"BPF_FUNC_{name}": n for name, n in helpers.items()})
     btf.enum("bpf_prog_type", BPF_PROG_TYPE_SOCKET_FILTER=1, BPF_PROG_TYPE_KPROBE=2)
-    btf.enum("bpf_map_type", BPF_MAP_TYPE_HASH=1)
+    btf.enum("bpf_map_type", BPF_MAP_TYPE_HASH=1, BPF_MAP_TYPE_PERF_EVENT_ARRAY=4)
     members = ["map_alloc", *["map_direct_value_addr"] * (version >= (5, 2))]
     btf.struct("bpf_map_ops", 8, *((name, number, 32 * at) for at, name in enumerate(members)))
     return KernelTypes(host(), Btf(btf.build(), source="test"))
@@ -127,6 +134,88 @@ def test_helpers_took_variable_offsets_before_programs_did() -> None:
     assert verdict(body, kernel(5, 2)).verdict is Verdict.LOADS
 
 
+UNWRITTEN = {
+    "the padding of a key": "struct { u32 a; u64 b; } k; k.a = k.b = 1; return output(ctx, &events, 0, &k, 16);",
+    "a key": 'u64 k; asm volatile("" :: "r"(&k)); return lookup(&hash, &k) != 0;',
+    "a value": 'u64 k = 1, v; asm volatile("" : "=r"(k)); return update(&hash, &k, &v, 0);',
+    "what is filled in part": "char b[64]; return probe_read(b, ctx->r15 & 63, 0);",
+    "what is read in part": "char b[64]; return output(ctx, &events, 0, b, (random() & 7) + 1);",
+    "on one way": "u64 k; if (random() & 1) k = 1; return lookup(&hash, &k) != 0;",
+    "half of a number": 'u64 k; u32 *h = (u32 *)&k; *h = 1; asm volatile("" :: "r"(h) : "memory"); return k;',
+    "where a lookup found nothing": "u64 k, n = 0; if (lookup(&hash, &n)) k = 1; return lookup(&hash, &k) != 0;",
+}
+WRITTEN = {
+    "padding": "struct { u32 a; u64 b; } k = {}; k.a = k.b = 1; return output(ctx, &events, 0, &k, 16);",
+    "by a function": "u64 k; fill(&k); return lookup(&hash, &k) != 0;",
+    "by a helper": "u64 k; probe_read(&k, 8, 0); return lookup(&hash, &k) != 0;",
+    "by helpers": "u64 k; probe_read(&k, 3, 0); probe_read((char *)&k + 3, 5, 0); return lookup(&hash, &k) != 0;",
+    "in part by a helper": "char b[64] = {}; return probe_read(b, ctx->r15 & 63, 0);",
+    "through a pointer to one of two": (
+        "u64 a = 0, b = 0, *k = random() & 1 ? &a : &b; "
+        'asm volatile("" : "+r"(k)); *k = 1; return lookup(&hash, k) != 0;'
+    ),
+    "through a pointer that is kept on the stack": (
+        "u64 k, n = 0, *volatile p = &k; lookup(&hash, &n); probe_read(&n, 8, 0); *p = 1; return lookup(&hash, p) != 0;"
+    ),
+    "in a loop": (
+        "u64 b[32]; int i = 0;\n#pragma clang loop unroll(disable)\nfor (i = 0; i < 32; i++) b[i] = random();\n"
+        "return output(ctx, &events, 0, b, sizeof(b));"
+    ),
+    "where a flag says so": (
+        "u64 k; int ok = 0; if (random() & 1) { k = 1; ok = 1; } random(); return ok && lookup(&hash, &k);"
+    ),
+    "where a pointer says so": (
+        "u64 k, n = 0, *v = lookup(&hash, &n); if (v) k = *v; random(); if (v) return lookup(&hash, &k) != 0; return 0;"
+    ),
+    "as far as it is read": "char b[64]; b[0] = b[1] = 1; return output(ctx, &events, 0, b, 2);",
+}
+
+
+@pytest.mark.parametrize("how", UNWRITTEN)
+def test_stack_that_was_never_written(how: str) -> None:
+    """`invalid indirect read from stack off -16+4 size 16`"""
+    for version in ((4, 15), (4, 18), (5, 11)):
+        found = verdict(UNWRITTEN[how], kernel(*version))
+        assert (found.verdict, found.reasons[0].kind) == (Verdict.FAILS, ReasonKind.UNWRITTEN_STACK), version
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_stack_that_was_written(how: str) -> None:
+    for version in ((4, 18), (5, 11)):
+        assert ReasonKind.UNWRITTEN_STACK not in kinds(WRITTEN[how], kernel(*version))
+
+
+@pytest.mark.parametrize(
+    ("size", "is_refused"),
+    [("0", True), ("random() & 7", True), ("(random() & 7) + 1", False), ("8", False)],
+)
+def test_buffers_that_may_be_empty(size: str, is_refused: bool) -> None:
+    """`invalid stack type R3 off=-64 access_size=0`"""
+    body = f"char b[8] = {{}}; u32 n = random(); if (!n) return 0; return load_bytes(ctx, 0, b, {size});"
+    assert (kinds(body, kernel(5, 11)) == [ReasonKind.EMPTY_BUFFER]) == is_refused
+
+
+BEYOND = {
+    "a key": "u32 k = 1; return lookup(&hash, &k) != 0;",
+    "a buffer": "char b[8] = {}; u32 n = random(); if (!n) return 0; return load_bytes(ctx, 0, b, n & 15);",
+}
+
+
+@pytest.mark.parametrize("how", BEYOND)
+def test_memory_that_ends_beyond_the_stack(how: str) -> None:
+    """`invalid stack type R4 off=-8 access_size=15`"""
+    assert ReasonKind.BEYOND_STACK in kinds(BEYOND[how], kernel(5, 11))
+
+
+@pytest.mark.parametrize(
+    "body", ["return lookup(&hash, ctx) != 0;", "return output(ctx, &events, 0, &ctx->r15, 8);"], ids=["key", "buffer"]
+)
+def test_the_context_as_memory_of_a_helper(body: str) -> None:
+    """`R2 type=ctx expected=fp`"""
+    found = verdict(body, kernel(5, 11))
+    assert (found.verdict, [reason.kind for reason in found.reasons]) == (Verdict.FAILS, [ReasonKind.CONTEXT_PASSED])
+
+
 def test_what_is_not_reached_does_not_count() -> None:
     guarded = "struct core task_struct { int hatch_bpf_never; };"
     body = BUFFER + "if (bpf_core_field_exists(((struct task_struct *)0)->hatch_bpf_never)) return b[n & 15]; return 0;"
@@ -147,6 +236,12 @@ def test_messages() -> None:
     assert reason.message == (
         "a helper is given a key or value that is in the value of a map, and this kernel takes none from there: "
         "copy it to a variable on the stack"
+    )
+    (reason,) = verdict(UNWRITTEN["a key"], kernel(4, 18)).reasons
+    assert reason.message == (
+        "bytes of the stack are read that were never written, such as padding or a buffer of which a helper may fill a "
+        'part, and this kernel refuses that ("invalid indirect read from stack"): initialize the whole variable, with '
+        "its padding: __builtin_memset(&variable, 0, sizeof(variable))"
     )
     (reason,) = verdict(VARIABLE["a load"], kernel(4, 18)).reasons
     assert reason.message == (

@@ -18,6 +18,7 @@ from hatch_bpf.objects.uapi import helper_name
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.verifier import walk as walking
 from hatch_bpf.verifier.abilities import Verifier
+from hatch_bpf.verifier.helper_memory import READING_HELPERS, SIZED_HELPERS
 from hatch_bpf.verifier.values import NON_NULL, OPAQUE, Settable, Value, truncate
 from hatch_bpf.verifier.walk import Code, Facts, Reach, analyse
 from tests.common import kernel_btfs, needs
@@ -887,7 +888,7 @@ def test_a_callback_is_walked_whatever_is_set_before_the_load() -> None:
 
 
 def test_helpers_that_take_sizes_are_the_ones_that_are_meant() -> None:
-    names = sorted(helper_name(number) for number in walking.SIZED_HELPERS)
+    names = sorted(helper_name(number) for number in SIZED_HELPERS)
     assert names == [
         "bpf_get_current_comm",
         "bpf_get_stack",
@@ -905,7 +906,7 @@ def test_helpers_that_take_sizes_are_the_ones_that_are_meant() -> None:
 
 
 def test_helpers_that_only_read_are_the_ones_that_are_meant() -> None:
-    names = sorted(helper_name(number) for number in walking.READING_HELPERS)
+    names = sorted(helper_name(number) for number in READING_HELPERS)
     assert names == [
         "bpf_map_delete_elem",
         "bpf_map_lookup_elem",
