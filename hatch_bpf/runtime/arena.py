@@ -29,7 +29,6 @@ class ObjectSkeletonOpts(Options):
     """`struct bpf_object_skeleton`, as of libbpf 0.0.7."""
 
     _fields_ = (
-        ("sz", c_size_t),
         ("name", c_char_p),
         ("data", c_void_p),
         ("data_sz", c_size_t),
