@@ -126,7 +126,7 @@ def test_a_link_in_the_folder_that_is_filled_is_refused(system: str, link: str, 
     ):
         assert done.returncode == 1
         said = done.stdout + (done.stderr or "")
-        assert f"src/demo/{link} is a symbolic link, and " in said
+        assert f"src/demo/{link} is a symbolic link" in said
         assert "Traceback" not in said
     assert tree_of(theirs) == before
     assert path.is_symlink()

@@ -29,7 +29,7 @@ def write(files: Mapping[PurePosixPath, bytes], *, root: Path, folders: Iterable
     targets = {root / name: data for name, data in files.items()}
     with disk_errors(), alone_in(root):
         for folder in _bpf_folders(targets):
-            _refuse_links(folder)
+            _refuse_links(folder, targets)
             _refuse_strays(folder, targets)
         for path in targets:
             _refuse_foreign(path)
@@ -68,7 +68,7 @@ def reject_leftovers(artifacts: Artifacts, project: Project, goes_in: Callable[[
         for path in made:
             _refuse_foreign(path)
         for folder in _bpf_folders(made):
-            _refuse_links(folder)
+            _refuse_links(folder, made)
         for path in sorted(set(_leftovers(project.root, _packages(project), made))):
             name = path.relative_to(project.root).as_posix()
             if not goes_in(name):
@@ -158,14 +158,17 @@ def _remove_folder(folder: Path) -> None:
     folder.rmdir()
 
 
-def _refuse_links(folder: Path) -> None:
+def _refuse_links(folder: Path, targets: Iterable[Path]) -> None:
     """What is written through a link would end up elsewhere, and what is removed would be gone there."""
+    within = {parent for path in targets for parent in path.parents if parent.is_relative_to(folder)}
     for parent, names, _ in os.walk(folder):
-        for path in (Path(parent), *(Path(parent, name) for name in names)):
-            if path.is_symlink():
-                raise OutputError(
-                    f"{path} is a symbolic link, and {folder} is the folder that hatch-bpf fills: remove the link"
-                )
+        within.update(Path(parent, name) for name in names)
+    for path in sorted(within):
+        what = "" if path == folder else f", and {folder} is the folder that hatch-bpf fills"
+        if path.is_symlink():
+            raise OutputError(f"{path} is a symbolic link{what}: remove the link")
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is no folder, where hatch-bpf makes one: remove or rename it")
 
 
 def _refuse_foreign(path: Path) -> None:
