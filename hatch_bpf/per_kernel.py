@@ -116,7 +116,7 @@ class _Fitter:
     ) -> None:
         models = (model for objects in packages for of_arch in objects.values() for model in of_arch)
         # all at once, since starting a process takes longer than opening its objects
-        refused = refusals_of_libbpf(model.elf for model in models)
+        refused = refusals_of_libbpf((model.elf for model in models), store)
         self._packages = [_PackageFitter(objects, alternatives, minimizer, libbpf, refused) for objects in packages]
         self._minimizer = minimizer
         self._known = KnownKernels(store)

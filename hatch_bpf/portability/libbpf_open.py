@@ -14,44 +14,78 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from hatch_bpf.support.store import Store
 
 LIBRARY = "libbpf.so.1"
 _SECONDS = 5
+_NAME = b"the object"
+"""How libbpf is to call an object in messages; it would take its address."""
 _NATIVE = b"\x01" if sys.byteorder == "little" else b"\x02"
 
 
-def refusals_of_libbpf(objects: Iterable[bytes]) -> tuple[str, Mapping[bytes, str]]:
+def refusals_of_libbpf(objects: Iterable[bytes], store: Store | None = None) -> tuple[str, Mapping[bytes, str]]:
     """The version of that libbpf, empty where there is none, and for each object that it refuses to open the reason.
 
-    Objects of the other endianness are left out: libbpf before 1.6 opens none of them.
+    Objects of the other endianness are left out: libbpf before 1.6 opens none of them. What hatch-bpf's own libbpf says
+    is kept in `store`, by the library's bytes and the objects'.
     """
     # what the process itself does not need, it should not take the time to import
-    import subprocess
-    from tempfile import TemporaryFile
-
     from hatch_bpf.support.own_libbpf import own_library
 
     asked = [data for data in dict.fromkeys(objects) if data[5:6] == _NATIVE]
     if not asked or not sys.executable:
         return "", {}
+    library = own_library()
+    key = _key(library, asked) if store is not None and library is not None else None
+    kept = store.get("libbpf", key) if store is not None and key else None
+    answers = kept or _ask(library or LIBRARY, asked)
+    try:
+        version, said = json.loads(answers)
+    except ValueError:  # it crashed
+        return "", {}
+    if store is not None and key and not kept:
+        store.put("libbpf", key, answers)
+    return version, {data: reason for data, reason in zip(asked, said, strict=True) if reason}
+
+
+def _key(library: Path, objects: Sequence[bytes]) -> str | None:
+    from hashlib import sha256
+
+    try:
+        return " ".join(sha256(data).hexdigest() for data in (library.read_bytes(), *objects))
+    except OSError:
+        return None
+
+
+def _ask(library: Path | str, objects: Sequence[bytes]) -> bytes:
+    """What `answer()` says in a process of its own; nothing if that crashes."""
+    import subprocess
+    from tempfile import TemporaryFile
+
     with TemporaryFile() as file:
-        file.write(json.dumps([len(data) for data in asked]).encode() + b"\n")
-        file.writelines(asked)
+        file.write(json.dumps([len(data) for data in objects]).encode() + b"\n")
+        file.writelines(objects)
         file.seek(0)
         try:
             # -S: importing the site's modules would take longer than opening the objects
-            done = subprocess.run(
-                [sys.executable, "-I", "-S", __file__, own_library() or LIBRARY],
+            return subprocess.run(
+                [sys.executable, "-I", "-S", __file__, library],
                 stdin=file,
                 capture_output=True,
                 timeout=_SECONDS,
                 check=False,
-            )
-            version, said = json.loads(done.stdout)
-        except (OSError, subprocess.TimeoutExpired, ValueError):
-            return "", {}
-    return version, {data: reason for data, reason in zip(asked, said, strict=True) if reason}
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return b""
+
+
+class _OpenOptions(ctypes.Structure):
+    """The first of `struct bpf_object_open_opts`; libbpf takes the rest for 0."""
+
+    _fields_ = (("sz", ctypes.c_size_t), ("object_name", ctypes.c_char_p))
 
 
 def answer(library: str) -> None:
@@ -77,11 +111,12 @@ def answer(library: str) -> None:
     # referenced until the process ends, as libbpf calls it
     callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, text, pointer)(take)
     libbpf.libbpf_set_print(callback)
+    options = _OpenOptions(ctypes.sizeof(_OpenOptions), _NAME)
     answers = []
     for size in json.loads(head):
         one, rest = rest[:size], rest[size:]
         said.clear()
-        opened = libbpf.bpf_object__open_mem(one, len(one), None)
+        opened = libbpf.bpf_object__open_mem(one, len(one), ctypes.byref(options))
         if opened:
             libbpf.bpf_object__close(opened)
         answers.append("" if opened else (said[-1].strip() if said else "no reason given"))

@@ -128,11 +128,12 @@ class Store:
 def _engine_digest() -> str:
     """A digest of hatch-bpf's own code and templates: another version may make something else of the same input."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    for folder in templating.FOLDERS:
-        for path in sorted(folder.rglob("*.j2")):
-            digest.update(path.read_bytes())
+    for folder, ending in ((str(Path(__file__).parents[1]), ".py"), *((str(f), ".j2") for f in templating.FOLDERS)):
+        # strings and plain reads, since this is done in every build
+        names = (os.path.join(parent, name) for parent, _, files in os.walk(folder) for name in files)
+        for path in sorted(name for name in names if name.endswith(ending)):
+            with open(path, "rb", buffering=0) as file:
+                digest.update(file.read())
     return digest.hexdigest()
 
 

@@ -6,7 +6,6 @@ interruption ends the processes at once.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
@@ -33,6 +32,8 @@ def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], *, alone: fl
     if processes < 2:
         yield from map(function, jobs[done:])
         return
+    import multiprocessing  # late, since most builds do their few jobs without
+
     global _work
     _work = (function, jobs)
     # few at a time while there are few, so that the last processor is not left alone with many
