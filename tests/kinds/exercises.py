@@ -162,7 +162,7 @@ def kprobe_multi() -> None:
             os.getsid(0)
 
         attach = skel.programs.on_kprobes.attach_kprobe_multi
-        runs(skel, lambda: attach(functions=functions), both, times=2)
+        runs(skel, lambda: attach(functions=functions, cookies=[1, 2]), both, times=2)
         runs(skel, lambda: attach(functions=functions, retprobe=True), both, times=2)
         runs(skel, lambda: attach(SYSCALL.format("getpg?d")), lambda: os.getpgid(0))
 

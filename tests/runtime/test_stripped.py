@@ -25,7 +25,8 @@ LIBRARY = """
 PROGRAMS = """
     #include <linux/bpf.h>
     #include <bpf/bpf_helpers.h>
-    __u32 hits;
+    __u32 hits, told;
+    __u64 cookies[4];
     #define COUNTING(section, name) SEC(section) int name(void *ctx) { __sync_fetch_and_add(&hits, 1); return 0; }
     COUNTING("?uprobe/PATH:hidden_one", by_name)
     COUNTING("?uprobe/PATH:hidden_one+0x0", by_offset)
@@ -33,8 +34,10 @@ PROGRAMS = """
     COUNTING("?uprobe.multi/PATH:hidden_*", many)
     COUNTING("?uretprobe.multi/PATH:*", many_returns)
     COUNTING("?uprobe/PATH:hidden_none", absent)
+    SEC("?uprobe.multi") int by_cookie(void *ctx) { cookies[told++ & 3] = bpf_get_attach_cookie(ctx); return 0; }
     char LICENSE[] SEC("license") = "GPL";
 """
+NO_MULTI = "this kernel has no uprobe.multi, which came with Linux 6.6"
 OWN = str(OWN_LIBBPF / "lib" / running_name() / "glibc" / "libbpf.so.1")
 
 
@@ -88,8 +91,25 @@ def test_functions_by_a_pattern(skeleton: Any, call: Callable[[], object], name:
     """Those of the debug file along with those that were not stripped."""
     needs.own_libbpf()
     if not has_attach_type("BPF_TRACE_UPROBE_MULTI"):
-        pytest.skip("this kernel has no uprobe.multi, which came with Linux 6.6")
+        pytest.skip(NO_MULTI)
     assert hits(skeleton, name, call, libbpf=OWN) == times
+
+
+def test_functions_with_a_cookie_each(skeleton: Any, library: Path, call: Callable[[], object]) -> None:
+    needs.own_libbpf()
+    with skeleton.open(libbpf=OWN) as bpf:
+        bpf.programs.by_cookie.autoload = True
+        with bpf.load() as skel:
+            attach = skel.programs.by_cookie.attach_uprobe_multi
+            with pytest.raises(errors.InvalidValueError, match="cookies can't be 1 numbers for 2 functions"):
+                attach(library, functions=["hidden_one", "shown"], cookies=[1])
+            with pytest.raises(errors.InvalidValueError, match=r"cookies\[0\]"):
+                attach(library, functions=["shown"], cookies=[-1])
+            if not has_attach_type("BPF_TRACE_UPROBE_MULTI"):
+                pytest.skip(NO_MULTI)
+            with attach(library, functions=["hidden_two", "shown", "hidden_one"], cookies=[2, 1 << 63, 1]):
+                call()
+            assert list(skel.bss.cookies) == [1 << 63, 1, 2, 0], "in the order of the calls"
 
 
 def test_a_function_that_is_nowhere(skeleton: Any, library: Path, call: Callable[[], object]) -> None:

@@ -247,18 +247,20 @@ class Program(Attachable):
         functions: Sequence[str] = (),
         retprobe: bool = False,
         pid: int = -1,
+        cookies: Sequence[int] = (),
     ) -> Link:
         """Attach to many functions of a program or library at once (Linux 6.6, libbpf 1.3).
 
-        Give a pattern with `*` and `?`, or a list of names. `pid` limits it to a process (0: this one).
-        Functions that were stripped are found in a separate debug file. The program's section is `uprobe.multi`.
+        Give a pattern with `*` and `?`, or a list of names, for which `cookies` may have a number each. `pid` limits it
+        to a process (0: this one). Functions that were stripped are found in a separate debug file. The program's
+        section is `uprobe.multi`.
         """
         from .elfsyms import full_path, function_offsets
 
         attach = self._libbpf.bpf_program__attach_uprobe_multi
         path, wanted, names = path_of("binary", binary), c_string("pattern", pattern), self._names(functions)
         target = f"{'uretprobes' if retprobe else 'uprobes'} {path}:{pattern or ', '.join(names)}"
-        options = opts(UprobeMultiOpts, retprobe=retprobe)
+        options = opts(UprobeMultiOpts, retprobe=retprobe, cookies=self._cookies(cookies, names))
         offsets: Sequence[int] = ()
         if names:
             try:
@@ -312,18 +314,25 @@ class Program(Attachable):
         return self._attach(f"perf event {fd}", attach, fd, byref(options))
 
     def attach_kprobe_multi(
-        self, pattern: str = "", *, functions: Sequence[str] = (), retprobe: bool = False, session: bool = False
+        self,
+        pattern: str = "",
+        *,
+        functions: Sequence[str] = (),
+        retprobe: bool = False,
+        session: bool = False,
+        cookies: Sequence[int] = (),
     ) -> Link:
         """Attach to many kernel functions at once: those that match a pattern with `*` and `?`, or a list of names.
 
-        The section is `kprobe.multi`. With `session` it is `kprobe.session`, and the program runs at the entry
-        and, if it returned 0 there, where the function returns (Linux 6.10, libbpf 1.5).
+        For names `cookies` may have a number each. The section is `kprobe.multi`. With `session` it is
+        `kprobe.session`, and the program runs at the entry and, if it returned 0 there, where the function returns
+        (Linux 6.10, libbpf 1.5).
         """
         attach = self._libbpf.bpf_program__attach_kprobe_multi_opts
         if session:
             self._libbpf.require((1, 5), "a session of entry and return")
-        options = opts(KprobeMultiOpts, retprobe=retprobe, session=session)
         wanted, names = c_string("pattern", pattern), self._names(functions)
+        options = opts(KprobeMultiOpts, retprobe=retprobe, session=session, cookies=self._cookies(cookies, names))
         if names:
             options.syms, options.cnt = c_strings(names), len(names)
         target = f"kernel functions {pattern or ', '.join(names)}"
@@ -622,6 +631,15 @@ class Program(Attachable):
         """The functions of a list."""
         names = elements("functions", functions)
         return [os.fsdecode(c_string(f"functions[{at}]", name)) for at, name in enumerate(names)]
+
+    def _cookies(self, cookies: Sequence[int], names: list[str]) -> Any:
+        """The cookies of a list of functions as an array of C's; None without any."""
+        values = [named(f"cookies[{at}]", U64.put, value) for at, value in enumerate(elements("cookies", cookies))]
+        if values and len(values) != len(names):
+            raise InvalidValueError(
+                f"cookies can't be {len(values)} numbers for {len(names)} functions: give one for each"
+            )
+        return (ctypes.c_uint64 * len(values))(*values) if values else None
 
     def _interface(self, interface: Union[str, int]) -> tuple[int, str]:
         return find_interface(interface, f"program {self.name} can't be attached to")
