@@ -32,14 +32,13 @@ _FILES = {
     "tests/test_package.py.j2": "tests/test_{package}.py",
 }
 _CI_FILES = {"github": {"github.yml.j2": ".github/workflows/bpf.yml"}}
-CI_SERVICES = tuple(_CI_FILES)
-"""Services for which a job can be written that builds, checks, tries and publishes."""
+"""Jobs that build, check, try and publish, by the service that runs them."""
 
 
 def create(name: str, *, folder: Path, backend: str, ci: str = "") -> list[Path]:
     """Write a new project into `folder`, whole or not at all, and return its files, relative to the folder.
 
-    `ci` is one of `CI_SERVICES`, or empty for no job.
+    `ci` is one of `_CI_FILES`, or empty for no job.
 
     Raises `ConfigError` for an unusable name, and `OutputError` if the folder cannot be made.
     """

@@ -70,19 +70,13 @@ def _strip(elf: ElfObject, data: bytes) -> bytes:
             raise ElfError(f"section {section.name} is to be aligned to {alignment} bytes")
         body += bytes(-len(body) % alignment)
         is_symbols, is_relocations = section.type == SHT_SYMTAB, section.type in _RELOCATIONS
-        headers += struct.pack(
-            order + SECTION_HEADER,
-            section.name_at,
-            section.type,
-            section.flags,
-            section.address,
-            len(body) if index else 0,
-            section.size if section.type == SHT_NOBITS else len(contents[index]),
-            new_index.get(section.link, 0),
-            locals_left if is_symbols else new_index[section.info] if is_relocations else section.info,
-            section.alignment,
-            section.entry_size,
+        _, *header = section._replace(
+            offset=len(body) if index else 0,
+            size=section.size if section.type == SHT_NOBITS else len(contents[index]),
+            link=new_index.get(section.link, 0),
+            info=locals_left if is_symbols else new_index[section.info] if is_relocations else section.info,
         )
+        headers += struct.pack(order + SECTION_HEADER, *header)
         body += contents[index]
     body += bytes(-len(body) % 8)
     fields = list(struct.unpack_from(order + HEADER, data))

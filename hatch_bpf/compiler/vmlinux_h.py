@@ -83,13 +83,7 @@ class KernelHeader:
     def _kept(self, what: str, make: Callable[[], str]) -> str:
         if self.store is None:
             return make()
-        key = f"{self._digest} {what}"
-        kept = self.store.get(KIND, key)
-        if kept is not None:
-            return kept.decode()
-        text = make()
-        self.store.put(KIND, key, text.encode())
-        return text
+        return self.store.text(KIND, f"{self._digest} {what}", make)
 
     @cached_property
     def _digest(self) -> str:

@@ -399,13 +399,7 @@ def _find_type(model: ObjectModel, name: str, key: str) -> int:
 def _render(declarations: Declarations, options: SkeletonOptions, name: str) -> str:
     """The module's text; an earlier build may have kept it, since starting Jinja2 takes longer than all the rest."""
     values = _values(declarations, options, name)
-    store, key = Store(), str(values)
-    kept = store.get("skeleton", key)
-    if kept is not None:
-        return kept.decode()
-    text = _template().render(values)
-    store.put("skeleton", key, text.encode())
-    return text
+    return Store().text("skeleton", str(values), lambda: _template().render(values))
 
 
 def _values(declarations: Declarations, options: SkeletonOptions, name: str) -> dict[str, object]:

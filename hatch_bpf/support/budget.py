@@ -48,9 +48,7 @@ class Limit(NamedTuple):
 
 OBJECT_BYTES = Limit(64 << 20, "bytes of BPF object", "the largest known, with debug information, have some million")
 BTF_BYTES = Limit(64 << 20, "bytes of BTF", "the largest kernel known has 27 million")
-BTF_TYPES = Limit((1 << 20) - 1, "types", "Linux itself takes no more (BTF_MAX_TYPE)")
 BTF_ENTRIES = Limit(1 << 17, "entries in a type", "the largest of 46 kernels has 576 enumerators")
-BTF_STRINGS = Limit(1 << 24, "bytes of names", "Linux itself takes no more (BTF_MAX_NAME_OFFSET)")
 BTF_NAME = Limit(511, "bytes in a name", "Linux itself takes no more (KSYM_NAME_LEN)")
 ARCHIVED_BYTES = Limit(16 << 20, "bytes of packed BTF", "the largest known has 2.5 million")
 IMAGE_BYTES = Limit(512 << 20, "bytes of kernel image", "kernels without debug information have 40 to 80 million")

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -102,6 +102,15 @@ class Store:
                 os.unlink(name)
             if not isinstance(error, OSError):
                 raise
+
+    def text(self, kind: str, key: str, make: Callable[[], str]) -> str:
+        """The text that was kept, or that `make` makes and is kept from now on."""
+        kept = self.get(kind, key)
+        if kept is not None:
+            return kept.decode()
+        text = make()
+        self.put(kind, key, text.encode())
+        return text
 
     def prune(self, limit: int = LIMIT) -> None:
         """Remove the least recently used results until `limit` bytes stay, and what interrupted writes left."""

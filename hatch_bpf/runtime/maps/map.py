@@ -58,14 +58,10 @@ if TYPE_CHECKING:
     class DeclaredMap(Protocol):
         """What a skeleton says about a map."""
 
-        @property
-        def cls(self) -> type[Map]: ...
-        @property
-        def key(self) -> Optional[Codec[Any]]: ...
-        @property
-        def value(self) -> Optional[Codec[Any]]: ...
-        @property
-        def inner(self) -> Optional[InnerMapSpec]: ...
+        cls: type[Map]
+        key: Optional[Codec[Any]]
+        value: Optional[Codec[Any]]
+        inner: Optional[InnerMapSpec]
 
     class TwoParameters(Generic[K, M]):
         pass
