@@ -18,12 +18,12 @@ from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, existing_s
 from .programs.program import Program
 from .sealed import Sealed
 from .structops import StructOps
-from .types import named, shown
+from .types import Computed, named, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Optional, Union, overload
+    from typing import Any, Optional, Union
 
     from .descriptor import HasDescriptor
     from .handle import ObjectHandle
@@ -86,7 +86,7 @@ class _OpenedPart(Sealed):
         return c_string(self._fault(field, "").rstrip(), value)
 
 
-class _Number:
+class _Number(Computed[int]):
     """A number of a map, which is libbpf's, and is checked when it is set."""
 
     def __init__(self, name: str, *, libbpf_name: str = "", highest: int = U32_MAX) -> None:
@@ -94,16 +94,8 @@ class _Number:
         self._libbpf_name = libbpf_name or name
         self._highest = highest
 
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: type) -> _Number: ...
-
-        @overload
-        def __get__(self, instance: OpenedMap, owner: type) -> int: ...
-
-    def __get__(self, instance: Optional[OpenedMap], owner: type) -> Union[_Number, int]:
-        return self if instance is None else int(instance._call(self._libbpf_name))
+    def _value(self, instance: OpenedMap) -> int:
+        return int(instance._call(self._libbpf_name))
 
     def __set__(self, instance: OpenedMap, value: int) -> None:
         instance._change(self._libbpf_name, instance._int(self._name, value, self._highest))

@@ -616,7 +616,7 @@ class Field(_Typed["T"]):
         object.__setattr__(instance, self._storage, named(self._name, self._codec.put, value))
 
 
-class _Computed(_Typed["T"]):
+class Computed(_Typed["T"]):
     """A member whose value is made of others."""
 
     __slots__ = ()
@@ -636,7 +636,7 @@ class _Computed(_Typed["T"]):
         raise NotImplementedError
 
 
-class Bits(_Computed[int]):
+class Bits(Computed[int]):
     """A bitfield. `bit` counts from the start of a hidden byte array, in the order in which the ABI fills bits."""
 
     __slots__ = ("_bit", "_name", "_signed", "_storage", "_width")
@@ -678,7 +678,7 @@ class Bits(_Computed[int]):
         return 8 * size - self._bit - self._width
 
 
-class EnumBits(_Computed["T"]):
+class EnumBits(Computed["T"]):
     """A bitfield of an enum type."""
 
     __slots__ = ("_bits", "_cls")
@@ -697,7 +697,7 @@ class EnumBits(_Computed["T"]):
         self._bits.__set__(instance, value)
 
 
-class Inner(_Computed["T"]):
+class Inner(Computed["T"]):
     """A member of an anonymous member: `a.x` for `struct { union { int x; ... }; } a`. The codec tells its type."""
 
     __slots__ = ("_name", "_storage")
@@ -714,7 +714,7 @@ class Inner(_Computed["T"]):
         setattr(getattr(instance, self._storage), self._name, value)
 
 
-class Flexible(_Computed["list[T]"]):
+class Flexible(Computed["list[T]"]):
     """A flexible array member, as a list: what a record holds beyond the struct. Empty for a struct by itself."""
 
     __slots__ = ("_element", "_offset")
@@ -728,7 +728,7 @@ class Flexible(_Computed["list[T]"]):
         return [element.read(rest, i * element.size) for i in range(len(rest) // max(element.size, 1))]
 
 
-class FlexibleBytes(_Computed["T"]):
+class FlexibleBytes(Computed["T"]):
     """A flexible array of char (`Chars`) or unsigned char (`bytes`)."""
 
     __slots__ = ("_make", "_offset")
