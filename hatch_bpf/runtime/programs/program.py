@@ -434,12 +434,7 @@ class Program(Attachable):
     def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
         """Attach to a network namespace (sk_lookup, flow_dissector), by its file; the default is this process's own."""
         where = path_of("path", path)
-        try:
-            fd = open_descriptor(os.open, where, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise AttachError(
-                f"program {self.name} can't be attached to {where}: {error.strerror}", errno=error.errno or 0
-            ) from error
+        fd = self._opened(where, where, os.O_RDONLY)
         takes = ("SK_LOOKUP", "FLOW_DISSECTOR")
         return self._attach(f"network namespace {where}", self._libbpf.bpf_program__attach_netns, fd, takes=takes)
 
@@ -619,12 +614,16 @@ class Program(Attachable):
 
     def _open_cgroup(self, path: Union[str, os.PathLike[str]]) -> int:
         folder = path_of("the cgroup's folder", path)
+        return self._opened(folder, f"cgroup {os.fspath(path)}", os.O_RDONLY | os.O_DIRECTORY)
+
+    def _opened(self, path: str, target: str, flags: int) -> int:
+        """A descriptor of the file or folder by which the kernel is told what to attach to."""
         try:
-            return open_descriptor(os.open, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return open_descriptor(os.open, path, flags | os.O_CLOEXEC)
         except OSError as error:
+            code = error.errno or 0
             raise AttachError(
-                f"program {self.name} can't be attached to cgroup {os.fspath(path)}: {error.strerror}",
-                errno=error.errno or 0,
+                f"program {self.name} can't be attached to {target}: {error.strerror}", errno=code
             ) from error
 
     def _names(self, functions: Sequence[str]) -> list[str]:
