@@ -29,6 +29,8 @@ VERIFIER_LINES = 20
 """Lines of the verifier's log that an error's message holds; the exception holds all of them."""
 _UNKNOWN_ADDRESS = "unrecognized bpf_ld_imm64 insn"
 """What a verifier says of an address of a kind that it does not know."""
+_UNKNOWN_HELPER, _OTHERS_HELPER = "invalid func unknown#", "unknown func bpf_"
+"""What it says of a helper that is newer than the kernel, and of one that is not for programs of this type."""
 
 
 def check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[str]) -> None:
@@ -55,6 +57,13 @@ def load_error(
                 "The program uses a global variable, and this kernel has none: they came with Linux 5.2. Keep the "
                 "value in an array map"
             )
+        elif _UNKNOWN_HELPER in verifier_log:
+            hint = (
+                "This kernel does not have the helper of this number in enum bpf_func_id: leave the program out "
+                "here (autoload, or the option `optional`), or guard the call with bpf_core_enum_value_exists()"
+            )
+        elif _OTHERS_HELPER in verifier_log:
+            hint = "This kernel lets no program of this type call the helper: call it in one of another type"
         return VerifierError(
             f"{spec.source}: the kernel rejects program {program}: {reason(code)}; the end of the verifier's log:\n"
             f"{tail(shown, VERIFIER_LINES)}" + (f"\n{hint}" if hint else ""),
@@ -74,7 +83,8 @@ def load_error(
         return permission_denied(action, errno=code, lines=said, sections=sections)
     message = f"{spec.source} can't be loaded: {reason(code)}\n{tail(said, LOG_LINES)}"
     hints = refusals_without_words(held, spec, code, lines, [program.name for program in loading])
-    return LoadError("\n".join([message, *hints, *_needing_kernel_btf(loading)]), errno=code, log=log)
+    hints += [*_of_configuration(lines), *_needing_kernel_btf(loading)]
+    return LoadError("\n".join([message, *hints]), errno=code, log=log)
 
 
 def refusals_without_words(
@@ -101,6 +111,18 @@ def refusals_without_words(
                 f"name it before the load: programs.{program.name}.set_attach_target(...) of what open() returned"
             )
     return told
+
+
+def _of_configuration(lines: Sequence[str]) -> list[str]:
+    """What libbpf missed of the kernel's configuration, in words."""
+    if any("failed to open system Kconfig" in line for line in lines):
+        return [
+            "The object reads the kernel's configuration, and there is neither /proc/config.gz nor "
+            f"/boot/config-{os.uname().release}: install that file"
+        ]
+    options = [line.split("'")[1] for line in lines if "(strong): not resolved" in line and line.count("'") > 1]
+    unset = [option for option in options if option.startswith("CONFIG_")]
+    return [f"This kernel's configuration does not set {option}: declare it __weak" for option in unset]
 
 
 def _lacks_globals(held: ObjectHandle, spec: ObjectSpec) -> bool:

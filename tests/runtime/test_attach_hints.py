@@ -19,6 +19,7 @@ from hatch_bpf.runtime.programs import attach_hints
 from hatch_bpf.runtime.programs.attach_hints import explain
 from hatch_bpf.runtime.programs.links import PlainLink, XdpLink
 from tests.common import needs
+from tests.common.namespaces import own_loopback
 from tests.common.skeleton_package import load_skeleton
 
 OLD, NEW = (5, 4), (6, 18)
@@ -89,8 +90,13 @@ def running(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]) -> tuple[
             errno.EINVAL,
             "prog 'p': failed to attach to tcx: Invalid argument",
             "tcx/ingress",
-            "it attaches as BPF_TCX_INGRESS, which this kernel may be too old for: it came with Linux 6.6. "
-            'Write SEC("tc") and use attach_tc()',
+            'tcx came with Linux 6.6. Write SEC("tc") and use attach_tc()',
+        ),
+        (
+            errno.EINVAL,
+            "prog 'p': failed to attach to netkit: Invalid argument",
+            "tc",
+            "netkit came with Linux 6.7",
         ),
         (
             errno.EOPNOTSUPP,
@@ -111,6 +117,12 @@ def running(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]) -> tuple[
             "",
             "sk_skb/verdict",
             "it attaches as BPF_SK_SKB_VERDICT, which this kernel may be too old for: it came with Linux 5.13",
+        ),
+        (
+            errno.EINVAL,
+            "prog 'p': failed to create uprobe '/lib/libc.so.6:0x3b9aca00' perf event: Invalid argument",
+            "uprobe",
+            "the file has no instruction at this offset, or none that can be probed",
         ),
         (errno.EINVAL, "", "xdp", ""),
     ],
@@ -142,7 +154,9 @@ def test_links_that_old_kernels_do_not_have() -> None:
             _ = kind(program, "a place").fd
 
 
+@pytest.mark.parametrize("version", [NEW])
 @pytest.mark.parametrize("place", ["tcx", "netkit"])
+@pytest.mark.usefixtures("running")
 def test_a_section_that_does_not_say_where(place: str) -> None:
     line = f"prog 'p': failed to attach to {place}: Invalid argument"
     assert explain(errno.EINVAL, [line], "tc").startswith(f'its section has to say where: write SEC("{place}/')
@@ -175,6 +189,13 @@ def test_places_that_the_running_kernel_does_not_probe(skel: Any) -> None:
     # EILSEQ or EINVAL, by the kernel's version
     with pytest.raises(errors.AttachError, match="no instruction of the function starts there"):
         probed.attach_kprobe("vfs_read", offset=1 << 20)
+
+
+def test_a_mode_of_xdp_that_a_driver_does_not_have(skel: Any) -> None:
+    """Linux before 4.17 says EOPNOTSUPP and no word more, as libbpf does of a section without a target."""
+    with own_loopback() as name, pytest.raises(errors.AttachError, match='mode="skb" works with any') as caught:
+        skel.programs.on_xdp.attach_xdp(name, mode="driver")
+    assert type(caught.value) is errors.AttachError
 
 
 def test_a_link_that_cannot_change_its_program(skel: Any) -> None:

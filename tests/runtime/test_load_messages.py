@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,42 @@ def test_a_declared_inner_map_on_a_kernel_that_takes_no_dots() -> None:
         "libbpf names the inner map of outer `outer.inner`, and before Linux 5.2 no name has a dot: turn off the map's "
         "autocreate there, or declare no inner map"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (
+            "extern 'CONFIG_NEVER' (strong): not resolved",
+            "This kernel's configuration does not set CONFIG_NEVER: declare it __weak",
+        ),
+        ("failed to open system Kconfig", f"/proc/config.gz nor /boot/config-{os.uname().release}: install that file"),
+        ("extern 'variable' (strong): not resolved", ""),
+    ],
+)
+def test_what_libbpf_misses_of_the_kernels_configuration(line: str, hint: str) -> None:
+    held: Any = type("Held", (), {"libbpf": _KnowsAll()})
+    spec = ObjectSpec(name="x", source="x.bpf.c", file="", bpf_dir="", objects={}, kernels=("", ""))
+    said = str(load_error(held, spec, errno.ESRCH, [line, "failed to load object 'x'"], [])).splitlines()
+    assert said[-1].endswith(hint or "failed to load object 'x'")
+
+
+@pytest.mark.parametrize(
+    ("refusal", "hint"),
+    [
+        ("invalid func unknown#125", "This kernel does not have the helper of this number in enum bpf_func_id: "),
+        ("unknown func bpf_get_socket_uid#47", "This kernel lets no program of this type call the helper: "),
+        ("R0 invalid mem access 'inv'", ""),
+    ],
+)
+def test_what_the_verifier_says_of_helpers_is_explained(refusal: str, hint: str) -> None:
+    """As Linux 5.4 has it."""
+    held: Any = type("Held", (), {"libbpf": _LeavesOutGlobals(autocreate=True)})
+    spec = ObjectSpec(name="x", source="x.bpf.c", file="", bpf_dir="", objects={}, kernels=("", ""))
+    lines = ["prog 'p': -- BEGIN PROG LOAD LOG --", refusal, "-- END PROG LOAD LOG --"]
+    said = str(load_error(held, spec, errno.EINVAL, lines, []))
+    assert hint in said
+    assert ("helper" in said) == bool(hint)
 
 
 def test_a_program_without_a_target_is_told_how_to_get_one() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 
 from .. import since
+from ..errors import ENOTSUPP
 from ..privileges import linux_version
 from ..sections import AttachTypeUse, Target, parse_section
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
 COOKIES = (5, 15)
 """The first Linux with a value of the application's own for each attachment of a probe or tracepoint."""
 _PROBES = ("failed to create kprobe '", "failed to create kretprobe '")
-_SECTIONS = {"tcx": ("tcx/ingress", "tcx/egress"), "netkit": ("netkit/primary", "netkit/peer")}
-"""Places that libbpf names, and the sections of programs that can be attached there."""
+_USER_PROBES = ("failed to create uprobe '", "failed to create uretprobe '")
+_PLACES = {
+    "tcx": ((6, 6), ("tcx/ingress", "tcx/egress")),
+    "netkit": ((6, 7), ("netkit/primary", "netkit/peer")),
+}
+"""Places that libbpf names: the first Linux that has them, and the sections of programs that can be attached there."""
 NETNS_LINKS = (5, 8)
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)
 
@@ -33,12 +38,14 @@ def explain(code: int, lines: Sequence[str], section_name: str) -> str:
         _, found, where = said.partition(start)
         if found:
             return _of_probe(code, function=where.partition("'")[0].partition("+")[0], returns="kret" in start)
-    for place, sections in _SECTIONS.items():
-        if (
-            f"failed to attach to {place}: " in said
-            and code == errno.EINVAL
-            and section_name.lstrip("?") not in sections
-        ):
+    if any(start in said for start in _USER_PROBES) and code in (errno.EINVAL, ENOTSUPP):
+        return "the file has no instruction at this offset, or none that can be probed"
+    for place, (came, sections) in _PLACES.items():
+        if f"failed to attach to {place}: " not in said or code != errno.EINVAL:
+            continue
+        if linux_version() < came:
+            return f"{place} came with {since.linux(came)}{_instead(place, Target.NONE)}"
+        if section_name.lstrip("?") not in sections:
             return "its section has to say where: write " + " or ".join(f'SEC("{name}")' for name in sections)
     if "failed to attach to netns" in said and code == errno.EINVAL and linux_version() < NETNS_LINKS:
         return f"network namespaces have links from {since.linux(NETNS_LINKS)} on"

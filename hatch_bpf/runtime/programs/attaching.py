@@ -119,14 +119,15 @@ class Attachable(Sealed):
                 return permission_denied(what, errno=code, lines=lines, sections=[self.section], also=also)
         message = f"{what}: {reason(code)}"
         # libbpf prints a line for whatever goes wrong, and none if there is no target
-        if not lines and code == (errno.EOPNOTSUPP if self._libbpf.version >= (0, 8) else errno.ESRCH):
+        if not (lines or takes) and code == (errno.EOPNOTSUPP if self._libbpf.version >= (0, 8) else errno.ESRCH):
             return NoTargetError(
                 f"{message}; the section names no target: use the attach_ method for its kind", errno=code
             )
         section = parse_section(self.section)
-        if takes and section is not None and section.program_type not in takes:
+        wrong_type = section.program_type if takes and section and section.program_type not in takes else ""
+        if wrong_type:
             message += (
-                f"; SEC({self.section!r}) makes it a program of type {section.program_type}, and only those of type "
+                f"; SEC({self.section!r}) makes it a program of type {wrong_type}, and only those of type "
                 f"{' or '.join(takes)} can be attached there"
             )
         more = hint(code) if hint is not None else ""
@@ -136,8 +137,8 @@ class Attachable(Sealed):
             message += "\n" + tail(lines, ATTACH_LOG_LINES)
         tracefs = code == errno.ENOENT and any("perf event ID" in line or "legacy" in line for line in lines)
         unmounted = self._tracefs_hint() if tracefs else ""
-        explained = unmounted or _explained(code, lines, self.section)
-        if explained and not more:
+        explained = unmounted or ("" if more or wrong_type else _explained(code, lines, self.section))
+        if explained:
             message += f"\n  {explained}"
         if code == errno.EACCES and any("perf event ID" in line for line in lines):
             message += (

@@ -694,6 +694,8 @@ def _about_usdt(path: str, code: int) -> str:
 
 
 def _of_xdp(code: int) -> str:
+    if code == errno.EOPNOTSUPP:
+        return 'the driver of this interface does not take XDP in this mode; mode="skb" works with any'
     return "another XDP program is attached there" if code in (errno.EBUSY, errno.EEXIST) else ""
 
 
