@@ -41,17 +41,27 @@ NO_MULTI = "this kernel has no uprobe.multi, which came with Linux 6.6"
 OWN = str(OWN_LIBBPF / "lib" / running_name() / "glibc" / "libbpf.so.1")
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stripped library with a debug link."""
-    folder = tmp_path_factory.mktemp("library")
-    path, debug = folder / "libstripped.so", folder / "libstripped.debug"
-    compile_ = [needs.tool("clang"), "-O1", "-shared", "-fPIC", "-nostdlib", "-Wl,--build-id", "-x", "c", "-"]
-    subprocess.run([*compile_, "-o", path], input=LIBRARY, text=True, check=True)
+def stripped(text: str, path: Path, *options: str) -> Path:
+    """Compile C, and leave only a debug link in the file; the debug file is beside it."""
+    debug = path.with_suffix(".debug")
+    compile_ = [needs.tool("clang"), "-O1", "-Wl,--build-id", *options, "-x", "c", "-", "-o", path]
+    subprocess.run(compile_, input=text, text=True, check=True)
     objcopy = needs.tool("llvm-objcopy")
     subprocess.run([objcopy, "--only-keep-debug", path, debug], check=True)
     subprocess.run([objcopy, "--strip-all", f"--add-gnu-debuglink={debug}", path], check=True)
     return path
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stripped(LIBRARY, tmp_path_factory.mktemp("library") / "libstripped.so", "-shared", "-fPIC", "-nostdlib")
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Calls each function once for each byte of its input."""
+    main = "#include <unistd.h>\nint main(void) { char c; while (read(0, &c, 1) == 1) shown(1); return 0; }"
+    return stripped(LIBRARY + main, tmp_path_factory.mktemp("program") / "reader")
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +120,22 @@ def test_functions_with_a_cookie_each(skeleton: Any, library: Path, call: Callab
             with attach(library, functions=["hidden_two", "shown", "hidden_one"], cookies=[2, 1 << 63, 1]):
                 call()
             assert list(skel.bss.cookies) == [1 << 63, 1, 2, 0], "in the order of the calls"
+
+
+@pytest.mark.parametrize("name", ["exe", "root", "link"])
+def test_a_program_by_other_names(skeleton: Any, program: Path, tmp_path: Path, name: str) -> None:
+    """The debug file is looked for where the program really is: that of a process, and behind a symbolic link."""
+    (tmp_path / "link").symlink_to(program)
+    with (
+        skeleton.open() as bpf,
+        subprocess.Popen([program], stdin=subprocess.PIPE) as process,
+    ):
+        bpf.programs.by_name.autoload = True
+        proc = f"/proc/{process.pid}"
+        path = {"exe": f"{proc}/exe", "root": f"{proc}/root{program}", "link": f"{tmp_path}/link"}[name]
+        with bpf.load() as skel, skel.programs.by_name.attach_uprobe(path, "hidden_one"):
+            process.communicate(b"xyz")
+            assert skel.bss.hits == 3
 
 
 def test_a_function_that_is_nowhere(skeleton: Any, library: Path, call: Callable[[], object]) -> None:

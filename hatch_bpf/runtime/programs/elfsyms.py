@@ -101,8 +101,21 @@ def _stripped(image: ElfImage, path: str) -> Iterator[list[ElfImage]]:
     if image.has(SHT_SYMTAB):
         yield []
         return
-    with debug_file(image, path) as separate:
+    with debug_file(image, *_home(path)) as separate:
         yield [other for other in (separate, image.debug_data()) if other is not None]
+
+
+def _home(path: str) -> tuple[str, str]:
+    """Where a file really is, and the root folder below which it is there: `/proc/PID/root/...` and `/proc/PID/exe` are
+    a process' own files."""
+    _, *parts = path.split("/", 4)
+    if len(parts) > 2 and parts[0] == "proc":
+        root = f"/proc/{parts[1]}/root"
+        if parts[2] == "exe":
+            return os.readlink(path), root
+        if parts[2] == "root":
+            return "/" + "".join(parts[3:]), root
+    return os.path.realpath(path), ""
 
 
 def usdt_names(path: str) -> list[str]:
