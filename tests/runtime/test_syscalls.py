@@ -9,7 +9,7 @@ import pytest
 
 from hatch_bpf.arch import build_machine
 from hatch_bpf.runtime import syscall_name
-from hatch_bpf.runtime.host.arch import ARCHITECTURES
+from hatch_bpf.runtime.host.arch import ARCHITECTURES, Architecture
 from hatch_bpf.runtime.system.syscalls import _TABLES, numbers_of
 from tests.common import needs
 
@@ -56,12 +56,11 @@ def test_calls_of_older_architectures(arch: str, openat: int, execve: int, statx
     assert names == ["read", "write", "execve", "openat", "statx", "pidfd_send_signal", "clone3"]
 
 
-def test_system_calls_that_the_runtime_makes_itself() -> None:
-    for arch in ARCHITECTURES:
-        if arch.name in _TABLES:
-            known = numbers_of(arch.name)
-            own = known[arch.perf_event_open], known[arch.memfd_create]
-            assert own == ("perf_event_open", "memfd_create")
+@pytest.mark.parametrize("arch", [each for each in ARCHITECTURES if each.name in _TABLES], ids=lambda arch: arch.name)
+def test_system_calls_that_the_runtime_makes_itself(arch: Architecture) -> None:
+    known = numbers_of(arch.name)
+    own = [known[number] for number in (arch.perf_event_open, arch.memfd_create, arch.bpf)]
+    assert own == ["perf_event_open", "memfd_create", "bpf"]
 
 
 def test_what_has_no_name() -> None:

@@ -21,17 +21,19 @@ class Architecture(PlainData):
     """Number of the system call of this name, for which libc has no function."""
     memfd_create: int
     """The same for this one, for which old Pythons and C libraries have no function."""
+    bpf: int
+    """The same for this one: libbpf has functions for most of what it does."""
 
 
 ARCHITECTURES = (
-    Architecture("x86_64", ("x86_64", "amd64"), perf_event_open=298, memfd_create=319),
-    Architecture("arm64", ("aarch64", "arm64"), perf_event_open=241, memfd_create=279),
-    Architecture("arm", ("armv7l", "armv6l", "armhf"), perf_event_open=364, memfd_create=385),
-    Architecture("i386", ("i686", "i386"), perf_event_open=336, memfd_create=356),
-    Architecture("ppc64le", ("ppc64le",), perf_event_open=319, memfd_create=360),
-    Architecture("riscv64", ("riscv64",), perf_event_open=241, memfd_create=279),
-    Architecture("s390x", ("s390x",), perf_event_open=331, memfd_create=350),
-    Architecture("loongarch64", ("loongarch64",), perf_event_open=241, memfd_create=279),
+    Architecture("x86_64", ("x86_64", "amd64"), perf_event_open=298, memfd_create=319, bpf=321),
+    Architecture("arm64", ("aarch64", "arm64"), perf_event_open=241, memfd_create=279, bpf=280),
+    Architecture("arm", ("armv7l", "armv6l", "armhf"), perf_event_open=364, memfd_create=385, bpf=386),
+    Architecture("i386", ("i686", "i386"), perf_event_open=336, memfd_create=356, bpf=357),
+    Architecture("ppc64le", ("ppc64le",), perf_event_open=319, memfd_create=360, bpf=361),
+    Architecture("riscv64", ("riscv64",), perf_event_open=241, memfd_create=279, bpf=280),
+    Architecture("s390x", ("s390x",), perf_event_open=331, memfd_create=350, bpf=351),
+    Architecture("loongarch64", ("loongarch64",), perf_event_open=241, memfd_create=279, bpf=280),
 )
 
 

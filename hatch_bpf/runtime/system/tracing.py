@@ -16,6 +16,7 @@ from typing import Any, Generator, NamedTuple, Optional
 from ..descriptor import descriptor_of, open_descriptor
 from ..errors import BpfError, InvalidValueError, reason
 from ..events.source import deadline_of
+from ..host.arch import running, running_name
 from ..libbpf import library as _library
 from ..types import named, shown
 from .objects import program_info
@@ -31,9 +32,7 @@ CHUNK = 4096
 _LINE = re.compile(
     r"\s*(.{1,16})-(\d+)\s+(?:\([^)]*\)\s+)?\[(\d+)\]\s+(\S+)\s+(\d+\.\d+): (?:bpf_trace_printk|\S+): (.*)"
 )
-_SYSCALLS = {"x86_64": 321, "s390x": 351, "ppc64le": 361, "ppc64": 361}
-"""The number of bpf(2), where it is not the generic one."""
-_GENERIC_SYSCALL, _BPF_PROG_STREAM_READ_BY_FD = 280, 37
+_BPF_PROG_STREAM_READ_BY_FD = 37
 
 
 _unread: dict[tuple[int, str], list[Any]] = {}
@@ -111,7 +110,11 @@ def read_stream(program: HasDescriptor, stream: str = "stderr") -> str:
     if not isinstance(stream, str) or stream not in STREAMS:
         raise InvalidValueError(f"stream must be one of {', '.join(STREAMS)} (got {shown(stream)})")
     fd, libc = named("program", descriptor_of, program), ctypes.CDLL(None, use_errno=True)
-    number = _SYSCALLS.get(os.uname().machine, _GENERIC_SYSCALL)
+    arch = running()
+    if arch is None:
+        raise BpfError(
+            f"the stream can't be read: the number of the system call bpf on {running_name()} is not known here"
+        )
     of_program = _thread.get_ident(), f"{stream} {program_info(_library.current(), fd).id}"
     unread = _unread.setdefault(of_program, [])
     while True:
@@ -120,7 +123,7 @@ def read_stream(program: HasDescriptor, stream: str = "stderr") -> str:
         read = _StreamRead(ctypes.addressof(buffer), CHUNK, STREAMS[stream], fd)
         unread.append((buffer, results))
         # the call and the note that it was made are one step
-        arguments = number, _BPF_PROG_STREAM_READ_BY_FD, ctypes.byref(read), ctypes.sizeof(read)
+        arguments = arch.bpf, _BPF_PROG_STREAM_READ_BY_FD, ctypes.byref(read), ctypes.sizeof(read)
         results.extend(starmap(libc.syscall, (arguments,)))
         if results[0] < 0:
             code = ctypes.get_errno()
