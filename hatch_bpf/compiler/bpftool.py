@@ -36,6 +36,7 @@ def minimize_by_bpftool(objects: Sequence[ObjectModel], kernel: Btf, environ: Ma
             [bpftool, "gen", "min_core_btf", source, target, *paths],
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
             env=tool_environment(environ),
         )

@@ -18,7 +18,7 @@ from hatch_bpf.compiler.inputs import digests, inside
 from hatch_bpf.compiler.linker import link_objects
 from hatch_bpf.compiler.other_compilers import compile_by_command, take_object
 from hatch_bpf.compiler.toolchain import find_toolchain
-from hatch_bpf.errors import CompileError
+from hatch_bpf.errors import CompileError, ObjectError
 from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.project.sources import Package, ProgramSource, Project
@@ -117,7 +117,11 @@ def _compiled_package(
     def model(source: ProgramSource, arch: Arch) -> ObjectModel:
         key = source.object_name, _linked(source, [made[arch, part] for part in source.parts])
         if key not in models:
-            models[key] = read_object(key[1], path=key[0])
+            try:
+                models[key] = read_object(key[1], path=key[0])
+            except ObjectError as error:
+                said = str(error).removeprefix(f"{key[0]}: ")
+                raise ObjectError(said, source=str(source.path)) from error
         return models[key]
 
     archs = project.config.archs

@@ -169,7 +169,12 @@ def _own_includes() -> tuple[Path, ...]:
 def _run(clang: tuple[str, ...], arguments: list[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            [*clang, *arguments], capture_output=True, text=True, check=False, env=tool_environment(environ)
+            [*clang, *arguments],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",  # it names folders
+            check=False,
+            env=tool_environment(environ),
         )
     except OSError as error:
         raise ToolchainError(f"{clang[0]} cannot be run: {error.strerror}") from error

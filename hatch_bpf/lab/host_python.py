@@ -125,7 +125,9 @@ def _needed(binaries: Iterable[Path]) -> list[Path]:
     ldd = shutil.which("ldd")
     if ldd is None:
         raise LabError("ldd, which tells what libraries a Python needs, is not installed; it comes with the C library")
-    done = subprocess.run([ldd, *map(str, binaries)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [ldd, *map(str, binaries)], capture_output=True, text=True, errors="surrogateescape", check=False
+    )
     found: dict[Path, None] = {}
     for line in done.stdout.splitlines():
         # "libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x...)", or "/lib64/ld-linux-x86-64.so.2 (0x...)"

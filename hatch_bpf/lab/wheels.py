@@ -53,7 +53,9 @@ def build_wheel(root: Path, pyproject: dict[str, Any], out: Path) -> Path:
     backend = system.get("build-backend", "setuptools.build_meta")
     path = [str(root / part) for part in system.get("backend-path", ())]
     argv = [sys.executable, "-c", _BUILD, backend, str(out), *path]
-    done = subprocess.run(argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    done = subprocess.run(
+        argv, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
+    )
     wheels = sorted(out.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         said = "\n".join(done.stdout.rstrip().splitlines()[-20:])

@@ -173,6 +173,7 @@ def find_project(
     links = {parts[0].with_name(name + SUFFIX): parts for name, parts in config.link.items()}
     found = (_source(root, path, PurePosixPath(wheel_path(str(path))), links.get(path, ())) for path in sorted(paths))
     sources = _name_apart(_share_folders(list(found), root))
+    _reject_names(sources, key)
     _reject_clashes(sources, key)
     _reject_inside_ours(sources, key)
     folders = {
@@ -391,6 +392,18 @@ def _reject_clashes(sources: Iterable[ProgramSource], key: str) -> None:
                 )
             )
     refuse(faults)
+
+
+def _reject_names(sources: Iterable[ProgramSource], key: str) -> None:
+    refuse(
+        Fault(
+            f"{key}.programs",
+            f"has {source.path}, whose skeleton {source.name}_skel no import statement can name: rename it, to begin "
+            "with a letter",
+        )
+        for source in sources
+        if not source.name or not f"{source.name}_skel".isidentifier()
+    )
 
 
 def _reject_inside_ours(sources: Sequence[ProgramSource], key: str) -> None:

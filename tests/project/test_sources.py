@@ -79,6 +79,13 @@ def test_a_program_outside_of_the_packages(tmp_path: Path, packages: tuple[str, 
         assert "has bpf/a.bpf.c, which is in none" in fault(tmp_path, "bpf/a.bpf.c", **beside)
 
 
+@pytest.mark.parametrize("name", ["1a", "", "2-b"])
+def test_a_skeleton_that_cannot_be_imported(name: str, tmp_path: Path) -> None:
+    text = fault(tmp_path, f"src/pkg/{name}.bpf.c")
+    assert text.startswith(f"tool.hatch-bpf.programs has src/pkg/{name}.bpf.c, whose skeleton ")
+    assert text.endswith("no import statement can name: rename it, to begin with a letter")
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     assert fault(tmp_path, "src/pkg/a.c") == (
         "tool.hatch-bpf.programs is needed: there is no *.bpf.c in the wheel's packages (src/pkg)"

@@ -169,6 +169,23 @@ def test_unknown_and_mistyped_keys_all_at_once(tmp_path: Path) -> None:
     assert f"{key}.on-unportable must be one of error, warn, ignore (got 'warm', did you mean 'warn'?)" in said
 
 
+def test_a_source_without_a_program_is_named_by_its_path(tmp_path: Path) -> None:
+    needs.tool("clang")
+    said = refusal(make_project(tmp_path / "p", sources={"prog.bpf.c": "// nothing\n"}, options=X86))
+    assert "src/demo/prog.bpf.c: has no .BTF section" in said
+
+
+def test_a_project_in_a_folder_whose_name_is_not_utf_8(tmp_path: Path) -> None:
+    """clang tells its folders in bytes. pip takes no such folder."""
+    needs.tool("clang")
+    project = make_project(tmp_path / os.fsdecode(b"caf\xe9"), sources={"prog.bpf.c": "oops"}, options=X86)
+    command = [sys.executable, "-m", "hatch_bpf", "build"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 1
+    assert "src/demo/prog.bpf.c:1:1: error:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_two_programs_with_one_skeleton_name(tmp_path: Path) -> None:
     said = refusal(make_project(tmp_path / "p", sources={"a-b.bpf.c": PROGRAM, "a_b.bpf.c": PROGRAM}))
     assert "two sources for the skeleton a_b_skel: src/demo/a-b.bpf.c and src/demo/a_b.bpf.c; rename one" in said
