@@ -14,6 +14,7 @@ from . import globals as _globals
 from . import privileges
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
 from .handle import ObjectHandle
+from .libbpf.library import UprobeMultiOpts, opts
 from .libbpf.messages import Capture, verifier_logs, without_optional_btf
 from .load_errors import refusals_without_words
 from .maps.map import ProgramArray
@@ -195,6 +196,10 @@ class _Chooser:
             code = ctypes.get_errno()
             if code != errno.ENODEV:  # a kernel that has such links looks for the interface
                 return Refusal(program.name, f"it loads, but this kernel has no such links: {reason(code)}", errno=code)
+        elif section.attach_type == "BPF_TRACE_UPROBE_MULTI":
+            code = self._attach_to_no_file(pointer)
+            if code != errno.EBADF:  # a kernel that has such links looks for the file
+                return Refusal(program.name, f"it loads, but this kernel has no such links: {reason(code)}", errno=code)
         elif _only_watches(section) and program.name in self._attaching:
             ready = Program(self._libbpf, pointer, program.name, program.section, links=trial.links)
             try:
@@ -206,6 +211,13 @@ class _Chooser:
                 why = ": ".join(filter(None, (reason(error.errno), words)))
                 return Refusal(program.name, f"it loads, but can't be attached: {why}", errno=error.errno)
         return None
+
+    def _attach_to_no_file(self, pointer: int) -> int:
+        """Attach a program to functions of the root folder. Returns the error number."""
+        options = opts(UprobeMultiOpts, offsets=(ctypes.c_ulong * 1)(), cnt=1)
+        with Capture(self._libbpf):
+            self._libbpf.bpf_program__attach_uprobe_multi(pointer, -1, b"/", None, ctypes.byref(options))
+            return ctypes.get_errno()
 
     # --- maps
 

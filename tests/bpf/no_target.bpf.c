@@ -22,4 +22,10 @@ SEC("uprobe") int anywhere(void *ctx)
 	return 0;
 }
 
+SEC("?uprobe.multi") int everywhere(void *ctx)
+{
+	hits++;
+	return 0;
+}
+
 char LICENSE[] SEC("license") = "GPL";

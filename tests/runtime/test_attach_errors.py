@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import signal
@@ -15,13 +17,20 @@ from typing import Any
 
 import pytest
 
+from hatch_bpf.btf.reader import Btf
+from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.project.alternatives import Alternatives
 from hatch_bpf.runtime import errors
 from hatch_bpf.runtime.events.perf_events import max_sample_rate
+from hatch_bpf.runtime.host.arch import running_name
 from hatch_bpf.runtime.programs.elfsyms import usdt_names
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from tests.common import needs
 from tests.common.namespaces import own_loopback
 from tests.common.skeleton_package import BPF, Package, load_skeleton, make_package
+
+LIBRARY = str(OWN_LIBBPF / "lib" / running_name() / "glibc" / "libbpf.so.1")
+"""It knows `uprobe.multi`, which the system's may not."""
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +79,31 @@ def test_a_program_that_cannot_be_attached_is_not_passed_over(tmp_path: Path) ->
         loaded = bpf.load()
         loaded.attach()
         assert [link.program.name for link in loaded.links] == ["one"], "the uprobe has no target"
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_group_chooses_uprobes_by_whether_the_kernel_has_their_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_old: bool
+) -> None:
+    """Linux before 6.6 loads a program in SEC("uprobe.multi"), and answers EINVAL to whatever it is attached to."""
+    needs.root_bpf()
+    needs.own_libbpf()
+    features = KernelFeatures(Btf(needs.host_btf().read_bytes(), source="host"))
+    groups = Alternatives(groups={"probe": ("everywhere", "anywhere")})
+    skeleton = load_skeleton("no_target", tmp_path, alternatives=groups).NoTarget
+
+    def refuse(*_arguments: object) -> None:
+        ctypes.set_errno(errno.EINVAL)
+
+    with skeleton.open(libbpf=LIBRARY) as bpf:
+        bpf.programs.many.autoload = False
+        if is_old:
+            monkeypatch.setattr(bpf._held.libbpf, "bpf_program__attach_uprobe_multi", refuse)
+        with bpf.load() as loaded:
+            (choice,) = loaded.choices
+            is_there = features.has_attach_type("BPF_TRACE_UPROBE_MULTI") and not is_old
+            assert choice.chosen == ("everywhere" if is_there else "anywhere")
+            assert ["no such links: EINVAL" in refusal.why for refusal in choice.refused] == [True] * (not is_there)
 
 
 def test_a_group_chooses_the_member_that_can_be_attached(tmp_path: Path) -> None:
