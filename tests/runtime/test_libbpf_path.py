@@ -16,7 +16,9 @@ from hatch_bpf.arch import build_machine
 from hatch_bpf.runtime import errors
 from hatch_bpf.runtime.host.arch import running_name
 from hatch_bpf.runtime.libbpf import library as libbpf
+from hatch_bpf.runtime.libbpf import unfit
 from hatch_bpf.runtime.libbpf.bundled import INDEX, running_libc
+from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from hatch_bpf.wheel.bundled_libbpf import bundle
 from tests.common import needs
 from tests.common.skeleton_package import BPF, Package, make_package
@@ -205,3 +207,34 @@ def test_root_takes_none_that_others_could_change(
         libbpf.find()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert libbpf.find() == str(path), "a user's own process takes what the system has"
+
+
+def test_a_library_for_another_machine_is_named_as_such(tmp_path: Path) -> None:
+    needs.own_libbpf()
+    own = build_machine()
+    assert own is not None
+    other = "arm64" if own.name == "x86_64" else "x86_64"
+    text = tmp_path / "text"
+    text.write_text("hello")
+    wanted = {
+        OWN_LIBBPF
+        / "lib"
+        / own.name
+        / "musl"
+        / "libbpf.so.1": "it is built for musl, and this Python runs on glibc: name",
+        OWN_LIBBPF / "lib" / other / "glibc" / "libbpf.so.1": "it is built for another architecture than this Python",
+        text: "it is no shared library",
+        tmp_path / "missing": "No such file or directory",
+    }
+    assert running_libc() == "glibc"
+    for path, why in wanted.items():
+        with pytest.raises(errors.LibbpfNotFoundError, match=f"{path} cannot be loaded as libbpf: {why}"):
+            libbpf.load(str(path))
+
+
+def test_a_library_of_glibc_where_musl_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    needs.own_libbpf()
+    monkeypatch.setattr(unfit, "running_libc", lambda: "musl")
+    library = OWN_LIBBPF / "lib" / running_name() / "glibc" / "libbpf.so.1"
+    assert unfit.why_unfit(str(library)).startswith("it is built for glibc, and this Python runs on musl: name one")
+    assert unfit.why_unfit(str(library.parents[1] / "musl" / library.name)) == ""

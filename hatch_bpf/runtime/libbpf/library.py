@@ -362,7 +362,11 @@ class Libbpf:
         try:
             self._dll = dll or ctypes.CDLL(path, use_errno=True)
         except OSError as error:
-            raise LibbpfNotFoundError(f"{path} cannot be loaded as libbpf: {error}") from error
+            from .unfit import why_unfit
+
+            why = why_unfit(path)
+            said = f"{why} ({error})" if why else str(error)
+            raise LibbpfNotFoundError(f"{path} cannot be loaded as libbpf: {said}") from error
         self.version: tuple[int, int] = (0, 5)
         if not hasattr(self._dll, "libbpf_major_version"):
             raise LibbpfTooOldError(
