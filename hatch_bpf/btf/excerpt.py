@@ -16,12 +16,11 @@ from hatch_bpf.btf.types import (
     ENTRY_REFERENCES,
     EXTRA_WORDS,
     FIXED_WORDS,
-    NAMED_ENTRIES,
     REFERRING,
     VLEN_MASK,
     WORDS_PER_ENTRY,
 )
-from hatch_bpf.btf.writer import blob
+from hatch_bpf.btf.writer import write_types
 
 NEAR_NOTE = "near "
 """With this before it, a name notes that names like it were looked for; no type has such a name."""
@@ -68,7 +67,7 @@ class RecordedBtf(Btf):
         # by this one pointers get their size
         seeds.add(self.long_id)
         head = json.dumps([sorted(self.asked), sorted(self.asked_in_c)])
-        return head.encode() + b"\n" + cut(self, seeds)[0]
+        return head.encode() + b"\n" + cut(self, seeds)
 
 
 class Excerpt(Btf):
@@ -100,40 +99,21 @@ class Excerpt(Btf):
 _COMPOSITES = (t.Kind.STRUCT, t.Kind.UNION)
 
 
-def cut(kernel: Btf, seeds: set[int]) -> tuple[bytes, dict[int, int]]:
+def cut(kernel: Btf, seeds: set[int]) -> bytes:
     """Raw BTF of types and everything they are made of, but without the members of structs and unions behind pointers.
 
-    Also returns the new id of each type that it has.
+    What a section holds is left out as well.
     """
     whole, bare = _reach(kernel, seeds)
-    kept = sorted(whole | bare)
-    ids = dict(zip(kept, range(1, len(kept) + 1), strict=True))
-    ids[0] = 0
-    out = array("I")
-    strings, offsets = bytearray(1), {0: 0}
 
-    def moved(offset: int) -> int:
-        if offset not in offsets:
-            offsets[offset] = len(strings)
-            strings.extend(kernel.string(offset).encode("utf-8", "surrogateescape") + b"\0")
-        return offsets[offset]
-
-    for type_id in kept:
-        kind, record = kernel.record(type_id)
-        record[0] = moved(record[0])
-        if kind in REFERRING or kind is t.Kind.DECL_TAG:
-            record[2] = ids.get(record[2], 0)
+    def record(type_id: int) -> tuple[t.Kind, array[int]]:
+        kind, words = kernel.record(type_id)
         if type_id not in whole or kind is t.Kind.DATASEC:
-            record[1] &= ~VLEN_MASK
-            del record[FIXED_WORDS:]
-        width = WORDS_PER_ENTRY.get(kind) or EXTRA_WORDS.get(kind, 1)
-        for at in range(FIXED_WORDS, len(record), width):
-            if kind in NAMED_ENTRIES:
-                record[at] = moved(record[at])
-            for word in ENTRY_REFERENCES.get(kind, ()):
-                record[at + word] = ids.get(record[at + word], 0)
-        out.extend(record)
-    return blob(out, strings, endian=kernel.endian), ids
+            words[1] &= ~VLEN_MASK
+            del words[FIXED_WORDS:]
+        return kind, words
+
+    return write_types(kernel, sorted(whole | bare), record)
 
 
 def _reach(kernel: Btf, seeds: set[int]) -> tuple[set[int], set[int]]:

@@ -14,14 +14,16 @@ bpftool drops. The byte order is the kernel's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from array import array
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
+from itertools import chain
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.btf.writer import BtfBuilder
+from hatch_bpf.btf.types import FIXED_WORDS, KIND_MASK, WORDS_PER_ENTRY
+from hatch_bpf.btf.writer import write_types
 from hatch_bpf.core_relo.resolve import AmbiguityError, Matcher, Resolution
 from hatch_bpf.core_relo.spec import ENUMVAL_KINDS, FIELD_KINDS, Spec
 from hatch_bpf.errors import RelocationError
@@ -78,17 +80,23 @@ def _targets(resolution: Resolution | RelocationError) -> Sequence[Spec]:
 
 def extract(kernel: Btf, needs: Needs) -> bytes:
     """The BTF of only these types, in the kernel's order; references to others become void."""
-    ids = {0: 0}
-    for new_id, type_id in enumerate(sorted(needs.types), 1):
-        ids[type_id] = new_id
 
-    def moved(type_id: int) -> int:
-        return ids.get(type_id, 0)
+    def record(type_id: int) -> tuple[t.Kind, array[int]]:
+        kind, words = kernel.record(type_id)
+        is_composite = kind in (t.Kind.STRUCT, t.Kind.UNION)
+        return kind, _with_members(words, needs.types[type_id]) if is_composite else words
 
-    builder = BtfBuilder(endian=kernel.endian)
-    for type_id in sorted(needs.types):
-        builder.add(_reduced(kernel[type_id], needs.types[type_id], moved))
-    return builder.build()
+    return write_types(kernel, sorted(needs.types), record)
+
+
+def _with_members(words: array[int], indices: set[int]) -> array[int]:
+    """A struct or union with only the needed members."""
+    size = WORDS_PER_ENTRY[t.Kind.STRUCT]
+    members = [words[at : at + size] for at in (FIXED_WORDS + size * index for index in sorted(indices))]
+    # with the flag, the upper 8 bits of a member's last word are the width of a bitfield
+    has_bitfields = words[1] >> 31 and any(member[2] >> 24 for member in members)
+    info = words[1] & KIND_MASK << 24 | has_bitfields << 31 | len(members)
+    return array("I", chain((words[0], info, words[2]), *members))
 
 
 class _NeededTypes:
@@ -169,24 +177,3 @@ class _Extent(Enum):
     """Include all members, and the names of what pointers point to."""
     NAMES = auto()
     """Behind a pointer of MEMBERS."""
-
-
-def _reduced(found: t.Type, members: set[int], moved: Callable[[int], int]) -> t.Type:
-    """A type with only the needed members, its references renumbered."""
-    match found:
-        case t.Struct() | t.Union():
-            kept = tuple(
-                replace(member, type_id=moved(member.type_id))
-                for index, member in enumerate(found.members)
-                if index in members
-            )
-            return replace(found, members=kept, kind_flag=any(member.bits for member in kept))
-        case t.Array():
-            return replace(found, type_id=moved(found.type_id), index_type_id=moved(found.index_type_id))
-        case t.FuncProto():
-            params = tuple(replace(param, type_id=moved(param.type_id)) for param in found.params)
-            return replace(found, return_type_id=moved(found.return_type_id), params=params)
-        case t.Ptr() | t.Typedef() | t.Const() | t.Volatile() | t.Restrict() | t.TypeTag() | t.Var():
-            return replace(found, type_id=moved(found.type_id))
-        case _:
-            return found

@@ -24,7 +24,7 @@ _DEPTH = 8
 def pack_btfs(minimized: Mapping[Kernel, bytes]) -> bytes:
     """The file for these kernels.
 
-    Each BTF must have its strings in the order of first use, as `BtfBuilder` and libbpf write them.
+    Each BTF must have its strings in the order of first use, as `write_types()` and libbpf write them.
     """
     store = _Sections()
     chosen = []

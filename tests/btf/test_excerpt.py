@@ -9,12 +9,12 @@ import pytest
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.excerpt import Excerpt, NotInExcerptError, RecordedBtf
 from hatch_bpf.btf.reader import NAMED_IN_C, Btf
-from hatch_bpf.btf.writer import BtfBuilder
 from hatch_bpf.core_relo.minimize import collect, extract, minimize
 from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.object_check import Checker, KernelTypes
 from tests.common import kernel_btfs, objects
+from tests.common.btf_of_types import BtfBuilder
 
 OBJECTS = 61 if kernel_btfs.FULL else 8
 

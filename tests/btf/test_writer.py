@@ -12,11 +12,10 @@ import pytest
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.btf.writer import BtfBuilder
-from hatch_bpf.errors import BtfError
 from tests.btf.test_reader import EVERY_KIND, every_kind
 from tests.common import kernel_btfs, needs, objects
 from tests.common.btf_builder import RawBtf
+from tests.common.btf_of_types import BtfBuilder
 from tests.common.rewritten_btf import rewrite
 
 
@@ -76,11 +75,3 @@ def test_each_string_is_stored_once_in_order_of_use() -> None:
     assert Btf(builder.build()).strings == b"\0b\0a\0c\0"
     assert builder.string("c") == 5
     assert builder.string("") == 0
-
-
-def test_what_cannot_be_written() -> None:
-    with pytest.raises(BtfError, match="void is type 0"):
-        BtfBuilder().add(t.Void())
-    too_many = (t.Param("p", 1),) * (1 << 24)
-    with pytest.raises(BtfError, match="16777216 members"):
-        BtfBuilder().add(t.FuncProto(1, too_many))

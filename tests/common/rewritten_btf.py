@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hatch_bpf.btf.header import MIN_HEADER
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.btf.writer import BtfBuilder
+from tests.common.btf_of_types import BtfBuilder
 
 
 def rewrite(btf: Btf) -> bytes:
