@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hatch_bpf.runtime import Bucket, LinearHistogram, Log2Histogram, text_by_key
+from hatch_bpf.runtime import Bucket, InvalidTypeError, LinearHistogram, Log2Histogram, text_by_key
 from tests.common import needs
 from tests.common.skeleton_package import RUNTIME, load_skeleton
 
@@ -92,6 +92,10 @@ def test_of_maps(skeleton: Any, skel: Any) -> None:
     assert Log2Histogram(skel.maps.cpu_slots).buckets[-1] == Bucket(4, 7, 20 * cpus)
     skel.maps.counts.update_many({1: 5, 2: 10})
     assert str(LinearHistogram(skel.maps.counts)) == LINEAR
+    assert isinstance(skel.maps.cpu_slots[2], list), "a tuple would be taken for a slot and its count"
+    assert LinearHistogram(skel.maps.cpu_slots.drain()).buckets[-1] == Bucket(2, 2, 20 * cpus)
+    assert str(LinearHistogram(skel.maps.counts.drain())) == LINEAR
+    assert LinearHistogram(skel.maps.counts.drain()).buckets == []
     skel.maps.by_size[4096] = skeleton.slots(sum=3, slots=[1, 0, 2] + [0] * 24)
     ((size, histogram),) = skel.maps.by_size.items()
     assert (size, Log2Histogram(histogram.slots).buckets[-1]) == (4096, Bucket(4, 7, 2))
@@ -103,8 +107,17 @@ def test_one_for_each_key(skeleton: Any, skel: Any) -> None:
     found = LinearHistogram.by_key(skel.maps.by_disk)
     assert list(found) == [7, 8]
     assert found[8].buckets == [Bucket(0, 0, 0), Bucket(1, 1, 5)]
+    assert LinearHistogram.by_key(skel.maps.by_disk.drain())[8].buckets == found[8].buckets
     text = text_by_key(found, section="disk", show_key=lambda disk: f"sd{disk}")
     assert text.startswith(f"\ndisk = sd7\n{LINEAR}\n\ndisk = sd8\n     value ")
+
+
+def test_what_is_no_map() -> None:
+    for wrong in (8, "text", [8, "text"]):
+        with pytest.raises(InvalidTypeError):
+            Log2Histogram(wrong)
+        with pytest.raises(InvalidTypeError):
+            Log2Histogram.by_key(wrong)
 
 
 def test_importing_the_runtime_does_not_import_it() -> None:

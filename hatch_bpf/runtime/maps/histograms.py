@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, TypeVar, Union
 
+    Pairs = Iterable[tuple[Any, Any]]
     Counts = Union[Mapping[int, Any], "HasItems", Iterable[Any]]
     SelfT = TypeVar("SelfT", bound="Histogram")
     from typing import Protocol
@@ -46,23 +47,26 @@ class Histogram:
     """Counts by slot. `buckets` has them as data; `print(histogram)` shows them, and `text()` with a unit."""
 
     def __init__(self, counts: Counts) -> None:
-        """`counts` is a map or dict from slot to count, or an array with a count for each slot.
+        """`counts` is a map or dict from slot to count, what `drain()` returned, or a list with a count for each slot.
 
         Per-CPU counts are added up.
         """
-        given: Any = counts
-        items = given.items() if hasattr(given, "items") else enumerate(elements("counts", given))
+        items = _items(counts)
         self.counts: dict[int, int] = {named("slot", U64.put, slot): _number(count) for slot, count in items}
         """The count of each slot that there is."""
 
     @classmethod
-    def by_key(cls: type[SelfT], counts: Mapping[Any, Any], *, slot: str = "slot", **options: Any) -> dict[Any, SelfT]:
-        """One histogram for each key, of a map whose keys are structs with the slot as a member.
+    def by_key(
+        cls: type[SelfT], counts: Union[Mapping[Any, Any], Pairs], *, slot: str = "slot", **options: Any
+    ) -> dict[Any, SelfT]:
+        """One histogram for each key, of a map whose keys are structs with the slot as a member, or of its `drain()`.
 
         The rest of the struct is the key: its only other member, or a tuple of them. `options` are the class's own.
         """
         found: dict[Any, dict[int, Any]] = {}
-        for key, count in counts.items():
+        for key, count in _items(counts):
+            if not hasattr(key, slot):
+                raise InvalidTypeError(f"a key must be a struct with the member {slot!r}, not {shown(key)}")
             rest = tuple(getattr(key, name) for name in key._names_ if name != slot)
             found.setdefault(rest[0] if len(rest) == 1 else rest, {})[getattr(key, slot)] = count
         try:
@@ -170,6 +174,15 @@ def text_by_key(
         f"\n{section} = {show_key(key)}\n{histogram.text(unit, strip_leading_zeros=strip_leading_zeros)}\n"
         for key, histogram in histograms.items()
     )
+
+
+def _items(counts: Any) -> Iterable[tuple[Any, Any]]:
+    """The pairs of a map, of what was drained from a hash map, or of a list of counts by slot."""
+    if hasattr(counts, "items"):
+        pairs: Iterable[tuple[Any, Any]] = counts.items()
+        return pairs
+    given = elements("counts", counts)
+    return given if given and all(isinstance(each, tuple) and len(each) == 2 for each in given) else enumerate(given)
 
 
 def _number(count: Any) -> int:
