@@ -268,6 +268,12 @@ class KernelFeatures:
         return self.lists_helper(_CHECK_MTU) is not False
 
     @property
+    def spills_reserved_space(self) -> bool:
+        """Whether the address of space in a ring buffer may be kept on the stack (an update of Linux 5.10)."""
+        # no field came with it; sleepable programs came with that release
+        return self.has_sleepable
+
+    @property
     def has_variable_buffers(self) -> bool:
         """Whether a helper may be given a place on the stack at an offset that varies (Linux 5.2)."""
         # no field came with it; global variables came with the same release

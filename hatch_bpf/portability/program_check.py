@@ -49,6 +49,7 @@ from hatch_bpf.verifier.suspects import (
     passed_from_elsewhere,
     reads_of_stack,
     sized_by_numbers,
+    uses_of_reserved_space,
 )
 from hatch_bpf.verifier.values import OPAQUE, ContextPointer, Value
 from hatch_bpf.verifier.varying import anything
@@ -69,6 +70,8 @@ TRACING = frozenset({
     "KPROBE", "TRACEPOINT", "PERF_EVENT", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING", "LSM", "SYSCALL",
 })  # fmt: skip
 """Types of programs that may call what is for tracing."""
+_RAW = frozenset({"RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING"})
+"""Types of programs to which old kernels' bpf_get_stack() is one that reads its buffer."""
 _OTHERS_SAY = frozenset({"EXT", "STRUCT_OPS"})
 """Types of programs that may call what the program allows that they replace a part of, or what the struct_ops does."""
 RETURN_BTF_POINTERS = helpers(
@@ -125,6 +128,7 @@ class ProgramChecker:
         around = Surroundings(
             packet=packet_fields(self._accessed),
             has_numbers_only=has_numbers_only(self.section),
+            stack_helper_fills=self.section is None or self.section.program_type not in _RAW,
             passed={
                 index: tuple(_passed_values(self.obj.btf, function.name, index))
                 for index, function in enumerate(self.linked.functions)
@@ -496,8 +500,11 @@ class ProgramChecker:
         if features.has_variable_stack:
             return frozenset()
         suspects = self._suspects
-        if features.takes_map_values:
-            suspects = {refusal: slots for refusal, slots in suspects.items() if refusal is not Refusal.MAP_VALUE}
+        taken = {
+            Refusal.MAP_VALUE: features.takes_map_values,
+            Refusal.LOST_POINTER: features.spills_reserved_space,
+        }
+        suspects = {refusal: slots for refusal, slots in suspects.items() if not taken.get(refusal)}
         calls = self.linked.helper_calls.keys() if features.has_variable_buffers else ()
         return frozenset(
             (slot, refusal)
@@ -514,6 +521,7 @@ class ProgramChecker:
             Refusal.MAP_VALUE: passed,
             Refusal.CONTEXT_PASSED: passed,
             Refusal.BEYOND_STACK: calls_with_memory(self.linked),
+            Refusal.LOST_POINTER: uses_of_reserved_space(self.linked),
             Refusal.VARIABLE_STACK: accesses_at_variable_offsets(self.linked),
             Refusal.UNWRITTEN_STACK: reads_of_stack(self.linked),
             Refusal.EMPTY_BUFFER: sized_by_numbers(self.linked),

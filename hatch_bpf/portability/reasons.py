@@ -261,6 +261,11 @@ _REFUSALS = {
         "a helper is given a key, a value or a buffer on the stack that may end beyond the variable",
         "give the variable the size that the map has, or limit the size: `size &= 63`",
     ),
+    Refusal.LOST_POINTER: (
+        ReasonKind.LOST_POINTER,
+        "clang keeps the address of space in a ring buffer on the stack, and this kernel loses it there",
+        "use fewer variables while the space is reserved, or bpf_ringbuf_output()",
+    ),
     Refusal.EMPTY_BUFFER: (
         ReasonKind.EMPTY_BUFFER,
         "the size that a helper is given for its buffer may be 0, and the helper takes no such buffer",

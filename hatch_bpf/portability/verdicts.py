@@ -105,6 +105,8 @@ class ReasonKind(Enum):
     """The program reads bytes of its stack that it did not write, or passes them to a helper."""
     BEYOND_STACK = "beyond-stack"
     """A helper is given memory on the stack that may end beyond the stack."""
+    LOST_POINTER = "lost-pointer"
+    """The address of space in a ring buffer is kept on the stack, where the kernel loses it."""
     EMPTY_BUFFER = "empty-buffer"
     """The size of a helper's buffer may be 0, and the helper takes no empty one."""
     CONTEXT_PASSED = "context-passed"

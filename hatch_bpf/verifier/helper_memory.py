@@ -22,6 +22,9 @@ KEYS_AND_VALUES: Mapping[int, tuple[int, ...]] = {
     helper("map_delete_elem"): (2,),
 }
 """By helper, the registers that say where the key of a map is, and the value."""
+GET_STACK = helper("get_stack")
+RESERVE = helper("ringbuf_reserve")
+SUBMIT = helpers("ringbuf_submit ringbuf_discard")
 FILLED = helpers("""
     probe_read probe_read_str probe_read_user probe_read_user_str probe_read_kernel probe_read_kernel_str
     get_current_comm skb_load_bytes
@@ -30,7 +33,7 @@ FILLED = helpers("""
 BUFFERS: Mapping[int, int] = {
     **dict.fromkeys(helpers("probe_read probe_read_str probe_read_user probe_read_user_str get_current_comm"), 1),
     **dict.fromkeys(helpers("probe_read_kernel probe_read_kernel_str trace_printk"), 1),
-    helper("ringbuf_output"): 2,
+    **dict.fromkeys(helpers("ringbuf_output read_branch_records get_stack"), 2),
     **dict.fromkeys(helpers("skb_load_bytes skb_store_bytes"), 3),
     helper("perf_event_output"): 4,
 }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from hatch_bpf.objects.insns import STACK_REGISTER, AluOp, Class, Insn, Mode
 from hatch_bpf.objects.linked_program import LinkedProgram
-from hatch_bpf.verifier.helper_memory import BUFFERS, KEYS_AND_VALUES, NEVER_EMPTY
+from hatch_bpf.verifier.helper_memory import BUFFERS, KEYS_AND_VALUES, NEVER_EMPTY, RESERVE, SUBMIT
 
 _MOVES = (AluOp.ADD, AluOp.SUB)
 
@@ -39,6 +39,16 @@ def sized_by_numbers(linked: LinkedProgram) -> frozenset[int]:
     """Slots of calls of helpers whose buffer must not be empty, with a size that straight code does not tell."""
     calls = ((slot, number) for slot, number in linked.helper_calls.items() if number in NEVER_EMPTY)
     return frozenset(slot for slot, number in calls if not _is_constant(linked, slot, BUFFERS[number] + 1))
+
+
+def uses_of_reserved_space(linked: LinkedProgram) -> frozenset[int]:
+    """Slots of accesses and helper calls that may use space in a ring buffer whose address was on the stack."""
+    spills = any(i.cls is Class.STX and i.dst == STACK_REGISTER and i.size == 8 for i in linked.insns)
+    if not spills or RESERVE not in linked.helper_calls.values():
+        return frozenset()
+    accesses = (slot for slot, i in enumerate(linked.insns) if i.cls in (Class.LDX, Class.ST, Class.STX))
+    submits = (slot for slot, number in linked.helper_calls.items() if number in SUBMIT)
+    return frozenset((*accesses, *submits))
 
 
 def _registers(number: int) -> tuple[int, ...]:

@@ -67,6 +67,14 @@ class MapValue:
 
 
 @dataclass(frozen=True, slots=True)
+class RingBufferSpace:
+    """What bpf_ringbuf_reserve() returned, or an address at some distance from there."""
+
+    is_lost: bool = False
+    """Whether it was on the stack, where the first kernels with ring buffers take it for a number."""
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionPointer:
     """The address of a subprogram: index in `LinkedProgram.functions`."""
 
@@ -109,6 +117,7 @@ Value = (
     | ContextPointer
     | DataPointer
     | MapValue
+    | RingBufferSpace
     | PacketPointer
     | FunctionPointer
     | Varying
@@ -233,7 +242,7 @@ def _move_pointer(op: int, a: Value, b: Value) -> Value:
         a, b = b, a
     if isinstance(b, _POINTERS):
         return None
-    if isinstance(a, (MapValue, PacketPointer)):
+    if isinstance(a, (MapValue, PacketPointer, RingBufferSpace)):
         return a
     offset: int | None = None
     if isinstance(b, int) and a.offset is not None:
@@ -246,7 +255,7 @@ def _move_pointer(op: int, a: Value, b: Value) -> Value:
     return DataPointer(a.name, offset, a.is_kconfig)
 
 
-_POINTERS = (StackPointer, DataPointer, ContextPointer, MapValue, PacketPointer)
+_POINTERS = (StackPointer, DataPointer, ContextPointer, MapValue, PacketPointer, RingBufferSpace)
 
 
 def _vary(op: int, a: Value, b: Value, bits: int, slot: int, gives_up_on: Collection[int]) -> Value:

@@ -42,11 +42,14 @@ from hatch_bpf.verifier.helper_memory import (
     ANY_NUMBER,
     BUFFERS,
     FILLED,
+    GET_STACK,
     KEYS_AND_VALUES,
     MAP_LOOKUP,
     NEVER_EMPTY,
     READING_HELPERS,
+    RESERVE,
     SIZED_HELPERS,
+    SUBMIT,
 )
 from hatch_bpf.verifier.read_only_data import is_read_only
 from hatch_bpf.verifier.values import (
@@ -60,6 +63,7 @@ from hatch_bpf.verifier.values import (
     Opaque,
     Outcome,
     PacketPointer,
+    RingBufferSpace,
     Settable,
     StackPointer,
     Undecided,
@@ -104,6 +108,8 @@ class Refusal(Enum):
     """A helper call that reads bytes of the stack that were never written, or may write less than it has to."""
     BEYOND_STACK = auto()
     """A helper call with a key, a value or a buffer that may end beyond the stack."""
+    LOST_POINTER = auto()
+    """A use of space in a ring buffer whose address was on the stack in between."""
     EMPTY_BUFFER = auto()
     """A helper call whose buffer may have no bytes."""
     CONTEXT_PASSED = auto()
@@ -118,6 +124,8 @@ class Surroundings:
     """Slots of loads from it that give a pointer to a packet."""
     has_numbers_only: bool = False
     """Whether it holds no pointer of any kind, as registers of a traced function."""
+    stack_helper_fills: bool = True
+    """Whether bpf_get_stack() fills its buffer, rather than wants one that was written."""
     passed: Mapping[int, tuple[Value, ...]] = field(default_factory=dict)
     """Index of a global function -> what r1 and so on hold when the verifier checks it alone."""
     sizes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
@@ -575,6 +583,7 @@ class _Walk:
         self.refused_returns: dict[int, int] = {}
         self.refusals: dict[int, Refusal] = {}
         self.tells_varying = facts.tells_varying
+        self.filled = FILLED | {GET_STACK} if code.around.stack_helper_fills else FILLED
 
     def run(self, most_segments: int, most_insns: int) -> bool:
         """Walk to the end; False if it takes more pieces or instructions."""
@@ -760,7 +769,7 @@ class _Walk:
         if self.facts.watched:
             self._check_memory(state, slot, helper)
             self._note_writes(state, helper, calls_back=bool(callbacks))
-        buffer = BUFFERS.get(helper, 0) if helper in FILLED and self.tells_varying else 0
+        buffer = BUFFERS.get(helper, 0) if helper in self.filled and self.tells_varying else 0
         if not (helper in READING_HELPERS and self.facts.verifier.spares_what_is_read):
             for register in range(1, 6):
                 value = state.registers[register]
@@ -781,6 +790,8 @@ class _Walk:
             state.registers[register] = None
         if self.tells_varying and helper == MAP_LOOKUP:
             state.registers[0] = MapValue(slot)
+        elif self.tells_varying and helper == RESERVE:
+            state.registers[0] = RingBufferSpace()
         elif self.tells_varying and helper in ANY_NUMBER:
             state.registers[0] = anything(slot, 8)
         return [self._enter(self.linked.starts[value.index], _State([None] * 11, (), ({},))) for value in callbacks]
@@ -789,6 +800,8 @@ class _Walk:
         """What some verifiers refuse of the memory that a helper is given."""
         if helper is None:
             return
+        if helper in SUBMIT and state.registers[1] == RingBufferSpace(is_lost=True):
+            self._refuse(state, slot, Refusal.LOST_POINTER)
         registers = KEYS_AND_VALUES.get(helper, ())
         memory = list(zip((state.registers[register] for register in registers), self._sizes(slot), strict=False))
         if any(isinstance(pointer, MapValue) for pointer, _ in memory):
@@ -798,7 +811,7 @@ class _Walk:
             if helper in NEVER_EMPTY and (size == 0 or (isinstance(size, Varying) and size.low == 0)):
                 self._refuse(state, slot, Refusal.EMPTY_BUFFER)
             # what a helper fills has to be written before only where it perhaps fills less
-            most = size.high if isinstance(size, Varying) else 0 if helper in FILLED else size
+            most = size.high if isinstance(size, Varying) else 0 if helper in self.filled else size
             memory.append((state.registers[BUFFERS[helper]], most if isinstance(most, int) else 0))
         for pointer, most in memory:
             if isinstance(pointer, ContextPointer):
@@ -823,7 +836,7 @@ class _Walk:
             pointer = state.registers[register]
             if pointer is PERHAPS_STACK or (calls_back and isinstance(pointer, StackPointer)):
                 state.write_everywhere()
-            elif isinstance(pointer, StackPointer) and helper not in FILLED:
+            elif isinstance(pointer, StackPointer) and helper not in self.filled:
                 state.write(pointer.frame)
             elif isinstance(pointer, StackPointer) and helper is not None and register == BUFFERS[helper]:
                 size = state.registers[register + 1]
@@ -933,6 +946,8 @@ class _Walk:
         """A load or store: what some verifiers, or all, refuse of its address."""
         if isinstance(pointer, StackPointer) and pointer.varies:
             self._refuse(state, slot, Refusal.VARIABLE_STACK)
+        if pointer == RingBufferSpace(is_lost=True):
+            self._refuse(state, slot, Refusal.LOST_POINTER)
         if not isinstance(pointer, ContextPointer):
             return
         if pointer.offset is None:
@@ -965,7 +980,7 @@ class _Walk:
                     self.met.add(slot)
                     self.missing_arguments[slot] = (offset + insn.off) // 8
                 return self._field(slot, size) if insn.mode == Mode.MEM else None
-            case MapValue() | PacketPointer() if insn.mode == Mode.MEM:
+            case MapValue() | PacketPointer() | RingBufferSpace() if insn.mode == Mode.MEM:
                 return anything(slot, size)
             case DataPointer(name, _, False) if self._is_variable(name) and insn.mode == Mode.MEM:
                 return anything(slot, size)
@@ -992,7 +1007,8 @@ class _Walk:
 
     def _write(self, state: _State, pointer: Value, insn: Insn, value: Value) -> None:
         """A store by an instruction of the program itself."""
-        self._store(state, pointer, insn.off, insn.size, value)
+        kept = RingBufferSpace(is_lost=True) if isinstance(value, RingBufferSpace) else value
+        self._store(state, pointer, insn.off, insn.size, kept)
         if self.facts.watched and pointer is PERHAPS_STACK:
             state.write_everywhere()
         elif self.facts.watched and isinstance(pointer, StackPointer):

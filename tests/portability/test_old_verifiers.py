@@ -18,7 +18,12 @@ HELPERS = {
     "map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "probe_read": 4, "get_prandom_u32": 7,
     "perf_event_output": 25, "skb_load_bytes": 26,
 }  # fmt: skip
-SINCE = {(4, 18): {"get_stack": 67}, (5, 0): {"msg_pop_data": 91}, (5, 12): {"check_mtu": 163}}
+SINCE = {
+    (4, 18): {"get_stack": 67},
+    (5, 0): {"msg_pop_data": 91},
+    (5, 8): {"ringbuf_reserve": 131, "ringbuf_submit": 132},
+    (5, 12): {"check_mtu": 163},
+}
 """Helpers that came with a Linux."""
 PRELUDE = """
 static void *(*lookup)(void *, void *) = (void *)1;
@@ -31,6 +36,9 @@ static __attribute__((noinline)) int find(u64 *key) { return lookup(&hash, key) 
 static __attribute__((noinline)) char at(char *text, u32 n) { return text[n & 15]; }
 static int (*output)(void *, void *, u64, void *, u64) = (void *)25;
 static int (*load_bytes)(void *, u32, void *, u32) = (void *)26;
+static int (*get_stack)(void *, void *, u32, u64) = (void *)67;
+static void *(*reserve)(void *, u64, u64) = (void *)131;
+static void (*submit)(void *, u64) = (void *)132;
 struct { int (*type)[4]; u32 *key; u32 *value; } events SEC(".maps");
 static __attribute__((noinline)) void fill(u64 *key) { *key = random(); }
 struct pt_regs { u64 r15; };
@@ -42,15 +50,17 @@ def kernel(*version: int) -> KernelTypes:
     number = btf.integer()
     helpers = HELPERS | {name: n for since, new in SINCE.items() if since <= version for name, n in new.items()}
     btf.enum("bpf_func_id", **{f"BPF_FUNC_{name}": n for name, n in helpers.items()})
-    btf.enum("bpf_prog_type", BPF_PROG_TYPE_SOCKET_FILTER=1, BPF_PROG_TYPE_KPROBE=2)
-    btf.enum("bpf_map_type", BPF_MAP_TYPE_HASH=1, BPF_MAP_TYPE_PERF_EVENT_ARRAY=4)
+    btf.enum("bpf_prog_type", BPF_PROG_TYPE_SOCKET_FILTER=1, BPF_PROG_TYPE_KPROBE=2, BPF_PROG_TYPE_RAW_TRACEPOINT=17)
+    btf.enum("bpf_map_type", BPF_MAP_TYPE_HASH=1, BPF_MAP_TYPE_PERF_EVENT_ARRAY=4, BPF_MAP_TYPE_RINGBUF=27)
     members = ["map_alloc", *["map_direct_value_addr"] * (version >= (5, 2))]
     btf.struct("bpf_map_ops", 8, *((name, number, 32 * at) for at, name in enumerate(members)))
+    members = ["func_cnt", *["sleepable"] * (version >= (5, 10))]
+    btf.struct("bpf_prog_aux", 8, *((name, number, 32 * at) for at, name in enumerate(members)))
     return KernelTypes(host(), Btf(btf.build(), source="test"))
 
 
-def verdict(body: str, on: KernelTypes) -> ProgramVerdict:
-    source = PRELUDE + f'SEC("kprobe/do_nanosleep") int p(struct pt_regs *ctx) {{ {body} }}'
+def verdict(body: str, on: KernelTypes, section: str = "kprobe/do_nanosleep") -> ProgramVerdict:
+    source = PRELUDE + f'SEC("{section}") int p(struct pt_regs *ctx) {{ {body} }}'
     (found,) = check_on([c_programs.model(source, cpu="v2")], [on]).kernels[0].programs
     return found
 
@@ -214,6 +224,37 @@ def test_the_context_as_memory_of_a_helper(body: str) -> None:
     """`R2 type=ctx expected=fp`"""
     found = verdict(body, kernel(5, 11))
     assert (found.verdict, [reason.kind for reason in found.reasons]) == (Verdict.FAILS, [ReasonKind.CONTEXT_PASSED])
+
+
+def test_stacks_are_read_into_what_raw_tracepoints_have_written() -> None:
+    """`invalid indirect read from stack off -64+0 size 64`: only their bpf_get_stack() is one that reads its buffer."""
+    body = "char b[64]; return get_stack(ctx, b, 64, 0);"
+    for section, is_read in (("kprobe/do_nanosleep", False), ("raw_tp/sched_switch", True)):
+        for source, is_refused in ((body, is_read), (body.replace("b[64];", "b[64] = {};"), False)):
+            kinds = [reason.kind for reason in verdict(source, kernel(5, 4), section).reasons]
+            assert (ReasonKind.UNWRITTEN_STACK in kinds) == is_refused
+
+
+RING = 'struct { int (*type)[27]; int (*max_entries)[4096]; } ring SEC(".maps");'
+RESERVED = "u64 *e = reserve(&ring, 8, 0); if (!e) return 0; *e = 1; "
+
+
+@pytest.mark.parametrize(
+    ("body", "is_lost"),
+    [
+        (RESERVED + "submit(e, 0); return 0;", False),
+        (RESERVED + "u64 *volatile kept = e; e = kept; *e = 2; submit(e, 0); return 0;", True),
+        (RESERVED + "u64 *volatile kept = e; submit(kept, 0); return 0;", True),
+        (RESERVED + "u64 *volatile kept = e; submit(e, 0); return kept != 0;", False),
+    ],
+)
+def test_reserved_space_whose_address_is_kept_on_the_stack(body: str, is_lost: bool) -> None:
+    """`R1 invalid mem access 'inv'`"""
+    source = PRELUDE + RING + f'SEC("kprobe/do_nanosleep") int p(struct pt_regs *ctx) {{ {body} }}'
+    for version in ((5, 8), (5, 10)):
+        (found,) = check_on([c_programs.model(source, cpu="v2")], [kernel(*version)]).kernels[0].programs
+        lost = is_lost and version == (5, 8)
+        assert {reason.kind for reason in found.reasons} == ({ReasonKind.LOST_POINTER} if lost else set()), version
 
 
 def test_what_is_not_reached_does_not_count() -> None:
