@@ -23,6 +23,7 @@ from hatch_bpf.kernels.matrix import KernelSource, Matrix, Pattern, resolve
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.per_kernel import PerKernel, fit
 from hatch_bpf.project.config import Minimizer
+from hatch_bpf.reuse import file_identity
 from hatch_bpf.reuse.file_identity import identity_of
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.progress import Meter
@@ -144,6 +145,24 @@ def test_a_copy_elsewhere_is_known_by_its_contents(archive: Path, tmp_path: Path
     first, _ = run(matrix_of(archive), of, store)
     shutil.copytree(archive, tmp_path / "copy", copy_function=shutil.copyfile)  # with time stamps of now
     assert run(unreadable(matrix_of(tmp_path / "copy")), of, store)[0] == first
+
+
+def test_the_contents_of_a_copy_are_looked_at_once(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_identity, "SETTLED", -3600.0)  # for files written just now
+    store, of = Store(tmp_path / "store"), models("tcprtt")
+    run(matrix_of(archive), of, store)
+    shutil.copytree(archive, tmp_path / "copy")
+    sources = matrix_of(tmp_path / "copy").sources
+
+    def are_known() -> list[bool]:
+        """By what the file system says of them, which is the cheapest identity."""
+        return [store.get("kernels", identity_of(source) or "") is not None for source in sources]
+
+    assert are_known() == [False] * len(sources)
+    run(unreadable(matrix_of(tmp_path / "copy")), of, store)
+    assert are_known() == [True] * len(sources)
 
 
 def test_a_lock_is_not_satisfied_by_memory(archive: Path, tmp_path: Path) -> None:

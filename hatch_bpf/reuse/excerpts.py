@@ -29,9 +29,15 @@ class KnownKernels:
         return self._recall(source, identities(source))
 
     def _recall(self, source: KernelSource, known_by: Iterable[str]) -> str | None:
+        unknown = []
         for identity in known_by:
             note = self._store.get("kernels", identity)
-            if note is not None:
+            if note is None:
+                unknown.append(identity)
+            else:
+                # a copy, whose contents need not be read in the next build
+                for cheaper in unknown:
+                    self._store.put("kernels", cheaper, note)
                 excerpt, sha256 = json.loads(note)
                 return None if source.sha256 and source.sha256 != sha256 else str(excerpt)
         return None
