@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, TypeVar, Union
 
-    Pairs = Iterable[tuple[Any, Any]]
     Counts = Union[Mapping[int, Any], "HasItems", Iterable[Any]]
     SelfT = TypeVar("SelfT", bound="Histogram")
     from typing import Protocol
@@ -57,7 +56,11 @@ class Histogram:
 
     @classmethod
     def by_key(
-        cls: type[SelfT], counts: Union[Mapping[Any, Any], Pairs], *, slot: str = "slot", **options: Any
+        cls: type[SelfT],
+        counts: Union[Mapping[Any, Any], Iterable[tuple[Any, Any]]],
+        *,
+        slot: str = "slot",
+        **options: Any,
     ) -> dict[Any, SelfT]:
         """One histogram for each key, of a map whose keys are structs with the slot as a member, or of its `drain()`.
 

@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
             skel.attach()
             print("Measuring how long threads wait for a CPU. Ctrl-C ends it.", flush=True)
             for _ in intervals(options.interval, options.count):
-                found = Log2Histogram.by_key(dict(skel.maps.waits.drain()))
+                found = Log2Histogram.by_key(skel.maps.waits.drain())
                 if options.processes:
                     print(text_by_key(found, unit, section="pid"), flush=True)
                 else:
