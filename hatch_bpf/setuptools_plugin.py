@@ -8,19 +8,15 @@ for every project that is built where hatch-bpf is installed; it leaves those al
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 from setuptools import Command, Distribution
-from setuptools.errors import BaseError
 
 from hatch_bpf.build_system import build_for
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.project.sources import source_files
-from hatch_bpf.setuptools_project import project_of, wants_step
-from hatch_bpf.support.files import disk_errors
+from hatch_bpf.setuptools_project import project_of, user_errors, wants_step
 from hatch_bpf.wheel import source_tree
 from hatch_bpf.wheel.artifacts import Artifact
 
@@ -42,7 +38,7 @@ class BuildBpf(Command):
 
     def run(self) -> None:
         """Build. Raises setuptools' own kind of error, which it prints without a traceback."""
-        with _user_errors():
+        with user_errors():
             project, into = project_of(self.distribution), Path(self.build_lib)
             purpose = "editable" if self.editable_mode else "wheel"
             artifacts = build_for(purpose, project, print, lambda name: (into / project.wheel_path(name)).exists())
@@ -54,7 +50,7 @@ class BuildBpf(Command):
 
     def get_source_files(self) -> list[str]:
         """What an sdist must carry: sources, headers, and kernels of an archive that not only the environment names."""
-        with _user_errors():
+        with user_errors():
             return [str(path) for path in source_files(project_of(self.distribution, environ={}))]
 
     def get_outputs(self) -> list[str]:
@@ -71,20 +67,18 @@ class BuiltSdist(Command):
 
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
         """Build first, since a failure must not leave half a tree."""
-        with _user_errors():
+        with user_errors():
             artifacts = build_for("sdist", project_of(self.distribution), print, set(files).__contains__)
             super().make_release_tree(base_dir, files)  # type: ignore[misc]
             source_tree.write({file.tree_path: file.data for file in artifacts.files}, root=Path(base_dir), folders=())
 
 
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """Let setuptools print what a user can mend, without a traceback."""
-    try:
-        with disk_errors():
-            yield
-    except HatchBpfError as error:
-        raise BaseError(f"hatch-bpf: {error}") from error
+class BuiltLibrary(Command):
+    """Mixed into whichever class installs modules: an egg is made by it alone, without `build`."""
+
+    def build(self) -> None:
+        super().build()  # type: ignore[misc]
+        self.run_command("build_bpf")
 
 
 class TaggedWheel(Command):
@@ -96,6 +90,9 @@ class TaggedWheel(Command):
         platform = self.get_finalized_command("build_bpf").platform  # type: ignore[attr-defined]
         self.root_is_pure = platform == "any"
         return "py3", "none", platform
+
+
+_MIXED = {"sdist": (BuiltSdist,), "bdist_wheel": (TaggedWheel,), "install_lib": (BuiltLibrary,)}
 
 
 def finalize(distribution: Distribution) -> None:
@@ -110,9 +107,9 @@ def finalize(distribution: Distribution) -> None:
     def get_command_class(name: str) -> type[Any]:
         """setuptools' class with our part in it, or the project's own: pyproject.toml may name it as late as this."""
         base: type[Any] = own.get(name) or find(name)
-        if name in own or name not in ("build", "sdist", "bdist_wheel"):
+        if name in own or name not in ("build", *_MIXED):
             return base
-        mixed = {"sdist": (BuiltSdist,), "bdist_wheel": (TaggedWheel,)}.get(name, ())
+        mixed = _MIXED.get(name, ())
         step = {"sub_commands": [*base.sub_commands, ("build_bpf", None)]} if name == "build" else {}
         return own.setdefault(name, type(name, (*mixed, base), step))
 

@@ -7,14 +7,16 @@ setuptools is to build BPF programs at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import setuptools
 from packaging.version import Version
+from setuptools.errors import BaseError
 
-from hatch_bpf.errors import ConfigError, ToolchainError
+from hatch_bpf.errors import ConfigError, HatchBpfError, ToolchainError
 from hatch_bpf.project.pyproject import (
     SETUPTOOLS_KEY,
     SETUPTOOLS_MINIMUM,
@@ -24,6 +26,7 @@ from hatch_bpf.project.pyproject import (
     value_at,
 )
 from hatch_bpf.project.sources import Project, find_project
+from hatch_bpf.support.files import disk_errors
 
 
 def wants_step(root: Path) -> bool:
@@ -40,6 +43,16 @@ def wants_step(root: Path) -> bool:
         return False
     _check_version()
     return True
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Let setuptools print what a user can mend, without a traceback."""
+    try:
+        with disk_errors():
+            yield
+    except HatchBpfError as error:
+        raise BaseError(f"hatch-bpf: {error}") from error
 
 
 def load_setuptools_project(root: Path) -> Project:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,19 @@ def test_what_an_earlier_wheel_left_in_the_build_folder_does_not_ship(tmp_path: 
     (wheel,) = (tmp_path / "out").glob("*.whl")
     ours = {name for name in wheel_files(wheel) if name.endswith((".bpf.o", "_skel.py"))}
     assert ours == {"demo/a_skel.py", "demo/_bpf/x86_64/a.bpf.o"}
+
+
+@pytest.mark.parametrize("command", ["bdist_egg", "install_lib"])
+def test_what_setuptools_makes_without_its_build_command_has_the_programs_too(command: str, tmp_path: Path) -> None:
+    """An egg, and modules that are installed alone."""
+    needs.tool("clang")
+    project = make_project(tmp_path / "p", pyproject=SETUPTOOLS_PYPROJECT)
+    (project / "setup.py").write_text("from setuptools import setup\nsetup()\n")
+    into = "-d" if command == "install_lib" else "--dist-dir"
+    argv = [sys.executable, "setup.py", "-q", command, into, str(tmp_path / "out")]
+    done = subprocess.run(argv, cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    names = [path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")]
+    for egg in (tmp_path / "out").glob("*.egg"):
+        names += zipfile.ZipFile(egg).namelist()
+    assert {"demo/prog_skel.py", "demo/_bpf/x86_64/prog.bpf.o", "demo/_bpf/runtime/skeleton.py"} <= set(names)

@@ -21,6 +21,8 @@ from hatch_bpf.support.templating import environment
 BACKENDS = ("hatchling", "setuptools")
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 """A project's name (PEP 508) that starts with a letter, so that a package can be named after it."""
+_TAKEN = frozenset({"hatch_bpf", "hatchling", "mypy", "pytest", "setuptools", "test", "tests"})
+"""Packages that the new project needs itself, and folders of tests, besides the standard library's modules."""
 _FILES = {
     "pyproject.toml.j2": "pyproject.toml",
     "README.md.j2": "README.md",
@@ -43,7 +45,8 @@ def create(name: str, *, folder: Path, backend: str, ci: str = "") -> list[Path]
     Raises `ConfigError` for an unusable name, and `OutputError` if the folder cannot be made.
     """
     package = re.sub(r"[-_.]+", "_", name).lower()
-    if not _NAME.fullmatch(name) or keyword.iskeyword(package) or package in sys.stdlib_module_names:
+    is_taken = keyword.iskeyword(package) or package in sys.stdlib_module_names or package in _TAKEN
+    if not _NAME.fullmatch(name) or is_taken:
         raise ConfigError([Fault("NAME", f"cannot be the name of a package (got {name!r}): choose another")])
     is_new = not folder.exists()
     if not is_new and not folder.is_dir():

@@ -93,7 +93,7 @@ def test_the_package_works(tmp_path: Path, backend: str, monkeypatch: pytest.Mon
     assert (watcher.returncode, watcher.stderr.read()) == (0, "")
 
 
-@pytest.mark.parametrize("name", ["", "1st", "import", "a/b", "../x", "-x", "json", "a b", "x\n"])
+@pytest.mark.parametrize("name", ["", "1st", "import", "a/b", "../x", "-x", "json", "a b", "x\n", "Hatch-BPF", "tests"])
 def test_a_name_that_cannot_be_is_refused(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
