@@ -157,9 +157,10 @@ class LinkedProgram:
             if insn.is_helper_call and slot not in self.kfunc_calls and slot not in self.calls
         }
 
-    def set_before(self, slot: int, register: int) -> int | None:
-        """Slot of the instruction that last changed a register before `slot`, if straight code tells."""
-        for before in range(slot - 1, max(-1, slot - 1 - _FOLLOWED_BACK), -1):
+    def set_before(self, slot: int, register: int, *, of: int) -> int | None:
+        """Slot of the instruction that last changed a register before `slot`, if straight code not too far before the
+        slot `of` tells."""
+        for before in range(slot - 1, max(-1, of - 1 - _FOLLOWED_BACK), -1):
             insn = self.insns[before]
             if before + 1 in self.meetings or insn.is_goto or insn.is_exit:
                 return None

@@ -152,7 +152,8 @@ def _origin(register: int, slot: int, linked: LinkedProgram, *, moved: bool = Fa
 
     A pointer may have been `moved` by a constant since.
     """
-    while (before := linked.set_before(slot, register)) is not None:
+    start = slot
+    while (before := linked.set_before(slot, register, of=start)) is not None:
         slot, insn = before, linked.insns[before]
         if slot in linked.references or (insn.is_call and register == 0):
             return slot

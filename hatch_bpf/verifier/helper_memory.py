@@ -44,5 +44,6 @@ ANY_NUMBER = FILLED | helpers("""
     map_update_elem map_delete_elem ktime_get_ns get_prandom_u32 get_current_pid_tgid get_current_uid_gid
     get_current_cgroup_id get_socket_cookie get_socket_uid get_hash_recalc get_cgroup_classid jiffies64
     perf_event_output skb_store_bytes skb_ecn_set_ce setsockopt getsockopt
+    sock_ops_cb_flags_set
 """)
 """Helpers that return a number of which no old verifier knows anything; newer ones know a limit of some."""

@@ -57,21 +57,21 @@ def _registers(number: int) -> tuple[int, ...]:
 
 
 def _is_constant(linked: LinkedProgram, call: int, register: int) -> bool:
-    slot = linked.set_before(call, register)
+    slot = linked.set_before(call, register, of=call)
     insn = linked.insns[slot] if slot is not None else None
     return insn is not None and insn.op == AluOp.MOV and not insn.uses_register and insn.imm > 0
 
 
 def _is_on_stack(linked: LinkedProgram, call: int, register: int) -> bool:
     """Whether straight code before a call says that a register points to the stack."""
-    slot = linked.set_before(call, register)
+    slot = linked.set_before(call, register, of=call)
     while slot is not None and register != STACK_REGISTER:
         insn = linked.insns[slot]
         if _is_copy(insn):
             register = insn.src
         elif insn.cls is not Class.ALU64 or insn.op not in _MOVES:
             return False
-        slot = linked.set_before(slot, register)
+        slot = linked.set_before(slot, register, of=call)
     return register == STACK_REGISTER
 
 

@@ -237,8 +237,10 @@ def _masked(value: Varying, mask: int, slot: int) -> Varying | None:
     lowest_bit, bound = mask & -mask, (1 << mask.bit_length()) - 1
     if lowest_bit == 1 and mask == bound and value.high <= mask:
         return value
-    if not value.covers(0, bound):
-        one, other = sorted(end & mask for end in value.ends)
-        return _made(value, slot, one, other, other - one)
     has_all = mask + lowest_bit == bound + 1
-    return _made(value, slot, 0, mask, lowest_bit if has_all else mask)
+    if has_all and value.low == 0 and value.high >= mask and lowest_bit % value.step == 0:
+        return _made(value, slot, 0, mask, lowest_bit)
+    if value.covers(0, bound):
+        return _made(value, slot, 0, mask, mask)
+    one, other = sorted(end & mask for end in value.ends)
+    return _made(value, slot, one, other, other - one)

@@ -91,9 +91,11 @@ def test_what_most_programs_do_loses_nothing() -> None:
         assert members(found) == {calculated(op, member, operand, 64) for member in members(byte)}
 
 
-def test_shifts_that_cut_a_number_to_32_bits() -> None:
+def test_shifts_keep_a_range() -> None:
     found = alu(AluOp.LSH, Varying((1,), 0, U64), 32, bits=64, slot=2)
     assert found == Varying((1, 2), 0, 0xFFFF_FFFF << 32, 1 << 32)
+    header = alu(AluOp.LSH, Varying((1,), 0, 0xFF), 2, bits=64, slot=2)
+    assert alu(AluOp.AND, header, 60, bits=64, slot=3) == Varying((1, 2, 3), 0, 60, 4)
     assert alu(AluOp.RSH, Varying((1,), 0, 0xFFFF_FFFF), 31, bits=64, slot=2) == Varying((1, 2), 0, 1)
 
 
