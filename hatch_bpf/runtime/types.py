@@ -582,40 +582,6 @@ def _plain(value: Any) -> Any:
 # --- field descriptors --------------------------------------------------------------------------------------------
 
 
-class Field(_Typed["T"]):
-    """A member that is stored in a hidden ctypes field and read through a codec."""
-
-    __slots__ = ("_codec", "_is_array", "_name", "_storage")
-
-    def __init__(self, storage: str, codec: Codec[T]) -> None:
-        self._storage = storage
-        self._codec = codec
-        self._is_array = isinstance(codec, ArrayOf)
-        self._name = storage
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __get__(self, instance: None, owner: type) -> Field[T]: ...
-
-        @overload
-        def __get__(self, instance: object, owner: type) -> T: ...
-
-    def __get__(self, instance: Optional[object], owner: type) -> _Union[Field[T], T]:
-        if instance is None:
-            return self
-        value: Any = self._codec.get(getattr(instance, self._storage))
-        if self._is_array:
-            value._name = self._name
-        return value  # type: ignore[no-any-return]
-
-    def __set__(self, instance: object, value: Any) -> None:
-        object.__setattr__(instance, self._storage, named(self._name, self._codec.put, value))
-
-
 class Computed(_Typed["T"]):
     """A member whose value is made of others."""
 
@@ -634,6 +600,34 @@ class Computed(_Typed["T"]):
 
     def _value(self, instance: Any) -> T:
         raise NotImplementedError
+
+
+class Field(Computed["T"]):
+    """A member that is stored in a hidden ctypes field and read through a codec."""
+
+    __slots__ = ("_codec", "_is_array", "_name", "_storage")
+
+    def __init__(self, storage: str, codec: Codec[T]) -> None:
+        self._storage = storage
+        self._codec = codec
+        self._is_array = isinstance(codec, ArrayOf)
+        self._name = storage
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    if not TYPE_CHECKING:  # with one call less than `Computed` takes, since most members are read here
+
+        def __get__(self, instance: Any, owner: type) -> Any:
+            if instance is None:
+                return self
+            value = self._codec.get(getattr(instance, self._storage))
+            if self._is_array:
+                value._name = self._name
+            return value
+
+    def __set__(self, instance: object, value: Any) -> None:
+        object.__setattr__(instance, self._storage, named(self._name, self._codec.put, value))
 
 
 class Bits(Computed[int]):
