@@ -23,7 +23,7 @@ from .errors import (
 from .events.source import EventSource
 from .handle import ObjectHandle
 from .host import kernel as _kernel
-from .host.arch import running_name
+from .host.arch import of_machine, running_name
 from .libbpf import library as _libbpf
 from .libbpf.library import OpenOpts, opts
 from .libbpf.messages import Capture
@@ -470,9 +470,11 @@ class PinnedMap:
 def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
     arch = running_name()
     if arch not in spec.objects:
+        known = of_machine(arch) is not None
+        remedy = f"Add {arch} to the package's `archs`" if known else "hatch-bpf compiles for no such machine"
         raise ArchitectureError(
             f"{spec.source}: the package holds BPF objects for {', '.join(spec.objects)}; this machine is "
-            f"{os.uname().machine}. Add {arch} to the package's `archs`"
+            f"{os.uname().machine}. {remedy}"
         )
     name, digest = spec.objects[arch]
     return _kernel.read_verified(os.path.join(bpf_dir, name), digest)

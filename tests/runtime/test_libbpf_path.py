@@ -16,8 +16,8 @@ from hatch_bpf.arch import build_machine
 from hatch_bpf.runtime import errors
 from hatch_bpf.runtime.host.arch import running_name
 from hatch_bpf.runtime.libbpf import library as libbpf
-from hatch_bpf.runtime.libbpf import unfit
 from hatch_bpf.runtime.libbpf.bundled import INDEX, running_libc
+from hatch_bpf.runtime.libbpf.unfit import why_unfit
 from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from hatch_bpf.wheel.bundled_libbpf import bundle
 from tests.common import needs
@@ -232,9 +232,9 @@ def test_a_library_for_another_machine_is_named_as_such(tmp_path: Path) -> None:
             libbpf.load(str(path))
 
 
-def test_a_library_of_glibc_where_musl_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_of_glibc_where_musl_runs() -> None:
     needs.own_libbpf()
-    monkeypatch.setattr(unfit, "running_libc", lambda: "musl")
     library = OWN_LIBBPF / "lib" / running_name() / "glibc" / "libbpf.so.1"
-    assert unfit.why_unfit(str(library)).startswith("it is built for glibc, and this Python runs on musl: name one")
-    assert unfit.why_unfit(str(library.parents[1] / "musl" / library.name)) == ""
+    told = why_unfit(str(library), "musl")
+    assert told == "it is built for glibc, and this Python runs on musl: name one that is built for musl"
+    assert why_unfit(str(library.parents[1] / "musl" / library.name), "musl") == ""

@@ -485,22 +485,25 @@ def test_an_unprivileged_user_is_told_what_is_missing(sockrtt: Package) -> None:
     assert "this process lacks CAP_BPF" in sockrtt.run(code).stdout
 
 
-def test_a_machine_without_an_object(sockrtt: Package) -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("machine", "remedy"),
+    [("sparc64", "hatch-bpf compiles for no such machine"), ("armv7l", "Add arm to the package's `archs`")],
+)
+def test_a_machine_without_an_object(sockrtt: Package, machine: str, remedy: str) -> None:
+    code = f"""
         import os
         from demo._bpf.runtime.libbpf import library as libbpf
         libbpf.load()
         uname = os.uname()
-        os.uname = lambda: os.uname_result((*uname[:4], "sparc64"))
+        os.uname = lambda: os.uname_result((*uname[:4], {machine!r}))
         from demo.sockrtt_skel import Sockrtt, _bpf
         try:
             Sockrtt.open()
         except _bpf.ArchitectureError as error:
             print(error)
     """
-    assert "holds BPF objects for x86_64; this machine is sparc64" in sockrtt.run(code).stdout.replace(
-        "arm64", "x86_64"
-    )
+    told = sockrtt.run(code).stdout.replace("arm64", "x86_64")
+    assert f"holds BPF objects for x86_64; this machine is {machine}. {remedy}" in told
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x7fELF", None], ids=["empty", "truncated", "gone"])

@@ -230,6 +230,22 @@ def test_another_machine_is_told_what_the_wheel_has(installed: Path) -> None:
     assert "LibbpfNotFoundError" in done.stderr
 
 
+def test_a_process_of_another_architecture_than_its_kernel_is_told_so(installed: Path) -> None:
+    """As a Python of 32 bits, whose kernel says that it is x86_64."""
+    machine = arch.build_machine()
+    assert machine is not None
+    other = "arm64" if machine.name == "x86_64" else "x86_64"
+    code = (
+        f"from demo._bpf.runtime.libbpf import bundled; bundled.running_name = lambda: {other!r};"
+        "from demo.prog_skel import Prog; Prog.open()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": installed}
+    )
+    assert f"lib/{other}/glibc/libbpf.so.1, which came with the package, cannot be loaded" in done.stderr
+    assert "it is built for another architecture than this Python; give open() another libbpf" in done.stderr
+
+
 BUILD_AT_ONCE = [front_end for front_end in FRONT_ENDS if front_end.kind != "sdist, then wheel"]
 """An sdist has no libraries, so that it can be made without."""
 each = pytest.mark.parametrize("front_end", FRONT_ENDS, ids=lambda front_end: front_end.name)

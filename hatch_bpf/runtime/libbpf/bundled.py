@@ -44,9 +44,12 @@ def load_bundled(bpf_dir: str, digest: str) -> tuple[str, ctypes.CDLL]:
         library = ctypes.CDLL(f"/proc/self/fd/{fd}", use_errno=True)
     except OSError as error:
         os.close(fd)
+        from .unfit import why_unfit
+
+        why = why_unfit(path, libc) or "this system's C library may be too old for it"
         raise LibbpfNotFoundError(
-            f"{path}, which came with the package, cannot be loaded ({error}): this system's C library may be too "
-            "old for it; give open() another libbpf: open(libbpf=...)"
+            f"{path}, which came with the package, cannot be loaded ({error}): {why}; give open() another libbpf: "
+            "open(libbpf=...)"
         ) from error
     _kept_open.append(fd)
     return path, library

@@ -364,7 +364,7 @@ class Libbpf:
         except OSError as error:
             from .unfit import why_unfit
 
-            why = why_unfit(path)
+            why = why_unfit(path, bundled.running_libc())
             said = f"{why} ({error})" if why else str(error)
             raise LibbpfNotFoundError(f"{path} cannot be loaded as libbpf: {said}") from error
         self.version: tuple[int, int] = (0, 5)
