@@ -39,7 +39,8 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
         with self._user_errors():
             from hatch_bpf.build_system import build_for
 
-            project = load_hatch_project(Path(self.root))
+            # what hatchling has read need not be read again
+            project = load_hatch_project(Path(self.root), self.build_config if self.target_name == "wheel" else None)
             if project is None:  # the hook is switched on for the sdist alone
                 return
             purpose = "editable" if version == "editable" else self.target_name
@@ -98,18 +99,21 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
             raise
 
 
-def load_hatch_project(root: Path) -> Project | None:
-    """The project, as hatchling's tables describe its wheel; None without the hook's table. Raises `ConfigError`."""
+def load_hatch_project(root: Path, wheel: BuilderConfig | None = None) -> Project | None:
+    """The project, as hatchling's tables describe its wheel; None without the hook's table. Raises `ConfigError`.
+
+    `wheel` is what hatchling has already read of the wheel's tables.
+    """
     from hatchling.builders.wheel import WheelBuilder
 
     from hatch_bpf.project.sources import find_project
 
-    wheel = WheelBuilder(str(root)).config
+    wheel = wheel or WheelBuilder(str(root)).config
     table = wheel.hook_config.get(BpfBuildHook.PLUGIN_NAME)
     if table is None:
         return None
     options = {name: value for name, value in table.items() if name not in RESERVED_HOOK_KEYS}
-    packages = wheel.packages or wheel.only_include or ["."]
+    packages = list(wheel.packages or wheel.only_include or ["."])
     return find_project(options, key=KEY, root=root, packages=packages, wheel_path=wheel.get_distribution_path)
 
 
