@@ -36,6 +36,7 @@ from hatch_bpf.portability.own_functions import MAX_CALL_FRAMES, returns_nothing
 from hatch_bpf.portability.relocation_check import RelocationOutcome
 from hatch_bpf.portability.return_check import allowed_returns, may_return_others
 from hatch_bpf.portability.section_check import check_section
+from hatch_bpf.portability.sleeping import maps_not_for_sleepers, sleeping_calls
 from hatch_bpf.portability.special_fields import fields_in_use, kept_from, without_field
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Weight, decide
 from hatch_bpf.project.alternatives import ObjectAlternatives
@@ -243,6 +244,8 @@ class ProgramChecker:
             yield because.calls_too_deep(self.linked.depth, MAX_CALL_FRAMES)
         if not features.is_beyond_6_18:
             yield from starmap(because.field_not_for_tracing, kept_from(self.section, self._fields))
+            unfit = maps_not_for_sleepers(self.linked, self.section, self._map_types)
+            yield from starmap(because.map_not_for_sleepers, unfit)
         if self._global_pointers and not features.has_global_pointers:
             yield from map(because.global_pointer, self._global_pointers)
         if self._global_contexts and features.checks_globals_alone and not features.is_built_with_btf:
@@ -356,6 +359,11 @@ class ProgramChecker:
     ) -> dict[int, Reason]:
         """Slots that the verifier refuses, and why."""
         hazards = dict(self._misused_maps)
+        for slot, number in sleeping_calls(self.linked, self.section):
+            hazards[slot] = because.helper_sleeps(number, self._source(slot))
+        for slot, index in self.linked.addresses.items():
+            if self.linked.functions[index].is_global:
+                hazards[slot] = because.callback_not_static(self.linked.functions[index].name, self._source(slot))
         for slot, number, field in without_field(self.linked, self.obj, self.section, self._fields):
             hazards[slot] = because.field_unknown(number, field, self._source(slot))
         if features.checks_globals_alone and not features.is_beyond_6_18:

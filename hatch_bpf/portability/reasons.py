@@ -426,6 +426,24 @@ def field_unknown(number: int, field: str, source: str) -> Reason:
     return Reason(ReasonKind.MAP_FIELD, Weight.NOTE, what, remedy, source, on_any_kernel=True)
 
 
+def map_not_for_sleepers(name: str, map_type: int) -> Reason:
+    kind = uapi.map_type_name(map_type)
+    what = f"it may sleep, and this kernel lets no such program use map {name}, a {kind}"
+    return Reason(ReasonKind.SLEEPABLE, Weight.FAILS, what, "use a hash, an array or a ring buffer")
+
+
+def helper_sleeps(number: int, source: str) -> Reason:
+    called = f"{uapi.helper_name(number)}()"
+    what = f"{called} may sleep, and kernels keep it from programs that may not"
+    remedy = "let the section say that the program may, as uprobe.s/ or fentry.s/ do, or use bpf_probe_read_user()"
+    return Reason(ReasonKind.SLEEPABLE, Weight.NOTE, what, remedy, source, on_any_kernel=True)
+
+
+def callback_not_static(name: str, source: str) -> Reason:
+    what = f"{name}() is passed to a helper, and kernels take no global function there"
+    return Reason(ReasonKind.GLOBAL_FUNCTION, Weight.NOTE, what, "declare it static", source, on_any_kernel=True)
+
+
 def two_cgroup_storages(first: str, second: str, map_type: int) -> Reason:
     what = f"it uses {first} and {second}, and kernels allow one {uapi.map_type_name(map_type)} in a program"
     return Reason(ReasonKind.MAP_REFUSED, Weight.FAILS, what, "put both values into one struct", on_any_kernel=True)

@@ -91,6 +91,8 @@ class ReasonKind(Enum):
     """A map has a lock or timer in its values, and the kernel keeps it from the program, or knows nothing of it."""
     GLOBAL_FUNCTION = "global-function"
     """The kernel cannot check a global function by its declaration alone."""
+    SLEEPABLE = "sleepable"
+    """A program that may sleep uses a map that is not for such programs, or one that may not calls what may."""
     CALL_DEPTH = "call-depth"
     """Its functions call each other deeper than any kernel allows."""
     NUMA_NODE = "numa-node"

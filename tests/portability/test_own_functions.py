@@ -110,6 +110,27 @@ FAILS = {
         ' SEC("tp/sched/sched_switch") int f(void *ctx) { int key = 0; return lookup(&m, &key) != 0; }',
         ReasonKind.MAP_FIELD,
     ),
+    "a trie in a program that may sleep": (
+        "MAP(__uint(type, 11); __uint(max_entries, 1); __type(key, long); __type(value, int); __uint(map_flags, 1););"
+        ' SEC("syscall") int f(void *ctx) { long key = 0; return lookup(&m, &key) != 0; }',
+        ReasonKind.SLEEPABLE,
+    ),
+    "a perf buffer in a program that may sleep": (
+        "MAP(__uint(type, 4); __uint(key_size, 4); __uint(value_size, 4););"
+        "static long (*output)(void *, void *, u64, void *, u64) = (void *)25;"
+        ' SEC("uprobe.s") int f(void *ctx) { int x = 0; return output(ctx, &m, 0xffffffff, &x, 4); }',
+        ReasonKind.SLEEPABLE,
+    ),
+    "sleep where it may not": (
+        "static long (*copy)(void *, u32, void *) = (void *)148;"
+        ' SEC("kprobe/vfs_read") int f(void *ctx) { int x; return copy(&x, 4, ctx); }',
+        ReasonKind.SLEEPABLE,
+    ),
+    "a callback that is global": (
+        "noinline int each(u32 i, void *c) { return 0; } static long (*loop)(u32, void *, void *, u64) = (void *)181;"
+        ' SEC("tc") int f(void *ctx) { return loop(10, each, 0, 0); }',
+        ReasonKind.GLOBAL_FUNCTION,
+    ),
     "programs of two types in one array": (
         'SEC("tc") int g(void *ctx) { return 0; } SEC("xdp") int f(void *ctx) { return 2; }'
         " struct { __uint(type, 3); __uint(max_entries, 2); __uint(key_size, 4); __array(values, int (void *)); }"
@@ -118,6 +139,11 @@ FAILS = {
     ),
 }
 LOADS = {
+    "maps of a program that may sleep": "MAP(__uint(type, 10); __uint(max_entries, 1); __type(key, int);"
+    " __type(value, int);); static long (*copy)(void *, u32, void *) = (void *)148;"
+    ' SEC("uprobe.s") int f(void *ctx) { int x = 0; copy(&x, 4, ctx); return lookup(&m, &x) != 0; }',
+    "a callback": "static int each(u32 i, void *c) { return 0; } static long (*loop)(u32, void *, void *, u64)"
+    ' = (void *)181; SEC("tc") int f(void *ctx) { return loop(10, each, 0, 0); }',
     "eight functions deep": SEVEN_DEEP + 'SEC("xdp") int f(u32 *ctx) { return g6(ctx[4]); }',
     "a return value of a call": 'SEC("tp/sched/sched_switch") void f(void *ctx) { ((int (*)(void))7)(); }',
     "a global function that is not called": 'noinline void g(int *x) { if (x) *x = 1; } SEC("xdp") int f(void *ctx)'

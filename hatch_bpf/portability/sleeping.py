@@ -1,0 +1,42 @@
+"""Programs that may sleep, and those that may not: which maps and helpers kernels keep from either.
+
+Input: a linked program, its section and its maps. Output: what every kernel refuses of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
+from hatch_bpf.objects.uapi import MapType, helpers
+from hatch_bpf.runtime.sections import ProgramSection
+
+MAPS_OF_SLEEPERS = frozenset({
+    MapType.HASH, MapType.LRU_HASH, MapType.PERCPU_HASH, MapType.LRU_PERCPU_HASH, MapType.ARRAY, MapType.PERCPU_ARRAY,
+    MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS, MapType.QUEUE, MapType.STACK, MapType.RINGBUF, MapType.USER_RINGBUF,
+    MapType.SK_STORAGE, MapType.INODE_STORAGE, MapType.TASK_STORAGE, MapType.CGRP_STORAGE, MapType.ARENA,
+})  # fmt: skip
+"""Types of maps that some kernel until Linux 6.18 lets sleepable programs use: check_map_prog_compatibility()."""
+_SLEEP = helpers("copy_from_user copy_from_user_task")
+"""Helpers that may sleep."""
+_OTHERS_SAY = frozenset({"EXT", "STRUCT_OPS"})
+"""Types of programs that may sleep where what they are a part of may."""
+
+
+def maps_not_for_sleepers(
+    linked: LinkedProgram, section: ProgramSection | None, types: Mapping[str, int]
+) -> Iterator[tuple[str, int]]:
+    """Maps that a sleepable program uses and may not: name and type. They count where they are, reached or not."""
+    if section is None or not section.sleepable:
+        return
+    used = (one.name for one in linked.references.values() if one.to is RefersTo.MAP)
+    for name in dict.fromkeys(used):
+        if name in types and types[name] not in MAPS_OF_SLEEPERS:
+            yield name, types[name]
+
+
+def sleeping_calls(linked: LinkedProgram, section: ProgramSection | None) -> Iterator[tuple[int, int]]:
+    """Calls of helpers that may sleep, in a program that may not: slot and helper."""
+    if section is None or section.sleepable or section.program_type in _OTHERS_SAY:
+        return
+    yield from ((slot, number) for slot, number in linked.helper_calls.items() if number in _SLEEP)
