@@ -48,6 +48,11 @@ _WITHOUT_HOLES = frozenset({"__sk_buff"})
 _READ_IN_PARTS = frozenset({"__sk_buff", "bpf_sock", "bpf_sock_addr", "bpf_cgroup_dev_ctx", "bpf_perf_event_data"})
 """Structs that a program may read bytes of a field of: until Linux 5.0 only its first ones."""
 _SCALAR_SIZES = (4, 8)
+_ARGUMENTS: Mapping[str, range] = {
+    "TRACEPOINT": range(8, 8192),  # behind the fields that all of them have, up to PERF_MAX_TRACE_SIZE
+    "RAW_TRACEPOINT": range(12 * 8),  # MAX_BPF_FUNC_ARGS
+}
+"""Types of programs whose contexts are no struct: the bytes that some kernel lets them read."""
 _RIGHTS_OF_SKB = ("sk_filter_is_valid_access", "cg_skb_is_valid_access")
 """Functions that say what socket filters and programs of cgroups may access; some BTFs list neither."""
 _OF_SOCKETS = "family remote_ip4 local_ip4 remote_ip6 local_ip6 remote_port local_port"
@@ -129,6 +134,8 @@ def refused_accesses(
     """
     struct = _struct_of(section)
     found: dict[int, Reason] = {}
+    if section is not None and section.program_type in _ARGUMENTS:
+        return _outside_arguments(linked, accesses, relocated, section)
     if section is None or not struct:
         return found
     unreadable, writable = _rights(section, features)
@@ -139,10 +146,27 @@ def refused_accesses(
             found[slot] = because.context_field_missing(
                 f"{struct}.{field}" if field else f"byte {insn.off} of {struct}"
             )
-        elif field and (field in unreadable or (is_write and writable is not None and field not in writable)):
-            found[slot] = because.context_field_refused(section, f"{struct}.{field}", is_write=is_write)
+        elif (field and field in unreadable) or (
+            is_write and writable is not None and field not in writable and (field or not writable)
+        ):
+            name = f"{struct}.{field}" if field else f"byte {insn.off} of {struct}"
+            found[slot] = because.context_field_refused(section, name, is_write=is_write)
         elif slot not in relocated and not is_write and not _is_read_from_start(struct, insn.off, features):
             found[slot] = because.context_part_refused(f"{struct}.{field}" if field else struct)
+    return found
+
+
+def _outside_arguments(
+    linked: LinkedProgram, accesses: Iterable[int], relocated: Container[int], section: ProgramSection
+) -> dict[int, Reason]:
+    """Writes, and reads outside of what there is; where a relocated read leads is another thing on each kernel."""
+    there = _ARGUMENTS[section.program_type]
+    found = {}
+    for slot in accesses:
+        insn = linked.insns[slot]
+        is_write = insn.cls is not Class.LDX
+        if is_write or (insn.off not in there and slot not in relocated):
+            found[slot] = because.context_field_refused(section, f"byte {insn.off} of its context", is_write=is_write)
     return found
 
 

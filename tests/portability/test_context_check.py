@@ -355,3 +355,32 @@ def test_the_running_kernel_agrees_on_global_functions() -> None:
         assert (ReasonKind.CONTEXT_FIELD_MISSING in kinds) == bool(offset)
         assert (verdict is Verdict.LOADS) == (not offset)
         assert loads == (not offset)
+
+
+OUTSIDE = {
+    "the fields that all tracepoints have": 'SEC("tp/sched/sched_switch") int f(int *ctx) { return ctx[0]; }',
+    "a write to a tracepoint's": STATE + "{ ctx->newstate = 1; return 0; }",
+    "behind a raw tracepoint's arguments": 'SEC("raw_tp/sched_switch") int f(u64 *ctx) { return ctx[12]; }',
+    "a write to a raw tracepoint's": 'SEC("raw_tp/sched_switch") int f(u64 *ctx) { ctx[0] = 1; return 0; }',
+    "a write to registers": 'SEC("kprobe/vfs_read") int f(u64 *ctx) { ctx[3] = 1; return 0; }',
+}
+"""Parts of contexts that no kernel lets a program access, whatever the object calls them."""
+INSIDE = {
+    "the first field of a tracepoint's own": STATE + "{ return ctx->oldstate; }",
+    "the last of a raw tracepoint's arguments": 'SEC("raw_tp/sched_switch") int f(u64 *ctx) { return ctx[11]; }',
+    "a register": 'SEC("kprobe/vfs_read") int f(u64 *ctx) { return ctx[3]; }',
+}
+
+
+@pytest.mark.parametrize("how", OUTSIDE)
+def test_contexts_without_a_struct_have_bounds(how: str) -> None:
+    verdict, kinds, loaded = outcomes(OUTSIDE[how])
+    assert (verdict, loaded) == (Verdict.FAILS, False)
+    assert ReasonKind.CONTEXT_FIELD_REFUSED in kinds
+
+
+@pytest.mark.parametrize("how", INSIDE)
+def test_what_is_within_their_bounds(how: str) -> None:
+    verdict, kinds, loaded = outcomes(INSIDE[how])
+    assert (verdict, loaded) == (Verdict.LOADS, True)
+    assert ReasonKind.CONTEXT_FIELD_REFUSED not in kinds
