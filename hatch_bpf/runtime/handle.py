@@ -53,6 +53,7 @@ class ObjectHandle:
         """Where global variables in an arena lie in this process's memory, once the object is loaded."""
         self.made: list[tuple[int]] = []
         """libbpf's pointer, while there is an object."""
+        self._is_closing = False
         self._owner: Optional[ref[Any]] = None
         self._pid = os.getpid()
 
@@ -126,10 +127,23 @@ class ObjectHandle:
             raise_again = ctypes.pythonapi.PyThreadState_SetAsyncExc
             _thread.start_new_thread(raise_again, (ctypes.c_ulong(_thread.get_ident()), ctypes.py_object(type(error))))
 
+    def close_on_request(self) -> None:
+        """`close()` for the application. Raises `ClosedError` in a signal handler that has interrupted work on it."""
+        if self._is_in_use() and not self._is_closing:
+            raise ClosedError(
+                f"{self.name}: a signal handler can't close it while this thread loads or attaches it: raise an "
+                "exception there, which leaves the `with` block and so closes it"
+            )
+        self.close()
+
+    def _is_in_use(self) -> bool:
+        """Whether this thread is at work on it: then a signal handler, or the like, has interrupted that."""
+        return self.links.lock._is_owned()  # type: ignore[attr-defined,no-any-return]
+
     def close(self) -> None:
         """Detach everything, last first, and release the object. Raises the first error after all is done."""
-        if os.getpid() != self._pid:
-            return
+        if os.getpid() != self._pid or (self._is_closing and self._is_in_use()):
+            return  # a forked child leaves it to its parent, and a signal handler to what it has interrupted
         try:
             with self.links.lock:
                 self._close()
@@ -139,6 +153,13 @@ class ObjectHandle:
 
     def _close(self) -> None:
         """Release everything. After an exception, another call goes on where this one left off."""
+        try:
+            self._is_closing = True
+            self._release()
+        finally:
+            self._is_closing = False
+
+    def _release(self) -> None:
         stop_capturing()
         errors = self.links.detach_all()
         self.links.before_first.clear()

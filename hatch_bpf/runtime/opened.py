@@ -17,6 +17,7 @@ from .host import kernel as _kernel
 from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, existing_shape
 from .programs.program import Program
 from .sealed import Sealed
+from .sections import parse_section
 from .structops import StructOps
 from .types import Computed, named, shown
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 U32_MAX = (1 << 32) - 1
 S32_MAX = (1 << 31) - 1
+NAMES_TARGET = "TRACING", "LSM", "EXT"
+"""Types of the programs that attach to a function by its name, which the kernel wants to know at the load."""
 
 
 class _OpenedPart(Sealed):
@@ -238,6 +241,10 @@ class OpenedProgram(_OpenedPart):
         """What a fentry, fexit, LSM or freplace program attaches to: in the kernel, or in another BPF program."""
         set_target, own = self._held.libbpf.bpf_program__set_attach_target, self.name
         target, fd = self._c_string("the attach target", function), self._int("program_fd", program_fd, S32_MAX)
+        section = parse_section(self.section)
+        if section is not None and section.program_type not in NAMES_TARGET:
+            what = f"can't be set: SEC({self.section!r}) is none of fentry, fexit, fmod_ret, tp_btf, lsm and freplace"
+            raise InvalidValueError(self._fault("the attach target", what))
         self._set(f"the attach target {function}", set_target, fd, target, not_found="" if fd else _not_in_kernel_btf())
         self._held.changes.append(lambda other: set_target(other.find_program(own), fd, target))
 

@@ -170,7 +170,7 @@ class Loaded(_Phase):
 
     def close(self) -> None:
         """Detach everything, last first, and release it. Doing it twice is harmless."""
-        self._held.close()
+        self._held.close_on_request()
 
     if not TYPE_CHECKING:  # type checkers know what the generated class declares
 
@@ -247,7 +247,7 @@ class Opened(_Phase, _PhaseOf["LoadedT"]):
             self._open(held)
             self._set_up(held)
         except BaseException:
-            self.close()
+            held.close()
             raise
 
     def _set_up(self, held: ObjectHandle) -> None:
@@ -277,7 +277,7 @@ class Opened(_Phase, _PhaseOf["LoadedT"]):
             try:
                 return self._load()
             except BaseException:
-                self.close()
+                self._held.close()
                 raise
 
     def _load(self) -> LoadedT:
@@ -344,7 +344,7 @@ class Opened(_Phase, _PhaseOf["LoadedT"]):
 
     def close(self) -> None:
         """Release everything, also the loaded skeleton. Doing it twice is harmless."""
-        self._held.close()
+        self._held.close_on_request()
 
     def __enter__(self: SelfT) -> SelfT:
         opened: Any = self

@@ -478,6 +478,11 @@ class _Composite(_CompositeBase):
 
     if not TYPE_CHECKING:  # type checkers know what the generated class declares
 
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)  # Python asks for these itself, to copy an object and the like
+            raise UnknownNameError(_no_member(self, name))
+
         def __setattr__(self, name: str, value: Any) -> None:
             # ctypes itself would cut an integer to the bits that fit, and take any object for a bool
             codec = scalars_of(type(self)).get(name)

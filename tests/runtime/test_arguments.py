@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,6 +198,14 @@ def test_symbols() -> None:
 def test_what_the_message_names(skel: Any, call: Callable[[Any], object], error: type[BpfError], message: str) -> None:
     with pytest.raises(error, match=message):
         call(skel.programs)
+
+
+def test_a_target_for_a_program_that_has_none(tmp_path: Path) -> None:
+    needs.root_bpf()
+    with load_skeleton("attachments", tmp_path).Attachments.open() as opened:
+        with pytest.raises(InvalidValueError, match=r"on_xdp: the attach target can't be set: SEC\('xdp'\) is none of"):
+            opened.programs.on_xdp.set_attach_target("vfs_read")
+        opened.programs.optional.set_attach_target("vfs_read")
 
 
 def test_bytes_like_packets(skel: Any) -> None:

@@ -61,7 +61,10 @@ def test_a_socket_that_is_not_there(maps: Any) -> None:
             maps.sockets[1] = file
 
 
-def test_a_name_that_is_not_there(maps: Any) -> None:
+def test_a_name_that_is_not_there(skeleton: Any, maps: Any) -> None:
+    with pytest.raises(UnknownNameError, match=r"^record has no member 'cuont'; it has count, slots, "):
+        skeleton.record().cuont  # noqa: B018
+    assert not hasattr(skeleton.record(), "cuont")
     with pytest.raises(UnknownNameError, match=r"^<HashMap devices> has no 'udpate'; it has add, .*, update, "):
         maps.devices.udpate({})
     assert not hasattr(maps.devices, "poll")

@@ -325,13 +325,11 @@ class PerfBuffer(EventSource["E"]):
             at += size
         return events, at, lost
 
-    def _close(self) -> None:
-        with self._reading:
-            super()._close()
-            self._counters.clear()
-            for ring in self._rings or ():
-                ring.close()
-            self._rings, self._epoll = None, -1
+    def _release(self) -> None:
+        self._counters.clear()
+        for ring in self._rings or ():
+            ring.close()
+        self._rings, self._epoll = None, -1
 
 
 class _CpuRing:

@@ -77,6 +77,7 @@ class RingBuffer(EventSource["E"]):
         ident = _thread.get_ident()
         array: Any = None
         in_hand: list[Any] = []
+        self._check_not_reading()
         with self._reading:
             batch: Any = self._claim()
             if not batch:
@@ -93,17 +94,15 @@ class RingBuffer(EventSource["E"]):
             del in_hand[0]
         return array
 
-    def _close(self) -> None:
-        with self._reading:
-            super()._close()
-            if self._mapped:
-                # no slice of these outlives the expression that makes it, in no frame of any exception: else the pages
-                # could not be unmapped
-                for view in (self._consumer, self._producer, self._headers):
-                    view.release()
-                self._consumer_pages.close()
-                self._pages.close()
-                self._mapped = False
+    def _release(self) -> None:
+        if self._mapped:
+            # no slice of these outlives the expression that makes it, in no frame of any exception: else the pages
+            # could not be unmapped
+            for view in (self._consumer, self._producer, self._headers):
+                view.release()
+            self._consumer_pages.close()
+            self._pages.close()
+            self._mapped = False
 
     def _map(self) -> None:
         """Map the ring's pages."""

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import _thread  # threading costs more to import than all of this module
 import select
+import sys
 import time
 from itertools import chain, repeat
 
 from ..arguments import elements, seconds
 from ..descriptor import duplicate, open_pipe
-from ..errors import InvalidTypeError
+from ..errors import InvalidTypeError, MapError
 from ..maps.map import Map, OneParameter
 from ..types import Nested, read_record
 
@@ -37,6 +38,8 @@ LONGEST_POLL = (1 << 31) // 1000 - 1
 """In seconds. poll() counts milliseconds in an int."""
 LONGEST_WAIT = 1 << 30
 """In seconds: 34 years. An int may be too large for a float."""
+RETURNING = "_fill", "read_array"
+"""Functions that leave the lock before their result is in the hands of the application."""
 MAX_BATCH = 1 << 18
 """Where `read_batch()` stops for producers that are faster than it."""
 
@@ -104,6 +107,7 @@ class EventSource(Map, OneParameter["E"]):
 
     def open(self) -> None:
         """Start receiving, before programs are attached: perf buffers lose what comes before; ring buffers nothing."""
+        self._check_open()
 
     def get_ready(self) -> None:
         """`open()` unless it was done. Attaching the first program does this to buffers whose events are declared."""
@@ -146,6 +150,7 @@ class EventSource(Map, OneParameter["E"]):
         if timeout is None or timeout > 0:
             self._gather()
         while True:
+            self._check_not_reading()
             batch = self._fill()
             if batch:
                 del self._in_hand[ident]
@@ -158,9 +163,34 @@ class EventSource(Map, OneParameter["E"]):
     def read_batch(self) -> list[E]:
         """The events there are, without waiting."""
         ident = _thread.get_ident()
+        self._check_not_reading()
         batch = self._fill()
         del self._in_hand[ident]
         return batch
+
+    def _check_not_reading(self) -> None:
+        """Raise `MapError` if a signal handler, or another function that Python calls by itself, has interrupted this
+        thread while it takes events: to take some in between would give them out twice."""
+        if self._is_reading() or self._is_returning():
+            raise MapError(
+                f"map {self.name}: this thread is reading it already, and was interrupted, by a signal handler or the "
+                "like: set a flag there, and read where the flag is looked at"
+            )
+
+    def _is_reading(self) -> bool:
+        """Whether this thread is between taking events from the kernel's pages and giving them out."""
+        return self._reading._is_owned()  # type: ignore[attr-defined,no-any-return]
+
+    def _is_returning(self) -> bool:
+        """Whether this thread has taken events, and a function that has not returned yet is about to return them."""
+        ident = _thread.get_ident()
+        if ident in self._in_hand or self._taken.in_hand.get(ident):
+            frame: Any = sys._getframe(3)  # of whoever calls the function that asks
+            while frame is not None:
+                if frame.f_code.co_name in RETURNING and frame.f_locals.get("self") is self:
+                    return True
+                frame = frame.f_back
+        return False
 
     def _fill(self) -> list[E]:
         """This thread's batch, with the events there are."""
@@ -203,18 +233,24 @@ class EventSource(Map, OneParameter["E"]):
 
     def _put_back(self) -> None:
         """Let what this thread was about to return when an exception came be taken next."""
+        self._check_not_reading()
+        with self._reading:
+            self._put_back_held()
+
+    def _put_back_held(self) -> None:
+        """`_put_back()`. Needs `_reading`."""
         ident = _thread.get_ident()
         if self._in_hand.get(ident) or self._taken.in_hand.get(ident):
-            with self._reading:
-                batch, taken = self._claim(), self._taken
-                popped = map(list.pop, repeat(batch, len(batch)), repeat(0))
-                self._taken = Taken(popped, taken.cell, taken.end, taken.in_hand, taken.lost)
+            batch, taken = self._claim(), self._taken
+            popped = map(list.pop, repeat(batch, len(batch)), repeat(0))
+            self._taken = Taken(popped, taken.cell, taken.end, taken.in_hand, taken.lost)
 
     def _refill(self, taken: Taken) -> bool:
         """Whether there are more events in `_taken` now that those of `taken` are used up."""
+        self._check_not_reading()
         with self._reading:
             if self._taken is taken:
-                self._put_back()
+                self._put_back_held()
             return self._taken is not taken or self._read_next()
 
     async def __aiter__(self) -> AsyncIterator[E]:
@@ -268,8 +304,15 @@ class EventSource(Map, OneParameter["E"]):
         self.fd  # noqa: B018
 
     def _close(self) -> None:
-        super()._close()
-        self._wakers = None
+        in_use = self._is_reading()
+        with self._reading:
+            super()._close()
+            self._wakers = None
+            if not in_use:  # else they go with this object: a signal handler closes what this thread is reading
+                self._release()
+
+    def _release(self) -> None:
+        """Give the kernel's pages back. Needs `_reading`."""
 
 
 def wait(buffers: Iterable[EventSource[Any]], timeout: Optional[float] = None) -> None:

@@ -48,15 +48,19 @@ class UserRingBuffer(Map, OneParameter["E"]):
         encode = as_bytes if self._event is None else self._event.encode
         data = bytes(named(f"user ring buffer {self.name}: record", encode, value))
         deadline = deadline_of(timeout)
-        while not self._send(data):
-            left = PATIENCE if deadline is None else min(PATIENCE, deadline - time.monotonic())
-            if left <= 0:
-                return False
-            poller = select.poll()
-            fd = self.fd  # stays open as long as it has a name
-            poller.register(fd, select.POLLOUT)
-            poller.poll(left * 1000)
-        return True
+        try:
+            while not self._send(data):
+                left = PATIENCE if deadline is None else min(PATIENCE, deadline - time.monotonic())
+                if left <= 0:
+                    return False
+                poller = select.poll()
+                fd = self.fd  # stays open as long as it has a name
+                poller.register(fd, select.POLLOUT)
+                poller.poll(left * 1000)
+            return True
+        finally:
+            if self._is_closed:
+                self._close()
 
     def _send(self, data: bytes) -> bool:
         """Send a record if there is room for it; whether there was."""
@@ -78,6 +82,8 @@ class UserRingBuffer(Map, OneParameter["E"]):
             raise MapError(f"user ring buffer {self.name} can't take {len(data)} bytes: {reason(code)}", errno=code)
 
     def _close(self) -> None:
+        in_use = self._sending._is_owned()  # type: ignore[attr-defined]
         with self._sending:
             super()._close()
-            release(self._made, self._libbpf.user_ring_buffer__free)
+            if not in_use:  # else `send()` does it: a signal handler closes what this thread is sending to
+                release(self._made, self._libbpf.user_ring_buffer__free)

@@ -1059,6 +1059,7 @@ class MapOfMaps(Map, TwoParameters["K", "M"]):
 
         Fill it, and then put it with `outer[key] = inner`, in one step, in the place of the one that programs use.
         """
+        self.fd  # noqa: B018 - raises ClosedError
         inner = self._declared_inner()
         size = inner.max_entries if max_entries is None else max_entries
         name = f"{self.name}.inner"
