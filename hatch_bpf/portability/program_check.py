@@ -116,6 +116,7 @@ class ProgramChecker:
         self._libbpf = libbpf
         self._returns_others: dict[range, bool] = {}
         self._reaches: dict[tuple[object, ...], Reach] = {}
+        self._watches: dict[tuple[bool, ...], frozenset[tuple[int, Refusal]]] = {}
 
     @cached_property
     def code(self) -> Code:
@@ -507,19 +508,22 @@ class ProgramChecker:
         """Where the program may do what this kernel's verifier refuses and newer ones do not."""
         if features.has_variable_stack:
             return frozenset()
-        suspects = self._suspects
-        taken = {
-            Refusal.MAP_VALUE: features.takes_map_values,
-            Refusal.LOST_POINTER: features.spills_reserved_space,
-        }
-        suspects = {refusal: slots for refusal, slots in suspects.items() if not taken.get(refusal)}
-        calls = self.linked.helper_calls.keys() if features.has_variable_buffers else ()
-        return frozenset(
-            (slot, refusal)
-            for refusal, slots in suspects.items()
-            for slot in slots
-            if refusal is not Refusal.VARIABLE_STACK or slot not in calls
-        )
+        taken = (features.takes_map_values, features.spills_reserved_space, features.has_variable_buffers)
+        if taken not in self._watches:
+            self._watches[taken] = frozenset(self._suspects_but(*taken))
+        return self._watches[taken]
+
+    def _suspects_but(
+        self, takes_map_values: bool, spills_reserved_space: bool, has_variable_buffers: bool
+    ) -> Iterator[tuple[int, Refusal]]:
+        """The suspects, without what a kernel with these abilities takes."""
+        calls = self.linked.helper_calls.keys() if has_variable_buffers else ()
+        taken = {Refusal.MAP_VALUE: takes_map_values, Refusal.LOST_POINTER: spills_reserved_space}
+        for refusal, slots in self._suspects.items():
+            if not taken.get(refusal):
+                yield from (
+                    (slot, refusal) for slot in slots if refusal is not Refusal.VARIABLE_STACK or slot not in calls
+                )
 
     @cached_property
     def _suspects(self) -> Mapping[Refusal, frozenset[int]]:
