@@ -10,8 +10,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from elftools.elf.constants import SH_FLAGS
+
 from hatch_bpf.errors import ObjectError
-from hatch_bpf.objects.elf import SHF_EXECINSTR, STT_OBJECT, ElfObject
+from hatch_bpf.objects.elf import STT_OBJECT, ElfObject
 
 _IMM = 4
 """Where an instruction has its constant, in bytes."""
@@ -22,14 +24,15 @@ def reject_double_offsets(elf: ElfObject, is_data: Callable[[str], bool]) -> Non
     comments = [section for section in elf.sections if section.name == ".comment"]
     if not any(b"GCC: " in elf.contents(section) for section in comments):
         return
+    order = "<" if elf.little_endian else ">"
     for table, target in elf.relocation_tables():
-        if not target.flags & SHF_EXECINSTR:
+        if not target["sh_flags"] & SH_FLAGS.SHF_EXECINSTR:
             continue
         code = elf.contents(target)
         for offset, symbol in elf.relocations(table):
             if not (symbol.type == STT_OBJECT and symbol.value and symbol.section) or offset + _IMM + 4 > len(code):
                 continue
-            (written,) = struct.unpack_from(f"{elf.order}i", code, offset + _IMM)
+            (written,) = struct.unpack_from(f"{order}i", code, offset + _IMM)
             home = elf.section(symbol.section).name
             # an instruction may well have an offset, but one within the variable
             if written == symbol.value and written >= symbol.size and is_data(home):

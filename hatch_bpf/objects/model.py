@@ -1,7 +1,7 @@
 """ELF + BTF -> `ObjectModel`: everything that later stages need to know about a BPF object, as plain data.
 
 Input: the bytes of an object that clang (or libbpf's linker) made. Output: an `ObjectModel`, or `ObjectError`.
-What sections and symbols mean follows libbpf's bpf_object__elf_collect().
+pyelftools reads the ELF; what sections and symbols mean follows libbpf's bpf_object__elf_collect().
 """
 
 from __future__ import annotations
@@ -15,24 +15,16 @@ from functools import cached_property
 from itertools import chain
 from typing import Literal
 
-from hatch_bpf.arch import BY_ELF_MACHINE
+from elftools.common.exceptions import ELFError
+from elftools.elf.constants import SH_FLAGS
+from elftools.elf.sections import Section
+
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import BtfExt, CoreRelo, access_of, read_btf_ext
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError, ObjectError
 from hatch_bpf.lean_dataclass import dataclass
-from hatch_bpf.objects.elf import (
-    SHF_EXECINSTR,
-    SHT_NOBITS,
-    STB_LOCAL,
-    STB_WEAK,
-    STT_FUNC,
-    STV_DEFAULT,
-    ElfError,
-    ElfObject,
-    Section,
-    Symbol,
-)
+from hatch_bpf.objects.elf import STB_LOCAL, STB_WEAK, STT_FUNC, STV_DEFAULT, ElfObject, Symbol
 from hatch_bpf.objects.gnu_assembler import reject_double_offsets
 from hatch_bpf.objects.names import object_name
 from hatch_bpf.objects.uapi import MapType
@@ -240,7 +232,7 @@ def check_header(data: bytes, *, path: str, endian: Literal["little", "big"]) ->
                 f"{path}: the object is {elf.endian}-endian, and its architecture {endian}-endian: make one for each, "
                 "told apart by {arch}"
             )
-        if any(section.name == OLD_MAPS and section.size for section in elf.sections):
+        if any(section.name == OLD_MAPS and section["sh_size"] for section in elf.sections):
             raise ObjectError(f"{path}: {OLD_MAPS_FAULT}; {OLD_MAPS_REMEDY}")
 
 
@@ -248,7 +240,7 @@ def check_header(data: bytes, *, path: str, endian: Literal["little", "big"]) ->
 def _format_errors(path: str) -> Iterator[None]:
     try:
         yield
-    except ElfError as error:
+    except (ELFError, OverflowError) as error:  # OverflowError: pyelftools was told to look at byte 2**63 or beyond
         raise ObjectError(f"{path}: not an ELF file that can be read: {error}") from error
     except BtfError as error:
         raise ObjectError(f"{path}: {error}") from error
@@ -256,9 +248,8 @@ def _format_errors(path: str) -> Iterator[None]:
 
 def _open(data: bytes, path: str) -> ElfObject:
     elf = ElfObject(data, path)
-    if elf.machine != EM_BPF:
-        other = BY_ELF_MACHINE.get(elf.machine, "unknown")
-        raise ObjectError(f"{path}: not a BPF object: its ELF machine is {elf.machine} ({other}), not {EM_BPF} (BPF)")
+    if elf.machine not in ("EM_BPF", EM_BPF):
+        raise ObjectError(f"{path}: not a BPF object: its ELF machine is {elf.machine}, not EM_BPF")
     if elf.bits != 64:
         raise ObjectError(f"{path}: a BPF object is a 64-bit ELF file; this one is {elf.bits}-bit")
     return elf
@@ -316,7 +307,7 @@ def _functions(elf: ElfObject) -> list[Function]:
             continue
         section = elf.section(symbol.section, user=f"function {symbol.name} is in")
         offset, size = symbol.value, symbol.size
-        if not size or size % INSN_SIZE or offset % INSN_SIZE or offset + size > section.size:
+        if not size or size % INSN_SIZE or offset % INSN_SIZE or offset + size > section["sh_size"]:
             raise ObjectError(f"{elf.path}: function {symbol.name} does not fit its section {section.name}")
         if symbol.section not in code:
             code[symbol.section] = elf.contents(section)
@@ -331,7 +322,7 @@ def _functions(elf: ElfObject) -> list[Function]:
 
 
 def _data_sections(elf: ElfObject, btf: Btf, data_secs: Mapping[str, t.DataSec]) -> tuple[DataSection, ...]:
-    own = {index: section for index, section in enumerate(elf.sections) if is_data(section.name) and section.size}
+    own = {index: section for index, section in enumerate(elf.sections) if is_data(section.name) and section["sh_size"]}
     places: dict[str, dict[str, Symbol]] = {section.name: {} for section in own.values()}
     for symbol in elf.symbols:
         if symbol.name and symbol.section in own:
@@ -341,12 +332,12 @@ def _data_sections(elf: ElfObject, btf: Btf, data_secs: Mapping[str, t.DataSec])
         variables[home].append(Variable(var.name, var.type_id, places[home][var.name].value, size, var.linkage))
     result = []
     for section in own.values():
-        size = section.size
+        size = section["sh_size"]
         if size > MAX_MAP_VALUE:
             raise ObjectError(
                 f"{elf.path}: {section.name} has {size} bytes; it becomes one map value, of less than 2 GiB"
             )
-        initial = bytes(size) if section.type == SHT_NOBITS else elf.contents(section)
+        initial = bytes(size) if section["sh_type"] == "SHT_NOBITS" else elf.contents(section)
         in_order = sorted(variables[section.name], key=lambda variable: variable.offset)
         result.append(DataSection(section.name, initial, tuple(in_order)))
     return tuple(result)
@@ -424,7 +415,7 @@ def _kconfig(btf: Btf, externs: tuple[Variable, ...]) -> tuple[Variable, ...]:
 def _relocations(elf: ElfObject) -> list[SymbolRelocation]:
     result = []
     for table, target in elf.relocation_tables():
-        if not target.flags & SHF_EXECINSTR:  # the others relocate data, or .BTF itself
+        if not target["sh_flags"] & SH_FLAGS.SHF_EXECINSTR:  # the others relocate data, or .BTF itself
             continue
         for offset, symbol in elf.relocations(table):
             home = elf.section(symbol.section, user=f"symbol {symbol.name} is in").name if symbol.section else ""
@@ -434,7 +425,7 @@ def _relocations(elf: ElfObject) -> list[SymbolRelocation]:
 
 def _maps(btf: Btf, section: t.DataSec | None, elf: ElfObject) -> tuple[MapDef, ...]:
     held, path = _held_by_maps(elf), elf.path
-    if section is None and any(own.name == ".maps" and own.size for own in elf.sections):
+    if section is None and any(own.name == ".maps" and own["sh_size"] for own in elf.sections):
         raise ObjectError(f"{path}: BTF does not describe its section .maps, and libbpf opens no object without that")
     result = []
     listed = section.variables if section else ()
@@ -460,7 +451,7 @@ def _held_by_maps(elf: ElfObject) -> dict[str, tuple[str, ...]]:
     for table, target in elf.relocation_tables():
         if target.name != ".maps":
             continue
-        own = sorted((s for s in elf.symbols if s.section == table.info and s.size), key=lambda s: s.value)
+        own = sorted((s for s in elf.symbols if s.section == table["sh_info"] and s.size), key=lambda s: s.value)
         starts = [symbol.value for symbol in own]
         for offset, value in elf.relocations(table):
             index = bisect_right(starts, offset) - 1

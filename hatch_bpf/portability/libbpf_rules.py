@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from operator import itemgetter
 
+from elftools.elf.constants import SH_FLAGS
+
 from hatch_bpf.btf import types as t
 from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.elf import (
-    SHF_EXECINSTR,
     STB_GLOBAL,
     STB_LOCAL,
     STB_WEAK,
@@ -76,7 +77,7 @@ class ElfView:
     @cached_property
     def sections(self) -> Mapping[str, int]:
         """Bytes of each section, by name."""
-        return {section.name: section.size for section in self._elf.sections}
+        return {section.name: section["sh_size"] for section in self._elf.sections}
 
     @property
     def symbols(self) -> Sequence[Symbol]:
@@ -99,7 +100,7 @@ class ElfView:
         """Those of sections that hold no instructions, but for what the compiler adds for debuggers and loaders."""
         found = []
         for table, target in self._elf.relocation_tables():
-            if target.flags & SHF_EXECINSTR or not _holds_values(target.name):
+            if target["sh_flags"] & SH_FLAGS.SHF_EXECINSTR or not _holds_values(target.name):
                 continue
             for offset, symbol in self._elf.relocations(table):
                 home = self._elf.section(symbol.section).name if symbol.section else ""

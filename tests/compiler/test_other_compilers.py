@@ -329,7 +329,7 @@ def object_that_lacks(kind: str, folder: Path) -> bytes:
     [
         ("text", "src/demo/tool.bpf.o for x86_64: not an ELF file that can be read"),
         ("empty", "src/demo/tool.bpf.o for x86_64: not an ELF file that can be read"),
-        ("native", "src/demo/tool.bpf.o for x86_64: not a BPF object: its ELF machine is "),
+        ("native", "src/demo/tool.bpf.o for x86_64: not a BPF object: its ELF machine is EM_"),
         ("cut", "src/demo/tool.bpf.o for x86_64: not an ELF file that can be read"),
         ("big", "src/demo/tool.bpf.o for x86_64: the object is big-endian, and its architecture little-endian"),
         ("no BTF", "tool.bpf.o: has no .BTF section: it holds no program, map or global, or was compiled without -g"),

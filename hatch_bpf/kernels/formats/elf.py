@@ -1,7 +1,7 @@
 """An ELF file -> one section of it, by name.
 
-Input: the file's bytes. Output: the section's, or `KernelError`. Only headers are read, and no names but those that can
-be the one asked for: a forged file may give every section a name as long as the file.
+Input: the file's bytes. Output: the section's, or `KernelError`. pyelftools is not used: it decodes every section's
+header and name, in tens of microseconds each, and a name as long as the file for each if the file says so.
 """
 
 from __future__ import annotations
