@@ -6,9 +6,9 @@ Input: a name in anyone's spelling. Output: an `Arch`. Names are BTFHub's where 
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from typing import Literal
 
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.runtime.host import arch as runtime_arch
 
 

@@ -8,6 +8,7 @@ kernel's BTF is read whole. Several processes share the work.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from hatch_bpf.btf.excerpt import Excerpt, NotInExcerptError, RecordedBtf
 from hatch_bpf.btf.reader import Btf
@@ -17,7 +18,6 @@ from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import KernelSource, Matrix
 from hatch_bpf.kernels.version import version_bounds
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.libbpf_open import refusals_of_libbpf

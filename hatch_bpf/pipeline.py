@@ -12,12 +12,11 @@ order. Nothing is written: the front ends put the artifacts where their build sy
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from hatch_bpf.compiler.packages import CompiledPackage, compile_packages
 from hatch_bpf.kernels.matrix import Matrix
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.per_kernel import PerKernel, fit
 from hatch_bpf.portability.text import render_failures, render_summary, render_warnings

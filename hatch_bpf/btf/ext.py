@@ -11,7 +11,7 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property, partial
 from operator import attrgetter
@@ -20,7 +20,6 @@ from typing import NamedTuple
 from hatch_bpf.btf.header import MAGIC, VERSION
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError
-from hatch_bpf.lean_dataclass import dataclass
 
 _HEADER_WITHOUT_RELOS = 24
 _HEADER_WITH_RELOS = 32

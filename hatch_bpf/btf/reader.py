@@ -12,6 +12,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import chain, repeat
@@ -23,7 +24,6 @@ from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION
 from hatch_bpf.btf.name_search import NameSearch
 from hatch_bpf.btf.types import EXTRA_WORDS, FIXED_WORDS, KIND_MASK, VLEN_MASK, WORDS_PER_ENTRY
 from hatch_bpf.errors import BtfError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import BTF_ENTRIES
 
 LAYOUT_HEADER = 32

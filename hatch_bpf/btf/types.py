@@ -7,9 +7,8 @@ Sizes are bytes and offsets of members are bits, again as on disk, unless a name
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-
-from hatch_bpf.lean_dataclass import dataclass
 
 
 class Kind(IntEnum):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from hatch_bpf.cli.common import examples
-from hatch_bpf.lean_dataclass import dataclass
 
 _ZSH = """\
 (( $+functions[compdef] )) || { autoload -U +X compinit && compinit -i; }

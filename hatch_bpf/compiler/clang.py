@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +20,6 @@ from hatch_bpf.compiler.strip import strip_debug
 from hatch_bpf.compiler.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, find_toolchain, tool_environment
 from hatch_bpf.compiler.vmlinux_h import Header, find_header, versions
 from hatch_bpf.errors import CompileError, ToolchainError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.project.sources import Project
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.files import disk_errors, write_whole

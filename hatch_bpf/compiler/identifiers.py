@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from hatch_bpf.lean_dataclass import dataclass
 
 HEADER = "vmlinux.h"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import product
 from pathlib import PurePosixPath
 
@@ -19,7 +20,6 @@ from hatch_bpf.compiler.linker import link_objects
 from hatch_bpf.compiler.other_compilers import compile_by_command, take_object
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.errors import CompileError, ObjectError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.project.sources import Package, ProgramSource, Project
 from hatch_bpf.support.context import Context

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import HOST
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.store import Store
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ may do is limited, since a forged BTF could ask for any amount of work.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from hatch_bpf.btf import types as t
@@ -16,7 +16,6 @@ from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.spec import ENUMVAL_KINDS, MAX_SPEC, TYPE_KINDS, Accessor, Spec, essential_name, is_flexible
 from hatch_bpf.errors import RelocationError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import Budget
 
 MAX_DEPTH = 32

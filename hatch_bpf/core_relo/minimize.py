@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import chain
 
@@ -27,7 +28,6 @@ from hatch_bpf.btf.writer import write_types
 from hatch_bpf.core_relo.resolve import AmbiguityError, Matcher, Resolution
 from hatch_bpf.core_relo.spec import ENUMVAL_KINDS, FIELD_KINDS, Spec
 from hatch_bpf.errors import RelocationError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import ObjectModel
 
 

@@ -15,6 +15,7 @@ and bpf_core_add_cands()).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind, access_of
@@ -23,7 +24,6 @@ from hatch_bpf.core_relo.compare import ENUMS, Comparison, likeness
 from hatch_bpf.core_relo.spec import FIELD_KINDS, Spec, essential_name, parse_spec
 from hatch_bpf.core_relo.values import RelocationValue, can_adjust, local_value, value_of
 from hatch_bpf.errors import BtfError, RelocationError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import Budget
 
 _STEPS_PER_RECORD = 16

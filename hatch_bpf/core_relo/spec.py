@@ -8,14 +8,13 @@ them.
 from __future__ import annotations
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import RelocationError
-from hatch_bpf.lean_dataclass import dataclass
 
 MAX_SPEC = 64
 """Longest access path, anonymous members counted (BPF_CORE_SPEC_MAX_LEN)."""

@@ -6,13 +6,13 @@ libbpf would refuse to load the object (bpf_core_calc_field_relo() and its sibli
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.core_relo.spec import KIND_NAMES, Spec
 from hatch_bpf.errors import RelocationError
-from hatch_bpf.lean_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import io
 import lzma
 import os
 import tarfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_bpf import arch as arches
@@ -18,7 +19,6 @@ from hatch_bpf.kernels.formats import compression
 from hatch_bpf.kernels.formats.raw_btf import check_btf
 from hatch_bpf.kernels.formats.tar import only_member
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.runtime.printable import printable
 from hatch_bpf.support.budget import BTF_BYTES, Budget
 from hatch_bpf.support.files import open_regular

@@ -8,6 +8,7 @@ distribution has it. Raises `KernelError`.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_bpf.errors import KernelError
@@ -15,7 +16,6 @@ from hatch_bpf.kernels.companions import beside, check_locked, first_file, of_ho
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import KernelImage
 from hatch_bpf.kernels.matrix import KernelSource
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import CONFIG_BYTES
 from hatch_bpf.support.files import read_regular
 

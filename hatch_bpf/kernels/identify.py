@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf import arch as arches
@@ -17,7 +17,6 @@ from hatch_bpf.kernels.archive import suffix_of
 from hatch_bpf.kernels.formats.kernel_file import KernelFile
 from hatch_bpf.kernels.formats.packages import PackagedImage
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.lean_dataclass import dataclass
 
 _BANNER = re.compile(rb"Linux version (\d[!-~]*) \([^\n\0]{1,400}")
 _DISTROS = (

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache, total_ordering
 from operator import attrgetter
 from pathlib import Path
 
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.runtime.host.kernel import running_kernel
 from hatch_bpf.support.budget import KERNEL_PART
 

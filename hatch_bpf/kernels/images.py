@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_bpf.errors import KernelError
@@ -17,7 +18,6 @@ from hatch_bpf.kernels.companions import beside, check_locked, first_file, of_ho
 from hatch_bpf.kernels.formats.kernel_file import KernelFile, read_image
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import KernelSource
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import IMAGE_BYTES
 from hatch_bpf.support.files import read_regular
 

@@ -14,7 +14,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hatch_bpf.errors import KernelError
@@ -23,7 +23,6 @@ from hatch_bpf.kernels.identity import Kernel, in_order
 from hatch_bpf.kernels.images import find_image, read_kernel_image
 from hatch_bpf.kernels.matrix import Entry, KernelSource, Matrix, Newest, Pattern, resolve
 from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import LIST_BYTES
 from hatch_bpf.support.files import read_regular
 

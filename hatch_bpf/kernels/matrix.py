@@ -12,6 +12,7 @@ import hashlib
 import heapq
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from os.path import commonprefix
@@ -25,7 +26,6 @@ from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_btf
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl, entry_of, list_archive
 from hatch_bpf.kernels.remote.fetch import fetch, fetch_all
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.progress import Downloaded
 
 PATTERN_FORM = "distro/version/arch/release"

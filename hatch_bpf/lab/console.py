@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, Way, shown_end
 from hatch_bpf.runtime.printable import printable
 

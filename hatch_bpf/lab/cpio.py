@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-
-from hatch_bpf.lean_dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,7 +19,6 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.lab import cpio
 from hatch_bpf.lab.compiled import PYTHON_VERSION, compiled_modules
 from hatch_bpf.lab.wheels import BIN, PYTHON, SITE
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.portability.verdicts import ProgramVerdict
 from hatch_bpf.project.sources import BPF_DIR

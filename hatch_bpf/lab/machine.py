@@ -14,12 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from hatch_bpf.arch import build_machine
 from hatch_bpf.errors import LabError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.portability.trial import signal_name
 
 MEGABYTES = 512

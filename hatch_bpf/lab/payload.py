@@ -7,6 +7,7 @@ whose guests have a Python. Raises `LabError`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_bpf.arch import build_machine
@@ -15,7 +16,6 @@ from hatch_bpf.lab.guest_files import GuestRoot
 from hatch_bpf.lab.host_python import host_root
 from hatch_bpf.lab.suite import own_tests
 from hatch_bpf.lab.wheels import build_wheel, installed_nodes, wheel_nodes, wheel_requirements
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.project.pyproject import read_pyproject
 from hatch_bpf.project.sources import Project
 from hatch_bpf.support.scratch import Scratch

@@ -7,7 +7,7 @@ if there are none.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatch_bpf.errors import LabError
@@ -16,7 +16,6 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile, find_image
 from hatch_bpf.kernels.matrix import Matrix, matching
 from hatch_bpf.lab.machine import MACHINES, find_qemu
-from hatch_bpf.lean_dataclass import dataclass
 
 NO_IMAGE = "there is no image of it: get its package, then `hatch-bpf kernels add PACKAGE --image --archive FOLDER`"
 

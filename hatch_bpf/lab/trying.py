@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_bpf.errors import HatchBpfError
@@ -20,7 +21,6 @@ from hatch_bpf.lab import machine
 from hatch_bpf.lab.console import DONE, Told, fault_of, last_lines, read_console
 from hatch_bpf.lab.guest_files import common_archive, kernel_archive
 from hatch_bpf.lab.payload import Payload
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.portability.trial import Attempt, Happened, KernelTrial, ProgramTrial, Way
 from hatch_bpf.portability.verdicts import KernelReport
 from hatch_bpf.support.scratch import Scratch

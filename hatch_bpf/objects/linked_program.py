@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -16,7 +17,6 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from hatch_bpf.errors import ObjectError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.insns import STACK_REGISTER, WIDE_TAIL, Class, Insn, Mode, PseudoSrc, decode
 from hatch_bpf.objects.model import (
     ARENA_SECTION,

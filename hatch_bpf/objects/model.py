@@ -10,7 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from typing import Literal
@@ -23,7 +23,6 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import BtfExt, CoreRelo, access_of, read_btf_ext
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError, ObjectError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.elf import STB_LOCAL, STB_WEAK, STT_FUNC, STV_DEFAULT, ElfObject, Symbol
 from hatch_bpf.objects.gnu_assembler import reject_double_offsets
 from hatch_bpf.objects.names import object_name

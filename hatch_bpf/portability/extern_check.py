@@ -5,6 +5,8 @@ Input: an object, a kernel and its features. Output: `FoundKsyms` with reasons, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.compare import MAX_DEPTH, Comparison
@@ -12,7 +14,6 @@ from hatch_bpf.core_relo.spec import essential_name
 from hatch_bpf.errors import RelocationError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.version import version_bounds
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import ObjectModel, Variable
 from hatch_bpf.objects.uapi import helper
 from hatch_bpf.portability import reasons as because

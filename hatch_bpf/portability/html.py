@@ -12,13 +12,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from markupsafe import Markup
 
 import hatch_bpf
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.portability.report import MEANINGS, NOT_CHECKED, WORST_FIRST, ReportedProgram, counted, model_of
 from hatch_bpf.portability.trial import KernelTrial, ProgramTrial, Trial
 from hatch_bpf.portability.trial_report import (

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 
 from elftools.elf.constants import SH_FLAGS
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.elf import (
     STB_GLOBAL,
     STB_LOCAL,

@@ -8,8 +8,8 @@ widest; the tests compare them with the running kernel.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import MapDef
 from hatch_bpf.objects.uapi import MapFlag, MapType, map_type_name
 

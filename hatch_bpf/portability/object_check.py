@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hatch_bpf.btf.reader import Btf
@@ -20,7 +20,6 @@ from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.core_relo.spec import essential_name
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.linked_program import Linker
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.portability import reasons as because

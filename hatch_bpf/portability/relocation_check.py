@@ -7,12 +7,13 @@ Input: an object, and what resolves relocations against a kernel's full BTF and 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hatch_bpf.btf.ext import CoreRelo
 from hatch_bpf.core_relo.patch import patch_insn
 from hatch_bpf.core_relo.resolve import Matcher, Resolution, agree
 from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.errors import RelocationError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import INSN_SIZE, ObjectModel
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from hatch_bpf.kernels.identity import Kernel, natural
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Report, Verdict, Weight
 
 WORST_FIRST = tuple(reversed(Verdict))

@@ -10,10 +10,10 @@ import re
 import shlex
 import signal
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from hatch_bpf.runtime.printable import printable
 

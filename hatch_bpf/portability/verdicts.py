@@ -7,12 +7,11 @@ Input: nothing. Output: the types that `object_check.py` fills in, and `Portabil
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.lean_dataclass import dataclass
 
 
 class Verdict(Enum):

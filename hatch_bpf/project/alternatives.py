@@ -7,10 +7,9 @@ name fits none. At run time `runtime/alternatives.py` tries them out; `portabili
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from hatch_bpf.errors import Fault, refuse
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.linked_program import Linker
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import MapType

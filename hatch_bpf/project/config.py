@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -20,7 +20,6 @@ from hatch_bpf.kernels import HOST
 from hatch_bpf.kernels.archive import ARCHIVE_VARIABLE
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
 from hatch_bpf.kernels.remote.archive_url import Archive, parse_archive
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.project.alternatives import Alternatives
 from hatch_bpf.project.forms import (
     ARCH,

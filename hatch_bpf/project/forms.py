@@ -10,11 +10,11 @@ import difflib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hatch_bpf import arch
 from hatch_bpf.errors import Fault
-from hatch_bpf.lean_dataclass import dataclass
 
 _SHOWN = 200
 """Characters of a wrong value that a message shows."""

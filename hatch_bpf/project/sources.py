@@ -10,14 +10,13 @@ import keyword
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hatch_bpf.arch import Arch
 from hatch_bpf.errors import ConfigError, Fault, refuse
 from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.names import object_name
 from hatch_bpf.project.config import ARCH_PLACE, Config, parse_config
 from hatch_bpf.project.forms import quoted, suggestion

@@ -8,13 +8,13 @@ out. With it an sdist installs without clang, headers or archive.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_bpf.compiler.inputs import digest
 from hatch_bpf.compiler.packages import CompiledPackage
 from hatch_bpf.errors import HatchBpfError, KernelError
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.project.sources import Package, Project
 from hatch_bpf.runtime.errors import PackageError

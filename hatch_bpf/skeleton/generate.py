@@ -13,7 +13,7 @@ import ast
 import ctypes
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,6 @@ from hatch_bpf import runtime
 from hatch_bpf.arch import ARCHES
 from hatch_bpf.btf import types as t
 from hatch_bpf.errors import BtfError, SkeletonError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import ARENA_SECTION, Function, MapDef, ObjectModel
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.project.alternatives import NONE, Alternatives, ObjectAlternatives, users_of_maps

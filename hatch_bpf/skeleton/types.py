@@ -7,13 +7,12 @@ Python can define them, and a `CodecDecl` for each wanted type: how generated co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import SkeletonError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.model import Variable
 from hatch_bpf.skeleton.names import Scope
 from hatch_bpf.support.budget import Budget

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.progress import Meter
 
 Notify = Callable[[str], None]

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-
-from hatch_bpf.lean_dataclass import dataclass
+from dataclasses import dataclass
 
 _EVERY = 2.0
 """Seconds between lines."""

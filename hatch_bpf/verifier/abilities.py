@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.insns import AluOp
 
 

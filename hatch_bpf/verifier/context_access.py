@@ -6,10 +6,10 @@ for which of them it is so. Few programs do what a verifier refuses there, and o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.insns import STACK_REGISTER, AluOp, Class, Insn
 from hatch_bpf.objects.linked_program import LinkedProgram
 

@@ -8,8 +8,8 @@ dead that the verifier walks.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.insns import AluOp, JmpOp
 from hatch_bpf.verifier.varying import Varying, anything, calculate, lowest_bytes, subtract_from, with_sign
 

@@ -8,8 +8,8 @@ Numbers of which this is not certain (perhaps the verifier knows them) are no `V
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.insns import AluOp, JmpOp
 
 _LONGEST_TRACE = 16

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from functools import cached_property, lru_cache
 
 from hatch_bpf.errors import ObjectError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.objects.insns import (
     LD_IMM64,
     LOAD_ACQUIRE,

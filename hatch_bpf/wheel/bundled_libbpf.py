@@ -7,10 +7,10 @@ run on every Linux (`tools/libbpf/` builds them). So one wheel serves all of its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from hatch_bpf.arch import Arch
 from hatch_bpf.errors import ToolchainError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.runtime.libbpf.bundled import INDEX, SONAME
 from hatch_bpf.support.own_libbpf import OWN_LIBBPF, own_libraries
 

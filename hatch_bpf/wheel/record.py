@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-
-from hatch_bpf.lean_dataclass import dataclass
 
 RECORD_NAME = "build.json"
 _FORMAT = 2

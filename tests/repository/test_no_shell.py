@@ -47,16 +47,15 @@ def faults(text: str) -> list[str]:
 
 
 ALLOWED = {
-    "hatch_bpf/lean_dataclass.py": ["exec"],
     "hatch_bpf/skeleton/generate.py": ["exec", "compile"],
     "hatch_bpf/runtime/host/digest.py": ["__import__"],
     "hatch_bpf/lab/guest/init.py": ["os.fork"],
     "hatch_bpf/lab/compiled.py": ["compile"],
 }
-"""A class's `__init__` is compiled from the names of its fields, as the standard library does it; the build tries a
-skeleton out, once `declares_only.py` has seen that it does nothing but declare; the runtime imports one of Python's own
-modules by a name that depends on Python's version; a guest's first process is alone there, and keeps away from what
-libbpf may do to a process; modules for a guest are compiled here, and run only there."""
+"""The build tries a skeleton out, once `declarations.py` has seen that it does nothing but declare; the runtime imports
+one of Python's own modules by a name that depends on Python's version;
+a guest's first process is alone there, and keeps away from what libbpf may do to a process;
+modules for a guest are compiled here, and run only there."""
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))

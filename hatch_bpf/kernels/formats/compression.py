@@ -15,11 +15,11 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Protocol
 
 from hatch_bpf.errors import KernelError
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import Budget
 
 CHUNK = 1 << 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +18,6 @@ from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.formats import compression, elf, packages
 from hatch_bpf.kernels.formats.raw_btf import check_btf, find_btf, is_btf
 from hatch_bpf.kernels.formats.tar import only_member
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import BTF_BYTES, IMAGE_BYTES, Budget
 from hatch_bpf.support.files import open_regular
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -17,7 +18,6 @@ from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.formats import compression
 from hatch_bpf.kernels.formats.compression import PlainStream
 from hatch_bpf.kernels.formats.tar import TarMember, members
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import CONFIG_BYTES, FILE_NAME, IMAGE_BYTES, PACKAGE_HEADER, Budget
 
 DEB_MAGIC = b"!<arch>\n"

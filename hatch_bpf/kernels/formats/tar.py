@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.formats.compression import PlainStream
 from hatch_bpf.kernels.formats.raw_btf import check_btf
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.runtime.printable import printable
 from hatch_bpf.support.budget import FILE_NAME, Budget
 

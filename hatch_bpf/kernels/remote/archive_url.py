@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -21,7 +22,6 @@ from hatch_bpf.kernels.identity import Kernel, in_order
 from hatch_bpf.kernels.remote.download import NotThereError, RefusedError, UnreachableError, download, keep
 from hatch_bpf.kernels.remote.github import GitHubFolder, list_repository, parse_repository
 from hatch_bpf.kernels.remote.urls import check_url, shown
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import LIST_BYTES, LISTED_KERNELS
 from hatch_bpf.support.files import read_regular
 from hatch_bpf.support.store import DOWNLOADS, cache_dir

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from queue import SimpleQueue
 
 from hatch_bpf.kernels.archive import ArchivedKernel
 from hatch_bpf.kernels.remote.download import NotThereError, download, keep
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import ARCHIVED_BYTES
 from hatch_bpf.support.progress import Downloaded
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
@@ -20,7 +21,6 @@ from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.archive import SUFFIX, path_of
 from hatch_bpf.kernels.identity import Kernel, in_order
 from hatch_bpf.kernels.remote.download import NotThereError, RefusedError, download
-from hatch_bpf.lean_dataclass import dataclass
 from hatch_bpf.support.budget import LIST_BYTES, LISTED_KERNELS
 
 API = "https://api.github.com"
