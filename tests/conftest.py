@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import venv
@@ -47,6 +48,12 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c() -> None:
+    """What the tests start can be interrupted, even if the tests run in the background, where shells ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]

@@ -194,7 +194,7 @@ def entries(name: str) -> tuple[Entry, ...]:
 @cache
 def public_names() -> dict[str, Any]:
     """Everything that is on the page, by name."""
-    named = {name: getattr(runtime, name) for name in runtime.__all__}
+    named = {name: getattr(runtime, name) for name in dir(runtime)}
     for module, names in ((types, ("CStruct", "CUnion", "Chars", "ArrayView")), (enums, ("CEnum", "CFlag"))):
         named.update((name, getattr(module, name)) for name in names)
     return named

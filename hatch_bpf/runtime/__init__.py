@@ -6,8 +6,6 @@ A name is imported from its module when it is first asked for, so that skeletons
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    __all__: list[str]
-
     from .alternatives import Choice as Choice
     from .alternatives import Refusal as Refusal
     from .command import as_command as as_command

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 
 from . import arguments
 from .errors import BpfError, InvalidValueError
-from .events.source import LONGEST_WAIT
 from .types import as_int, named
 
 TYPE_CHECKING = False
@@ -67,11 +66,10 @@ def intervals(seconds: Optional[float] = None, times: Optional[int] = None) -> I
 
 
 def _wait(seconds: Optional[float]) -> None:
-    if seconds is not None:
-        time.sleep(min(seconds, LONGEST_WAIT))
-        return
-    while True:
-        signal.pause()
+    """Sleep for a second at most at a time: a signal that comes just before a sleep is seen only after it."""
+    end = None if seconds is None else time.monotonic() + seconds
+    while end is None or time.monotonic() < end:
+        time.sleep(1 if end is None else max(min(end - time.monotonic(), 1), 0))
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -53,7 +53,7 @@ def rows(text: str) -> list[list[str]]:
 ROWS = rows(FROM_BCC)
 ALL_ROWS = rows(TEXT)
 """Also those of the other toolkits."""
-PUBLIC = [getattr(runtime, name) for name in runtime.__all__]
+PUBLIC = [getattr(runtime, name) for name in dir(runtime)]
 OWNERS: dict[str, list[type]] = {
     "maps": [runtime.OpenedMap, *(each for each in PUBLIC if isinstance(each, type) and issubclass(each, runtime.Map))],
     "programs": [runtime.Program, runtime.OpenedProgram],
@@ -132,7 +132,7 @@ def check_arguments(node: ast.Call) -> None:
     """It takes these arguments."""
     if isinstance(node.func, ast.Name):
         name = node.func.id
-        found = [getattr(runtime, name)] if name in runtime.__all__ else []
+        found = [getattr(runtime, name)] if name in dir(runtime) else []
         is_method = any(hasattr(each, name) for each in PUBLIC)
         assert found or is_method or hasattr(builtins, name) or re.match("SEC|BPF_|bpf_|__", name), f"no {name}"
         bound = 0

@@ -59,7 +59,7 @@ def test_type_checkers_are_told_the_names_that_there_are() -> None:
     }
     modules = vars(runtime)["_MODULES"]
     assert told == {(name, name, module) for name, module in modules.items()}
-    assert runtime.__all__ == dir(runtime) == sorted(modules)
+    assert vars(runtime)["__all__"] == dir(runtime) == sorted(modules)
 
 
 def test_a_skeleton_imports_with_nothing_else_installed(package: Package) -> None:

@@ -44,7 +44,8 @@ def _merge_members(made: Any, function: Function, values: Sequence[Any]) -> None
             members.append((name, scalar))
         elif issubclass(ctype, CStruct):
             members.append((name, Nested(ctype)))
-    for name, codec in (*members, *((name, getattr(member, "_codec", member)) for name, member in computed.items())):
+    members += [(name, getattr(member, "_codec", member)) for name, member in computed.items()]
+    for name, codec in members:
         if name not in storages:
             parts = [getattr(value, name) for value in values]
             if isinstance(codec, Nested):
