@@ -62,7 +62,7 @@ def load_error(
                 "This kernel does not have the helper of this number in enum bpf_func_id: leave the program out "
                 "here (autoload, or the option `optional`), or guard the call with bpf_core_enum_value_exists()"
             )
-        elif _OTHERS_HELPER in verifier_log:
+        elif _OTHERS_HELPER in verifier_log and not hint:  # a kernel that is locked down says the same
             hint = "This kernel lets no program of this type call the helper: call it in one of another type"
         return VerifierError(
             f"{spec.source}: the kernel rejects program {program}: {reason(code)}; the end of the verifier's log:\n"

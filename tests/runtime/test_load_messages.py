@@ -170,6 +170,15 @@ def test_what_the_verifier_says_of_helpers_is_explained(refusal: str, hint: str)
     assert ("helper" in said) == bool(hint)
 
 
+def test_a_kernel_that_is_locked_down_also_calls_a_helper_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Linux 5.10 and 6.1 have it, of bpf_probe_read_kernel()."""
+    monkeypatch.setattr(privileges, "narrows_verifier", lambda: "the kernel is locked down")
+    held: Any = type("Held", (), {"libbpf": _LeavesOutGlobals(autocreate=True)})
+    spec = ObjectSpec(name="x", source="x.bpf.c", file="", bpf_dir="", objects={}, kernels=("", ""))
+    lines = ["prog 'p': -- BEGIN PROG LOAD LOG --", "unknown func bpf_probe_read#4", "-- END PROG LOAD LOG --"]
+    assert str(load_error(held, spec, errno.EINVAL, lines, [])).splitlines()[-1] == "the kernel is locked down"
+
+
 def test_a_program_without_a_target_is_told_how_to_get_one() -> None:
     said = said_of("freplace", _KnowsAll(), "prog 'p': no BTF-based attach target is specified, use ...")
     last = "name it before the load: programs.p.set_attach_target(...) of what open() returned"
