@@ -67,9 +67,11 @@ def intervals(seconds: Optional[float] = None, times: Optional[int] = None) -> I
 
 def _wait(seconds: Optional[float]) -> None:
     """Sleep for a second at most at a time: a signal that comes just before a sleep is seen only after it."""
-    end = None if seconds is None else time.monotonic() + seconds
-    while end is None or time.monotonic() < end:
-        time.sleep(1 if end is None else max(min(end - time.monotonic(), 1), 0))
+    end = time.monotonic() + (float("inf") if seconds is None else seconds)
+    left = end - time.monotonic()
+    while left > 0:
+        time.sleep(min(left, 1))
+        left = end - time.monotonic()
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

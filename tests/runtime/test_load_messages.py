@@ -67,11 +67,16 @@ class _KnowsAll(_KnowsNothing):
         return 1
 
 
+def spec_with(**declared: Any) -> ObjectSpec:
+    """What a skeleton declares of an object that is never opened."""
+    return ObjectSpec(name="x", source="x.bpf.c", file="", bpf_dir="", objects={}, kernels=("", ""), **declared)
+
+
 def said_of(section: str, libbpf: Any, *before: str) -> str:
     """The message for a program that a kernel refuses without a word: such a program has no verifier's log."""
     held: Any = type("Held", (), {"libbpf": libbpf})
     program = ProgramSpec("p", section)
-    spec = ObjectSpec(name="x", source="x.bpf.c", file="", bpf_dir="", objects={}, kernels=("", ""), programs=[program])
+    spec = spec_with(programs=[program])
     # as libbpf's format strings have it
     lines = [*before, "prog 'p': BPF program load failed: Invalid argument", "prog 'p': failed to load: -22"]
     error = load_error(held, spec, errno.EINVAL, lines, [program])
@@ -116,15 +121,7 @@ def test_before_linux_4_17_a_program_is_loaded_for_no_attach_type(
 def test_a_declared_inner_map_on_a_kernel_that_takes_no_dots() -> None:
     libbpf = _KnowsAll()
     held: Any = type("Held", (), {"libbpf": libbpf})
-    spec = ObjectSpec(
-        name="x",
-        source="x.bpf.c",
-        file="",
-        bpf_dir="",
-        objects={},
-        kernels=("", ""),
-        maps=[MapSpec("outer", MapOfMaps)],
-    )
+    spec = spec_with(maps=[MapSpec("outer", MapOfMaps)])
     # as libbpf 1.5 says it on Linux 4.15
     lines = ["map 'outer': failed to create inner map: -22", "map 'outer': failed to create: Invalid argument(-22)"]
     said = str(load_error(held, spec, errno.EINVAL, lines, []))
@@ -147,7 +144,7 @@ def test_a_declared_inner_map_on_a_kernel_that_takes_no_dots() -> None:
 )
 def test_what_libbpf_misses_of_the_kernels_configuration(line: str, hint: str) -> None:
     held: Any = type("Held", (), {"libbpf": _KnowsAll()})
-    spec = ObjectSpec(name="x", source="x.bpf.c", file="", bpf_dir="", objects={}, kernels=("", ""))
+    spec = spec_with()
     said = str(load_error(held, spec, errno.ESRCH, [line, "failed to load object 'x'"], [])).splitlines()
     assert said[-1].endswith(hint or "failed to load object 'x'")
 
@@ -163,7 +160,7 @@ def test_what_libbpf_misses_of_the_kernels_configuration(line: str, hint: str) -
 def test_what_the_verifier_says_of_helpers_is_explained(refusal: str, hint: str) -> None:
     """As Linux 5.4 has it."""
     held: Any = type("Held", (), {"libbpf": _LeavesOutGlobals(autocreate=True)})
-    spec = ObjectSpec(name="x", source="x.bpf.c", file="", bpf_dir="", objects={}, kernels=("", ""))
+    spec = spec_with()
     lines = ["prog 'p': -- BEGIN PROG LOAD LOG --", refusal, "-- END PROG LOAD LOG --"]
     said = str(load_error(held, spec, errno.EINVAL, lines, []))
     assert hint in said
@@ -174,7 +171,7 @@ def test_a_kernel_that_is_locked_down_also_calls_a_helper_unknown(monkeypatch: p
     """As Linux 5.10 and 6.1 have it, of bpf_probe_read_kernel()."""
     monkeypatch.setattr(privileges, "narrows_verifier", lambda: "the kernel is locked down")
     held: Any = type("Held", (), {"libbpf": _LeavesOutGlobals(autocreate=True)})
-    spec = ObjectSpec(name="x", source="x.bpf.c", file="", bpf_dir="", objects={}, kernels=("", ""))
+    spec = spec_with()
     lines = ["prog 'p': -- BEGIN PROG LOAD LOG --", "unknown func bpf_probe_read#4", "-- END PROG LOAD LOG --"]
     assert str(load_error(held, spec, errno.EINVAL, lines, [])).splitlines()[-1] == "the kernel is locked down"
 
@@ -226,16 +223,7 @@ def test_a_global_variable_where_the_kernel_has_none(*, has_globals: bool) -> No
     held: Any = type("Held", (), {"libbpf": libbpf, "find_map": lambda _: 1})
     program = ProgramSpec("p", "kprobe")
     section = SectionSpec(".bss", "bss", CStruct)
-    spec = ObjectSpec(
-        name="x",
-        source="x.bpf.c",
-        file="",
-        bpf_dir="",
-        objects={},
-        kernels=("", ""),
-        programs=[program],
-        sections=[section],
-    )
+    spec = spec_with(programs=[program], sections=[section])
     lines = [
         "prog 'p': BPF program load failed: Invalid argument",
         "prog 'p': -- BEGIN PROG LOAD LOG --",

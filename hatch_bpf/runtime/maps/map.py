@@ -100,8 +100,7 @@ _UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
 
 MAPS_OF_MAPS = "HASH_OF_MAPS", "ARRAY_OF_MAPS"
 _HINTS = {
-    ("DEVMAP", errno.EINVAL): "there may be no network interface of this index",
-    ("DEVMAP_HASH", errno.EINVAL): "there may be no network interface of this index",
+    **{(kind, errno.EINVAL): "there may be no network interface of this index" for kind in ("DEVMAP", "DEVMAP_HASH")},
     ("CPUMAP", errno.EOVERFLOW): "the queue of a CPU holds at most 16384 packets",
     ("CGROUP_ARRAY", errno.EBADF): "store the descriptor of a cgroup's folder",
     ("PROG_ARRAY", errno.EINVAL): "programs in it must be of one type, and load as they do",
@@ -114,8 +113,7 @@ _HINTS = {
     ("CGRP_STORAGE", errno.EBADF): "the key is the descriptor of a cgroup's folder",
     ("TASK_STORAGE", errno.EBADF): "the key is a pidfd, as os.pidfd_open() returns it",
     ("INODE_STORAGE", errno.EBADF): "the key is the descriptor of an open file",
-    ("SK_STORAGE", errno.EBADF): "the key is the descriptor of an open socket",
-    ("SK_STORAGE", errno.ENOTSOCK): "the key is the descriptor of an open socket",
+    **{("SK_STORAGE", error): "the key is the descriptor of an open socket" for error in (errno.EBADF, errno.ENOTSOCK)},
     **{(kind, errno.EINVAL): "the map is not like the inner map that the object declares" for kind in MAPS_OF_MAPS},
     **{(kind, errno.EBADF): "store a map, or the descriptor of one" for kind in MAPS_OF_MAPS},
     **{(kind, errno.ENOTSOCK): "store a socket" for kind in ("SOCKMAP", "SOCKHASH", "XSKMAP", "REUSEPORT_SOCKARRAY")},
