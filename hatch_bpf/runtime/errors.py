@@ -13,6 +13,9 @@ from . import privileges  # now, since a process that drops its rights may not b
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeVar
+
+    ErrorT = TypeVar("ErrorT", bound="BpfError")
 
 
 class BpfError(Exception):
@@ -127,6 +130,11 @@ def reason(errno: int) -> str:
     if 0 <= errno - 4000 < len(LIBBPF_ERRORS):
         return f"LIBBPF_ERRNO__{LIBBPF_ERRORS[errno - 4000]}, an error of libbpf's own"
     return f"{_errno.errorcode.get(errno, errno)}: {os.strerror(errno)}"
+
+
+def failed(kind: type[ErrorT], what: str, code: int, *, hint: str = "") -> ErrorT:
+    """The error for a call that failed: `what`, the error number in words, and the hint if there is one."""
+    return kind(f"{what}: {reason(code)}{hint and f'; {hint}'}", errno=code)
 
 
 def tail(lines: Sequence[str], count: int) -> str:

@@ -10,7 +10,7 @@ import os
 from ctypes import byref
 
 from ..arguments import c_string
-from ..errors import AttachError, InvalidValueError, permission_denied, reason
+from ..errors import AttachError, InvalidValueError, failed, permission_denied
 from ..libbpf import library as _library
 from ..libbpf.library import TcHook, TcOpts, XdpQueryOpts, opts
 from ..libbpf.messages import Capture
@@ -111,7 +111,7 @@ def _check_there(index: int, refused: str) -> None:
     try:
         socket.if_indextoname(index)
     except OSError as error:
-        raise AttachError(f"{refused}: {reason(errno.ENODEV)}", errno=errno.ENODEV) from error
+        raise failed(AttachError, refused, errno.ENODEV) from error
 
 
 def _hook(interface: Union[str, int], point: int, refused: str) -> tuple[Any, str]:
@@ -129,5 +129,4 @@ def _call(libbpf: Any, function: Callable[[], int], refused: str, *, absent: tup
             return False
         if code == errno.EPERM:
             raise permission_denied(refused, errno=code, also=("CAP_NET_ADMIN",))
-        because = "".join(f"; {line}" for line in said.lines)
-        raise AttachError(f"{refused}: {reason(code)}{because}", errno=code)
+        raise failed(AttachError, refused, code, hint="; ".join(said.lines))

@@ -13,7 +13,7 @@ from ctypes import byref
 
 from ..arguments import c_string
 from ..descriptor import open_descriptor
-from ..errors import AttachError, BpfError, ClosedError, InvalidTypeError, reason
+from ..errors import AttachError, BpfError, ClosedError, InvalidTypeError, failed, reason
 from ..host.mounts import why_not_pinned
 from ..libbpf.library import LinkCreateOpts, TcOpts, XdpAttachOpts, opts
 from ..onestep import keep_pointer, keep_undo, release
@@ -201,7 +201,7 @@ class Link(Sealed):
         for result in release(self._made, function):
             code = ctypes.get_errno()
             if result < 0 and code != passed_over:
-                raise AttachError(f"{self!r} could not be detached cleanly: {reason(code)}", errno=code)
+                raise failed(AttachError, f"{self!r} could not be detached cleanly", code)
 
 
 class LibbpfLink(Link):

@@ -11,7 +11,7 @@ import os
 
 from ..arguments import path_of
 from ..descriptor import descriptor_of, open_descriptor
-from ..errors import AttachError, ClosedError, reason
+from ..errors import AttachError, ClosedError, failed
 from ..host.mounts import no_bpf_file_system
 from ..libbpf import library as _library
 from ..system.objects import link_info, program_info
@@ -39,11 +39,8 @@ class _Pinned:
         self._libbpf = _library.current()
         self._fd = open_descriptor(self._libbpf.bpf_obj_get, os.fsencode(self.path))
         if self._fd < 0:
-            code = ctypes.get_errno()
-            hint = no_bpf_file_system(path)
-            raise AttachError(
-                f"no {self._noun} can be opened at {self.path}: {reason(code)}{hint and f'; {hint}'}", errno=code
-            )
+            what, code = f"no {self._noun} can be opened at {self.path}", ctypes.get_errno()
+            raise failed(AttachError, what, code, hint=no_bpf_file_system(path))
         kind = os.readlink(f"/proc/self/fd/{self._fd}").partition("anon_inode:")[2].strip("[]")
         if kind not in self._kinds:
             raise AttachError(f"what is pinned at {self.path} is no {self._noun}, but a {kind}")
@@ -60,10 +57,8 @@ class _Pinned:
         try:
             os.unlink(self.path)
         except OSError as error:
-            code = error.errno or 0
-            raise AttachError(
-                f"the {self._noun} at {self.path} can't be unpinned: {reason(code)}", errno=code
-            ) from error
+            what = f"the {self._noun} at {self.path} can't be unpinned"
+            raise failed(AttachError, what, error.errno or 0) from error
 
     def close(self) -> None:
         """Close it here; it stays pinned. Doing it twice is harmless."""
@@ -115,5 +110,4 @@ class PinnedLink(_Pinned):
             raise self._failed("be detached")
 
     def _failed(self, what: str) -> AttachError:
-        code = ctypes.get_errno()
-        return AttachError(f"the link pinned at {self.path} can't {what}: {reason(code)}", errno=code)
+        return failed(AttachError, f"the link pinned at {self.path} can't {what}", ctypes.get_errno())

@@ -12,7 +12,7 @@ from ctypes import byref
 
 from ..arguments import c_string, elements, path_of
 from ..descriptor import descriptor_of, duplicate, open_descriptor
-from ..errors import AttachError, ClosedError, InvalidTypeError, InvalidValueError, MapError, reason
+from ..errors import AttachError, ClosedError, InvalidTypeError, InvalidValueError, MapError, failed, reason
 from ..events.perf_events import (
     MAX_SAMPLE_RATE,
     event_config,
@@ -93,8 +93,7 @@ class Program(Attachable):
                 try:
                     self._fd = duplicate(self._libbpf.bpf_program__fd(pointer))
                 except OSError as error:
-                    code = error.errno or 0
-                    raise MapError(f"program {self.name} can't get a descriptor: {reason(code)}", errno=code) from error
+                    raise failed(MapError, f"program {self.name} can't get a descriptor", error.errno or 0) from error
             return self._fd
 
     def __repr__(self) -> str:
