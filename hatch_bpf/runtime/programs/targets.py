@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 
 from ..arguments import path_of
-from ..errors import SymbolError, reason
+from ..errors import SymbolError, failed
 from ..symbols.kernel_symbols import CODE, KALLSYMS
 from .attaching import TRACEFS
 from .elfsyms import full_path, function_names, matcher, usdt_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Optional, Union
 
 
@@ -24,24 +24,12 @@ def functions_of(binary: Union[str, os.PathLike[str]], pattern: str = "*") -> li
 
     Those that were stripped into a separate debug file are among them.
     """
-    path = full_path(path_of("binary", binary))
-    try:
-        return function_names(path, pattern)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except ValueError as error:
-        raise SymbolError(str(error)) from error
+    return _of_file(binary, lambda path: function_names(path, pattern))
 
 
 def usdts_of(binary: Union[str, os.PathLike[str]]) -> list[str]:
     """The USDTs of a program or library, as `PROVIDER:NAME`, for `attach_usdt()`. Raises `SymbolError`."""
-    path = full_path(path_of("binary", binary))
-    try:
-        return usdt_names(path)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    except ValueError as error:
-        raise SymbolError(str(error)) from error
+    return _of_file(binary, usdt_names)
 
 
 def kernel_functions(pattern: str = "*") -> list[str]:
@@ -75,6 +63,16 @@ def tracepoints(pattern: str = "*") -> list[str]:
         raise _unreadable(path, error) from error
 
 
+def _of_file(binary: Union[str, os.PathLike[str]], read: Callable[[str], list[str]]) -> list[str]:
+    path = full_path(path_of("binary", binary))
+    try:
+        return read(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except ValueError as error:
+        raise SymbolError(str(error)) from error
+
+
 def _in_tracefs(name: str) -> Optional[str]:
     """The path of a file of tracefs; None if it is not there."""
     paths = (os.path.join(os.path.dirname(events), name) for events in TRACEFS)
@@ -87,5 +85,4 @@ def _matching(names: Iterable[bytes], pattern: str) -> list[str]:
 
 
 def _unreadable(path: str, error: OSError) -> SymbolError:
-    code = error.errno or 0
-    return SymbolError(f"{path} can't be read: {reason(code)}", errno=code)
+    return failed(SymbolError, f"{path} can't be read", error.errno or 0)
