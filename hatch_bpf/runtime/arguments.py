@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 
 from .errors import InvalidTypeError, InvalidValueError
+from .types import shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -43,6 +44,13 @@ def seconds(what: str, value: Any) -> float:
     if value != value:
         raise InvalidValueError(f"{what} can't be NaN: it must be a number of seconds or None")
     return value
+
+
+def choice(what: str, value: Any, choices: Mapping[str, T]) -> T:
+    """What one of a few names means."""
+    if not isinstance(value, str) or value not in choices:
+        raise InvalidValueError(f"{what} must be one of {', '.join(choices)} (got {shown(value)})")
+    return choices[value]
 
 
 def elements(what: str, values: Iterable[T]) -> list[T]:

@@ -9,12 +9,12 @@ import errno
 import os
 from ctypes import byref
 
-from ..arguments import c_string
+from ..arguments import c_string, choice
 from ..errors import AttachError, InvalidValueError, failed, permission_denied
 from ..libbpf import library as _library
 from ..libbpf.library import TcHook, TcOpts, XdpQueryOpts, opts
 from ..libbpf.messages import Capture
-from ..types import S32, U16, U32, named, shown
+from ..types import S32, U16, U32, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def tc_query(
         raise InvalidValueError(
             "handle and priority must be those of the filter, not 0: see link.handle, link.priority"
         )
-    hook, where = _hook(interface, tc_point(direction), refused)
+    hook, where = _hook(interface, choice("direction", direction, TC_POINTS), refused)
     found = opts(TcOpts, handle=handle, priority=priority)
     libbpf = _library.current()
     query = lambda: libbpf.bpf_tc_query(byref(hook), byref(found))  # noqa: E731
@@ -92,16 +92,10 @@ def tc_hook_destroy(interface: Union[str, int], direction: Optional[str] = None)
     qdisc; one of another kind stays. Raises `AttachError` if there is no such interface.
     """
     refused = "tc filters can't be removed from"
-    hook, where = _hook(interface, tc_point(direction) if direction else sum(TC_POINTS.values()), refused)
+    points = choice("direction", direction, TC_POINTS) if direction else sum(TC_POINTS.values())
+    hook, where = _hook(interface, points, refused)
     libbpf = _library.current()
     return _call(libbpf, lambda: libbpf.bpf_tc_hook_destroy(byref(hook)), f"{refused} {where}", absent=NOTHING_THERE)
-
-
-def tc_point(direction: str, where: str = "") -> int:
-    """The number of `ingress` or `egress`. Raises `InvalidValueError`, whose message begins with `where`."""
-    if not isinstance(direction, str) or direction not in TC_POINTS:
-        raise InvalidValueError(f"{where}direction must be one of {', '.join(TC_POINTS)} (got {shown(direction)})")
-    return TC_POINTS[direction]
 
 
 def _check_there(index: int, refused: str) -> None:

@@ -10,7 +10,7 @@ import errno
 import os
 from ctypes import byref
 
-from ..arguments import c_string, elements, path_of
+from ..arguments import c_string, choice, elements, path_of
 from ..descriptor import descriptor_of, duplicate, open_descriptor
 from ..errors import AttachError, ClosedError, InvalidTypeError, InvalidValueError, MapError, failed, reason
 from ..events.perf_events import (
@@ -40,7 +40,7 @@ from ..sections import ATTACH_TYPES, Target, parse_section
 from ..types import BOOL, S32, U16, U32, U64, as_bytes, as_int, named, shown, size_of
 from . import iterators, testrun
 from .attaching import Attachable, NoTargetError
-from .interfaces import XDP_MODES, find_interface, tc_point
+from .interfaces import TC_POINTS, XDP_MODES, find_interface
 from .links import BPF_F_ALLOW_MULTI, FdLink, Link, PerfEventLink, PlainLink, ReplaceLink, TcLink, XdpLink
 
 TYPE_CHECKING = False
@@ -443,12 +443,9 @@ class Program(Attachable):
         `replace` replaces, in one step, a program that was attached without a link, as `ip link set xdp` does. This
         program then has no kernel link either.
         """
-        if not isinstance(mode, str) or mode not in XDP_MODES:
-            raise InvalidValueError(
-                f"program {self.name}: mode must be one of {', '.join(XDP_MODES)} (got {shown(mode)})"
-            )
+        flags = choice(f"program {self.name}: mode", mode, XDP_MODES)
         index, where = self._interface(interface)
-        target, flags = f"{where} (XDP)", XDP_MODES[mode]
+        target = f"{where} (XDP)"
         if not named("replace", BOOL.put, replace):
             by_link = FdLink(self, target)
             try:
@@ -484,7 +481,7 @@ class Program(Attachable):
         A filter outlives a process that is killed. `replace` puts this one, in one step, in the place of the filter
         with the same handle and priority, if there is one; 0 means 1 then, so that runs replace each other.
         """
-        point = tc_point(direction, f"program {self.name}: ")
+        point = choice(f"program {self.name}: direction", direction, TC_POINTS)
         handle, priority = named("handle", U32.put, handle), named("priority", U16.put, priority)
         replace = named("replace", BOOL.put, replace)
         index, target = self._interface(interface)
@@ -512,9 +509,7 @@ class Program(Attachable):
         `iter/cgroup` starts, in an order of `enum bpf_cgroup_iter_order`. `pid` is the only process to visit
         (`iter/task` and its like, Linux 6.1).
         """
-        if not isinstance(order, str) or order not in CGROUP_ORDERS:
-            orders = ", ".join(CGROUP_ORDERS)
-            raise InvalidValueError(f"program {self.name}: order must be one of {orders} (got {shown(order)})")
+        number = choice(f"program {self.name}: order", order, CGROUP_ORDERS)
         info, target = (ctypes.c_uint32 * 4)(), "iterator"  # union bpf_iter_link_info
         fd = -1
         pid = named("pid", U32.put, pid)
@@ -523,7 +518,7 @@ class Program(Attachable):
             info[0], target = fd, f"iterator over map {getattr(map, 'name', map)}"
         elif cgroup is not None:
             fd, target = self._open_cgroup(cgroup), f"iterator over cgroup {os.fspath(cgroup)}"
-            info[0], info[1] = CGROUP_ORDERS[order], fd
+            info[0], info[1] = number, fd
         elif pid:
             info[1], target = pid, f"iterator over process {pid}"
         options = opts(IterOpts)

@@ -13,12 +13,13 @@ from ctypes import c_uint32, c_uint64
 from itertools import starmap
 from typing import Any, Generator, NamedTuple, Optional
 
+from ..arguments import choice
 from ..descriptor import descriptor_of, open_descriptor
-from ..errors import BpfError, InvalidValueError, reason
+from ..errors import BpfError, reason
 from ..events.source import deadline_of
 from ..host.arch import running, running_name
 from ..libbpf import library as _library
-from ..types import named, shown
+from ..types import named
 from .objects import program_info
 
 TYPE_CHECKING = False
@@ -107,8 +108,7 @@ def read_stream(program: HasDescriptor, stream: str = "stderr") -> str:
 
     `stdout` is what it wrote itself; in `stderr` the kernel reports its faults, such as loops that never end.
     """
-    if not isinstance(stream, str) or stream not in STREAMS:
-        raise InvalidValueError(f"stream must be one of {', '.join(STREAMS)} (got {shown(stream)})")
+    stream_id = choice("stream", stream, STREAMS)
     fd, libc = named("program", descriptor_of, program), ctypes.CDLL(None, use_errno=True)
     arch = running()
     if arch is None:
@@ -120,7 +120,7 @@ def read_stream(program: HasDescriptor, stream: str = "stderr") -> str:
     while True:
         results: list[int] = []
         buffer = ctypes.create_string_buffer(CHUNK)
-        read = _StreamRead(ctypes.addressof(buffer), CHUNK, STREAMS[stream], fd)
+        read = _StreamRead(ctypes.addressof(buffer), CHUNK, stream_id, fd)
         unread.append((buffer, results))
         # the call and the note that it was made are one step
         arguments = arch.bpf, _BPF_PROG_STREAM_READ_BY_FD, ctypes.byref(read), ctypes.sizeof(read)
