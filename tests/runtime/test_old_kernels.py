@@ -76,9 +76,6 @@ class _OldXdp:
     def bpf_xdp_attach(self, ifindex: int, fd: int, flags: int, options: Any) -> int:
         return self._refuse() if options is not None else int(self._real.bpf_xdp_attach(ifindex, fd, flags, None))
 
-    def bpf_xdp_detach(self, ifindex: int, flags: int, options: Any) -> int:
-        return self._refuse() if options is not None else int(self._real.bpf_xdp_detach(ifindex, flags, None))
-
     def bpf_xdp_query_id(self, ifindex: int, flags: int, found: Any) -> int:
         error = int(self._real.bpf_xdp_query_id(ifindex, flags, found))
         if flags:

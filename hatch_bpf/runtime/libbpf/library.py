@@ -300,7 +300,6 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "bpf_prog_detach2": ("0.0.1", c_int, (c_int, c_int, c_int)),
     "bpf_prog_test_run_opts": ("0.2", c_int, (c_int, _P)),
     "bpf_xdp_attach": ("0.7", c_int, (c_int, c_int, c_uint32, _P)),
-    "bpf_xdp_detach": ("0.7", c_int, (c_int, c_uint32, _P)),
     "bpf_xdp_query": ("0.7", c_int, (c_int, c_int, _P)),
     "bpf_xdp_query_id": ("0.7", c_int, (c_int, c_int, _P)),
     "bpf_tc_hook_create": ("0.4", c_int, (_P,)),

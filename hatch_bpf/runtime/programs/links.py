@@ -350,51 +350,43 @@ class XdpLink(Link):
     _linked_since = "; XDP has links from Linux 5.9 on, unless the program replaced another"
 
     def attach(self, *, ifindex: int, flags: int, only_if_free: bool) -> None:
-        fd = self.program.fd
         self._ifindex, self._flags = ifindex, flags
-        self._program_fd = fd
+        self._program_fd = self.program.fd
         """Descriptor of the program that is attached now; no other program is touched."""
-        self._ours = opts(XdpAttachOpts, old_prog_fd=fd)
-        undo = ifindex, flags, byref(self._ours)
-        keep_undo(
-            self._made,
-            undo,
-            self._libbpf.bpf_xdp_attach,
-            ifindex,
-            fd,
-            flags | (XDP_FLAGS_UPDATE_IF_NOEXIST if only_if_free else 0),
-            None,
-        )
+        flags |= XDP_FLAGS_UPDATE_IF_NOEXIST if only_if_free else 0
+        keep_undo(self._made, (-1,), self._libbpf.bpf_xdp_attach, ifindex, self._program_fd, flags, None)
 
     def _update(self, program: Linked) -> int:
-        fd, options = program.fd, opts(XdpAttachOpts, old_prog_fd=self._program_fd)
-        result = int(self._libbpf.bpf_xdp_attach(self._ifindex, fd, self._flags, byref(options)))
-        if result < 0 and ctypes.get_errno() == errno.EINVAL and self._is_there(self._ifindex, self._flags):
-            result = int(self._libbpf.bpf_xdp_attach(self._ifindex, fd, self._flags, None))
+        fd = program.fd
+        result = self._replace(fd)
         if result >= 0:
-            self._program_fd = self._ours.old_prog_fd = fd
+            self._program_fd = fd
         return result
 
     def _release(self) -> None:
-        # EEXIST: somebody has replaced or removed this program
-        self._undo(self._detach, passed_over=errno.EEXIST)
+        self._undo(self._replace, passed_over=errno.EEXIST)
 
-    def _detach(self, ifindex: int, flags: int, options: Any) -> int:
-        result = int(self._libbpf.bpf_xdp_detach(ifindex, flags, options))
+    def _replace(self, fd: int) -> int:
+        """Put a program in the place of this link's; -1 for none. EEXIST if somebody has replaced or removed that."""
+        replace, ours = self._libbpf.bpf_xdp_attach, opts(XdpAttachOpts, old_prog_fd=self._program_fd)
+        result = int(replace(self._ifindex, fd, self._flags, byref(ours)))
         if result >= 0 or ctypes.get_errno() != errno.EINVAL:
             return result
-        # before Linux 5.7 the kernel cannot be told which program it should be
-        return int(self._libbpf.bpf_xdp_detach(ifindex, flags, None)) if self._is_there(ifindex, flags) else 0
+        # Linux before 5.7 takes no program that must be there, so we look whether it is
+        if self._is_there():
+            return int(replace(self._ifindex, fd, self._flags, None))
+        ctypes.set_errno(errno.EEXIST)
+        return result
 
-    def _is_there(self, ifindex: int, flags: int) -> bool:
+    def _is_there(self) -> bool:
         """Whether this link's program is the one on the interface."""
         from ..system.objects import program_info
 
         ours = program_info(self._libbpf, self._program_fd).id
         there = ctypes.c_uint32()
-        # kernels before 4.19 tell the interface's program, and of no mode which one it has
-        for asked in (flags, 0):
-            if self._libbpf.bpf_xdp_query_id(ifindex, asked, byref(there)) >= 0 and there.value == ours:
+        # Linux before 4.19 names the interface's program only if it is asked for no mode
+        for flags in (self._flags, 0):
+            if self._libbpf.bpf_xdp_query_id(self._ifindex, flags, byref(there)) >= 0 and there.value == ours:
                 return True
         return False
 
