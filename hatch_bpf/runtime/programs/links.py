@@ -232,12 +232,16 @@ class LibbpfLink(Link):
 class FdLink(Link):
     """A kernel link that the runtime made itself."""
 
-    def attach(self, program_fd: int, target: int, attach_type: int, flags: int) -> None:
-        options = opts(LinkCreateOpts, flags=flags)
-        create = self._libbpf.bpf_link_create
-        fd = open_descriptor(create, program_fd, target, attach_type, byref(options))
+    def attach(self, function: Callable[..., int], *arguments: Any) -> None:
+        """Attach the program by a function that returns the link's descriptor."""
+        fd = open_descriptor(function, *arguments)
         if fd >= 0:
             self._made.append((fd,))
+
+    def create(self, target: int, attach_type: str, flags: int = 0) -> None:
+        """Attach the program by BPF_LINK_CREATE."""
+        number, options = ATTACH_TYPES[attach_type], opts(LinkCreateOpts, flags=flags)
+        self.attach(self._libbpf.bpf_link_create, self.program.fd, target, number, byref(options))
 
     @property
     def fd(self) -> int:
@@ -256,30 +260,18 @@ class FdLink(Link):
 class PerfEventLink(FdLink):
     """A program attached to a perf event, which goes with the link."""
 
-    def attach_event(self, program_fd: int, event: int) -> None:
-        self.attach(program_fd, event, ATTACH_TYPES["BPF_PERF_EVENT"], 0)
+    def attach_event(self, event: int) -> None:
+        self.create(event, "BPF_PERF_EVENT")
         if not self._made and ctypes.get_errno() == errno.EINVAL:
             # kernels before 5.15 know no links for perf events: closing the event detaches the program
             import fcntl
 
             try:
-                fcntl.ioctl(event, PERF_EVENT_IOC_SET_BPF, program_fd)
+                fcntl.ioctl(event, PERF_EVENT_IOC_SET_BPF, self.program.fd)
             except OSError as error:
                 ctypes.set_errno(error.errno or 0)
             else:
                 self._made.append((event,))
-
-
-class ReplaceLink(FdLink):
-    """A program in place of a function of another, on kernels before 5.10: there BPF_LINK_CREATE does not make such.
-
-    libbpf turns to BPF_RAW_TRACEPOINT_OPEN by itself for fentry and its like, but not for these.
-    """
-
-    def attach_to_loaded_target(self, program_fd: int) -> None:
-        fd = open_descriptor(self._libbpf.bpf_raw_tracepoint_open, None, program_fd)
-        if fd >= 0:
-            self._made.append((fd,))
 
 
 class PlainLink(Link):
@@ -287,8 +279,8 @@ class PlainLink(Link):
 
     _linked_since = "; cgroups have links from Linux 5.7 on, and maps of sockets have none here"
 
-    def attach(self, target: int, attach_type: int, flags: int = 0) -> None:
-        undo = self.program.fd, target, attach_type
+    def attach(self, target: int, attach_type: str, flags: int = 0) -> None:
+        undo = self.program.fd, target, ATTACH_TYPES[attach_type]
         keep_undo(self._made, undo, self._libbpf.bpf_prog_attach, *undo, flags)
 
     def _release(self) -> None:

@@ -41,7 +41,7 @@ from ..types import BOOL, S32, U16, U32, U64, as_bytes, as_int, named, shown, si
 from . import iterators, testrun
 from .attaching import Attachable, NoTargetError
 from .interfaces import TC_POINTS, XDP_MODES, find_interface
-from .links import BPF_F_ALLOW_MULTI, FdLink, Link, PerfEventLink, PlainLink, ReplaceLink, TcLink, XdpLink
+from .links import BPF_F_ALLOW_MULTI, FdLink, Link, PerfEventLink, PlainLink, TcLink, XdpLink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -154,8 +154,9 @@ class Program(Attachable):
         except AttachError as error:
             if error.errno != errno.EINVAL:
                 raise
-        link = ReplaceLink(self, target)
-        return self._make(link, lambda: link.attach_to_loaded_target(self.fd))
+        # Linux before 5.10: for fentry and the like libbpf makes this call itself, but not for these programs
+        link = FdLink(self, target)
+        return self._make(link, lambda: link.attach(self._libbpf.bpf_raw_tracepoint_open, None, self.fd))
 
     def attach_cgroup(self, path: Union[str, os.PathLike[str]]) -> Link:
         """Attach to a cgroup (version 2), by its folder."""
@@ -172,7 +173,7 @@ class Program(Attachable):
             if error.errno != errno.EINVAL or section is None or section.attach_type not in ATTACH_TYPES:
                 raise
         # kernels before 5.7 have no links for cgroups
-        link, attach_type = PlainLink(self, target), ATTACH_TYPES[section.attach_type]
+        link, attach_type = PlainLink(self, target), section.attach_type
         return self._make(link, lambda: link.attach(fd, attach_type, BPF_F_ALLOW_MULTI), takes=CGROUP_TYPES, hint=hint)
 
     def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link:
@@ -392,7 +393,7 @@ class Program(Attachable):
         opened = open_sampled(config, frequency=frequency, period=period, cpu=cpu, tid=tid)
         if opened >= 0:
             link = PerfEventLink(self, where)
-            yield self._make(link, lambda: link.attach_event(self.fd, opened), takes=("PERF_EVENT",))
+            yield self._make(link, lambda: link.attach_event(opened), takes=("PERF_EVENT",))
         elif tid < 0 or ctypes.get_errno() != errno.ESRCH:
             code, highest = ctypes.get_errno(), max_sample_rate()
             too_high = highest is not None and frequency > highest
@@ -426,7 +427,7 @@ class Program(Attachable):
             raise InvalidValueError(
                 f"program {self.name}: SEC({self.section!r}) is neither an sk_skb nor an sk_msg section"
             )
-        attach_type = ATTACH_TYPES[section.attach_type or "BPF_SK_SKB_VERDICT"]
+        attach_type = section.attach_type or "BPF_SK_SKB_VERDICT"
         fd, link = named("sockets", descriptor_of, sockets), PlainLink(self, f"map {getattr(sockets, 'name', sockets)}")
         return self._make(link, lambda: link.attach(fd, attach_type))
 
@@ -451,7 +452,7 @@ class Program(Attachable):
             try:
                 return self._make(
                     by_link,
-                    lambda: by_link.attach(self.fd, index, ATTACH_TYPES["BPF_XDP"], flags),
+                    lambda: by_link.create(index, "BPF_XDP", flags),
                     takes=("XDP",),
                     hint=_of_xdp,
                 )
