@@ -12,7 +12,7 @@ import errno
 import os
 
 from ..descriptor import open_descriptor
-from ..errors import InvalidValueError, PermissionDeniedError, failed, reason
+from ..errors import InvalidValueError, PermissionDeniedError, reason
 from ..host.mounts import delegation, no_bpf_file_system
 from ..privileges import in_user_namespace
 
@@ -34,7 +34,7 @@ def check_token(libbpf: Libbpf, folder: str) -> None:
     try:
         handle = open_descriptor(os.open, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise failed(InvalidValueError, f"token: {folder} can't be opened", error.errno or 0) from error
+        raise InvalidValueError(f"token: {folder} can't be opened: {reason(error.errno or 0)}") from error
     if open_descriptor(libbpf.bpf_token_create, handle, None) < 0:
         code = ctypes.get_errno()
         hint = no_bpf_file_system(os.path.join(folder, "pin"))
