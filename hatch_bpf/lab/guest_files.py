@@ -57,13 +57,27 @@ class GuestRoot:
     """Such as `3.13`; empty if it is not known."""
 
 
-def common_archive(root: GuestRoot, site: Mapping[str, cpio.Node], project: Mapping[str, cpio.Node]) -> bytes:
+@dataclass(frozen=True)
+class Payload:
+    """What goes into every guest of an architecture."""
+
+    root: GuestRoot
+    site: Mapping[str, cpio.Node]
+    """The wheel and what it needs, by path in the guest."""
+    project: Mapping[str, cpio.Node]
+    """Files of the folder that the command runs in."""
+    command: tuple[str, ...]
+    """Empty for none."""
+
+
+def common_archive(payload: Payload) -> bytes:
     """The packed files that do not depend on the kernel."""
+    root = payload.root
     nodes = dict(root.nodes)
     nodes |= {name: cpio.folder() for name in FOLDERS if name not in nodes}
     # Python starts before devtmpfs is mounted, and before kernels older than 5.4 have random numbers of their own
     nodes["dev/urandom"] = cpio.character_device(1, 9)
-    nodes |= site
+    nodes |= payload.site
     package = Path(hatch_bpf.__file__).parent
     for path in sorted(found for pattern in _OWN_CODE for found in package.glob(pattern)):
         if path.name != "__init__.py":
@@ -71,7 +85,7 @@ def common_archive(root: GuestRoot, site: Mapping[str, cpio.Node], project: Mapp
     start = f"import sys; sys.path.insert(0, '/{LAB}'); from hatch_bpf.lab.guest.init import main; main()"
     if root.python_version == PYTHON_VERSION:
         nodes |= dict(compiled_modules(nodes))
-    nodes |= {f"{PROJECT}/{name}": node for name, node in project.items()}
+    nodes |= {f"{PROJECT}/{name}": node for name, node in payload.project.items()}
     # isolated, and without the packages that the command uses
     nodes["init"] = cpio.file(f"#!{root.python} -ISB\n{start}\n", executable=True)
     nodes |= {path: cpio.link(root.python) for path in (PYTHON, f"{PYTHON}3")}
@@ -81,17 +95,11 @@ def common_archive(root: GuestRoot, site: Mapping[str, cpio.Node], project: Mapp
 
 
 def kernel_archive(
-    kernel: Kernel,
-    programs: Sequence[ProgramVerdict],
-    site: Mapping[str, cpio.Node],
-    root: GuestRoot,
-    *,
-    config: bytes | None,
-    command: Sequence[str],
-    mark: str,
+    kernel: Kernel, programs: Sequence[ProgramVerdict], payload: Payload, *, config: bytes | None, mark: str
 ) -> bytes:
     """The packed files of one kernel: the plan, the BTFs of the wheel for it, its distribution's name, and its
     configuration where libbpf looks for it."""
+    root, site = payload.root, payload.site
     objects: list[dict[str, Any]] = []
     nodes: dict[str, cpio.Node] = {}
     bundled: dict[str, str] = {}
@@ -124,7 +132,7 @@ def kernel_archive(
         "hidden": all(item["btf"] for item in objects),
         "bundled": bundled,
         "libbpf": root.libbpf,
-        "command": list(command),
+        "command": list(payload.command),
         "folder": f"/{PROJECT}",
         "path": {"site": f"/{SITE}", "bin": f"/{BIN}:{PurePosixPath(root.python).parent}:/usr/bin:/bin"},
     }

@@ -6,13 +6,11 @@ whose guests have a Python. Raises `LabError`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hatch_bpf.arch import build_machine
-from hatch_bpf.lab import cpio
-from hatch_bpf.lab.guest_files import GuestRoot
+from hatch_bpf.lab.guest_files import GuestRoot, Payload
 from hatch_bpf.lab.host_python import host_root
 from hatch_bpf.lab.suite import own_tests
 from hatch_bpf.lab.wheels import build_wheel, installed_nodes, wheel_nodes, wheel_requirements
@@ -21,19 +19,6 @@ from hatch_bpf.project.sources import Project
 from hatch_bpf.support.scratch import Scratch
 
 PYTEST = ("python", "-m", "pytest", "-p", "no:cacheprovider")
-
-
-@dataclass(frozen=True)
-class Payload:
-    """What goes into every guest of an architecture."""
-
-    root: GuestRoot
-    site: Mapping[str, cpio.Node]
-    """The wheel and what it needs, by path in the guest."""
-    project: Mapping[str, cpio.Node]
-    """Files of the folder that the command runs in."""
-    command: tuple[str, ...]
-    """Empty for none."""
 
 
 def guest_archs(given: GuestRoot | None) -> set[str]:

@@ -19,8 +19,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile
 from hatch_bpf.lab import machine
 from hatch_bpf.lab.console import DONE, Told, fault_of, last_lines, read_console
-from hatch_bpf.lab.guest_files import common_archive, kernel_archive
-from hatch_bpf.lab.payload import Payload
+from hatch_bpf.lab.guest_files import Payload, common_archive, kernel_archive
 from hatch_bpf.portability.trial import Attempt, Happened, KernelTrial, ProgramTrial, Way
 from hatch_bpf.portability.verdicts import KernelReport
 from hatch_bpf.support.scratch import Scratch
@@ -47,7 +46,7 @@ def try_kernels(
     stop = threading.Event()
     with Scratch() as folder:
         archs = {report.kernel.arch for report in reports}
-        common = {arch: common_archive(p.root, p.site, p.project) for arch, p in payloads.items() if arch in archs}
+        common = {arch: common_archive(payloads[arch]) for arch in sorted(archs)}
         runner = _Runner(Path(folder), common, payloads, megabytes, seconds, parameters, stop, threading.Event())
         pool = ThreadPoolExecutor(jobs)
         try:
@@ -95,13 +94,7 @@ class _Runner:
         try:
             boot.write_bytes(image.read(kernel).bootable)
             own_files = kernel_archive(
-                kernel,
-                report.programs,
-                payload.site,
-                payload.root,
-                config=config.read(kernel) if config else None,
-                command=payload.command,
-                mark=mark,
+                kernel, report.programs, payload, config=config.read(kernel) if config else None, mark=mark
             )
             with initramfs.open("wb") as file:
                 file.writelines((self.common[kernel.arch], own_files))

@@ -18,7 +18,7 @@ from hatch_bpf.errors import LabError
 from hatch_bpf.kernels.matrix import BtfFile, Matrix, resolve
 from hatch_bpf.lab import cpio, schedule
 from hatch_bpf.lab.compiled import PYTHON_VERSION
-from hatch_bpf.lab.guest_files import GuestRoot, common_archive, how_to_attach
+from hatch_bpf.lab.guest_files import GuestRoot, Payload, common_archive, how_to_attach
 from hatch_bpf.lab.host_python import host_root, interpreter
 from hatch_bpf.lab.other_root import read_root
 from hatch_bpf.lab.payload import make_payloads
@@ -39,7 +39,7 @@ def test_this_machines_python_runs_from_the_archive_alone(tmp_path: Path) -> Non
     needs.root_bpf()  # chroot wants root
     root = host_root("x86_64")
     assert not [name for name in root.nodes if "site-packages" in name or "dist-packages" in name]
-    folder = unpack(common_archive(root, {}, {}), tmp_path / "root")
+    folder = unpack(common_archive(Payload(root, {}, {}, ())), tmp_path / "root")
     code = "import ctypes, json, ssl, sys; print(sys.prefix, ctypes.CDLL(sys.argv[1]).libbpf_major_version())"
     chroot = shutil.which("chroot", path="/usr/sbin:/sbin:/usr/bin")
     assert chroot is not None
@@ -272,14 +272,15 @@ def test_a_kernel_needs_a_python_of_its_architecture(tmp_path: Path) -> None:
 
 def test_the_first_process_is_isolated() -> None:
     root = GuestRoot({}, str(interpreter()), "", "x86_64", "")
-    packed = common_archive(root, {}, {"tests/test_x.py": cpio.file("")})
+    packed = common_archive(Payload(root, {}, {"tests/test_x.py": cpio.file("")}, ()))
     assert f"#!{interpreter()} -ISB\n".encode() in packed
     assert b"project/tests/test_x.py" in packed
 
 
 def test_random_numbers_before_devtmpfs_is_mounted() -> None:
     """Python asks for them as it starts, and an old kernel has none yet but in /dev/urandom."""
-    packed = common_archive(GuestRoot({}, str(interpreter()), "", "x86_64", ""), {}, {})
+    root = GuestRoot({}, str(interpreter()), "", "x86_64", "")
+    packed = common_archive(Payload(root, {}, {}, ()))
     listed = subprocess.run(
         [needs.tool("cpio"), "-itv", "--quiet"], input=packed, capture_output=True, check=True
     ).stdout.decode()
@@ -296,7 +297,8 @@ def test_modules_are_compiled_for_a_guest(tmp_path: Path) -> None:
         "site/packages/__init__.py": cpio.file(""),
     }
     tests = {"tests/test_x.py": cpio.file("")}
-    packed = common_archive(GuestRoot({}, str(interpreter()), "", "x86_64", PYTHON_VERSION), sources, tests)
+    root = GuestRoot({}, str(interpreter()), "", "x86_64", PYTHON_VERSION)
+    packed = common_archive(Payload(root, sources, tests, ()))
     folder = unpack(packed, tmp_path / "root")
     compiled = [path.relative_to(folder).as_posix() for path in folder.rglob("*.pyc") if "lab" not in path.parts]
     tag = sys.implementation.cache_tag
@@ -309,4 +311,5 @@ def test_modules_are_compiled_for_a_guest(tmp_path: Path) -> None:
 
 
 def test_modules_are_not_compiled_for_another_python() -> None:
-    assert b".pyc" not in common_archive(GuestRoot({}, "/usr/bin/python3.9", "", "x86_64", "3.9"), {}, {})
+    root = GuestRoot({}, "/usr/bin/python3.9", "", "x86_64", "3.9")
+    assert b".pyc" not in common_archive(Payload(root, {}, {}, ()))

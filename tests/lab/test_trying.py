@@ -12,8 +12,7 @@ from hatch_bpf.kernels.configurations import ConfigFile
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile
 from hatch_bpf.lab import cpio, guest_files, machine
-from hatch_bpf.lab.guest_files import GuestRoot
-from hatch_bpf.lab.payload import Payload
+from hatch_bpf.lab.guest_files import GuestRoot, Payload
 from hatch_bpf.lab.trying import try_kernels
 from hatch_bpf.portability.trial import Happened, KernelTrial, Way
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Verdict
