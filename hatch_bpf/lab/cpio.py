@@ -5,10 +5,14 @@ The kernel unpacks several such archives in a row: a root file system, then what
 
 from __future__ import annotations
 
+import os.path
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+_LINKS = 40
+"""Symbolic links that are followed for one path, as in Linux."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,25 @@ def tree(path: Path, under: str) -> dict[str, Node]:
         else:
             nodes[name] = file(found.read_bytes(), executable=bool(found.stat().st_mode & 0o100))
     return nodes
+
+
+def follow(path: str, link_at: Callable[[str], str | None]) -> str:
+    """Where the symbolic links of a path lead. `link_at` returns the target of a link, and None for anything else.
+
+    Paths have no leading slash. As in Linux, it gives up after 40 links: then the path leads nowhere.
+    """
+    here, left = "", path.split("/")
+    followed = 0
+    while left and followed < _LINKS:
+        step = os.path.normpath(f"/{here}/{left.pop(0)}").lstrip("/")
+        target = link_at(step)
+        if target is None:
+            here = step
+        else:
+            followed += 1
+            left = [*os.path.normpath(os.path.join("/", here, target)).strip("/").split("/"), *left]
+            here = ""
+    return here
 
 
 def pack(nodes: Mapping[str, Node]) -> bytes:

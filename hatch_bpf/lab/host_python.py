@@ -49,23 +49,16 @@ def interpreter() -> Path:
 
 def host_root(arch: str) -> GuestRoot:
     """What guests of this machine's architecture run on. Raises `LabError`."""
-    libbpf = _libbpf()
-    return GuestRoot(_host_python(libbpf), str(interpreter()), str(libbpf or ""), arch, PYTHON_VERSION)
-
-
-def _host_python(libbpf: Path | None) -> dict[str, cpio.Node]:
-    """Nodes by path, without the leading slash."""
-    files = _Files()
-    files.add(interpreter())
-    for folder in dict.fromkeys(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")):
-        files.add_all(_standard_library(folder))
-    binaries = [interpreter(), *(path for path in files.added if path.suffix == ".so")]
-    files.add_all(_needed([*binaries, libbpf] if libbpf else binaries))
-    if libbpf:
-        files.add(libbpf)
+    python, libbpf = interpreter(), _libbpf()
+    folders = dict.fromkeys(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
+    library = [path for folder in folders for path in _standard_library(folder)]
+    binaries = [python, *(path for path in library if path.suffix == ".so"), *([libbpf] if libbpf else ())]
+    nodes: dict[str, cpio.Node] = {}
+    for path in dict.fromkeys((*binaries, *library, *_needed(binaries))):
+        _add(nodes, path)
     if _LIBRARY_CACHE.exists():
-        files.add(_LIBRARY_CACHE)
-    return files.nodes
+        _add(nodes, _LIBRARY_CACHE)
+    return GuestRoot(nodes, str(python), str(libbpf or ""), arch, PYTHON_VERSION)
 
 
 def _libbpf() -> Path | None:
@@ -76,37 +69,19 @@ def _libbpf() -> Path | None:
         return None
 
 
-class _Files:
-    """Files of this machine at their own paths, with the symbolic links on the way to them."""
+def _add(nodes: dict[str, cpio.Node], path: Path) -> None:
+    """Add a file of this machine at its own path, with the symbolic links on the way to it."""
 
-    def __init__(self) -> None:
-        self.nodes: dict[str, cpio.Node] = {}
-        self.added: list[Path] = []
+    def link_at(name: str) -> str | None:
+        place = Path("/", name)
+        if not place.is_symlink():
+            return None
+        target = str(place.readlink())
+        nodes[name] = cpio.link(target)
+        return target
 
-    def add_all(self, paths: Iterable[Path]) -> None:
-        for path in paths:
-            self.add(path)
-
-    def add(self, path: Path) -> None:
-        real = self._follow(path)
-        self.nodes[_name(real)] = cpio.file(real.read_bytes(), executable=os.access(real, os.X_OK))
-        self.added.append(path)
-
-    def _follow(self, path: Path) -> Path:
-        """Where the symbolic links of a path lead; they are added."""
-        here, left = Path("/"), list(path.parts[1:])
-        while left:
-            here /= left.pop(0)
-            if here.is_symlink():
-                target = os.readlink(here)
-                self.nodes[_name(here)] = cpio.link(target)
-                left = [*Path(os.path.normpath(here.parent / target)).parts[1:], *left]
-                here = Path("/")
-        return here
-
-
-def _name(path: Path) -> str:
-    return str(path).lstrip("/")
+    real = cpio.follow(str(path).lstrip("/"), link_at)
+    nodes[real] = cpio.file(Path("/", real).read_bytes(), executable=os.access(f"/{real}", os.X_OK))
 
 
 def _standard_library(folder: Path) -> Iterator[Path]:

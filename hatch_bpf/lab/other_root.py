@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -24,8 +25,6 @@ from hatch_bpf.support.budget import Budget
 from hatch_bpf.support.files import open_regular
 
 _INTERPRETERS = ("usr/local/bin/python3", "usr/bin/python3")
-_LINKS = 40
-"""Symbolic links that are followed for one path, as in Linux."""
 _DEVICES = "dev/"
 
 
@@ -39,7 +38,7 @@ def read_root(path: Path) -> GuestRoot:
         why = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{printable(str(path))}: ")
         raise LabError(f"this root file system cannot be read: {why}", source=path) from error
     for name in _INTERPRETERS:
-        real = _resolve(nodes, name)
+        real = cpio.follow(name, partial(_link_at, nodes))
         if real in nodes:
             content = nodes[real].content
             arch = BY_ELF_MACHINE.get(machine(content), "") if content.startswith(MAGIC) else ""
@@ -77,20 +76,9 @@ def _nodes(tar: Iterable[TarMember]) -> dict[str, cpio.Node]:
     return nodes
 
 
-def _resolve(nodes: Mapping[str, cpio.Node], name: str) -> str:
-    """Where a path leads, with the symbolic links of every part."""
-    here, left = "", name.split("/")
-    followed = 0
-    while left and followed < _LINKS:
-        step = os.path.normpath(f"{here}/{left.pop(0)}").lstrip("/")
-        node = nodes.get(step)
-        if node is not None and node.is_link:
-            followed += 1
-            target = os.path.join(f"/{here}", node.content.decode())
-            here, left = "", [*os.path.normpath(target).strip("/").split("/"), *left]
-        else:
-            here = step
-    return here
+def _link_at(nodes: Mapping[str, cpio.Node], name: str) -> str | None:
+    node = nodes.get(name)
+    return node.content.decode() if node and node.is_link else None
 
 
 def _find_libbpf(nodes: Mapping[str, cpio.Node]) -> str:
