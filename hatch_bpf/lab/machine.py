@@ -22,13 +22,9 @@ from hatch_bpf.arch import build_machine
 from hatch_bpf.errors import LabError
 from hatch_bpf.portability.trial import signal_name
 
-MEGABYTES = 512
-"""Memory of a guest, unless another size is asked for."""
 BOOT_SECONDS = {"kvm": 20.0, "tcg": 90.0}
 """How long a guest may take to come up, by accelerator. Emulated, a boot takes 5 to 15 seconds; other work on the
 machine makes it slower."""
-SECONDS = 600
-"""How long it may take for everything."""
 KVM = Path("/dev/kvm")
 _GET_API_VERSION, _API_VERSION = 0xAE00, 12
 _POLL = 0.1
@@ -96,9 +92,7 @@ class Ran:
 
 def find_qemu(arch: str) -> str:
     """The path of qemu for an architecture. Raises `LabError`, which names the package to install."""
-    machine = MACHINES.get(arch)
-    if machine is None:
-        raise LabError(f"kernels of {arch} cannot be booted here: those of {' and '.join(MACHINES)} can")
+    machine = MACHINES[arch]
     path = shutil.which(machine.program)
     if path is None:
         raise LabError(f"{machine.program}, which boots kernels of {arch}, is not installed: {machine.packages}")
@@ -127,9 +121,7 @@ def command_line(
     arch: str, image: Path, initramfs: Path, *, megabytes: int, accel: str, parameters: Sequence[str]
 ) -> list[str]:
     """qemu's command line for a kernel. Raises `LabError`."""
-    machine = MACHINES.get(arch)
-    qemu = find_qemu(arch)
-    assert machine is not None  # or find_qemu() would have raised
+    machine, qemu = MACHINES[arch], find_qemu(arch)
     # a kernel that stumbles panics, and then reboots at once, which -no-reboot makes an exit
     kernel = " ".join((f"console={machine.console}", "quiet", "oops=panic", "panic=-1", *parameters))
     cpu = "host" if accel == "kvm" else machine.cpu_emulated

@@ -262,11 +262,18 @@ def test_an_empty_matrix() -> None:
         select(Matrix((), ()), None, {"x86_64"})
 
 
-def test_a_kernel_needs_a_python_of_its_architecture(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arch", "why"),
+    [
+        ("arm64", "its guest needs a Python of arm64: name a root file system with --root"),
+        ("riscv64", "kernels of riscv64 cannot be booted: those of x86_64 and arm64 can"),
+    ],
+)
+def test_a_kernel_of_another_architecture(arch: str, why: str, tmp_path: Path) -> None:
     path = tmp_path / "vmlinuz"
     path.write_bytes(b"x")
-    matrix = resolve([BtfFile(path, "6.1.0", "arm64")], archs=["arm64"], archive=None)
-    with pytest.raises(LabError, match="its guest needs a Python of arm64: name a root file system with --root"):
+    matrix = resolve([BtfFile(path, "6.1.0", arch)], archs=[arch], archive=None)
+    with pytest.raises(LabError, match=why):
         select(matrix, None, {"x86_64"})
 
 
