@@ -74,11 +74,11 @@ class _Guest:
     def work(self) -> None:
         self._say(up=True, release=os.uname().release, machine=os.uname().machine)
         if os.path.exists(f"{OWN_BTF}/vmlinux"):
-            self._in_child(self._load_all, "own")
+            self._load_all_in_child("own")
         if self._plan["hidden"]:
             if os.path.isdir(OWN_BTF):
                 _mount(self._libc, "tmpfs", OWN_BTF)
-            self._in_child(self._load_all, "hidden")
+            self._load_all_in_child("hidden")
             self._libc.umount(OWN_BTF.encode())
         if self._plan["command"]:
             self._run(self._plan["command"])
@@ -87,14 +87,14 @@ class _Guest:
     def _say(self, **record: Any) -> None:
         print(f"\n{self._mark}{json.dumps(record)}", flush=True)
 
-    def _in_child(self, function: Any, way: str) -> None:
+    def _load_all_in_child(self, way: str) -> None:
         """In a process of its own: what libbpf does to one must not end the guest's first."""
         sys.stdout.flush()
         child = os.fork()
         if not child:
             status = 1
             try:
-                function(way)
+                self._load_all(way)
                 status = 0
             except BaseException:
                 traceback.print_exc()
@@ -119,7 +119,7 @@ class _Guest:
                     data,
                     os.path.basename(item["name"]).partition(".")[0],
                     name,
-                    [other for other in names if other != name],
+                    names,
                     btf=item["btf"] if way == "hidden" else None,
                     attach=program["attach"],
                 )
@@ -200,7 +200,3 @@ def _oom_kills() -> int:
     with open("/proc/vmstat") as file:
         counts = dict(line.split() for line in file)
     return int(counts.get("oom_kill", 0))
-
-
-if __name__ == "__main__":
-    main()

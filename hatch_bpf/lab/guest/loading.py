@@ -24,9 +24,9 @@ CGROUP = "/sys/fs/cgroup/hatch-bpf-try"
 
 
 def load_alone(
-    libbpf: Libbpf, data: bytes, name: str, program: str, others: Sequence[str], *, btf: str | None, attach: str
+    libbpf: Libbpf, data: bytes, name: str, program: str, programs: Sequence[str], *, btf: str | None, attach: str
 ) -> dict[str, Any]:
-    """Load `program` of the object `name`, and none of `others`; then attach it as `attach` says: see
+    """Load one of the programs of the object `name`, and none of the others; then attach it as `attach` says: see
     `how_to_attach()`."""
     options = opts(OpenOpts, object_name=name.encode(), btf_custom_path=btf.encode() if btf else None)
     with Capture(libbpf) as said:
@@ -34,16 +34,14 @@ def load_alone(
         if not handle:
             return _record("refused", ctypes.get_errno(), said)
         try:
-            for other in others:
-                libbpf.bpf_program__set_autoload(_find(libbpf, handle, other), False)
-            chosen = _find(libbpf, handle, program)
-            libbpf.bpf_program__set_autoload(chosen, True)
+            for each in programs:
+                libbpf.bpf_program__set_autoload(_find(libbpf, handle, each), each == program)
             error = -libbpf.bpf_object__load(handle)
             if error:
                 return _record("refused", error, said)
             if not attach:
                 return _record("loads", 0, said)
-            error = _attach(libbpf, chosen, attach)
+            error = _attach(libbpf, _find(libbpf, handle, program), attach)
             return _record("attach-refused" if error else "attaches", error, said)
         finally:
             libbpf.bpf_object__close(handle)
