@@ -185,8 +185,7 @@ def _embedded_btf(packed: bytes, kernel: Kernel) -> bytes | None:
     """The BTF that a wheel embeds for a kernel."""
     try:
         embedded = Embedded(packed, KERNELS_NAME)
-        name = f"{kernel.distro}/{kernel.version}/{kernel.arch}/{kernel.release}"
-        number = embedded.kernels().get(name, embedded.kernels().get(str(kernel)))
+        number = embedded.kernels().get(f"{kernel.distro}/{kernel.version}/{kernel.arch}/{kernel.release}")
         return None if number is None else embedded.btf(number)
     except PackageError as error:
         raise LabError(f"the wheel cannot be tried: {error}") from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from hatch_bpf.support.workers import processors
 
 _MEMINFO = Path("/proc/meminfo")
 _SPARE = 512
@@ -12,11 +13,7 @@ _SPARE = 512
 
 def guests_at_a_time(megabytes: int) -> int:
     """At least one."""
-    return max(1, min(_cores(), (_free_megabytes() - _SPARE) // megabytes))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    return max(1, min(processors(), (_free_megabytes() - _SPARE) // megabytes))
 
 
 def _free_megabytes() -> int:

@@ -28,7 +28,7 @@ def run_all(function: Callable[[Job], Result], jobs: Sequence[Job], *, alone: fl
     while done < len(jobs) and not (can_fork and time.monotonic() - start >= alone):
         yield function(jobs[done])
         done += 1
-    processes = min(_processors(), len(jobs) - done)
+    processes = min(processors(), len(jobs) - done)
     if processes < 2:
         yield from map(function, jobs[done:])
         return
@@ -56,5 +56,6 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _processors() -> int:
+def processors() -> int:
+    """How many of this machine's processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

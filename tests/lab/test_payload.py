@@ -249,7 +249,7 @@ def test_programs_are_attached_where_that_is_harmless(section: str, how: str) ->
 
 
 def test_guests_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(schedule, "_cores", lambda: 8)
+    monkeypatch.setattr(schedule, "processors", lambda: 8)
     meminfo = tmp_path / "meminfo"
     monkeypatch.setattr(schedule, "_MEMINFO", meminfo)
     for free, guests in ((100, 1), (2100, 3), (99_999, 8)):
