@@ -11,6 +11,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterable
+from email import message_from_string
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -91,8 +92,7 @@ def wheel_requirements(nodes: dict[str, cpio.Node]) -> list[str]:
     """What an unpacked wheel says it requires."""
     for path, node in nodes.items():
         if path.endswith(".dist-info/METADATA"):
-            lines = node.content.decode(errors="replace").partition("\n\n")[0].splitlines()
-            return [line.partition(":")[2].strip() for line in lines if line.startswith("Requires-Dist:")]
+            return message_from_string(node.content.decode(errors="replace")).get_all("Requires-Dist", [])
     return []
 
 
