@@ -129,9 +129,8 @@ def _trial(options: argparse.Namespace) -> tuple[Report, Trial]:
 
         with _terminated_as_interrupted():
             trials = try_kernels(
-                [kernel for kernel in report.kernels if kernel.kernel in selection.images],
-                selection.images,
-                selection.configs,
+                report.kernels,
+                selection,
                 payloads,
                 jobs=options.jobs or guests_at_a_time(options.memory),
                 megabytes=options.memory,

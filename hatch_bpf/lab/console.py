@@ -14,8 +14,8 @@ from typing import Any
 from hatch_bpf.portability.trial import Attempt, CommandTrial, Happened, Way, shown_end
 from hatch_bpf.runtime.printable import printable
 
-DONE = '{mark}{{"done": true'
-"""How the line begins that a guest says last."""
+DONE = '{"done": true'
+"""How a guest's last record begins."""
 LAST_LINES = 30
 UNFINISHED = "the guest ended before it was through"
 """What is wrong with a command that had begun when its guest ended."""

@@ -147,6 +147,7 @@ def run(
     The guest is up once it has said `mark`. It is done with the line in which it says `last`: not every machine can
     switch itself off. What it writes is bounded by `CONSOLE_BYTES`.
     """
+    boot_seconds = min(boot_seconds, seconds)
     start = time.monotonic()
     with console.open("wb") as out:
         # a session of its own, so that Ctrl-C in the terminal comes here alone
@@ -173,8 +174,8 @@ def run(
                     stopped = "interrupted"
                 elif len(said) > CONSOLE_BYTES:
                     stopped = f"it wrote more than {CONSOLE_BYTES >> 20} MB on its console"
-                elif not is_up and time.monotonic() - start > min(seconds, boot_seconds):
-                    stopped = f"it was not up after {min(seconds, boot_seconds):.0f} seconds"
+                elif not is_up and time.monotonic() - start > boot_seconds:
+                    stopped = f"it was not up after {boot_seconds:.0f} seconds"
                 elif time.monotonic() - start > seconds:
                     stopped = f"it was not done after {seconds:.0f} seconds: give it more with --timeout"
             if process.returncode is not None and process.returncode < 0:

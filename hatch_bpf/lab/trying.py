@@ -10,16 +10,14 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hatch_bpf.errors import HatchBpfError
-from hatch_bpf.kernels.configurations import ConfigFile
-from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.images import ImageFile
 from hatch_bpf.lab import machine
 from hatch_bpf.lab.console import DONE, Told, fault_of, last_lines, read_console
 from hatch_bpf.lab.guest_files import Payload, common_archive, kernel_archive
+from hatch_bpf.lab.selection import Selection
 from hatch_bpf.portability.trial import Attempt, Happened, KernelTrial, ProgramTrial, Way
 from hatch_bpf.portability.verdicts import KernelReport
 from hatch_bpf.support.scratch import Scratch
@@ -31,8 +29,7 @@ is never tried again."""
 
 def try_kernels(
     reports: Sequence[KernelReport],
-    images: Mapping[Kernel, ImageFile],
-    configs: Mapping[Kernel, ConfigFile],
+    selection: Selection,
     payloads: Mapping[str, Payload],
     *,
     jobs: int,
@@ -41,22 +38,19 @@ def try_kernels(
     parameters: Sequence[str],
     done: Callable[[KernelTrial], None],
 ) -> tuple[KernelTrial, ...]:
-    """Try every program on every kernel. Calls `done` for each kernel as it comes. `parameters` are more of the
-    kernels' command lines."""
+    """Try every program on every kernel of the selection. Calls `done` for each kernel as it comes. `parameters` are
+    more of the kernels' command lines."""
+    tried = [report for report in reports if report.kernel in selection.images]
     stop = threading.Event()
     with Scratch() as folder:
-        archs = {report.kernel.arch for report in reports}
-        common = {arch: common_archive(payloads[arch]) for arch in sorted(archs)}
-        runner = _Runner(Path(folder), common, payloads, megabytes, seconds, parameters, stop, threading.Event())
+        common = {arch: common_archive(payload) for arch, payload in payloads.items()}
+        runner = _Runner(Path(folder), selection, common, payloads, megabytes, seconds, parameters, stop)
         pool = ThreadPoolExecutor(jobs)
         try:
-            pending = [
-                pool.submit(runner.run, report, images[report.kernel], configs.get(report.kernel)) for report in reports
-            ]
             trials = []
-            for one in pending:
-                trials.append(one.result())
-                done(trials[-1])
+            for trial in pool.map(runner.run, tried):
+                done(trial)
+                trials.append(trial)
             return tuple(trials)
         finally:
             stop.set()
@@ -68,6 +62,7 @@ class _Runner:
     """Boots one kernel after another in a thread."""
 
     folder: Path
+    selection: Selection
     common: Mapping[str, bytes]
     """The files that kernels share, by architecture."""
     payloads: Mapping[str, Payload]
@@ -75,7 +70,7 @@ class _Runner:
     seconds: float
     parameters: Sequence[str]
     stop: threading.Event
-    without_kvm: threading.Event
+    without_kvm: threading.Event = field(default_factory=threading.Event)
     """Set once a guest did not come up with KVM: there are machines that have it, and cannot boot with it."""
 
     def _accelerators(self, arch: str) -> Iterator[str]:
@@ -84,15 +79,15 @@ class _Runner:
             yield "kvm"
         yield from ["tcg"] * BOOTS
 
-    def run(self, report: KernelReport, image: ImageFile, config: ConfigFile | None) -> KernelTrial:
+    def run(self, report: KernelReport) -> KernelTrial:
         kernel = report.kernel
-        payload = self.payloads[kernel.arch]
+        payload, config = self.payloads[kernel.arch], self.selection.configs.get(kernel)
         accel = "tcg"
         mark = f"@{secrets.token_hex(8)} "
         own = self.folder / secrets.token_hex(4)
         boot, initramfs, console = (own.with_suffix(f".{name}") for name in ("vmlinuz", "initramfs", "console"))
         try:
-            boot.write_bytes(image.read(kernel).bootable)
+            boot.write_bytes(self.selection.images[kernel].read(kernel).bootable)
             own_files = kernel_archive(
                 kernel, report.programs, payload, config=config.read(kernel) if config else None, mark=mark
             )
@@ -102,14 +97,13 @@ class _Runner:
                 argv = machine.command_line(
                     kernel.arch, boot, initramfs, megabytes=self.megabytes, accel=accel, parameters=self.parameters
                 )
-                patience = machine.BOOT_SECONDS[accel]
                 ran = machine.run(
                     argv,
                     console,
                     self.stop,
                     mark=mark,
-                    last=DONE.format(mark=mark),
-                    boot_seconds=patience,
+                    last=f"{mark}{DONE}",
+                    boot_seconds=machine.BOOT_SECONDS[accel],
                     seconds=self.seconds,
                 )
                 told = read_console(ran.console, mark, payload.command)

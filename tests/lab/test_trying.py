@@ -13,6 +13,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.images import ImageFile
 from hatch_bpf.lab import cpio, guest_files, machine
 from hatch_bpf.lab.guest_files import GuestRoot, Payload
+from hatch_bpf.lab.selection import Selection
 from hatch_bpf.lab.trying import try_kernels
 from hatch_bpf.portability.trial import Happened, KernelTrial, Way
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Verdict
@@ -51,8 +52,7 @@ class Lab:
         payload = Payload(root, site, {}, command)
         (trial,) = try_kernels(
             [KernelReport(KERNEL, (PROGRAM,))],
-            {KERNEL: ImageFile(self.image, None)},
-            self.configs,
+            Selection({KERNEL: ImageFile(self.image, None)}, self.configs, {}),
             {"x86_64": payload},
             jobs=1,
             megabytes=512,
