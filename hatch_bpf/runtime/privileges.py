@@ -13,7 +13,7 @@ from .sections import Target, parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
     from typing import Optional
 
 BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24, "CAP_PERFMON": 38, "CAP_BPF": 39}
@@ -41,12 +41,9 @@ _PERF_EVENTS = frozenset(("KPROBE", "PERF_EVENT", "TRACEPOINT"))
 def needed(section: str) -> tuple[str, ...]:
     """The capabilities that loading and attaching a program takes on Linux 5.8 and later."""
     parsed = parse_section(section)
-    found = ["CAP_BPF"]
-    if parsed is not None and parsed.program_type in _TRACING:
-        found.append("CAP_PERFMON")
-    if parsed is not None and parsed.program_type in _NETWORKING:
-        found.append("CAP_NET_ADMIN")
-    return tuple(found)
+    kind = "" if parsed is None else parsed.program_type
+    conditional = (("CAP_PERFMON", _TRACING), ("CAP_NET_ADMIN", _NETWORKING))
+    return ("CAP_BPF", *(name for name, kinds in conditional if kind in kinds))
 
 
 def for_perf_event(section: str) -> tuple[str, ...]:
@@ -62,26 +59,32 @@ def _paranoid() -> int:
     return int(_read("/proc/sys/kernel/perf_event_paranoid") or 0)
 
 
-def lacking(sections: Iterable[str], *, also: Iterable[str] = ()) -> list[str]:
+def lacking(sections: Collection[str], *, also: Collection[str] = ()) -> list[str]:
     """The capabilities that this process lacks, of those that these sections need and of those in `also`."""
     effective = effective_capabilities()
-    extra = _of_this_kernel(also)
-    wanted = _of_this_kernel({"CAP_BPF", *(name for section in sections for name in needed(section))})
+    wanted = _wanted(sections, also)
     if effective is None:
-        return sorted({*wanted, *extra}) if os.geteuid() else []
-    missing = {name for name in (*wanted, *extra) if not _has(effective, name)}
+        return wanted if os.geteuid() else []
+    missing = [name for name in wanted if not _has(effective, name)]
     if _has(effective, "CAP_SYS_ADMIN"):
         # bpf() takes it instead of the others, but other parts of the kernel insist on CAP_NET_ADMIN
-        missing &= {"CAP_NET_ADMIN"} & set(extra)
-    return sorted(missing)
+        return [name for name in missing if name == "CAP_NET_ADMIN" and name in also]
+    return missing
 
 
-def why(sections: Iterable[str], *, also: Iterable[str] = ()) -> str:
+def _wanted(sections: Collection[str], also: Collection[str]) -> list[str]:
+    """What this kernel wants for these sections and `also`: before Linux 5.8 CAP_SYS_ADMIN for what it lacks."""
+    last = int(_read("/proc/sys/kernel/cap_last_cap") or max(BITS.values()))
+    names = {"CAP_BPF", *also, *(name for section in sections for name in needed(section))}
+    return sorted({name if BITS[name] <= last else "CAP_SYS_ADMIN" for name in names})
+
+
+def why(sections: Collection[str], *, also: Collection[str] = ()) -> str:
     """Why programs of these sections may be refused here, and the remedy. `also` are further capabilities they need."""
     missing = lacking(sections, also=also)
     if not missing:
         return _forbidden()
-    given = _of_this_kernel({"CAP_BPF", *also, *(name for section in sections for name in needed(section))})
+    given = _wanted(sections, also)
     text = (
         f"this process lacks {_listed(missing)}: run it as root, or give it {_listed(given)} "
         f"(in a systemd unit AmbientCapabilities={' '.join(given)}, "
@@ -115,12 +118,6 @@ def effective_capabilities() -> Optional[int]:
 
 def _has(effective: int, name: str) -> bool:
     return bool(effective >> BITS[name] & 1)
-
-
-def _of_this_kernel(names: Iterable[str]) -> list[str]:
-    """Replace the capabilities that this kernel lacks (before Linux 5.8) by CAP_SYS_ADMIN."""
-    last = int(_read("/proc/sys/kernel/cap_last_cap") or max(BITS.values()))
-    return sorted({name if BITS[name] <= last else "CAP_SYS_ADMIN" for name in names})
 
 
 def _forbidden() -> str:
