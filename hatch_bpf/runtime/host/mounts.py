@@ -17,14 +17,13 @@ MOUNTS = "/proc/self/mountinfo"
 
 def no_bpf_file_system(path: Union[str, os.PathLike[str]]) -> str:
     """That a path is not in a BPF file system, in which maps, programs and links are pinned; and what to do."""
-    folder = os.path.dirname(os.path.abspath(os.fspath(path)))
-    return _is_not_in(folder, "bpf", "in a BPF file system", "mount one: mount -t bpf bpf /sys/fs/bpf")
+    return _is_not_in(_folder_of(path), "bpf", "in a BPF file system", "mount one: mount -t bpf bpf /sys/fs/bpf")
 
 
 def why_not_pinned(path: Union[str, os.PathLike[str]], code: int) -> str:
     """What `bpf_obj_pin()` means by an error, and what to do; empty if the error says it all."""
     if code == errno.ENOENT:
-        return f"there is no folder {os.path.dirname(os.path.abspath(os.fspath(path)))}: make it first"
+        return f"there is no folder {_folder_of(path)}: make it first"
     if code == errno.EEXIST:
         return "there is a file already: remove it, or open what is pinned there"
     return no_bpf_file_system(path) if code == errno.EPERM else ""
@@ -32,11 +31,8 @@ def why_not_pinned(path: Union[str, os.PathLike[str]], code: int) -> str:
 
 def delegation(folder: str) -> str:
     """What a BPF file system lets a user namespace do, by its mount options: `cmds=any,maps=array,progs=xdp`."""
-    try:
-        at = os.path.realpath(folder)
-        options = [options for point, _, options in _mounts() if point == at]
-    except (OSError, IndexError):
-        return ""
+    at = os.path.realpath(folder)
+    options = [options for point, _, options in _mounts() if point == at]
     allowed = options[-1].split(",") if options else []
     return ",".join(item.partition("delegate_")[2] for item in allowed if item.startswith("delegate_"))
 
@@ -47,12 +43,13 @@ def no_cgroup2(folder: Union[str, os.PathLike[str]]) -> str:
     return _is_not_in(os.fspath(folder), "cgroup2", "in a cgroup v2 hierarchy", remedy)
 
 
+def _folder_of(path: Union[str, os.PathLike[str]]) -> str:
+    return os.path.dirname(os.path.abspath(path))
+
+
 def _is_not_in(folder: str, wanted: str, words: str, remedy: str) -> str:
     real = os.path.realpath(folder)
-    try:
-        mounts = _mounts()
-    except (OSError, IndexError):
-        return ""
+    mounts = _mounts()
     # of several file systems on one folder the last is the visible one
     above = [(point, kind) for point, kind, _ in mounts if f"{real}/".startswith(f"{point.rstrip('/')}/")]
     longest = max((len(point) for point, _ in above), default=0)
@@ -65,11 +62,14 @@ def _is_not_in(folder: str, wanted: str, words: str, remedy: str) -> str:
 
 
 def _mounts() -> list[tuple[str, str, str]]:
-    """Folder, type and own options of every mounted file system, in the order of mounting."""
-    with open(MOUNTS, "rb") as file:
-        lines = [line.partition(b" - ") for line in file]
-    systems = [(before.split()[4], after.split()) for before, _, after in lines]
-    return [(_unescaped(point), os.fsdecode(system[0]), os.fsdecode(system[-1])) for point, system in systems]
+    """Folder, type and own options of every mounted file system, in the order of mounting; none if it can't be read."""
+    try:
+        with open(MOUNTS, "rb") as file:
+            lines = [line.partition(b" - ") for line in file]
+        systems = [(before.split()[4], after.split()) for before, _, after in lines]
+        return [(_unescaped(point), os.fsdecode(system[0]), os.fsdecode(system[-1])) for point, system in systems]
+    except (OSError, IndexError):
+        return []
 
 
 def _unescaped(point: bytes) -> str:
