@@ -75,32 +75,21 @@ class Choice(PlainData):
         return f"Choice({self.kind!r}, {self.name!r}, chosen={self.chosen!r}, refused={self.refused!r})"
 
 
-def choose(
-    held: ObjectHandle,
-    spec: ObjectSpec,
-    *,
-    open_again: Callable[[ObjectHandle], object],
-    attaching: Collection[str],
-    uncovered: Optional[BpfError],
-) -> tuple[Choice, ...]:
-    """Decide every group and optional program, and leave out of `held` what is not to be loaded.
+class Chooser:
+    """What decides the groups and optional programs of an object that is not loaded yet."""
 
-    `open_again` opens the same bytes in another object. Programs named in `attaching` will be attached to what their
-    sections name. `uncovered` is the reason why programs with CO-RE relocations can't be loaded here, if there is one.
-    Raises `LoadError` if no member of a group can be used.
-    """
-    return _Chooser(held, spec, open_again, attaching, uncovered).choose()
-
-
-class _Chooser:
     def __init__(
         self,
         held: ObjectHandle,
         spec: ObjectSpec,
+        *,
         open_again: Callable[[ObjectHandle], object],
         attaching: Collection[str],
         uncovered: Optional[BpfError],
     ) -> None:
+        """`open_again` opens the same bytes in another object. Programs named in `attaching` will be attached to what
+        their sections name. `uncovered` says why programs with CO-RE relocations can't be loaded here, if they can't.
+        """
         self._held = held
         self._libbpf = held.libbpf
         self._spec = spec
@@ -108,12 +97,17 @@ class _Chooser:
         self._attaching = attaching
         self._uncovered = uncovered
         self._programs = {program.name: program for program in spec.programs}
-        self._questionable = {name for group in spec.groups if not group.of_maps for name in group.members}
-        self._questionable.update(spec.optional)
+        members = (name for group in spec.groups if not group.of_maps for name in group.members)
+        self._may_go = {*spec.optional, *members}
+        """Programs that may be left out."""
         self._unmade: set[str] = set()
         """Maps that this kernel can't create; another member of their group replaces each."""
 
     def choose(self) -> tuple[Choice, ...]:
+        """Decide all of them, and leave out of the object what is not to be loaded.
+
+        Raises `LoadError` if no member of a group can be used.
+        """
         map_refusals = {group.name: self._creatable(group) for group in self._spec.groups if group.of_maps}
         decided = {group.name: self._choose_program(group) for group in self._spec.groups if not group.of_maps}
         optional = [choice for name in self._spec.optional for choice in self._choose_optional(name)]
@@ -126,17 +120,7 @@ class _Chooser:
     # --- programs
 
     def _choose_program(self, group: GroupSpec) -> Choice:
-        refused: list[Refusal] = []
-        chosen = None
-        for name in group.members:
-            if self._is_wanted(name):
-                refusal = self._try_program(self._programs[name])
-            else:
-                refusal = Refusal(name, "it is turned off (autoload is False)")
-            if refusal is None:
-                chosen = name
-                break
-            refused.append(refusal)
+        chosen, refused = _first_usable(group, self._try_program)
         if chosen is None:
             wanted = [self._programs[name] for name in group.members if self._is_wanted(name)]
             if self._uncovered is not None and wanted and all(program.core for program in wanted):
@@ -149,7 +133,7 @@ class _Chooser:
 
     def _choose_optional(self, name: str) -> Iterator[Choice]:
         if self._is_wanted(name):
-            refusal = self._try_program(self._programs[name])
+            refusal = self._try_program(name)
             if refusal is not None:
                 self._turn_off(name)
             yield Choice("optional", name, None if refusal else name, (refusal,) if refusal else ())
@@ -157,33 +141,26 @@ class _Chooser:
     def _is_wanted(self, name: str) -> bool:
         return bool(self._libbpf.bpf_program__autoload(self._held.find_program(name)))
 
-    def _may_go(self, name: str) -> bool:
-        return name in self._questionable
-
     def _turn_off(self, name: str) -> None:
         self._libbpf.bpf_program__set_autoload(self._held.find_program(name), False)
 
-    def _try_program(self, program: ProgramSpec) -> Optional[Refusal]:
+    def _try_program(self, name: str) -> Optional[Refusal]:
         """Load a program alone with the maps that it uses and, if that does no harm, attach it."""
-        if program.core and self._uncovered is not None:
-            return Refusal(program.name, str(self._uncovered).split("\n", 1)[0], errno=errno.ENOENT)
-        together = {program.name}
-        if any(item.cls is ProgramArray and program.name in item.users for item in self._spec.maps):
+        if not self._is_wanted(name):
+            return Refusal(name, "it is turned off (autoload is False)")
+        if self._programs[name].core and self._uncovered is not None:
+            return Refusal(name, str(self._uncovered).split("\n", 1)[0], errno=errno.ENOENT)
+        together = {name}
+        if any(item.cls is ProgramArray and name in item.users for item in self._spec.maps):
             # the array may name programs, and libbpf insists that those are loaded
-            together.update(p.name for p in self._spec.programs if self._is_wanted(p.name) and not self._may_go(p.name))
+            together.update(n for n in self._programs if self._is_wanted(n) and n not in self._may_go)
         # for a struct_ops map libbpf insists on all its programs
         needed = self._with_held(
             item.name
             for item in self._spec.maps
             if item.cls is not StructOps and (together.intersection(item.users) or self._is_nobodys(item))
         )
-        trial = ObjectHandle(self._libbpf, self._spec.source)
-        try:
-            self._open_again(trial)
-            refusal = self._try_load(trial, program.name, together, needed)
-            return refusal or self._try_attach(trial, program)
-        finally:
-            trial.close()
+        return self._try(name, together, needed)
 
     def _try_attach(self, trial: ObjectHandle, program: ProgramSpec) -> Optional[Refusal]:
         pointer = trial.find_program(program.name)
@@ -193,14 +170,10 @@ class _Chooser:
         if section.attach_type in _LINKS_OF_INTERFACES and section.attach_type_use == AttachTypeUse.ATTACH:
             fd = self._libbpf.bpf_program__fd(pointer)
             self._libbpf.bpf_link_create(fd, NO_INTERFACE, ATTACH_TYPES[section.attach_type], None)
-            code = ctypes.get_errno()
-            if code != errno.ENODEV:  # a kernel that has such links looks for the interface
-                return Refusal(program.name, f"it loads, but this kernel has no such links: {reason(code)}", errno=code)
-        elif section.attach_type == "BPF_TRACE_UPROBE_MULTI":
-            code = self._attach_to_no_file(pointer)
-            if code != errno.EBADF:  # a kernel that has such links looks for the file
-                return Refusal(program.name, f"it loads, but this kernel has no such links: {reason(code)}", errno=code)
-        elif _only_watches(section) and program.name in self._attaching:
+            return _lacks_links(program.name, ctypes.get_errno(), known=errno.ENODEV)
+        if section.attach_type == "BPF_TRACE_UPROBE_MULTI":
+            return _lacks_links(program.name, self._attach_to_no_file(pointer), known=errno.EBADF)
+        if _only_watches(section) and program.name in self._attaching:
             ready = Program(self._libbpf, pointer, program.name, program.section, links=trial.links)
             try:
                 ready.attach()
@@ -208,8 +181,7 @@ class _Chooser:
                 pass  # the application attaches it
             except (AttachError, PermissionDeniedError) as error:
                 words = _lacks(error.errno, program.section) or "".join(str(error).rsplit("\n", 1)[1:]).strip()
-                why = ": ".join(filter(None, (reason(error.errno), words)))
-                return Refusal(program.name, f"it loads, but can't be attached: {why}", errno=error.errno)
+                return _refusal(program.name, error.errno, "it loads, but can't be attached", words=words)
         return None
 
     def _attach_to_no_file(self, pointer: int) -> int:
@@ -223,13 +195,8 @@ class _Chooser:
 
     def _creatable(self, group: GroupSpec) -> tuple[Refusal, ...]:
         """The members that precede the first one this kernel can create, and why it can't create them."""
-        refused: list[Refusal] = []
-        for name in group.members:
-            refusal = self._try_map(name)
-            if refusal is None:
-                break
-            refused.append(refusal)
-        else:
+        chosen, refused = _first_usable(group, self._try_map)
+        if chosen is None:
             _check_turned_off(self._spec, group, refused)
         self._unmade.update(refusal.name for refusal in refused)
         return tuple(refused)
@@ -237,12 +204,7 @@ class _Chooser:
     def _try_map(self, name: str) -> Optional[Refusal]:
         if self._is_left_out(name):
             return Refusal(name, "it is turned off (autocreate is False)")
-        trial = ObjectHandle(self._libbpf, self._spec.source)
-        try:
-            self._open_again(trial)
-            return self._try_load(trial, name, (), [name])
-        finally:
-            trial.close()
+        return self._try(name, (), [name])
 
     def _is_left_out(self, name: str) -> bool:
         has = self._libbpf.has("bpf_map__autocreate")
@@ -266,7 +228,7 @@ class _Chooser:
                 _leave_out(self._libbpf, self._held.find_map(item.name))
 
     def _is_used(self, item: MapSpec) -> bool:
-        return any(self._is_wanted(name) or not self._may_go(name) for name in item.users)
+        return any(self._is_wanted(name) or name not in self._may_go for name in item.users)
 
     def _is_nobodys(self, item: MapSpec) -> bool:
         """Whether no program uses the map and no map holds it: the application itself must want it."""
@@ -278,6 +240,18 @@ class _Chooser:
         return found.union(*(item.holds for item in self._spec.maps if item.name in found))
 
     # --- both
+
+    def _try(self, name: str, programs: Collection[str], maps: Collection[str]) -> Optional[Refusal]:
+        """Try a program or a map in another object, together with these programs and maps."""
+        trial = ObjectHandle(self._libbpf, self._spec.source)
+        try:
+            self._open_again(trial)
+            refusal = self._try_load(trial, name, programs, maps)
+            if refusal is None and name in programs:
+                refusal = self._try_attach(trial, self._programs[name])
+            return refusal
+        finally:
+            trial.close()
 
     def _try_load(
         self, trial: ObjectHandle, name: str, programs: Collection[str], maps: Collection[str]
@@ -308,7 +282,27 @@ class _Chooser:
         words = _lacks(code, *(self._programs[name].section for name in programs))
         words = words or "; ".join(refusals_without_words(trial, self._spec, code, lines, programs))
         words = words or _last_words(without_optional_btf(lines))
-        return Refusal(name, ": ".join(filter(None, (reason(code), words))), errno=code)
+        return _refusal(name, code, words=words)
+
+
+def _first_usable(group: GroupSpec, attempt: Callable[[str], Optional[Refusal]]) -> tuple[Optional[str], list[Refusal]]:
+    """The first member of a group that works, and why those before it do not."""
+    refused: list[Refusal] = []
+    for name in group.members:
+        refusal = attempt(name)
+        if refusal is None:
+            return name, refused
+        refused.append(refusal)
+    return None, refused
+
+
+def _refusal(name: str, code: int, what: str = "", *, words: str = "") -> Refusal:
+    return Refusal(name, ": ".join(filter(None, (what, reason(code), words))), errno=code)
+
+
+def _lacks_links(name: str, code: int, *, known: int) -> Optional[Refusal]:
+    """Why a link can't be made, unless its error is `known`: a kernel that has such links looks for their target."""
+    return None if code == known else _refusal(name, code, "it loads, but this kernel has no such links")
 
 
 def _only_watches(section: ProgramSection) -> bool:

@@ -319,13 +319,10 @@ class Opened(_Phase, _PhaseOf["LoadedT"]):
         if not self._spec.groups and not self._spec.optional:
             return ()
         attaching = {program.name for program in self.programs if program.autoattach}
-        return _alternatives.choose(
-            self._held,
-            self._spec,
-            open_again=self._open,
-            attaching=attaching,
-            uncovered=self._uncovered,
+        chooser = _alternatives.Chooser(
+            self._held, self._spec, open_again=self._open, attaching=attaching, uncovered=self._uncovered
         )
+        return chooser.choose()
 
     def _open(self, held: ObjectHandle) -> None:
         """Make libbpf read the object."""
