@@ -268,7 +268,7 @@ class Chooser:
                 _leave_out(self._libbpf, pointer)
         for section in filter(lambda section: section.is_settable, self._spec.sections):
             value = self._held.globals[section.attribute]
-            _globals.set_initial_value(self._libbpf, trial.find_map(section.name), value)
+            _globals.set_initial_value(self._libbpf, trial.find_map(section.map_name), value)
         with Capture(self._libbpf) as said:
             result = self._libbpf.bpf_object__load(trial.live())
             code = ctypes.get_errno()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.portability.kernel_features import KernelFeatures
+from hatch_bpf.project.alternatives import Alternatives
 from hatch_bpf.runtime import errors
 from hatch_bpf.runtime.host.arch import running_name
 from hatch_bpf.runtime.libbpf import library as libbpf
@@ -69,6 +71,18 @@ def test_what_is_kept_outlives_the_arena(skeleton: Any) -> None:
     for use in (lambda: arena.counter, lambda: place.x, lambda: setattr(place, "x", 1), lambda: arena.steps[0]):
         with pytest.raises(errors.ClosedError, match=r"\.addr_space\.1: the skeleton is closed"):
             use()
+
+
+@pytest.mark.usefixtures("skeleton")
+def test_an_optional_program_with_variables_in_an_arena(tmp_path: Path) -> None:
+    """Its trial has the values that the application has set."""
+    optional = load_skeleton("arena", tmp_path, alternatives=Alternatives(groups={}, optional=("run",))).Arena
+    with optional.open(libbpf=LIBRARY) as opened:
+        opened.arena.counter = 7
+        with opened.load() as bpf:
+            assert [(choice.chosen, choice.refused) for choice in bpf.choices] == [("run", ())]
+            bpf.programs.run.test_run()
+            assert bpf.arena.counter == 9
 
 
 def test_a_libbpf_that_is_too_old(skeleton: Any, monkeypatch: pytest.MonkeyPatch) -> None:
