@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 
-from . import globals as _globals
 from . import privileges
 from .errors import AttachError, LoadError, PermissionDeniedError, permission_denied, reason, unprivileged
 from .handle import ObjectHandle
@@ -266,9 +265,7 @@ class Chooser:
             self._libbpf.bpf_map__set_pin_path(pointer, None)  # a trial must leave nothing behind
             if item.name not in maps or item.name in self._unmade:
                 _leave_out(self._libbpf, pointer)
-        for section in filter(lambda section: section.is_settable, self._spec.sections):
-            value = self._held.globals[section.attribute]
-            _globals.set_initial_value(self._libbpf, trial.find_map(section.map_name), value)
+        trial.set_initial_values(self._spec, self._held.globals)
         with Capture(self._libbpf) as said:
             result = self._libbpf.bpf_object__load(trial.live())
             code = ctypes.get_errno()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 
-from .errors import ClosedError, OpenError, PackageError, UnknownNameError, reason
+from .errors import ClosedError, PackageError, UnknownNameError, reason
 from .maps.shapes import created_descriptor, own_descriptor
 from .types import ArrayView, CStruct, CUnion, size_of
 
@@ -61,13 +61,6 @@ def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Mir
         raise PackageError(f"section {section.name} of the object does not match this skeleton")
     value = section.cls.from_buffer_copy(ctypes.string_at(address, size_of(section.cls)))
     return Mirror(Initial(section.attribute), value)
-
-
-def set_initial_value(libbpf: Libbpf, map_pointer: int, value: Mirror) -> None:
-    """Make libbpf create a section with this value."""
-    data = bytes(value)
-    if libbpf.bpf_map__set_initial_value(map_pointer, data, len(data)):
-        raise OpenError(f"globals can't be set: {reason(ctypes.get_errno())}")
 
 
 def live(

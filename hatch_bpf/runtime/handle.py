@@ -19,7 +19,7 @@ from .programs.links import Links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, Optional
     from weakref import ref
 
@@ -92,6 +92,13 @@ class ObjectHandle:
         if not pointer:
             raise PackageError(f"{self.name}: its object has no {kind} {name}, so it does not match this skeleton")
         return pointer
+
+    def set_initial_values(self, spec: ObjectSpec, values: Mapping[str, Any]) -> None:
+        """Make libbpf create the sections with these values, by attribute."""
+        for section in filter(lambda section: section.is_settable, spec.sections):
+            data = bytes(values[section.attribute])
+            if self.libbpf.bpf_map__set_initial_value(self.find_map(section.map_name), data, len(data)):
+                raise OpenError(f"globals can't be set: {reason(ctypes.get_errno())}")
 
     def find_global(self, owner: object, spec: ObjectSpec, name: str) -> Any:
         """A section by its attribute of `owner`."""

@@ -285,9 +285,7 @@ class Opened(_Phase, _PhaseOf["LoadedT"]):
         choices = self._choose()
         if self._uncovered is not None and any(p.core and self.programs[p.name].autoload for p in spec.programs):
             raise self._uncovered
-        for section in filter(lambda section: section.is_settable, spec.sections):
-            value = held.globals[section.attribute]
-            _globals.set_initial_value(held.libbpf, held.find_map(section.map_name), value)
+        held.set_initial_values(spec, held.globals)
         with Capture(held.libbpf) as said:
             result = self._load_object(held)
             code = ctypes.get_errno()
