@@ -17,7 +17,7 @@ from .types import size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from .handle import ObjectHandle
@@ -106,26 +106,16 @@ class ArenaMirror(Mirror):
     def _pair(self, copy: Any, live: Any) -> Any:
         return ArenaMirror(self._section, copy, live) if isinstance(copy, VIEWS) else copy
 
-    def __getattr__(self, name: str) -> Any:
+    def _get(self, read: Callable[[Any, Any], Any], what: Any) -> Any:
         with self._section.lock:
             self._refresh()
-            return self._pair(getattr(self._target, name), getattr(self._live, name))
+            copy, live = read(self._target, what), read(self._live, what)
+            return list(map(self._pair, copy, live)) if isinstance(what, slice) else self._pair(copy, live)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def _set(self, write: Callable[[Any, Any, Any], None], what: Any, value: Any) -> None:
         with self._section.lock:
             self._refresh()
-            setattr(self._live, name, plain(value))
-
-    def __getitem__(self, index: Any) -> Any:
-        with self._section.lock:
-            self._refresh()
-            copy, live = self._target[index], self._live[index]
-            return list(map(self._pair, copy, live)) if isinstance(index, slice) else self._pair(copy, live)
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        with self._section.lock:
-            self._refresh()
-            self._live[index] = plain(value)
+            write(self._live, what, plain(value))
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self[:])

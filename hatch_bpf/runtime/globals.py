@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from _operator import getitem, setitem  # where operator has them from, without its Python part
 
 from .errors import ClosedError, PackageError, UnknownNameError, reason
 from .maps.shapes import created_descriptor, own_descriptor
@@ -17,7 +18,7 @@ from .types import ArrayView, CStruct, CUnion, size_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Optional, Protocol
 
     from .libbpf.library import Libbpf
@@ -184,36 +185,35 @@ class Mirror:
         object.__setattr__(self, "_section", section)
         object.__setattr__(self, "_target", target)
 
-    def _wrap(self, value: Any) -> Any:
-        return Mirror(self._section, value) if isinstance(value, VIEWS) else value
-
     def _refresh(self) -> None:
         if self._section.writable:  # a section that can't be written never changes
             self._section.refresh()
 
-    def _check_writable(self) -> None:
+    def _get(self, read: Callable[[Any, Any], Any], what: Any) -> Any:
+        """A member or an element, by `getattr` or `getitem`."""
+        self._refresh()
+        value = read(self._target, what)
+        return Mirror(self._section, value) if isinstance(value, VIEWS) else value
+
+    def _set(self, write: Callable[[Any, Any, Any], None], what: Any, value: Any) -> None:
+        """Set a member or an element, by `setattr` or `setitem`."""
         if not self._section.writable:
             raise UnknownNameError(f"{self._section.name} is read-only once the object is loaded; set it before load()")
+        self._refresh()
+        write(self._target, what, plain(value))
+        self._section.flush()
 
     def __getattr__(self, name: str) -> Any:
-        self._refresh()
-        return self._wrap(getattr(self._target, name))
+        return self._get(getattr, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._check_writable()
-        self._refresh()
-        setattr(self._target, name, plain(value))
-        self._section.flush()
+        self._set(setattr, name, value)
 
-    def __getitem__(self, index: int) -> Any:
-        self._refresh()
-        return self._wrap(self._target[index])
+    def __getitem__(self, index: Any) -> Any:
+        return self._get(getitem, index)
 
     def __setitem__(self, index: int, value: Any) -> None:
-        self._check_writable()
-        self._refresh()
-        self._target[index] = plain(value)
-        self._section.flush()
+        self._set(setitem, index, value)
 
     def __len__(self) -> int:
         return len(self._target)
