@@ -189,11 +189,14 @@ class Mirror:
         if self._section.writable:  # a section that can't be written never changes
             self._section.refresh()
 
+    def _wrap(self, value: Any) -> Any:
+        return Mirror(self._section, value) if isinstance(value, VIEWS) else value
+
     def _get(self, read: Callable[[Any, Any], Any], what: Any) -> Any:
         """A member or an element, by `getattr` or `getitem`."""
         self._refresh()
         value = read(self._target, what)
-        return Mirror(self._section, value) if isinstance(value, VIEWS) else value
+        return list(map(self._wrap, value)) if isinstance(what, slice) else self._wrap(value)
 
     def _set(self, write: Callable[[Any, Any, Any], None], what: Any, value: Any) -> None:
         """Set a member or an element, by `setattr` or `setitem`."""

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from hatch_bpf.runtime import types as t
+from hatch_bpf.runtime.errors import UnknownNameError
+from hatch_bpf.runtime.globals import Mirror
 from tests.common.skeleton_package import load_skeleton
 
 
@@ -252,3 +254,29 @@ def test_a_map_called_as_something_of_the_runtime(skel: Any) -> None:
     with skel.Ctypes.open() as bpf:
         assert bpf.maps["_by_name"] is bpf.maps._by_name_
         assert len(bpf.maps) == 3
+
+
+class FakeSection:
+    """A section of global variables that can't be mapped into memory."""
+
+    name = ".data"
+
+    def __init__(self, *, writable: bool) -> None:
+        self.writable = writable
+        self.flushed = 0
+
+    def refresh(self) -> None: ...
+
+    def flush(self) -> None:
+        self.flushed += 1
+
+
+def test_structs_in_a_slice_of_a_global_array_are_parts_of_the_global(skel: Any) -> None:
+    section = FakeSection(writable=True)
+    target = skel.everything()
+    for point in Mirror(section, target).points[:]:
+        point.x = 7
+    assert ([point.x for point in target.points], section.flushed) == ([7, 7], 2)
+    first, *_ = Mirror(FakeSection(writable=False), target).points[:1]
+    with pytest.raises(UnknownNameError, match=r"\.data is read-only once the object is loaded"):
+        first.x = 8
