@@ -20,8 +20,9 @@ from hatch_bpf.compiler.bpftool import find_bpftool
 from hatch_bpf.compiler.clang import command
 from hatch_bpf.compiler.identifiers import names_in
 from hatch_bpf.compiler.toolchain import Toolchain, find_toolchain, tool_environment
-from hatch_bpf.compiler.vmlinux_h import HOST_BTF, KernelHeader
+from hatch_bpf.compiler.vmlinux_h import KernelHeader
 from hatch_bpf.errors import ToolchainError
+from hatch_bpf.kernels import HOST_BTF
 from hatch_bpf.kernels.archive import path_of, read_archived
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.support.store import CACHE_VARIABLE, Store

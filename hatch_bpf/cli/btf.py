@@ -13,7 +13,7 @@ from typing import Any
 
 from hatch_bpf.cli.common import examples, named_archive, offer, read_object_file, say
 from hatch_bpf.errors import ObjectError
-from hatch_bpf.kernels import HOST
+from hatch_bpf.kernels import HOST, HOST_BTF
 
 
 def add_min_core_btf(commands: Any) -> None:
@@ -67,7 +67,7 @@ def _minimize(options: argparse.Namespace) -> None:
     from hatch_bpf.btf.reader import Btf
     from hatch_bpf.core_relo.minimize import collect, extract
     from hatch_bpf.core_relo.resolve import Matcher
-    from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_btf
+    from hatch_bpf.kernels.formats.kernel_file import read_btf
     from hatch_bpf.support.files import write_whole
 
     objects = [read_object_file(path) for path in options.objects]

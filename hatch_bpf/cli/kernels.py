@@ -17,7 +17,7 @@ from hatch_bpf.arch import ARCHES
 from hatch_bpf.cli.common import HelpFormatter, entries_of, load_project, named_archive, offer, say
 from hatch_bpf.cli.terminal import console, meter
 from hatch_bpf.errors import HatchBpfError, KernelError
-from hatch_bpf.kernels import HOST
+from hatch_bpf.kernels import HOST, HOST_BTF
 from hatch_bpf.support.progress import Meter
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
@@ -207,7 +207,7 @@ def _add_file(name: str, given: Clues, archive: Path, *, with_image: bool) -> li
     from hatch_bpf.kernels import identity
     from hatch_bpf.kernels.archive import pack_archived, path_of
     from hatch_bpf.kernels.configurations import config_beside, config_to_keep
-    from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_kernel
+    from hatch_bpf.kernels.formats.kernel_file import read_kernel
     from hatch_bpf.kernels.identify import Clues, identify
     from hatch_bpf.kernels.images import image_beside, image_to_keep
     from hatch_bpf.kernels.matrix import find_archived

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels import HOST
+from hatch_bpf.kernels import HOST, HOST_BTF
 from hatch_bpf.support.store import Store
 
 if TYPE_CHECKING:
     from hatch_bpf.btf.c_types import CTypes
     from hatch_bpf.kernels.remote.archive_url import Archive
 
-HOST_BTF = Path("/sys/kernel/btf/vmlinux")
 KIND = "vmlinux-h"
 """The store's name for headers."""
 _MAGICS = (b"\x9f\xeb", b"\xeb\x9f")

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels import HOST, identity
+from hatch_bpf.kernels import HOST, HOST_BTF, identity
 from hatch_bpf.kernels.archive import ArchivedKernel, list_kernels, read_archived
-from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_btf
+from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl, entry_of, list_archive
 from hatch_bpf.kernels.remote.fetch import fetch, fetch_all

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from hatch_bpf.kernels import HOST_BTF
 from hatch_bpf.kernels.archive import list_kernels, pack_archived, path_of
-from hatch_bpf.kernels.formats.kernel_file import HOST_BTF
 from hatch_bpf.kernels.identity import Kernel, host
 from tests.cli.test_main import run
 from tests.common import kernel_images, needs

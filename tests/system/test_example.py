@@ -16,8 +16,8 @@ import pytest
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.compiler import bpftool
+from hatch_bpf.kernels import HOST_BTF
 from hatch_bpf.kernels.archive import list_kernels, read_archived
-from hatch_bpf.kernels.formats.kernel_file import HOST_BTF
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.runtime.host.embedded import Embedded
 from tests import soak

@@ -21,9 +21,6 @@ from hatch_bpf.kernels.formats.tar import only_member
 from hatch_bpf.support.budget import BTF_BYTES, IMAGE_BYTES, Budget
 from hatch_bpf.support.files import open_regular
 
-HOST_BTF = Path("/sys/kernel/btf/vmlinux")
-"""The running kernel's own BTF."""
-
 _TAR_MAGIC_AT = 257
 _FORMS = "a raw BTF, a .btf.tar.xz, a vmlinux or vmlinuz, or a .deb or .rpm kernel package"
 
@@ -107,7 +104,7 @@ def _from_unpacked(plain: bytes, budget: Budget) -> KernelFile:
 
 
 def _btf_of_elf(data: bytes | mmap, budget: Budget) -> bytes:
-    if elf.machine(data) == elf.BPF_MACHINE:
+    if elf.machine(data) == elf.EM_BPF:
         raise KernelError(f"a BPF object, not a kernel; name {_FORMS}", source=budget.source)
     btf = elf.find_section(data, ".BTF", budget)
     if btf is None:

@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from ..arguments import c_string
 from ..errors import BpfError, InvalidValueError, permission_denied, reason, unprivileged
+from ..host import kernel as _kernel
 from ..libbpf import library as _library
 from ..maps.shapes import MAP_TYPES
 from .objects import PROGRAM_TYPES
@@ -23,7 +24,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-KERNEL_BTF = "/sys/kernel/btf/vmlinux"
 _KIND_ENUM, _KIND_FUNC, _KIND_DECL_TAG = 6, 12, 17
 
 
@@ -108,7 +108,7 @@ def _enumerators(enum: str) -> dict[str, int]:
 
 @lru_cache(4096)
 def _raw_btf() -> bytes:
-    with open(KERNEL_BTF, "rb") as file:
+    with open(_kernel.KERNEL_BTF, "rb") as file:
         return file.read()
 
 

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.formats.kernel_file import HOST_BTF, read_btf
+from hatch_bpf.kernels import HOST_BTF
+from hatch_bpf.kernels.formats.kernel_file import read_btf
 from tests.common import kernel_images, needs
 from tests.common.kernel_images import compressed_by, member, tar
 
