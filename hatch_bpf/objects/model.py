@@ -29,7 +29,6 @@ from hatch_bpf.objects.names import object_name
 from hatch_bpf.objects.uapi import MapType
 from hatch_bpf.support.budget import ACCESSES, EXTERNS, FUNCTIONS, INSNS, MAPS, RELOCATIONS
 
-EM_BPF = 247
 INSN_SIZE = 8
 """Bytes of `struct bpf_insn`; a 64-bit immediate load takes two."""
 MAX_MAP_VALUE = (1 << 31) - 1
@@ -247,7 +246,7 @@ def _format_errors(path: str) -> Iterator[None]:
 
 def _open(data: bytes, path: str) -> ElfObject:
     elf = ElfObject(data, path)
-    if elf.machine not in ("EM_BPF", EM_BPF):
+    if elf.machine != "EM_BPF":
         raise ObjectError(f"{path}: not a BPF object: its ELF machine is {elf.machine}, not EM_BPF")
     if elf.bits != 64:
         raise ObjectError(f"{path}: a BPF object is a 64-bit ELF file; this one is {elf.bits}-bit")

@@ -11,7 +11,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from hatch_bpf.objects.model import EM_BPF, ObjectModel, read_object
+from hatch_bpf.kernels.formats.elf import EM_BPF
+from hatch_bpf.objects.model import ObjectModel, read_object
 from tests.common import needs
 
 _ELF = b"\x7fELF"

@@ -13,7 +13,8 @@ from hatch_bpf.errors import KernelError
 from hatch_bpf.support.budget import Budget
 
 MAGIC = b"\x7fELF"
-BPF_MACHINE = 247
+EM_BPF = 247
+"""The machine of BPF objects."""
 _NOBITS = 8
 _COMPRESSED = 0x800
 
