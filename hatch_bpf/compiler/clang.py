@@ -20,6 +20,7 @@ from hatch_bpf.compiler.strip import strip_debug
 from hatch_bpf.compiler.toolchain import INSTALL_LIBBPF_HEADERS, Toolchain, find_toolchain, tool_environment
 from hatch_bpf.compiler.vmlinux_h import Header, find_header, versions
 from hatch_bpf.errors import CompileError, ToolchainError
+from hatch_bpf.kernels.formats.elf import MAGIC
 from hatch_bpf.project.sources import Project
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.files import disk_errors, write_whole
@@ -212,10 +213,10 @@ def compile_source(
         stderr = done.stderr.decode("utf-8", "replace").replace(f"{include}/", "")
         if done.returncode:
             raise _refusal(source, arch, argv, stderr)
-        if not made.is_file():
-            said = f"{stderr}clang made no object: cflags asks for something else of it"
-            raise CompileError(str(source), argv, said, archs=[arch.name])
-        data, dependencies = made.read_bytes(), rule.read_text(errors="surrogateescape")
+        data = made.read_bytes() if made.is_file() else b""
+        if not data.startswith(MAGIC):
+            raise CompileError(str(source), argv, f"{stderr}clang made no object{_why_none(cflags)}", archs=[arch.name])
+        dependencies = rule.read_text(errors="surrogateescape")
     aside = (Path(folder), *toolchain.own_includes)  # hatch-bpf itself may be installed inside the project
     read = [path for path in _files_of_rule(root, dependencies) if not any(map(path.is_relative_to, aside))]
     for path in read:
@@ -223,6 +224,17 @@ def compile_source(
             said = f"includes {path}, whose real name clang does not tell: rename it"
             raise CompileError(str(source), argv, said, archs=[arch.name])
     return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(inside(root, read)))
+
+
+_OTHER_OUTPUT = re.compile(
+    r"-E|-S|-MM?|-fsyntax-only|-emit-(llvm|ast)|-flto.*|--analyze|--precompile|--?(version|help)|-###|-(print|dump).*"
+)
+"""Flags that make clang stop before it has an object, or write something else."""
+
+
+def _why_none(cflags: Sequence[str]) -> str:
+    flags = [flag for flag in cflags if _OTHER_OUTPUT.fullmatch(flag)] or cflags
+    return f": the option cflags has {' '.join(flags)}, which asks it for something else: remove it" if flags else ""
 
 
 _MISSING_TYPE = re.compile(

@@ -130,10 +130,18 @@ def test_clangs_own_lines_are_shown(tmp_path: Path) -> None:
     assert "src/prog.bpf.c:1:27: error: use of undeclared identifier 'undeclared'" in text
 
 
-@pytest.mark.parametrize("flag", ["-fsyntax-only", "--version", "-###"])
+@pytest.mark.parametrize(
+    "flag", ["-E", "-S", "-M", "-MM", "-fsyntax-only", "-emit-llvm", "-flto", "-flto=thin", "--version", "-###"]
+)
 def test_flags_that_make_no_object(tmp_path: Path, flag: str) -> None:
-    with pytest.raises(CompileError, match="clang made no object: cflags asks for something else of it"):
-        compile_text(tmp_path, PROGRAM, cflags=(flag,))
+    rule = f"clang made no object: the option cflags has {flag}, which asks it for something else: remove it"
+    with pytest.raises(CompileError, match=f"{rule}$"):
+        compile_text(tmp_path, PROGRAM, cflags=("-DX", flag, "-Wextra"))
+
+
+def test_no_object_for_a_reason_that_is_not_known(tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match="the option cflags has -Xclang -ast-dump, which asks it for"):
+        compile_text(tmp_path, PROGRAM, cflags=("-Xclang", "-ast-dump"))
 
 
 def test_warnings_are_no_errors_until_told_otherwise(tmp_path: Path) -> None:
