@@ -245,7 +245,7 @@ def test_the_first_kernel_that_cannot_be_read_is_told(archive: Path, tmp_path: P
 def test_a_file_written_just_now_is_known_by_its_contents_alone(tmp_path: Path) -> None:
     path = tmp_path / "k.btf"
     path.write_bytes(b"one")
-    source = KernelSource(Kernel("", "", "x86_64", "6.1"), path, Path.read_bytes)
+    source = KernelSource(Kernel("", "", "x86_64", "6.1"), path, reader=Path.read_bytes)
     before = identity_of(source)
     path.write_bytes(b"two")
     assert identity_of(source) != before

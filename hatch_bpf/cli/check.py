@@ -29,7 +29,7 @@ from hatch_bpf.kernels import HOST
 from hatch_bpf.support.context import Context
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
-    from hatch_bpf.kernels.remote.archive_url import Archive
+    from hatch_bpf.kernels.any_archive import Archive
     from hatch_bpf.portability.verdicts import Report
 
 

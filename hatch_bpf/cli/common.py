@@ -20,8 +20,8 @@ from hatch_bpf.kernels import HOST
 from hatch_bpf.runtime.printable import printable
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
+    from hatch_bpf.kernels.any_archive import Archive
     from hatch_bpf.kernels.matrix import Entry
-    from hatch_bpf.kernels.remote.archive_url import Archive
     from hatch_bpf.objects.model import ObjectModel
     from hatch_bpf.project.sources import Project
     from hatch_bpf.wheel.artifacts import Artifact
@@ -121,8 +121,8 @@ def _load_by_setuptools(root: Path) -> Project:
 
 def named_archive(option: str | None) -> Archive | None:
     """The BTF archive that an option names, or else BTFHUB_ARCHIVE. Raises `KernelError`."""
+    from hatch_bpf.kernels.any_archive import parse_archive
     from hatch_bpf.kernels.archive import ARCHIVE_VARIABLE
-    from hatch_bpf.kernels.remote.archive_url import parse_archive
 
     text = option or os.environ.get(ARCHIVE_VARIABLE)
     return parse_archive(text, root=Path()) if text else None

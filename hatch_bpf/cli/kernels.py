@@ -21,10 +21,10 @@ from hatch_bpf.kernels import HOST, HOST_BTF
 from hatch_bpf.support.progress import Meter
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
+    from hatch_bpf.kernels.any_archive import Archive
     from hatch_bpf.kernels.identify import Clues
     from hatch_bpf.kernels.identity import Kernel
     from hatch_bpf.kernels.matrix import Matrix
-    from hatch_bpf.kernels.remote.archive_url import Archive
     from hatch_bpf.project.sources import Project
 
 EXAMPLES = """examples:

@@ -22,7 +22,7 @@ from hatch_bpf.support.store import Store
 
 if TYPE_CHECKING:
     from hatch_bpf.btf.c_types import CTypes
-    from hatch_bpf.kernels.remote.archive_url import Archive
+    from hatch_bpf.kernels.any_archive import Archive
 
 KIND = "vmlinux-h"
 """The store's name for headers."""

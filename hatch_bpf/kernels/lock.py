@@ -18,11 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hatch_bpf.errors import KernelError
+from hatch_bpf.kernels.any_archive import Archive
 from hatch_bpf.kernels.configurations import find_config
 from hatch_bpf.kernels.identity import Kernel, in_order
 from hatch_bpf.kernels.images import find_image, read_kernel_image
 from hatch_bpf.kernels.matrix import Entry, KernelSource, Matrix, Newest, Pattern, resolve
-from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl
 from hatch_bpf.support.budget import LIST_BYTES
 from hatch_bpf.support.files import read_regular
 
@@ -154,7 +154,7 @@ def resolve_locked(
 ) -> Matrix:
     """The matrix, with the digests of the lock at `path`. Raises `KernelError` if it is not the one that was locked."""
     known = None
-    if isinstance(archive, ArchiveUrl):
+    if archive is not None and not isinstance(archive, Path):
         _check_declared(lock, _patterns(entries), tuple(sorted(archs)), path)
         known = lock.digests.keys()
     matrix = resolve(entries, archs=archs, archive=archive, known=known)

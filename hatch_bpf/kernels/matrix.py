@@ -21,11 +21,10 @@ from pathlib import Path
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import HOST, HOST_BTF, identity
+from hatch_bpf.kernels.any_archive import Archive
 from hatch_bpf.kernels.archive import ArchivedKernel, list_kernels, read_archived
 from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.remote.archive_url import Archive, ArchiveUrl, entry_of, list_archive
-from hatch_bpf.kernels.remote.fetch import fetch, fetch_all
 from hatch_bpf.support.progress import Downloaded
 
 PATTERN_FORM = "distro/version/arch/release"
@@ -80,14 +79,10 @@ Entry = Pattern | Newest | BtfFile | Host
 
 
 @dataclass(frozen=True)
-class KernelSource:
+class KernelSource(ArchivedKernel):
     """A kernel of the matrix and where its BTF is. Can be sent to another process."""
 
-    kernel: Kernel
-    path: Path
-    """Its file; where it is downloaded to, if it comes from a URL."""
-    reader: Callable[[Path], bytes]
-    url: str = ""
+    reader: Callable[[Path], bytes] = read_btf
     sha256: str = ""
     """The BTF's digest in the lock; empty without one."""
     image_sha256: str | None = None
@@ -110,29 +105,20 @@ class KernelSource:
         """Whether it has to be downloaded first."""
         return bool(self.url) and not self.path.exists()
 
-    @property
-    def entry(self) -> ArchivedKernel:
-        """The archive's entry for it."""
-        return ArchivedKernel(self.kernel, self.path, self.url)
-
-    def fetch(self) -> None:
-        """Download it. Raises `KernelError`."""
-        fetch(self.entry)
-
     def read(self) -> bytes:
         """The kernel's BTF, downloaded if need be. Raises `KernelError`."""
         if not self.url:
             return self._read()
+        spoiled = ""
         if self.path.exists():
             try:
                 return self._read()
-            except KernelError as error:
-                # damaged in the cache, or older than the lock
+            except KernelError as error:  # damaged in the cache, or older than the lock
                 spoiled = f"{error}\n"
-        else:
-            spoiled = ""
+        from hatch_bpf.kernels.remote.fetch import fetch
+
         try:
-            self.fetch()
+            fetch(self)
         except KernelError as error:
             raise KernelError(f"{spoiled}{error}", kernel=self.kernel) from error
         try:
@@ -171,7 +157,11 @@ class Matrix:
 
     def download(self, notify: Callable[[str], None], progress: Callable[[Downloaded], None] = lambda _: None) -> None:
         """Get what is not in the cache yet. Raises `KernelError` that names everything the server lacks."""
-        fetch_all([source.entry for source in self.sources if source.is_missing], notify, progress)
+        missing = [source for source in self.sources if source.is_missing]
+        if missing:
+            from hatch_bpf.kernels.remote.fetch import fetch_all
+
+            fetch_all(missing, notify, progress)
 
 
 def resolve(
@@ -231,8 +221,9 @@ class _Finder:
 
     def _match(self, pattern: Pattern) -> list[ArchivedKernel]:
         parts = _split(pattern)
-        if isinstance(self._archive, ArchiveUrl) and self._known is None and not _WILDCARD.search(pattern.text):
-            found = [entry_of(self._archive, Kernel.parse("/".join(parts)))]
+        archive = self._archive
+        if archive and not isinstance(archive, Path) and self._known is None and not _WILDCARD.search(pattern.text):
+            found = [archive.entry(Kernel.parse("/".join(parts)))]
         else:
             found = [entry for entry in self._listing if _matches(entry.kernel, parts)]
         chosen = [entry for entry in found if entry.kernel.arch in self._archs]
@@ -253,9 +244,12 @@ class _Finder:
                 "kernels has patterns, but there is no archive to look in: let btf-archive (or the environment's "
                 f"BTFHUB_ARCHIVE) name a folder or URL that holds {PATTERN_FORM}.btf.tar.xz"
             )
-        if isinstance(self._archive, ArchiveUrl) and self._known is not None:
-            return tuple(entry_of(self._archive, kernel) for kernel in identity.in_order(self._known))
-        listing = list_archive(self._archive, self.warnings.append)
+        if isinstance(self._archive, Path):
+            listing = list_kernels(self._archive)
+        elif self._known is None:
+            listing = self._archive.list_kernels(self.warnings.append)
+        else:
+            return tuple(map(self._archive.entry, identity.in_order(self._known)))
         if not listing:
             raise KernelError(
                 f"this BTF archive has no kernels: it should hold {PATTERN_FORM}.btf.tar.xz", source=str(self._archive)
@@ -275,7 +269,7 @@ class _Finder:
             )
         if not entry.path.is_file():
             raise KernelError(f'"{entry}" is not a file: let btf name a BTF, vmlinux, vmlinuz or kernel package')
-        return KernelSource(kernel, entry.path, read_btf)
+        return KernelSource(kernel, entry.path)
 
     def _host(self) -> list[KernelSource]:
         kernel = identity.host()
@@ -287,7 +281,7 @@ class _Finder:
         if not HOST_BTF.exists():
             self.warnings.append(f"{kernel}, the running kernel, is left out: it has no BTF at {HOST_BTF}")
             return []
-        return [KernelSource(kernel, HOST_BTF, read_btf)]
+        return [KernelSource(kernel, HOST_BTF)]
 
     @property
     def _archs_text(self) -> str:
@@ -315,13 +309,13 @@ def matching(sources: Iterable[KernelSource], patterns: Iterable[str]) -> tuple[
 
 def find_archived(archive: Archive, kernel: Kernel) -> KernelSource | None:
     """One kernel of an archive; None if a folder lacks it. At a URL, reading it shows that. Raises `KernelError`."""
-    if isinstance(archive, ArchiveUrl):
-        return _archived(entry_of(archive, kernel))
+    if not isinstance(archive, Path):
+        return _archived(archive.entry(kernel))
     return next((_archived(entry) for entry in list_kernels(archive) if entry.kernel == kernel), None)
 
 
 def _archived(entry: ArchivedKernel) -> KernelSource:
-    return KernelSource(entry.kernel, entry.path, read_archived, entry.url)
+    return KernelSource(entry.kernel, entry.path, entry.url, read_archived)
 
 
 def _parts(kernel: Kernel) -> list[str]:

@@ -17,9 +17,9 @@ from typing import Any, Literal, get_args
 from hatch_bpf import arch
 from hatch_bpf.errors import Fault, KernelError, refuse
 from hatch_bpf.kernels import HOST
+from hatch_bpf.kernels.any_archive import Archive, parse_archive
 from hatch_bpf.kernels.archive import ARCHIVE_VARIABLE
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
-from hatch_bpf.kernels.remote.archive_url import Archive, parse_archive
 from hatch_bpf.project.alternatives import Alternatives
 from hatch_bpf.project.forms import (
     ARCH,

@@ -352,5 +352,5 @@ def test_a_matrix_without_kernels(tmp_path: Path) -> None:
 def test_sources_can_be_sent_to_another_process() -> None:
     import pickle
 
-    source = KernelSource(Kernel.parse(NEW), Path("x"), bytes, "https://example.org/x", "0" * 64)
+    source = KernelSource(Kernel.parse(NEW), Path("x"), "https://example.org/x", bytes, "0" * 64)
     assert pickle.loads(pickle.dumps(source)) == source

@@ -70,38 +70,25 @@ class ArchiveUrl:
         digest = hashlib.sha256(self.root.encode()).hexdigest()[:16]
         return cache_dir() / DOWNLOADS / f"{urlsplit(self.root).hostname}-{digest}"
 
+    def entry(self, kernel: Kernel) -> ArchivedKernel:
+        """Where the archive has a kernel, provided that it has it."""
+        path = path_of(kernel)
+        return ArchivedKernel(kernel, self.cache / path, f"{self.files}/{quote(path.as_posix())}")
 
-Archive = Path | ArchiveUrl
-"""A BTF archive: a folder, or a URL."""
-
-
-def parse_archive(text: str, *, root: Path) -> Archive:
-    """The archive that `btf-archive` names; a folder may be relative to `root`. Raises `KernelError`."""
-    return ArchiveUrl(text) if "://" in text else root / text
-
-
-def entry_of(archive: ArchiveUrl, kernel: Kernel) -> ArchivedKernel:
-    """Where an archive has a kernel, provided that it has it."""
-    path = path_of(kernel)
-    return ArchivedKernel(kernel, archive.cache / path, f"{archive.files}/{quote(path.as_posix())}")
-
-
-def list_archive(archive: Archive, notify: Callable[[str], None]) -> tuple[ArchivedKernel, ...]:
-    """Every kernel of an archive, sorted. Raises `KernelError`."""
-    if isinstance(archive, Path):
-        return list_kernels(archive)
-    path = archive.cache / INDEX
-    try:
-        _renew_list(archive, path)
-    except (UnreachableError, RefusedError) as error:
-        if not path.exists():
-            raise
-        notify(f"warning: {error}; taking the list of kernels downloaded earlier, {path}")
-    try:
-        text = read_regular(path, LIST_BYTES.most)
-    except OSError as error:
-        raise KernelError(f"cannot be read: {error.strerror}; delete it", source=path) from error
-    return tuple(entry_of(archive, kernel) for kernel in parse_index(text, source=f"{archive.root}/{INDEX}"))
+    def list_kernels(self, notify: Callable[[str], None]) -> tuple[ArchivedKernel, ...]:
+        """Every kernel of the archive, sorted. Raises `KernelError`."""
+        path = self.cache / INDEX
+        try:
+            _renew_list(self, path)
+        except (UnreachableError, RefusedError) as error:
+            if not path.exists():
+                raise
+            notify(f"warning: {error}; taking the list of kernels downloaded earlier, {path}")
+        try:
+            text = read_regular(path, LIST_BYTES.most)
+        except OSError as error:
+            raise KernelError(f"cannot be read: {error.strerror}; delete it", source=path) from error
+        return tuple(self.entry(kernel) for kernel in parse_index(text, source=f"{self.root}/{INDEX}"))
 
 
 def _renew_list(archive: ArchiveUrl, path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from hatch_bpf.kernels.archive import ArchivedKernel
-from hatch_bpf.kernels.remote.download import NotThereError, download, keep
+from hatch_bpf.kernels.remote.download import NotThereError, Tell, download, keep
 from hatch_bpf.support.budget import ARCHIVED_BYTES
 from hatch_bpf.support.progress import Downloaded
 
@@ -33,22 +33,32 @@ class _FileEvent:
     error: BaseException | None = None
 
 
-def fetch(entry: ArchivedKernel) -> None:
+def fetch(
+    entry: ArchivedKernel,
+    *,
+    tell: Tell = lambda _have, _total: None,
+    stop: threading.Event | None = None,
+) -> None:
     """Download one kernel. Raises `KernelError`."""
-    _fetch(entry, tell=lambda _have, _total: None, stop=None)
+    try:
+        keep(entry.path, download(entry.url, limit=ARCHIVED_BYTES, tell=tell, stop=stop))
+    except NotThereError as error:
+        raise NotThereError(
+            f"{error}: the archive has no {entry.kernel}; take it out of kernels, or let btf-archive name another",
+            kernel=entry.kernel,
+        ) from error
 
 
 def fetch_all(
     entries: Sequence[ArchivedKernel],
     notify: Callable[[str], None],
-    progress: Callable[[Downloaded], None] = lambda _: None,
+    progress: Callable[[Downloaded], None],
 ) -> None:
-    """Download kernels. Both callbacks run in the caller's own thread.
+    """Download kernels, at least one. Both callbacks run in the caller's own thread.
 
     Raises `KernelError`. A file that is missing on the server does not keep the others from being downloaded first.
     """
-    if entries:
-        notify(f"downloading {len(entries)} kernel{'s' * (len(entries) > 1)}")
+    notify(f"downloading {len(entries)} kernel{'s' * (len(entries) > 1)}")
     stop = threading.Event()
     todo: SimpleQueue[int] = SimpleQueue()
     events: SimpleQueue[_FileEvent] = SimpleQueue()
@@ -82,7 +92,7 @@ def _work(
             events.put(_FileEvent(number, have, total))
 
         try:
-            _fetch(entries[number], tell=tell, stop=stop)
+            fetch(entries[number], tell=tell, stop=stop)
             events.put(_FileEvent(number, done=True))
         except BaseException as error:
             events.put(_FileEvent(number, done=True, error=error))
@@ -138,13 +148,3 @@ class _Sum:
     def set(self, number: int, value: int) -> None:
         self.sum += value - self.get(number)
         self._values[number] = value
-
-
-def _fetch(entry: ArchivedKernel, *, tell: Callable[[int, int | None], None], stop: threading.Event | None) -> None:
-    try:
-        keep(entry.path, download(entry.url, limit=ARCHIVED_BYTES, tell=tell, stop=stop))
-    except NotThereError as error:
-        raise NotThereError(
-            f"{error}: the archive has no {entry.kernel}; take it out of kernels, or let btf-archive name another",
-            kernel=entry.kernel,
-        ) from error

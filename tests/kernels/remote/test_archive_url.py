@@ -20,11 +20,12 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 import pytest
 
 from hatch_bpf.errors import ConfigError, KernelError
+from hatch_bpf.kernels.any_archive import parse_archive
 from hatch_bpf.kernels.archive import list_kernels, pack_archived, path_of
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import Matrix, Newest, Pattern, resolve
 from hatch_bpf.kernels.remote import download
-from hatch_bpf.kernels.remote.archive_url import ArchiveUrl, index_of, parse_archive, parse_index, render_index
+from hatch_bpf.kernels.remote.archive_url import ArchiveUrl, index_of, parse_index, render_index
 from hatch_bpf.support.budget import Limit
 from hatch_bpf.support.files import put_in_place
 from tests.cli.test_main import run
@@ -144,7 +145,7 @@ def test_a_download_that_breaks_off_starts_anew(server: Server) -> None:
 def test_a_download_that_always_breaks_off_leaves_nothing(server: Server, tmp_path: Path) -> None:
     server.cut = lambda *_: 100
     (source,) = select(server, NEW).sources
-    message = said(source.fetch)
+    message = said(source.read)
     assert "cut off after 100 of" in message
     assert "(tried 4 times); look at the connection" in message
     assert len(server.requests) == download.ATTEMPTS
@@ -435,7 +436,6 @@ def test_the_proxy_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> 
 
 def _fetch(url: str) -> None:
     (source,) = resolve([Pattern(NEW)], archs=["x86_64"], archive=ArchiveUrl(url)).sources
-    source.fetch()
     assert source.read() == kernel_images.btf(NEW)
 
 

@@ -20,7 +20,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import Matrix, Pattern, resolve
 from hatch_bpf.kernels.remote import download
 from hatch_bpf.kernels.remote.archive_url import ArchiveUrl
-from hatch_bpf.kernels.remote.fetch import AT_ONCE, fetch_all
+from hatch_bpf.kernels.remote.fetch import AT_ONCE
 from hatch_bpf.support.budget import ARCHIVED_BYTES
 from hatch_bpf.support.progress import Downloaded
 from tests.common import kernel_images
@@ -95,7 +95,7 @@ def test_progress_counts_bytes_up_to_what_there_is(server: Server) -> None:
 
 
 def test_nothing_to_download_says_nothing() -> None:
-    fetch_all([], lambda text: pytest.fail(text))
+    Matrix((), ()).download(lambda text: pytest.fail(text))
 
 
 def test_what_the_server_has_not_is_told_in_order_and_the_others_are_there(server: Server) -> None:

@@ -21,7 +21,7 @@ from hatch_bpf.kernels.archive import path_of
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import Newest, Pattern, resolve
 from hatch_bpf.kernels.remote import download, github
-from hatch_bpf.kernels.remote.archive_url import ArchiveUrl, list_archive
+from hatch_bpf.kernels.remote.archive_url import ArchiveUrl
 from hatch_bpf.kernels.remote.github import GitHubFolder, parse_repository
 from tests.cli.test_main import run
 from tests.common import kernel_images
@@ -105,7 +105,7 @@ def server(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 def listed(url: str = ARCHIVE) -> list[str]:
     warnings: list[str] = []
-    found = [str(entry.kernel) for entry in list_archive(ArchiveUrl(url), warnings.append)]
+    found = [str(entry.kernel) for entry in ArchiveUrl(url).list_kernels(warnings.append)]
     assert warnings == []
     return found
 
@@ -200,7 +200,7 @@ def test_too_many_questions(server: Server) -> None:
     os.utime(index, (time.time() - 4000,) * 2)
     server.answer = lambda path, _: (403, {}) if path.startswith("/repos/") else None
     warnings: list[str] = []
-    assert [str(entry.kernel) for entry in list_archive(ArchiveUrl(ARCHIVE), warnings.append)] == NAMES
+    assert [str(entry.kernel) for entry in ArchiveUrl(ARCHIVE).list_kernels(warnings.append)] == NAMES
     assert f"taking the list of kernels downloaded earlier, {index}" in warnings[0]
 
 
