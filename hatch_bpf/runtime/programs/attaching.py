@@ -63,14 +63,14 @@ class Attachable(Sealed):
     def _attach(
         self,
         target: str,
-        function: Callable[..., Optional[int]],
+        function: str,
         *arguments: Any,
         takes: tuple[str, ...] = (),
         hint: Optional[Callable[[int], str]] = None,
     ) -> Link:
-        """Have libbpf attach it, by a function of libbpf's that takes its pointer and these arguments."""
-        link = LibbpfLink(self, target)
-        return self._make(link, lambda: link.attach(function, self._live(), *arguments), takes=takes, hint=hint)
+        """Have libbpf attach it, by its function of this name, which takes a pointer to it and these arguments."""
+        link, attach = LibbpfLink(self, target), getattr(self._libbpf, function)
+        return self._make(link, lambda: link.attach(attach, self._live(), *arguments), takes=takes, hint=hint)
 
     def _make(
         self,

@@ -134,7 +134,7 @@ class Program(Attachable):
             return self._attach_uprobes(kind, binary, function)
         return self._attach(
             f"the target of SEC({self.section!r})",
-            self._libbpf.bpf_program__attach,
+            "bpf_program__attach",
             hint=lambda code: _about_usdt(binary, code) if kind.startswith("usdt") else "",
         )
 
@@ -150,7 +150,7 @@ class Program(Attachable):
         """Replace the function that was named before the load."""
         target = f"the target of SEC({self.section!r})"
         try:
-            return self._attach(target, self._libbpf.bpf_program__attach)
+            return self._attach(target, "bpf_program__attach")
         except AttachError as error:
             if error.errno != errno.EINVAL:
                 raise
@@ -167,8 +167,7 @@ class Program(Attachable):
             return no_cgroup2(path) if code == errno.EBADF else ""
 
         try:
-            attach = self._libbpf.bpf_program__attach_cgroup
-            return self._attach(target, attach, fd, takes=CGROUP_TYPES, hint=hint)
+            return self._attach(target, "bpf_program__attach_cgroup", fd, takes=CGROUP_TYPES, hint=hint)
         except AttachError as error:
             if error.errno != errno.EINVAL or section is None or section.attach_type not in ATTACH_TYPES:
                 raise
@@ -178,31 +177,26 @@ class Program(Attachable):
 
     def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link:
         """Attach to a tracepoint, `attach_tracepoint("syscalls", "sys_enter_openat")`."""
-        attach = self._libbpf.bpf_program__attach_tracepoint_opts
-        options, names = opts(CookieOpts, cookie=cookie), (c_string("category", category), c_string("name", name))
-        return self._attach(f"tracepoint {category}:{name}", attach, *names, byref(options), takes=("TRACEPOINT",))
+        names = c_string("category", category), c_string("name", name)
+        target, options = f"tracepoint {category}:{name}", byref(opts(CookieOpts, cookie=cookie))
+        return self._attach(target, "bpf_program__attach_tracepoint_opts", *names, options, takes=("TRACEPOINT",))
 
     def attach_raw_tracepoint(self, name: str) -> Link:
         """Attach to a raw tracepoint, `attach_raw_tracepoint("sched_switch")`."""
-        attach = self._libbpf.bpf_program__attach_raw_tracepoint
         takes, text = ("RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING"), c_string("name", name)
-        return self._attach(f"raw tracepoint {name}", attach, text, takes=takes)
+        return self._attach(f"raw tracepoint {name}", "bpf_program__attach_raw_tracepoint", text, takes=takes)
 
     def attach_kprobe(self, function: str, *, offset: int = 0, retprobe: bool = False, cookie: int = 0) -> Link:
         """Attach to a kernel function: at its entry, `offset` bytes behind it, or with `retprobe` at its return."""
-        attach = self._libbpf.bpf_program__attach_kprobe_opts
-        options, name = (
-            opts(KprobeOpts, bpf_cookie=cookie, offset=offset, retprobe=retprobe),
-            c_string("function", function),
-        )
-        kind = "kretprobe" if retprobe else "kprobe"
-        return self._attach(f"{kind} {function}+{offset:#x}", attach, name, byref(options), takes=("KPROBE",))
+        name = c_string("function", function)
+        options = byref(opts(KprobeOpts, bpf_cookie=cookie, offset=offset, retprobe=retprobe))
+        target = f"{'kretprobe' if retprobe else 'kprobe'} {function}+{offset:#x}"
+        return self._attach(target, "bpf_program__attach_kprobe_opts", name, options, takes=("KPROBE",))
 
     def attach_ksyscall(self, syscall: str, *, retprobe: bool = False, cookie: int = 0) -> Link:
         """Attach to the handler of a system call, whatever its name is on this architecture."""
-        attach = self._libbpf.bpf_program__attach_ksyscall
-        options, name = opts(KsyscallOpts, bpf_cookie=cookie, retprobe=retprobe), c_string("syscall", syscall)
-        return self._attach(f"system call {syscall}", attach, name, byref(options), takes=("KPROBE",))
+        options, name = byref(opts(KsyscallOpts, bpf_cookie=cookie, retprobe=retprobe)), c_string("syscall", syscall)
+        return self._attach(f"system call {syscall}", "bpf_program__attach_ksyscall", name, options, takes=("KPROBE",))
 
     def attach_uprobe(
         self,
@@ -236,8 +230,8 @@ class Program(Attachable):
         return self._attach_uprobe(target, pid, full_path(path), found[0] + offset, options)
 
     def _attach_uprobe(self, target: str, pid: int, path: str, offset: int, options: Any) -> Link:
-        attach = self._libbpf.bpf_program__attach_uprobe_opts
-        return self._attach(target, attach, pid, os.fsencode(path), offset, byref(options), takes=("KPROBE",))
+        where = pid, os.fsencode(path), offset
+        return self._attach(target, "bpf_program__attach_uprobe_opts", *where, byref(options), takes=("KPROBE",))
 
     def attach_uprobe_multi(
         self,
@@ -257,7 +251,6 @@ class Program(Attachable):
         """
         from .elfsyms import full_path, function_offsets
 
-        attach = self._libbpf.bpf_program__attach_uprobe_multi
         path, wanted, names = path_of("binary", binary), c_string("pattern", pattern), self._names(functions)
         target = f"{'uretprobes' if retprobe else 'uprobes'} {path}:{pattern or ', '.join(names)}"
         options = opts(UprobeMultiOpts, retprobe=retprobe, cookies=self._cookies(cookies, names))
@@ -276,19 +269,18 @@ class Program(Attachable):
         if offsets:
             options.offsets, options.cnt = (ctypes.c_ulong * len(offsets))(*offsets), len(offsets)
             path = full_path(path)  # with offsets, libbpf looks for a short name nowhere
-        where = named("pid", S32.put, pid) or os.getpid(), os.fsencode(path)
-        return self._attach(target, attach, *where, wanted or None, byref(options), takes=("KPROBE",))
+        where = named("pid", S32.put, pid) or os.getpid(), os.fsencode(path), wanted or None
+        return self._attach(target, "bpf_program__attach_uprobe_multi", *where, byref(options), takes=("KPROBE",))
 
     def attach_usdt(
         self, binary: Union[str, os.PathLike[str]], provider: str, name: str, *, pid: int = -1, cookie: int = 0
     ) -> Link:
         """Attach to a USDT, a probe that a program in user space defines."""
-        attach = self._libbpf.bpf_program__attach_usdt
         path = path_of("binary", binary)
         options, names = opts(CookieOpts, cookie=cookie), (c_string("provider", provider), c_string("name", name))
         return self._attach(
             f"USDT {path}:{provider}:{name}",
-            attach,
+            "bpf_program__attach_usdt",
             named("pid", S32.put, pid),
             os.fsencode(path),
             *names,
@@ -302,16 +294,14 @@ class Program(Attachable):
 
         `set_attach_target()`, before the load, names the first one, to which `attach()` attaches.
         """
-        attach, fd = self._libbpf.bpf_program__attach_freplace, named("program", descriptor_of, program)
-        name = c_string("function", function)
+        fd, name = named("program", descriptor_of, program), c_string("function", function)
         target = f"function {function} of program {getattr(program, 'name', program)}"
-        return self._attach(target, attach, fd, name, takes=("EXT",))
+        return self._attach(target, "bpf_program__attach_freplace", fd, name, takes=("EXT",))
 
     def attach_perf_event(self, fd: int, *, cookie: int = 0) -> Link:
         """Attach to a perf event, by its descriptor. The link takes the descriptor over."""
-        attach = self._libbpf.bpf_program__attach_perf_event_opts
-        options, fd = opts(CookieOpts, cookie=cookie), named("fd", S32.put, fd)
-        return self._attach(f"perf event {fd}", attach, fd, byref(options))
+        options, fd = byref(opts(CookieOpts, cookie=cookie)), named("fd", S32.put, fd)
+        return self._attach(f"perf event {fd}", "bpf_program__attach_perf_event_opts", fd, options)
 
     def attach_kprobe_multi(
         self,
@@ -328,14 +318,13 @@ class Program(Attachable):
         `kprobe.session`, and the program runs at the entry and, if it returned 0 there, where the function returns
         (Linux 6.10, libbpf 1.5).
         """
-        attach = self._libbpf.bpf_program__attach_kprobe_multi_opts
         if session:
             self._libbpf.require((1, 5), "a session of entry and return")
         wanted, names = c_string("pattern", pattern), self._names(functions)
         options = opts(KprobeMultiOpts, retprobe=retprobe, session=session, cookies=self._cookies(cookies, names))
         if names:
             options.syms, options.cnt = c_strings(names), len(names)
-        target = f"kernel functions {pattern or ', '.join(names)}"
+        target, attach = f"kernel functions {pattern or ', '.join(names)}", "bpf_program__attach_kprobe_multi_opts"
         return self._attach(target, attach, wanted or None, byref(options), takes=("KPROBE",))
 
     def attach_sampling(
@@ -404,21 +393,18 @@ class Program(Attachable):
 
     def attach_tcx(self, interface: Union[str, int]) -> Link:
         """Attach to an interface's tcx hook (Linux 6.6, libbpf 1.3). The section names the direction."""
-        attach = self._libbpf.bpf_program__attach_tcx
         index, target = self._interface(interface)
-        return self._attach(f"{target} (tcx)", attach, index, None, takes=("SCHED_CLS",))
+        return self._attach(f"{target} (tcx)", "bpf_program__attach_tcx", index, None, takes=("SCHED_CLS",))
 
     def attach_netkit(self, interface: Union[str, int]) -> Link:
         """Attach to a netkit device, by its primary end (Linux 6.7, libbpf 1.3). The section names the end."""
-        attach = self._libbpf.bpf_program__attach_netkit
         index, target = self._interface(interface)
-        return self._attach(f"{target} (netkit)", attach, index, None, takes=("SCHED_CLS",))
+        return self._attach(f"{target} (netkit)", "bpf_program__attach_netkit", index, None, takes=("SCHED_CLS",))
 
     def attach_netfilter(self, *, family: int, hook: int, priority: int) -> Link:
         """Attach to a netfilter hook (Linux 6.4, libbpf 1.3): `NFPROTO_*`, `NF_INET_*` and a priority."""
-        attach = self._libbpf.bpf_program__attach_netfilter
-        options = opts(NetfilterOpts, pf=family, hooknum=hook, priority=priority)
-        return self._attach(f"netfilter hook {hook}", attach, byref(options), takes=("NETFILTER",))
+        options = byref(opts(NetfilterOpts, pf=family, hooknum=hook, priority=priority))
+        return self._attach(f"netfilter hook {hook}", "bpf_program__attach_netfilter", options, takes=("NETFILTER",))
 
     def attach_sockmap(self, sockets: Map) -> Link:
         """Attach an sk_skb or sk_msg program to a sockmap or sockhash. Its section names the hook."""
@@ -436,7 +422,7 @@ class Program(Attachable):
         where = path_of("path", path)
         fd = self._opened(where, where, os.O_RDONLY)
         takes = ("SK_LOOKUP", "FLOW_DISSECTOR")
-        return self._attach(f"network namespace {where}", self._libbpf.bpf_program__attach_netns, fd, takes=takes)
+        return self._attach(f"network namespace {where}", "bpf_program__attach_netns", fd, takes=takes)
 
     def attach_xdp(self, interface: Union[str, int], *, mode: str = "auto", replace: bool = False) -> Link:
         """Attach to a network interface, by name or index. `mode`: auto, skb (generic), driver or hardware.
@@ -525,7 +511,7 @@ class Program(Attachable):
         options = opts(IterOpts)
         if any(info):
             options.link_info, options.link_info_len = ctypes.addressof(info), ctypes.sizeof(info)
-        return self._attach(target, self._libbpf.bpf_program__attach_iter, byref(options), takes=("TRACING",))
+        return self._attach(target, "bpf_program__attach_iter", byref(options), takes=("TRACING",))
 
     def read_iter(
         self,
