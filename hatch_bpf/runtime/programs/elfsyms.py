@@ -17,7 +17,7 @@ from ..symbols.symbol_files import debug_file, opened_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from ..symbols.elf_image import ElfImage
 
@@ -30,25 +30,20 @@ VERSYM_HIDDEN = 1 << 15
 def function_offsets(path: str, names: Sequence[str]) -> list[int]:
     """The offset of each function in the file, which must be unambiguous.
 
-    Raises `OSError`, `KeyError` if there is no such function, or `ValueError` for an ambiguous one and for what is no
-    ELF file. As in libbpf the dynamic symbols come first, a default version precedes older ones, and a strong symbol
-    a weak one. What was stripped is looked for in the separate debug file, and in `.gnu_debugdata`.
+    Raises `OSError`, or `ValueError` for a missing or an ambiguous function and for what is no ELF file. As in libbpf
+    the dynamic symbols come first, a default version precedes older ones, and a strong symbol a weak one. What was
+    stripped is looked for in the separate debug file, and in `.gnu_debugdata`.
     """
     with _image(path) as image:
         wanted = {os.fsencode(name) for name in names}
         found: dict[bytes, set[int]] = {}
         for table in (SHT_DYNSYM, SHT_SYMTAB):
-            found.update(_functions(image, wanted - found.keys(), table))
+            found.update(_best(image, table, wanted - found.keys()))
         if wanted - found.keys():
             with _stripped(image, path) as others:
                 for other in others:
-                    found.update(_functions(other, wanted - found.keys(), SHT_SYMTAB))
-        offsets: dict[bytes, set[int]] = {}
-        for function, addresses in found.items():
-            for offset in map(image.offset_of, addresses):
-                if offset is not None:
-                    offsets.setdefault(function, set()).add(offset)
-    return [_only_one(offsets[os.fsencode(name)], name, path) for name in names]
+                    found.update(_best(other, SHT_SYMTAB, wanted - found.keys()))
+        return [_only_one(_offsets(image, found.get(os.fsencode(name), ())), name, path) for name in names]
 
 
 def stripped_functions(path: str, pattern: str) -> list[int]:
@@ -61,8 +56,9 @@ def stripped_functions(path: str, pattern: str) -> list[int]:
         if not others:
             return []
         tables = [(image, SHT_DYNSYM), *((other, SHT_SYMTAB) for other in others)]
-        addresses = {value for each, table in tables for _, value in _matching(each, table, pattern)}
-        return sorted({offset for offset in map(image.offset_of, addresses) if offset is not None})
+        wanted = matcher(pattern)
+        addresses = {value for each, table in tables for *_, value in _functions(each, table, wanted)}
+        return sorted(_offsets(image, addresses))
 
 
 def function_names(path: str, pattern: str) -> list[str]:
@@ -72,7 +68,8 @@ def function_names(path: str, pattern: str) -> list[str]:
     """
     with _image(path) as image, _stripped(image, path) as others:
         tables = [(image, SHT_DYNSYM), *((each, SHT_SYMTAB) for each in (image, *others))]
-        found = {name for each, table in tables for name, _ in _matching(each, table, pattern)}
+        wanted = matcher(pattern)
+        found = {name for each, table in tables for *_, name, _ in _functions(each, table, wanted)}
         return sorted(name.decode("utf-8", "backslashreplace") for name in found)
 
 
@@ -85,14 +82,18 @@ def matcher(pattern: str) -> Callable[[bytes], object]:
     return re.compile(os.fsencode("".join(words.get(char) or re.escape(char) for char in text)), re.DOTALL).fullmatch
 
 
-def _matching(image: ElfImage, table: int, pattern: str) -> Iterator[tuple[bytes, int]]:
-    """Name and address of the functions that match a pattern, by the symbols in tables of this type."""
-    wanted = matcher(pattern)
-    for name_at, info, home, value, _, strings in image.symbols(table):
+def _functions(image: ElfImage, table: int, wanted: Callable[[bytes], object]) -> Iterator[tuple[int, int, bytes, int]]:
+    """Index, binding, name and address of each symbol of a wanted function, in tables of this type."""
+    for index, (name_at, info, home, value, _, strings) in enumerate(image.symbols(table)):
         if info & 0xF == STT_FUNC and home:
             name = image.string(strings, name_at)
             if wanted(name):
-                yield name, value
+                yield index, info >> 4, name, value
+
+
+def _offsets(image: ElfImage, addresses: Iterable[int]) -> set[int]:
+    """The offsets in the file of what it has at these addresses."""
+    return {offset for offset in map(image.offset_of, addresses) if offset is not None}
 
 
 @contextmanager
@@ -153,6 +154,8 @@ def _usdts(image: ElfImage) -> Iterator[str]:
 
 
 def _only_one(offsets: set[int], name: str, path: str) -> int:
+    if not offsets:
+        raise ValueError(f"there is no {name}")
     if len(offsets) > 1:
         raise ValueError(
             f'{name} is ambiguous: {len(offsets)} functions of {path} have this name; pattern="{name}" takes them all'
@@ -160,21 +163,11 @@ def _only_one(offsets: set[int], name: str, path: str) -> int:
     return next(iter(offsets))
 
 
-def _functions(image: ElfImage, wanted: set[bytes], table: int) -> dict[bytes, set[int]]:
-    """The addresses of the wanted functions that have symbols in tables of this type, only the best of each name."""
-    found: dict[bytes, set[int]] = {}
-    ranks: dict[bytes, tuple[bool, bool]] = {}
+def _best(image: ElfImage, table: int, names: Collection[bytes]) -> dict[bytes, set[int]]:
+    """The addresses of the functions of these names in tables of this type, only the best of each name."""
+    found: dict[bytes, dict[tuple[bool, bool], set[int]]] = {}
     versions = image.contents_of(SHT_GNU_VERSYM) if table == SHT_DYNSYM else b""
-    for index, (name_at, info, home, value, _, strings) in enumerate(image.symbols(table)):
-        if info & 0xF != STT_FUNC or not home:
-            continue
-        name = image.string(strings, name_at)
-        if name not in wanted:
-            continue
+    for index, binding, name, value in _functions(image, table, names.__contains__):
         is_old = bool(versions) and bool(HALF.unpack_from(versions, 2 * index)[0] & VERSYM_HIDDEN)
-        rank = is_old, info >> 4 == STB_WEAK
-        if rank < ranks.get(name, (True, True)) or name not in found:
-            ranks[name], found[name] = rank, set()
-        if rank == ranks[name]:
-            found[name].add(value)
-    return found
+        found.setdefault(name, {}).setdefault((is_old, binding == STB_WEAK), set()).add(value)
+    return {name: by_rank[min(by_rank)] for name, by_rank in found.items()}

@@ -258,9 +258,6 @@ class Program(Attachable):
         if names:
             try:
                 offsets = function_offsets(full_path(path), names)
-            except KeyError as error:
-                what = error.args[0].decode()
-                raise AttachError(f"program {self.name} can't be attached to {target}: there is no {what}") from error
             except (OSError, ValueError) as error:
                 raise AttachError(f"program {self.name} can't be attached to {target}: {error}") from error
         elif pattern:
