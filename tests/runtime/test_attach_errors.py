@@ -23,6 +23,7 @@ from hatch_bpf.project.alternatives import Alternatives
 from hatch_bpf.runtime import errors
 from hatch_bpf.runtime.events.perf_events import max_sample_rate
 from hatch_bpf.runtime.host.arch import running_name
+from hatch_bpf.runtime.programs import program
 from hatch_bpf.runtime.programs.elfsyms import usdt_names
 from hatch_bpf.support.own_libbpf import OWN_LIBBPF
 from tests.common import needs
@@ -206,6 +207,23 @@ def test_a_frequency_that_is_too_high(skel: Any) -> None:
     with pytest.raises(errors.AttachError, match="ESRCH"):
         skel.programs.on_sample.attach_sampling(99, pid=2**22 + 1)
     assert skel.links == ()
+
+
+def test_a_sample_that_is_refused_is_not_said_to_lack_a_target(skel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By EOPNOTSUPP, or before libbpf 0.8 by ESRCH, libbpf says that a section names no target."""
+
+    def refuse(*_: object, **__: object) -> int:
+        ctypes.set_errno(errno.EOPNOTSUPP)
+        return -1
+
+    monkeypatch.setattr(program, "open_sampled", refuse)
+    with pytest.raises(errors.AttachError, match=r"ENOTSUP: [\w ]+\n  this machine does not count cycles") as caught:
+        skel.programs.on_sample.attach_sampling(99, event="cycles")
+    assert type(caught.value) is errors.AttachError
+    monkeypatch.setattr(skel._held.libbpf, "version", (0, 7))
+    with pytest.raises(errors.AttachError, match=r"process 4194305: ESRCH: No such process$") as caught:
+        skel.programs.on_sample.attach_sampling(99, pid=2**22 + 1)
+    assert type(caught.value) is errors.AttachError
 
 
 # --- perf buffers -------------------------------------------------------------------------------------------------

@@ -35,8 +35,11 @@ def online_cpus() -> list[int]:
 
 
 def threads_of(pid: int) -> list[int]:
-    """The threads that a process has now. Raises `OSError` if there is no such process."""
-    return sorted(map(int, os.listdir(f"/proc/{pid}/task")))
+    """The threads that a process has now; none if there is no such process."""
+    try:
+        return sorted(map(int, os.listdir(f"/proc/{pid}/task")))
+    except OSError:
+        return []
 
 
 def max_sample_rate() -> Optional[int]:

@@ -347,9 +347,11 @@ class Program(Attachable):
             what = f"{shown(frequency)} Hz and a period of {shown(period)}"
             raise AttachError(f"program {self.name} can't sample with {what}: give one of them, 1 is the least")
         named("frequency or period", U64.put, frequency or period)
-        threads = [-1] if pid < 0 else self._threads_of(pid or os.getpid())
+        threads = [-1] if pid < 0 else threads_of(pid or os.getpid())
         numbers = (online_cpus() if pid < 0 else [-1]) if cpus is None else elements("cpus", cpus)
         numbers = [named(f"cpus[{at}]", S32.put, cpu) for at, cpu in enumerate(numbers)]
+        if not numbers:
+            raise InvalidValueError(f"program {self.name}: cpus names no CPU to sample")
         links: list[Link] = []
         try:
             for tid in threads:
@@ -360,16 +362,8 @@ class Program(Attachable):
                 link.detach()
             raise
         if not links:
-            if not numbers:
-                raise InvalidValueError(f"program {self.name}: cpus names no CPU to sample")
-            raise self._failed(f"process {pid}", errno.ESRCH, [])
+            raise failed(AttachError, f"program {self.name} can't be attached to process {pid}", errno.ESRCH)
         return links
-
-    def _threads_of(self, pid: int) -> list[int]:
-        try:
-            return threads_of(pid)
-        except OSError as error:
-            raise self._failed(f"process {pid}", errno.ESRCH, []) from error
 
     def _sample(
         self, event: Event, config: tuple[int, int], frequency: int, period: int, *, cpu: int, tid: int
@@ -382,11 +376,10 @@ class Program(Attachable):
             yield self._make(link, lambda: link.attach_event(opened), takes=("PERF_EVENT",))
         elif tid < 0 or ctypes.get_errno() != errno.ESRCH:
             code, highest = ctypes.get_errno(), max_sample_rate()
-            too_high = highest is not None and frequency > highest
             hint = lacks_event(event, code)
-            if too_high:
+            if highest is not None and frequency > highest:
                 hint = f"{frequency} Hz is more than the {highest} in {MAX_SAMPLE_RATE}"
-            raise self._failed(where, code, [], hint=lambda _code: hint)
+            raise self._failed(where, code, [], takes=("PERF_EVENT",), hint=lambda _code: hint)
 
     def attach_tcx(self, interface: Union[str, int]) -> Link:
         """Attach to an interface's tcx hook (Linux 6.6, libbpf 1.3). The section names the direction."""
@@ -412,7 +405,7 @@ class Program(Attachable):
             )
         attach_type = section.attach_type or "BPF_SK_SKB_VERDICT"
         fd, link = named("sockets", descriptor_of, sockets), PlainLink(self, f"map {getattr(sockets, 'name', sockets)}")
-        return self._make(link, lambda: link.attach(fd, attach_type))
+        return self._make(link, lambda: link.attach(fd, attach_type), takes=("SK_MSG", "SK_SKB"))
 
     def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
         """Attach to a network namespace (sk_lookup, flow_dissector), by its file; the default is this process's own."""
