@@ -430,6 +430,23 @@ def test_names_are_readable(library: str, monkeypatch: pytest.MonkeyPatch) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("escaped", "readable"),
+    [
+        ("a$C$b$u2b$_$RF$c", "a,b+_&c"),
+        ("$u7b$$u7d$", "{}"),
+        ("_$LT$impl$u20$core..fmt", "<impl core::fmt"),
+        *(
+            (text, text)
+            for text in ("$u110000$", "$uffffff$", "$uffffffffffffffffff$", "$ud800$", "$u1b$", "$XX$", "$")
+        ),
+    ],
+)
+def test_escapes_of_older_rust(escaped: str, readable: str) -> None:
+    """A program may have any names: an escape of what is no character, or does not print, stays as it is."""
+    assert demangle._without_hash(f"{escaped}::h0123456789abcdef") == readable
+
+
 def test_without_a_library_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demangle, "_found", [None])
     assert demangle.demangled(next(name for name in MANGLED if name.startswith("_Z"))).startswith("_Z")

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+import sys
 
 from ..libbpf.library import library_folders, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional
+    from typing import Any, Callable, Match, Optional
 
 PREFIXES = ("_Z", "_R", "__Z", "__R")
 DMGL_PARAMS, DMGL_ANSI = 1 << 0, 1 << 1
 """Options of libiberty's: with parameters, and with `const` and the like."""
 ABI_LIBRARIES = ("libstdc++.so.6", "libc++abi.so.1")
-ESCAPES = {"$LT$": "<", "$GT$": ">", "$RF$": "&", "$BP$": "*", "$LP$": "(", "$RP$": ")", "$C$": ",", "$SP$": "@"}
-"""What Rust's older scheme writes for characters that C++ names have not; `$u7b$` is any other, by its number."""
-HASH = 19
-"""Characters of `::h` and the 16 hexadecimal digits at the end of such names."""
+ESCAPES = {"LT": "<", "GT": ">", "RF": "&", "BP": "*", "LP": "(", "RP": ")", "C": ",", "SP": "@"}
+"""What Rust's older scheme writes between dollars for characters that C++ names cannot have."""
+ESCAPE = re.compile(r"\$(?:([A-Z]{1,2})|u([0-9a-f]{1,6}))\$")
+"""One of these, or any other character by its number: `$u7b$`."""
+OLD_RUST = re.compile(r"(.*)::h[0-9a-f]{16}")
+"""A name of that scheme ends with a hash."""
 
 _found: list[Optional[Callable[[bytes], Optional[bytes]]]] = []
 """The machine's function, once it was looked for."""
@@ -41,20 +45,21 @@ def demangled(name: str) -> str:
 
 def _without_hash(name: str) -> str:
     """A name of Rust's older scheme as Rust has it; others as they are."""
-    mark, digits = name[-HASH : 3 - HASH], name[3 - HASH :]
-    if mark != "::h" or digits.strip("0123456789abcdef"):
+    found = OLD_RUST.fullmatch(name)
+    if found is None:
         return name
-    name = name[:-HASH]
-    for escape, char in ESCAPES.items():
-        name = name.replace(escape, char)
-    first, *rest = name.split("$u")
-    parts = [first]
-    for part in rest:
-        number, _, after = part.partition("$")
-        parts.append(chr(int(number, 16)) + after if number and not number.strip("0123456789abcdef") else f"$u{part}")
-    return (
-        "".join(parts).replace("..", "::").replace("::_<", "::<").replace("_<", "<", 1 if name.startswith("_") else 0)
-    )
+    name = ESCAPE.sub(_character, found[1])
+    return name.replace("..", "::").replace("::_<", "::<").replace("_<", "<", 1 if name.startswith("_") else 0)
+
+
+def _character(escape: Match[str]) -> str:
+    """The character that an escape is for; the escape itself if it is for none that prints."""
+    short, digits = escape.groups()
+    if short:
+        return ESCAPES.get(short, escape[0])
+    number = int(digits, 16)
+    prints = number <= sys.maxunicode and chr(number).isprintable()
+    return chr(number) if prints else escape[0]
 
 
 def _find() -> Optional[Callable[[bytes], Optional[bytes]]]:
