@@ -418,10 +418,10 @@ OLD_RUST = "_ZN69_$LT$alloc..vec..Vec$LT$T$GT$$u20$as$u20$core..ops..drop..Drop$
 
 @pytest.mark.parametrize("library", ["libbfd", "libstdc++.so.6"])
 def test_names_are_readable(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demangle, "_found", [])
-    if library != "libbfd":
-        monkeypatch.setattr(demangle, "_of_libbfd", lambda _: None)
-    if demangle._find() is None:
+    found = [each for each in demangle._candidates() if library in each[0]]
+    monkeypatch.setattr(demangle, "_candidates", lambda: iter(found))
+    monkeypatch.setattr(demangle, "_demangler", demangle._demangler.__wrapped__)
+    if demangle._demangler() is None:
         needs.missing(f"{library} is not installed")
     assert {name: demangle.demangled(name) for name in MANGLED} == MANGLED
     assert demangle.demangled(OLD_RUST) in (
@@ -448,7 +448,7 @@ def test_escapes_of_older_rust(escaped: str, readable: str) -> None:
 
 
 def test_without_a_library_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demangle, "_found", [None])
+    monkeypatch.setattr(demangle, "_demangler", lambda: None)
     assert demangle.demangled(next(name for name in MANGLED if name.startswith("_Z"))).startswith("_Z")
 
 

@@ -10,11 +10,14 @@ import ctypes
 import os
 import re
 import sys
+from contextlib import suppress
+from functools import lru_cache, partial
 
 from ..libbpf.library import library_folders, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any, Callable, Match, Optional
 
 PREFIXES = ("_Z", "_R", "__Z", "__R")
@@ -28,17 +31,12 @@ ESCAPE = re.compile(r"\$(?:([A-Z]{1,2})|u([0-9a-f]{1,6}))\$")
 OLD_RUST = re.compile(r"(.*)::h[0-9a-f]{16}")
 """A name of that scheme ends with a hash."""
 
-_found: list[Optional[Callable[[bytes], Optional[bytes]]]] = []
-"""The machine's function, once it was looked for."""
-
 
 def demangled(name: str) -> str:
     """The name in the source, with C++'s parameters; the name itself if it is not mangled, or nothing here can tell."""
     if not name.startswith(PREFIXES):
         return name
-    if not _found:
-        _found.append(_find())
-    function = _found[0]
+    function = _demangler()
     result = function(name.encode("utf-8", "surrogateescape")) if function is not None else None
     return name if result is None else _without_hash(result.decode("utf-8", "backslashreplace"))
 
@@ -62,45 +60,33 @@ def _character(escape: Match[str]) -> str:
     return chr(number) if prints else escape[0]
 
 
-def _find() -> Optional[Callable[[bytes], Optional[bytes]]]:
+@lru_cache(1)
+def _demangler() -> Optional[Callable[[bytes], Optional[bytes]]]:
     """A function of the machine's libraries that demangles."""
-    for folder in library_folders():
-        for name in sorted(os.listdir(folder)):
-            if name.startswith("libbfd") and ".so" in name and trusted(os.path.join(folder, name)):
-                function = _of_libbfd(os.path.join(folder, name))
-                if function is not None:
-                    return function
-    for folder in library_folders():
-        for name in ABI_LIBRARIES:
-            if os.path.exists(os.path.join(folder, name)) and trusted(os.path.join(folder, name)):
-                function = _of_abi(os.path.join(folder, name))
-                if function is not None:
-                    return function
+    for path, name, before, after in _candidates():
+        if os.path.exists(path) and trusted(path):
+            with suppress(OSError, AttributeError):
+                function = getattr(ctypes.CDLL(path), name)
+                function.restype = ctypes.c_void_p
+                return partial(_call, function, before, after)
     return None
 
 
-def _of_libbfd(path: str) -> Optional[Callable[[bytes], Optional[bytes]]]:
-    try:
-        function = ctypes.CDLL(path).bfd_demangle
-    except (OSError, AttributeError):
-        return None
-    function.restype = ctypes.c_void_p
-    function.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
-    return lambda name: _taken(function(None, name, DMGL_PARAMS | DMGL_ANSI))
+def _candidates() -> Iterator[tuple[str, str, tuple[Any, ...], tuple[Any, ...]]]:
+    """Libraries, the functions in them, and what these take before and after the mangled name."""
+    folders = library_folders()
+    for folder in folders:
+        for name in sorted(os.listdir(folder)):
+            if name.startswith("libbfd") and ".so" in name:
+                yield os.path.join(folder, name), "bfd_demangle", (None,), (DMGL_PARAMS | DMGL_ANSI,)
+    for folder in folders:
+        for name in ABI_LIBRARIES:
+            yield os.path.join(folder, name), "__cxa_demangle", (), (None, None, None)
 
 
-def _of_abi(path: str) -> Optional[Callable[[bytes], Optional[bytes]]]:
-    try:
-        function = ctypes.CDLL(path).__cxa_demangle
-    except (OSError, AttributeError):
-        return None
-    function.restype = ctypes.c_void_p
-    function.argtypes = (ctypes.c_char_p, *[ctypes.c_void_p] * 3)
-    return lambda name: _taken(function(name, None, None, None))
-
-
-def _taken(pointer: Any) -> Optional[bytes]:
-    """The string that a C function has allocated, which is freed."""
+def _call(function: Any, before: tuple[Any, ...], after: tuple[Any, ...], name: bytes) -> Optional[bytes]:
+    """What a C function returns for a mangled name: a string that it has allocated, or NULL."""
+    pointer = function(*before, name, *after)
     if not pointer:
         return None
     free = ctypes.CDLL(None).free
