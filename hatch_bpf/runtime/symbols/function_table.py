@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from typing import Generic, Optional, TypeVar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Generic, Optional, TypeVar
 
-    LabelT = TypeVar("LabelT")
-
-    class _Labelled(Generic[LabelT]):
-        pass
-else:
-
-    class _Labelled:
-        def __class_getitem__(cls, item):
-            return cls
-
-
+LabelT = TypeVar("LabelT")
 LAST_ADDRESS = (1 << 64) - 1
 SHARE = 8
 """About how many cuts lie in a part of the index, so that a search ends after three steps."""
 
 
-class FunctionTable(_Labelled["LabelT"]):
+class FunctionTable(Generic[LabelT]):
     """Functions, of which some may lie inside others: an address is in the innermost.
 
     Arrays and an index, since a processor that waits for memory is what takes the time of millions of searches.
