@@ -57,11 +57,10 @@ class Section(PlainData):
     """Where its name is in the section of names."""
     kind: int
     """`SHT_*`."""
-    address: int
     offset: int
     size: int
     link: int
-    info: int
+    """For symbols, the number of the section with their names."""
 
 
 class ElfImage:
@@ -87,9 +86,9 @@ class ElfImage:
         self._names = self.sections[names] if names < len(self.sections) else None
 
     def _section(self, at: int) -> Section:
-        name, kind, _, address, offset, size, link, info, *_ = self._layout.section.unpack_from(self.data, at)
+        name, kind, _, _, offset, size, link, *_ = self._layout.section.unpack_from(self.data, at)
         length = len(self.data)
-        return Section(name, kind, address, min(offset, length), min(size, length), link, info)
+        return Section(name, kind, min(offset, length), min(size, length), link)
 
     def _segment(self, at: int) -> tuple[int, int, int, int, int]:
         """Type, flags, offset, address and size in the file."""
