@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from ..arguments import c_string
 from ..libbpf.library import library_folders
 from ..symbols.elf_image import SHT_DYNSYM, SHT_GNU_VERSYM, SHT_SYMTAB, STB_WEAK, STT_FUNC
-from ..symbols.symbol_files import debug_file, opened_image
+from ..symbols.symbol_files import opened_image, stripped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def function_offsets(path: str, names: Sequence[str]) -> list[int]:
         for table in (SHT_DYNSYM, SHT_SYMTAB):
             found.update(_best(image, table, wanted - found.keys()))
         if wanted - found.keys():
-            with _stripped(image, path) as others:
+            with stripped(image, *_home(path)) as others:
                 for other in others:
                     found.update(_best(other, SHT_SYMTAB, wanted - found.keys()))
         return [_only_one(_offsets(image, found.get(os.fsencode(name), ())), name, path) for name in names]
@@ -52,7 +52,7 @@ def stripped_functions(path: str, pattern: str) -> list[int]:
     Empty if the file was not stripped, or nothing has its symbols. Raises `OSError`, or `ValueError` for what is no
     ELF file.
     """
-    with _image(path) as image, _stripped(image, path) as others:
+    with _image(path) as image, stripped(image, *_home(path)) as others:
         if not others:
             return []
         tables = [(image, SHT_DYNSYM), *((other, SHT_SYMTAB) for other in others)]
@@ -66,7 +66,7 @@ def function_names(path: str, pattern: str) -> list[str]:
 
     Raises `OSError`, or `ValueError` for what is no ELF file.
     """
-    with _image(path) as image, _stripped(image, path) as others:
+    with _image(path) as image, stripped(image, *_home(path)) as others:
         tables = [(image, SHT_DYNSYM), *((each, SHT_SYMTAB) for each in (image, *others))]
         wanted = matcher(pattern)
         found = {name for each, table in tables for *_, name, _ in _functions(each, table, wanted)}
@@ -94,16 +94,6 @@ def _functions(image: ElfImage, table: int, wanted: Callable[[bytes], object]) -
 def _offsets(image: ElfImage, addresses: Iterable[int]) -> set[int]:
     """The offsets in the file of what it has at these addresses."""
     return {offset for offset in map(image.offset_of, addresses) if offset is not None}
-
-
-@contextmanager
-def _stripped(image: ElfImage, path: str) -> Iterator[list[ElfImage]]:
-    """What has the symbols that were stripped from a file: the separate debug file, and `.gnu_debugdata`."""
-    if image.has(SHT_SYMTAB):
-        yield []
-        return
-    with debug_file(image, *_home(path)) as separate:
-        yield [other for other in (separate, image.debug_data()) if other is not None]
 
 
 def _home(path: str) -> tuple[str, str]:

@@ -45,14 +45,9 @@ class SymbolFile:
         self.build_id = image.build_id
         self._image = image
         found: dict[int, Candidate] = {}
-        _collect(image, found)
-        if not image.has(SHT_SYMTAB):  # it was stripped
-            with debug_file(image, path, root) as separate:
-                if separate is not None:
-                    _collect(separate, found)
-            inner = image.debug_data()
-            if inner is not None:
-                _collect(inner, found)
+        with stripped(image, path, root) as others:
+            for each in (image, *others):
+                _collect(each, found)
         self.functions = FunctionTable(_with_ends(found))
         self._biases: dict[int, Optional[int]] = {}
         image.data = b""  # from here on only its segments are asked for
@@ -79,8 +74,21 @@ def opened_image(path: str) -> Iterator[ElfImage]:
 
 
 @contextmanager
-def debug_file(image: ElfImage, path: str, root: str = "") -> Iterator[Optional[ElfImage]]:
-    """The separate file with the symbols of one that was stripped, for a `with` block; None if there is none.
+def stripped(image: ElfImage, path: str, root: str) -> Iterator[list[ElfImage]]:
+    """What has the symbols that were stripped from a file, for a `with` block: its debug file, and `.gnu_debugdata`.
+
+    `path` is the file's below the folder `root`.
+    """
+    if image.has(SHT_SYMTAB):
+        yield []
+        return
+    with _debug_file(image, path, root) as separate:
+        yield [other for other in (separate, image.debug_data()) if other is not None]
+
+
+@contextmanager
+def _debug_file(image: ElfImage, path: str, root: str) -> Iterator[Optional[ElfImage]]:
+    """The separate file with the symbols of one that was stripped; None if there is none.
 
     As gdb does, it looks in the folders of build ids, and for the name in `.gnu_debuglink`.
     """
