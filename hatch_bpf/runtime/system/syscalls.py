@@ -5,6 +5,8 @@ The numbers are the kernel's UAPI, <asm/unistd.h>, up to Linux 6.19; the tests c
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ..host.arch import running_name
 from ..types import S64, named
 
@@ -153,14 +155,10 @@ _PPC64LE = """
 """
 _TABLES = {
     "x86_64": _X86_64,
-    "arm64": _GENERIC,
-    "riscv64": _GENERIC,
-    "loongarch64": _GENERIC,
+    **dict.fromkeys(("arm64", "riscv64", "loongarch64"), _GENERIC),
     "s390x": _S390X,
     "ppc64le": _PPC64LE,
 }
-_read: dict[str, dict[int, str]] = {}
-"""By architecture, once it was asked for."""
 
 
 def syscall_name(number: int) -> str:
@@ -173,16 +171,15 @@ def syscall_name(number: int) -> str:
     return numbers_of(running_name()).get(number, f"[unknown: {number}]")
 
 
+@lru_cache(1)
 def numbers_of(arch: str) -> dict[int, str]:
     """The system calls of an architecture by their numbers; none if it is not known here."""
-    if arch not in _read:
-        _read[arch] = {**_names(_ALL), **_names(_TABLES[arch])} if arch in _TABLES else {}
-    return _read[arch]
+    return {**_names(_ALL), **_names(_TABLES[arch])} if arch in _TABLES else {}
 
 
 def _names(table: str) -> dict[int, str]:
     """By number, what a table names."""
-    names = {}
+    names: dict[int, str] = {}
     number = 0
     for word in table.split():
         if word.isdigit():
