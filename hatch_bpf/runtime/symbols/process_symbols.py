@@ -71,7 +71,7 @@ class ProcessSymbols:
         """When it was last known that this is still the same process and program."""
         self._mapped = 0.0
         """When its mappings were last read."""
-        self._jit: Optional[FunctionTable[bytes]] = None
+        self._jit: FunctionTable[bytes] = FunctionTable(())
         self._jit_status: tuple[int, int] = (0, 0)
 
     def frames(self, stack: Iterable[Union[int, BuildIdFrame]]) -> list[Frame]:
@@ -96,7 +96,7 @@ class ProcessSymbols:
         if identity != self._identity:
             self._identity = identity
             self._jit_status = 0, 0
-            self._jit = None
+            self._jit = FunctionTable(())
             self._read_mappings()
 
     def _read_mappings(self) -> None:
@@ -219,10 +219,8 @@ class ProcessSymbols:
 
     def _find_jit(self, address: int) -> Optional[tuple[bytes, int]]:
         """The function at an address, of those that the process names in /tmp/perf-PID.map."""
-        found = None if self._jit is None else self._jit.find(address)
-        if found is None and self._read_jit():
-            found = None if self._jit is None else self._jit.find(address)
-        return found
+        found = self._jit.find(address)
+        return self._jit.find(address) if found is None and self._read_jit() else found
 
     def _read_jit(self) -> bool:
         """Read that file, if it has changed; whether it has."""
