@@ -103,20 +103,16 @@ class ProgramTrial:
         return needed and any(self.fell_short(way) for way in self.attempts)
 
     def fell_short(self, way: Way) -> bool:
-        """Whether a program that need not be left out had to work so, and did not."""
-        # where the attach was not tried, the verdict's word for it counts
-        works = self.attempts[way].works and self.said.verdict is not Verdict.CANNOT_ATTACH
-        return self.must_work(way) and not works
-
-    def must_work(self, way: Way) -> bool:
-        """Whether a program that need not be left out has to work so."""
+        """Whether a program that need not be left out had to work with this BTF, and did not."""
         match self.said.verdict:
             case Verdict.CONDITIONAL:
                 return False
-            case Verdict.NEEDS_KERNEL_BTF:
-                return way is Way.OWN
+            case Verdict.CANNOT_ATTACH:
+                return True  # also where the attach was not tried
+            case Verdict.NEEDS_KERNEL_BTF if way is Way.HIDDEN:
+                return False
             case _:
-                return True
+                return not self.attempts[way].works
 
     def _agrees(self, way: Way, attempt: Attempt) -> bool:
         said = self.said
