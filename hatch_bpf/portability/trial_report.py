@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from xml.sax.saxutils import escape, quoteattr
+from dataclasses import asdict
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import hatch_bpf
-from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.names import object_name
 from hatch_bpf.portability.report import counted
 from hatch_bpf.portability.trial import (
@@ -66,14 +66,21 @@ def render_trial_json(trial: Trial) -> str:
 
 def render_junit(trial: Trial) -> str:
     """A test suite for each kernel, with a test case for the boot, each program and way, and the command."""
-    suites = [_suite(kernel) for kernel in trial.kernels]
-    suites += [
-        f'<testsuite name={_attribute(str(kernel))} tests="1" skipped="1">\n'
-        f'<testcase classname={_attribute(str(kernel))} name="boot"><skipped message={_attribute(why)}/></testcase>\n'
-        "</testsuite>"
-        for kernel, why in trial.not_tried.items()
-    ]
-    return '<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>\n' + "\n".join(suites) + "\n</testsuites>\n"
+    root = Element("testsuites")
+    for kernel in trial.kernels:
+        name, cases = str(kernel.kernel), list(_cases(kernel))
+        failures = sum(bool(fault) for _, fault, _, _ in cases)
+        suite = SubElement(root, "testsuite", name=name, tests=str(len(cases)), failures=str(failures))
+        for title, fault, detail, seconds in cases:
+            case = SubElement(suite, "testcase", classname=name, name=title, time=f"{seconds:.1f}")
+            if fault:
+                SubElement(case, "failure", message=fault).text = detail
+    for left_out, why in trial.not_tried.items():
+        suite = SubElement(root, "testsuite", name=str(left_out), tests="1", skipped="1")
+        SubElement(SubElement(suite, "testcase", classname=str(left_out), name="boot"), "skipped", message=why)
+    indent(root, "")
+    text = _NOT_XML.sub("?", tostring(root, encoding="unicode"))
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}\n'
 
 
 def disagreement_text(kernel: KernelTrial, program: ProgramTrial, way: Way) -> str:
@@ -189,7 +196,6 @@ def _summary(trial: Trial) -> str:
 
 
 def _kernel_json(kernel: KernelTrial) -> dict[str, object]:
-    command = kernel.command
     return {
         "kernel": str(kernel.kernel),
         "accelerator": kernel.accelerator,
@@ -209,41 +215,20 @@ def _kernel_json(kernel: KernelTrial) -> dict[str, object]:
             }
             for program in kernel.programs
         ],
-        "command": {"argv": command.argv, "status": command.status, "output": command.output, "fault": command.fault}
-        if command
-        else None,
+        "command": asdict(kernel.command) if kernel.command else None,
     }
 
 
-def _suite(kernel: KernelTrial) -> str:
-    cases = [_case(kernel.kernel, "boot", kernel.fault, kernel.last_lines, kernel.seconds)]
+def _cases(kernel: KernelTrial) -> Iterator[tuple[str, str, str, float]]:
+    """Name, fault, details and seconds of each test case; the fault is empty if all is well."""
+    yield "boot", kernel.fault, kernel.last_lines, kernel.seconds
     for program in kernel.programs:
         for way, attempt in program.attempts.items():
             wrong = way in program.disagreements
             failed = program.breaks and program.fell_short(way)
             fault = f"said {program.said.verdict.value}, happened {attempt.happened.value} {attempt.error}".rstrip()
-            name = f"{trial_label(program)} ({WAYS[way]})"
             detail = disagreement_text(kernel, program, way) if wrong else attempt.log
-            cases.append(_case(kernel.kernel, name, fault if wrong or failed else "", detail))
+            yield f"{trial_label(program)} ({WAYS[way]})", fault if wrong or failed else "", detail, 0.0
     if kernel.command:
         fault = "" if kernel.command.status == 0 else command_state(kernel.command)
-        cases.append(_case(kernel.kernel, kernel.command.line, fault, kernel.command.output))
-    failures = sum("<failure" in case for case in cases)
-    head = f'<testsuite name={_attribute(str(kernel.kernel))} tests="{len(cases)}" failures="{failures}">'
-    return "\n".join([head, *cases, "</testsuite>"])
-
-
-def _case(kernel: Kernel, name: str, fault: str, detail: str, seconds: float = 0.0) -> str:
-    start = f'<testcase classname={_attribute(str(kernel))} name={_attribute(name)} time="{seconds:.1f}"'
-    if not fault:
-        return f"{start}/>"
-    return f"{start}><failure message={_attribute(fault)}>{escape(_xml(detail))}</failure></testcase>"
-
-
-def _attribute(text: str) -> str:
-    return quoteattr(_xml(text))
-
-
-def _xml(text: str) -> str:
-    """Without the characters that XML cannot hold."""
-    return _NOT_XML.sub("?", text)
+        yield kernel.command.line, fault, kernel.command.output, 0.0

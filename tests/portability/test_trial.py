@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -119,6 +120,19 @@ def test_the_text_and_junit_say_what_can_never_be_attached(own: Attempt) -> None
     assert "no verdict is wrong" in text
     assert 'failures="2"' in render_junit(tried)
     assert f"said cannot-attach, happened {what}" in render_junit(tried)
+
+
+def test_junit_holds_what_a_console_said() -> None:
+    booted = KernelTrial(KERNEL, "tcg", 1.26, (), None, 'it "panicked"\nat <', "\x1b[31mlast & \x00")
+    (suite,) = ElementTree.fromstring(render_junit(Trial((booted,), {})))
+    (case,) = suite
+    (failure,) = case
+    assert (suite.attrib, case.get("name"), case.get("time")) == (
+        {"name": str(KERNEL), "tests": "1", "failures": "1"},
+        "boot",
+        "1.3",
+    )
+    assert (failure.get("message"), failure.text) == ('it "panicked"\nat <', "?[31mlast & ?")
 
 
 def test_the_exit_status() -> None:
