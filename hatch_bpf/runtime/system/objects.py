@@ -182,16 +182,15 @@ def program_info(libbpf: Libbpf, fd: int) -> ProgramInfo:
 
 def link_info(libbpf: Libbpf, fd: int) -> LinkInfo:
     """What the kernel says of the link with this descriptor."""
-    raw, text = _RawLinkInfo(), ctypes.create_string_buffer(256)
+    raw = _RawLinkInfo()
     _fill(libbpf, fd, raw, "link")
     kind = _named(LINK_TYPES, raw.type)
-    if kind == "RAW_TRACEPOINT":
-        raw = _RawLinkInfo()
-        address = ctypes.addressof(text)
-        ctypes.memmove(raw.union, bytes(c_uint64(address)) + bytes(c_uint32(len(text))), 12)
-        _fill(libbpf, fd, raw, "link")
     target: dict[str, Any] = {}
     if kind == "RAW_TRACEPOINT":
+        text = ctypes.create_string_buffer(256)
+        asked = _RawLinkInfo()
+        ctypes.memmove(asked.union, bytes(c_uint64(ctypes.addressof(text))) + bytes(c_uint32(len(text))), 12)
+        _fill(libbpf, fd, asked, "link")
         target["tp_name"] = text.value.decode()
     elif kind == "CGROUP":
         target["cgroup_id"] = c_uint64.from_buffer(raw.union).value
