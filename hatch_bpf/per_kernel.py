@@ -1,38 +1,32 @@
 """Objects x kernel matrix -> for each kernel a minimized BTF and a verdict for every program.
 
 Input: each package's objects by architecture, and the kernels. Output: a `PerKernel` for each package. A kernel that an
-earlier build read is known by its excerpt, which is looked at once for all kernels that have the same; any other
-kernel's BTF is read whole. Several processes share the work.
+earlier build read is known by its excerpt: results on the same objects are found again, and otherwise worked out from
+the excerpt, once for all kernels that have the same. Any other kernel's BTF is read whole. Several processes share the
+work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from hatch_bpf.btf.excerpt import Excerpt, NotInExcerptError, RecordedBtf
-from hatch_bpf.btf.reader import Btf
-from hatch_bpf.compiler import bpftool
-from hatch_bpf.core_relo import minimize
-from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.matrix import KernelSource, Matrix
-from hatch_bpf.kernels.version import version_bounds
-from hatch_bpf.objects.model import ObjectModel
-from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
-from hatch_bpf.portability.object_check import Checker
-from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Report
+from hatch_bpf.portability.verdicts import KernelReport, Report
 from hatch_bpf.project.alternatives import NONE, Alternatives
 from hatch_bpf.project.config import Minimizer
 from hatch_bpf.reuse.excerpts import KnownKernels
 from hatch_bpf.reuse.file_identity import identity_of
+from hatch_bpf.reuse.results import KnownResults, Objects, Result, Results
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.store import Store
 from hatch_bpf.support.workers import run_all
 
-Objects = Mapping[str, Sequence[ObjectModel]]
-"""The objects of a package, by architecture."""
+if TYPE_CHECKING:
+    from hatch_bpf.one_kernel import Fitter
 
 
 @dataclass(frozen=True)
@@ -58,25 +52,36 @@ def fit(
     Each kernel is read once for all packages. `libbpf` is the version that the wheel brings; None if any may load.
     """
     store = store or Store()
-    fitter = _Fitter(packages, alternatives, minimizer, libbpf, store)
-    found: dict[Kernel, _Results] = {}
-    distinct: dict[_Result, _Result] = {}
+    known, kept = KnownKernels(store), KnownResults(store, packages, alternatives, libbpf)
+    found: dict[Kernel, Results] = {}
+    distinct: dict[Result, Result] = {}
 
-    def note(sources: Sequence[KernelSource], results: _Results) -> None:
+    def note(sources: Sequence[KernelSource], results: Results) -> None:
         # thousands of kernels share a few results
         shared = tuple(distinct.setdefault(result, result) for result in results)
         found.update((source.kernel, shared) for source in sources)
         context.meter.step("checking", len(found), len(matrix.sources), sources[-1].kernel)
 
-    groups, new = fitter.group(matrix.sources)
-    for (_, sources), results in zip(groups, run_all(fitter.recall, groups, alone=0.25), strict=True):
+    # bpftool reads whole BTF itself
+    groups, new = _grouped(matrix.sources, known, kept) if minimizer == "builtin" else ([], list(matrix.sources))
+    changed = []
+    for group in groups:
+        results = kept.recall(group.key)
         if results is None:
-            new += sources
+            changed.append(group)
         else:
-            note(sources, results)
-    for source, results in zip(new, run_all(fitter.read, new), strict=True):
-        note([source], results)
-    if new:
+            note(group.sources, results)
+    if changed or new:
+        from hatch_bpf.one_kernel import Fitter  # late, for builds that find all results again
+
+        work = _Work(Fitter(packages, alternatives, minimizer, libbpf), minimizer, known, kept)
+        for group, results in zip(changed, run_all(work.recall, changed, alone=0.25), strict=True):
+            if results is None:
+                new += group.sources
+            else:
+                note(group.sources, results)
+        for source, results in zip(new, run_all(work.read, new), strict=True):
+            note([source], results)
         store.prune()
     return [
         _per_kernel({source.kernel: found[source.kernel][number] for source in matrix.sources})
@@ -84,114 +89,66 @@ def fit(
     ]
 
 
-def _per_kernel(results: Mapping[Kernel, _Result]) -> PerKernel:
+def _per_kernel(results: Mapping[Kernel, Result]) -> PerKernel:
     reports = tuple(KernelReport(kernel, result.programs) for kernel, result in results.items())
     return PerKernel({kernel: result.minimized for kernel, result in results.items()}, Report(reports))
 
 
-@dataclass(frozen=True)
-class _Result:
-    """One kernel's minimized BTF and verdicts for one package."""
+class _Alike(NamedTuple):
+    """Known kernels that have the same results."""
 
-    minimized: bytes
-    programs: tuple[ProgramVerdict, ...]
-
-
-_Results = tuple[_Result, ...]
-"""One for each package."""
-_SameExcerpt = tuple[str, list[KernelSource]]
-"""An excerpt by name, and kernels that have it and get the same verdicts from it."""
+    key: str
+    """That of the results."""
+    excerpt: str
+    sources: list[KernelSource]
 
 
-class _Fitter:
-    """Looks at one kernel after another, each time for all packages."""
+def _grouped(
+    sources: Sequence[KernelSource], known: KnownKernels, kept: KnownResults
+) -> tuple[list[_Alike], list[KernelSource]]:
+    """Known kernels by what their results depend on, and those that no build has read yet."""
+    groups: dict[str, _Alike] = {}
+    new = []
+    for source in sources:
+        excerpt = known.recall(source)
+        if excerpt is None:
+            new.append(source)
+        else:
+            key = kept.key(excerpt, source.kernel)
+            groups.setdefault(key, _Alike(key, excerpt, [])).sources.append(source)
+    return list(groups.values()), new
 
-    def __init__(
-        self,
-        packages: Sequence[Objects],
-        alternatives: Alternatives,
-        minimizer: Minimizer,
-        libbpf: tuple[int, int] | None,
-        store: Store,
-    ) -> None:
-        models = (model for objects in packages for of_arch in objects.values() for model in of_arch)
-        # all at once, since starting a process takes longer than opening its objects
-        refused = refusals_of_libbpf((model.elf for model in models), store)
-        self._packages = [_PackageFitter(objects, alternatives, minimizer, libbpf, refused) for objects in packages]
-        self._minimizer = minimizer
-        self._known = KnownKernels(store)
 
-    def group(self, sources: Sequence[KernelSource]) -> tuple[list[_SameExcerpt], list[KernelSource]]:
-        """Known kernels by their excerpt, and those that have none yet."""
-        groups: dict[tuple[object, ...], _SameExcerpt] = {}
-        new = []
-        for source in sources:
-            # bpftool reads whole BTF itself
-            excerpt = self._known.recall(source) if self._minimizer == "builtin" else None
-            if excerpt is None:
-                new.append(source)
-            else:
-                apart = [package.besides_btf(source.kernel) for package in self._packages]
-                groups.setdefault((excerpt, *apart), (excerpt, []))[1].append(source)
-        return list(groups.values()), new
+class _Work:
+    """What processes do for a kernel, or for kernels that are alike."""
 
-    def recall(self, group: _SameExcerpt) -> _Results | None:
+    def __init__(self, fitter: Fitter, minimizer: Minimizer, known: KnownKernels, kept: KnownResults) -> None:
+        self._fitter, self._minimizer, self._known, self._kept = fitter, minimizer, known, kept
+
+    def recall(self, group: _Alike) -> Results | None:
         """The results from a cached excerpt; None if the excerpt is gone or lacks something."""
-        name, (source, *_) = group
-        packed = self._known.excerpt(name)
+        source = group.sources[0]
+        packed = self._known.excerpt(group.excerpt)
         if packed is None:
             return None
         try:
-            return self._look(source.kernel, Excerpt(packed, source=source.origin))
+            results = self._fitter.fit(source.kernel, Excerpt(packed, source=source.origin))
         except NotInExcerptError:
             return None
+        self._keep(group.key, results)
+        return results
 
-    def read(self, source: KernelSource) -> _Results:
+    def read(self, source: KernelSource) -> Results:
         """The results from a kernel's whole BTF, whose excerpt is kept for the next build."""
         before = identity_of(source)
         whole = RecordedBtf(source.read(), source=source.origin)
-        results = self._look(source.kernel, whole)
+        results = self._fitter.fit(source.kernel, whole)
         if self._minimizer == "builtin":
-            self._known.keep(source, whole, before)
+            excerpt = self._known.keep(source, whole, before)
+            if excerpt is not None:
+                self._keep(self._kept.key(excerpt, source.kernel), results)
         return results
 
-    def _look(self, kernel: Kernel, btf: Btf) -> _Results:
-        matcher = Matcher(btf)
-        return tuple(package.look(kernel, matcher) for package in self._packages)
-
-
-class _PackageFitter:
-    """Minimizes and checks for one package. What it works out about the objects serves for all kernels."""
-
-    def __init__(
-        self,
-        objects: Objects,
-        alternatives: Alternatives,
-        minimizer: Minimizer,
-        libbpf: tuple[int, int] | None,
-        refused: tuple[str, Mapping[bytes, str]],
-    ) -> None:
-        self._objects = objects
-        # objects that several architectures share are looked at once
-        alike = {arch: tuple(map(id, of_arch)) for arch, of_arch in objects.items()}
-        distinct = {alike[arch]: of_arch for arch, of_arch in objects.items()}
-        checkers = {key: Checker(of_arch, alternatives, libbpf, refused) for key, of_arch in distinct.items()}
-        self._checkers = {arch: checkers[key] for arch, key in alike.items()}
-        self._minimizer = minimizer
-        externs = {e.name for of_arch in objects.values() for model in of_arch for e in model.kconfig}
-        self._reads_version = "LINUX_KERNEL_VERSION" in externs
-
-    def besides_btf(self, kernel: Kernel) -> tuple[object, ...]:
-        """What verdicts on a kernel depend on besides its BTF."""
-        return self._checkers[kernel.arch], version_bounds(kernel) if self._reads_version else None
-
-    def look(self, kernel: Kernel, matcher: Matcher) -> _Result:
-        """The result of one kernel."""
-        objects = self._objects[kernel.arch]
-        if self._minimizer == "bpftool":
-            made = bpftool.minimize_by_bpftool(objects, matcher.target)
-        else:
-            made = minimize.extract(matcher.target, minimize.collect(objects, matcher))
-        small = Matcher(Btf(made, source=f"minimized BTF of {kernel}"))
-        features = KernelFeatures(matcher.target)
-        return _Result(made, self._checkers[kernel.arch].verdicts(kernel, features, matcher, small))
+    def _keep(self, key: str, results: Results) -> None:
+        if self._fitter.is_final:
+            self._kept.keep(key, results)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from hatch_bpf.support.store import Store
-
 LIBRARY = "libbpf.so.1"
 _SECONDS = 5
 _NAME = b"the object"
@@ -26,38 +24,23 @@ _NAME = b"the object"
 _NATIVE = b"\x01" if sys.byteorder == "little" else b"\x02"
 
 
-def refusals_of_libbpf(objects: Iterable[bytes], store: Store | None = None) -> tuple[str, Mapping[bytes, str]]:
-    """The version of that libbpf, empty where there is none, and for each object that it refuses to open the reason.
+def refusals_of_libbpf(objects: Iterable[bytes]) -> tuple[str, Mapping[bytes, str]] | None:
+    """The version of that libbpf, and for each object that it refuses to open the reason; None if it does not answer.
 
-    Objects of the other endianness are left out: libbpf before 1.6 opens none of them. What hatch-bpf's own libbpf says
-    is kept in `store`, by the library's bytes and the objects'.
+    Objects of the other endianness are left out: libbpf before 1.6 opens none of them. If no others are left, the
+    version is empty.
     """
     # what the process itself does not need, it should not take the time to import
     from hatch_bpf.support.own_libbpf import own_library
 
     asked = [data for data in dict.fromkeys(objects) if data[5:6] == _NATIVE]
-    if not asked or not sys.executable:
+    if not asked:
         return "", {}
-    library = own_library()
-    key = _key(library, asked) if store is not None and library is not None else None
-    kept = store.get("libbpf", key) if store is not None and key else None
-    answers = kept or _ask(library or LIBRARY, asked)
     try:
-        version, said = json.loads(answers)
-    except ValueError:  # it crashed
-        return "", {}
-    if store is not None and key and not kept:
-        store.put("libbpf", key, answers)
-    return version, {data: reason for data, reason in zip(asked, said, strict=True) if reason}
-
-
-def _key(library: Path, objects: Sequence[bytes]) -> str | None:
-    from hashlib import sha256
-
-    try:
-        return " ".join(sha256(data).hexdigest() for data in (library.read_bytes(), *objects))
-    except OSError:
+        version, said = json.loads(_ask(own_library() or LIBRARY, asked) if sys.executable else b"")
+    except ValueError:  # it crashed, or there is none
         return None
+    return version, {data: reason for data, reason in zip(asked, said, strict=True) if reason}
 
 
 def _ask(library: Path | str, objects: Sequence[bytes]) -> bytes:

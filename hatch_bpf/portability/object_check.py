@@ -72,7 +72,7 @@ class Checker:
         `refused` has libbpf's answers for these objects and others; without it libbpf is asked.
         """
         self._objects = [ObjectChecker(obj, alternatives, libbpf) for obj in objects]
-        version, reasons = refused or refusals_of_libbpf(obj.elf for obj in objects)
+        version, reasons = refused or refusals_of_libbpf(obj.elf for obj in objects) or ("", {})
         for checker in self._objects:
             checker.note_refusal(version, reasons.get(checker.obj.elf, ""))
         self._names = frozenset(name for obj in self._objects for name in obj.names())

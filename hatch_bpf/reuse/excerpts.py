@@ -47,14 +47,15 @@ class KnownKernels:
         packed = self._store.get("excerpts", name)
         return None if packed is None else zlib.decompress(packed)
 
-    def keep(self, source: KernelSource, whole: RecordedBtf, before: str | None) -> None:
+    def keep(self, source: KernelSource, whole: RecordedBtf, before: str | None) -> str | None:
         """Keep the excerpt of a kernel that was just read: every name that this build and earlier ones asked for.
 
-        `before` is the file's identity from before it was read: if the file was replaced meanwhile, nothing is kept.
+        `before` is the file's identity from before it was read: if the file was replaced meanwhile, nothing is kept,
+        and the answer is None; otherwise it is the excerpt's name.
         """
         known_by = tuple(identities(source))  # which reads the file
         if before not in known_by:
-            return
+            return None
         former = self._recall(source, known_by)
         packed = self.excerpt(former) if former else None
         packed = whole.pack(Excerpt(packed, source=source.origin) if packed else None)
@@ -65,3 +66,4 @@ class KnownKernels:
         note = json.dumps([name, source.sha256]).encode()
         for identity in known_by:
             self._store.put("kernels", identity, note)
+        return name

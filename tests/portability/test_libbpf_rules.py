@@ -285,7 +285,7 @@ def test_libbpf_itself_is_asked_where_it_is_at_hand(whose: str, monkeypatch: pyt
         monkeypatch.setattr(own_libbpf, "own_library", lambda: None)
     sources = [*REFUSED.values(), *TAKEN.values()]
     objects = [c_programs.compile_bpf(PRELUDE + source) for source in sources]
-    version, refused = refusals_of_libbpf(objects)
+    version, refused = refusals_of_libbpf(objects) or ("", {})
     assert version == "{}.{}".format(*libbpf.version)
     opened = [loads_or_opens(libbpf, data) for data in objects]
     assert [data not in refused for data in objects] == opened
