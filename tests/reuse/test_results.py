@@ -112,7 +112,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[Kernel]:
         return look(fitter, of, btf)
 
     monkeypatch.setattr(one_kernel.Fitter, "fit", noted)
-    monkeypatch.setattr(workers, "_processors", lambda: 1)
+    monkeypatch.setattr(workers, "processors", lambda: 1)
     return seen
 
 
