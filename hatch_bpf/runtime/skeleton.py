@@ -21,6 +21,7 @@ from .errors import (
     UnknownNameError,
 )
 from .events.source import EventSource
+from .generic import Generic
 from .handle import ObjectHandle
 from .host import kernel as _kernel
 from .host.arch import of_machine, running_name
@@ -40,7 +41,7 @@ from .structops import StructOps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import ModuleType
-    from typing import Any, ClassVar, Generic, Optional, TypeVar, Union
+    from typing import Any, ClassVar, Optional, TypeVar, Union
 
     from .alternatives import Choice
     from .host.kernel import BtfChoice
@@ -52,19 +53,6 @@ if TYPE_CHECKING:
     OpenedT = TypeVar("OpenedT", bound="Opened[Any]")
     LoadedT = TypeVar("LoadedT", bound="Loaded")
     SelfT = TypeVar("SelfT")
-
-    class _Skeleton(Generic[OpenedT, LoadedT]):
-        pass
-
-    class _PhaseOf(Generic[LoadedT]):
-        pass
-else:
-
-    class _Skeleton:
-        def __class_getitem__(cls, item):
-            return cls
-
-    _PhaseOf = _Skeleton
 
 
 class _Phase(Sealed):
@@ -205,7 +193,7 @@ def _loaded_map(held: ObjectHandle, item: MapSpec) -> Map:
     return loaded
 
 
-class Opened(_Phase, _PhaseOf["LoadedT"]):
+class Opened(_Phase, Generic["LoadedT"]):
     """An object that libbpf has read but not loaded: globals, sizes and what to load can be set."""
 
     maps: Any
@@ -387,7 +375,7 @@ class Opened(_Phase, _PhaseOf["LoadedT"]):
         return self._btf.path if self._btf.data is None else self._btf.data
 
 
-class Skeleton(_Skeleton["OpenedT", "LoadedT"]):
+class Skeleton(Generic["OpenedT", "LoadedT"]):
     """A BPF object in a package. `open()` it to set things before the load, or `run()` it at once."""
 
     _spec_: ClassVar[ObjectSpec]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from _collections_abc import Sequence as _Sequence  # what collections.abc is, without importing all of collections
 from itertools import chain, repeat
 
 from .errors import InvalidTypeError, InvalidValueError, UnknownNameError
+from .generic import Generic, Sequence
 
 c_bool, c_float, c_double = ctypes.c_bool, ctypes.c_float, ctypes.c_double
 c_int8, c_int16, c_int32, c_int64 = ctypes.c_int8, ctypes.c_int16, ctypes.c_int32, ctypes.c_int64
@@ -20,19 +20,13 @@ c_uint8, c_uint16, c_uint32, c_uint64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, ClassVar, Generic, Optional, TypeVar, overload
+    from collections.abc import Callable, Iterable
+    from typing import Any, ClassVar, Optional, TypeVar, overload
     from typing import Union as _Union
 
     T = TypeVar("T")
     SelfT = TypeVar("SelfT")
     StructT = TypeVar("StructT", bound="_Composite")
-
-    class _Typed(Generic[T]):
-        pass
-
-    class _SequenceOf(Sequence[T]):
-        pass
 
     class _CType(type):
         """What ctypes' own metaclass offers, without its claim that every attribute exists."""
@@ -50,15 +44,6 @@ else:
     _CompositeBase = object
     _CtypesStructure = ctypes.Structure
     _CtypesUnion = ctypes.Union
-
-    class _Typed:
-        __slots__ = ()
-
-        def __class_getitem__(cls, item):
-            return cls
-
-    class _SequenceOf(_Typed, _Sequence):
-        __slots__ = ()
 
 
 def size_of(cls: Any) -> int:
@@ -110,7 +95,7 @@ RawBytes = bytes
 # --- codecs -------------------------------------------------------------------------------------------------------
 
 
-class Codec(_Typed["T"]):
+class Codec(Generic["T"]):
     """How a C type is stored (`ctype`), and how a stored value becomes a Python value and back."""
 
     ctype: Any
@@ -403,7 +388,7 @@ class ArrayOf(Codec["ArrayView[T]"]):
         return self.ctype(*[named(f"[{i}]", self.element.put, item) for i, item in enumerate(values)])
 
 
-class ArrayView(_SequenceOf["T"]):
+class ArrayView(Sequence["T"]):
     """The elements of a C array, read and written in place."""
 
     __slots__ = ("_element", "_name", "_raw")
@@ -587,7 +572,7 @@ def _plain(value: Any) -> Any:
 # --- field descriptors --------------------------------------------------------------------------------------------
 
 
-class Computed(_Typed["T"]):
+class Computed(Generic["T"]):
     """A member whose value is made of others."""
 
     __slots__ = ()

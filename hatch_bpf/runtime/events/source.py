@@ -21,7 +21,8 @@ from itertools import chain, repeat
 from ..arguments import elements, seconds
 from ..descriptor import duplicate, open_pipe
 from ..errors import InvalidTypeError, MapError
-from ..maps.map import Map, OneParameter
+from ..generic import Generic
+from ..maps.map import Map
 from ..types import Nested, read_record
 
 TYPE_CHECKING = False
@@ -72,7 +73,7 @@ class Taken:
         """The CPU whose programs made these events; -1 if it is not known."""
 
 
-class EventSource(Map, OneParameter["E"]):
+class EventSource(Map, Generic["E"]):
     """A map that the kernel puts events into."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

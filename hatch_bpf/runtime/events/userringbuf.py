@@ -12,7 +12,8 @@ import select
 import time
 
 from ..errors import MapError, reason
-from ..maps.map import Map, OneParameter
+from ..generic import Generic
+from ..maps.map import Map
 from ..onestep import keep_pointer, release
 from ..types import as_bytes, named
 from .source import deadline_of
@@ -27,7 +28,7 @@ PATIENCE = 0.1
 """Seconds after which a thread that waits for room looks whether the buffer was closed meanwhile."""
 
 
-class UserRingBuffer(Map, OneParameter["E"]):
+class UserRingBuffer(Map, Generic["E"]):
     """A user ring buffer: `send()` records."""
 
     types = (31,)

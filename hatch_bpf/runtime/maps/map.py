@@ -10,9 +10,6 @@ import _thread  # threading costs more to import than all of this module
 import ctypes
 import errno
 import os
-from _collections_abc import ItemsView as _ItemsView  # what collections.abc is, without all of collections
-from _collections_abc import MutableMapping as _MutableMapping
-from _collections_abc import ValuesView as _ValuesView
 from ctypes import byref, c_uint8, c_uint32, c_uint64
 from itertools import chain, starmap
 
@@ -28,6 +25,7 @@ from ..errors import (
     reason,
     unprivileged,
 )
+from ..generic import Generic, ItemsView, MutableMapping, ValuesView
 from ..host.mounts import why_not_pinned
 from ..libbpf.library import BatchOpts, MapCreateOpts, opts
 from ..members import Members
@@ -40,8 +38,8 @@ from .shapes import MapInfo, MapShape, existing_shape, map_info, short_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, MutableMapping, Sequence, ValuesView
-    from typing import Any, Generic, Optional, Protocol, TypeVar, Union, overload
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any, Optional, Protocol, TypeVar, Union, overload
 
     from ..descriptor import HasDescriptor
     from ..libbpf.library import Libbpf
@@ -52,9 +50,6 @@ if TYPE_CHECKING:
     M = TypeVar("M", bound="Map")
     D = TypeVar("D")
 
-    class OneParameter(Generic[V]):
-        pass
-
     class DeclaredMap(Protocol):
         """What a skeleton says about a map."""
 
@@ -62,28 +57,6 @@ if TYPE_CHECKING:
         key: Optional[Codec[Any]]
         value: Optional[Codec[Any]]
         inner: Optional[InnerMapSpec]
-
-    class TwoParameters(Generic[K, M]):
-        pass
-
-    class _Mapping(MutableMapping[K, V]):
-        pass
-
-    class _ItemsOf(ItemsView[K, V]):
-        _mapping: HashMap[K, V]
-
-    class _ValuesOf(ValuesView[V]):
-        _mapping: HashMap[Any, V]
-else:
-
-    class OneParameter:
-        def __class_getitem__(cls, item):
-            return cls
-
-    TwoParameters = OneParameter
-    _Mapping = type("_Mapping", (OneParameter, _MutableMapping), {})
-    _ItemsOf = type("_ItemsOf", (OneParameter, _ItemsView), {})
-    _ValuesOf = type("_ValuesOf", (OneParameter, _ValuesView), {})
 
 
 BPF_ANY, BPF_NOEXIST, BPF_EXIST, BPF_F_LOCK = 0, 1, 2, 4
@@ -302,7 +275,7 @@ def _has_spin_lock(value: Codec[Any]) -> bool:
     return any(getattr(kind, "__name__", "") == "bpf_spin_lock" for _, kind, *_ in fields)
 
 
-class HashMap(Map, _Mapping["K", "V"]):
+class HashMap(Map, MutableMapping["K", "V"]):
     """BPF_MAP_TYPE_HASH, LRU_HASH and other maps with keys of any type: a mutable mapping."""
 
     types: tuple[int, ...] = (1, 9, 14, 16, 19, 25)
@@ -612,8 +585,10 @@ class HashMap(Map, _Mapping["K", "V"]):
         )
 
 
-class _Items(_ItemsOf["K", "V"]):
+class _Items(ItemsView["K", "V"]):
     """`HashMap.items()`, read many at a time."""
+
+    _mapping: HashMap[K, V]
 
     def __iter__(self) -> Iterator[tuple[K, V]]:
         return chain.from_iterable(starmap(self._mapping._pairs, self._mapping._batches()))
@@ -625,8 +600,10 @@ class _Items(_ItemsOf["K", "V"]):
         return bool(found is not None and found == pair[1])
 
 
-class _Values(_ValuesOf["V"]):
+class _Values(ValuesView["V"]):
     """`HashMap.values()`, read many at a time."""
+
+    _mapping: HashMap[Any, V]
 
     def __iter__(self) -> Iterator[V]:
         return chain.from_iterable(self._mapping._value.read_many(values) for _, values in self._mapping._batches())
@@ -679,15 +656,7 @@ def _per_cpu(libbpf: Libbpf, value: Codec[Any]) -> Any:
     return _PerCpuValue(value, cpus)
 
 
-if TYPE_CHECKING:
-
-    class _PerCpuHash(HashMap[K, list[V]], Generic[K, V]):
-        pass
-else:
-    _PerCpuHash = HashMap
-
-
-class PerCpuHashMap(_PerCpuHash["K", "V"]):
+class PerCpuHashMap(HashMap["K", "list[V]"]):
     """BPF_MAP_TYPE_PERCPU_HASH, LRU_PERCPU_HASH: a value is a list with an element for each possible CPU."""
 
     types: tuple[int, ...] = (5, 10, 21)
@@ -714,7 +683,7 @@ class PerCpuHashMap(_PerCpuHash["K", "V"]):
         return numpy.ndarray((length, codec.cpus), slot, values)["value"]
 
 
-class ArrayMap(Map, OneParameter["V"]):
+class ArrayMap(Map, Generic["V"]):
     """BPF_MAP_TYPE_ARRAY: a sequence of fixed length."""
 
     types: tuple[int, ...] = (2,)
@@ -850,15 +819,7 @@ class ArrayMap(Map, OneParameter["V"]):
         return index % self.max_entries
 
 
-if TYPE_CHECKING:
-
-    class _PerCpuArray(ArrayMap[list[V]], Generic[V]):
-        pass
-else:
-    _PerCpuArray = ArrayMap
-
-
-class PerCpuArrayMap(_PerCpuArray["V"]):
+class PerCpuArrayMap(ArrayMap["list[V]"]):
     """BPF_MAP_TYPE_PERCPU_ARRAY: each element is a list with a value for each possible CPU."""
 
     types: tuple[int, ...] = (6,)
@@ -880,7 +841,7 @@ class PerCpuArrayMap(_PerCpuArray["V"]):
         return [merged(self._element, growth, pair) for pair in zip(new, old)]
 
 
-class Queue(Map, OneParameter["V"]):
+class Queue(Map, Generic["V"]):
     """BPF_MAP_TYPE_QUEUE and STACK."""
 
     types: tuple[int, ...] = (22, 23)
@@ -935,7 +896,7 @@ class Queue(Map, OneParameter["V"]):
         return self._error("be read")
 
 
-class BloomFilter(Map, OneParameter["V"]):
+class BloomFilter(Map, Generic["V"]):
     """BPF_MAP_TYPE_BLOOM_FILTER: finds every value that was added, and rarely one that was not."""
 
     types: tuple[int, ...] = (30,)
@@ -1036,7 +997,7 @@ def _class_of(map_type: int) -> type[Map]:
     return Map
 
 
-class MapOfMaps(Map, TwoParameters["K", "M"]):
+class MapOfMaps(Map, Generic["K", "M"]):
     """BPF_MAP_TYPE_HASH_OF_MAPS and ARRAY_OF_MAPS: inner maps by key; reading gives an inner map's id."""
 
     types: tuple[int, ...] = (12, 13)
@@ -1107,7 +1068,7 @@ class MapOfMaps(Map, TwoParameters["K", "M"]):
         return not self._libbpf.bpf_map_lookup_elem(self.fd, byref(key), byref(c_uint32()))
 
 
-class DescriptorMap(Map, OneParameter["K"]):
+class DescriptorMap(Map, Generic["K"]):
     """BPF_MAP_TYPE_SOCKMAP, SOCKHASH, REUSEPORT_SOCKARRAY, XSKMAP, CGROUP_ARRAY: sockets or cgroups by key.
 
     User space can put sockets or cgroups in and take them out, but not read them.
@@ -1132,7 +1093,7 @@ class DescriptorMap(Map, OneParameter["K"]):
             raise KeyError(key)
 
 
-class LocalStorage(Map, OneParameter["V"]):
+class LocalStorage(Map, Generic["V"]):
     """BPF_MAP_TYPE_SK_STORAGE, TASK_STORAGE, INODE_STORAGE, CGRP_STORAGE: a value per socket, task, file or cgroup.
 
     Keys are descriptors: of a socket, a pidfd, a file, a cgroup's folder; or anything with a `fileno()`.
