@@ -32,7 +32,7 @@ from ..members import Members
 from ..onestep import keep_undo
 from ..plain_data import PlainData
 from ..sealed import Sealed
-from ..types import BOOL, U32, Bytes, as_int, named, numpy_format, shown
+from ..types import BOOL, U32, Bytes, Codec, as_int, named, numpy_format, shown
 from .counting import greatest, growth, growth_or_new, merged, total
 from .shapes import MapInfo, MapShape, existing_shape, map_info, short_type_name
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from ..descriptor import HasDescriptor
     from ..libbpf.library import Libbpf
-    from ..types import Codec
+    from .counting import Function
 
     K = TypeVar("K")
     V = TypeVar("V")
@@ -247,6 +247,10 @@ class Map(Sealed):
                 return False
             raise self._error("be deleted from")
         return True
+
+    def _merged(self, function: Function, values: Sequence[Any]) -> Any:
+        """A function of values of this map, applied to each number in them."""
+        return merged(self._value, function, values)
 
     def _keys(self) -> Iterator[Any]:
         """Every key, as storage, and none twice. If one is deleted meanwhile, the kernel starts over."""
@@ -489,15 +493,12 @@ class HashMap(Map, MutableMapping["K", "V"]):
     def _drain_growth(self) -> list[tuple[K, V]]:
         now, before = dict(self.items()), self._drained
         grown = [
-            (key, value if key not in before else self._growth(value, before[key]))
+            (key, value if key not in before else self._merged(growth_or_new, (value, before[key])))
             for key, value in now.items()
             if key not in before or value != before[key]
         ]
         self._drained = now
         return grown
-
-    def _growth(self, new: V, old: V) -> V:
-        return merged(self._value, growth_or_new, (new, old))  # type: ignore[no-any-return]
 
     def _calls(
         self, call: Any, one: Callable[[Any, Any, list[int]], None], made: list[Any], action: str
@@ -618,27 +619,18 @@ class LpmTrie(HashMap["K", "V"]):
     types: tuple[int, ...] = (11,)
 
 
-class _PerCpuValue:
-    """The layout of a per-CPU value: a slot for each possible CPU, each rounded up to 8 bytes."""
+class _PerCpuValue(Codec["list[Any]"]):
+    """A list with a value for each possible CPU, each of which takes a multiple of 8 bytes."""
 
     def __init__(self, value: Codec[Any], cpus: int) -> None:
         self.value = value
         self.cpus = cpus
         self.stride = (value.size + 7) // 8 * 8
-        self.ctype = c_uint8 * (self.stride * cpus)
         self.size = self.stride * cpus
-
-    def new(self) -> Any:
-        return self.ctype()
+        self.ctype = c_uint8 * self.size
 
     def decode(self, storage: Any) -> list[Any]:
         return [self.value.read(storage, cpu * self.stride) for cpu in range(self.cpus)]
-
-    def read_many(self, buffer: bytes) -> Iterable[list[Any]]:
-        return (self.decode(self.ctype.from_buffer_copy(buffer, at)) for at in range(0, len(buffer), self.size))
-
-    def write_many(self, values: Any) -> Any:
-        return b"".join([bytes(self.encode(value)) for value in values])
 
     def encode(self, values: Any) -> Any:
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
@@ -649,22 +641,25 @@ class _PerCpuValue:
         return self.ctype.from_buffer_copy(b"".join(parts))
 
 
-def _per_cpu(libbpf: Libbpf, value: Codec[Any]) -> Any:
-    cpus = libbpf.libbpf_num_possible_cpus()
-    if cpus <= 0:
-        raise MapError(f"the number of possible CPUs can't be read: {reason(-cpus)}", errno=-cpus)
-    return _PerCpuValue(value, cpus)
-
-
-class PerCpuHashMap(HashMap["K", "list[V]"]):
-    """BPF_MAP_TYPE_PERCPU_HASH, LRU_PERCPU_HASH: a value is a list with an element for each possible CPU."""
-
-    types: tuple[int, ...] = (5, 10, 21)
+class _PerCpuMap(Map):
+    """A map whose values are lists with an element for each possible CPU."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        cpus = self._libbpf.libbpf_num_possible_cpus()
+        if cpus <= 0:
+            raise MapError(f"the number of possible CPUs can't be read: {reason(-cpus)}", errno=-cpus)
         self._element = self._value
-        self._value = _per_cpu(self._libbpf, self._value)
+        self._value: Any = _PerCpuValue(self._element, cpus)
+
+    def _merged(self, function: Function, values: Sequence[Any]) -> Any:
+        return [merged(self._element, function, of_cpu) for of_cpu in zip(*values)]
+
+
+class PerCpuHashMap(_PerCpuMap, HashMap["K", "list[V]"]):
+    """BPF_MAP_TYPE_PERCPU_HASH, LRU_PERCPU_HASH: a value is a list with an element for each possible CPU."""
+
+    types: tuple[int, ...] = (5, 10, 21)
 
     def sums(self) -> dict[K, V]:
         """For each key the sum over all CPUs; of structs and arrays, that of each number in them."""
@@ -674,11 +669,8 @@ class PerCpuHashMap(HashMap["K", "list[V]"]):
         """For each key the greatest value of any CPU; of structs and arrays, that of each number in them."""
         return {key: merged(self._element, greatest, values) for key, values in self.items()}
 
-    def _growth(self, new: list[V], old: list[V]) -> list[V]:
-        return [merged(self._element, growth_or_new, pair) for pair in zip(new, old)]
-
     def _value_array(self, numpy: Any, values: bytearray, length: int) -> Any:
-        codec: Any = self._value
+        codec = self._value
         slot = {"names": ["value"], "formats": [numpy_format(codec.value)], "itemsize": codec.stride}
         return numpy.ndarray((length, codec.cpus), slot, values)["value"]
 
@@ -744,7 +736,7 @@ class ArrayMap(Map, Generic["V"]):
         """
         now = self[:]
         before = self._drained
-        grown = now if before is None else [self._growth(*pair) for pair in zip(now, before)]
+        grown = now if before is None else [self._merged(growth, pair) for pair in zip(now, before)]
         self._drained = now
         return grown
 
@@ -758,9 +750,6 @@ class ArrayMap(Map, Generic["V"]):
                 zero = self._value.new()
                 for index in indexes:
                     self._update(c_uint32(index), zero, BPF_ANY)
-
-    def _growth(self, new: V, old: V) -> V:
-        return merged(self._value, growth, (new, old))  # type: ignore[no-any-return]
 
     def _between(self, start: int, stop: int) -> Iterator[V]:
         return chain.from_iterable(map(self._value.read_many, self._blocks(start, stop)))
@@ -819,15 +808,10 @@ class ArrayMap(Map, Generic["V"]):
         return index % self.max_entries
 
 
-class PerCpuArrayMap(ArrayMap["list[V]"]):
+class PerCpuArrayMap(_PerCpuMap, ArrayMap["list[V]"]):
     """BPF_MAP_TYPE_PERCPU_ARRAY: each element is a list with a value for each possible CPU."""
 
     types: tuple[int, ...] = (6,)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._element = self._value
-        self._value = _per_cpu(self._libbpf, self._value)
 
     def sums(self) -> list[V]:
         """For each element the sum over all CPUs; of structs and arrays, that of each number in them."""
@@ -836,9 +820,6 @@ class PerCpuArrayMap(ArrayMap["list[V]"]):
     def maxima(self) -> list[V]:
         """For each element the greatest value of any CPU; of structs and arrays, that of each number in them."""
         return [merged(self._element, greatest, values) for values in self]
-
-    def _growth(self, new: list[V], old: list[V]) -> list[V]:
-        return [merged(self._element, growth, pair) for pair in zip(new, old)]
 
 
 class Queue(Map, Generic["V"]):
