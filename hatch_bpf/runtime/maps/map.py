@@ -34,7 +34,7 @@ from ..plain_data import PlainData
 from ..sealed import Sealed
 from ..types import BOOL, U32, Bytes, Codec, as_int, named, numpy_format, shown
 from .counting import greatest, growth, growth_or_new, merged, total
-from .shapes import MapInfo, MapShape, existing_shape, map_info, short_type_name
+from .shapes import MapInfo, MapShape, existing_shape, map_info, shape_of, short_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -945,15 +945,7 @@ class InnerMapSpec(PlainData):
         if fd < 0:
             code = ctypes.get_errno()
             raise MapError(f"map {name} can't be created: {reason(code)}", errno=code)
-        shape = MapShape(
-            fd=fd,
-            type=self.type,
-            key_size=self.key_size,
-            value_size=self.value_size,
-            max_entries=max_entries,
-            flags=self.flags,
-        )
-        return make_map(libbpf, shape, name, self)
+        return make_map(libbpf, shape_of(self, fd=fd, max_entries=max_entries), name, self)
 
 
 def make_map(libbpf: Libbpf, shape: MapShape, name: str, declared: DeclaredMap) -> Map:

@@ -16,24 +16,15 @@ from ..plain_data import PlainData
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional, Union
+    from typing import Any, Optional, Union
 
     from ..libbpf.library import Libbpf
 
 MAP_TYPES = (
     *("UNSPEC", "HASH", "ARRAY", "PROG_ARRAY", "PERF_EVENT_ARRAY", "PERCPU_HASH", "PERCPU_ARRAY", "STACK_TRACE"),
     *("CGROUP_ARRAY", "LRU_HASH", "LRU_PERCPU_HASH", "LPM_TRIE", "ARRAY_OF_MAPS", "HASH_OF_MAPS", "DEVMAP", "SOCKMAP"),
-    *(
-        "CPUMAP",
-        "XSKMAP",
-        "SOCKHASH",
-        "CGROUP_STORAGE",
-        "REUSEPORT_SOCKARRAY",
-        "PERCPU_CGROUP_STORAGE",
-        "QUEUE",
-        "STACK",
-    ),
-    *("SK_STORAGE", "DEVMAP_HASH", "STRUCT_OPS", "RINGBUF", "INODE_STORAGE", "TASK_STORAGE", "BLOOM_FILTER"),
+    *("CPUMAP", "XSKMAP", "SOCKHASH", "CGROUP_STORAGE", "REUSEPORT_SOCKARRAY", "PERCPU_CGROUP_STORAGE", "QUEUE"),
+    *("STACK", "SK_STORAGE", "DEVMAP_HASH", "STRUCT_OPS", "RINGBUF", "INODE_STORAGE", "TASK_STORAGE", "BLOOM_FILTER"),
     *("USER_RINGBUF", "CGRP_STORAGE", "ARENA", "INSN_ARRAY", "RHASH"),
 )
 """Names of `enum bpf_map_type`, in order, without BPF_MAP_TYPE_."""
@@ -75,19 +66,12 @@ def map_info(libbpf: Libbpf, fd: int) -> Optional[MapInfo]:
     length = c_uint32(ctypes.sizeof(raw))
     if libbpf.bpf_obj_get_info_by_fd(fd, byref(raw), byref(length)):
         return None
-    return MapInfo(
-        type=raw.type,
-        id=raw.id,
-        key_size=raw.key_size,
-        value_size=raw.value_size,
-        max_entries=raw.max_entries,
-        flags=raw.flags,
-        name=raw.name.decode("ascii", "backslashreplace"),
-    )
+    values = {name: getattr(raw, name) for name in MapInfo.__annotations__}
+    return MapInfo(**{**values, "name": raw.name.decode("ascii", "backslashreplace")})
 
 
 class MapShape(PlainData):
-    """A map's descriptor and measures."""
+    """A map's descriptor, -1 if it was not created, and the numbers that define it."""
 
     fd: int
     type: int
@@ -95,6 +79,15 @@ class MapShape(PlainData):
     value_size: int
     max_entries: int
     flags: int
+
+
+DEFINING = ("type", "key_size", "value_size", "max_entries", "flags")
+"""The numbers that define a map."""
+
+
+def shape_of(item: Any, **others: int) -> MapShape:
+    """The shape of a map that has the numbers of `item`, but for these others."""
+    return MapShape(**{**{name: getattr(item, name) for name in DEFINING}, **others})
 
 
 def created_descriptor(libbpf: Libbpf, pointer: int) -> int:
@@ -106,8 +99,12 @@ def created_descriptor(libbpf: Libbpf, pointer: int) -> int:
 
 def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
     """The shape of a loaded object's map. Raises `MapError` if this process may have no more descriptors."""
+    return _declared_shape(libbpf, pointer, own_descriptor(created_descriptor(libbpf, pointer)))
+
+
+def _declared_shape(libbpf: Libbpf, pointer: int, fd: int = -1) -> MapShape:
     return MapShape(
-        fd=own_descriptor(created_descriptor(libbpf, pointer)),
+        fd=fd,
         type=libbpf.bpf_map__type(pointer),
         key_size=libbpf.bpf_map__key_size(pointer),
         value_size=libbpf.bpf_map__value_size(pointer),
@@ -120,47 +117,43 @@ def refused_map(libbpf: Libbpf, pointer: int) -> str:
     """Why a map could not be created, as a sentence that begins with "the map is": its pin, its type or its sizes."""
     from .. import since  # most maps are created
 
+    wanted = _declared_shape(libbpf, pointer)
     pin = libbpf.bpf_map__pin_path(pointer)
     if pin is not None:
         path = os.fsdecode(pin)
         hint = no_bpf_file_system(path)
         if hint:
             return f"to be pinned at {path}, but {hint}"
-        others = _differences(libbpf, pointer, path)
+        others = _differences(libbpf, path, wanted)
         if others:
             return f"not like the map pinned at {path}, which has {others}; remove that file, or make them alike"
-    number = libbpf.bpf_map__type(pointer)
-    kind = short_type_name(number)
-    known = libbpf.libbpf_probe_bpf_map_type(number, None) if libbpf.has("libbpf_probe_bpf_map_type") else 1
+    kind = short_type_name(wanted.type)
+    known = libbpf.libbpf_probe_bpf_map_type(wanted.type, None) if libbpf.has("libbpf_probe_bpf_map_type") else 1
     if known == 0:
         return f"of type {kind}, {since.unknown(kind, since.MAP_TYPES)}"
     if known < 0:  # to try a map of storage, libbpf needs a kernel that takes BTF
         return f"of type {kind}, {since.too_old(since.MAP_TYPES.get(kind))}"
-    width, flags = libbpf.bpf_map__value_size(pointer), libbpf.bpf_map__map_flags(pointer)
-    newer = [f"{name} came with {since.linux(came)}" for bit, (name, came) in since.MAP_FLAGS.items() if flags & bit]
-    if kind in since.WIDE_VALUES and width == 8:
+    flags = [named for bit, named in since.MAP_FLAGS.items() if wanted.flags & bit]
+    newer = [f"{name} came with {since.linux(came)}" for name, came in flags]
+    if kind in since.WIDE_VALUES and wanted.value_size == 8:
         newer.append(f"values of 8 bytes came with {since.linux(since.WIDE_VALUES[kind])}")
     return (
-        f"of type {kind}, with keys of {libbpf.bpf_map__key_size(pointer)} bytes, values of {width} bytes, "
-        f"{libbpf.bpf_map__max_entries(pointer)} for max_entries, and flags {flags:#x}: the kernel does not take these "
-        "together" + "".join(f"; {what}" for what in newer)
+        f"of type {kind}, with keys of {wanted.key_size} bytes, values of {wanted.value_size} bytes, "
+        f"{wanted.max_entries} for max_entries, and flags {wanted.flags:#x}: the kernel does not take these together"
+        + "".join(f"; {what}" for what in newer)
     )
 
 
-def _differences(libbpf: Libbpf, pointer: int, path: str) -> str:
-    """The numbers of a pinned map that are others than those of a map that is to be created."""
+def _differences(libbpf: Libbpf, path: str, wanted: MapShape) -> str:
+    """The numbers of the map pinned at a path that are not those of the map that is to be created."""
     try:
         pinned = pinned_shape(libbpf, path, ())
     except MapError:
         return ""
-    numbers = (
-        ("type", short_type_name(pinned.type), short_type_name(libbpf.bpf_map__type(pointer))),
-        ("key_size", pinned.key_size, libbpf.bpf_map__key_size(pointer)),
-        ("value_size", pinned.value_size, libbpf.bpf_map__value_size(pointer)),
-        ("max_entries", pinned.max_entries, libbpf.bpf_map__max_entries(pointer)),
-        ("flags", f"{pinned.flags:#x}", f"{libbpf.bpf_map__map_flags(pointer):#x}"),
+    theirs, ours = (
+        {**vars(shape), "type": short_type_name(shape.type), "flags": hex(shape.flags)} for shape in (pinned, wanted)
     )
-    return ", ".join(f"{what} {theirs} (not {ours})" for what, theirs, ours in numbers if theirs != ours)
+    return ", ".join(f"{name} {theirs[name]} (not {ours[name]})" for name in DEFINING if theirs[name] != ours[name])
 
 
 def own_descriptor(fd: int) -> int:
@@ -202,11 +195,4 @@ def existing_shape(libbpf: Libbpf, fd: int, types: tuple[int, ...], what: str) -
     if types and info.type not in types:
         wanted = " or ".join(map(short_type_name, types))
         raise MapError(f"{what} is a map of type {short_type_name(info.type)}, not {wanted}")
-    return MapShape(
-        fd=fd,
-        type=info.type,
-        key_size=info.key_size,
-        value_size=info.value_size,
-        max_entries=info.max_entries,
-        flags=info.flags,
-    )
+    return shape_of(info, fd=fd)
