@@ -200,26 +200,36 @@ def public_names() -> dict[str, Any]:
     return named
 
 
+def _public_bases(item: type) -> list[type]:
+    """The bases of a class that are on the page, and theirs, nearest first."""
+    public = set(filter(inspect.isclass, public_names().values()))
+    return [cls for cls in item.__mro__[1:] if cls in public]
+
+
 def _classes(item: type) -> list[type]:
-    """The class, and those of its bases that are not on the page themselves."""
-    public = set(filter(inspect.isclass, public_names().values())) - {item}
-    return [cls for cls in item.__mro__ if cls.__module__.startswith(runtime.__name__) and cls not in public]
+    """The class, and those of its bases whose members no class on the page has shown already."""
+    shown = {cls for base in _public_bases(item) for cls in base.__mro__}
+    return [cls for cls in item.__mro__ if cls.__module__.startswith(runtime.__name__) and cls not in shown]
 
 
 def _is_inherited(item: type, name: str) -> bool:
     """Whether a base that is on the page has a member of this name."""
-    public = set(filter(inspect.isclass, public_names().values())) - {item}
-    return any(
-        name in vars(cls) or any(a.name == name for a in _attributes(cls)) for cls in item.__mro__ if cls in public
-    )
+    return any(name in vars(cls) or any(a.name == name for a in _attributes(cls)) for cls in _public_bases(item))
+
+
+def _bases(item: type) -> Iterator[type]:
+    """The bases of a class that are on the page or Python's own; those of the bases that are the runtime's own."""
+    for base in item.__bases__:
+        if base in public_names().values() or (base.__module__ == "builtins" and base is not object):
+            yield base
+        elif base.__module__.startswith(runtime.__name__):
+            yield from _bases(base)
 
 
 def _class_signature(item: type) -> str:
     """With the arguments, if applications make such objects: then `__init__` has a docstring."""
-    bases = [
-        base.__name__ for base in item.__bases__ if base in public_names().values() or base.__module__ == "builtins"
-    ]
-    shown = [base for base in bases if base != "object"]
+    bases = list(_bases(item))
+    shown = [base.__name__ for base in bases if not any(issubclass(cls, base) for cls in bases if cls is not base)]
     init: Any = next((vars(cls)["__init__"] for cls in _classes(item) if "__init__" in vars(cls)), None)
     if init is not None and init.__doc__:
         return f"{item.__name__}{_signature(init).removesuffix(' -> None')}"

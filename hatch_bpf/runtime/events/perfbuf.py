@@ -17,6 +17,7 @@ from time import monotonic, sleep
 
 from ..descriptor import duplicate
 from ..errors import MapError, permission_denied, reason
+from ..maps.shapes import type_numbers
 from ..privileges import for_perf_event
 from ..types import has_flexible
 from .perf_events import lacks_event, online_cpus, open_bpf_output, open_counter
@@ -64,7 +65,7 @@ class PerfBuffer(EventSource["E"]):
     type's size; a flexible array at its end, and events without a type, include these bytes. Ring buffers have none.
     """
 
-    types = (4,)
+    types = type_numbers("PERF_EVENT_ARRAY")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

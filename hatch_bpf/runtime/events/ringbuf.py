@@ -12,6 +12,7 @@ import mmap
 from itertools import repeat
 
 from ..errors import InvalidTypeError, MapError, reason
+from ..maps.shapes import type_numbers
 from ..types import numpy_fields
 from .source import EventSource, Taken
 
@@ -39,7 +40,7 @@ that has to begin anew."""
 class RingBuffer(EventSource["E"]):
     """A ring buffer. Iterate over it, or `poll()` it."""
 
-    types = (27,)
+    types = type_numbers("RINGBUF")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

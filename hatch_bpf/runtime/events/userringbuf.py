@@ -14,6 +14,7 @@ import time
 from ..errors import MapError, reason
 from ..generic import Generic
 from ..maps.map import Map
+from ..maps.shapes import type_numbers
 from ..onestep import keep_pointer, release
 from ..types import as_bytes, named
 from .source import deadline_of
@@ -31,7 +32,7 @@ PATIENCE = 0.1
 class UserRingBuffer(Map, Generic["E"]):
     """A user ring buffer: `send()` records."""
 
-    types = (31,)
+    types = type_numbers("USER_RINGBUF")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._event = kwargs.pop("value", None)

@@ -34,7 +34,7 @@ from ..plain_data import PlainData
 from ..sealed import Sealed
 from ..types import BOOL, U32, Bytes, Codec, as_int, named, numpy_format, shown
 from .counting import greatest, growth, growth_or_new, merged, total
-from .shapes import MapInfo, MapShape, existing_shape, map_info, shape_of, short_type_name
+from .shapes import MapInfo, MapShape, existing_shape, map_info, shape_of, short_type_name, type_numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ BATCH = 4096
 """Limit on the pairs that one system call stores or deletes."""
 BATCH_BYTES = 1 << 18
 """Limit on the bytes that one system call reads: about what a processor's cache holds."""
+WITH_SLOTS = type_numbers("DEVMAP", "CPUMAP", "ARRAY_OF_MAPS")
+"""Types of maps of which the kernel lists all indexes as keys, as it does for arrays."""
 _UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
 """Errors by which kernels say that a map has no such operation."""
 
@@ -279,19 +281,8 @@ def _has_spin_lock(value: Codec[Any]) -> bool:
     return any(getattr(kind, "__name__", "") == "bpf_spin_lock" for _, kind, *_ in fields)
 
 
-class HashMap(Map, MutableMapping["K", "V"]):
-    """BPF_MAP_TYPE_HASH, LRU_HASH and other maps with keys of any type: a mutable mapping."""
-
-    types: tuple[int, ...] = (1, 9, 14, 16, 19, 25)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._has_slots = self.type in (14, 16)
-        """Whether the kernel lists all indexes as keys, as those of an array: of DEVMAP and CPUMAP."""
-        self._draining: dict[int, list[Any]] = {}
-        """For each thread, what `drain()` has removed and not returned yet."""
-        self._drained: dict[K, V] = {}
-        """The pairs at the last `drain(remove=False)`."""
+class _KeyedMap(Map, Generic["K", "V"]):
+    """A map whose values are read and written by key."""
 
     def __getitem__(self, key: K) -> V:
         found = self._lookup(self._encode_key(key))
@@ -306,15 +297,32 @@ class HashMap(Map, MutableMapping["K", "V"]):
         if not self._delete(self._encode_key(key)):
             raise KeyError(key)
 
+    def __contains__(self, key: object) -> bool:
+        return self._lookup_storage(self._encode_key(key)) is not None
+
+    def _keys(self) -> Iterator[Any]:
+        keys = super()._keys()
+        return (key for key in keys if self._lookup_storage(key) is not None) if self.type in WITH_SLOTS else keys
+
+
+class HashMap(_KeyedMap["K", "V"], MutableMapping["K", "V"]):
+    """BPF_MAP_TYPE_HASH, LRU_HASH and other maps with keys of any type: a mutable mapping."""
+
+    types = type_numbers("HASH", "LRU_HASH", "DEVMAP", "CPUMAP", "CGROUP_STORAGE", "DEVMAP_HASH")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._draining: dict[int, list[Any]] = {}
+        """For each thread, what `drain()` has removed and not returned yet."""
+        self._drained: dict[K, V] = {}
+        """The pairs at the last `drain(remove=False)`."""
+
     def __iter__(self) -> Iterator[K]:
         return (self._key.decode(key) for key in self._keys())
 
     def __len__(self) -> int:
         """Number of keys. They are counted one by one, since the kernel keeps no count."""
         return sum(1 for _ in self._keys())
-
-    def __contains__(self, key: object) -> bool:
-        return self._lookup(self._encode_key(key)) is not None
 
     def __bool__(self) -> bool:
         return next(self._keys(), None) is not None
@@ -397,13 +405,9 @@ class HashMap(Map, MutableMapping["K", "V"]):
                 return default  # type: ignore[no-any-return]
 
     def _add(self, key: Any, value: Any) -> bool:
-        if not self._has_slots:
+        if self.type not in WITH_SLOTS:
             return self._update(key, value, BPF_NOEXIST)
         return self._lookup_storage(key) is None and self._update(key, value, BPF_ANY)
-
-    def _keys(self) -> Iterator[Any]:
-        keys = super()._keys()
-        return (key for key in keys if self._lookup_storage(key) is not None) if self._has_slots else keys
 
     def _take(self, key: Any, storage: Any, removed: list[int]) -> None:
         """Remove an encoded key and store its value. In the same step `removed` is filled, unless it was not there."""
@@ -426,7 +430,7 @@ class HashMap(Map, MutableMapping["K", "V"]):
 
     def _put_back(self, key: Any, storage: Any, removed: list[int]) -> None:
         """Store again what was removed, unless a program has stored something meanwhile."""
-        flags = BPF_ANY if self._has_slots else BPF_NOEXIST
+        flags = BPF_ANY if self.type in WITH_SLOTS else BPF_NOEXIST
         if removed:
             self._libbpf.bpf_map_update_elem(self.fd, byref(key), byref(storage), flags | self._lock)
 
@@ -616,7 +620,7 @@ class _Values(ValuesView["V"]):
 class LpmTrie(HashMap["K", "V"]):
     """BPF_MAP_TYPE_LPM_TRIE: a lookup finds the longest prefix; keys are structs that start with a prefix length."""
 
-    types: tuple[int, ...] = (11,)
+    types = type_numbers("LPM_TRIE")
 
 
 class _PerCpuValue(Codec["list[Any]"]):
@@ -659,7 +663,7 @@ class _PerCpuMap(Map):
 class PerCpuHashMap(_PerCpuMap, HashMap["K", "list[V]"]):
     """BPF_MAP_TYPE_PERCPU_HASH, LRU_PERCPU_HASH: a value is a list with an element for each possible CPU."""
 
-    types: tuple[int, ...] = (5, 10, 21)
+    types = type_numbers("PERCPU_HASH", "LRU_PERCPU_HASH", "PERCPU_CGROUP_STORAGE")
 
     def sums(self) -> dict[K, V]:
         """For each key the sum over all CPUs; of structs and arrays, that of each number in them."""
@@ -678,7 +682,7 @@ class PerCpuHashMap(_PerCpuMap, HashMap["K", "list[V]"]):
 class ArrayMap(Map, Generic["V"]):
     """BPF_MAP_TYPE_ARRAY: a sequence of fixed length."""
 
-    types: tuple[int, ...] = (2,)
+    types = type_numbers("ARRAY")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -811,7 +815,7 @@ class ArrayMap(Map, Generic["V"]):
 class PerCpuArrayMap(_PerCpuMap, ArrayMap["list[V]"]):
     """BPF_MAP_TYPE_PERCPU_ARRAY: each element is a list with a value for each possible CPU."""
 
-    types: tuple[int, ...] = (6,)
+    types = type_numbers("PERCPU_ARRAY")
 
     def sums(self) -> list[V]:
         """For each element the sum over all CPUs; of structs and arrays, that of each number in them."""
@@ -825,7 +829,7 @@ class PerCpuArrayMap(_PerCpuMap, ArrayMap["list[V]"]):
 class Queue(Map, Generic["V"]):
     """BPF_MAP_TYPE_QUEUE and STACK."""
 
-    types: tuple[int, ...] = (22, 23)
+    types = type_numbers("QUEUE", "STACK")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -880,7 +884,7 @@ class Queue(Map, Generic["V"]):
 class BloomFilter(Map, Generic["V"]):
     """BPF_MAP_TYPE_BLOOM_FILTER: finds every value that was added, and rarely one that was not."""
 
-    types: tuple[int, ...] = (30,)
+    types = type_numbers("BLOOM_FILTER")
 
     def add(self, value: V) -> None:
         """Add a value. None can be removed."""
@@ -900,7 +904,7 @@ class BloomFilter(Map, Generic["V"]):
 class ProgramArray(Map):
     """BPF_MAP_TYPE_PROG_ARRAY: programs to tail-call, by index."""
 
-    types: tuple[int, ...] = (3,)
+    types = type_numbers("PROG_ARRAY")
 
     def __setitem__(self, index: int, program: Union[HasDescriptor, int]) -> None:
         self._store_descriptor(self._index(index), program)
@@ -912,13 +916,7 @@ class ProgramArray(Map):
     def __contains__(self, index: object) -> bool:
         """Whether there is a program at an index."""
         number = named(f"map {self.name}: index", as_int, index)
-        if not 0 <= number < self.max_entries:
-            return False
-        if not self._libbpf.bpf_map_lookup_elem(self.fd, byref(c_uint32(number)), byref(c_uint32())):
-            return True
-        if ctypes.get_errno() != errno.ENOENT:
-            raise self._error("be read")
-        return False
+        return 0 <= number < self.max_entries and self._read_into(c_uint32(), c_uint32(number))
 
     def _index(self, index: int) -> Any:
         return named(f"map {self.name}: index", U32.encode, index)
@@ -970,11 +968,14 @@ def _class_of(map_type: int) -> type[Map]:
     return Map
 
 
-class MapOfMaps(Map, Generic["K", "M"]):
+class MapOfMaps(_KeyedMap["K", "int"], Generic["K", "M"]):
     """BPF_MAP_TYPE_HASH_OF_MAPS and ARRAY_OF_MAPS: inner maps by key; reading gives an inner map's id."""
 
-    types: tuple[int, ...] = (12, 13)
+    types = type_numbers("ARRAY_OF_MAPS", "HASH_OF_MAPS")
     _inner: Optional[InnerMapSpec] = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "value": U32})
 
     def create(self, key: K, *, max_entries: Optional[int] = None) -> M:
         """Make an inner map as the object declares it, store it under a key, and return it.
@@ -1015,30 +1016,8 @@ class MapOfMaps(Map, Generic["K", "M"]):
         """Store a map, or the descriptor of one."""
         self._store_descriptor(self._encode_key(key), inner)
 
-    def __delitem__(self, key: K) -> None:
-        if not self._delete(self._encode_key(key)):
-            raise KeyError(key)
-
-    def __getitem__(self, key: K) -> int:
-        storage = c_uint32()
-        if self._libbpf.bpf_map_lookup_elem(self.fd, byref(self._encode_key(key)), byref(storage)):
-            if ctypes.get_errno() == errno.ENOENT:
-                raise KeyError(key)
-            raise self._error("be read")
-        return storage.value
-
-    def __contains__(self, key: K) -> bool:
-        try:
-            self[key]
-        except KeyError:
-            return False
-        return True
-
     def __iter__(self) -> Iterator[K]:
-        return (self._key.decode(key) for key in self._keys() if self._has(key))
-
-    def _has(self, key: Any) -> bool:
-        return not self._libbpf.bpf_map_lookup_elem(self.fd, byref(key), byref(c_uint32()))
+        return (self._key.decode(key) for key in self._keys())
 
 
 class DescriptorMap(Map, Generic["K"]):
@@ -1047,7 +1026,7 @@ class DescriptorMap(Map, Generic["K"]):
     User space can put sockets or cgroups in and take them out, but not read them.
     """
 
-    types: tuple[int, ...] = (8, 15, 17, 18, 20)
+    types = type_numbers("CGROUP_ARRAY", "SOCKMAP", "XSKMAP", "SOCKHASH", "REUSEPORT_SOCKARRAY")
 
     def __setitem__(self, key: K, item: Any) -> None:
         """Store a descriptor, or that of anything with a `fileno()`."""
@@ -1066,36 +1045,23 @@ class DescriptorMap(Map, Generic["K"]):
             raise KeyError(key)
 
 
-class LocalStorage(Map, Generic["V"]):
+class LocalStorage(_KeyedMap["Any", "V"]):
     """BPF_MAP_TYPE_SK_STORAGE, TASK_STORAGE, INODE_STORAGE, CGRP_STORAGE: a value per socket, task, file or cgroup.
 
     Keys are descriptors: of a socket, a pidfd, a file, a cgroup's folder; or anything with a `fileno()`.
     """
 
-    types: tuple[int, ...] = (24, 28, 29, 32)
-
-    def __getitem__(self, owner: Any) -> V:
-        found = self.get(owner)
-        if found is None:
-            raise KeyError(owner)
-        return found
-
-    def __setitem__(self, owner: Any, value: V) -> None:
-        fd = self._descriptor(owner)  # a name keeps it open
-        self._update(c_uint32(fd), self._encode_value(value), BPF_ANY)
-
-    def __delitem__(self, owner: Any) -> None:
-        fd = self._descriptor(owner)
-        if not self._delete(c_uint32(fd)):
-            raise KeyError(owner)
-
-    def __contains__(self, owner: Any) -> bool:
-        return self.get(owner) is not None
+    types = type_numbers("SK_STORAGE", "INODE_STORAGE", "TASK_STORAGE", "CGRP_STORAGE")
 
     def get(self, owner: Any) -> Optional[V]:
         """The owner's value, or None."""
+        return self._lookup(self._encode_key(owner))  # type: ignore[no-any-return]
+
+    def _encode_key(self, owner: Any) -> Any:
         fd = self._descriptor(owner)
-        return self._lookup(c_uint32(fd))  # type: ignore[no-any-return]
+        key: Any = c_uint32(fd)
+        key.descriptor = fd  # which stays open as long as there is the key
+        return key
 
 
 class Maps(Members):

@@ -28,9 +28,14 @@ MAP_TYPES = (
     *("USER_RINGBUF", "CGRP_STORAGE", "ARENA", "INSN_ARRAY", "RHASH"),
 )
 """Names of `enum bpf_map_type`, in order, without BPF_MAP_TYPE_."""
-BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS = map(
-    MAP_TYPES.index, ("ARRAY", "PROG_ARRAY", "STRUCT_OPS")
-)
+
+
+def type_numbers(*names: str) -> tuple[int, ...]:
+    """The numbers of map types."""
+    return tuple(map(MAP_TYPES.index, names))
+
+
+BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS = type_numbers("ARRAY", "PROG_ARRAY", "STRUCT_OPS")
 
 
 def short_type_name(number: int) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import sys
-from ctypes import byref, c_uint32
+from ctypes import c_uint32
 
 from ..errors import MapError
 from ..types import U32, as_int, named
 from .map import Map
+from .shapes import type_numbers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ BPF_F_STACK_BUILD_ID = 1 << 5
 class StackTraces(Map):
     """BPF_MAP_TYPE_STACK_TRACE: lists of addresses, innermost first, by the id that bpf_get_stackid() returned."""
 
-    types = (7,)
+    types = type_numbers("STACK_TRACE")
 
     @classmethod
     def for_shape(cls, shape: MapShape) -> type[Map]:
@@ -73,11 +74,8 @@ class StackTraces(Map):
     def _words(self, stack_id: int) -> Any:
         """The value as words of 64 bits."""
         storage = (ctypes.c_uint64 * (self.value_size // 8))()
-        if _is_u32(stack_id):  # an error of bpf_get_stackid() is negative
-            if not self._libbpf.bpf_map_lookup_elem(self.fd, byref(c_uint32(stack_id)), byref(storage)):
-                return storage
-            if ctypes.get_errno() != errno.ENOENT:
-                raise self._error("be read")
+        if _is_u32(stack_id) and self._read_into(storage, c_uint32(stack_id)):
+            return storage
         raise KeyError(stack_id)
 
 
@@ -129,4 +127,5 @@ class BuildIdStacks(StackTraces):
 
 
 def _is_u32(number: int) -> bool:
+    """Whether an id can be that of a stack: an error of bpf_get_stackid() is negative."""
     return bool(0 <= named("the stack's id", as_int, number) < 1 << 32)
