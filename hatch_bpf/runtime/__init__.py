@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .events.source import wait as wait
     from .events.userringbuf import UserRingBuffer as UserRingBuffer
     from .host.kernel import BtfChoice as BtfChoice
+    from .maps.build_ids import BuildIdFrame as BuildIdFrame
     from .maps.histograms import Bucket as Bucket
     from .maps.histograms import Histogram as Histogram
     from .maps.histograms import LinearHistogram as LinearHistogram
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from .maps.map import ProgramArray as ProgramArray
     from .maps.map import Queue as Queue
     from .maps.shapes import MapInfo as MapInfo
-    from .maps.stacks import BuildIdFrame as BuildIdFrame
     from .maps.stacks import BuildIdStacks as BuildIdStacks
     from .maps.stacks import StackTraces as StackTraces
     from .opened import OpenedMap as OpenedMap
@@ -115,13 +115,14 @@ else:
         "events.source": "EventSource wait",
         "events.userringbuf": "UserRingBuffer",
         "host.kernel": "BtfChoice",
+        "maps.build_ids": "BuildIdFrame",
         "maps.histograms": "Bucket Histogram LinearHistogram Log2Histogram text_by_key",
         "maps.map": """
             ArrayMap BloomFilter DescriptorMap HashMap InnerMapSpec LocalStorage LpmTrie Map MapOfMaps Maps
             PerCpuArrayMap PerCpuHashMap ProgramArray Queue
         """,
         "maps.shapes": "MapInfo",
-        "maps.stacks": "BuildIdFrame BuildIdStacks StackTraces",
+        "maps.stacks": "BuildIdStacks StackTraces",
         "opened": "OpenedMap OpenedProgram",
         "programs.interfaces": "tc_hook_destroy tc_query xdp_query",
         "programs.links": "Link",

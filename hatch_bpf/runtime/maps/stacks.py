@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import sys
 from ctypes import c_uint32
 
 from ..errors import MapError
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from .build_ids import BuildIdFrame
     from .shapes import MapShape
 
 BPF_F_STACK_BUILD_ID = 1 << 5
@@ -79,51 +79,17 @@ class StackTraces(Map):
         raise KeyError(stack_id)
 
 
-class BuildIdFrame(tuple):  # type: ignore[type-arg]
-    """A stack frame by the file that it is in: (status, build id, offset), `struct bpf_stack_build_id`."""
-
-    __slots__ = ()
-    EMPTY, VALID, IP = 0, 1, 2
-    """Values of `status`: VALID if the file's build id is known, IP if only the address is."""
-
-    def __new__(cls, status: int, build_id: bytes, offset: int) -> BuildIdFrame:
-        return super().__new__(cls, (status, build_id, offset))
-
-    def __getnewargs__(self) -> tuple[int, bytes, int]:
-        return self.status, self.build_id, self.offset
-
-    @property
-    def status(self) -> int:
-        return self[0]  # type: ignore[no-any-return]
-
-    @property
-    def build_id(self) -> bytes:
-        """20 bytes; a shorter build id is followed by NULs. All are NUL unless the status is VALID."""
-        return self[1]  # type: ignore[no-any-return]
-
-    @property
-    def offset(self) -> int:
-        """In the file if the status is VALID, else the address."""
-        return self[2]  # type: ignore[no-any-return]
-
-    def __repr__(self) -> str:
-        return f"BuildIdFrame(status={self.status}, build_id={self.build_id.hex()!r}, offset={self.offset:#x})"
-
-
 class BuildIdStacks(StackTraces):
     """A stack map with BPF_F_STACK_BUILD_ID: lists of `BuildIdFrame`s, innermost first."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from .build_ids import frames_of  # as such a map is made: later the process may not be able to read the file
+
+        super().__init__(*args, **kwargs)
+        self._frames_of = frames_of
+
     def __getitem__(self, stack_id: int) -> list[BuildIdFrame]:  # type: ignore[override]
-        data = bytes(self._words(stack_id))
-        frames = (
-            BuildIdFrame(
-                int.from_bytes(data[at : at + 4], sys.byteorder, signed=True),
-                data[at + 4 : at + 24],
-                int.from_bytes(data[at + 24 : at + 32], sys.byteorder),
-            )
-            for at in range(0, len(data) - 31, 32)
-        )
-        return [frame for frame in frames if frame.status != BuildIdFrame.EMPTY]
+        return self._frames_of(bytes(self._words(stack_id)))
 
 
 def _is_u32(number: int) -> bool:

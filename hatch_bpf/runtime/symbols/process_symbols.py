@@ -10,7 +10,7 @@ import os
 from bisect import bisect_right
 from time import monotonic
 
-from ..maps.stacks import BuildIdFrame
+from ..maps.build_ids import BuildIdFrame
 from ..plain_data import PlainData
 from ..types import as_int
 from .demangle import demangled

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from ..arguments import c_string, elements
-from ..maps.stacks import BuildIdFrame
+from ..maps.build_ids import BuildIdFrame
 from ..types import S32, as_int, named
 from .kernel_symbols import KernelSymbols
 from .process_symbols import ProcessSymbols
