@@ -8,9 +8,9 @@ from __future__ import annotations
 import errno
 
 from .. import since
-from ..errors import ENOTSUPP
+from ..errors import ENOTSUPP, reason
 from ..privileges import linux_version
-from ..sections import AttachTypeUse, Target, parse_section
+from ..sections import AttachTypeUse, Target, parse_section, section_patterns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +20,9 @@ COOKIES = (5, 15)
 """The first Linux with a value of the application's own for each attachment of a probe or tracepoint."""
 _PROBES = ("failed to create kprobe '", "failed to create kretprobe '")
 _USER_PROBES = ("failed to create uprobe '", "failed to create uretprobe '")
-_PLACES = {
-    "tcx": ((6, 6), ("tcx/ingress", "tcx/egress")),
-    "netkit": ((6, 7), ("netkit/primary", "netkit/peer")),
-}
-"""Places that libbpf names: the first Linux that has them, and the sections of programs that can be attached there."""
+_PLACES = {"tcx": "BPF_TCX_INGRESS", "netkit": "BPF_NETKIT_PRIMARY"}
+"""Places that libbpf names, and an attach type that came with each. Sections of programs that can be attached there
+begin with the place."""
 NETNS_LINKS = (5, 8)
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)
 
@@ -40,11 +38,13 @@ def explain(code: int, lines: Sequence[str], section_name: str) -> str:
             return _of_probe(code, function=where.partition("'")[0].partition("+")[0], returns="kret" in start)
     if any(start in said for start in _USER_PROBES) and code in (errno.EINVAL, ENOTSUPP):
         return "the file has no instruction at this offset, or none that can be probed"
-    for place, (came, sections) in _PLACES.items():
+    for place, attach_type in _PLACES.items():
         if f"failed to attach to {place}: " not in said or code != errno.EINVAL:
             continue
+        came = since.ATTACH_TYPES[attach_type]
         if linux_version() < came:
             return f"{place} came with {since.linux(came)}{_instead(place, Target.NONE)}"
+        sections = [name for name in section_patterns() if name.startswith(f"{place}/")]
         if section_name.lstrip("?") not in sections:
             return "its section has to say where: write " + " or ".join(f'SEC("{name}")' for name in sections)
     if "failed to attach to netns" in said and code == errno.EINVAL and linux_version() < NETNS_LINKS:
@@ -103,6 +103,6 @@ def not_updated(code: int) -> str:
     if code != errno.EINVAL:
         return ""
     return (
-        "the other program must be of the same type and for the same attachment, and links of probes, tracepoints and "
-        "perf events cannot change it at all"
+        f"{reason(code)}; the other program must be of the same type and for the same attachment, and links of probes, "
+        "tracepoints and perf events cannot change it at all"
     )

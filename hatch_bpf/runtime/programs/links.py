@@ -25,6 +25,7 @@ from .interfaces import NOTHING_THERE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
     from typing import Any, Optional, Protocol, Union
 
     from ..descriptor import HasDescriptor
@@ -143,7 +144,7 @@ class Link(Sealed):
         try:
             return link_info(self._libbpf, self.fd)
         except BpfError as error:
-            hint = _why_no_link(error.errno)
+            hint = _hints().not_a_kernel_link(error.errno)
             if not hint:
                 raise
             raise AttachError(f"{self!r} can't be inspected: {hint}", errno=error.errno) from error
@@ -157,7 +158,7 @@ class Link(Sealed):
         self._call(
             f"be pinned to {os.fspath(path)}",
             lambda: self._libbpf.bpf_obj_pin(self.fd, file),
-            hint=lambda code: why_not_pinned(path, code) or _why_no_link(code),
+            hint=lambda code: why_not_pinned(path, code) or _hints().not_a_kernel_link(code),
         )
         self._keep_attached()
 
@@ -170,7 +171,8 @@ class Link(Sealed):
             raise InvalidTypeError(
                 f"{self!r} can't change to {shown(program)}: give a program or struct_ops map of a skeleton"
             )
-        self._call(f"change to {program.name}", lambda: self._update(program), hint=_why_not_updated)
+        what = f"change to {program.name}"
+        self._call(what, lambda: self._update(program), hint=lambda code: _hints().not_updated(code))
 
     def _update(self, program: Linked) -> int:
         """Replace the program. Returns a negative number, with `ctypes.get_errno()` set, on failure."""
@@ -383,14 +385,7 @@ class XdpLink(Link):
         return False
 
 
-def _why_no_link(code: int) -> str:
-    """What EINVAL means where a link of libbpf's is inspected or pinned; empty for other errors."""
-    from .attach_hints import not_a_kernel_link  # hardly any link is
+def _hints() -> ModuleType:
+    from . import attach_hints  # hardly any link needs them
 
-    return not_a_kernel_link(code)
-
-
-def _why_not_updated(code: int) -> str:
-    from .attach_hints import not_updated
-
-    return f"{reason(code)}; {not_updated(code)}" if not_updated(code) else ""
+    return attach_hints
