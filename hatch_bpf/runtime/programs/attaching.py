@@ -16,7 +16,7 @@ from .links import LibbpfLink
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Optional, TypeVar
+    from typing import Any, TypeVar
 
     from ..libbpf.library import Libbpf
     from .links import Link, Links
@@ -66,26 +66,14 @@ class Attachable(Sealed):
         function: str,
         *arguments: Any,
         takes: tuple[str, ...] = (),
-        hint: Optional[Callable[[int], str]] = None,
+        hint: Callable[[int], str] = lambda _: "",
     ) -> Link:
         """Have libbpf attach it, by its function of this name, which takes a pointer to it and these arguments."""
-        link, attach = LibbpfLink(self, target), getattr(self._libbpf, function)
-        return self._make(link, lambda: link.attach(attach, self._live(), *arguments), takes=takes, hint=hint)
+        link, attach = LibbpfLink(self, target, takes=takes, hint=hint), getattr(self._libbpf, function)
+        return self._make(link, lambda: link.attach(attach, self._live(), *arguments))
 
-    def _make(
-        self,
-        link: LinkT,
-        attach: Callable[[], None],
-        *,
-        takes: tuple[str, ...] = (),
-        also: tuple[str, ...] = (),
-        hint: Optional[Callable[[int], str]] = None,
-    ) -> LinkT:
-        """Attach a new link. Whatever exception comes, it is either attached and returned, or not attached.
-
-        `takes` are the types of programs that can be attached there, `also` capabilities that it takes besides the
-        program's own; `hint` says more about an error number, or nothing.
-        """
+    def _make(self, link: LinkT, attach: Callable[[], None]) -> LinkT:
+        """Attach a new link. Whatever exception comes, it is either attached and returned, or not attached."""
         try:
             with self._links.lock, Capture(self._libbpf) as said:
                 self._live()
@@ -94,24 +82,16 @@ class Attachable(Sealed):
                 attach()
                 code = ctypes.get_errno()
                 if not link.attached:
-                    raise self._failed(link.target, code, said.lines, takes=takes, also=also, hint=hint)
+                    raise self._failed(link, code, said.lines)
             return link
         except BaseException:
             link.detach()
             raise
 
-    def _failed(
-        self,
-        target: str,
-        code: int,
-        lines: list[str],
-        *,
-        takes: tuple[str, ...] = (),
-        also: tuple[str, ...] = (),
-        hint: Optional[Callable[[int], str]] = None,
-    ) -> Exception:
-        """The error for an attach that failed."""
-        what = f"{self._kind} {self.name} can't be attached to {target}"
+    def _failed(self, link: Link, code: int, lines: list[str]) -> Exception:
+        """The error for a link that could not be attached."""
+        what = f"{self._kind} {self.name} can't be attached to {link.target}"
+        takes, also = link._takes, link._also
         if code in (errno.EPERM, errno.EACCES):
             if code == errno.EACCES:
                 also = (*also, *privileges.for_perf_event(self.section))
@@ -130,7 +110,7 @@ class Attachable(Sealed):
                 f"; SEC({self.section!r}) makes it a program of type {wrong_type}, and only those of type "
                 f"{' or '.join(takes)} can be attached there"
             )
-        more = hint(code) if hint is not None else ""
+        more = link._hint(code)
         if more:
             message += f"\n  {more}"
         if lines:

@@ -89,11 +89,25 @@ class Links:
 class Link(Sealed):
     """An attached program. `detach()`, leaving its `with` block or closing the skeleton detaches it."""
 
-    def __init__(self, program: Linked, target: str) -> None:
+    def __init__(
+        self,
+        program: Linked,
+        target: str,
+        *,
+        takes: tuple[str, ...] = (),
+        also: tuple[str, ...] = (),
+        hint: Callable[[int], str] = lambda _: "",
+    ) -> None:
         self.program = program
         """The program, or the struct_ops map, that is attached."""
         self.target = target
         """What it is attached to, in words."""
+        self._takes = takes
+        """The types of programs that can be attached there; empty if the section says where."""
+        self._also = also
+        """Capabilities that it takes besides those of the program."""
+        self._hint = hint
+        """What an error number means there; empty for those that say it all."""
         self._made: list[tuple[Any, ...]] = []
         """While it is attached: what the function that detaches it takes."""
         self._pid = os.getpid()
@@ -293,7 +307,7 @@ class TcLink(Link):
     """A tc filter. Its clsact qdisc stays, since others may have put filters there."""
 
     def __init__(self, program: Linked, target: str, hook: Any) -> None:
-        super().__init__(program, target)
+        super().__init__(program, target, takes=("SCHED_CLS", "SCHED_ACT"), also=("CAP_NET_ADMIN",), hint=_of_tc)
         self._hook = hook
         self._attached = opts(TcOpts)
         """What was asked for and, once it is attached, what the kernel has made of it."""
@@ -383,6 +397,12 @@ class XdpLink(Link):
             if self._libbpf.bpf_xdp_query_id(self._ifindex, flags, byref(there)) >= 0 and there.value == ours:
                 return True
         return False
+
+
+def _of_tc(code: int) -> str:
+    return (
+        "the kernel has no clsact qdisc or no BPF filters: modprobe sch_ingress cls_bpf" if code == errno.ENOENT else ""
+    )
 
 
 def _hints() -> ModuleType:

@@ -172,8 +172,8 @@ class Program(Attachable):
             if error.errno != errno.EINVAL or section is None or section.attach_type not in ATTACH_TYPES:
                 raise
         # kernels before 5.7 have no links for cgroups
-        link, attach_type = PlainLink(self, target), section.attach_type
-        return self._make(link, lambda: link.attach(fd, attach_type, BPF_F_ALLOW_MULTI), takes=CGROUP_TYPES, hint=hint)
+        link, attach_type = PlainLink(self, target, takes=CGROUP_TYPES, hint=hint), section.attach_type
+        return self._make(link, lambda: link.attach(fd, attach_type, BPF_F_ALLOW_MULTI))
 
     def attach_tracepoint(self, category: str, name: str, *, cookie: int = 0) -> Link:
         """Attach to a tracepoint, `attach_tracepoint("syscalls", "sys_enter_openat")`."""
@@ -370,16 +370,12 @@ class Program(Attachable):
     ) -> Iterator[Link]:
         """A link to an event of a CPU or a thread; none if the thread has ended."""
         where = f"{event} of {f'CPU {cpu}' if cpu >= 0 else f'thread {tid}'}"
+        link = PerfEventLink(self, where, takes=("PERF_EVENT",), hint=lambda code: _of_sample(event, frequency, code))
         opened = open_sampled(config, frequency=frequency, period=period, cpu=cpu, tid=tid)
         if opened >= 0:
-            link = PerfEventLink(self, where)
-            yield self._make(link, lambda: link.attach_event(opened), takes=("PERF_EVENT",))
+            yield self._make(link, lambda: link.attach_event(opened))
         elif tid < 0 or ctypes.get_errno() != errno.ESRCH:
-            code, highest = ctypes.get_errno(), max_sample_rate()
-            hint = lacks_event(event, code)
-            if highest is not None and frequency > highest:
-                hint = f"{frequency} Hz is more than the {highest} in {MAX_SAMPLE_RATE}"
-            raise self._failed(where, code, [], takes=("PERF_EVENT",), hint=lambda _code: hint)
+            raise self._failed(link, ctypes.get_errno(), [])
 
     def attach_tcx(self, interface: Union[str, int]) -> Link:
         """Attach to an interface's tcx hook (Linux 6.6, libbpf 1.3). The section names the direction."""
@@ -404,8 +400,9 @@ class Program(Attachable):
                 f"program {self.name}: SEC({self.section!r}) is neither an sk_skb nor an sk_msg section"
             )
         attach_type = section.attach_type or "BPF_SK_SKB_VERDICT"
-        fd, link = named("sockets", descriptor_of, sockets), PlainLink(self, f"map {getattr(sockets, 'name', sockets)}")
-        return self._make(link, lambda: link.attach(fd, attach_type), takes=("SK_MSG", "SK_SKB"))
+        fd, target = named("sockets", descriptor_of, sockets), f"map {getattr(sockets, 'name', sockets)}"
+        link = PlainLink(self, target, takes=("SK_MSG", "SK_SKB"))
+        return self._make(link, lambda: link.attach(fd, attach_type))
 
     def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
         """Attach to a network namespace (sk_lookup, flow_dissector), by its file; the default is this process's own."""
@@ -424,25 +421,15 @@ class Program(Attachable):
         index, where = self._interface(interface)
         target = f"{where} (XDP)"
         if not named("replace", BOOL.put, replace):
-            by_link = FdLink(self, target)
+            by_link = FdLink(self, target, takes=("XDP",), hint=_of_xdp)
             try:
-                return self._make(
-                    by_link,
-                    lambda: by_link.create(index, "BPF_XDP", flags),
-                    takes=("XDP",),
-                    hint=_of_xdp,
-                )
+                return self._make(by_link, lambda: by_link.create(index, "BPF_XDP", flags))
             except AttachError as error:
                 # kernels before 5.9 have no links for XDP
                 if error.errno != errno.EINVAL or not self._libbpf.has("bpf_xdp_attach"):
                     raise
-        link = XdpLink(self, target)
-        return self._make(
-            link,
-            lambda: link.attach(ifindex=index, flags=flags, only_if_free=not replace),
-            takes=("XDP",),
-            hint=_of_xdp,
-        )
+        link = XdpLink(self, target, takes=("XDP",), hint=_of_xdp)
+        return self._make(link, lambda: link.attach(ifindex=index, flags=flags, only_if_free=not replace))
 
     def attach_tc(
         self,
@@ -467,9 +454,6 @@ class Program(Attachable):
         return self._make(
             link,
             lambda: link.attach(handle=handle or int(replace), priority=priority or int(replace), replace=replace),
-            takes=("SCHED_CLS", "SCHED_ACT"),
-            also=("CAP_NET_ADMIN",),
-            hint=_of_tc,
         )
 
     def attach_iter(
@@ -563,7 +547,7 @@ class Program(Attachable):
         with self.attach_iter(map=map, cgroup=cgroup, order=order, pid=pid) as link:
             fd = open_descriptor(self._libbpf.bpf_iter_create, link.fd)
             if fd < 0:
-                raise self._failed("iterator", ctypes.get_errno(), [])
+                raise self._failed(link, ctypes.get_errno(), [])
         return iterators.open_file(fd)  # the file keeps the program, and what it iterates over
 
     def test_run(self, data: bytes = b"", *, context: bytes = b"", repeat: int = 1, flags: int = 0) -> TestRun:
@@ -670,10 +654,11 @@ def _of_xdp(code: int) -> str:
     return "another XDP program is attached there" if code in (errno.EBUSY, errno.EEXIST) else ""
 
 
-def _of_tc(code: int) -> str:
-    return (
-        "the kernel has no clsact qdisc or no BPF filters: modprobe sch_ingress cls_bpf" if code == errno.ENOENT else ""
-    )
+def _of_sample(event: Event, frequency: int, code: int) -> str:
+    highest = max_sample_rate()
+    if highest is not None and frequency > highest:
+        return f"{frequency} Hz is more than the {highest} in {MAX_SAMPLE_RATE}"
+    return lacks_event(event, code)
 
 
 def c_strings(texts: Sequence[str]) -> Any:
