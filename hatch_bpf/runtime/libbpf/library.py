@@ -8,17 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import (
-    POINTER,
-    c_bool,
-    c_char_p,
-    c_int,
-    c_size_t,
-    c_uint8,
-    c_uint32,
-    c_uint64,
-    c_void_p,
-)
+from ctypes import POINTER, c_bool, c_char_p, c_int, c_size_t, c_uint8, c_uint32, c_uint64, c_void_p
 
 from ..errors import LibbpfNotFoundError, LibbpfTooOldError
 from ..privileges import in_user_namespace
@@ -218,15 +208,9 @@ def opts(cls: type[Options], **values: Any) -> Any:
     if structure is None:
         fields = (("sz", c_size_t), *cls._fields_)
         structure = _structures[cls] = type(cls.__name__, (ctypes.Structure,), {"_fields_": fields})
-    scalars = scalars_of(structure)
-    # ctypes itself keeps the bits of a number that fit
-    values.update(
-        {
-            name: named(name.replace("bpf_", ""), scalars[name].put, value)
-            for name, value in values.items()
-            if name in scalars
-        }
-    )
+    for name, scalar in scalars_of(structure).items():
+        if name in values:  # ctypes itself would cut a number to the bits that fit
+            values[name] = named(name.replace("bpf_", ""), scalar.put, values[name])
     return structure(sz=ctypes.sizeof(structure), **values)
 
 
@@ -366,13 +350,12 @@ class Libbpf:
             why = why_unfit(path, bundled.running_libc())
             said = f"{why} ({error})" if why else str(error)
             raise LibbpfNotFoundError(f"{path} cannot be loaded as libbpf: {said}") from error
-        self.version: tuple[int, int] = (0, 5)
         if not hasattr(self._dll, "libbpf_major_version"):
             raise LibbpfTooOldError(
                 f"{path} is older than libbpf {_in_words(MINIMUM)}, the oldest that can be given an embedded BTF; "
                 + self._remedy
             )
-        self.version = (self.libbpf_major_version(), self.libbpf_minor_version())
+        self.version: tuple[int, int] = (self.libbpf_major_version(), self.libbpf_minor_version())
         if self.version[0] == 0:
             self._set_strict_mode()
 
@@ -383,10 +366,7 @@ class Libbpf:
         try:
             function = getattr(self._dll, name)
         except AttributeError:
-            have = _in_words(self.version)
-            raise LibbpfTooOldError(
-                f"{name}() needs libbpf {since} or later; {self.path} is libbpf {have}; " + self._remedy
-            ) from None
+            raise self._too_old(f"{name}()", since) from None
         function.restype = result
         function.argtypes = arguments
         setattr(self, name, function)
@@ -399,10 +379,11 @@ class Libbpf:
     def require(self, version: tuple[int, int], what: str) -> None:
         """Raise `LibbpfTooOldError` if this libbpf is older than `version`, which `what` needs."""
         if self.version < version:
-            have, wanted = _in_words(self.version), _in_words(version)
-            raise LibbpfTooOldError(
-                f"{what} needs libbpf {wanted} or later; {self.path} is libbpf {have}; {self._remedy}"
-            )
+            raise self._too_old(what, _in_words(version))
+
+    def _too_old(self, what: str, wanted: str) -> LibbpfTooOldError:
+        have = _in_words(self.version)
+        return LibbpfTooOldError(f"{what} needs libbpf {wanted} or later; {self.path} is libbpf {have}; {self._remedy}")
 
     def pointer(self, value: Optional[int]) -> int:
         """A returned pointer; 0 and `ctypes.get_errno()` set for an error, in whichever way this libbpf reports it."""
@@ -447,9 +428,7 @@ def load(path: Optional[str] = None, *, libraries: str = "") -> Libbpf:
     key = ("", libraries) if path is None else (os.path.abspath(path), "")
     if key not in _loaded:
         if path is None and libraries:
-            bpf_dir = os.path.abspath(__file__)
-            for _ in range(3):  # out of the folders libbpf/ and runtime/
-                bpf_dir = os.path.dirname(bpf_dir)
+            bpf_dir = os.path.abspath(f"{__file__}/../../..")  # out of the folders libbpf/ and runtime/
             _loaded[key] = Libbpf(*bundled.load_bundled(bpf_dir, libraries))
         else:
             _loaded[key] = Libbpf(key[0] or find())
