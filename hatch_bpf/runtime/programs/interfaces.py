@@ -18,7 +18,7 @@ from ..types import S32, U16, U32, named
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional, Union
+    from typing import Any, Optional, Union
 
 XDP_MODES = {"auto": 0, "skb": 1 << 1, "driver": 1 << 2, "hardware": 1 << 3}
 """`XDP_FLAGS_*` of linux/if_link.h."""
@@ -55,8 +55,7 @@ def xdp_query(interface: Union[str, int]) -> dict[str, int]:
     refused = "XDP programs can't be looked up on"
     index, where = find_interface(interface, refused)
     found = opts(XdpQueryOpts)
-    libbpf = _library.current()
-    _call(libbpf, lambda: libbpf.bpf_xdp_query(index, 0, byref(found)), f"{refused} {where}")
+    _call(f"{refused} {where}", "bpf_xdp_query", index, 0, byref(found))
     if not found.attach_mode:
         _check_there(index, f"{refused} {where}")
     if found.attach_mode in XDP_ATTACHED:
@@ -80,9 +79,8 @@ def tc_query(
         )
     hook, where = _hook(interface, choice("direction", direction, TC_POINTS), refused)
     found = opts(TcOpts, handle=handle, priority=priority)
-    libbpf = _library.current()
-    query = lambda: libbpf.bpf_tc_query(byref(hook), byref(found))  # noqa: E731
-    return int(found.prog_id) if _call(libbpf, query, f"{refused} {where}", absent=NOTHING_THERE) else None
+    is_there = _call(f"{refused} {where}", "bpf_tc_query", byref(hook), byref(found), absent=NOTHING_THERE)
+    return int(found.prog_id) if is_there else None
 
 
 def tc_hook_destroy(interface: Union[str, int], direction: Optional[str] = None) -> bool:
@@ -94,8 +92,7 @@ def tc_hook_destroy(interface: Union[str, int], direction: Optional[str] = None)
     refused = "tc filters can't be removed from"
     points = choice("direction", direction, TC_POINTS) if direction else sum(TC_POINTS.values())
     hook, where = _hook(interface, points, refused)
-    libbpf = _library.current()
-    return _call(libbpf, lambda: libbpf.bpf_tc_hook_destroy(byref(hook)), f"{refused} {where}", absent=NOTHING_THERE)
+    return _call(f"{refused} {where}", "bpf_tc_hook_destroy", byref(hook), absent=NOTHING_THERE)
 
 
 def _check_there(index: int, refused: str) -> None:
@@ -113,10 +110,11 @@ def _hook(interface: Union[str, int], point: int, refused: str) -> tuple[Any, st
     return opts(TcHook, ifindex=index, attach_point=point), where
 
 
-def _call(libbpf: Any, function: Callable[[], int], refused: str, *, absent: tuple[int, ...] = ()) -> bool:
-    """Call libbpf. Returns False if the error number says that there is nothing there."""
+def _call(refused: str, function: str, *arguments: Any, absent: tuple[int, ...] = ()) -> bool:
+    """Call a function of libbpf's. Returns False if the error number says that there is nothing there."""
+    libbpf = _library.current()
     with Capture(libbpf) as said:
-        if function() >= 0:
+        if getattr(libbpf, function)(*arguments) >= 0:
             return True
         code = ctypes.get_errno()
         if code in absent:
