@@ -195,7 +195,7 @@ class Link(Sealed):
     def _call(self, what: str, function: Callable[[], int], hint: Callable[[int], str] = lambda _: "") -> None:
         """Do something with the link while no other thread detaches it. `hint` explains an error number."""
         with self.program._links.lock:
-            self._check_attached()
+            self._live()
             if function() < 0:
                 code = ctypes.get_errno()
                 raise AttachError(f"{self!r} can't {what}: {hint(code) or reason(code)}", errno=code)
@@ -204,9 +204,11 @@ class Link(Sealed):
     def _libbpf(self) -> Libbpf:
         return self.program._libbpf
 
-    def _check_attached(self) -> None:
-        if not self.attached:
-            raise ClosedError(f"{self!r} is detached already")
+    def _live(self) -> tuple[Any, ...]:
+        """What the function that detaches it takes. Raises `ClosedError`."""
+        for made in self._made:
+            return made
+        raise ClosedError(f"{self!r} is detached already")
 
     def _release(self) -> None:
         """Detach the program from what it is attached to."""
@@ -230,16 +232,15 @@ class LibbpfLink(Link):
     @property
     def fd(self) -> int:
         with self.program._links.lock:
-            self._check_attached()
-            return int(self._libbpf.bpf_link__fd(self._made[0][0]))
+            return int(self._libbpf.bpf_link__fd(*self._live()))
 
     def _update(self, program: Linked) -> int:
-        return program._put_into(self._made[0][0])
+        return program._put_into(self._live()[0])
 
     def _keep_attached(self) -> None:
         # libbpf would disable the perf event of a probe or tracepoint; now it leaves the descriptors to this process
         if self.info().type == "PERF_EVENT":
-            self._libbpf.bpf_link__disconnect(self._made[0][0])
+            self._libbpf.bpf_link__disconnect(self._live()[0])
 
     def _release(self) -> None:
         self._undo(self._libbpf.bpf_link__destroy)
@@ -261,9 +262,7 @@ class FdLink(Link):
 
     @property
     def fd(self) -> int:
-        for (fd,) in self._made:
-            return fd  # type: ignore[no-any-return]
-        raise ClosedError(f"{self!r} is detached already")
+        return self._live()[0]  # type: ignore[no-any-return]
 
     def _update(self, program: Linked) -> int:
         fd = program.fd

@@ -320,7 +320,7 @@ class Program(Attachable):
         wanted, names = c_string("pattern", pattern), self._names(functions)
         options = opts(KprobeMultiOpts, retprobe=retprobe, session=session, cookies=self._cookies(cookies, names))
         if names:
-            options.syms, options.cnt = c_strings(names), len(names)
+            options.syms, options.cnt = (ctypes.c_char_p * len(names))(*map(os.fsencode, names)), len(names)
         target, attach = f"kernel functions {pattern or ', '.join(names)}", "bpf_program__attach_kprobe_multi_opts"
         return self._attach(target, attach, wanted or None, byref(options), takes=("KPROBE",))
 
@@ -659,11 +659,6 @@ def _of_sample(event: Event, frequency: int, code: int) -> str:
     if highest is not None and frequency > highest:
         return f"{frequency} Hz is more than the {highest} in {MAX_SAMPLE_RATE}"
     return lacks_event(event, code)
-
-
-def c_strings(texts: Sequence[str]) -> Any:
-    """An array of C strings."""
-    return (ctypes.c_char_p * len(texts))(*map(os.fsencode, texts))
 
 
 class Programs(Members):
