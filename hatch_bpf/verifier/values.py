@@ -8,9 +8,10 @@ dead that the verifier walks.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hatch_bpf.objects.insns import AluOp, JmpOp
+from hatch_bpf.verifier.constants import ARITHMETIC, COMPARISONS, SIGNED_COMPARISONS, arithmetic, holds, mask_of, signed
 from hatch_bpf.verifier.varying import Varying, anything, calculate, lowest_bytes, subtract_from, with_sign
 
 U32 = 0xFFFFFFFF
@@ -81,34 +82,26 @@ class FunctionPointer:
     index: int
 
 
-class _NamedValue:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __repr__(self) -> str:
-        return self._name
-
-
-class Opaque(_NamedValue):
+class Opaque:
     """A known number whose value was kept back, to see whether anything depends on it."""
 
 
-class NonNull(_NamedValue):
+class NonNull:
     """An address that the verifier knows not to be 0, as that of a kfunc."""
 
 
-class PerhapsStack(_NamedValue):
+class PerhapsStack:
     """Unknown, and perhaps a pointer into the stack."""
 
 
-class PacketPointer(_NamedValue):
+class PacketPointer:
     """Into the packet that a program is given, or to its end."""
 
 
-OPAQUE = Opaque("OPAQUE")
-NON_NULL = NonNull("NON_NULL")
-PERHAPS_STACK = PerhapsStack("PERHAPS_STACK")
-PACKET = PacketPointer("PACKET")
+OPAQUE = Opaque()
+NON_NULL = NonNull()
+PERHAPS_STACK = PerhapsStack()
+PACKET = PacketPointer()
 
 Value = (
     int
@@ -165,7 +158,7 @@ def truncate(value: Value, size: int) -> Value:
     """The lowest `size` bytes of a value, zero-extended: what a store of that size keeps."""
     if size == 8:
         return value
-    mask = (1 << 8 * size) - 1
+    mask = mask_of(8 * size)
     match value:
         case int():
             return value & mask
@@ -184,8 +177,7 @@ def sign_extend(value: Value, size: int) -> Value:
     bits = 8 * size
     match value:
         case int():
-            value &= (1 << bits) - 1
-            return (value - (1 << bits)) & U64 if value >> (bits - 1) else value
+            return signed(value & mask_of(bits), bits) & U64
         case Settable():
             return value if value.high < 1 << (bits - 1) else Settable(value.names)
         case Opaque():
@@ -208,30 +200,22 @@ def alu(op: int, a: Value, b: Value, *, bits: int, slot: int = 0, gives_up_on: C
         return _vary(op, a, b, bits, slot, gives_up_on)
     if bits == 32:
         a, b = truncate(a, 4), truncate(b, 4)
-    if op not in _FOLLOWED or op in gives_up_on:
+    if op not in ARITHMETIC or op in gives_up_on:
         return None
     match a, b:
         case int(), int():
-            return _number(op, a, b, bits)
+            return arithmetic(op, a, b, bits)
         case (Settable(), int() | Settable()) | (int(), Settable()):
-            result = _settable(op, a, b, bits)
-            return truncate(result, bits // 8)
+            return truncate(_settable(op, a, b, bits), bits // 8)
         case (Settable(), None) | (None, Settable()):
             # with 0, or with all ones, the other operand doesn't matter
-            names = a.names if isinstance(a, Settable) else b.names  # type: ignore[union-attr]
-            return Settable(names) if op in (AluOp.AND, AluOp.OR, AluOp.MUL) else None
+            return Settable(_names(a, b)) if op in (AluOp.AND, AluOp.OR, AluOp.MUL) else None
         case (Opaque(), int() | Settable() | Opaque()) | (int() | Settable(), Opaque()):
             return OPAQUE
         case (None, 0) | (0, None) if op == AluOp.AND:
             return 0
         case _:
             return None
-
-
-_FOLLOWED = frozenset(
-    {AluOp.ADD, AluOp.SUB, AluOp.MUL, AluOp.AND, AluOp.OR, AluOp.XOR, AluOp.LSH, AluOp.RSH, AluOp.ARSH}
-)
-"""Arithmetic whose result on constants verifiers know; none knows those of divisions, negations and byte swaps."""
 
 
 def _move_pointer(op: int, a: Value, b: Value) -> Value:
@@ -246,13 +230,11 @@ def _move_pointer(op: int, a: Value, b: Value) -> Value:
         return a
     offset: int | None = None
     if isinstance(b, int) and a.offset is not None:
-        delta = b - (1 << 64) if b >> 63 else b
+        delta = signed(b, 64)
         offset = a.offset + delta if op == AluOp.ADD else a.offset - delta
     if isinstance(a, StackPointer):
         return StackPointer(a.frame, offset, varies=a.varies or isinstance(b, Varying))
-    if isinstance(a, ContextPointer):
-        return ContextPointer(offset)
-    return DataPointer(a.name, offset, a.is_kconfig)
+    return replace(a, offset=offset)
 
 
 _POINTERS = (StackPointer, DataPointer, ContextPointer, MapValue, PacketPointer, RingBufferSpace)
@@ -282,45 +264,19 @@ def _vary(op: int, a: Value, b: Value, bits: int, slot: int, gives_up_on: Collec
 _COMMUTATIVE = frozenset({AluOp.ADD, AluOp.AND, AluOp.OR, AluOp.XOR, AluOp.MUL})
 
 
-def _number(op: int, a: int, b: int, bits: int) -> int | None:
-    mask = (1 << bits) - 1
-    match op:
-        case AluOp.ADD:
-            return (a + b) & mask
-        case AluOp.SUB:
-            return (a - b) & mask
-        case AluOp.MUL:
-            return a * b & mask
-        case AluOp.AND:
-            return a & b
-        case AluOp.OR:
-            return a | b
-        case AluOp.XOR:
-            return a ^ b
-    if b >= bits:
-        return None
-    match op:
-        case AluOp.LSH:
-            return a << b & mask
-        case AluOp.RSH:
-            return a >> b
-        case _:  # ARSH
-            return _signed(a, bits) >> b & mask
+def _names(*values: Value) -> frozenset[str]:
+    """What the settable ones among some values depend on."""
+    return frozenset().union(*(value.names for value in values if isinstance(value, Settable)))
 
 
 def _settable(op: int, a: Value, b: Value, bits: int) -> Settable:
     """The result's bounds, where they are easy to tell and matter: shifts and masks around a version number."""
-    names: frozenset[str] = frozenset()
-    for value in (a, b):
-        if isinstance(value, Settable):
-            names |= value.names
+    names = _names(a, b)
     if isinstance(a, Settable) and isinstance(b, int):
         match op:
             case AluOp.LSH if b < bits and a.high << b <= U64:
                 return Settable(names, a.low << b, a.high << b)
-            case AluOp.RSH if b < bits:
-                return Settable(names, a.low >> b, a.high >> b)
-            case AluOp.ARSH if b < bits and not a.high >> (bits - 1):
+            case AluOp.RSH | AluOp.ARSH if b < bits and (op == AluOp.RSH or not a.high >> (bits - 1)):
                 return Settable(names, a.low >> b, a.high >> b)
             case AluOp.AND:
                 return Settable(names, 0, min(a.high, b))
@@ -331,7 +287,7 @@ def _settable(op: int, a: Value, b: Value, bits: int) -> Settable:
 
 def compare(op: int, a: Value, b: Value, *, bits: int) -> Outcome:
     """Whether a conditional jump is taken."""
-    if op not in _COMPARISONS:
+    if op not in COMPARISONS:
         return None
     if bits == 32:
         if not isinstance(a, NonNull):
@@ -339,10 +295,10 @@ def compare(op: int, a: Value, b: Value, *, bits: int) -> Outcome:
         b = truncate(b, 4)
     match a, b:
         case int(), int():
-            return _holds(op, a, b, bits)
+            return holds(op, a, b, bits)
         case NonNull(), 0 if bits == 64 and op in (JmpOp.JEQ, JmpOp.JNE):
             return op == JmpOp.JNE
-        case (Settable(), int() | Settable()) | (int(), Settable()):
+        case (int() | Settable()), (int() | Settable()):
             return _settable_outcome(op, a, b, bits)
         case (Opaque(), int() | Settable() | Opaque()) | (int() | Settable(), Opaque()):
             return OPAQUE
@@ -350,74 +306,20 @@ def compare(op: int, a: Value, b: Value, *, bits: int) -> Outcome:
             return None
 
 
-_COMPARISONS = frozenset(JmpOp) - {JmpOp.JA, JmpOp.CALL, JmpOp.EXIT, JmpOp.JCOND}
-
-
-def _holds(op: int, a: int, b: int, bits: int) -> bool:
-    match op:
-        case JmpOp.JEQ:
-            return a == b
-        case JmpOp.JNE:
-            return a != b
-        case JmpOp.JGT:
-            return a > b
-        case JmpOp.JGE:
-            return a >= b
-        case JmpOp.JLT:
-            return a < b
-        case JmpOp.JLE:
-            return a <= b
-        case JmpOp.JSET:
-            return bool(a & b)
-    a, b = _signed(a, bits), _signed(b, bits)
-    match op:
-        case JmpOp.JSGT:
-            return a > b
-        case JmpOp.JSGE:
-            return a >= b
-        case JmpOp.JSLT:
-            return a < b
-        case _:  # JSLE
-            return a <= b
-
-
-def _settable_outcome(op: int, a: Value, b: Value, bits: int) -> Outcome:
+def _settable_outcome(op: int, a: int | Settable, b: int | Settable, bits: int) -> Outcome:
     """Decided where every value in bounds compares alike."""
-    names: frozenset[str] = frozenset()
-    ranges = []
-    for value in (a, b):
-        if isinstance(value, Settable):
-            names |= value.names
-            ranges.append((value.low, value.high))
-        elif isinstance(value, int):
-            ranges.append((value, value))
-    (a_low, a_high), (b_low, b_high) = ranges
-    if op in (JmpOp.JSGT, JmpOp.JSGE, JmpOp.JSLT, JmpOp.JSLE):
-        # bounds are unsigned, and say as much of signed numbers only below the sign bit
-        if max(a_high, b_high) >> (bits - 1):
-            return Undecided(names)
-        op = _UNSIGNED[JmpOp(op)]
-    if op in (JmpOp.JEQ, JmpOp.JNE) and a_low == a_high == b_low == b_high:
-        return op == JmpOp.JEQ
+    undecided = Undecided(_names(a, b))
+    (a_low, a_high), (b_low, b_high) = (
+        (value.low, value.high) if isinstance(value, Settable) else (value, value) for value in (a, b)
+    )
+    if op in SIGNED_COMPARISONS and max(a_high, b_high) >> (bits - 1):
+        return undecided  # bounds are unsigned, and say as much of signed numbers only below the sign bit
     if op == JmpOp.JSET:
-        return False if 0 in (a_high, b_high) else Undecided(names)
-    if a_high < b_low:
-        return op in (JmpOp.JLT, JmpOp.JLE, JmpOp.JNE)
-    if a_low > b_high:
-        return op in (JmpOp.JGT, JmpOp.JGE, JmpOp.JNE)
-    if op == JmpOp.JGE and a_low >= b_high:
-        return True
-    if op == JmpOp.JLE and a_high <= b_low:
-        return True
-    if op == JmpOp.JLT and a_low >= b_high:
-        return False
-    if op == JmpOp.JGT and a_high <= b_low:
-        return False
-    return Undecided(names)
-
-
-_UNSIGNED = {JmpOp.JSGT: JmpOp.JGT, JmpOp.JSGE: JmpOp.JGE, JmpOp.JSLT: JmpOp.JLT, JmpOp.JSLE: JmpOp.JLE}
-
-
-def _signed(value: int, bits: int) -> int:
-    return value - (1 << bits) if value >> (bits - 1) else value
+        return False if 0 in (a_high, b_high) else undecided
+    if op in (JmpOp.JEQ, JmpOp.JNE):
+        if a_high < b_low or a_low > b_high:
+            return op == JmpOp.JNE
+        return op == JmpOp.JEQ if a_low == a_high == b_low == b_high else undecided
+    # an order that has the same outcome at both of its extremes has it in between
+    outcome = holds(op, a_low, b_high, bits)
+    return outcome if outcome == holds(op, a_high, b_low, bits) else undecided

@@ -7,10 +7,11 @@ Numbers of which this is not certain (perhaps the verifier knows them) are no `V
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hatch_bpf.objects.insns import AluOp, JmpOp
+from hatch_bpf.verifier.constants import arithmetic, mask_of
 
 _LONGEST_TRACE = 16
 """Instructions that a number is followed through: in a loop, there is no end of them."""
@@ -38,12 +39,12 @@ class Varying:
 
 def anything(slot: int, size: int) -> Varying:
     """What the instruction at a slot reads, in `size` bytes."""
-    return Varying((slot,), 0, _mask(8 * size))
+    return Varying((slot,), 0, mask_of(8 * size))
 
 
 def lowest_bytes(value: Varying, size: int) -> Varying | None:
     """The lowest `size` bytes, zero-extended."""
-    return _masked(value, _mask(8 * size), -size)
+    return _masked(value, mask_of(8 * size), -size)
 
 
 def with_sign(value: Varying, size: int) -> Varying | None:
@@ -59,7 +60,7 @@ def calculate(op: int, value: Varying, operand: int, slot: int, bits: int) -> Va
     narrow = lowest_bytes(value, bits // 8)
     if narrow is None:
         return None
-    mask = _mask(bits)
+    mask = mask_of(bits)
     operand &= mask
     match op:
         case AluOp.ADD | AluOp.SUB:
@@ -79,16 +80,13 @@ def calculate(op: int, value: Varying, operand: int, slot: int, bits: int) -> Va
             return _made(narrow, slot, narrow.low // operand, narrow.high // operand)
         case AluOp.MOD if operand and narrow.covers(0, operand - 1):
             return _made(narrow, slot, 0, operand - 1)
-    exact = _EXACT.get(op)
-    if exact is None or (op in _SHIFTS and operand >= bits):
-        return None
-    one, other = sorted(exact(end, operand, bits) & mask for end in narrow.ends)
-    return _made(narrow, slot, one, other, other - one)
+    ends = [result for end in narrow.ends if (result := arithmetic(op, end, operand, bits)) is not None]
+    return _made(narrow, slot, min(ends), max(ends), max(ends) - min(ends)) if ends else None
 
 
 def subtract_from(operand: int, value: Varying, slot: int, bits: int) -> Varying | None:
     """`operand - value`"""
-    operand &= _mask(bits)
+    operand &= mask_of(bits)
     return None if value.high > operand else _made(value, slot, operand - value.high, operand - value.low, value.step)
 
 
@@ -110,9 +108,9 @@ def _width(part: tuple[int, int]) -> int:
 
 def _parts(value: Varying, op: int, operand: int, *, is_true: bool, bits: int) -> Iterator[tuple[int, int]]:
     """The least and the largest numbers of it in each of the ranges where a comparison has an outcome."""
-    if value.high > _mask(bits):
+    if value.high > mask_of(bits):
         return
-    for low, high in _pieces(op, operand & _mask(bits), is_true=is_true, bits=bits):
+    for low, high in _pieces(op, operand & mask_of(bits), is_true=is_true, bits=bits):
         first = value.low + max(0, -(-(low - value.low) // value.step)) * value.step
         last = value.high - max(0, -(-(value.high - high) // value.step)) * value.step
         yield first, last
@@ -120,7 +118,7 @@ def _parts(value: Varying, op: int, operand: int, *, is_true: bool, bits: int) -
 
 def _pieces(op: int, operand: int, *, is_true: bool, bits: int) -> Iterator[tuple[int, int]]:
     """Ranges, ends included, in which a comparison has an outcome; none where they are not worked out."""
-    most, half = _mask(bits), 1 << (bits - 1)
+    most, half = mask_of(bits), 1 << (bits - 1)
     if not is_true:
         op = _OPPOSITE.get(op, op)
     match op:
@@ -181,24 +179,6 @@ SWAPPED: dict[int, JmpOp] = {
     JmpOp.JSET: JmpOp.JSET,
 }
 """The comparison that says the same with its operands exchanged."""
-
-
-def _mask(bits: int) -> int:
-    return (1 << bits) - 1
-
-
-def _arithmetic_shift(value: int, operand: int, bits: int) -> int:
-    return (value - (1 << bits) if value >> (bits - 1) else value) >> operand
-
-
-_EXACT: dict[int, Callable[[int, int, int], int]] = {
-    AluOp.MUL: lambda value, operand, _bits: value * operand,
-    AluOp.OR: lambda value, operand, _bits: value | operand,
-    AluOp.XOR: lambda value, operand, _bits: value ^ operand,
-    AluOp.LSH: lambda value, operand, _bits: value << operand,
-    AluOp.ARSH: _arithmetic_shift,
-}
-_SHIFTS = frozenset({AluOp.LSH, AluOp.ARSH})
 
 
 def _made(value: Varying, slot: int, low: int, high: int, step: int = 1) -> Varying | None:
