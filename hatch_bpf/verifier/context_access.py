@@ -6,6 +6,8 @@ for which of them it is so. Few programs do what a verifier refuses there, and o
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
@@ -13,12 +15,13 @@ from functools import lru_cache
 from hatch_bpf.objects.insns import STACK_REGISTER, AluOp, Class, Insn
 from hatch_bpf.objects.linked_program import LinkedProgram
 
-_CONTEXT = 1 << 1
-"""The program is called with it in r1."""
-_SAVED = 0b1111 << 6
-"""Registers that outlive a call."""
-_ARGUMENTS = 0b111110
-_MOVES = frozenset({AluOp.ADD, AluOp.SUB})
+_GIVEN, _MOVED = 1, 2
+"""What a register may hold: the context as the program was called with it, or moved."""
+_NO_REGISTER = STACK_REGISTER + 1
+"""For what an instruction does not name. Holds nothing, and nothing is written to it."""
+_NOTHING = bytes(_NO_REGISTER + 1)
+_AT_START = bytes((0, _GIVEN)).ljust(len(_NOTHING), b"\0")
+"""A program is called with the context in r1."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,8 @@ def context_accesses(linked: LinkedProgram) -> ContextAccesses:
 class _Effect(Enum):
     """What an instruction does to what registers hold."""
 
-    NONE = auto()
-    CLEAR = auto()
     COPY = auto()
+    """Also where nothing that may be the context is written."""
     MOVE = auto()
     SPILL = auto()
     RESTORE = auto()
@@ -51,50 +53,45 @@ class _Effect(Enum):
 
 @lru_cache(maxsize=1 << 14)
 def _effect(insn: Insn) -> tuple[_Effect, int, int, int]:
-    """The effect, and as bits: the register that is written, the one that it is made of, and the address accessed."""
-    dst, src, cls = 1 << insn.dst, 1 << insn.src, insn.cls
-    on_stack = insn.size == 8
+    """The effect, and three registers: the one written, the one that it is made of, and the address accessed."""
+    dst, src, cls = insn.dst, insn.src, insn.cls
     if insn.is_call:
-        return _Effect.CALL, 0, 0, 0
-    if cls is Class.STX:
-        is_spill = insn.dst == STACK_REGISTER and on_stack
-        return _Effect.SPILL if is_spill else _Effect.NONE, 0, src, dst
+        return _Effect.CALL, _NO_REGISTER, _NO_REGISTER, _NO_REGISTER
+    if cls is Class.STX and dst == STACK_REGISTER and insn.size == 8:
+        return _Effect.SPILL, _NO_REGISTER, src, dst
+    if cls in (Class.ST, Class.STX):
+        return _Effect.COPY, _NO_REGISTER, _NO_REGISTER, dst
     if cls is Class.LDX:
-        is_restore = insn.src == STACK_REGISTER and on_stack
-        return _Effect.RESTORE if is_restore else _Effect.CLEAR, dst, 0, src
-    if cls is Class.ST:
-        return _Effect.NONE, 0, 0, dst
-    if cls is Class.ALU or insn.is_wide:
-        return _Effect.CLEAR, dst, 0, 0
-    if cls is not Class.ALU64:
-        return _Effect.NONE, 0, 0, 0
-    source = src if insn.uses_register else 0
-    if insn.op == AluOp.MOV:
-        return _Effect.COPY, dst, source, 0
-    return _Effect.MOVE if insn.op in _MOVES else _Effect.CLEAR, dst, source, 0
+        is_restore = src == STACK_REGISTER and insn.size == 8
+        return _Effect.RESTORE if is_restore else _Effect.COPY, dst, _NO_REGISTER, src
+    if cls is Class.ALU64 and insn.op in (AluOp.MOV, AluOp.ADD, AluOp.SUB):
+        effect = _Effect.COPY if insn.op == AluOp.MOV else _Effect.MOVE
+        return effect, dst, src if insn.uses_register else _NO_REGISTER, _NO_REGISTER
+    is_result = cls in (Class.ALU, Class.ALU64) or insn.is_wide
+    return _Effect.COPY, dst if is_result else _NO_REGISTER, _NO_REGISTER, _NO_REGISTER
 
 
 class _Search:
-    """Where paths meet, bit sets of the registers that may hold the context as it was given, and the context moved."""
+    """Knows, where paths meet, what each register may hold."""
 
     def __init__(self, linked: LinkedProgram) -> None:
         self._linked = linked
         self._effects = [_effect(insn) for insn in linked.insns]
-        self._before: dict[int, tuple[int, int]] = {}
+        self._before: dict[int, bytes] = {}
         self._pending: list[int] = []
-        self._spilled = (False, False)
-        """Whether the stack may hold the context: as it was given, and moved."""
+        self._spilled = 0
+        """What the stack may hold."""
         self.given: set[int] = set()
         self.moved: set[int] = set()
 
     def run(self) -> None:
-        self._reach(0, _CONTEXT, 0)
+        self._reach(0, _AT_START)
         while self._pending:
             self._follow(self._pending.pop())
 
-    def _reach(self, slot: int, given: int, moved: int) -> None:
+    def _reach(self, slot: int, held: Sequence[int]) -> None:
         old = self._before.get(slot)
-        new = (given, moved) if old is None else (old[0] | given, old[1] | moved)
+        new = bytes(map(operator.or_, old or _NOTHING, held))
         if new != old:
             self._before[slot] = new
             self._pending.append(slot)
@@ -102,43 +99,37 @@ class _Search:
     def _follow(self, slot: int) -> None:
         """Go on from a slot where paths meet up to the next one."""
         linked, effects, insns = self._linked, self._effects, self._linked.insns
-        given, moved = self._before[slot]
+        held = bytearray(self._before[slot])
         while slot < len(insns):
             effect, written, source, address = effects[slot]
-            if given & address:
+            if held[address] & _GIVEN:
                 self.given.add(slot)
-            if moved & address:
+            if held[address] & _MOVED:
                 self.moved.add(slot)
-            if effect is _Effect.CLEAR:
-                given, moved = given & ~written, moved & ~written
-            elif effect is _Effect.COPY:
-                given = given | written if given & source else given & ~written
-                moved = moved | written if moved & source else moved & ~written
+            if effect is _Effect.COPY:
+                held[written] = held[source]
             elif effect is _Effect.MOVE:
-                is_pointer = (given | moved) & (written | source)
-                given, moved = given & ~written, moved | written if is_pointer else moved & ~written
+                held[written] = _MOVED if held[written] or held[source] else 0
             elif effect is _Effect.CALL:
                 if slot in linked.calls:
-                    self._reach(linked.starts[linked.calls[slot]], given & _ARGUMENTS, moved & _ARGUMENTS)
-                given, moved = given & _SAVED, moved & _SAVED
+                    self._reach(linked.starts[linked.calls[slot]], (0, *held[1:6], *_NOTHING[6:]))
+                held[:6] = bytes(6)
             elif effect is _Effect.SPILL:
-                self._spill(bool(given & source), bool(moved & source))
-            elif effect is _Effect.RESTORE:
-                given = given | written if self._spilled[0] else given & ~written
-                moved = moved | written if self._spilled[1] else moved & ~written
+                self._spill(held[source])
+            else:
+                held[written] = self._spilled
             insn = insns[slot]
             if insn.is_jump:
-                self._reach(slot + 1 + insn.jump, given, moved)
+                self._reach(slot + 1 + insn.jump, held)
             if insn.is_exit or insn.is_goto:
                 return
             slot += 2 if insn.is_wide else 1
             if slot in linked.meetings:
-                self._reach(slot, given, moved)
+                self._reach(slot, held)
                 return
 
-    def _spill(self, given: bool, moved: bool) -> None:
-        spilled = (self._spilled[0] or given, self._spilled[1] or moved)
-        if spilled != self._spilled:
-            self._spilled = spilled
+    def _spill(self, held: int) -> None:
+        if held | self._spilled != self._spilled:
+            self._spilled |= held
             # what was restored before may be the context too
             self._pending.extend(self._before)

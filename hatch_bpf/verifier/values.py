@@ -298,7 +298,7 @@ def compare(op: int, a: Value, b: Value, *, bits: int) -> Outcome:
             return holds(op, a, b, bits)
         case NonNull(), 0 if bits == 64 and op in (JmpOp.JEQ, JmpOp.JNE):
             return op == JmpOp.JNE
-        case (int() | Settable()), (int() | Settable()):
+        case ((int() | Settable()), (int() | Settable())):
             return _settable_outcome(op, a, b, bits)
         case (Opaque(), int() | Settable() | Opaque()) | (int() | Settable(), Opaque()):
             return OPAQUE
