@@ -6,13 +6,17 @@ programs have any, and only those need to be walked for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
-from hatch_bpf.objects.insns import STACK_REGISTER, AluOp, Class, Insn, Mode
+from hatch_bpf.objects.insns import STACK_REGISTER, AluOp, Class, Insn
 from hatch_bpf.objects.linked_program import LinkedProgram
 from hatch_bpf.verifier.helper_memory import BUFFERS, KEYS_AND_VALUES, NEVER_EMPTY, RESERVE, SUBMIT
 
 _MOVES = (AluOp.ADD, AluOp.SUB)
+_FIXED, _MOVED = 1, 2
+"""What a register may hold: an address on the stack, or one that a register was added to."""
+_SPILLED = STACK_REGISTER + 1
+"""Where what the stack may hold is noted, behind the registers."""
 
 
 def passed_from_elsewhere(linked: LinkedProgram) -> frozenset[int]:
@@ -43,12 +47,10 @@ def sized_by_numbers(linked: LinkedProgram) -> frozenset[int]:
 
 def uses_of_reserved_space(linked: LinkedProgram) -> frozenset[int]:
     """Slots of accesses and helper calls that may use space in a ring buffer whose address was on the stack."""
-    spills = any(i.cls is Class.STX and i.dst == STACK_REGISTER and i.size == 8 for i in linked.insns)
-    if not spills or RESERVE not in linked.helper_calls.values():
+    if RESERVE not in linked.helper_calls.values() or not any(map(_is_spill, linked.insns)):
         return frozenset()
-    accesses = (slot for slot, i in enumerate(linked.insns) if i.cls in (Class.LDX, Class.ST, Class.STX))
     submits = (slot for slot, number in linked.helper_calls.items() if number in SUBMIT)
-    return frozenset((*accesses, *submits))
+    return frozenset((*_accesses(linked, range(_SPILLED)), *submits))
 
 
 def _registers(number: int) -> tuple[int, ...]:
@@ -79,44 +81,50 @@ def _is_copy(insn: Insn) -> bool:
     return insn.cls is Class.ALU64 and insn.op == AluOp.MOV and insn.uses_register
 
 
+def _is_spill(insn: Insn) -> bool:
+    return insn.cls is Class.STX and insn.dst == STACK_REGISTER and insn.size == 8
+
+
+def _adds_register(insn: Insn) -> bool:
+    return insn.cls is Class.ALU64 and insn.op in _MOVES and insn.uses_register
+
+
 def accesses_at_variable_offsets(linked: LinkedProgram) -> frozenset[int]:
     """Slots of loads, stores and helper calls that may access the stack at an offset that varies.
 
     Where in the program a register holds such an address does not matter here.
     """
     moved = _moved_on_stack(linked)
-    return frozenset(_accesses(linked, moved) if moved else ())
+    if not moved:
+        return frozenset()
+    calls = (slot for slot, number in linked.helper_calls.items() if moved.intersection(_registers(number)))
+    return frozenset((*_accesses(linked, moved), *calls))
 
 
 def _moved_on_stack(linked: LinkedProgram) -> frozenset[int]:
     """Registers that may hold an address on the stack that a register was added to."""
     insns = [insn for insn in linked.insns if insn.cls in (Class.ALU64, Class.LDX, Class.STX)]
-    if not any(insn.cls is Class.ALU64 and insn.op in _MOVES and insn.uses_register for insn in insns):
+    if not any(map(_adds_register, insns)):
         return frozenset()
-    fixed, moved = {STACK_REGISTER}, set[int]()
-    spilled: set[bool] = set()
-    size = -1
-    while size != (size := len(fixed) + len(moved) + len(spilled)):
+    held = bytearray(_SPILLED + 1)
+    held[STACK_REGISTER] = _FIXED
+    before = b""
+    while before != (before := bytes(held)):
         for insn in insns:
-            is_on_stack = insn.mode == Mode.MEM and insn.size == 8 if insn.cls is not Class.ALU64 else False
             if _is_copy(insn):
-                fixed |= {insn.dst} if insn.src in fixed else set()
-                moved |= {insn.dst} if insn.src in moved else set()
-            elif insn.cls is Class.ALU64 and insn.op in _MOVES and insn.uses_register:
-                moved |= {insn.dst} if {insn.dst, insn.src} & (fixed | moved) else set()
-            elif is_on_stack and insn.cls is Class.STX and insn.dst == STACK_REGISTER:
-                spilled |= {insn.src in moved} if insn.src in fixed | moved else set()
-            elif is_on_stack and insn.cls is Class.LDX and insn.src == STACK_REGISTER:
-                fixed |= {insn.dst} if spilled else set()
-                moved |= {insn.dst} if True in spilled else set()
-    return frozenset(moved)
+                held[insn.dst] |= held[insn.src]
+            elif _is_spill(insn):
+                held[_SPILLED] |= held[insn.src]
+            elif insn.cls is Class.LDX and insn.src == STACK_REGISTER and insn.size == 8:
+                held[insn.dst] |= held[_SPILLED]
+            elif _adds_register(insn) and (held[insn.dst] or held[insn.src]):
+                held[insn.dst] |= _MOVED
+    return frozenset(register for register in range(_SPILLED) if held[register] & _MOVED)
 
 
-def _accesses(linked: LinkedProgram, moved: frozenset[int]) -> Iterator[int]:
+def _accesses(linked: LinkedProgram, registers: Container[int]) -> Iterator[int]:
+    """Slots of loads and stores whose address is in one of some registers."""
     for slot, insn in enumerate(linked.insns):
         address = insn.src if insn.cls is Class.LDX else insn.dst
-        if insn.cls in (Class.LDX, Class.ST, Class.STX) and address in moved:
-            yield slot
-    for slot, number in linked.helper_calls.items():
-        if moved.intersection(_registers(number)):
+        if insn.cls in (Class.LDX, Class.ST, Class.STX) and address in registers:
             yield slot
