@@ -245,9 +245,7 @@ class Code:
     @cached_property
     def labels(self) -> frozenset[int]:
         """Slots where paths meet: targets of jumps, and where calls return to."""
-        insns = self.linked.insns
-        targets = (slot + 1 + insns[slot].jump for slot, step in enumerate(self.steps) if step in (_BRANCH, _GOTO))
-        return frozenset((*self.linked.starts, *targets, *(slot + 1 for slot in self.linked.calls)))
+        return self.linked.meetings.union(slot + 1 for slot in self.linked.calls)
 
     @cached_property
     def steps(self) -> bytes:
@@ -424,29 +422,19 @@ _Stack = dict[int, tuple[int, Value]]
 """Offset in a frame -> size and what is known of the bytes there."""
 
 
+@dataclass(slots=True, eq=False)
 class _State:
     """Registers r0 to r9 (r10 never changes), the frames of the callers, and what is known of every frame's stack."""
 
-    __slots__ = ("frames", "is_doubtful", "registers", "stacks", "written")
-
-    def __init__(
-        self,
-        registers: list[Value],
-        frames: tuple[tuple[int, tuple[Value, ...]], ...],
-        stacks: tuple[_Stack, ...],
-        written: tuple[int, ...] = (0,),
-        *,
-        is_doubtful: bool = False,
-    ) -> None:
-        self.registers = registers
-        self.frames = frames
-        """For each caller, the slot where it goes on and its r6 to r9."""
-        self.stacks = stacks
-        """The last is the running function's."""
-        self.written = written
-        """For each of them, a bit for each byte from the lowest on that was perhaps written."""
-        self.is_doubtful = is_doubtful
-        """A verifier perhaps knows that this is never reached. Only told where numbers that vary are."""
+    registers: list[Value]
+    frames: tuple[tuple[int, tuple[Value, ...]], ...]
+    """For each caller, the slot where it goes on and its r6 to r9."""
+    stacks: tuple[_Stack, ...]
+    """The last is the running function's."""
+    written: tuple[int, ...] = (0,)
+    """For each of them, a bit for each byte from the lowest on that was perhaps written."""
+    is_doubtful: bool = field(default=False, kw_only=True)
+    """A verifier perhaps knows that this is never reached. Only told where numbers that vary are."""
 
     def key(self) -> tuple[object, ...]:
         """Equal for states in which the same is known."""
@@ -485,6 +473,10 @@ class _State:
         new = self.written[frame] | (_WHOLE_STACK if offset is None else _bits(offset, size))
         if new != self.written[frame]:
             self.written = (*self.written[:frame], new, *self.written[frame + 1 :])
+
+    def forget_stacks(self) -> None:
+        for stack in self.stacks:
+            _forget(stack)
 
     def write_everywhere(self) -> None:
         self.written = (_WHOLE_STACK,) * len(self.written)
@@ -541,18 +533,16 @@ def _read_stack(stack: _Stack, offset: int, size: int, slot: int) -> Value:
     return 0
 
 
+@dataclass(slots=True, eq=False)
 class _Node:
     """A straight piece of code, entered in one state, and what follows it."""
 
-    def __init__(
-        self, slot: int, state: _State, successors: tuple[int, ...] = (), names: frozenset[str] | None = None
-    ) -> None:
-        self.slot = slot
-        self.state = state
-        self.successors = successors
-        self.names = names
-        """What decides a branch at load: then only one of the successors is walked, else all are."""
-        self.hazards: frozenset[int] = frozenset()
+    slot: int
+    state: _State
+    successors: tuple[int, ...] = ()
+    names: frozenset[str] | None = None
+    """What decides a branch at load: then only one of the successors is walked, else all are."""
+    hazards: frozenset[int] = frozenset()
 
 
 class _Walk:
@@ -694,26 +684,24 @@ class _Walk:
         right: Value = state.get(insn.src) if insn.uses_register else insn.imm & 0xFFFFFFFF_FFFFFFFF
         bits = 64 if insn.cls is Class.JMP else 32
         outcome = _decided(compare(insn.op, left, right, bits=bits), insn, self.facts.verifier)
-        match outcome:
-            case True:
-                return [self._enter(there, state)], None
-            case False:
-                return [self._enter(here, state)], None
-            case Undecided(names):
-                taken, not_taken = state.copy(), state
-                if isinstance(right, int) and isinstance(left, Settable) and bits == 64:
-                    if insn.op == JmpOp.JEQ:
-                        taken.registers[insn.dst] = right
-                    elif insn.op == JmpOp.JNE:
-                        not_taken.registers[insn.dst] = right
-                return [self._enter(there, taken), self._enter(here, not_taken)], names
-            case Opaque():
-                self.depends_on_opaque = True
-        taken, not_taken = state.copy(), state
-        if self.tells_varying:
-            for way, is_true in ((taken, True), (not_taken, False)):
+        if isinstance(outcome, bool):
+            return [self._enter(there if outcome else here, state)], None
+        taken, not_taken, names = state.copy(), state, None
+        if isinstance(outcome, Undecided):
+            names = outcome.names
+            if (
+                insn.op in (JmpOp.JEQ, JmpOp.JNE)
+                and isinstance(right, int)
+                and isinstance(left, Settable)
+                and bits == 64
+            ):
+                equal = taken if insn.op == JmpOp.JEQ else not_taken
+                equal.registers[insn.dst] = right
+        else:
+            self.depends_on_opaque |= isinstance(outcome, Opaque)
+            for way, is_true in ((taken, True), (not_taken, False)) if self.tells_varying else ():
                 _learn(way, insn.op, left, right, is_true=is_true, bits=bits, is_old=bool(self.facts.watched))
-        return [self._enter(there, taken), self._enter(here, not_taken)], None
+        return [self._enter(there, taken), self._enter(here, not_taken)], names
 
     def _call(self, state: _State, slot: int) -> list[int]:
         """A call of a subprogram, walked with what is known here unless the verifier checks it alone."""
@@ -773,20 +761,20 @@ class _Walk:
             for register in range(1, 6):
                 value = state.registers[register]
                 if value is PERHAPS_STACK:
-                    self._forget_stacks(state)
+                    state.forget_stacks()
                 elif isinstance(value, StackPointer):
                     size = state.registers[register + 1] if register < 5 and helper in SIZED_HELPERS else None
                     if callbacks:
                         # what is there may in turn point anywhere into the stacks
-                        self._forget_stacks(state)
+                        state.forget_stacks()
                     elif isinstance(size, int) and size <= STACK_SIZE:
                         self._store(
                             state, value, 0, size, anything(slot, size) if register == buffer and size else None
                         )
                     else:
-                        self._forget_from(state, value)
-        for register in range(6):
-            state.registers[register] = None
+                        # the helper may write anywhere up to the top of the frame
+                        _forget(state.stacks[value.frame], None if value.offset is None else value.offset & ~7)
+        state.registers[:6] = [None] * 6
         if self.tells_varying and helper == MAP_LOOKUP:
             state.registers[0] = MapValue(slot)
         elif self.tells_varying and helper == RESERVE:
@@ -802,7 +790,8 @@ class _Walk:
         if helper in SUBMIT and state.registers[1] == RingBufferSpace(is_lost=True):
             self._refuse(state, slot, Refusal.LOST_POINTER)
         registers = KEYS_AND_VALUES.get(helper, ())
-        memory = list(zip((state.registers[register] for register in registers), self._sizes(slot), strict=False))
+        sizes = self.code.around.sizes.get(slot, (0, 0))
+        memory = list(zip((state.registers[register] for register in registers), sizes, strict=False))
         if any(isinstance(pointer, MapValue) for pointer, _ in memory):
             self._refuse(state, slot, Refusal.MAP_VALUE)
         if helper in BUFFERS:
@@ -824,9 +813,6 @@ class _Walk:
             elif state.has_unwritten(pointer, min(most, STACK_SIZE)):
                 self._refuse(state, slot, Refusal.UNWRITTEN_STACK)
 
-    def _sizes(self, slot: int) -> tuple[int, int]:
-        return self.code.around.sizes.get(slot, (0, 0))
-
     def _note_writes(self, state: _State, helper: int | None, *, calls_back: bool) -> None:
         """What a helper or kfunc perhaps writes to the stack."""
         if helper in READING_HELPERS and not calls_back:
@@ -846,23 +832,12 @@ class _Walk:
         for register in range(1, 6):
             value = state.registers[register]
             if value is PERHAPS_STACK:
-                self._forget_stacks(state)
+                state.forget_stacks()
                 state.write_everywhere()
             elif isinstance(value, StackPointer):
                 _forget(state.stacks[value.frame])
                 state.write(value.frame)
-        for register in range(6):
-            state.registers[register] = None
-
-    @staticmethod
-    def _forget_stacks(state: _State) -> None:
-        for stack in state.stacks:
-            _forget(stack)
-
-    @staticmethod
-    def _forget_from(state: _State, pointer: StackPointer) -> None:
-        """Forget everything from there up to the top of the frame: the callee may write to it."""
-        _forget(state.stacks[pointer.frame], None if pointer.offset is None else pointer.offset & ~7)
+        state.registers[:6] = [None] * 6
 
     def _step(self, state: _State, slot: int, insn: Insn) -> int:
         """Execute anything but jumps and calls; returns the next slot."""
@@ -893,8 +868,7 @@ class _Walk:
             return slot + 2
         else:
             # LD_ABS and LD_IND: r0 becomes packet bytes, r1 to r5 are lost
-            for register in range(6):
-                registers[register] = None
+            registers[:6] = [None] * 6
             if self.tells_varying:
                 registers[0] = anything(slot, insn.size)
         return slot + 1
@@ -1017,7 +991,7 @@ class _Walk:
     def _store(self, state: _State, pointer: Value, shift: int, size: int, value: Value) -> None:
         if not isinstance(pointer, StackPointer):
             if pointer is PERHAPS_STACK:
-                self._forget_stacks(state)
+                state.forget_stacks()
             return
         stack = state.stacks[pointer.frame]
         if pointer.offset is None:
@@ -1070,7 +1044,7 @@ class _Walk:
                 alike[starts] = self._exposure(starts, predecessors)
             exposures[slot] = alike[starts]
         looked_at = len(alike) * len(self.nodes) // _NODES_PER_INSN
-        certain = self._certain([i for i, node in enumerate(self.nodes) if node.hazards], predecessors)
+        hazardous = [index for index, node in enumerate(self.nodes) if node.hazards]
         return Reach(
             hazards=exposures,
             missing_arguments=self.missing_arguments,
@@ -1078,7 +1052,7 @@ class _Walk:
             moved_context=frozenset(self.moved_context),
             refused_returns=self.refused_returns,
             refusals=self.refusals,
-            certain=any(entry in certain for entry in self.entries),
+            certain=self._is_certain(hazardous, predecessors),
             reached=frozenset(self.reached),
             depends_on_opaque=self.depends_on_opaque,
             cost=Cost(self.walked, looked_at, None)
@@ -1088,42 +1062,31 @@ class _Walk:
 
     def _exposure(self, starts: Sequence[int], predecessors: list[list[int]]) -> Exposure:
         """How a hazard is reached that is in these pieces of code."""
-        certain = self._certain(starts, predecessors)
-        if any(entry in certain for entry in self.entries):
+        if self._is_certain(starts, predecessors):
             return Exposure(certain=True)
         leading = self._leading_to(starts, predecessors)
-        names: set[str] = set()
-        for index in leading:
-            node = self.nodes[index]
-            if node.names and any(successor not in leading for successor in node.successors):
-                names |= node.names
-        if not names:
-            names.update(*(self.nodes[index].names or () for index in leading))
-        return Exposure(certain=False, conditions=frozenset(names))
+        branches = [(node.names, node.successors) for node in map(self.nodes.__getitem__, leading) if node.names]
+        deciding = [names for names, successors in branches if not leading.issuperset(successors)]
+        return Exposure(certain=False, conditions=frozenset().union(*(deciding or (names for names, _ in branches))))
 
-    @staticmethod
-    def _leading_to(starts: Iterable[int], predecessors: list[list[int]]) -> set[int]:
-        """Nodes from which one of `starts` may be reached."""
-        found = set(starts)
-        pending = list(found)
-        while pending:
-            for index in predecessors[pending.pop()]:
-                if index not in found:
-                    found.add(index)
-                    pending.append(index)
-        return found
+    def _is_certain(self, starts: Iterable[int], predecessors: list[list[int]]) -> bool:
+        """Whether one of these nodes is reached whatever is set before the load."""
+        return not self._leading_to(starts, predecessors, for_certain=True).isdisjoint(self.entries)
 
-    def _certain(self, starts: Iterable[int], predecessors: list[list[int]]) -> set[int]:
-        """Nodes from which one of `starts` is reached whatever is set before the load.
+    def _leading_to(
+        self, starts: Iterable[int], predecessors: list[list[int]], *, for_certain: bool = False
+    ) -> set[int]:
+        """Nodes from which one of `starts` may be reached, or is reached whatever is set before the load.
 
-        A branch decided at load has to lead there both ways; any other leads there if one way does.
+        For certain, a branch decided at load has to lead there both ways; any other leads there if one way does.
         """
         found = set(starts)
         pending = list(found)
         while pending:
             for index in predecessors[pending.pop()]:
                 node = self.nodes[index]
-                if index not in found and (node.names is None or all(s in found for s in node.successors)):
+                needs_both_ways = for_certain and node.names is not None
+                if index not in found and (not needs_both_ways or found.issuperset(node.successors)):
                     found.add(index)
                     pending.append(index)
         return found
