@@ -10,11 +10,6 @@ READING_HELPERS = helpers("""
     map_lookup_elem map_update_elem map_delete_elem trace_printk perf_event_output map_push_elem ringbuf_output
 """)
 """Helpers that only read the memory they are given. Any other may write to the stack."""
-SIZED_HELPERS = helpers("""
-    probe_read trace_printk get_current_comm perf_event_output skb_load_bytes probe_read_str get_stack
-    probe_read_user probe_read_kernel probe_read_user_str probe_read_kernel_str ringbuf_output
-""")
-"""Helpers that take the size of memory in the register after its address. For any other, that register is no size."""
 MAP_LOOKUP = helper("map_lookup_elem")
 KEYS_AND_VALUES: Mapping[int, tuple[int, ...]] = {
     MAP_LOOKUP: (2,),
@@ -37,7 +32,7 @@ BUFFERS: Mapping[int, int] = {
     **dict.fromkeys(helpers("skb_load_bytes skb_store_bytes"), 3),
     helper("perf_event_output"): 4,
 }
-"""By helper, the register that says where its buffer is; the size is in the next one."""
+"""By helper, the register that says where its buffer is; the size is in the next one. No other register has a size."""
 NEVER_EMPTY = helpers("skb_load_bytes skb_store_bytes get_current_comm trace_printk")
 """Those of them whose buffer must have a byte at least (ARG_CONST_SIZE)."""
 ANY_NUMBER = FILLED | helpers("""

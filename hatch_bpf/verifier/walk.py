@@ -47,7 +47,6 @@ from hatch_bpf.verifier.helper_memory import (
     NEVER_EMPTY,
     READING_HELPERS,
     RESERVE,
-    SIZED_HELPERS,
     SUBMIT,
 )
 from hatch_bpf.verifier.read_only_data import is_read_only
@@ -756,21 +755,20 @@ class _Walk:
         if self.facts.watched:
             self._check_memory(state, slot, helper)
             self._note_writes(state, helper, calls_back=bool(callbacks))
-        buffer = BUFFERS.get(helper, 0) if helper in self.filled and self.tells_varying else 0
+        buffer = None if helper is None else BUFFERS.get(helper)
+        fills = helper in self.filled and self.tells_varying
         if not (helper in READING_HELPERS and self.facts.verifier.spares_what_is_read):
             for register in range(1, 6):
                 value = state.registers[register]
                 if value is PERHAPS_STACK:
                     state.forget_stacks()
                 elif isinstance(value, StackPointer):
-                    size = state.registers[register + 1] if register < 5 and helper in SIZED_HELPERS else None
+                    size = state.registers[register + 1] if register == buffer else None
                     if callbacks:
                         # what is there may in turn point anywhere into the stacks
                         state.forget_stacks()
                     elif isinstance(size, int) and size <= STACK_SIZE:
-                        self._store(
-                            state, value, 0, size, anything(slot, size) if register == buffer and size else None
-                        )
+                        self._store(state, value, 0, size, anything(slot, size) if fills and size else None)
                     else:
                         # the helper may write anywhere up to the top of the frame
                         _forget(state.stacks[value.frame], None if value.offset is None else value.offset & ~7)

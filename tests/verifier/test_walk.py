@@ -18,7 +18,7 @@ from hatch_bpf.objects.uapi import helper_name
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.verifier import walk as walking
 from hatch_bpf.verifier.abilities import Verifier
-from hatch_bpf.verifier.helper_memory import READING_HELPERS, SIZED_HELPERS
+from hatch_bpf.verifier.helper_memory import BUFFERS, READING_HELPERS
 from hatch_bpf.verifier.values import NON_NULL, OPAQUE, Settable, Value, truncate
 from hatch_bpf.verifier.walk import Code, Facts, Reach, analyse
 from tests.common import kernel_btfs, needs
@@ -407,6 +407,23 @@ def test_what_comes_behind_an_address_need_not_be_its_size() -> None:
         jump(JmpOp.JEQ, 3, 0, 1),
     )
     assert is_reached(*code, *SKIP_HAZARD)
+
+
+def test_a_buffer_ends_where_its_size_says() -> None:
+    """bpf_read_branch_records(ctx, buf, size, flags) writes to buf alone."""
+    for size, overwrites in ((8, False), (16, True)):
+        code = (
+            mov(6, 1),
+            store(DW, -8, 6),
+            mov_reg(2, 10),
+            alu(AluOp.ADD, 2, -16),
+            mov(3, size),
+            mov(4, 0),
+            call(119),
+            load(DW, 3, -8),
+            jump(JmpOp.JEQ, 3, 1, 1),
+        )
+        assert is_reached(*code, *SKIP_HAZARD) == overwrites
 
 
 def test_a_pointer_to_the_stack_lets_a_helper_write_there() -> None:
@@ -888,7 +905,7 @@ def test_a_callback_is_walked_whatever_is_set_before_the_load() -> None:
 
 
 def test_helpers_that_take_sizes_are_the_ones_that_are_meant() -> None:
-    names = sorted(helper_name(number) for number in SIZED_HELPERS)
+    names = sorted(map(helper_name, BUFFERS))
     assert names == [
         "bpf_get_current_comm",
         "bpf_get_stack",
@@ -899,8 +916,10 @@ def test_helpers_that_take_sizes_are_the_ones_that_are_meant() -> None:
         "bpf_probe_read_str",
         "bpf_probe_read_user",
         "bpf_probe_read_user_str",
+        "bpf_read_branch_records",
         "bpf_ringbuf_output",
         "bpf_skb_load_bytes",
+        "bpf_skb_store_bytes",
         "bpf_trace_printk",
     ]
 
