@@ -132,7 +132,7 @@ def command_line(
     ]
 
 
-def run(
+def run_guest(
     argv: Sequence[str],
     console: Path,
     stop: threading.Event,

@@ -97,7 +97,7 @@ class _Runner:
                 argv = machine.command_line(
                     kernel.arch, boot, initramfs, megabytes=self.megabytes, accel=accel, parameters=self.parameters
                 )
-                ran = machine.run(
+                ran = machine.run_guest(
                     argv,
                     console,
                     self.stop,

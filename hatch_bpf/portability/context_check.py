@@ -121,7 +121,7 @@ def accessed_fields(
     return {slot: _field_at(btf, struct, linked.insns[slot].off) if struct else "" for slot in accesses}
 
 
-def refused_accesses(
+def refused_context_accesses(
     linked: LinkedProgram,
     accesses: Mapping[int, str],
     relocated: Container[int],

@@ -93,7 +93,9 @@ def misused_maps(linked: LinkedProgram, types: Mapping[str, int]) -> Iterator[tu
             yield slot, name, number
 
 
-def refused_accesses(linked: LinkedProgram, maps: Mapping[str, MapDef]) -> Iterator[tuple[int, str, str, int | None]]:
+def refused_map_accesses(
+    linked: LinkedProgram, maps: Mapping[str, MapDef]
+) -> Iterator[tuple[int, str, str, int | None]]:
     """What every kernel refuses of a program's reads and writes.
 
     Slot; the map's name, or that of the section or extern that is only for reading; the flag of the map that forbids

@@ -17,10 +17,10 @@ from hatch_bpf.runtime.sections import ProgramSection
 MAX_CALL_FRAMES = 8
 """Functions of a program that may be active at a time, itself included."""
 _MAY_RETURN_NOTHING = frozenset({"LSM", "STRUCT_OPS"})
-"""Types of programs that stand for functions which may return nothing."""
+"""Types of programs in place of functions that may return nothing."""
 
 
-def returns_nothing(linked: LinkedProgram, section: ProgramSection | None) -> bool:
+def never_sets_r0(linked: LinkedProgram, section: ProgramSection | None) -> bool:
     """Whether no instruction of a program itself sets r0, where kernels want it set."""
     if section is None or section.program_type in _MAY_RETURN_NOTHING:
         return False

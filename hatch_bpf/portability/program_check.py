@@ -25,14 +25,13 @@ from hatch_bpf.portability.context_check import (
     accessed_fields,
     has_numbers_only,
     packet_fields,
-    refused_accesses,
+    refused_context_accesses,
 )
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
-from hatch_bpf.portability.map_helpers import ONLY, map_sizes, misused_maps
-from hatch_bpf.portability.map_helpers import refused_accesses as refused_map_accesses
-from hatch_bpf.portability.own_functions import MAX_CALL_FRAMES, returns_nothing, unchecked_calls
+from hatch_bpf.portability.map_helpers import ONLY, map_sizes, misused_maps, refused_map_accesses
+from hatch_bpf.portability.own_functions import MAX_CALL_FRAMES, never_sets_r0, unchecked_calls
 from hatch_bpf.portability.relocation_check import RelocationOutcome
 from hatch_bpf.portability.return_check import allowed_returns, may_return_others
 from hatch_bpf.portability.section_check import check_section
@@ -54,7 +53,7 @@ from hatch_bpf.verifier.suspects import (
 )
 from hatch_bpf.verifier.values import OPAQUE, ContextPointer, Value
 from hatch_bpf.verifier.varying import anything
-from hatch_bpf.verifier.walk import Code, Effort, Exposure, Facts, Reach, Refusal, Surroundings, analyse
+from hatch_bpf.verifier.walk import Code, Effort, Exposure, Facts, Reach, Surroundings, VerifierRefusal, analyse
 
 PROBE_READ_FALLBACKS = {
     helper("probe_read_user"): helper("probe_read"),
@@ -116,7 +115,7 @@ class ProgramChecker:
         self._libbpf = libbpf
         self._returns_others: dict[range, bool] = {}
         self._reaches: dict[tuple[object, ...], Reach] = {}
-        self._watches: dict[tuple[bool, ...], frozenset[tuple[int, Refusal]]] = {}
+        self._watches: dict[tuple[bool, ...], frozenset[tuple[int, VerifierRefusal]]] = {}
 
     @cached_property
     def code(self) -> Code:
@@ -211,7 +210,7 @@ class ProgramChecker:
                     found.append(because.pointer_lost(section, variable, self._source(slot)))
         indirect = (slot for slot, insn in enumerate(self.linked.insns) if insn.is_indirect_call)
         found += (because.indirect_call(self._source(slot)) for slot in islice(indirect, 1))
-        if returns_nothing(self.linked, self.section):
+        if never_sets_r0(self.linked, self.section):
             found.append(because.returns_nothing())
         for kind in (MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE):
             names = dict.fromkeys(name for name in self.maps.values() if self._map_types.get(name) == kind)
@@ -310,7 +309,7 @@ class ProgramChecker:
         ]
         needing_btf = [] if features.is_built_with_btf else self._returning_btf_pointers
         arguments = self._arguments(features, effort)
-        context = refused_accesses(self.linked, self._accessed, self._relocated, self.section, features)
+        context = refused_context_accesses(self.linked, self._accessed, self._relocated, self.section, features)
         returns, watched = self._returns(features), self._watched(features)
         is_suspect = hazards or type_ids or needing_btf or context or self._context.moved or watched
         if not is_suspect and arguments is None and returns is None:
@@ -440,7 +439,7 @@ class ProgramChecker:
         arguments: int | None,
         context: frozenset[int],
         returns: range | None,
-        watched: frozenset[tuple[int, Refusal]],
+        watched: frozenset[tuple[int, VerifierRefusal]],
         verifier: Verifier,
         *,
         as_built: bool = False,
@@ -504,7 +503,7 @@ class ProgramChecker:
             self._returns_others[allowed] = may_return_others(self.code, allowed)
         return allowed if self._returns_others[allowed] else None
 
-    def _watched(self, features: KernelFeatures) -> frozenset[tuple[int, Refusal]]:
+    def _watched(self, features: KernelFeatures) -> frozenset[tuple[int, VerifierRefusal]]:
         """Where the program may do what this kernel's verifier refuses and newer ones do not."""
         if features.has_variable_stack:
             return frozenset()
@@ -515,28 +514,30 @@ class ProgramChecker:
 
     def _suspects_but(
         self, takes_map_values: bool, spills_reserved_space: bool, has_variable_buffers: bool
-    ) -> Iterator[tuple[int, Refusal]]:
+    ) -> Iterator[tuple[int, VerifierRefusal]]:
         """The suspects, without what a kernel with these abilities takes."""
         calls = self.linked.helper_calls.keys() if has_variable_buffers else ()
-        taken = {Refusal.MAP_VALUE: takes_map_values, Refusal.LOST_POINTER: spills_reserved_space}
+        taken = {VerifierRefusal.MAP_VALUE: takes_map_values, VerifierRefusal.LOST_POINTER: spills_reserved_space}
         for refusal, slots in self._suspects.items():
             if not taken.get(refusal):
                 yield from (
-                    (slot, refusal) for slot in slots if refusal is not Refusal.VARIABLE_STACK or slot not in calls
+                    (slot, refusal)
+                    for slot in slots
+                    if refusal is not VerifierRefusal.VARIABLE_STACK or slot not in calls
                 )
 
     @cached_property
-    def _suspects(self) -> Mapping[Refusal, frozenset[int]]:
+    def _suspects(self) -> Mapping[VerifierRefusal, frozenset[int]]:
         """Where the program may do what some verifiers refuse."""
         passed = passed_from_elsewhere(self.linked)
         return {
-            Refusal.MAP_VALUE: passed,
-            Refusal.CONTEXT_PASSED: passed,
-            Refusal.BEYOND_STACK: calls_with_memory(self.linked),
-            Refusal.LOST_POINTER: uses_of_reserved_space(self.linked),
-            Refusal.VARIABLE_STACK: accesses_at_variable_offsets(self.linked),
-            Refusal.UNWRITTEN_STACK: reads_of_stack(self.linked),
-            Refusal.EMPTY_BUFFER: sized_by_numbers(self.linked),
+            VerifierRefusal.MAP_VALUE: passed,
+            VerifierRefusal.CONTEXT_PASSED: passed,
+            VerifierRefusal.BEYOND_STACK: calls_with_memory(self.linked),
+            VerifierRefusal.LOST_POINTER: uses_of_reserved_space(self.linked),
+            VerifierRefusal.VARIABLE_STACK: accesses_at_variable_offsets(self.linked),
+            VerifierRefusal.UNWRITTEN_STACK: reads_of_stack(self.linked),
+            VerifierRefusal.EMPTY_BUFFER: sized_by_numbers(self.linked),
         }
 
     @cached_property

@@ -20,7 +20,7 @@ from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
 from hatch_bpf.runtime.sections import ProgramSection
 from hatch_bpf.support.own_libbpf import own_version
 from hatch_bpf.verifier.values import U32
-from hatch_bpf.verifier.walk import Exposure, Refusal
+from hatch_bpf.verifier.walk import Exposure, VerifierRefusal
 
 RINGBUF_HELPERS = uapi.helpers("ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query")
 PERF_BUFFER = (
@@ -233,45 +233,45 @@ def return_refused(section: ProgramSection, returned: int, allowed: range, sourc
     return Reason(ReasonKind.RETURN_VALUE, Weight.NOTE, what, f"return {values}", source)
 
 
-def verifier_refuses(refusal: Refusal, source: str) -> Reason:
+def verifier_refuses(refusal: VerifierRefusal, source: str) -> Reason:
     """What a verifier refuses, and newer ones perhaps do not."""
     kind, what, remedy = _REFUSALS[refusal]
     return Reason(kind, Weight.NOTE, what, remedy, source)
 
 
 _REFUSALS = {
-    Refusal.MAP_VALUE: (
+    VerifierRefusal.MAP_VALUE: (
         ReasonKind.MAP_VALUE,
         "a helper is given a key or value that is in the value of a map, and this kernel takes none from there",
         "copy it to a variable on the stack",
     ),
-    Refusal.VARIABLE_STACK: (
+    VerifierRefusal.VARIABLE_STACK: (
         ReasonKind.VARIABLE_STACK,
         "the program accesses its stack at an offset that varies, and this kernel takes fixed offsets only",
         "keep the buffer in a map of one element, such as a per-CPU array",
     ),
-    Refusal.UNWRITTEN_STACK: (
+    VerifierRefusal.UNWRITTEN_STACK: (
         ReasonKind.UNWRITTEN_STACK,
         "bytes of the stack are read that were never written, such as padding or a buffer of which a helper may fill a "
         'part, and this kernel refuses that ("invalid indirect read from stack")',
         "initialize the whole variable, with its padding: __builtin_memset(&variable, 0, sizeof(variable))",
     ),
-    Refusal.BEYOND_STACK: (
+    VerifierRefusal.BEYOND_STACK: (
         ReasonKind.BEYOND_STACK,
         "a helper is given a key, a value or a buffer on the stack that may end beyond the variable",
         "give the variable the size that the map has, or limit the size: `size &= 63`",
     ),
-    Refusal.LOST_POINTER: (
+    VerifierRefusal.LOST_POINTER: (
         ReasonKind.LOST_POINTER,
         "clang keeps the address of space in a ring buffer on the stack, and this kernel loses it there",
         "use fewer variables while the space is reserved, or bpf_ringbuf_output()",
     ),
-    Refusal.EMPTY_BUFFER: (
+    VerifierRefusal.EMPTY_BUFFER: (
         ReasonKind.EMPTY_BUFFER,
         "the size that a helper is given for its buffer may be 0, and the helper takes no such buffer",
         "have clang keep the check that it is not: `if (size & 0xff) ...`, or asm volatile between check and call",
     ),
-    Refusal.CONTEXT_PASSED: (
+    VerifierRefusal.CONTEXT_PASSED: (
         ReasonKind.CONTEXT_PASSED,
         "a helper is given a key, a value or a buffer that is in the program's context, and takes none from there",
         "copy it to a variable on the stack",

@@ -42,7 +42,7 @@ class ObjectSkeletonOpts(Options):
     )
 
 
-def load(libbpf: Libbpf, object_pointer: int, map_pointer: int) -> tuple[int, int]:
+def load_with_arena(libbpf: Libbpf, object_pointer: int, map_pointer: int) -> tuple[int, int]:
     """Load an object: the result of libbpf, and the address of the variables in the arena, 0 if there is none.
 
     Only bpf_object__load_skeleton() tells the address.
@@ -62,7 +62,7 @@ def load(libbpf: Libbpf, object_pointer: int, map_pointer: int) -> tuple[int, in
     return result, address.value or 0
 
 
-def live(held: ObjectHandle, section: SectionSpec) -> ArenaMirror:
+def arena_mirror(held: ObjectHandle, section: SectionSpec) -> ArenaMirror:
     """The variables of a loaded object."""
     copy = ArenaCopy(held, section)
     memory = (ctypes.c_uint8 * size_of(section.cls)).from_address(held.arena)

@@ -32,7 +32,7 @@ def c_string(what: str, value: Any, kind: str = "a str") -> bytes:
     return text
 
 
-def path_of(what: str, value: Any) -> str:
+def path_argument(what: str, value: Any) -> str:
     """A path."""
     return os.fsdecode(c_string(what, value, "a path"))
 

@@ -64,7 +64,7 @@ def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Mir
     return Mirror(Initial(section.attribute), value)
 
 
-def live(
+def loaded_section(
     libbpf: Libbpf, map_pointer: int, cls: type[CStruct], *, name: str, writable: bool
 ) -> tuple[Any, Optional[Section]]:
     """A section of a loaded object, and the part of it that must be closed with the object, if any."""

@@ -119,10 +119,12 @@ class Loaded(_Phase):
         for section in spec.sections:
             writable = section.is_settable and not section.name.startswith(".rodata")
             if section.arena:
-                held.globals[section.attribute] = _arena().live(held, section)
+                held.globals[section.attribute] = _arena().arena_mirror(held, section)
                 continue
             pointer = held.find_map(section.name)
-            value, part = _globals.live(held.libbpf, pointer, section.cls, name=section.name, writable=writable)
+            value, part = _globals.loaded_section(
+                held.libbpf, pointer, section.cls, name=section.name, writable=writable
+            )
             held.globals[section.attribute] = value
             if part is not None:
                 held.parts.append(part)
@@ -296,7 +298,7 @@ class Opened(_Phase, Generic["LoadedT"]):
         """Have libbpf load the object. Returns libbpf's result."""
         for section in self._spec.sections:
             if section.arena:
-                result, held.arena = _arena().load(held.libbpf, held.live(), held.find_map(section.arena))
+                result, held.arena = _arena().load_with_arena(held.libbpf, held.live(), held.find_map(section.arena))
                 return int(result)
         return int(held.libbpf.bpf_object__load(held.live()))
 

@@ -95,7 +95,7 @@ ReadGlobal = Callable[[str, int, int], Value]
 """(section, offset, size) -> what is known of those bytes when the program is loaded."""
 
 
-class Refusal(Enum):
+class VerifierRefusal(Enum):
     """What some verifiers refuse, and only the walk can tell."""
 
     MAP_VALUE = auto()
@@ -150,7 +150,7 @@ class Facts:
     """Slots of loads and stores that are hazards if they access the context as it was given."""
     returns: range | None = None
     """What the program may return: an exit with anything else is a hazard too. None to skip the check."""
-    watched: frozenset[tuple[int, Refusal]] = frozenset()
+    watched: frozenset[tuple[int, VerifierRefusal]] = frozenset()
     """Slots that are hazards if they do that. Only for verifiers from before Linux 5.12."""
 
     @property
@@ -183,7 +183,7 @@ class Reach:
     """Slots of loads and stores through the context pointer, moved: hazards, since verifiers refuse those."""
     refused_returns: Mapping[int, int]
     """Slots of exits -> what the program returns there, although it may not."""
-    refusals: Mapping[int, Refusal]
+    refusals: Mapping[int, VerifierRefusal]
     """Those of `Facts.watched` that do what they are watched for."""
     certain: bool
     """Whatever the application sets, the verifier reaches one of the hazards."""
@@ -569,7 +569,7 @@ class _Walk:
         self.moved_context: set[int] = set()
         self.refused_context: set[int] = set()
         self.refused_returns: dict[int, int] = {}
-        self.refusals: dict[int, Refusal] = {}
+        self.refusals: dict[int, VerifierRefusal] = {}
         self.tells_varying = facts.tells_varying
         self.filled = FILLED | {GET_STACK} if code.around.stack_helper_fills else FILLED
 
@@ -730,7 +730,7 @@ class _Walk:
                 self.met.add(slot)
                 self.refused_returns[slot] = one
 
-    def _refuse(self, state: _State, slot: int, refusal: Refusal) -> None:
+    def _refuse(self, state: _State, slot: int, refusal: VerifierRefusal) -> None:
         if not state.is_doubtful and (slot, refusal) in self.facts.watched:
             self.met.add(slot)
             self.refusals[slot] = refusal
@@ -786,30 +786,30 @@ class _Walk:
         if helper is None:
             return
         if helper in SUBMIT and state.registers[1] == RingBufferSpace(is_lost=True):
-            self._refuse(state, slot, Refusal.LOST_POINTER)
+            self._refuse(state, slot, VerifierRefusal.LOST_POINTER)
         registers = KEYS_AND_VALUES.get(helper, ())
         sizes = self.code.around.sizes.get(slot, (0, 0))
         memory = list(zip((state.registers[register] for register in registers), sizes, strict=False))
         if any(isinstance(pointer, MapValue) for pointer, _ in memory):
-            self._refuse(state, slot, Refusal.MAP_VALUE)
+            self._refuse(state, slot, VerifierRefusal.MAP_VALUE)
         if helper in BUFFERS:
             size = state.registers[BUFFERS[helper] + 1]
             if helper in NEVER_EMPTY and (size == 0 or (isinstance(size, Varying) and size.low == 0)):
-                self._refuse(state, slot, Refusal.EMPTY_BUFFER)
+                self._refuse(state, slot, VerifierRefusal.EMPTY_BUFFER)
             # what a helper fills has to be written before only where it perhaps fills less
             most = size.high if isinstance(size, Varying) else 0 if helper in self.filled else size
             memory.append((state.registers[BUFFERS[helper]], most if isinstance(most, int) else 0))
         for pointer, most in memory:
             if isinstance(pointer, ContextPointer):
-                self._refuse(state, slot, Refusal.CONTEXT_PASSED)
+                self._refuse(state, slot, VerifierRefusal.CONTEXT_PASSED)
             if not isinstance(pointer, StackPointer):
                 continue
             if pointer.varies:
-                self._refuse(state, slot, Refusal.VARIABLE_STACK)
+                self._refuse(state, slot, VerifierRefusal.VARIABLE_STACK)
             elif pointer.offset is not None and pointer.offset + most > 0:
-                self._refuse(state, slot, Refusal.BEYOND_STACK)
+                self._refuse(state, slot, VerifierRefusal.BEYOND_STACK)
             elif state.has_unwritten(pointer, min(most, STACK_SIZE)):
-                self._refuse(state, slot, Refusal.UNWRITTEN_STACK)
+                self._refuse(state, slot, VerifierRefusal.UNWRITTEN_STACK)
 
     def _note_writes(self, state: _State, helper: int | None, *, calls_back: bool) -> None:
         """What a helper or kfunc perhaps writes to the stack."""
@@ -916,9 +916,9 @@ class _Walk:
     def _access(self, state: _State, slot: int, pointer: Value) -> None:
         """A load or store: what some verifiers, or all, refuse of its address."""
         if isinstance(pointer, StackPointer) and pointer.varies:
-            self._refuse(state, slot, Refusal.VARIABLE_STACK)
+            self._refuse(state, slot, VerifierRefusal.VARIABLE_STACK)
         if pointer == RingBufferSpace(is_lost=True):
-            self._refuse(state, slot, Refusal.LOST_POINTER)
+            self._refuse(state, slot, VerifierRefusal.LOST_POINTER)
         if not isinstance(pointer, ContextPointer):
             return
         if pointer.offset is None:
@@ -936,7 +936,7 @@ class _Walk:
         match pointer:
             case StackPointer(frame, int(offset)):
                 if state.has_unwritten(StackPointer(frame, offset + insn.off), size):
-                    self._refuse(state, slot, Refusal.UNWRITTEN_STACK)
+                    self._refuse(state, slot, VerifierRefusal.UNWRITTEN_STACK)
                 value = _read_stack(state.stacks[frame], offset + insn.off, size, slot)
             case DataPointer(name, int(offset), is_kconfig) if self.facts.verifier.reads_frozen_maps:
                 if is_kconfig:

@@ -16,7 +16,7 @@ import pytest
 
 from hatch_bpf.runtime import errors, privileges
 from hatch_bpf.runtime.programs import attach_hints
-from hatch_bpf.runtime.programs.attach_hints import explain
+from hatch_bpf.runtime.programs.attach_hints import attach_hint
 from hatch_bpf.runtime.programs.links import PlainLink, XdpLink
 from tests.common import needs
 from tests.common.namespaces import own_loopback
@@ -129,15 +129,15 @@ def running(monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]) -> tuple[
 )
 @pytest.mark.usefixtures("running")
 def test_what_an_old_kernel_lacks_is_named(code: int, line: str, section: str, hint: str) -> None:
-    assert explain(code, [line], section) == hint
+    assert attach_hint(code, [line], section) == hint
 
 
 @pytest.mark.parametrize("version", [NEW])
 @pytest.mark.usefixtures("running")
 def test_a_new_kernel_is_not_called_too_old() -> None:
     for section in ("tcx/ingress", "kprobe.multi/vfs_*", "sk_skb/verdict"):
-        assert explain(errno.EINVAL, ["prog 'p': failed to attach: Invalid argument"], section) == ""
-    assert explain(errno.EINVAL, ["prog 'p': failed to attach to netns: Invalid argument"], "sk_lookup") == ""
+        assert attach_hint(errno.EINVAL, ["prog 'p': failed to attach: Invalid argument"], section) == ""
+    assert attach_hint(errno.EINVAL, ["prog 'p': failed to attach to netns: Invalid argument"], "sk_lookup") == ""
     assert attach_hints.not_a_kernel_link(errno.EINVAL) == ""
 
 
@@ -159,7 +159,7 @@ def test_links_that_old_kernels_do_not_have() -> None:
 @pytest.mark.usefixtures("running")
 def test_a_section_that_does_not_say_where(place: str) -> None:
     line = f"prog 'p': failed to attach to {place}: Invalid argument"
-    assert explain(errno.EINVAL, [line], "tc").startswith(f'its section has to say where: write SEC("{place}/')
+    assert attach_hint(errno.EINVAL, [line], "tc").startswith(f'its section has to say where: write SEC("{place}/')
 
 
 # --- the running kernel ----------------------------------------------------------------------------------------------

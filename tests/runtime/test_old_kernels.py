@@ -48,7 +48,7 @@ def test_a_section_without_a_map_is_missing(fd: int, autocreate: bool | None) ->
     The stand-in is faithful in that these answers are all that the runtime asks for; any other call would fail here.
     """
     libbpf: Any = _NoMap(fd=fd, autocreate=autocreate)
-    section, part = sections.live(libbpf, 0, CStruct, name=".bss", writable=True)
+    section, part = sections.loaded_section(libbpf, 0, CStruct, name=".bss", writable=True)
     assert part is None
     with pytest.raises(errors.UnknownNameError, match=r"\.bss is not on this kernel.*Linux 5\.2"):
         _ = section.counter

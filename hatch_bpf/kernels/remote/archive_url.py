@@ -21,7 +21,7 @@ from hatch_bpf.kernels.archive import SUFFIX, ArchivedKernel, list_kernels, path
 from hatch_bpf.kernels.identity import Kernel, in_order
 from hatch_bpf.kernels.remote.download import NotThereError, RefusedError, UnreachableError, download, keep
 from hatch_bpf.kernels.remote.github import GitHubFolder, list_repository, parse_repository
-from hatch_bpf.kernels.remote.urls import check_url, shown
+from hatch_bpf.kernels.remote.urls import check_url, shown_url
 from hatch_bpf.support.budget import LIST_BYTES, LISTED_KERNELS
 from hatch_bpf.support.files import read_regular
 from hatch_bpf.support.store import DOWNLOADS, cache_dir
@@ -42,7 +42,7 @@ class ArchiveUrl:
         check_url(self.text)
         if "?" in self.text or "#" in self.text:
             raise KernelError(
-                f'"{shown(self.text)}" cannot have paths added to it: leave out what begins with "?" or "#"'
+                f'"{shown_url(self.text)}" cannot have paths added to it: leave out what begins with "?" or "#"'
             )
         self.repository  # noqa: B018  # reading it checks it
 

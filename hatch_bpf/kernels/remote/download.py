@@ -21,7 +21,7 @@ from urllib.parse import urljoin, urlsplit
 
 from hatch_bpf import __version__
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.remote.urls import authorization, check_url, shown
+from hatch_bpf.kernels.remote.urls import authorization, check_url, shown_url
 from hatch_bpf.support.budget import Limit
 from hatch_bpf.support.files import put_in_place
 from hatch_bpf.support.store import CACHE_VARIABLE
@@ -93,7 +93,7 @@ def download(
         except _BrokenOffError as fault:
             if attempt == ATTEMPTS:
                 raise UnreachableError(
-                    f"{shown(url)} cannot be downloaded: {fault} (tried {ATTEMPTS} times); look at the connection, "
+                    f"{shown_url(url)} cannot be downloaded: {fault} (tried {ATTEMPTS} times); look at the connection, "
                     f"the proxy (https_proxy) and the server, and start again"
                 ) from fault
         wait(BACKOFF * 2 ** (attempt - 1))
@@ -122,13 +122,13 @@ def _put(path: Path, data: bytes) -> None:
 def _attempt(url: str, limit: Limit, tell: Tell, stop: threading.Event) -> bytes:
     with _Deadline(url) as deadline, _open(url, stop, deadline) as response:
         total = response.length
-        limit.check(total or 0, source=shown(url))
+        limit.check(total or 0, source=shown_url(url))
         data = bytearray()
         tell(0, total)
         while chunk := _read(response):
             _check_wanted(url, stop)
             data += chunk
-            limit.check(len(data), source=shown(url))
+            limit.check(len(data), source=shown_url(url))
             tell(len(data), total)
     if total is not None and len(data) != total:
         raise _BrokenOffError(f"cut off after {len(data):,} of {total:,} bytes")
@@ -138,7 +138,7 @@ def _attempt(url: str, limit: Limit, tell: Tell, stop: threading.Event) -> bytes
 def _check_wanted(url: str, stop: threading.Event) -> None:
     """Raise StoppedError if the download was cancelled."""
     if stop.is_set():
-        raise StoppedError("the download was stopped", source=shown(url))
+        raise StoppedError("the download was stopped", source=shown_url(url))
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
@@ -169,8 +169,8 @@ class _Deadline:
         self._timer.cancel()
         if self._is_over:
             raise UnreachableError(
-                f"{shown(self._url)} was not downloaded within {LONGEST:.0f} seconds; look at the connection and the "
-                "server, and start again"
+                f"{shown_url(self._url)} was not downloaded within {LONGEST:.0f} seconds; look at the connection and "
+                "the server, and start again"
             )
 
     def handlers(self, context: ssl.SSLContext) -> tuple[urllib.request.BaseHandler, ...]:
@@ -240,14 +240,14 @@ def _open(url: str, stop: threading.Event, deadline: _Deadline) -> http.client.H
                 raise UnreachableError(
                     f"the server's certificate is not trusted ({error.reason.verify_message}); "
                     "let SSL_CERT_FILE or REQUESTS_CA_BUNDLE name the certificates of your organization",
-                    source=shown(url),
+                    source=shown_url(url),
                 ) from error
             raise _BrokenOffError(str(error.reason)) from error
         # ValueError: a host name that no DNS can have
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise _BrokenOffError(str(error) or type(error).__name__) from error
     raise KernelError(
-        f"redirected more than {MAX_REDIRECTS} times; name the archive's final address", source=shown(url)
+        f"redirected more than {MAX_REDIRECTS} times; name the archive's final address", source=shown_url(url)
     )
 
 
@@ -269,11 +269,11 @@ def _redirected(url: str, location: str) -> str:
         check_url(target)
     except (ValueError, KernelError) as error:
         raise KernelError(
-            f"{shown(url)} redirects to {shown(location)}, where no BTF is taken from: {error}"
+            f"{shown_url(url)} redirects to {shown_url(location)}, where no BTF is taken from: {error}"
         ) from error
     if urlsplit(url).scheme == "https" and urlsplit(target).scheme == "http":
         raise KernelError(
-            f"{shown(url)} redirects to {shown(target)}, which is not https; name the archive's final address"
+            f"{shown_url(url)} redirects to {shown_url(target)}, which is not https; name the archive's final address"
         )
     return target
 
@@ -281,14 +281,14 @@ def _redirected(url: str, location: str) -> str:
 def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
     said = f"{error.code} {error.reason}"
     if error.code in (404, 410):
-        return NotThereError(f"{shown(url)} is not there ({said})")
+        return NotThereError(f"{shown_url(url)} is not there ({said})")
     if error.code in _PASSING:
         return _BrokenOffError(f"the server says {said}")
     remedy = "look whether btf-archive is right and public"
     if error.code in (401, 403):
         host = urlsplit(url).hostname
         remedy += f", or put a login into ~/.netrc: a line `machine {host} login ... password ...`"
-    return RefusedError(f"{shown(url)} is refused ({said}); {remedy}", status=error.code)
+    return RefusedError(f"{shown_url(url)} is refused ({said}); {remedy}", status=error.code)
 
 
 def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:

@@ -26,18 +26,18 @@ def check_url(text: str) -> None:
     parts = _split(text)
     if parts.username is not None:
         raise KernelError(
-            f'"{shown(text)}" has a user in it, which everyone can see who reads this file: leave it out, '
+            f'"{shown_url(text)}" has a user in it, which everyone can see who reads this file: leave it out, '
             f"and write a line `machine {parts.hostname} login ... password ...` into ~/.netrc"
         )
     if not parts.hostname or parts.scheme not in ("http", "https"):
-        raise KernelError(f'"{shown(text)}" is not a URL that can be downloaded from: write https://HOST/PATH')
+        raise KernelError(f'"{shown_url(text)}" is not a URL that can be downloaded from: write https://HOST/PATH')
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise KernelError(
-            f'"{shown(text)}" can be changed by anyone on the way here: write https:// instead of http://'
+            f'"{shown_url(text)}" can be changed by anyone on the way here: write https:// instead of http://'
         )
 
 
-def shown(url: str) -> str:
+def shown_url(url: str) -> str:
     """A URL for messages: without user and password, and without the query, which may hold a token."""
     without_user = re.sub(r"//[^/?#]*@", "//...@", url)
     path, mark, query = without_user.partition("?")
@@ -77,7 +77,7 @@ def _split(text: str) -> SplitResult:
         parts = urlsplit(text)
         parts.port  # noqa: B018  # reading it checks it
     except ValueError as error:
-        raise KernelError(f'"{shown(text)}" is not a URL ({error}): write https://HOST/PATH') from error
+        raise KernelError(f'"{shown_url(text)}" is not a URL ({error}): write https://HOST/PATH') from error
     return parts
 
 

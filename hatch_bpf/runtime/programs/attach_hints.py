@@ -27,7 +27,7 @@ NETNS_LINKS = (5, 8)
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)
 
 
-def explain(code: int, lines: Sequence[str], section_name: str) -> str:
+def attach_hint(code: int, lines: Sequence[str], section_name: str) -> str:
     """What is missing, or wrong with the target, and what to do about it."""
     said = "\n".join(lines)
     if "user context value is not supported" in said:

@@ -140,7 +140,7 @@ class Attachable(Sealed):
 
 def _explained(code: int, lines: list[str], section: str) -> str:
     try:
-        from .attach_hints import explain  # most programs can be attached
+        from .attach_hints import attach_hint  # most programs can be attached
     except ImportError:  # it is a file of its own, which this process may not be able to read any more
         return ""
-    return explain(code, lines, section)
+    return attach_hint(code, lines, section)

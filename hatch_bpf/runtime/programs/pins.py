@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from ..arguments import path_of
+from ..arguments import path_argument
 from ..descriptor import descriptor_of, open_descriptor
 from ..errors import AttachError, ClosedError, failed
 from ..host.mounts import no_bpf_file_system
@@ -35,7 +35,7 @@ class _Pinned:
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
         """Open it. Raises `AttachError` if nothing of this kind is pinned there."""
-        self.path: str = path_of("path", path)
+        self.path: str = path_argument("path", path)
         self._libbpf = _library.current()
         self._fd = open_descriptor(self._libbpf.bpf_obj_get, os.fsencode(self.path))
         if self._fd < 0:

@@ -10,7 +10,7 @@ import errno
 import os
 from ctypes import byref
 
-from ..arguments import c_string, choice, elements, path_of
+from ..arguments import c_string, choice, elements, path_argument
 from ..descriptor import descriptor_of, duplicate, open_descriptor
 from ..errors import AttachError, ClosedError, InvalidTypeError, InvalidValueError, MapError, failed, reason
 from ..events.perf_events import (
@@ -214,7 +214,7 @@ class Program(Attachable):
         """
         if function:
             self._libbpf.require((0, 8), "finding a function by its name")
-        path, name = path_of("binary", binary), c_string("function", function)
+        path, name = path_argument("binary", binary), c_string("function", function)
         pid, offset = named("pid", S32.put, pid), named("offset", U64.put, offset)
         target = f"{'uretprobe' if retprobe else 'uprobe'} {path}:{function}+{offset:#x}"
         options = opts(UprobeOpts, bpf_cookie=cookie, retprobe=retprobe, func_name=name or None)
@@ -251,7 +251,7 @@ class Program(Attachable):
         """
         from .elfsyms import full_path, function_offsets
 
-        path, wanted, names = path_of("binary", binary), c_string("pattern", pattern), self._names(functions)
+        path, wanted, names = path_argument("binary", binary), c_string("pattern", pattern), self._names(functions)
         target = f"{'uretprobes' if retprobe else 'uprobes'} {path}:{pattern or ', '.join(names)}"
         options = opts(UprobeMultiOpts, retprobe=retprobe, cookies=self._cookies(cookies, names))
         offsets: Sequence[int] = ()
@@ -273,7 +273,7 @@ class Program(Attachable):
         self, binary: Union[str, os.PathLike[str]], provider: str, name: str, *, pid: int = -1, cookie: int = 0
     ) -> Link:
         """Attach to a USDT, a probe that a program in user space defines."""
-        path = path_of("binary", binary)
+        path = path_argument("binary", binary)
         options, names = opts(CookieOpts, cookie=cookie), (c_string("provider", provider), c_string("name", name))
         return self._attach(
             f"USDT {path}:{provider}:{name}",
@@ -406,7 +406,7 @@ class Program(Attachable):
 
     def attach_netns(self, path: Union[str, os.PathLike[str]] = "/proc/self/ns/net") -> Link:
         """Attach to a network namespace (sk_lookup, flow_dissector), by its file; the default is this process's own."""
-        where = path_of("path", path)
+        where = path_argument("path", path)
         fd = self._opened(where, where, os.O_RDONLY)
         takes = ("SK_LOOKUP", "FLOW_DISSECTOR")
         return self._attach(f"network namespace {where}", "bpf_program__attach_netns", fd, takes=takes)
@@ -556,7 +556,7 @@ class Program(Attachable):
         Programs in `SEC("syscall")` run only this way. The context of a raw tracepoint program is its arguments, of 8
         bytes each.
         """
-        return testrun.run(
+        return testrun.run_program(
             self._libbpf,
             self.fd,
             self.name,
@@ -568,7 +568,7 @@ class Program(Attachable):
         )
 
     def _open_cgroup(self, path: Union[str, os.PathLike[str]]) -> int:
-        folder = path_of("the cgroup's folder", path)
+        folder = path_argument("the cgroup's folder", path)
         return self._opened(folder, f"cgroup {os.fspath(path)}", os.O_RDONLY | os.O_DIRECTORY)
 
     def _opened(self, path: str, target: str, flags: int) -> int:

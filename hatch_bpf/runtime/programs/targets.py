@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ..arguments import path_of
+from ..arguments import path_argument
 from ..errors import SymbolError, failed
 from ..symbols.kernel_symbols import CODE, KALLSYMS
 from .attaching import TRACEFS
@@ -64,7 +64,7 @@ def tracepoints(pattern: str = "*") -> list[str]:
 
 
 def _of_file(binary: Union[str, os.PathLike[str]], read: Callable[[str], list[str]]) -> list[str]:
-    path = full_path(path_of("binary", binary))
+    path = full_path(path_argument("binary", binary))
     try:
         return read(path)
     except OSError as error:

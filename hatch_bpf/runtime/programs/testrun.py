@@ -48,7 +48,7 @@ class TestRun(PlainData):
         return f"TestRun(result={self.result}, duration={self.duration})"
 
 
-def run(
+def run_program(
     libbpf: Libbpf, fd: int, name: str, *, section: str, data: bytes, context: bytes, repeat: int, flags: int
 ) -> TestRun:
     """Run the program with this descriptor. Raises `AttachError`."""

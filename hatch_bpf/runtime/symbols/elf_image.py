@@ -50,7 +50,7 @@ LAYOUTS = {
 """By the class that the file's fifth byte says."""
 
 
-class Section(PlainData):
+class ElfSection(PlainData):
     """A section's header."""
 
     name: int
@@ -85,10 +85,10 @@ class ElfImage:
             raise ValueError("a damaged ELF file") from None
         self._names = self.sections[names] if names < len(self.sections) else None
 
-    def _section(self, at: int) -> Section:
+    def _section(self, at: int) -> ElfSection:
         name, kind, _, _, offset, size, link, *_ = self._layout.section.unpack_from(self.data, at)
         length = len(self.data)
-        return Section(name, kind, min(offset, length), min(size, length), link)
+        return ElfSection(name, kind, min(offset, length), min(size, length), link)
 
     def _segment(self, at: int) -> tuple[int, int, int, int, int]:
         """Type, flags, offset, address and size in the file."""
@@ -99,7 +99,7 @@ class ElfImage:
             kind, offset, address, _, size, _, flags, _ = fields
         return kind, flags, offset, address, size
 
-    def contents(self, section: Section) -> bytes:
+    def contents(self, section: ElfSection) -> bytes:
         """The bytes of a section, as far as the file has them."""
         if section.kind == SHT_NOBITS:
             return b""
@@ -116,12 +116,12 @@ class ElfImage:
         """The bytes of the first section of this type."""
         return next((self.contents(section) for section in self.sections if section.kind == kind), b"")
 
-    def string(self, strings: Section, at: int) -> bytes:
+    def string(self, strings: ElfSection, at: int) -> bytes:
         """A name out of a section of names."""
         first = strings.offset + at
         return self._spend(self.data[first : self.data.find(b"\0", first)])
 
-    def find(self, name: bytes) -> Optional[Section]:
+    def find(self, name: bytes) -> Optional[ElfSection]:
         """The section of this name."""
         if self._names is not None:
             wanted = name + b"\0"
@@ -191,7 +191,7 @@ class ElfImage:
                 return address - first + start
         return None
 
-    def symbols(self, kind: int) -> Iterator[tuple[int, int, int, int, int, Section]]:
+    def symbols(self, kind: int) -> Iterator[tuple[int, int, int, int, int, ElfSection]]:
         """What the tables of this type hold: name, info, section, value and size, and the section of the names."""
         size = self._layout.symbol.size
         for section in self.sections:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.remote.urls import authorization, check_url, shown
+from hatch_bpf.kernels.remote.urls import authorization, check_url, shown_url
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from hatch_bpf.kernels.remote.urls import authorization, check_url, shown
     ],
 )
 def test_secrets_are_not_shown(url: str, text: str) -> None:
-    assert shown(url) == text
+    assert shown_url(url) == text
 
 
 def basic(user: str, password: str) -> str:
