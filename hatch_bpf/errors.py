@@ -59,10 +59,9 @@ class ToolchainError(HatchBpfError):
 class CompileError(HatchBpfError):
     """clang refused a program source; `stderr` holds its own lines."""
 
-    def __init__(self, source: str, command: Sequence[str], stderr: str, *, archs: Sequence[str]) -> None:
+    def __init__(self, source: str, stderr: str, *, archs: Sequence[str]) -> None:
         super().__init__(f"{source} does not compile for {', '.join(archs)}:\n{stderr.rstrip()}")
         self.source = source
-        self.command = tuple(command)
         self.stderr = stderr
         self.archs = tuple(archs)
 
@@ -72,7 +71,7 @@ class CompileError(HatchBpfError):
         archs: dict[tuple[str, str], list[str]] = {}
         for error in errors:
             archs.setdefault((error.source, error.stderr), []).extend(error.archs)
-        joined = [cls(source, errors[0].command, stderr, archs=names) for (source, stderr), names in archs.items()]
+        joined = [cls(source, stderr, archs=names) for (source, stderr), names in archs.items()]
         joined[0].args = ("\n".join(map(str, joined)),)
         return joined[0]
 

@@ -187,7 +187,7 @@ def compile_source(
     argv = command(source, root=root, arch=arch, toolchain=toolchain, cflags=cflags)
     if source.name.startswith("@"):  # even inside a path, since clang passes the bare name to itself
         said = "clang takes a name that starts with @ for a list of options: rename it"
-        raise CompileError(str(source), argv, said, archs=[arch.name])
+        raise CompileError(str(source), said, archs=[arch.name])
     with Scratch() as folder:
         made, rule, include = Path(folder, "object"), Path(folder, "dependencies"), Path(folder, "include")
         include.mkdir()
@@ -212,17 +212,17 @@ def compile_source(
         done = done or run()
         stderr = done.stderr.decode("utf-8", "replace").replace(f"{include}/", "")
         if done.returncode:
-            raise _refusal(source, arch, argv, stderr)
+            raise _refusal(source, arch, stderr)
         data = made.read_bytes() if made.is_file() else b""
         if not data.startswith(MAGIC):
-            raise CompileError(str(source), argv, f"{stderr}clang made no object{_why_none(cflags)}", archs=[arch.name])
+            raise CompileError(str(source), f"{stderr}clang made no object{_why_none(cflags)}", archs=[arch.name])
         dependencies = rule.read_text(errors="surrogateescape")
     aside = (Path(folder), *toolchain.own_includes)  # hatch-bpf itself may be installed inside the project
     read = [path for path in _files_of_rule(root, dependencies) if not any(map(path.is_relative_to, aside))]
     for path in read:
         if not path.is_file():
             said = f"includes {path}, whose real name clang does not tell: rename it"
-            raise CompileError(str(source), argv, said, archs=[arch.name])
+            raise CompileError(str(source), said, archs=[arch.name])
     return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(inside(root, read)))
 
 
@@ -244,7 +244,7 @@ _MISSING_TYPE = re.compile(
 _DEFINED_TWICE = re.compile(r"error: (?:redefinition of (?:enumerator )?'|typedef redefinition )")
 
 
-def _refusal(source: PurePosixPath, arch: Arch, argv: Sequence[str], stderr: str) -> CompileError | ToolchainError:
+def _refusal(source: PurePosixPath, arch: Arch, stderr: str) -> CompileError | ToolchainError:
     missing = re.search(r"fatal error: '((?:bpf|linux|asm)/[\w./-]+)' file not found", stderr)
     if missing:
         return ToolchainError(
@@ -266,7 +266,7 @@ def _refusal(source: PurePosixPath, arch: Arch, argv: Sequence[str], stderr: str
             f"If this is the kernel's: the option vmlinux-h makes {HEADER} of a kernel's BTF. Types differ between "
             f"architectures, and `host` has this machine's: name a BTF of {arch.name} for {arch.name}.\n"
         )
-    return CompileError(str(source), argv, stderr, archs=[arch.name])
+    return CompileError(str(source), stderr, archs=[arch.name])
 
 
 def _files_of_rule(root: Path, rule: str) -> Iterator[Path]:

@@ -57,12 +57,12 @@ def compile_by_command(
         text = _end_of(said)
         if status:
             ended = f"ended with status {status}" if status > 0 else f"was ended by signal {-status}"
-            raise CompileError(str(source), argv, f"{text}{argv[0]} {ended}.\n", archs=[arch.name])
+            raise CompileError(str(source), f"{text}{argv[0]} {ended}.\n", archs=[arch.name])
         try:
             data = read_regular(made, OBJECT_BYTES.most)
         except OSError as error:
             why = f"{argv[0]} ended well, and wrote no object to {OUTPUT_PLACE}: {error.strerror}.\n"
-            raise CompileError(str(source), argv, text + why, archs=[arch.name]) from error
+            raise CompileError(str(source), text + why, archs=[arch.name]) from error
     read = (source, *headers_beside(root, source))
     return CompiledObject(source, arch, checked_object(data, source, arch), text, read)
 
