@@ -14,18 +14,17 @@ from hatch_bpf.runtime.host import arch as runtime_arch
 
 @dataclass(frozen=True)
 class Arch:
-    """One target architecture of BPF objects and kernels: what the runtime knows of it, and what a build needs."""
+    """One target architecture of BPF objects and kernels: what a build needs to know besides what the runtime knows."""
 
     name: str
     """BTFHub's folder name, and the value of the `archs` option."""
     target_macro: str
     """X of `__TARGET_ARCH_X`, which libbpf's bpf_tracing.h selects registers by."""
+    elf_machine: int
+    """`e_machine` of its ELF files."""
+    pe_machine: int = 0
+    """The machine of its PE files, which a kernel with an EFI stub is; 0 if it has none."""
     endian: Literal["little", "big"] = "little"
-
-    @property
-    def machines(self) -> tuple[str, ...]:
-        """What `uname -m` may say there; the first is the usual one."""
-        return MACHINES[self.name]
 
     @property
     def clang_target(self) -> str:
@@ -33,45 +32,24 @@ class Arch:
         return "bpfel" if self.endian == "little" else "bpfeb"
 
 
-MACHINES = {known.name: known.machines for known in runtime_arch.ARCHITECTURES}
-X86_64 = Arch("x86_64", "x86")
-ARM64 = Arch("arm64", "arm64")
+X86_64 = Arch("x86_64", "x86", elf_machine=62, pe_machine=0x8664)
+ARM64 = Arch("arm64", "arm64", elf_machine=183, pe_machine=0xAA64)
 ARCHES: dict[str, Arch] = {
     arch.name: arch
     for arch in (
         X86_64,
         ARM64,
-        Arch("arm", "arm"),
-        Arch("i386", "x86"),
-        Arch("ppc64le", "powerpc"),
-        Arch("riscv64", "riscv"),
-        Arch("s390x", "s390", "big"),
-        Arch("loongarch64", "loongarch"),
+        Arch("arm", "arm", elf_machine=40, pe_machine=0x1C2),
+        Arch("i386", "x86", elf_machine=3, pe_machine=0x14C),
+        Arch("ppc64le", "powerpc", elf_machine=21),
+        Arch("riscv64", "riscv", elf_machine=243, pe_machine=0x5064),
+        Arch("s390x", "s390", elf_machine=22, endian="big"),
+        Arch("loongarch64", "loongarch", elf_machine=258, pe_machine=0x6264),
     )
 }
 """Every architecture hatch-bpf knows, by name."""
-
-
-BY_ELF_MACHINE = {
-    3: "i386",
-    21: "ppc64le",
-    22: "s390x",
-    40: "arm",
-    62: "x86_64",
-    183: "arm64",
-    243: "riscv64",
-    258: "loongarch64",
-}
-"""Names by `e_machine` of an ELF file."""
-BY_PE_MACHINE = {
-    0x14C: "i386",
-    0x1C2: "arm",
-    0x5064: "riscv64",
-    0x6264: "loongarch64",
-    0x8664: "x86_64",
-    0xAA64: "arm64",
-}
-"""Names by the machine of a PE file, which a kernel with an EFI stub is."""
+BY_ELF_MACHINE = {arch.elf_machine: arch.name for arch in ARCHES.values()}
+BY_PE_MACHINE = {arch.pe_machine: arch.name for arch in ARCHES.values() if arch.pe_machine}
 
 
 def by_machine(machine: str) -> Arch | None:

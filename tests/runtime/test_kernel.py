@@ -16,6 +16,7 @@ from hatch_bpf.kernels import identity
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.runtime.errors import BpfError, KernelNotCoveredError, PackageError
 from hatch_bpf.runtime.host import kernel
+from hatch_bpf.runtime.host.arch import ARCHITECTURES
 from hatch_bpf.runtime.host.embedded import Embedded
 from hatch_bpf.runtime.host.kernel import BtfChoice
 from hatch_bpf.wheel.contents import KERNELS_NAME
@@ -199,7 +200,7 @@ def test_a_kernel_of_ubuntu_that_says_what_it_was_built_for_is_believed(
 @pytest.mark.parametrize(
     ("machine", "name"),
     [
-        *((machine, known.name) for known in arch.ARCHES.values() for machine in known.machines),
+        *((machine, known.name) for known in ARCHITECTURES for machine in known.machines),
         ("vax", "vax"),
     ],
 )
