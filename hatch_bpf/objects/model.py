@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import Literal
 
 from elftools.common.exceptions import ELFError
@@ -183,33 +184,31 @@ class ObjectModel:
 
     def core_relos_of(self, function: Function) -> list[int]:
         """The CO-RE relocations of a function's instructions: their indices in `core_relos`, rising."""
-        offsets, indices = self._core_relo_places.get(function.section, ([], []))
-        first = bisect_left(offsets, function.offset)
-        return sorted(indices[first : bisect_left(offsets, function.offset + len(function.insns), first)])
+        places = self._core_relo_places.get(function.section, [])
+        first = bisect_left(places, function.offset, key=itemgetter(0))
+        end = bisect_left(places, function.offset + len(function.insns), first, key=itemgetter(0))
+        return sorted(index for _, index in places[first:end])
 
     @cached_property
-    def _core_relo_places(self) -> Mapping[str, tuple[list[int], list[int]]]:
-        """By section: the offsets of its CO-RE relocations, rising, and which these are."""
+    def _core_relo_places(self) -> Mapping[str, list[tuple[int, int]]]:
+        """By section: the offsets of its CO-RE relocations, rising, each with its index in `core_relos`."""
         places: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for index, (section, relo) in enumerate(self.core_relos):
             places[section].append((relo.insn_off, index))
-        return {
-            section: ([offset for offset, _ in sorted(found)], [index for _, index in sorted(found)])
-            for section, found in places.items()
-        }
+        return {section: sorted(found) for section, found in places.items()}
 
     @cached_property
-    def _functions_by_section(self) -> Mapping[str, tuple[list[int], list[Function]]]:
-        """By section: where its functions begin, rising, and the functions."""
+    def _functions_by_section(self) -> Mapping[str, list[Function]]:
+        """By section: its functions, by rising offset."""
         by_section: dict[str, list[Function]] = defaultdict(list)
-        for function in sorted(self.functions, key=lambda function: function.offset):
+        for function in sorted(self.functions, key=attrgetter("offset")):
             by_section[function.section].append(function)
-        return {section: ([f.offset for f in found], found) for section, found in by_section.items()}
+        return by_section
 
     def function_at(self, section: str, offset: int) -> Function | None:
         """The function whose instructions hold byte `offset` of a section."""
-        starts, functions = self._functions_by_section.get(section, ([], []))
-        index = bisect_right(starts, offset) - 1
+        functions = self._functions_by_section.get(section, [])
+        index = bisect_right(functions, offset, key=attrgetter("offset")) - 1
         if index < 0 or offset >= functions[index].offset + len(functions[index].insns):
             return None
         return functions[index]
