@@ -75,9 +75,9 @@ class MapDef:
     name: str
     type: int
     """`enum bpf_map_type`."""
-    key_size: int
-    value_size: int
-    max_entries: int
+    key_size: int = 0
+    value_size: int = 0
+    max_entries: int = 0
     map_flags: int = 0
     map_extra: int = 0
     numa_node: int = 0
@@ -488,8 +488,7 @@ def _map(btf: Btf, name: str, definition: t.Struct, path: str, *, is_inner: bool
                 raise ObjectError(f"{path}: map {name} has an attribute {member.name!r} that libbpf does not know")
     if not numbers.get("type"):
         raise ObjectError(f"{path}: map {name} has no type, and libbpf wants one: __uint(type, BPF_MAP_TYPE_HASH)")
-    zero = {"key_size": 0, "value_size": 0, "max_entries": 0}
-    return MapDef(name=name, inner=inner, holds=(), **{**zero, **numbers})
+    return MapDef(name=name, inner=inner, holds=(), **numbers)
 
 
 def _size_of(btf: Btf, type_id: int, what: str) -> int:
