@@ -320,62 +320,46 @@ def _functions(elf: ElfObject) -> list[Function]:
 
 def _data_sections(elf: ElfObject, btf: Btf, data_secs: Mapping[str, t.DataSec]) -> tuple[DataSection, ...]:
     own = {index: section for index, section in enumerate(elf.sections) if is_data(section.name) and section["sh_size"]}
-    places: dict[str, dict[str, Symbol]] = {section.name: {} for section in own.values()}
+    variables: dict[str, list[Variable]] = {section.name: [] for section in own.values()}
+    homes: dict[str, dict[str, Symbol]] = defaultdict(dict)  # symbols by their name, then by their section's
     for symbol in elf.symbols:
         if symbol.name and symbol.section in own:
-            places[own[symbol.section].name][symbol.name] = symbol
-    variables: dict[str, list[Variable]] = {section.name: [] for section in own.values()}
-    for home, var, size in _listed_variables(btf, data_secs, places, elf.path):
-        variables[home].append(Variable(var.name, var.type_id, places[home][var.name].value, size, var.linkage))
-    result = []
-    for section in own.values():
-        size = section["sh_size"]
-        if size > MAX_MAP_VALUE:
-            raise ObjectError(
-                f"{elf.path}: {section.name} has {size} bytes; it becomes one map value, of less than 2 GiB"
-            )
-        initial = bytes(size) if section["sh_type"] == "SHT_NOBITS" else elf.contents(section)
-        in_order = sorted(variables[section.name], key=lambda variable: variable.offset)
-        result.append(DataSection(section.name, initial, tuple(in_order)))
-    return tuple(result)
+            homes[symbol.name][own[symbol.section].name] = symbol
+    for name, data_sec in data_secs.items():
+        for info in data_sec.variables if is_data(name) else ():
+            var = btf[info.type_id]
+            if not isinstance(var, t.Var) or var.name not in homes:
+                continue
+            # clang lists zeros with padding between them under .data, and puts them into .bss
+            there = homes[var.name]
+            home = name if name in there else next(section for section in variables if section in there)
+            if name not in variables:
+                raise ObjectError(
+                    f"{elf.path}: BTF says that {var.name} is in {name}, but the object has no such section, and "
+                    f"libbpf doesn't open it then; {var.name} is in {home}: declare it without an initializer, which "
+                    f"only says that it is zero"
+                )
+            variables[home].append(Variable(var.name, var.type_id, there[home].value, info.size, var.linkage))
+    return tuple(
+        DataSection(
+            section.name,
+            _initial_data(elf, section),
+            tuple(sorted(variables[section.name], key=attrgetter("offset"))),
+        )
+        for section in own.values()
+    )
+
+
+def _initial_data(elf: ElfObject, section: Section) -> bytes:
+    size = section["sh_size"]
+    if size > MAX_MAP_VALUE:
+        raise ObjectError(f"{elf.path}: {section.name} has {size} bytes; it becomes one map value, of less than 2 GiB")
+    return bytes(size) if section["sh_type"] == "SHT_NOBITS" else elf.contents(section)
 
 
 def is_data(name: str) -> bool:
     """Whether libbpf takes a section for global variables."""
     return name == ARENA_SECTION or (name.startswith(".") and name.split(".")[1] in ("data", "bss", "rodata"))
-
-
-def _listed_variables(
-    btf: Btf, data_secs: Mapping[str, t.DataSec], places: Mapping[str, Mapping[str, Symbol]], path: str
-) -> list[tuple[str, t.Var, int]]:
-    """Every variable of BTF's DATASECs, with the section its symbol is in and its size.
-
-    That is the section that the DATASEC is of, but for zeros with padding between them: clang lists those under .data,
-    and puts them into .bss.
-    """
-    found = []
-    homes_of: dict[str, list[str]] = defaultdict(list)
-    for home, symbols in places.items():
-        for symbol in symbols:
-            homes_of[symbol].append(home)
-    for name, data_sec in data_secs.items():
-        if not is_data(name):
-            continue
-        for info in data_sec.variables:
-            var = btf[info.type_id]
-            if not isinstance(var, t.Var):
-                continue
-            homes = homes_of.get(var.name, ())
-            home = name if var.name in places.get(name, ()) else homes[0] if homes else ""
-            if home and name not in places:
-                raise ObjectError(
-                    f"{path}: BTF says that {var.name} is in {name}, but the object has no such section, and libbpf "
-                    f"doesn't open it then; {var.name} is in {home}: declare it without an initializer, which only "
-                    f"says that it is zero"
-                )
-            if home:
-                found.append((home, var, info.size))
-    return found
 
 
 def _externs(btf: Btf, section: t.DataSec | None, symbols: Sequence[Symbol]) -> tuple[Variable, ...]:
