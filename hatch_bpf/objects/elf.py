@@ -57,14 +57,11 @@ class ElfObject:
         self._elf = ELFFile(io.BytesIO(data))
         self.machine: str | int = self._elf.header["e_machine"]
         self.bits: int = self._elf.elfclass
-        self.little_endian: bool = self._elf.little_endian
-        self._order = "<" if self.little_endian else ">"
+        self.endian: Literal["little", "big"] = "little" if self._elf.little_endian else "big"
+        self.order = "<" if self._elf.little_endian else ">"
+        """The same as struct writes it."""
         self._symbols: dict[int, Sequence[Symbol]] = {}
         """By the place of their table."""
-
-    @property
-    def endian(self) -> Literal["little", "big"]:
-        return "little" if self.little_endian else "big"
 
     @cached_property
     def sections(self) -> Sequence[Section]:
@@ -84,7 +81,7 @@ class ElfObject:
 
         def of_header(index: int, at: int, form: str) -> int:
             (value,) = struct.unpack_from(
-                self._order + form, self._data, header["e_shoff"] + index * header["e_shentsize"] + at
+                self.order + form, self._data, header["e_shoff"] + index * header["e_shentsize"] + at
             )
             return int(value)
 
@@ -130,7 +127,7 @@ class ElfObject:
         rows = self.contents(table)
         names: dict[int, str] = {}
         for name, info, other, index, value, size in struct.iter_unpack(
-            self._order + "IBBHQQ", rows[: len(rows) // _SYMBOL_SIZE * _SYMBOL_SIZE]
+            self.order + "IBBHQQ", rows[: len(rows) // _SYMBOL_SIZE * _SYMBOL_SIZE]
         ):
             self._budget.work()
             if name not in names:
@@ -147,7 +144,7 @@ class ElfObject:
         size = _RELOCATION_SIZES[table["sh_type"]]
         symbols = self.symbols_of(self.section(table["sh_link"]))
         rows = self.contents(table)
-        for row in struct.iter_unpack(f"{self._order}{size // 8}Q", rows[: len(rows) // size * size]):
+        for row in struct.iter_unpack(f"{self.order}{size // 8}Q", rows[: len(rows) // size * size]):
             self._budget.work()
             if row[1] >> 32 >= len(symbols):
                 raise ELFError(f"a relocation of {table.name} names symbol {row[1] >> 32} of {len(symbols)}")

@@ -24,7 +24,6 @@ def reject_double_offsets(elf: ElfObject, is_data: Callable[[str], bool]) -> Non
     comments = [section for section in elf.sections if section.name == ".comment"]
     if not any(b"GCC: " in elf.contents(section) for section in comments):
         return
-    order = "<" if elf.little_endian else ">"
     for table, target in elf.relocation_tables():
         if not target["sh_flags"] & SH_FLAGS.SHF_EXECINSTR:
             continue
@@ -32,7 +31,7 @@ def reject_double_offsets(elf: ElfObject, is_data: Callable[[str], bool]) -> Non
         for offset, symbol in elf.relocations(table):
             if not (symbol.type == STT_OBJECT and symbol.value and symbol.section) or offset + _IMM + 4 > len(code):
                 continue
-            (written,) = struct.unpack_from(f"{order}i", code, offset + _IMM)
+            (written,) = struct.unpack_from(f"{elf.order}i", code, offset + _IMM)
             home = elf.section(symbol.section).name
             # an instruction may well have an offset, but one within the variable
             if written == symbol.value and written >= symbol.size and is_data(home):
