@@ -11,16 +11,17 @@ import struct
 from collections.abc import Sequence
 
 from elftools.common.exceptions import ELFError
+from elftools.elf.constants import SHN_INDICES
 from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import Section, SymbolTableSection
 
 from hatch_bpf.errors import ObjectError
+from hatch_bpf.objects.elf import STB_LOCAL
 
 _HEADER = "16sHHIQQQIHHHHHH"
 _SECTION_HEADER = "IIQQQQIIQQ"
 _SYMBOL = "IBBHQQ"
-_FIRST_RESERVED_INDEX = 0xFF00
 _MOST_ALIGNED = 4096
 """Largest alignment of a section, in bytes; compilers ask for 8 or 16."""
 
@@ -43,13 +44,12 @@ def _strip(elf: ELFFile, data: bytes) -> bytes:
     sections = list(elf.iter_sections())
     kept = [index for index, section in enumerate(sections) if not _is_debug(section)]
     new_index = {old: new for new, old in enumerate(kept)}
-    symbol_map: dict[int, int] = {}
     contents = {index: _contents(sections[index]) for index in kept}
+    symbol_map: dict[int, int] = {}
     locals_left = 0
     for index in kept:
-        table = sections[index]
-        if isinstance(table, SymbolTableSection):
-            contents[index], symbol_map, locals_left = _strip_symbols(table, new_index, order)
+        if isinstance(sections[index], SymbolTableSection):
+            contents[index], symbol_map, locals_left = _strip_symbols(contents[index], new_index, order)
     for index in kept:
         table = sections[index]
         if isinstance(table, RelocationSection):
@@ -60,23 +60,22 @@ def _strip(elf: ELFFile, data: bytes) -> bytes:
     headers = bytearray()
     for index in kept:
         section = sections[index]
-        alignment = max(section["sh_addralign"], 1)
+        # as numbers, which pyelftools hides behind names
+        name, kind, flags, address, _, size, link, info, alignment, entry_size = struct.unpack_from(
+            order + _SECTION_HEADER, data, elf["e_shoff"] + index * elf["e_shentsize"]
+        )
         if alignment > _MOST_ALIGNED:
             raise ELFError(f"section {section.name} is to be aligned to {alignment} bytes")
-        body += bytes(-len(body) % alignment)
-        is_symbols, is_relocations = isinstance(section, SymbolTableSection), isinstance(section, RelocationSection)
+        body += bytes(-len(body) % max(alignment, 1))
+        if section["sh_type"] != "SHT_NOBITS":
+            size = len(contents[index])
+        if isinstance(section, SymbolTableSection):
+            info = locals_left
+        elif isinstance(section, RelocationSection):
+            info = new_index[info]
+        place, link = len(body) if index else 0, new_index.get(link, 0)
         headers += struct.pack(
-            order + _SECTION_HEADER,
-            section.header["sh_name"],
-            _raw_type(data, elf, index, order),
-            section["sh_flags"],
-            section["sh_addr"],
-            len(body) if index else 0,
-            section["sh_size"] if section["sh_type"] == "SHT_NOBITS" else len(contents[index]),
-            new_index.get(section["sh_link"], 0),
-            locals_left if is_symbols else new_index[section["sh_info"]] if is_relocations else section["sh_info"],
-            section["sh_addralign"],
-            section["sh_entsize"],
+            order + _SECTION_HEADER, name, kind, flags, address, place, size, link, info, alignment, entry_size
         )
         body += contents[index]
     body += bytes(-len(body) % 8)
@@ -92,30 +91,20 @@ def _contents(section: Section) -> bytes:
     return b"" if section["sh_type"] in ("SHT_NOBITS", "SHT_NULL") else bytes(section.data())
 
 
-def _raw_type(data: bytes, elf: ELFFile, index: int, order: str) -> int:
-    """sh_type as a number, which pyelftools hides behind names."""
-    at = elf["e_shoff"] + index * elf["e_shentsize"] + 4
-    value: int = struct.unpack_from(order + "I", data, at)[0]
-    return value
-
-
-def _strip_symbols(
-    table: SymbolTableSection, new_index: dict[int, int], order: str
-) -> tuple[bytes, dict[int, int], int]:
+def _strip_symbols(table: bytes, new_index: dict[int, int], order: str) -> tuple[bytes, dict[int, int], int]:
     """Drop the symbols of dropped sections; return the new table, old index -> new, and how many are local."""
     size = struct.calcsize(order + _SYMBOL)
-    raw = table.data()
     rows: list[bytes] = []
     mapping: dict[int, int] = {}
     local = 0
-    for old in range(len(raw) // size):
-        name, info, other, home, value, length = struct.unpack_from(order + _SYMBOL, raw, old * size)
-        if 0 < home < _FIRST_RESERVED_INDEX:
+    whole = table[: len(table) // size * size]
+    for old, (name, info, other, home, value, length) in enumerate(struct.iter_unpack(order + _SYMBOL, whole)):
+        if 0 < home < SHN_INDICES.SHN_LORESERVE:
             if home not in new_index:
                 continue
             home = new_index[home]
         mapping[old] = len(rows)
-        local += info >> 4 == 0
+        local += info >> 4 == STB_LOCAL
         rows.append(struct.pack(order + _SYMBOL, name, info, other, home, value, length))
     return b"".join(rows), mapping, local
 
