@@ -20,7 +20,7 @@ _WORD = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _MACRO = re.compile(r"^[ \t]*#[ \t]*define(?:\\\n|[^\n])*", re.MULTILINE)
 _FORWARD = re.compile(r"\b(?:struct|union)\s+(\w+)\s*;", re.ASCII)
 _TAG = re.compile(r"\b(?:struct|union)\s+(\w+)", re.ASCII)
-_INCLUDE_FLAGS = ("-I", "-iquote", "-isystem", "-idirafter")
+_SEARCH_FLAG = re.compile(r"(-I|-iquote|-isystem|-idirafter)(.*)")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def names_in(source: Path, *, root: Path, cflags: Sequence[str], system_includes
 
     A file that is missing or unreadable adds no names: clang will report it.
     """
-    folders = [*_include_folders(root, cflags), *system_includes]
+    folders = [*search_folders(root, cflags), *system_includes]
     names = set(_WORD.findall(" ".join(cflags)))
     includes_header = HEADER in cflags
     seen: set[Path] = set()
@@ -81,11 +81,10 @@ def _words(text: str, *, of_project: bool) -> Iterator[str]:
     return (found[0] for found in _WORD.finditer(text))
 
 
-def _include_folders(root: Path, cflags: Sequence[str]) -> Iterator[Path]:
+def search_folders(root: Path, cflags: Sequence[str]) -> Iterator[Path]:
+    """The folders that cflags tells clang to search for headers, by `-I folder` or `-Ifolder`."""
     flags = iter(cflags)
     for flag in flags:
-        for option in _INCLUDE_FLAGS:
-            if flag == option:
-                yield root / next(flags, "")
-            elif flag.startswith(option):
-                yield root / flag[len(option) :]
+        found = _SEARCH_FLAG.fullmatch(flag)
+        if found:
+            yield root / (found[2] or next(flags, ""))

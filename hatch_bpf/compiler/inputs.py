@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
+from hatch_bpf.compiler.identifiers import search_folders
 from hatch_bpf.project.sources import Project
 
-_SEARCH_FLAG = re.compile(r"(-I|-iquote|-isystem|-idirafter)(.*)")
 _INCBIN = re.compile(rb'\.incbin\s+\\?"([^"\\\0]+)')
 """The assembler's directive, in a C string. clang does not list the file that it names among those it read."""
 
@@ -26,7 +26,8 @@ def digests(files: Iterable[PurePosixPath], project: Project) -> dict[str, str]:
     found.update(_response_files(root, project.config.cflags))
     for path in tuple(found):
         found.update(_incbins(root, path))
-    folders = {path.parent for path in found} | set(_search_folders(root, project.config.cflags))
+    searched = filter(Path.is_dir, search_folders(root, project.config.cflags))
+    folders = {path.parent for path in found}.union(inside(root, searched))
     if project.lock.is_file():  # the minimized BTFs depend on it
         found.add(PurePosixPath(project.lock.name))
     return {
@@ -73,14 +74,3 @@ def _incbins(root: Path, path: PurePosixPath) -> list[PurePosixPath]:
     """Files that a source's inline assembly includes. clang looks for them in the project's folder, where it runs."""
     named = (match[1].decode("utf-8", "surrogateescape") for match in _INCBIN.finditer((root / path).read_bytes()))
     return inside(root, (root / name for name in named if (root / name).is_file()))
-
-
-def _search_folders(root: Path, cflags: Sequence[str]) -> Iterator[PurePosixPath]:
-    """Folders of the project that cflags tells clang to search, `-I folder` and `-Ifolder`."""
-    words = iter(cflags)
-    for word in words:
-        found = _SEARCH_FLAG.fullmatch(word)
-        if found:
-            folder = root / (found[2] or next(words, ""))
-            if folder.is_dir():
-                yield from inside(root, [folder])
