@@ -92,14 +92,9 @@ def bytes_codec(size: int) -> CodecDecl:
 
 
 _SCALARS = {
-    (1, False): CodecDecl("_t.U8", "_t.c_uint8", "int", True),
-    (2, False): CodecDecl("_t.U16", "_t.c_uint16", "int", True),
-    (4, False): CodecDecl("_t.U32", "_t.c_uint32", "int", True),
-    (8, False): CodecDecl("_t.U64", "_t.c_uint64", "int", True),
-    (1, True): CodecDecl("_t.S8", "_t.c_int8", "int", True),
-    (2, True): CodecDecl("_t.S16", "_t.c_int16", "int", True),
-    (4, True): CodecDecl("_t.S32", "_t.c_int32", "int", True),
-    (8, True): CodecDecl("_t.S64", "_t.c_int64", "int", True),
+    (size, signed): CodecDecl(f"_t.{letter}{8 * size}", f"_t.c_{kind}{8 * size}", "int", True)
+    for signed, letter, kind in ((False, "U", "uint"), (True, "S", "int"))
+    for size in (1, 2, 4, 8)
 }
 """By size and signedness."""
 _BOOL = CodecDecl("_t.BOOL", "_t.c_bool", "bool", True)
