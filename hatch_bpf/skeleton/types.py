@@ -315,20 +315,18 @@ class TypeDecls:
                 signed = isinstance(resolved, t.Int) and bool(resolved.encoding & t.IntEncoding.SIGNED)
                 if isinstance(resolved, (t.Enum, t.Enum64)):
                     signed = self._signs(resolved).signed
-                yield _Slot(member, bit_offset, bits=bits, signed=signed, codec=enum, size=0)
+                yield _Slot(member, bit_offset, bits=bits, signed=signed, codec=enum)
                 continue
             if bit_offset % 8:
                 raise SkeletonError(f"{self._where}: {class_name}.{member.name} starts at bit {bit_offset}")
             if isinstance(resolved, t.Array) and resolved.length == 0:
                 element = self._flexible_element(resolved.type_id, where)
-                yield _Slot(member, bit_offset, codec=element, size=0, is_flexible=True)
+                yield _Slot(member, bit_offset, codec=element, is_flexible=True)
                 continue
             if not member.name and not isinstance(resolved, (t.Struct, t.Union)):
                 continue  # C cannot name it either
             codec = self.codec(member.type_id, hint=where)
-            inner = None
-            if not member.name:
-                inner = self._structs[codec.python]
+            inner = None if member.name else self._structs[codec.python]
             yield _Slot(member, bit_offset, codec=codec, size=self._btf.size_of(member.type_id), inner=inner)
 
 
@@ -338,7 +336,8 @@ class _Slot:
 
     member: t.Member
     bit_offset: int
-    size: int
+    size: int = 0
+    """Bytes; 0 for a bitfield or flexible array."""
     codec: CodecDecl | None = None
     bits: int = 0
     signed: bool = False
@@ -366,14 +365,6 @@ class _Layout:
         offset = slot.bit_offset // 8
         if slot.bits:
             return [self._bitfield(slot, *names[0])]
-        if slot.is_flexible:
-            assert slot.codec is not None
-            c_name, name = names[0]
-            return [
-                MemberDecl(
-                    c_name, name, offset, "", "", _flexible(offset, slot.codec.expression), slot.codec.expression
-                )
-            ]
         codec = slot.codec
         assert codec is not None
         if slot.inner is not None:
@@ -384,6 +375,8 @@ class _Layout:
                 for member, (c_name, name) in inner
             ]
         c_name, name = names[0]
+        if slot.is_flexible:
+            return [MemberDecl(c_name, name, offset, "", "", _flexible(offset, codec.expression), codec.expression)]
         if codec.is_native:
             self._field(offset, slot.size, codec.ctype, name)
             return [MemberDecl(c_name, name, offset, name, codec.python, "", codec.expression)]
@@ -421,15 +414,13 @@ class _Layout:
         return MemberDecl(c_name, name, self._bits_start, self._bits_storage, "", descriptor, codec)
 
     def _pad_to(self, offset: int) -> None:
-        if self._is_union:
-            return
-        if offset > self._at:
+        if offset > self._at and not self._is_union:
             self._fields.append((self._scope.take(f"_pad_{self._at}"), f"_t.c_uint8 * {offset - self._at}"))
             self._at = offset
 
     def _check(self, name: str, offset: int, size: int) -> None:
-        start = 0 if self._is_union else self._at
-        if (self._is_union and offset) or (offset < start and not self._is_union and not self._bits_storage):
+        overlaps = offset > 0 if self._is_union else offset < self._at and not self._bits_storage
+        if overlaps:
             raise SkeletonError(f"{self._where}: member {name} overlaps the one before it")
         if offset + size > self._size:
             raise SkeletonError(f"{self._where}: member {name} ends at byte {offset + size} of {self._size}")
