@@ -135,6 +135,11 @@ class Declarations:
     groups: tuple[GroupDecl, ...]
     optional: tuple[str, ...]
 
+    @property
+    def classes(self) -> list[StructDecl | EnumDecl]:
+        """The types, and the sections as structs."""
+        return [*self.types, *(section.struct for section in self.sections)]
+
 
 def class_name(stem: str) -> str:
     """Name of the skeleton class for a source's stem: `HttpConn` for `http_conn`."""
@@ -404,28 +409,17 @@ def _render(declarations: Declarations, options: SkeletonOptions, name: str) -> 
 def _values(declarations: Declarations, options: SkeletonOptions, name: str) -> dict[str, object]:
     """What the template prints."""
     package, _, module = options.runtime.rpartition(".")
-    sections = tuple(section.struct for section in declarations.sections)
     return {
+        **vars(options),
+        **vars(declarations),
         "version": hatch_bpf.__version__,
-        "source": options.source,
         "name": name,
-        "class_name": options.class_name,
         "runtime_package": package or ".",
         "runtime_module": module,
-        "bpf_dir": options.bpf_dir,
         "objects": [(arch, *options.objects[arch]) for arch in ARCHES if arch in options.objects],
-        "kernels": options.kernels,
-        "libraries": options.libraries,
-        "types": [*declarations.types, *sections],
-        "uses_types": any((*declarations.types, *sections, *("_t." in f"{m.key}{m.value}" for m in declarations.maps))),
+        "types": declarations.classes,
+        "uses_types": any((*declarations.classes, *("_t." in f"{m.key}{m.value}" for m in declarations.maps))),
         "has_enums": any(isinstance(item, EnumDecl) for item in declarations.types),
-        "maps": declarations.maps,
-        "programs": declarations.programs,
-        "sections": declarations.sections,
-        "map_groups": [group for group in declarations.groups if group.of_maps],
-        "program_groups": [group for group in declarations.groups if not group.of_maps],
-        "groups": declarations.groups,
-        "optional": declarations.optional,
     }
 
 
@@ -513,7 +507,7 @@ def _check(declarations: Declarations, text: str, options: SkeletonOptions) -> N
         exec(compile(tree, "skeleton", "exec"), namespace)
     except Exception as error:
         raise SkeletonError(f"{options.source}: its skeleton can't be imported: {error}") from error
-    for declared in (*declarations.types, *(section.struct for section in declarations.sections)):
+    for declared in declarations.classes:
         if isinstance(declared, StructDecl):
             _check_struct(declared, namespace[declared.name], options.source)
 
