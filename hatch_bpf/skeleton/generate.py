@@ -79,12 +79,12 @@ class MapDecl:
     """Class of the runtime: `HashMap`."""
     annotation: str
     """`HashMap[int, counter]`"""
-    key: str
+    key: str = ""
     """CodecDecl expression, or empty."""
-    value: str
-    users: tuple[str, ...]
+    value: str = ""
+    users: tuple[str, ...] = ()
     """Programs that refer to it; filled in only if some may be left out."""
-    holds: tuple[str, ...]
+    holds: tuple[str, ...] = ()
     """Maps that libbpf puts into it; filled in only if some may be left out."""
     inner: MapDecl | None = None
     """The inner maps of a map of maps."""
@@ -199,14 +199,11 @@ def _declare(model: ObjectModel, options: SkeletonOptions, users: Mapping[str, t
     try:
         alternatives = options.alternatives.of_object(model)
         events = _events(model, options, alternatives, types)
-        extra = [types.codec(_find_type(model, name, "types")) for name in options.types]
-        del extra  # asking for their codecs declares them
+        for name in options.types:
+            types.codec(_find_type(model, name, "types"))  # which declares it
         map_names = Scope(reserved=_RUNTIME_MEMBERS)
         maps = tuple(_map(definition, map_names, types, events, users) for definition in model.maps)
-        maps += tuple(
-            MapDecl(name, map_names.take(name), "StructOps", "_bpf.StructOps", "", "", (), ())
-            for name in model.struct_ops
-        )
+        maps += tuple(MapDecl(name, map_names.take(name), "StructOps", "_bpf.StructOps") for name in model.struct_ops)
         section_attributes = Scope(reserved=_LOADED_ATTRIBUTES)
         declared = tuple(
             SectionDecl(
