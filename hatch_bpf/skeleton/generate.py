@@ -22,12 +22,11 @@ from hatch_bpf import runtime
 from hatch_bpf.arch import ARCHES
 from hatch_bpf.btf import types as t
 from hatch_bpf.errors import BtfError, SkeletonError
-from hatch_bpf.objects.model import ARENA_SECTION, Function, MapDef, ObjectModel
-from hatch_bpf.objects.uapi import MapType
+from hatch_bpf.objects.model import ARENA_SECTION, Function, MapDef, ObjectModel, Variable
+from hatch_bpf.objects.uapi import MapFlag, MapType
 from hatch_bpf.project.alternatives import NONE, Alternatives, ObjectAlternatives, users_of_maps
 from hatch_bpf.runtime import enums as runtime_enums
 from hatch_bpf.runtime import types as runtime_types
-from hatch_bpf.runtime.maps.stacks import BPF_F_STACK_BUILD_ID
 from hatch_bpf.skeleton.declares_only import parse as declarations_of
 from hatch_bpf.skeleton.names import Scope, identifier, quote
 from hatch_bpf.skeleton.types import RESERVED_TYPES, CodecDecl, EnumDecl, MemberDecl, StructDecl, TypeDecls, bytes_codec
@@ -287,8 +286,8 @@ def _kconfig(model: ObjectModel, names: Scope, types: TypeDecls, class_name: str
     return (SectionDecl(KCONFIG, "kconfig", types.section(name, c_name=KCONFIG, size=size, variables=model.kconfig)),)
 
 
-def _is_public(variable: Any) -> bool:
-    return bool(variable.linkage != t.Linkage.STATIC)
+def _is_public(variable: Variable) -> bool:
+    return variable.linkage != t.Linkage.STATIC
 
 
 def _usual_name(section: str) -> str:
@@ -339,7 +338,7 @@ def _map(
 
 def _class_of(definition: MapDef) -> tuple[str, str]:
     """The runtime's class for a map, and its type parameters."""
-    if definition.type == MapType.STACK_TRACE and definition.map_flags & BPF_F_STACK_BUILD_ID:
+    if definition.type == MapType.STACK_TRACE and definition.map_flags & MapFlag.STACK_BUILD_ID:
         return "BuildIdStacks", ""
     return _MAP_CLASSES.get(definition.type, ("Map", ""))
 
