@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -429,23 +429,20 @@ def _docstring(text: str) -> str:
 
 
 def _fields(fields: tuple[tuple[str, str], ...]) -> str:
-    if not fields:
-        return "()"
     entries = [f'("{name}", {ctype})' for name, ctype in fields]
-    if len(entries) == 1 and len(entries[0]) + len("    _fields_ = (,)") <= LINE_LENGTH:
-        return f"({entries[0]},)"
-    return "(\n" + "".join(f"        {entry},\n" for entry in entries) + "    )"
+    return _tuple("_fields_", entries, may_be_one_line=len(entries) < 2)
 
 
 def _member_names(members: tuple[MemberDecl, ...]) -> str:
-    """A tuple of names, formatted as a formatter would: on one line if it fits."""
-    quoted = [f'"{member.name}"' for member in members]
-    if not quoted:
-        return "()"
-    line = f"({', '.join(quoted)}{',' if len(quoted) == 1 else ''})"
-    if len(line) + len("    _names_ = ") <= LINE_LENGTH:
+    return _tuple("_names_", [f'"{member.name}"' for member in members])
+
+
+def _tuple(attribute: str, entries: Sequence[str], *, may_be_one_line: bool = True) -> str:
+    """A tuple as a formatter would write it."""
+    line = f"({', '.join(entries)}{',' if len(entries) == 1 else ''})"
+    if may_be_one_line and len(f"    {attribute} = {line}") <= LINE_LENGTH:
         return line
-    return "(\n" + "".join(f"        {name},\n" for name in quoted) + "    )"
+    return "(\n" + "".join(f"        {entry},\n" for entry in entries) + "    )"
 
 
 @cache
@@ -513,13 +510,8 @@ def _check_struct(declared: StructDecl, cls: Any, source: str) -> None:
         raise SkeletonError(
             f"{source}: {declared.c_name} has {declared.size} bytes in C, but {ctypes.sizeof(cls)} in Python"
         )
-    for member in _stored(declared.members):
-        offset = getattr(cls, member.storage).offset
-        if offset != member.offset:
+    for member in declared.members:
+        if member.storage and (offset := getattr(cls, member.storage).offset) != member.offset:
             raise SkeletonError(
                 f"{source}: {declared.c_name}.{member.c_name} is at byte {member.offset} in C, but at {offset} here"
             )
-
-
-def _stored(members: Iterable[MemberDecl]) -> Iterable[MemberDecl]:
-    return (member for member in members if member.storage)
