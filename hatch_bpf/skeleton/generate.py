@@ -461,14 +461,11 @@ def _compare(source: str, arch: str, one: Declarations, other_arch: str, other: 
     if one == other:
         return
     for what in ("types", "sections", "maps", "programs", "groups"):
-        mine, theirs = getattr(one, what), getattr(other, what)
-        if mine == theirs:
-            continue
-        by_name, their_names = {item.name: item for item in mine}, {item.name: item for item in theirs}
-        for name in [*by_name, *their_names]:
-            if by_name.get(name) != their_names.get(name):
+        mine, theirs = ({item.name: item for item in getattr(declared, what)} for declared in (one, other))
+        for name in [*mine, *theirs]:
+            if mine.get(name) != theirs.get(name):
                 raise SkeletonError(
-                    f"{source}: {_difference(what, name, by_name.get(name), their_names.get(name))} "
+                    f"{source}: {_difference(what.removesuffix('s'), name, mine.get(name), theirs.get(name))} "
                     f"on {arch} and {other_arch}, and one skeleton serves both. "
                     f"Use types of the same size everywhere (__u64 rather than long), and the same declarations"
                 )
@@ -476,18 +473,17 @@ def _compare(source: str, arch: str, one: Declarations, other_arch: str, other: 
 
 
 def _difference(what: str, name: str, one: Any, other: Any) -> str:
-    single = {"types": "type", "sections": "section", "maps": "map", "programs": "program", "groups": "group"}[what]
     if one is None or other is None:
-        return f"{single} {name} is not declared both"
-    if what == "sections":
+        return f"{what} {name} is not declared both"
+    if what == "section":
         one, other = one.struct, other.struct
     if isinstance(one, StructDecl) and isinstance(other, StructDecl):
         if one.size != other.size:
-            return f"{single} {name} differs in size ({one.size} and {other.size} bytes)"
+            return f"{what} {name} differs in size ({one.size} and {other.size} bytes)"
         for member, theirs in zip(one.members, other.members, strict=False):
             if member != theirs:
-                return f"{single} {name} differs at its member {member.c_name}"
-    return f"{single} {name} differs"
+                return f"{what} {name} differs at its member {member.c_name}"
+    return f"{what} {name} differs"
 
 
 def _check(declarations: Declarations, text: str, options: SkeletonOptions) -> None:
