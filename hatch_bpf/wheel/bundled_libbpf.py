@@ -35,17 +35,16 @@ class Bundle:
 def bundle(archs: Sequence[Arch]) -> Bundle:
     """The libraries of some architectures, for each C library that there is. Raises `ToolchainError`."""
     there = own_libraries()
-    if not there:
-        raise ToolchainError(
-            'wheels carry hatch-bpf\'s libbpf (libbpf = "bundle", the default), and this hatch-bpf was installed from '
-            f"sources without it: run python -m tools.libbpf in its checkout, or {_SYSTEM}"
-        )
     missing = [arch.name for arch in archs if arch.name not in there]
     if missing:
+        lack = (
+            f"has no libbpf for {', '.join(missing)}, only for {', '.join(there)}: take the others out of archs, or "
+            f"{_SYSTEM} (in a checkout, python -m tools.libbpf makes all that there are)"
+            if there
+            else f"was installed from sources without it: run python -m tools.libbpf in its checkout, or {_SYSTEM}"
+        )
         raise ToolchainError(
-            'wheels carry hatch-bpf\'s libbpf (libbpf = "bundle", the default), and this hatch-bpf has no libbpf for '
-            f"{', '.join(missing)}, only for {', '.join(there)}: take the others out of archs, or {_SYSTEM} (in a "
-            "checkout, python -m tools.libbpf makes all that there are)"
+            f'wheels carry hatch-bpf\'s libbpf (libbpf = "bundle", the default), and this hatch-bpf {lack}'
         )
     own, files, lines, tags = OWN_LIBBPF / "lib", dict[str, bytes](), [], set[str]()
     for arch in archs:
