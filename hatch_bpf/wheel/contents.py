@@ -86,16 +86,14 @@ def _skeleton(
     # names that another program has are not looked for here; names that none has are reported by `generate()`
     buffers = [buffers_of(model, config.alternatives.of_object(model)) for model in (own, *programs)]
     stems = {model.name for model in programs}
-    of_all = {key: type_name for key, type_name in config.events.items() if key.rpartition(".")[0] not in stems}
-    events = {
-        name: type_name
-        for name, type_name in of_all.items()
-        if name in buffers[0] or not any(name in of_program for of_program in buffers)
-    } | {
-        key.removeprefix(f"{source.name}."): type_name
-        for key, type_name in config.events.items()
-        if key not in of_all and key.rpartition(".")[0] == source.name
-    }
+    events: dict[str, str] = {}
+    for key, type_name in config.events.items():
+        stem, _, buffer = key.rpartition(".")
+        if stem in stems:
+            if stem == source.name:
+                events[buffer] = type_name
+        elif key in buffers[0] or not any(key in of_program for of_program in buffers):
+            events.setdefault(key, type_name)  # what is said of this program alone goes first
     types = tuple(
         name for name in config.types if type_of(own, name) or not any(type_of(program, name) for program in programs)
     )
