@@ -27,13 +27,12 @@ def pack_btfs(minimized: Mapping[Kernel, bytes]) -> bytes:
     Each BTF must have its strings in the order of first use, as `write_types()` and libbpf write them.
     """
     store = _Sections()
-    chosen = []
-    groups: list[str] = []
     in_order = sorted(minimized)
-    for group, kernels in itertools.groupby(in_order, _group):
-        groups.append("\n".join((group, *(kernel.release for kernel in kernels))))
-    for kernel in in_order:
-        chosen.append(store.add(minimized[kernel]))
+    groups = [
+        "\n".join((group, *(kernel.release for kernel in kernels)))
+        for group, kernels in itertools.groupby(in_order, _group)
+    ]
+    chosen = [store.add(minimized[kernel]) for kernel in in_order]
     sections = (
         "\n\n".join(groups).encode(),
         bytes(store.strings),
