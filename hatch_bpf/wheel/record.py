@@ -35,13 +35,7 @@ class Record:
 
     def encode(self) -> bytes:
         """The contents of `build.json`."""
-        table = {
-            "format": _FORMAT,
-            "compiler": self.compiler,
-            "options": self.options,
-            "inputs": dict(self.inputs),
-            "outputs": dict(sorted(self.outputs.items())),
-        }
+        table = {"format": _FORMAT, **vars(self), "outputs": dict(sorted(self.outputs.items()))}
         return json.dumps(table, indent=0, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
