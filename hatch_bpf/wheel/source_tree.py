@@ -132,18 +132,16 @@ def _leftovers(root: Path, folders: Iterable[PurePosixPath], made: Collection[Pa
             if bpf is not None:
                 ours = _is_generated(root / bpf / "__init__.py") and not _is_behind_link(path, root / bpf)
             else:
-                ours = (final_name(path) or path.name).endswith("_skel.py") and (
-                    bool(final_name(path)) or _is_generated(path)
-                )
+                temporary = final_name(path)
+                is_skeleton = (temporary or path.name).endswith("_skel.py")
+                ours = is_skeleton and (bool(temporary) or _is_generated(path))
             if ours:
                 yield path
 
 
 def _is_behind_link(path: Path, folder: Path) -> bool:
-    """Whether a link leads out of a folder on the way to a path."""
-    return folder.is_symlink() or any(
-        parent.is_symlink() for parent in path.parents if parent != folder and parent.is_relative_to(folder)
-    )
+    """Whether a folder, or one between it and a path, is a link."""
+    return any(parent.is_symlink() for parent in path.parents if parent.is_relative_to(folder))
 
 
 def _remove_folder(folder: Path) -> None:
