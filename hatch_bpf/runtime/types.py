@@ -179,9 +179,13 @@ def as_int(value: Any) -> int:
         raise InvalidTypeError(f"must be an int, not {type(value).__name__}") from None
 
 
+def _limits(bits: int, *, signed: bool) -> tuple[int, int]:
+    """The least and the greatest integer of so many bits."""
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+
 def _fitting_int(ctype: Any) -> Callable[[Any], int]:
-    bits, is_signed = 8 * ctypes.sizeof(ctype), ctype(-1).value < 0
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if is_signed else (0, (1 << bits) - 1)
+    low, high = _limits(8 * ctypes.sizeof(ctype), signed=ctype(-1).value < 0)
 
     def check(value: Any) -> int:
         number = value if type(value) is int else as_int(value)
@@ -282,7 +286,7 @@ class Bytes(Codec[bytes]):
         data = as_bytes(value)
         if len(data) != self.size:
             raise InvalidValueError(f"must be exactly {self.size} bytes, not {len(data)}")
-        return self.ctype.from_buffer_copy(data) if self.size else self.ctype()
+        return self.ctype.from_buffer_copy(data)
 
 
 class Text(Codec[Chars]):
@@ -305,7 +309,7 @@ class Text(Codec[Chars]):
             data = as_bytes(value)
         if len(data) > self.size:
             raise InvalidValueError(f"{len(data)} bytes do not fit char[{self.size}]")
-        return self.ctype.from_buffer_copy(data.ljust(self.size, b"\0")) if self.size else self.ctype()
+        return self.ctype.from_buffer_copy(data.ljust(self.size, b"\0"))
 
 
 class EnumOf(Codec["T"]):
@@ -456,9 +460,7 @@ class _Composite(_CompositeBase):
         super(_Composite, self).__init__()
         for name, value in values.items():
             if name not in self._names_:
-                raise InvalidTypeError(
-                    f"{type(self).__name__} has no member {name!r}; it has {', '.join(self._names_)}"
-                )
+                raise InvalidTypeError(_no_member(self, name))
             setattr(self, name, value)
 
     if not TYPE_CHECKING:  # type checkers know what the generated class declares
@@ -643,9 +645,7 @@ class Bits(Computed[int]):
         return value
 
     def __set__(self, instance: object, value: int) -> None:
-        low, high = (
-            (-(1 << self._width - 1), (1 << self._width - 1) - 1) if self._signed else (0, (1 << self._width) - 1)
-        )
+        low, high = _limits(self._width, signed=self._signed)
         value = named(self._name, as_int, value)
         if not low <= value <= high:
             raise InvalidValueError(
@@ -739,37 +739,33 @@ def has_flexible(cls: Any) -> bool:
     return any(isinstance(member, (Flexible, FlexibleBytes)) for member in vars(cls).values())
 
 
-def numpy_format(codec: Any) -> Any:
-    """The type of a codec, as numpy.dtype() takes it."""
-    return _numpy_format(codec.ctype, codec)
-
-
 def numpy_fields(cls: Any) -> dict[str, Any]:
     """A struct's members, as numpy.dtype() takes them, without bitfields and flexible arrays."""
-    names, formats, offsets = [], [], []
-    for name in cls._names_:
-        found = _place(cls, name)
-        if found is not None:
-            offset, ctype, codec = found
-            names.append(name)
-            formats.append(_numpy_format(ctype, codec))
-            offsets.append(offset)
-    return {"names": names, "formats": formats, "offsets": offsets, "itemsize": size_of(cls)}
+    found = {name: _place(cls, name) for name in cls._names_}
+    places = {name: place for name, place in found.items() if place is not None}
+    return {
+        "names": list(places),
+        "formats": [numpy_format(codec) for _, codec in places.values()],
+        "offsets": [offset for offset, _ in places.values()],
+        "itemsize": size_of(cls),
+    }
 
 
-def _place(cls: Any, name: str) -> Optional[tuple[int, Any, Any]]:
-    """Offset, ctypes type and codec (if any) of a member; None for bitfields and flexible arrays."""
-    fields = dict(cls._fields_)
-    member = cls.__dict__[name]
+def _place(cls: Any, name: str) -> Optional[tuple[int, Codec[Any]]]:
+    """Offset and codec of a member; None for bitfields and flexible arrays."""
+    members = vars(cls)
+    member = members[name]
     if isinstance(member, Inner):
-        inner = _place(fields[member._storage], member._name)
-        return None if inner is None else (cls.__dict__[member._storage].offset + inner[0], inner[1], inner[2])
+        inner = _place(dict(cls._fields_)[member._storage], member._name)
+        return None if inner is None else (members[member._storage].offset + inner[0], inner[1])
     if isinstance(member, Field):
-        return cls.__dict__[member._storage].offset, fields[member._storage], member._codec
-    return (member.offset, fields[name], None) if name in fields else None
+        return members[member._storage].offset, member._codec
+    scalar = scalars_of(cls).get(name)
+    return None if scalar is None else (member.offset, scalar)
 
 
-def _numpy_format(ctype: Any, codec: Any) -> Any:
+def numpy_format(codec: Any) -> Any:
+    """The type of a codec, as numpy.dtype() takes it."""
     if isinstance(codec, Text):
         return f"S{codec.size}"
     if isinstance(codec, ArrayOf):
@@ -778,16 +774,12 @@ def _numpy_format(ctype: Any, codec: Any) -> Any:
         return numpy_fields(codec.cls)
     if isinstance(codec, (Bytes, Wide)):
         return ("u1", (codec.size,))
-    return ctype
+    return codec.ctype
 
 
 def read_record(cls: type[StructT], record: _Union[bytes, bytearray]) -> StructT:
     """A struct from a record of any length. Missing bytes are zero; further ones belong to its flexible array."""
     size = size_of(cls)
-    if len(record) == size:
-        return cls.from_buffer_copy(record)
-    kept = bytearray(record)
-    if len(kept) < size:
-        kept += bytes(size - len(kept))
-        return cls.from_buffer_copy(kept)
-    return cls.from_buffer(kept)
+    if len(record) > size:
+        return cls.from_buffer(bytearray(record))
+    return cls.from_buffer_copy(record if len(record) == size else record.ljust(size, b"\0"))
