@@ -434,7 +434,7 @@ class ArrayView(Sequence["T"]):
         return hash(tuple(self))
 
     def __repr__(self) -> str:
-        return f"[{', '.join(_show(item) for item in self)}]"
+        return repr(list(self))
 
     def to_list(self) -> list[Any]:
         """Plain Python values, all the way down."""
@@ -448,6 +448,8 @@ class _Composite(_CompositeBase):
     """The common base of struct and union classes."""
 
     __slots__ = ()
+    _pack_ = 1
+    _layout_ = "ms"  # Python 3.14 wants a layout beside _pack_; earlier versions ignore it
     _names_: ClassVar[tuple[str, ...]] = ()
     """The members in C's order, with those of anonymous members in their place."""
 
@@ -484,7 +486,7 @@ class _Composite(_CompositeBase):
         return {name: _plain(getattr(self, name)) for name in self._names_}
 
     def __repr__(self) -> str:
-        members = (f"{name}={_show(getattr(self, name))}" for name in self._names_)
+        members = (f"{name}={getattr(self, name)!r}" for name in self._names_)
         return f"{type(self).__name__}({', '.join(members)})"
 
     def __bytes__(self) -> bytes:
@@ -537,16 +539,12 @@ class CStruct(_Composite, _CtypesStructure):
     """A C struct. Generated subclasses have a field for every byte, so that the layout is not ctypes' choice."""
 
     __slots__ = ()
-    _pack_ = 1
-    _layout_ = "ms"  # Python 3.14 wants a layout beside _pack_; earlier versions ignore it
 
 
 class CUnion(_Composite, _CtypesUnion):
     """A C union. Equal when its bytes are."""
 
     __slots__ = ()
-    _pack_ = 1
-    _layout_ = "ms"
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
@@ -555,10 +553,6 @@ class CUnion(_Composite, _CtypesUnion):
 
     def __hash__(self) -> int:
         return hash(bytes(self))
-
-
-def _show(value: object) -> str:
-    return repr(str(value)) if isinstance(value, Chars) else repr(value)
 
 
 def _plain(value: Any) -> Any:
