@@ -15,10 +15,10 @@ from .descriptor import descriptor_of
 from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, UnknownNameError, reason
 from .host import kernel as _kernel
 from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, existing_shape
+from .programs.attaching import Attachable
 from .programs.program import Program
 from .sealed import Sealed
 from .sections import parse_section
-from .structops import StructOps
 from .types import Computed, named, shown
 
 TYPE_CHECKING = False
@@ -43,12 +43,25 @@ class _OpenedPart(Sealed):
 
     def __init__(self, held: ObjectHandle, pointer: int, name: str, loaded: type) -> None:
         self._loaded = loaded
+        self._autoattach = issubclass(loaded, Attachable)
         self._held = held
         self._pointer = pointer
         self.name = name
 
     def __repr__(self) -> str:
         return f"<{self._kind} {self.name}, {'not loaded yet' if self._pointer else 'loaded'}>"
+
+    @property
+    def autoattach(self) -> bool:
+        """Whether `attach()` of the loaded skeleton, and `run()`, attach it: programs and struct_ops maps only."""
+        return self._autoattach
+
+    @autoattach.setter
+    def autoattach(self, value: bool) -> None:
+        self._live()
+        if self._bool("autoattach", value) and not issubclass(self._loaded, Attachable):
+            raise InvalidValueError(self._fault("autoattach", "can't be True: only struct_ops maps are attached"))
+        self._autoattach = bool(value)
 
     if not TYPE_CHECKING:  # type checkers know what there is
 
@@ -126,21 +139,7 @@ class OpenedMap(_OpenedPart):
     def __init__(self, held: ObjectHandle, pointer: int, spec: MapSpec) -> None:
         super().__init__(held, pointer, spec.name, spec.cls)
         self._types = spec.cls.types
-        self._is_struct_ops = spec.cls is StructOps
-        self._autoattach = self._is_struct_ops
         self._seal()
-
-    @property
-    def autoattach(self) -> bool:
-        """Whether `attach()` of the loaded skeleton, and `run()`, attach it: struct_ops maps only."""
-        return self._autoattach
-
-    @autoattach.setter
-    def autoattach(self, value: bool) -> None:
-        self._live()
-        if self._bool("autoattach", value) and not self._is_struct_ops:
-            raise InvalidValueError(self._fault("autoattach", "can't be True: only struct_ops maps are attached"))
-        self._autoattach = bool(value)
 
     max_entries = _Number("max_entries")
     """Number of elements; bytes for a ring buffer."""
@@ -210,18 +209,7 @@ class OpenedProgram(_OpenedPart):
     def __init__(self, held: ObjectHandle, pointer: int, spec: ProgramSpec) -> None:
         super().__init__(held, pointer, spec.name, Program)
         self.section = spec.section
-        self._autoattach = True
         self._seal()
-
-    @property
-    def autoattach(self) -> bool:
-        """Whether `attach()` of the loaded skeleton, and `run()`, attach it."""
-        return self._autoattach
-
-    @autoattach.setter
-    def autoattach(self, value: bool) -> None:
-        self._live()
-        self._autoattach = self._bool("autoattach", value)
 
     @property
     def autoload(self) -> bool:
