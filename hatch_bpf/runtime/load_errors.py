@@ -14,7 +14,7 @@ from .handle import LOG_LINES
 from .host import kernel as _kernel
 from .libbpf.messages import verifier_logs, without_optional_btf
 from .maps.shapes import refused_map
-from .sections import BTF_PREFIX, WITHOUT_ATTACH_TYPE, AttachTypeUse, Target, libbpf_since, parse_section
+from .sections import WITHOUT_ATTACH_TYPE, AttachTypeUse, Target, libbpf_since, parse_section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,8 +141,11 @@ def _refused_program(libbpf: Libbpf, program: ProgramSpec) -> str:
     from .system.objects import PROGRAM_TYPES
 
     section = parse_section(program.section)
-    if section is None or (_is_of_btf(section.target_kind) and not os.path.exists(_kernel.KERNEL_BTF)):
+    if section is None:
         return ""
+    is_of_btf = section.needs_kernel_btf or section.target_kind == Target.BPF_PROGRAM
+    if is_of_btf and not os.path.exists(_kernel.KERNEL_BTF):
+        return ""  # libbpf can only try such programs where the kernel has BTF
     kind = section.program_type
     can_try = libbpf.has("libbpf_probe_bpf_prog_type")
     if can_try and libbpf.libbpf_probe_bpf_prog_type(PROGRAM_TYPES.index(kind), None) == 0:
@@ -162,11 +165,6 @@ def _refused_program(libbpf: Libbpf, program: ProgramSpec) -> str:
         came = since.ATTACH_TYPES.get(section.attach_type)
         return f"program {program.name} attaches as {section.attach_type}, {since.too_old(came)}"
     return ""
-
-
-def _is_of_btf(target_kind: str) -> bool:
-    """Whether libbpf can only try such programs where the kernel has BTF."""
-    return target_kind in BTF_PREFIX or target_kind in (Target.STRUCT_OPS, Target.BTF_FUNCTIONS, Target.BPF_PROGRAM)
 
 
 def _needing_kernel_btf(loading: Sequence[ProgramSpec]) -> list[str]:
