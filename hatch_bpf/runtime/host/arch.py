@@ -39,10 +39,7 @@ ARCHITECTURES = (
 
 def of_machine(machine: str) -> Optional[Architecture]:
     """The architecture that `uname -m` or BTFHub names, or None."""
-    for arch in ARCHITECTURES:
-        if machine == arch.name or machine in arch.machines:
-            return arch
-    return None
+    return next((arch for arch in ARCHITECTURES if machine in (arch.name, *arch.machines)), None)
 
 
 def running() -> Optional[Architecture]:
