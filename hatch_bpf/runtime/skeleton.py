@@ -61,6 +61,10 @@ class _Phase(Sealed):
     _held: ObjectHandle
     _spec: ObjectSpec
 
+    def close(self) -> None:
+        """Detach everything, last first, and release the object, loaded or not. Doing it twice is harmless."""
+        self._held.close_on_request()
+
     def __exit__(self, *_: object) -> None:
         try:
             self._held.close()
@@ -146,21 +150,16 @@ class Loaded(_Phase):
         The other programs are attached by their `attach_` methods.
         """
         self._held.live()
-        attached = {link.program.name for link in self.links}
+        wanted = self._autoattach.difference(link.program.name for link in self.links)
         for program in self.programs:
-            if program.loaded and program.name in self._autoattach and program.name not in attached:
+            if program.loaded and program.name in wanted:
                 try:
                     program.attach()
                 except NoTargetError:
                     pass
         for item in self.maps:
-            is_wanted = isinstance(item, StructOps) and item.is_created and item.name in self._autoattach
-            if is_wanted and item.name not in attached:
+            if isinstance(item, StructOps) and item.is_created and item.name in wanted:
                 item.attach()
-
-    def close(self) -> None:
-        """Detach everything, last first, and release it. Doing it twice is harmless."""
-        self._held.close_on_request()
 
     if not TYPE_CHECKING:  # type checkers know what the generated class declares
 
@@ -223,15 +222,16 @@ class Opened(_Phase, Generic["LoadedT"]):
         self._is_loaded = False
         self._uncovered: Optional[BpfError] = None
         bpf_dir = os.path.join(os.path.dirname(os.path.abspath(spec.file)), spec.bpf_dir)
-        elf = _read_object(spec, bpf_dir)
+        self._elf = _read_object(spec, bpf_dir)
         library = _libbpf.load(libbpf, libraries=spec.libraries)
         self._btf = self._choose_btf(bpf_dir, explicit=btf)
-        self._elf = elf
         self._kconfig = kconfig
         self._held = held = ObjectHandle(library, spec.source)
         if token is not None:
+            from .libbpf.tokens import check_token  # few packages have one
+
             held.token = os.path.abspath(os.fspath(token))  # libbpf opens it as late as at the load
-            _check_token(held)
+            check_token(library, held.token)
         held.close_with(self)
         try:
             self._open(held)
@@ -243,8 +243,7 @@ class Opened(_Phase, Generic["LoadedT"]):
     def _set_up(self, held: ObjectHandle) -> None:
         """Make the maps, programs and sections of the object."""
         spec = self._spec
-        if any(item.cls is StructOps for item in spec.maps):
-            _check_struct_ops_are_known(spec, held)
+        _check_struct_ops_are_known(spec, held)
         maps = [(m.attribute, m.name, OpenedMap(held, held.find_map(m.name), m)) for m in spec.maps]
         programs = [(p.attribute, p.name, OpenedProgram(held, held.find_program(p.name), p)) for p in spec.programs]
         held.parts += [part for _, _, part in (*maps, *programs)]
@@ -326,10 +325,6 @@ class Opened(_Phase, Generic["LoadedT"]):
         held.open(self._elf, options)
         if held.libbpf.version < _globals.FLIPS_MMAPABLE:
             _globals.make_mappable(held.libbpf, held.live())
-
-    def close(self) -> None:
-        """Release everything, also the loaded skeleton. Doing it twice is harmless."""
-        self._held.close_on_request()
 
     def __enter__(self: SelfT) -> SelfT:
         opened: Any = self
@@ -469,12 +464,6 @@ def _arena() -> ModuleType:
     from . import arena  # few packages have one
 
     return arena
-
-
-def _check_token(held: ObjectHandle) -> None:
-    from .libbpf.tokens import check_token  # few packages have one
-
-    check_token(held.libbpf, held.token)
 
 
 def _check_struct_ops_are_known(spec: ObjectSpec, held: ObjectHandle) -> None:
