@@ -12,7 +12,7 @@ import ctypes
 import mmap
 from _operator import getitem, setitem  # where operator has them from, without its Python part
 
-from .errors import ClosedError, PackageError, UnknownNameError, reason
+from .errors import ClosedError, PackageError, UnknownNameError, failed
 from .maps.shapes import created_descriptor, own_descriptor
 from .types import ArrayView, CStruct, CUnion, size_of
 
@@ -131,12 +131,12 @@ class Section:
     def refresh(self) -> None:
         """Read the section from the kernel."""
         if self._libbpf.bpf_map_lookup_elem(self._live(), ctypes.byref(self._key), self._storage):
-            raise ClosedError(f"{self.name} can't be read: {reason(ctypes.get_errno())}")
+            raise failed(ClosedError, f"{self.name} can't be read", ctypes.get_errno())
 
     def flush(self) -> None:
         """Write the section to the kernel."""
         if self._libbpf.bpf_map_update_elem(self._live(), ctypes.byref(self._key), self._storage, 0):
-            raise ClosedError(f"{self.name} can't be written: {reason(ctypes.get_errno())}")
+            raise failed(ClosedError, f"{self.name} can't be written", ctypes.get_errno())
 
     def _live(self) -> int:
         fd = self._fd

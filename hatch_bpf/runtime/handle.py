@@ -11,7 +11,7 @@ import ctypes
 import os
 from ctypes import byref
 
-from .errors import BpfError, ClosedError, OpenError, PackageError, UnknownNameError, reason, tail
+from .errors import BpfError, ClosedError, OpenError, PackageError, UnknownNameError, failed, reason, tail
 from .globals import end_all
 from .libbpf.messages import Capture, stop_capturing
 from .onestep import keep_pointer, release
@@ -98,7 +98,7 @@ class ObjectHandle:
         for section in filter(lambda section: section.is_settable, spec.sections):
             data = bytes(values[section.attribute])
             if self.libbpf.bpf_map__set_initial_value(self.find_map(section.map_name), data, len(data)):
-                raise OpenError(f"globals can't be set: {reason(ctypes.get_errno())}")
+                raise failed(OpenError, "globals can't be set", ctypes.get_errno())
 
     def find_global(self, owner: object, spec: ObjectSpec, name: str) -> Any:
         """A section by its attribute of `owner`."""

@@ -12,7 +12,7 @@ import os
 
 from .arguments import c_string
 from .descriptor import descriptor_of
-from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, UnknownNameError, reason
+from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, UnknownNameError, failed
 from .host import kernel as _kernel
 from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, existing_shape
 from .programs.attaching import Attachable
@@ -182,8 +182,8 @@ class OpenedMap(_OpenedPart):
         )
         with self._held.links.lock:
             if self._held.libbpf.bpf_map__reuse_fd(self._live(), number):
-                detail = reason(ctypes.get_errno())
-                raise OpenError(f"map {self.name} can't be replaced by descriptor {number}: {detail}")
+                what = f"map {self.name} can't be replaced by descriptor {number}"
+                raise failed(OpenError, what, ctypes.get_errno())
         name, libbpf, own = self.name, self._held.libbpf, self._pointer
         # the caller may have closed its own by then
         self._held.changes.append(lambda o: libbpf.bpf_map__reuse_fd(o.find_map(name), libbpf.bpf_map__fd(own)))
@@ -196,8 +196,8 @@ class OpenedMap(_OpenedPart):
         change, own = getattr(self._held.libbpf, f"bpf_map__set_{name}"), self.name
         with self._held.links.lock:
             if change(self._live(), value):
-                detail = reason(ctypes.get_errno())
-                raise OpenError(self._fault(name.replace("map_flags", "flags"), f"can't be {shown(value)}: {detail}"))
+                what = self._fault(name.replace("map_flags", "flags"), f"can't be {shown(value)}")
+                raise failed(OpenError, what, ctypes.get_errno())
         self._held.changes.append(lambda other: change(other.find_map(own), value))
 
 
@@ -241,8 +241,8 @@ class OpenedProgram(_OpenedPart):
         with self._held.links.lock:
             if function(self._live(), *values):
                 code = ctypes.get_errno()
-                more = f"; {not_found}" if code == errno.ESRCH and not_found else ""
-                raise OpenError(f"program {self.name}: {what} can't be set: {reason(code)}{more}", errno=code)
+                hint = not_found if code == errno.ESRCH else ""
+                raise failed(OpenError, self._fault(what, "can't be set"), code, hint=hint)
 
 
 def _not_in_kernel_btf() -> str:
