@@ -17,7 +17,7 @@ from .libbpf.library import UprobeMultiOpts, opts
 from .libbpf.messages import Capture, verifier_logs, without_optional_btf
 from .load_errors import refusals_without_words
 from .maps.map import ProgramArray
-from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS
+from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, is_autocreated
 from .plain_data import PlainData
 from .programs.attaching import NoTargetError
 from .programs.program import Program
@@ -201,13 +201,9 @@ class Chooser:
         return tuple(refused)
 
     def _try_map(self, name: str) -> Optional[Refusal]:
-        if self._is_left_out(name):
+        if not is_autocreated(self._libbpf, self._held.find_map(name)):
             return Refusal(name, "it is turned off (autocreate is False)")
         return self._try(name, (), [name])
-
-    def _is_left_out(self, name: str) -> bool:
-        has = self._libbpf.has("bpf_map__autocreate")
-        return has and not self._libbpf.bpf_map__autocreate(self._held.find_map(name))
 
     def _choose_map(self, group: GroupSpec, refused: tuple[Refusal, ...]) -> Choice:
         """Choose the first member that can be created and is used by a program that will be loaded."""

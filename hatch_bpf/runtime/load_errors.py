@@ -13,7 +13,7 @@ from .errors import LoadError, VerifierError, permission_denied, reason, tail
 from .handle import LOG_LINES
 from .host import kernel as _kernel
 from .libbpf.messages import verifier_logs, without_optional_btf
-from .maps.shapes import refused_map
+from .maps.shapes import is_autocreated, refused_map
 from .sections import WITHOUT_ATTACH_TYPE, AttachTypeUse, Target, libbpf_since, parse_section
 
 TYPE_CHECKING = False
@@ -127,8 +127,7 @@ def _of_configuration(lines: Sequence[str]) -> list[str]:
 
 def _lacks_globals(held: ObjectHandle, spec: ObjectSpec) -> bool:
     """Whether libbpf left out the maps of global variables, as from 1.4 on it does where the kernel has none."""
-    asks = held.libbpf.has("bpf_map__autocreate")
-    return asks and any(not held.libbpf.bpf_map__autocreate(held.find_map(part.name)) for part in spec.sections)
+    return not all(is_autocreated(held.libbpf, held.find_map(section.map_name)) for section in spec.sections)
 
 
 def _has_line(lines: Sequence[str], start: str) -> bool:

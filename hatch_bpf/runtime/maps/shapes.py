@@ -95,11 +95,15 @@ def shape_of(item: Any, **others: int) -> MapShape:
     return MapShape(**{**{name: getattr(item, name) for name in DEFINING}, **others})
 
 
+def is_autocreated(libbpf: Libbpf, pointer: int) -> bool:
+    """Whether the load creates a map. libbpf before 0.8 creates every one."""
+    return not libbpf.has("bpf_map__autocreate") or bool(libbpf.bpf_map__autocreate(pointer))
+
+
 def created_descriptor(libbpf: Libbpf, pointer: int) -> int:
     """libbpf's descriptor for a loaded object's map, or -1 for one that was not created."""
     # libbpf 1.4 and later have a descriptor even for a map that they did not create: it is no map's
-    is_created = not libbpf.has("bpf_map__autocreate") or libbpf.bpf_map__autocreate(pointer)
-    return int(libbpf.bpf_map__fd(pointer)) if is_created else -1
+    return int(libbpf.bpf_map__fd(pointer)) if is_autocreated(libbpf, pointer) else -1
 
 
 def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
