@@ -64,24 +64,22 @@ def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Mir
     return Mirror(Initial(section.attribute), value)
 
 
-def loaded_section(
-    libbpf: Libbpf, map_pointer: int, cls: type[CStruct], *, name: str, writable: bool
-) -> tuple[Any, Optional[Section]]:
+def loaded_section(libbpf: Libbpf, map_pointer: int, spec: SectionSpec) -> tuple[Any, Optional[Section]]:
     """A section of a loaded object, and the part of it that must be closed with the object, if any."""
     fd = created_descriptor(libbpf, map_pointer)
     if fd < 0:
-        return Missing(name), None
-    if writable and libbpf.bpf_map__map_flags(map_pointer) & BPF_F_MMAPABLE:
+        return Missing(spec.name), None
+    if spec.is_writable and libbpf.bpf_map__map_flags(map_pointer) & BPF_F_MMAPABLE:
         try:
             # the struct keeps the mapping alive even after the skeleton is closed, so that no pointer dangles
-            pages = mmap.mmap(fd, size_of(cls), mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-            return cls.from_buffer(pages), None
+            pages = mmap.mmap(fd, size_of(spec.cls), mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+            return spec.cls.from_buffer(pages), None
         except OSError:
             pass  # the kernel knows the flag but refuses the mapping
     size = libbpf.bpf_map__value_size(map_pointer)
-    if size < size_of(cls):
-        raise PackageError(f"section {name} of the object does not match this skeleton")
-    section = Section(libbpf, own_descriptor(fd), cls, name=name, size=size, writable=writable)
+    if size < size_of(spec.cls):
+        raise PackageError(f"section {spec.name} of the object does not match this skeleton")
+    section = Section(libbpf, own_descriptor(fd), spec, size)
     return Mirror(section, section.value), section
 
 
@@ -117,15 +115,15 @@ def end_all(values: Iterable[Any], why: str) -> None:
 class Section:
     """A section that is read and written as the only element of its array map."""
 
-    def __init__(self, libbpf: Libbpf, fd: int, cls: type[CStruct], *, name: str, size: int, writable: bool) -> None:
+    def __init__(self, libbpf: Libbpf, fd: int, spec: SectionSpec, size: int) -> None:
         self._libbpf = libbpf
         self._fd = fd
         self._key = ctypes.c_uint32(0)
-        self._buffer = bytearray(max(size, size_of(cls)))
-        self._storage = (ctypes.c_uint8 * len(self._buffer)).from_buffer(self._buffer)
-        self.name = name
-        self.writable = writable
-        self.value: CStruct = cls.from_buffer(self._buffer)
+        self._buffer = bytearray(size)
+        self._storage = (ctypes.c_uint8 * size).from_buffer(self._buffer)
+        self.name = spec.name
+        self.writable = spec.is_writable
+        self.value = spec.cls.from_buffer(self._buffer)
         self.refresh()
 
     def refresh(self) -> None:

@@ -121,14 +121,10 @@ class Loaded(_Phase):
             of: Any = self.maps if group.of_maps else self.programs
             of._add(group.attribute, of[chosen[group.name] or group.members[0]])
         for section in spec.sections:
-            writable = section.is_settable and not section.name.startswith(".rodata")
             if section.arena:
                 held.globals[section.attribute] = _arena().arena_mirror(held, section)
                 continue
-            pointer = held.find_map(section.name)
-            value, part = _globals.loaded_section(
-                held.libbpf, pointer, section.cls, name=section.name, writable=writable
-            )
+            value, part = _globals.loaded_section(held.libbpf, held.find_map(section.name), section)
             held.globals[section.attribute] = value
             if part is not None:
                 held.parts.append(part)

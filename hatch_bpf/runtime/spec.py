@@ -81,6 +81,11 @@ class SectionSpec(PlainData):
         """Whether the application may set it before the load. libbpf fills in the kernel's configuration."""
         return self.name != ".kconfig"
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether the application may set it after the load too."""
+        return self.is_settable and not self.name.startswith(".rodata")
+
 
 class ObjectSpec(PlainData):
     """Everything that a skeleton knows about its object."""

@@ -19,6 +19,7 @@ from hatch_bpf.runtime import globals as sections
 from hatch_bpf.runtime.libbpf import library, messages
 from hatch_bpf.runtime.programs.links import Links
 from hatch_bpf.runtime.programs.program import Program
+from hatch_bpf.runtime.spec import SectionSpec
 from hatch_bpf.runtime.types import CStruct
 from tests.common import needs
 from tests.common.namespaces import own_cgroup, own_loopback
@@ -48,7 +49,7 @@ def test_a_section_without_a_map_is_missing(fd: int, autocreate: bool | None) ->
     The stand-in is faithful in that these answers are all that the runtime asks for; any other call would fail here.
     """
     libbpf: Any = _NoMap(fd=fd, autocreate=autocreate)
-    section, part = sections.loaded_section(libbpf, 0, CStruct, name=".bss", writable=True)
+    section, part = sections.loaded_section(libbpf, 0, SectionSpec(".bss", "bss", CStruct))
     assert part is None
     with pytest.raises(errors.UnknownNameError, match=r"\.bss is not on this kernel.*Linux 5\.2"):
         _ = section.counter
