@@ -19,22 +19,18 @@ if TYPE_CHECKING:
 BITS = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24, "CAP_PERFMON": 38, "CAP_BPF": 39}
 """Numbers from linux/capability.h."""
 
-_TRACING = frozenset(
-    (
-        *("EXT", "KPROBE", "LSM", "PERF_EVENT", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "STRUCT_OPS"),
-        *("TRACEPOINT", "TRACING"),
-    )
+_TRACING = (
+    *("EXT", "KPROBE", "LSM", "PERF_EVENT", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "STRUCT_OPS"),
+    *("TRACEPOINT", "TRACING"),
 )
 """Program types that want CAP_PERFMON."""
-_NETWORKING = frozenset(
-    (
-        *("CGROUP_DEVICE", "CGROUP_SKB", "CGROUP_SOCK", "CGROUP_SOCKOPT", "CGROUP_SOCK_ADDR", "CGROUP_SYSCTL", "EXT"),
-        *("FLOW_DISSECTOR", "LWT_IN", "LWT_OUT", "LWT_SEG6LOCAL", "LWT_XMIT", "NETFILTER", "SCHED_ACT", "SCHED_CLS"),
-        *("SK_MSG", "SK_SKB", "SOCK_OPS", "STRUCT_OPS", "XDP"),
-    )
+_NETWORKING = (
+    *("CGROUP_DEVICE", "CGROUP_SKB", "CGROUP_SOCK", "CGROUP_SOCKOPT", "CGROUP_SOCK_ADDR", "CGROUP_SYSCTL", "EXT"),
+    *("FLOW_DISSECTOR", "LWT_IN", "LWT_OUT", "LWT_SEG6LOCAL", "LWT_XMIT", "NETFILTER", "SCHED_ACT", "SCHED_CLS"),
+    *("SK_MSG", "SK_SKB", "SOCK_OPS", "STRUCT_OPS", "XDP"),
 )
 """Program types that want CAP_NET_ADMIN."""
-_PERF_EVENTS = frozenset(("KPROBE", "PERF_EVENT", "TRACEPOINT"))
+_PERF_EVENTS = "KPROBE", "PERF_EVENT", "TRACEPOINT"
 """Program types that are attached through a perf event."""
 
 
@@ -61,12 +57,13 @@ def _paranoid() -> int:
 
 def lacking(sections: Collection[str], *, also: Collection[str] = ()) -> list[str]:
     """The capabilities that this process lacks, of those that these sections need and of those in `also`."""
-    effective = effective_capabilities()
     wanted = _wanted(sections, also)
-    if effective is None:
+    effective = _field("CapEff")
+    if not effective:  # /proc is not there
         return wanted if os.geteuid() else []
-    missing = [name for name in wanted if not _has(effective, name)]
-    if _has(effective, "CAP_SYS_ADMIN"):
+    held = {name for name, bit in BITS.items() if int(effective, 16) >> bit & 1}
+    missing = [name for name in wanted if name not in held]
+    if "CAP_SYS_ADMIN" in held:
         # bpf() takes it instead of the others, but other parts of the kernel insist on CAP_NET_ADMIN
         return [name for name in missing if name == "CAP_NET_ADMIN" and name in also]
     return missing
@@ -108,16 +105,6 @@ def narrows_verifier() -> str:
             "with lockdown=integrity or none"
         )
     return ""
-
-
-def effective_capabilities() -> Optional[int]:
-    """The bits of this thread's effective capabilities; None if /proc is not there."""
-    text = _field("CapEff")
-    return int(text, 16) if text else None
-
-
-def _has(effective: int, name: str) -> bool:
-    return bool(effective >> BITS[name] & 1)
 
 
 def _forbidden() -> str:
