@@ -143,7 +143,7 @@ else:
         "system.syscalls": "syscall_name",
         "system.tracing": "TraceLine read_stream trace_pipe",
     }
-    """By module; what type checkers are told above."""
+    """The same names as above by module, which is imported when one of them is asked for."""
     _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
     __all__ = sorted(_MODULES)
 
@@ -154,7 +154,7 @@ else:
         import sys
 
         value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-        setattr(sys.modules[__name__], name, value)  # so that nobody has to look again
+        setattr(sys.modules[__name__], name, value)  # the next access finds it without this function
         return value
 
     def __dir__():

@@ -1,8 +1,8 @@
-"""Groups of programs or maps, of which the first member that works here is used, and programs that may be left out.
+"""Groups of programs or maps, whose first member that works here is used, and programs that may be left out.
 
 Input: an object that libbpf has read, as the application has set it up. Output: the same object without what can't be
-loaded here, and a `Choice` for every group and optional program. What works is tried on a second copy of the object; no
-version is looked at. An object without groups and optional programs tries nothing.
+loaded here, and a `Choice` for every group and optional program. What works it tries on a second copy of the object; it
+never looks at versions. An object without groups and optional programs tries nothing.
 """
 
 from __future__ import annotations

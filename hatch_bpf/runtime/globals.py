@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .spec import SectionSpec
 
     class Source(Protocol):
-        """Where the values of a `Mirror` are from."""
+        """Where a `Mirror` gets its values."""
 
         name: str
         writable: bool
@@ -39,7 +39,7 @@ BPF_F_MMAPABLE = 1 << 10
 VIEWS = (CStruct, CUnion, ArrayView)
 """What refers to a part of a section. Other values are copies."""
 FLIPS_MMAPABLE = 1, 5
-"""Before this libbpf flips the flag of its own maps where the kernel does not know it, instead of clearing it."""
+"""The first libbpf that clears the flag of its own maps where the kernel does not know it; earlier ones flip it."""
 
 
 def make_mappable(libbpf: Libbpf, object_pointer: int) -> None:
@@ -106,7 +106,7 @@ class Initial:
 
 
 def end_all(values: Iterable[Any], why: str) -> None:
-    """What the application has kept of these sections from before the load refuses every use, saying why."""
+    """Make what the application has kept of these sections from before the load refuse every use, and say why."""
     for value in values:
         if isinstance(value, Mirror) and isinstance(value._section, Initial):
             value._section.end(why)

@@ -29,7 +29,7 @@ else:
     from _weakref import ref  # where weakref has it from, without all of weakref
 
 LOG_LINES = 12
-"""Lines of libbpf's that the message of an error holds."""
+"""How many of libbpf's lines an error quotes."""
 
 
 class ObjectHandle:
@@ -48,7 +48,7 @@ class ObjectHandle:
         self.btf = -1
         """The file from which libbpf reads an embedded BTF until the load is over: its descriptor, -1 for none."""
         self.token = ""
-        """The folder of the BPF token that the load uses; empty for none that was asked for."""
+        """The folder of the BPF token that the load uses; empty if none was asked for."""
         self.arena = 0
         """Where global variables in an arena lie in this process's memory, once the object is loaded."""
         self.made: list[tuple[int]] = []
@@ -123,7 +123,7 @@ class ObjectHandle:
         self._owner = ref(owner, self._close_quietly)
 
     def _close_quietly(self, _owner: object = None) -> None:
-        """Close a skeleton that is collected, or that Python's end finds open: nobody is there to see an error."""
+        """Close a skeleton that is collected, or still open when Python ends. No caller could catch an error."""
         try:
             self.close()
         except BpfError:

@@ -1,6 +1,6 @@
 """What went wrong in bpf_object__load(), by libbpf's messages. Input: these lines. Output: the error to raise.
 
-Kernels refuse a type of program or map that they do not know by EINVAL and no word more, so libbpf is asked to try it.
+A kernel answers EINVAL, and nothing more, to a type of program or map that it does not know, so libbpf tries the type.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from .spec import ObjectSpec, ProgramSpec
 
 VERIFIER_LINES = 20
-"""Lines of the verifier's log that an error's message holds; the exception holds all of them."""
+"""How many lines of the verifier's log an error quotes; the exception has all of them."""
 _UNKNOWN_ADDRESS = "unrecognized bpf_ld_imm64 insn"
-"""What a verifier says of an address of a kind that it does not know."""
+"""What a verifier says about an address of a kind that it does not know."""
 _UNKNOWN_HELPER, _OTHERS_HELPER = "invalid func unknown#", "unknown func bpf_"
-"""What it says of a helper that is newer than the kernel, and of one that is not for programs of this type."""
+"""What it says about a helper that is newer than the kernel, and about one that programs of this type can't call."""
 
 
 def check_libbpf_is_new_enough(spec: ObjectSpec, libbpf: Libbpf, lines: list[str]) -> None:
@@ -90,31 +90,30 @@ def load_error(
 def refusals_without_words(
     held: ObjectHandle, spec: ObjectSpec, code: int, lines: Sequence[str], programs: Collection[str]
 ) -> list[str]:
-    """What is wrong with maps and programs for which the kernel said EINVAL alone, in words. `programs` are looked at,
-    and all maps."""
+    """Explain the maps, and those of the named programs, that the kernel refused by EINVAL alone."""
     if code != errno.EINVAL:
         return []
-    told = []
+    hints = []
     for name in (item.name for item in spec.maps if _has_line(lines, f"map '{item.name}': failed to create: ")):
         if _has_line(lines, f"map '{name}': failed to create inner map: "):
-            told.append(
+            hints.append(
                 f"libbpf names the inner map of {name} `{name}.inner`, and before Linux 5.2 no name has a dot: turn "
                 "off the map's autocreate there, or declare no inner map"
             )
         else:
-            told.append(f"map {name} is {refused_map(held.libbpf, held.find_map(name))}")
+            hints.append(f"map {name} is {refused_map(held.libbpf, held.find_map(name))}")
     for program in spec.programs:
         if program.name in programs and _has_line(lines, f"prog '{program.name}': BPF program load failed: "):
-            told += filter(None, [_refused_program(held.libbpf, program)])
+            hints += filter(None, [_refused_program(held.libbpf, program)])
         if program.name in programs and _has_line(lines, f"prog '{program.name}': no BTF-based attach target"):
-            told.append(
+            hints.append(
                 f"name it before the load: programs.{program.name}.set_attach_target(...) of what open() returned"
             )
-    return told
+    return hints
 
 
 def _of_configuration(lines: Sequence[str]) -> list[str]:
-    """What libbpf missed of the kernel's configuration, in words."""
+    """What libbpf did not find in the kernel's configuration."""
     if any("failed to open system Kconfig" in line for line in lines):
         return [
             "The object reads the kernel's configuration, and there is neither /proc/config.gz nor "

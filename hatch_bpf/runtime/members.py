@@ -17,7 +17,6 @@ class Members:
     """Named things, in the order they were given."""
 
     def __init__(self, members: Iterable[tuple[str, str, Any]]) -> None:
-        # from triples of attribute, name in C and item
         self._by_name: dict[str, Any]
         self.__dict__["_by_name"] = {}
         for attribute, name, item in members:

@@ -37,7 +37,7 @@ NAMES_TARGET = "TRACING", "LSM", "EXT"
 
 
 class _OpenedPart(Sealed):
-    """What both have in common."""
+    """What maps and programs have in common before the load."""
 
     _kind: str
 
@@ -103,7 +103,7 @@ class _OpenedPart(Sealed):
 
 
 class _Number(Computed[int]):
-    """A number of a map, which is libbpf's, and is checked when it is set."""
+    """A number of a map. libbpf keeps it; it is checked when it is set."""
 
     def __init__(self, name: str, *, libbpf_name: str = "", highest: int = U32_MAX) -> None:
         self._name = name
@@ -237,7 +237,7 @@ class OpenedProgram(_OpenedPart):
         self._held.changes.append(lambda other: set_target(other.find_program(own), fd, target))
 
     def _set(self, what: str, function: Callable[..., int], *values: object, not_found: str = "") -> None:
-        """`not_found` says more about ESRCH."""
+        """Call libbpf with these values. `not_found` explains ESRCH."""
         with self._held.links.lock:
             if function(self._live(), *values):
                 code = ctypes.get_errno()

@@ -1,4 +1,4 @@
-"""Text from files that nobody vouches for -> text that a terminal and a page show as it is.
+"""Text from files that can't be trusted -> text that is safe to show on a terminal or a page.
 
 Input: names out of objects, kernels' BTF and archives. Output: the same, with what doesn't print (control characters,
 overrides of the direction, bytes that are no UTF-8) spelled out.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """`keep` are characters that are wanted all the same."""
+    """Spell out what doesn't print, but for the characters in `keep`."""
     if text.isprintable():
         return text
     return "".join(

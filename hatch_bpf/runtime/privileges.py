@@ -108,7 +108,7 @@ def narrows_verifier() -> str:
 
 
 def _forbidden() -> str:
-    """What may forbid it if no capability is missing: the cause if it can be found, or else a list of candidates."""
+    """Why BPF may be forbidden though no capability is missing: the cause if it can be found, or else what may be."""
     if in_user_namespace():
         return (
             "this process has its capabilities only inside a user namespace (a rootless container, for example), "

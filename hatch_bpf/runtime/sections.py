@@ -1,4 +1,4 @@
-"""What libbpf takes a program for, by the name of its ELF section. Input: `SEC("fentry/tcp_close")`'s name.
+"""What libbpf makes of the name of a program's ELF section. Input: the name, as in `SEC("fentry/tcp_close")`.
 
 Output: a `ProgramSection`: program type, expected attach type, attach target; or None for a name that libbpf does not
 know. The table is libbpf 1.8's, so that it also knows sections that are newer than the installed libbpf. The build
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Target:
-    """What the part of a section name behind the first slash is. Plain strings: enum takes long to import."""
+    """What the part of a section name after the first slash names. Plain strings, since enum takes long to import."""
 
     NONE = "none"
     """Nothing, a pattern, or something that a kernel's BTF says nothing about."""

@@ -32,7 +32,7 @@ PROGRAM_TYPES = {
     "SYSCALL": (5, 14),
     "NETFILTER": (6, 4),
 }
-"""Of `enum bpf_prog_type`, without BPF_PROG_TYPE_. What is older than all kernels that libbpf supports is not here."""
+"""Names in `enum bpf_prog_type`, without BPF_PROG_TYPE_, but for those that every kernel supported by libbpf has."""
 
 MAP_TYPES = {
     "CPUMAP": (4, 15),
@@ -54,7 +54,7 @@ MAP_TYPES = {
     "CGRP_STORAGE": (6, 2),
     "ARENA": (6, 9),
 }
-"""Of `enum bpf_map_type`, without BPF_MAP_TYPE_."""
+"""Names in `enum bpf_map_type`, without BPF_MAP_TYPE_."""
 
 ATTACH_TYPES = {
     **{f"BPF_CGROUP_INET{family}_{call}": (4, 17) for family in "46" for call in ("BIND", "CONNECT", "POST_BIND")},
@@ -90,7 +90,7 @@ ATTACH_TYPES = {
     "BPF_TRACE_KPROBE_SESSION": (6, 10),
     "BPF_TRACE_UPROBE_SESSION": (6, 13),
 }
-"""Of `enum bpf_attach_type`."""
+"""Names in `enum bpf_attach_type`."""
 
 MAP_FLAGS = {
     1 << 3: ("BPF_F_RDONLY", (4, 15)),
@@ -105,10 +105,10 @@ MAP_FLAGS = {
     1 << 12: ("BPF_F_INNER_MAP", (5, 10)),
     1 << 19: ("BPF_F_RB_OVERWRITE", (6, 19)),
 }
-"""Of maps that the application defines."""
+"""Flags of maps that an application may define: their names and first Linux."""
 
 WIDE_VALUES = {"SOCKMAP": (5, 7), "SOCKHASH": (5, 7), "DEVMAP": (5, 8), "DEVMAP_HASH": (5, 8), "CPUMAP": (5, 9)}
-"""Values of 8 bytes in maps of these types, which took 4 bytes alone before."""
+"""Types of maps that take values of 8 bytes since this Linux, and took only 4 bytes before."""
 
 XDP_FRAGS = (5, 18)
 EXPECTED_ATTACH_TYPES = (4, 17)
@@ -116,7 +116,7 @@ EXPECTED_ATTACH_TYPES = (4, 17)
 
 
 def sleepable(program_type: str, attach_type: str) -> Optional[tuple[int, int]]:
-    """Programs of this type that may sleep."""
+    """The first Linux where programs of this type may sleep; None if it is not known."""
     if attach_type == "BPF_TRACE_ITER":
         return (5, 16)
     return {"TRACING": (5, 10), "LSM": (5, 10), "KPROBE": (6, 0), "STRUCT_OPS": (6, 3)}.get(program_type)

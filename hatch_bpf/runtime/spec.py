@@ -51,7 +51,7 @@ class ProgramSpec(_Named):
 
 
 class GroupSpec(_Named):
-    """Programs, or ring and perf buffers, of which the first that works is used."""
+    """Programs, or ring and perf buffers. The first that works is used."""
 
     name: str
     members: Sequence[str]

@@ -512,7 +512,7 @@ def _no_member(of: _Composite, name: str) -> str:
 
 
 def _exact(value: Any) -> Any:
-    """What structs compare. Of a char array that is all bytes, since maps distinguish keys by them."""
+    """What structs compare: all bytes of a char array, since maps distinguish keys by them."""
     return value.raw if isinstance(value, Chars) else value
 
 

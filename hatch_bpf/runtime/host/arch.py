@@ -1,4 +1,4 @@
-"""What a running skeleton must know of each architecture. Input: what `uname -m` says. Output: an `Architecture`."""
+"""What a running skeleton must know about each architecture. Input: what `uname -m` says. Output: an `Architecture`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Architecture(PlainData):
     machines: tuple[str, ...]
     """What `uname -m` may say there; the first is the usual one."""
     perf_event_open: int
-    """Number of the system call of this name, for which libc has no function."""
+    """Number of this system call, for which libc has no function."""
     memfd_create: int
-    """The same for this one, for which old Pythons and C libraries have no function."""
+    """Number of this system call, for which old Pythons and C libraries have no function."""
     bpf: int
-    """The same for this one: libbpf has functions for most of what it does."""
+    """Number of this system call; libbpf has functions for most of what it does."""
 
 
 ARCHITECTURES = (
@@ -43,7 +43,7 @@ def of_machine(machine: str) -> Optional[Architecture]:
 
 
 def running() -> Optional[Architecture]:
-    """The architecture of this machine, or None if we know nothing of it."""
+    """The architecture of this machine, or None if it is none of these."""
     return of_machine(os.uname().machine)
 
 

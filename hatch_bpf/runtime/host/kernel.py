@@ -228,7 +228,7 @@ def read_verified(path: str, digest: str) -> bytes:
 
 
 def sealed_memfd(name: str, data: bytes) -> int:
-    """A `Descriptor` of a file in memory that nobody can change any more; libbpf reads it as /proc/self/fd/N."""
+    """A `Descriptor` of a file in memory that can't be changed any more; libbpf reads it as /proc/self/fd/N."""
     fd = memory_file(name)
     view = memoryview(data)
     while view:

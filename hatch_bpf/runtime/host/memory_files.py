@@ -28,7 +28,7 @@ def memory_file(name: str) -> int:
 
 
 def seal(fd: int) -> None:
-    """Let nobody change a file in memory any more, nor take the seals off."""
+    """Make sure that a file in memory is never changed again, and that its seals stay on."""
     import fcntl
 
     fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
