@@ -161,6 +161,9 @@ def test_a_usdt_that_is_not_there(tmp_path: Path) -> None:
     assert usdt_names(str(binary)) == ["hatch:begin", "hatch:end"]
     with pytest.raises(ValueError, match="is not an ELF file"):
         usdt_names(str(source))
+    damaged = binary.read_bytes().replace(b"hatch\0begin\0\0", b"hatch begin..")
+    binary.write_bytes(damaged)
+    assert usdt_names(str(binary)) == ["hatch:end"], "a note that names nothing was a ValueError without the file"
 
 
 # --- samples ------------------------------------------------------------------------------------------------------

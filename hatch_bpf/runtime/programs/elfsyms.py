@@ -7,8 +7,7 @@ files that still have a `.symtab`, and distributions strip it. It knows nothing 
 from __future__ import annotations
 
 import os
-import struct
-from contextlib import contextmanager
+import sys
 
 from ..arguments import c_string
 from ..libbpf.library import library_folders
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
     from ..symbols.elf_image import ElfImage
 
-HALF = struct.Struct("=H")
 NT_STAPSDT = 3
 VERSYM_HIDDEN = 1 << 15
 """Set for the versions of a symbol that only programs linked against them get."""
@@ -34,7 +32,7 @@ def function_offsets(path: str, names: Sequence[str]) -> list[int]:
     the dynamic symbols come first, a default version precedes older ones, and a strong symbol a weak one. What was
     stripped is looked for in the separate debug file, and in `.gnu_debugdata`.
     """
-    with _image(path) as image:
+    with opened_image(path) as image:
         wanted = {os.fsencode(name) for name in names}
         found: dict[bytes, set[int]] = {}
         for table in (SHT_DYNSYM, SHT_SYMTAB):
@@ -52,13 +50,8 @@ def stripped_functions(path: str, pattern: str) -> list[int]:
     Empty if the file was not stripped, or nothing has its symbols. Raises `OSError`, or `ValueError` for what is no
     ELF file.
     """
-    with _image(path) as image, stripped(image, *_home(path)) as others:
-        if not others:
-            return []
-        tables = [(image, SHT_DYNSYM), *((other, SHT_SYMTAB) for other in others)]
-        wanted = matcher(pattern)
-        addresses = {value for each, table in tables for *_, value in _functions(each, table, wanted)}
-        return sorted(_offsets(image, addresses))
+    with opened_image(path) as image, stripped(image, *_home(path)) as others:
+        return sorted(_offsets(image, (value for _, value in _matching(image, others, pattern)))) if others else []
 
 
 def function_names(path: str, pattern: str) -> list[str]:
@@ -66,10 +59,8 @@ def function_names(path: str, pattern: str) -> list[str]:
 
     Raises `OSError`, or `ValueError` for what is no ELF file.
     """
-    with _image(path) as image, stripped(image, *_home(path)) as others:
-        tables = [(image, SHT_DYNSYM), *((each, SHT_SYMTAB) for each in (image, *others))]
-        wanted = matcher(pattern)
-        found = {name for each, table in tables for *_, name, _ in _functions(each, table, wanted)}
+    with opened_image(path) as image, stripped(image, *_home(path)) as others:
+        found = {name for name, _ in _matching(image, others, pattern)}
         return sorted(name.decode("utf-8", "backslashreplace") for name in found)
 
 
@@ -80,6 +71,14 @@ def matcher(pattern: str) -> Callable[[bytes], object]:
     words = {"*": ".*", "?": "."}
     text = os.fsdecode(c_string("pattern", pattern))
     return re.compile(os.fsencode("".join(words.get(char) or re.escape(char) for char in text)), re.DOTALL).fullmatch
+
+
+def _matching(image: ElfImage, others: Iterable[ElfImage], pattern: str) -> Iterator[tuple[bytes, int]]:
+    """Name and address of the functions that match a pattern, in a file and in what has its stripped symbols."""
+    wanted = matcher(pattern)
+    for each, table in ((image, SHT_DYNSYM), *((each, SHT_SYMTAB) for each in (image, *others))):
+        for *_, name, value in _functions(each, table, wanted):
+            yield name, value
 
 
 def _functions(image: ElfImage, table: int, wanted: Callable[[bytes], object]) -> Iterator[tuple[int, int, bytes, int]]:
@@ -111,7 +110,7 @@ def _home(path: str) -> tuple[str, str]:
 
 def usdt_names(path: str) -> list[str]:
     """The USDTs of a file, as PROVIDER:NAME. Raises `OSError`, or `ValueError` for what is no ELF file."""
-    with _image(path) as image:
+    with opened_image(path) as image:
         return sorted(set(_usdts(image)))
 
 
@@ -124,23 +123,14 @@ def full_path(binary: str) -> str:
     return next((path for path in (os.path.join(folder, binary) for folder in folders) if os.path.exists(path)), binary)
 
 
-@contextmanager
-def _image(path: str) -> Iterator[ElfImage]:
-    """The file's image. Raises `OSError`, or `ValueError` with the path."""
-    try:
-        with opened_image(path) as image:
-            yield image
-    except (struct.error, IndexError):
-        raise ValueError(f"{path} is a damaged ELF file") from None
-
-
 def _usdts(image: ElfImage) -> Iterator[str]:
     """What the notes of `sys/sdt.h` name."""
     addresses = 3 * image.bits // 8
     for owner, kind, data in image.notes():
         if owner == b"stapsdt" and kind == NT_STAPSDT:
-            provider, name, *_ = data[addresses:].split(b"\0", 2)
-            yield f"{provider.decode('utf-8', 'backslashreplace')}:{name.decode('utf-8', 'backslashreplace')}"
+            names = data[addresses:].split(b"\0", 2)
+            if len(names) > 2:  # or else the note is damaged
+                yield b":".join(names[:2]).decode("utf-8", "backslashreplace")
 
 
 def _only_one(offsets: set[int], name: str, path: str) -> int:
@@ -158,6 +148,7 @@ def _best(image: ElfImage, table: int, names: Collection[bytes]) -> dict[bytes, 
     found: dict[bytes, dict[tuple[bool, bool], set[int]]] = {}
     versions = image.contents_of(SHT_GNU_VERSYM) if table == SHT_DYNSYM else b""
     for index, binding, name, value in _functions(image, table, names.__contains__):
-        is_old = bool(versions) and bool(HALF.unpack_from(versions, 2 * index)[0] & VERSYM_HIDDEN)
-        found.setdefault(name, {}).setdefault((is_old, binding == STB_WEAK), set()).add(value)
+        version = int.from_bytes(versions[2 * index : 2 * index + 2], sys.byteorder)
+        rank = bool(version & VERSYM_HIDDEN), binding == STB_WEAK
+        found.setdefault(name, {}).setdefault(rank, set()).add(value)
     return {name: by_rank[min(by_rank)] for name, by_rank in found.items()}
