@@ -12,7 +12,7 @@ import os
 from itertools import chain, starmap
 from select import epoll
 
-from .errors import InvalidTypeError, InvalidValueError
+from .errors import InvalidTypeError, InvalidValueError, failed
 from .onestep import is_no_error
 from .types import shown
 
@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Protocol
+
+    from .errors import BpfError
 
     class HasDescriptor(Protocol):
         """A map or a program."""
@@ -88,3 +90,14 @@ def descriptor_of(item: Any) -> int:
     if not 0 <= number <= HIGHEST:
         raise InvalidValueError(f"{shown(number)} is no descriptor of an open file")
     return number  # type: ignore[no-any-return]
+
+
+def check_is(noun: str, fd: int, what: str, error: type[BpfError]) -> None:
+    """Check that a descriptor is that of a `map`, a `program` or a `link`. Raises an error of this type."""
+    try:
+        kind = os.readlink(f"/proc/self/fd/{fd}").partition("anon_inode:")[2].strip("[]")
+    except OSError as caught:
+        raise failed(error, f"{what} can't be looked up", caught.errno or 0) from caught
+    found = {"bpf-map": "map", "bpf-prog": "program", "bpf-link": "link", "bpf_link": "link"}.get(kind)
+    if found != noun:
+        raise error(f"{what} is {f'a {found}' if found else 'something else'}, not a {noun}")

@@ -135,7 +135,7 @@ def test_a_pinned_program_is_opened_again(skeleton: Any, pins: Path) -> None:
         assert program.info() == info
     with pytest.raises(errors.ClosedError):
         program.info()
-    with pytest.raises(errors.AttachError, match="is no link, but a bpf-prog"):
+    with pytest.raises(errors.AttachError, match="is a program, not a link"):
         PinnedLink(pins / "program")
     with pytest.raises(errors.AttachError, match="no program can be opened at"):
         PinnedProgram(pins / "other")

@@ -9,8 +9,8 @@ import ctypes
 import os
 from ctypes import byref, c_uint32
 
-from ..descriptor import duplicate, open_descriptor
-from ..errors import MapError, reason
+from ..descriptor import check_is, duplicate, open_descriptor
+from ..errors import MapError, failed
 from ..host.mounts import no_bpf_file_system
 from ..plain_data import PlainData
 
@@ -172,35 +172,24 @@ def own_descriptor(fd: int) -> int:
     try:
         return duplicate(fd)
     except OSError as error:
-        code = error.errno or 0
-        raise MapError(f"a map can't get a descriptor of its own: {reason(code)}", errno=code) from error
+        raise failed(MapError, "a map can't get a descriptor of its own", error.errno or 0) from error
 
 
 def pinned_shape(libbpf: Libbpf, path: Union[str, os.PathLike[str]], types: tuple[int, ...]) -> MapShape:
     """The shape of the map pinned at a path, which must be of one of these types. Raises `MapError`."""
     fd = open_descriptor(libbpf.bpf_obj_get, os.fsencode(path))
     if fd < 0:
-        code = ctypes.get_errno()
-        hint = no_bpf_file_system(path)
-        raise MapError(f"no map can be opened at {path}: {reason(code)}{hint and f'; {hint}'}", errno=code)
+        what, code = f"no map can be opened at {path}", ctypes.get_errno()
+        raise failed(MapError, what, code, hint=no_bpf_file_system(path))
     return existing_shape(libbpf, fd, types, f"what is pinned at {path}")
 
 
 def existing_shape(libbpf: Libbpf, fd: int, types: tuple[int, ...], what: str) -> MapShape:
     """The shape of the map with this descriptor, which must be of one of these types. Raises `MapError`."""
-    # the kernel's call for infos answers for programs and links as well
-    try:
-        kind = os.readlink(f"/proc/self/fd/{fd}").partition("anon_inode:")[2].strip("[]")
-    except OSError as error:
-        code = error.errno or 0
-        raise MapError(f"{what} can't be looked up: {reason(code)}", errno=code) from error
-    if kind != "bpf-map":
-        other = {"bpf-prog": "a program", "bpf-link": "a link", "bpf_link": "a link"}.get(kind, "something else")
-        raise MapError(f"{what} is {other}, not a map")
+    check_is("map", fd, what, MapError)  # the kernel's call for infos answers for programs and links as well
     info = map_info(libbpf, fd)
     if info is None:
-        code = ctypes.get_errno()
-        raise MapError(f"{what} can't be inspected: {reason(code)}", errno=code)
+        raise failed(MapError, f"{what} can't be inspected", ctypes.get_errno())
     if types and info.type not in types:
         wanted = " or ".join(map(short_type_name, types))
         raise MapError(f"{what} is a map of type {short_type_name(info.type)}, not {wanted}")

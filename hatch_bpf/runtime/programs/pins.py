@@ -10,7 +10,7 @@ import ctypes
 import os
 
 from ..arguments import path_argument
-from ..descriptor import descriptor_of, open_descriptor
+from ..descriptor import check_is, descriptor_of, open_descriptor
 from ..errors import AttachError, ClosedError, failed
 from ..host.mounts import no_bpf_file_system
 from ..libbpf import library as _library
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 class _Pinned:
     """Something opened from its path in a BPF file system."""
 
-    _kinds: tuple[str, ...] = ()
     _noun = ""
 
     def __init__(self, path: Union[str, os.PathLike[str]]) -> None:
@@ -41,9 +40,7 @@ class _Pinned:
         if self._fd < 0:
             what, code = f"no {self._noun} can be opened at {self.path}", ctypes.get_errno()
             raise failed(AttachError, what, code, hint=no_bpf_file_system(path))
-        kind = os.readlink(f"/proc/self/fd/{self._fd}").partition("anon_inode:")[2].strip("[]")
-        if kind not in self._kinds:
-            raise AttachError(f"what is pinned at {self.path} is no {self._noun}, but a {kind}")
+        check_is(self._noun, self._fd, f"what is pinned at {self.path}", AttachError)
 
     @property
     def fd(self) -> int:
@@ -77,7 +74,6 @@ class _Pinned:
 class PinnedProgram(_Pinned):
     """A pinned program: to inspect, to put into a program array or into a link."""
 
-    _kinds = ("bpf-prog",)
     _noun = "program"
 
     def info(self) -> ProgramInfo:
@@ -88,7 +84,6 @@ class PinnedProgram(_Pinned):
 class PinnedLink(_Pinned):
     """A pinned link: an attachment that outlives processes."""
 
-    _kinds = ("bpf-link", "bpf_link")
     _noun = "link"
 
     def info(self) -> LinkInfo:
