@@ -39,7 +39,6 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
         with self._user_errors():
             from hatch_bpf.build_system import build_for
 
-            # what hatchling has read need not be read again
             project = load_hatch_project(Path(self.root), self.build_config if self.target_name == "wheel" else None)
             if project is None:  # the hook is switched on for the sdist alone
                 return
@@ -74,8 +73,7 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
         from hatch_bpf.support.scratch import Scratch
 
         self._staged = self._staged or Scratch()
-        path = Path(self._staged.folder, name)
-        write_new(path, data)
+        write_new(path := Path(self._staged.folder, name), data)
         return str(path)
 
     def _unstage(self) -> None:
@@ -100,17 +98,13 @@ class BpfBuildHook(BuildHookInterface[BuilderConfig]):
 
 
 def load_hatch_project(root: Path, wheel: BuilderConfig | None = None) -> Project | None:
-    """The project, as hatchling's tables describe its wheel; None without the hook's table. Raises `ConfigError`.
-
-    `wheel` is what hatchling has already read of the wheel's tables.
-    """
+    """The project, by hatchling's tables or what it has read of them; None without the hook's. Raises `ConfigError`."""
     from hatchling.builders.wheel import WheelBuilder
 
     from hatch_bpf.project.sources import find_project
 
     wheel = wheel or WheelBuilder(str(root)).config
-    table = wheel.hook_config.get(BpfBuildHook.PLUGIN_NAME)
-    if table is None:
+    if (table := wheel.hook_config.get(BpfBuildHook.PLUGIN_NAME)) is None:
         return None
     options = {name: value for name, value in table.items() if name not in RESERVED_HOOK_KEYS}
     packages = list(wheel.packages or wheel.only_include or ["."])

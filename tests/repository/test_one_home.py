@@ -36,3 +36,12 @@ def test_a_public_name_means_one_thing() -> None:
     assert {name: where for name, where in homes.items() if len(where) > 1} == {
         "main": ["cli/main.py", "lab/guest/init.py"]
     }
+
+
+@pytest.mark.parametrize("adapter", ["hatch_plugin.py", "setuptools_plugin.py"])
+def test_the_build_systems_adapters_stay_thin(adapter: str) -> None:
+    assert len((PACKAGE / adapter).read_text(encoding="utf-8").splitlines()) < 120
+
+
+def test_few_modules_are_in_no_room() -> None:
+    assert len(list(PACKAGE.glob("[!_]*.py"))) <= 12
