@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from hatch_bpf.runtime import FoldedStacks, Frame, Symbolizer, errors
+from hatch_bpf.runtime import BuildIdFrame, FoldedStacks, Frame, Symbolizer, errors
 from hatch_bpf.runtime.symbols import demangle, kernel_symbols, process_symbols, symbol_files
 from hatch_bpf.runtime.symbols.elf_image import SHT_SYMTAB, ElfImage
 from hatch_bpf.runtime.symbols.function_table import FunctionTable
@@ -316,6 +316,39 @@ def test_libraries_that_are_loaded_later(program: Path, tmp_path: Path) -> None:
     place = ctypes.cast(ctypes.CDLL(str(tmp_path / "late.so")).late, ctypes.c_void_p).value
     assert place is not None
     assert symbolizer.user(place, 0).name == "late"
+
+
+def in_file(path: Path, name: bytes) -> BuildIdFrame:
+    """The third byte of a function, as a stack with build ids has it."""
+    image = ElfImage(path.read_bytes())
+    symbols = image.symbols(SHT_SYMTAB)
+    (start,) = (value for at, _, _, value, _, strings in symbols if image.string(strings, at) == name)
+    offset = image.offset_of(start)
+    assert offset is not None
+    return BuildIdFrame(BuildIdFrame.VALID, image.build_id.ljust(20, b"\0"), offset + 3)
+
+
+def test_places_in_files_of_a_process_that_has_ended(program: Path) -> None:
+    symbolizer = Symbolizer()
+    with running([program]) as (process, _):
+        assert symbolizer.symbolize([in_file(program, b"inner")], process.pid)[0].name == "inner"
+    (frame,) = symbolizer.symbolize([in_file(program, b"outer")], process.pid)
+    assert (frame.name, frame.offset, frame.module) == ("outer", 3, str(program))
+
+
+@pytest.mark.parametrize("build_id", ["ab" * 19 + "00", "abcd00"])
+def test_places_in_files_that_are_mapped_later(build_id: str, tmp_path: Path) -> None:
+    """With build ids that end with a NUL, and that are shorter than others."""
+    (tmp_path / "late.c").write_text("int late(void) { return 1; }")
+    path = tmp_path / "late.so"
+    command = [needs.tool("clang"), "-shared", "-fPIC", f"-Wl,--build-id=0x{build_id}", tmp_path / "late.c", "-o", path]
+    subprocess.run(command, check=True)
+    symbolizer = Symbolizer()
+    symbolizer.user(1, 0)
+    time.sleep(2 * process_symbols.PAUSE)
+    ctypes.CDLL(str(path))
+    (frame,) = symbolizer.symbolize([in_file(path, b"late")], 0)
+    assert (frame.name, frame.offset, frame.module) == ("late", 3, str(path))
 
 
 def test_the_library_that_the_kernel_maps() -> None:

@@ -48,8 +48,10 @@ class _Mapping(PlainData):
     offset: int
     path: str
     is_read: bool = False
+    file: Optional[SymbolFile] = None
+    """What is mapped there, once it is read."""
     table: Optional[FunctionTable[bytes]] = None
-    """The functions of what is mapped there, once it is read."""
+    """Its functions."""
     bias: int = 0
     """What to subtract from an address for one of the table."""
 
@@ -159,17 +161,28 @@ class ProcessSymbols:
 
     def _in_file(self, build_id: bytes, offset: int) -> Frame:
         """The function at an offset of one of its files, by the file's build id."""
+        mapping = self._mapping_of(build_id)
+        if mapping is None and monotonic() - self._mapped > PAUSE:
+            self._read_mappings()
+            mapping = self._mapping_of(build_id)
+        if mapping is None or mapping.file is None:
+            return Frame(UNKNOWN, offset, UNKNOWN, offset)
+        bias = mapping.file.bias(offset)
+        found = None if bias is None else mapping.file.functions.find(offset + bias)
+        if found is None or bias is None:
+            return Frame(UNKNOWN, offset, mapping.path, offset)
+        name, start = found
+        return Frame(self._name(name), offset + bias - start, mapping.path, offset)
+
+    def _mapping_of(self, build_id: bytes) -> Optional[_Mapping]:
+        """A part of the file with a build id, which the kernel fills up with NULs."""
         for mapping in self._mappings:
-            self._read(mapping)
-        for mapping in self._mappings:
-            file = self._file(mapping)
-            if file is not None and file.build_id and file.build_id == build_id.rstrip(b"\0")[: len(file.build_id)]:
-                bias = file.bias(offset)
-                found = None if bias is None else file.functions.find(offset + bias)
-                if found is not None and bias is not None:
-                    return Frame(self._name(found[0]), offset + bias - found[1], mapping.path, offset)
-                return Frame(UNKNOWN, offset, mapping.path, offset)
-        return Frame(UNKNOWN, offset, UNKNOWN, offset)
+            if not mapping.is_read:
+                self._read(mapping)
+            known = mapping.file.build_id if mapping.file is not None else b""
+            if known and known.ljust(len(build_id), b"\0") == build_id:
+                return mapping
+        return None
 
     def _mapping(self, address: int) -> Optional[_Mapping]:
         place = bisect_right(self._starts, address) - 1
@@ -187,7 +200,7 @@ class ProcessSymbols:
     def _read(self, mapping: _Mapping) -> None:
         """Find the functions of what is mapped."""
         mapping.is_read = True
-        file = self._vdso(mapping) if mapping.path == "[vdso]" else self._file(mapping)
+        file = mapping.file = self._vdso(mapping) if mapping.path == "[vdso]" else self._file(mapping)
         bias = None if file is None else file.bias(mapping.offset)
         if file is not None and bias is not None:
             mapping.table = file.functions
