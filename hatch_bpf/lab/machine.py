@@ -106,15 +106,10 @@ def has_kvm(arch: str) -> bool:
     if own is None or own.name != arch:
         return False
     try:
-        handle = os.open(KVM, os.O_RDWR | os.O_CLOEXEC)
+        with KVM.open("r+b", buffering=0) as device:
+            return fcntl.ioctl(device, _GET_API_VERSION) == _API_VERSION
     except OSError:
         return False
-    try:
-        return fcntl.ioctl(handle, _GET_API_VERSION) == _API_VERSION
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
 
 
 def command_line(
