@@ -13,11 +13,6 @@ _SPARE = 512
 
 def guests_at_a_time(megabytes: int) -> int:
     """At least one."""
-    return max(1, min(processors(), (_free_megabytes() - _SPARE) // megabytes))
-
-
-def _free_megabytes() -> int:
-    for line in _MEMINFO.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) // 1024
-    return 0
+    memory = dict(line.split(":") for line in _MEMINFO.read_text().splitlines())
+    available = int(memory["MemAvailable"].split()[0]) // 1024
+    return max(1, min(processors(), (available - _SPARE) // megabytes))
