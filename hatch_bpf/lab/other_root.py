@@ -82,8 +82,5 @@ def _link_at(nodes: Mapping[str, cpio.Node], name: str) -> str | None:
 
 
 def _find_libbpf(nodes: Mapping[str, cpio.Node]) -> str:
-    for soname in SONAMES:
-        for name in sorted(nodes):
-            if name.rpartition("/")[2] == soname:
-                return f"/{name}"
-    return ""
+    found = (name for soname in SONAMES for name in sorted(nodes) if name.rpartition("/")[2] == soname)
+    return next((f"/{name}" for name in found), "")

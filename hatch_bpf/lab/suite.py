@@ -17,10 +17,8 @@ def own_tests(root: Path) -> dict[str, cpio.Node]:
     """The folder `tests`, and the files in which pytest looks for settings."""
     if not (root / TESTS).is_dir():
         return {}
-    nodes = {
-        name: node for name, node in cpio.tree(root / TESTS, TESTS).items() if "__pycache__" not in name.split("/")
+    tests = cpio.tree(root / TESTS, TESTS)
+    return {
+        **{name: node for name, node in tests.items() if "__pycache__" not in name.split("/")},
+        **{name: cpio.file((root / name).read_bytes()) for name in _SETTINGS if (root / name).is_file()},
     }
-    for name in _SETTINGS:
-        if (root / name).is_file():
-            nodes[name] = cpio.file((root / name).read_bytes())
-    return nodes
