@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 UNKNOWN = "[unknown]"
 """Name of a function of which no symbol is known, and of a file that is not known: bcc's and perf's word."""
+MOST_FRAMES = 1 << 16
+"""Addresses that are remembered of the kernel, and of each process."""
 KERNEL = "[kernel]"
 """Module of the kernel itself."""
 
@@ -33,6 +35,13 @@ class Frame(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Frame(name={self.name!r}, offset={self.offset:#x}, module={self.module!r}, address={self.address:#x})"
+
+
+def remember(frames: dict[Any, Frame], key: object, frame: Frame) -> None:
+    """Keep the frame of an address, and no more than `MOST_FRAMES` of them."""
+    if len(frames) >= MOST_FRAMES:
+        frames.clear()
+    frames[key] = frame
 
 
 new_frame = tuple.__new__

@@ -6,7 +6,7 @@ from operator import itemgetter
 
 from ..errors import SymbolError
 from ..types import as_int
-from .frame import KERNEL, UNKNOWN, Frame, new_frame
+from .frame import KERNEL, UNKNOWN, Frame, new_frame, remember
 from .function_table import FunctionTable
 
 TYPE_CHECKING = False
@@ -19,8 +19,6 @@ CODE = "tTwW"
 """Letters of functions, as nm(1) has them."""
 LONGEST = 1 << 16
 """Bytes that the last function before a gap reaches at most: kallsyms has no sizes."""
-MOST_FRAMES = 1 << 16
-"""Addresses that are remembered."""
 
 
 class KernelSymbols:
@@ -77,9 +75,7 @@ class KernelSymbols:
             in_module = self._modules.find(address)
             (name, module), start = in_module or ((UNKNOWN, KERNEL), 0)
             frame = Frame(name, address - start, module, address)
-        if len(self._frames) >= MOST_FRAMES:
-            self._frames.clear()
-        self._frames[address] = frame
+        remember(self._frames, address, frame)
         return frame
 
 

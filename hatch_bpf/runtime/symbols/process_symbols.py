@@ -15,7 +15,7 @@ from ..plain_data import PlainData
 from ..types import as_int
 from .demangle import demangled
 from .elf_image import ElfImage
-from .frame import UNKNOWN, Frame, new_frame
+from .frame import UNKNOWN, Frame, new_frame, remember
 from .function_table import FunctionTable
 from .symbol_files import SymbolFile
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from .symbol_files import SymbolFiles
 
-MOST_FRAMES = 1 << 16
-"""Addresses of a process that are remembered."""
 PAUSE = 0.05
 """Seconds for which what was read of a process is believed."""
 MAP_FILES = "map_files"
@@ -133,9 +131,7 @@ class ProcessSymbols:
         else:
             frame = self._at_address(each.offset)
         if frame[0] is not UNKNOWN:
-            if len(self._frames) >= MOST_FRAMES:
-                self._frames.clear()
-            self._frames[each] = frame
+            remember(self._frames, each, frame)
         return frame
 
     def _at_address(self, address: int) -> Frame:
