@@ -191,6 +191,16 @@ def test_usual_records_are_counted_up_to_others(skel: Any) -> None:
     assert (len(list(parsed)), end, number) == (3, 3 * size, 0)
 
 
+def test_a_record_that_is_cut_off_in_its_header_is_left_for_the_next_reading(skel: Any) -> None:
+    """Readings end after 64 KiB, which may be behind the first 8 bytes of a record."""
+    events = skel.maps.events
+    kind, size, _ = events._usual
+    longer = perf_record(kind, size + 8, bytes(4))
+    for cut in range(size + 8):
+        parsed, end, lost = events._parse(longer + longer[:cut])
+        assert (len(list(parsed)), end, lost) == (1, size + 8, 0)
+
+
 def perf_record(kind: int, size: int, data: bytes) -> bytes:
     """A record with a header, and for a sample the length of its data."""
     header = kind.to_bytes(4, "little") + bytes(2) + size.to_bytes(2, "little")

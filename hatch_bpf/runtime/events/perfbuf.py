@@ -314,7 +314,7 @@ class PerfBuffer(EventSource["E"]):
     def _parse_any(self, data: bytes) -> tuple[Iterable[E], int, int]:
         """`_parse()` of records of any kind, up to where usual ones begin."""
         events, lost, at = [], 0, 0
-        while at < len(data):
+        while at + RECORD.size <= len(data):
             kind, size, length = record = RECORD.unpack_from(data, at)
             if at + size > len(data) or (at and record == self._usual):
                 break
