@@ -16,7 +16,7 @@ from itertools import repeat
 from time import monotonic, sleep
 
 from ..descriptor import duplicate
-from ..errors import MapError, permission_denied, reason
+from ..errors import MapError, failed, permission_denied
 from ..maps.shapes import type_numbers
 from ..privileges import for_perf_event
 from ..types import has_flexible
@@ -242,7 +242,7 @@ class PerfBuffer(EventSource["E"]):
         what = f"perf buffer {self.name} can't be opened"
         if code in (errno.EPERM, errno.EACCES):
             return permission_denied(what, errno=code, also=("CAP_PERFMON", *for_perf_event("perf_event")))
-        return MapError(f"{what}: {reason(code)}{hint and f'; {hint}'}", errno=code)
+        return failed(MapError, what, code, hint=hint)
 
     def get_ready(self) -> None:
         with self._reading:

@@ -11,7 +11,7 @@ import ctypes
 import mmap
 from itertools import repeat
 
-from ..errors import InvalidTypeError, MapError, reason
+from ..errors import InvalidTypeError, MapError, failed
 from ..maps.shapes import type_numbers
 from ..types import numpy_fields
 from .source import EventSource, Taken
@@ -115,7 +115,7 @@ class RingBuffer(EventSource["E"]):
             self._consumer_pages: Any = mmap.mmap(self.fd, page, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
             self._pages: Any = mmap.mmap(self.fd, page + 2 * size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page)
         except OSError as error:
-            raise MapError(f"ring buffer {self.name} can't be mapped: {reason(error.errno or 0)}") from error
+            raise failed(MapError, f"ring buffer {self.name} can't be mapped", error.errno or 0) from error
         self._consumer = memoryview(self._consumer_pages).cast("L")
         self._producer = memoryview(self._pages)[:LONG].cast("L")
         self._headers = memoryview(self._pages)[page:].cast("I")

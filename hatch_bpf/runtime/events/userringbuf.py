@@ -11,7 +11,7 @@ import errno
 import select
 import time
 
-from ..errors import MapError, reason
+from ..errors import MapError, failed
 from ..generic import Generic
 from ..maps.map import Map
 from ..maps.shapes import type_numbers
@@ -81,7 +81,7 @@ class UserRingBuffer(Map, Generic["E"]):
             code = ctypes.get_errno()
             if code == errno.ENOSPC:
                 return False
-            raise MapError(f"user ring buffer {self.name} can't take {len(data)} bytes: {reason(code)}", errno=code)
+            raise failed(MapError, f"user ring buffer {self.name} can't take {len(data)} bytes", code)
 
     def _close(self) -> None:
         in_use = self._sending._is_owned()  # type: ignore[attr-defined]

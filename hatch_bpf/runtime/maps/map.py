@@ -21,8 +21,8 @@ from ..errors import (
     InvalidTypeError,
     InvalidValueError,
     MapError,
+    failed,
     permission_denied,
-    reason,
     unprivileged,
 )
 from ..generic import Generic, ItemsView, MutableMapping, ValuesView
@@ -177,19 +177,18 @@ class Map(Sealed):
         self._fd = -1
 
     def _error(self, action: str) -> Exception:
-        code = ctypes.get_errno()
+        code, what = ctypes.get_errno(), f"map {self.name} can't {action}"
         if code == errno.EPERM and unprivileged():
-            return permission_denied(f"map {self.name} can't {action}", errno=code)
-        detail = reason(code)
+            return permission_denied(what, errno=code)
         if code == errno.EPERM:
-            detail += "; its flags forbid that to user space (BPF_F_RDONLY, BPF_F_WRONLY), or it is frozen"
+            hint = "its flags forbid that to user space (BPF_F_RDONLY, BPF_F_WRONLY), or it is frozen"
         elif code == errno.E2BIG:
-            detail += f"; the map is full, or the index is not below {self.max_entries} (max_entries)"
+            hint = f"the map is full, or the index is not below {self.max_entries} (max_entries)"
         elif code == errno.ENOMEM:
-            detail += "; out of memory, or the map is full"
-        elif (short_type_name(self.type), code) in _HINTS:
-            detail += f"; {_HINTS[short_type_name(self.type), code]}"
-        return MapError(f"map {self.name} can't {action}: {detail}", errno=code)
+            hint = "out of memory, or the map is full"
+        else:
+            hint = _HINTS.get((short_type_name(self.type), code), "")
+        return failed(MapError, what, code, hint=hint)
 
     def _encode_key(self, key: Any) -> Any:
         return named(f"map {self.name}: key", self._key.encode, key)
@@ -652,7 +651,7 @@ class _PerCpuMap(Map):
         super().__init__(*args, **kwargs)
         cpus = self._libbpf.libbpf_num_possible_cpus()
         if cpus <= 0:
-            raise MapError(f"the number of possible CPUs can't be read: {reason(-cpus)}", errno=-cpus)
+            raise failed(MapError, "the number of possible CPUs can't be read", -cpus)
         self._element = self._value
         self._value: Any = _PerCpuValue(self._element, cpus)
 
@@ -941,8 +940,7 @@ class InnerMapSpec(PlainData):
         create = libbpf.bpf_map_create
         fd = open_descriptor(create, self.type, None, self.key_size, self.value_size, max_entries, byref(options))
         if fd < 0:
-            code = ctypes.get_errno()
-            raise MapError(f"map {name} can't be created: {reason(code)}", errno=code)
+            raise failed(MapError, f"map {name} can't be created", ctypes.get_errno())
         return make_map(libbpf, shape_of(self, fd=fd, max_entries=max_entries), name, self)
 
 
