@@ -104,6 +104,8 @@ class Map(Sealed):
 
     types: tuple[int, ...] = ()
     """The map types that have this class, of `enum bpf_map_type`; empty for any that has no class of its own."""
+    _no_such_key: tuple[int, ...] = (errno.ENOENT,)
+    """Errors by which the kernel says that there is nothing to delete under a key."""
 
     @classmethod
     def for_shape(cls, shape: MapShape) -> type[Map]:
@@ -229,14 +231,16 @@ class Map(Sealed):
             raise self._error("be written")
         return True
 
-    def _update_batch(self, keys: Any, values: Any, count: int) -> bool:
-        """Store encoded pairs with one system call. Returns False if the kernel has none for this type of map."""
+    def _update_batch(self, keys: Any, values: Any, count: int) -> None:
+        """Store encoded pairs: with one system call, or one by one if the kernel has none for this type of map."""
         options = self._batch_options()
-        if self._libbpf.bpf_map_update_batch(self.fd, keys, values, byref(c_uint32(count)), options):
-            if ctypes.get_errno() not in _UNSUPPORTED:
-                raise self._error("be written")
-            return False
-        return True
+        if not self._libbpf.bpf_map_update_batch(self.fd, keys, values, byref(c_uint32(count)), options):
+            return
+        if ctypes.get_errno() not in _UNSUPPORTED:
+            raise self._error("be written")
+        for i in range(count):
+            key = self._key.ctype.from_buffer_copy(keys, i * self.key_size)
+            self._update(key, self._value.ctype.from_buffer_copy(values, i * self._value.size), BPF_ANY)
 
     def _batch_options(self) -> Any:
         """What batches are told of a value's lock: nothing if it has none."""
@@ -244,7 +248,7 @@ class Map(Sealed):
 
     def _delete(self, key: Any) -> bool:
         if self._libbpf.bpf_map_delete_elem(self.fd, byref(key)):
-            if ctypes.get_errno() == errno.ENOENT:
+            if ctypes.get_errno() in self._no_such_key:
                 return False
             raise self._error("be deleted from")
         return True
@@ -326,11 +330,7 @@ class HashMap(_KeyedMap["K", "V"], MutableMapping["K", "V"]):
     def __bool__(self) -> bool:
         return next(self._keys(), None) is not None
 
-    def __hash__(self) -> int:
-        return object.__hash__(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    __eq__, __hash__ = object.__eq__, object.__hash__  # that of a mapping would read and compare all pairs
 
     def add(self, key: K, value: V) -> bool:
         """Store a value unless the key is there, atomically. Returns whether it was stored.
@@ -443,9 +443,7 @@ class HashMap(_KeyedMap["K", "V"], MutableMapping["K", "V"]):
             some = pairs[at : at + BATCH]
             keys = named(f"map {self.name}: key", self._key.write_many, [key for key, _ in some])
             values = named(f"map {self.name}: value", self._value.write_many, [value for _, value in some])
-            if not self._update_batch(keys, values, len(some)):
-                for key, value in some:
-                    self[key] = value
+            self._update_batch(keys, values, len(some))
 
     if not TYPE_CHECKING:  # type checkers know what every mutable mapping has
 
@@ -512,9 +510,10 @@ class HashMap(_KeyedMap["K", "V"], MutableMapping["K", "V"]):
         batches bucket by bucket, so that no pair comes twice.
         """
         place: Any = None
-        size = self._batch_size()
+        size = min(self.max_entries, max(1, BATCH_BYTES // (self.key_size + self._value.size)))
         while True:
-            following, keys, values = self._batch_storage(size)
+            following = (c_uint8 * max(self.key_size, 4))()  # the place behind this batch; at least a number
+            keys, values = (c_uint8 * (self.key_size * size))(), (c_uint8 * (self._value.size * size))()
             count = c_uint32(size)
             results: list[int] = []
             made.append((keys, values, count, results))
@@ -576,17 +575,6 @@ class HashMap(_KeyedMap["K", "V"], MutableMapping["K", "V"]):
         """Read a value by encoded key. `found` is filled if it is there."""
         if self._read_into(storage, key):
             found.append(0)
-
-    def _batch_size(self) -> int:
-        return min(self.max_entries, max(1, BATCH_BYTES // (self.key_size + self._value.size)))
-
-    def _batch_storage(self, size: int) -> tuple[Any, Any, Any]:
-        """Storage for the place that follows a batch, for its keys and for its values."""
-        return (
-            (c_uint8 * max(self.key_size, 4))(),
-            (c_uint8 * (self.key_size * size))(),
-            (c_uint8 * (self._value.size * size))(),
-        )
 
 
 class _Items(ItemsView["K", "V"]):
@@ -749,10 +737,7 @@ class ArrayMap(Map, Generic["V"]):
         for at in range(0, self.max_entries, BATCH):
             indexes = range(at, min(at + BATCH, self.max_entries))
             values = bytes(self._value.size * len(indexes))
-            if not self._update_batch((c_uint32 * len(indexes))(*indexes), values, len(indexes)):
-                zero = self._value.new()
-                for index in indexes:
-                    self._update(c_uint32(index), zero, BPF_ANY)
+            self._update_batch((c_uint32 * len(indexes))(*indexes), values, len(indexes))
 
     def _between(self, start: int, stop: int) -> Iterator[V]:
         return chain.from_iterable(map(self._value.read_many, self._blocks(start, stop)))
@@ -789,9 +774,7 @@ class ArrayMap(Map, Generic["V"]):
         for at in range(0, len(places), BATCH):
             some, indexes = values[at : at + BATCH], places[at : at + BATCH]
             data = named(f"map {self.name}: value", self._value.write_many, some)
-            if not self._update_batch((c_uint32 * len(some))(*indexes), data, len(some)):
-                for index, value in zip(indexes, some):
-                    self[index] = value
+            self._update_batch((c_uint32 * len(some))(*indexes), data, len(some))
 
     def items(self) -> Iterator[tuple[int, V]]:
         """Pairs of index and value."""
@@ -1024,6 +1007,8 @@ class DescriptorMap(Map, Generic["K"]):
     User space can put sockets or cgroups in and take them out, but not read them.
     """
 
+    _no_such_key = (errno.ENOENT, errno.EINVAL)
+    """EINVAL is what a SOCKMAP says of an empty place, and an XSKMAP of an index that is too high."""
     types = type_numbers("CGROUP_ARRAY", "SOCKMAP", "XSKMAP", "SOCKHASH", "REUSEPORT_SOCKARRAY")
 
     def __setitem__(self, key: K, item: Any) -> None:
@@ -1031,15 +1016,7 @@ class DescriptorMap(Map, Generic["K"]):
         self._store_descriptor(self._encode_key(key), item)
 
     def __delitem__(self, key: K) -> None:
-        try:
-            is_deleted = self._delete(self._encode_key(key))
-        except MapError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            is_deleted = (
-                False  # by which a SOCKMAP says that there is nothing, and an XSKMAP that there is no such index
-            )
-        if not is_deleted:
+        if not self._delete(self._encode_key(key)):
             raise KeyError(key)
 
 
