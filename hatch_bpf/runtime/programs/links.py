@@ -214,12 +214,14 @@ class Link(Sealed):
         """Detach the program from what it is attached to."""
         raise NotImplementedError
 
-    def _undo(self, function: Callable[..., int], *, passed_over: int = 0) -> None:
-        """Call the function that detaches it, and check what it returns; one error number is none."""
+    def _undo(self, function: Callable[..., int]) -> None:
+        """Call the C function that detaches it, and check what it returns."""
         for result in release(self._made, function):
-            code = ctypes.get_errno()
-            if result < 0 and code != passed_over:
-                raise failed(AttachError, f"{self!r} could not be detached cleanly", code)
+            if result < 0:
+                raise self._not_detached(ctypes.get_errno())
+
+    def _not_detached(self, code: int) -> AttachError:
+        return failed(AttachError, f"{self!r} could not be detached cleanly", code)
 
 
 class LibbpfLink(Link):
@@ -371,7 +373,11 @@ class XdpLink(Link):
         return result
 
     def _release(self) -> None:
-        self._undo(self._replace, passed_over=errno.EEXIST)
+        # not by _undo(): a signal handler may raise an exception within _replace(), and then this is called again
+        result, code = self._replace(-1), ctypes.get_errno()
+        self._made.clear()
+        if result < 0 and code != errno.EEXIST:
+            raise self._not_detached(code)
 
     def _replace(self, fd: int) -> int:
         """Put a program in the place of this link's; -1 for none. EEXIST if somebody has replaced or removed that."""
