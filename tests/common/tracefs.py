@@ -5,11 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 from functools import cache
-from pathlib import Path
 
+from hatch_bpf.runtime.host.mounts import TRACEFS, in_tracefs
 from tests.common import needs
 
-_EVENTS = (Path("/sys/kernel/tracing/events"), Path("/sys/kernel/debug/tracing/events"))
 _CLONE_NEWNS = 0x00020000
 _MS_REC_PRIVATE = (1 << 14) | (1 << 18)
 
@@ -17,7 +16,7 @@ _MS_REC_PRIVATE = (1 << 14) | (1 << 18)
 def mounted() -> None:
     """Make sure that tracefs is mounted. Needs root; skips (under CI=true fails) where the kernel has none."""
     needs.root_bpf()
-    if not any(path.is_dir() for path in _EVENTS) and not _mount():
+    if not in_tracefs("events") and not _mount():
         needs.missing("tracefs can't be mounted")
 
 
@@ -27,5 +26,5 @@ def _mount() -> bool:
     # in a new mount namespace, which only this process and its children use
     if libc.unshare(_CLONE_NEWNS) or libc.mount(None, b"/", None, _MS_REC_PRIVATE, None):
         return False
-    libc.mount(b"tracefs", os.fsencode("/sys/kernel/tracing"), b"tracefs", 0, None)
-    return _EVENTS[0].is_dir()
+    libc.mount(b"tracefs", os.fsencode(TRACEFS[0]), b"tracefs", 0, None)
+    return bool(in_tracefs("events"))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from hatch_bpf.runtime import errors
-from hatch_bpf.runtime.programs import attaching
+from hatch_bpf.runtime.host import mounts
 from hatch_bpf.skeleton.generate import class_name
 from tests.common import needs, tracefs
 from tests.common.namespaces import own_cgroup, own_loopback
@@ -330,7 +330,7 @@ def test_iterators_that_need_an_argument_are_not_attached_by_themselves(iterator
 
 
 def test_only_what_tracefs_names_is_blamed_on_it(contexts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attaching, "TRACEFS", ("/nowhere", "/nowhere"))
+    monkeypatch.setattr(mounts, "TRACEFS", ("/nowhere", "/nowhere"))
     with pytest.raises(errors.AttachError, match="raw tracepoint no_such: ENOENT") as caught:
         contexts.programs.takes_arguments.attach_raw_tracepoint("no_such")
     assert "mount" not in str(caught.value)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hatch_bpf.runtime import errors
-from hatch_bpf.runtime.host import kernel
+from hatch_bpf.runtime.host import kernel, mounts
 from hatch_bpf.runtime.libbpf import library as libbpf_module
 from hatch_bpf.runtime.load_errors import check_libbpf_is_new_enough
 from hatch_bpf.runtime.programs import attaching
@@ -87,13 +87,13 @@ def test_kinds_of_btf_that_came_later(old: Any, spec: Any, tmp_path: Path, monke
 
 
 def test_where_tracepoints_are_looked_for(old: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tracing, debug = tmp_path / "tracing", tmp_path / "debug"
-    monkeypatch.setattr(attaching, "TRACEFS", (str(tracing), str(debug)))
+    tracing, debug = tmp_path / "tracing" / "events", tmp_path / "debug" / "events"
+    monkeypatch.setattr(mounts, "TRACEFS", (str(tracing.parent), str(debug.parent)))
     program = attaching.Attachable()
     program._libbpf = old
-    tracing.mkdir()
+    tracing.mkdir(parents=True)
     assert "mount -t debugfs" in program._tracefs_hint()
-    debug.mkdir()
+    debug.mkdir(parents=True)
     assert program._tracefs_hint() == ""
     monkeypatch.setattr(old, "version", (1, 0))
     debug.rmdir()

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.runtime import errors, functions_of, kernel_functions, tracepoints, usdts_of
-from hatch_bpf.runtime.programs import targets
-from hatch_bpf.runtime.programs.attaching import TRACEFS
+from hatch_bpf.runtime.host import mounts
 from hatch_bpf.runtime.programs.elfsyms import full_path
 from tests.common import needs, tracefs
 
@@ -83,13 +82,13 @@ def test_kernel_functions_are_those_of_kallsyms() -> None:
 
 def test_functions_that_ftrace_lists_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "available_filter_functions").write_text("vfs_read\next4_open [ext4]\n")
-    monkeypatch.setattr(targets, "TRACEFS", (str(tmp_path / "events"),))
+    monkeypatch.setattr(mounts, "TRACEFS", (str(tmp_path),))
     assert kernel_functions() == ["ext4_open", "vfs_read"]
 
 
 def test_tracepoints_are_the_folders_of_tracefs() -> None:
     tracefs.mounted()
-    folder = next(Path(path) for path in TRACEFS if Path(path).is_dir())
+    folder = Path(mounts.in_tracefs("events"))
     told = {f"{path.parent.parent.name}:{path.parent.name}" for path in folder.glob("*/*/id")}
     found = tracepoints()
     assert set(found) <= told
@@ -97,6 +96,6 @@ def test_tracepoints_are_the_folders_of_tracefs() -> None:
 
 
 def test_tracepoints_without_tracefs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "TRACEFS", (str(tmp_path / "events"),))
+    monkeypatch.setattr(mounts, "TRACEFS", (str(tmp_path),))
     with pytest.raises(errors.SymbolError, match="mount -t tracefs"):
         tracepoints()

@@ -1,4 +1,5 @@
-"""File systems that BPF needs: one for pins, and cgroup v2. Input: a path. Output: what is wrong with it, in words.
+"""File systems that BPF needs: one for pins, cgroup v2, and tracefs. Input: a path. Output: what is wrong with it, in
+words.
 
 Each function returns an empty string if the path is right, and where /proc does not tell.
 """
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
     from typing import Union
 
 MOUNTS = "/proc/self/mountinfo"
+TRACEFS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+"""The folders where tracefs may be mounted. Mounting debugfs mounts it at the second one."""
+MOUNT_TRACEFS = "mount -t tracefs tracefs /sys/kernel/tracing"
+
+
+def in_tracefs(name: str) -> str:
+    """The path of a file or folder of tracefs; empty if it is not there."""
+    return next(filter(os.path.exists, (f"{folder}/{name}" for folder in TRACEFS)), "")
 
 
 def no_bpf_file_system(path: Union[str, os.PathLike[str]]) -> str:

@@ -8,6 +8,7 @@ import os
 
 from .. import privileges
 from ..errors import AttachError, permission_denied, reason, tail
+from ..host import mounts
 from ..libbpf.messages import Capture
 from ..sealed import Sealed
 from ..sections import parse_section
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     LinkT = TypeVar("LinkT", bound="Link")
 
-TRACEFS = ("/sys/kernel/tracing/events", "/sys/kernel/debug/tracing/events")
 ATTACH_LOG_LINES = 8
 """How many lines of libbpf's an attach error quotes."""
 
@@ -130,12 +130,12 @@ class Attachable(Sealed):
     def _tracefs_hint(self) -> str:
         """What to mount so that libbpf finds tracepoints and probes; empty if nothing is missing."""
         if self._libbpf.version < (1, 0):
-            if os.path.isdir(TRACEFS[1]):
+            if os.path.isdir(f"{mounts.TRACEFS[1]}/events"):
                 return ""
             return "libbpf before 1.0 finds tracepoints in debugfs only: mount -t debugfs debugfs /sys/kernel/debug"
-        if any(map(os.path.isdir, TRACEFS)):
+        if mounts.in_tracefs("events"):
             return ""
-        return "tracefs, which lists the tracepoints, is not mounted: mount -t tracefs tracefs /sys/kernel/tracing"
+        return f"tracefs, which lists the tracepoints, is not mounted: {mounts.MOUNT_TRACEFS}"
 
 
 def _explained(code: int, lines: list[str], section: str) -> str:

@@ -9,14 +9,14 @@ import os
 
 from ..arguments import path_argument
 from ..errors import SymbolError, failed
+from ..host.mounts import MOUNT_TRACEFS, in_tracefs
 from ..symbols.kernel_symbols import CODE, KALLSYMS
-from .attaching import TRACEFS
 from .elfsyms import full_path, function_names, matcher, usdt_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Optional, Union
+    from typing import Union
 
 
 def functions_of(binary: Union[str, os.PathLike[str]], pattern: str = "*") -> list[str]:
@@ -38,7 +38,7 @@ def kernel_functions(pattern: str = "*") -> list[str]:
     Those that ftrace lists, if it does so for this process, or else all; the kernel may refuse some of these.
     """
     try:
-        with open(_in_tracefs("available_filter_functions") or "", "rb") as file:
+        with open(in_tracefs("available_filter_functions"), "rb") as file:
             return _matching((line.split()[0] for line in file), pattern)
     except OSError:
         pass  # there is none, or a locked down kernel shows it to nobody
@@ -51,11 +51,9 @@ def kernel_functions(pattern: str = "*") -> list[str]:
 
 def tracepoints(pattern: str = "*") -> list[str]:
     """The tracepoints that match a pattern, as `CATEGORY:NAME`, for `attach_tracepoint()`. Raises `SymbolError`."""
-    path = _in_tracefs("available_events")
-    if path is None:
-        raise SymbolError(
-            "tracefs, which lists the tracepoints, is not mounted: mount -t tracefs tracefs /sys/kernel/tracing"
-        )
+    path = in_tracefs("available_events")
+    if not path:
+        raise SymbolError(f"tracefs, which lists the tracepoints, is not mounted: {MOUNT_TRACEFS}")
     try:
         with open(path, "rb") as file:
             return _matching(map(bytes.strip, file), pattern)
@@ -71,12 +69,6 @@ def _of_file(binary: Union[str, os.PathLike[str]], read: Callable[[str], list[st
         raise _unreadable(path, error) from error
     except ValueError as error:
         raise SymbolError(str(error)) from error
-
-
-def _in_tracefs(name: str) -> Optional[str]:
-    """The path of a file of tracefs; None if it is not there."""
-    paths = (os.path.join(os.path.dirname(events), name) for events in TRACEFS)
-    return next(filter(os.path.exists, paths), None)
 
 
 def _matching(names: Iterable[bytes], pattern: str) -> list[str]:

@@ -18,6 +18,7 @@ from ..descriptor import descriptor_of, open_descriptor
 from ..errors import BpfError, reason
 from ..events.source import deadline_of
 from ..host.arch import running, running_name
+from ..host.mounts import MOUNT_TRACEFS, in_tracefs
 from ..libbpf import library as _library
 from ..types import named
 from .objects import program_info
@@ -26,7 +27,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..descriptor import HasDescriptor
 
-TRACE_PIPES = ("/sys/kernel/tracing/trace_pipe", "/sys/kernel/debug/tracing/trace_pipe")
 STREAMS = {"stdout": 1, "stderr": 2}
 """`BPF_STREAM_*`."""
 CHUNK = 4096
@@ -62,9 +62,9 @@ def trace_pipe(timeout: Optional[float] = None) -> Generator[TraceLine, None, No
     one reader at a time: `close()` the iterator when you are done. Lines of other tracers are left out.
     """
     deadline = deadline_of(timeout)
-    path = next(filter(os.path.exists, TRACE_PIPES), None)
-    if path is None:
-        raise BpfError("tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing")
+    path = in_tracefs("trace_pipe")
+    if not path:
+        raise BpfError(f"tracefs is not mounted: {MOUNT_TRACEFS}")
     try:
         fd = open_descriptor(os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
