@@ -11,12 +11,12 @@ import os
 
 from . import alternatives as _alternatives
 from . import globals as _globals
+from .arguments import c_string, path_argument
 from .errors import (
     ArchitectureError,
     BpfError,
     ClosedError,
     InvalidTypeError,
-    InvalidValueError,
     KernelNotCoveredError,
     UnknownNameError,
 )
@@ -206,14 +206,14 @@ class Opened(_Phase, Generic["LoadedT"]):
         kconfig: Optional[str],
         token: Optional[str],
     ) -> None:
-        given = None if isinstance(btf, bytes) else btf
-        for name, path in (("btf", given), ("libbpf", libbpf), ("token", token)):
-            if path is not None and not isinstance(path, (str, os.PathLike)):
-                raise InvalidTypeError(f"{name} must be a path, not {type(path).__name__}")
+        if btf is not None and not isinstance(btf, bytes):
+            btf = path_argument("btf", btf)
+        libbpf, token = (
+            None if path is None else path_argument(name, path) for name, path in (("libbpf", libbpf), ("token", token))
+        )
         if kconfig is not None and not isinstance(kconfig, str):
             raise InvalidTypeError(f"kconfig must be a str, not {type(kconfig).__name__}")
-        if kconfig is not None and "\0" in kconfig:
-            raise InvalidValueError("kconfig can't have a NUL, at which libbpf would stop reading")
+        self._kconfig = None if kconfig is None else c_string("kconfig", kconfig)
         self._spec = spec
         self._is_loaded = False
         self._uncovered: Optional[BpfError] = None
@@ -221,12 +221,11 @@ class Opened(_Phase, Generic["LoadedT"]):
         self._elf = _read_object(spec, bpf_dir)
         library = _libbpf.load(libbpf, libraries=spec.libraries)
         self._btf = self._choose_btf(bpf_dir, explicit=btf)
-        self._kconfig = kconfig
         self._held = held = ObjectHandle(library, spec.source)
         if token is not None:
             from .libbpf.tokens import check_token  # few packages have one
 
-            held.token = os.path.abspath(os.fspath(token))  # libbpf opens it as late as at the load
+            held.token = os.path.abspath(token)  # libbpf opens it as late as at the load
             check_token(library, held.token)
         held.close_with(self)
         try:
@@ -309,8 +308,8 @@ class Opened(_Phase, Generic["LoadedT"]):
 
     def _open(self, held: ObjectHandle) -> None:
         """Make libbpf read the object."""
-        kconfig, btf = self._kconfig, self._btf_to_hand_over()
-        options = opts(OpenOpts, object_name=self._spec.name.encode(), kconfig=kconfig.encode() if kconfig else None)
+        btf = self._btf_to_hand_over()
+        options = opts(OpenOpts, object_name=self._spec.name.encode(), kconfig=self._kconfig)
         if held.token:
             options.bpf_token_path = os.fsencode(held.token)
         if isinstance(btf, bytes):

@@ -215,7 +215,11 @@ def test_what_is_used_before_the_load(bpf: Any, use: Callable[[Any], object], me
         ({"btf": 5}, InvalidTypeError, "btf must be a path, not int"),
         ({"libbpf": 5}, InvalidTypeError, "libbpf must be a path, not int"),
         ({"kconfig": b"CONFIG_HZ=1"}, InvalidTypeError, "kconfig must be a str, not bytes"),
-        ({"kconfig": "CONFIG_HZ=1\0"}, InvalidValueError, "kconfig can't have a NUL"),
+        *(
+            ({name: value}, InvalidValueError, rf"^{name} can't be '.*': {told}")
+            for name in ("btf", "libbpf", "token", "kconfig")
+            for value, told in (("a\0b", "C strings end at a NUL"), ("a\ud800", "surrogates not allowed"))
+        ),
     ],
 )
 def test_arguments_of_open(skeleton: Any, options: dict[str, Any], error: type[BpfError], message: str) -> None:
