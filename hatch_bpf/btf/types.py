@@ -78,33 +78,33 @@ class Float:
 
 
 @dataclass(frozen=True, slots=True)
-class Ptr:
+class Derived:
+    """A pointer to another type, or the same type qualified."""
+
     type_id: int
     name: str = ""
+
+
+class Ptr(Derived):
+    __slots__ = ()
+
+
+class Volatile(Derived):
+    __slots__ = ()
+
+
+class Const(Derived):
+    __slots__ = ()
+
+
+class Restrict(Derived):
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Typedef:
     name: str
     type_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Volatile:
-    type_id: int
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Const:
-    type_id: int
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Restrict:
-    type_id: int
-    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,9 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Struct:
+class Composite:
+    """A struct or union."""
+
     name: str
     size: int
     members: tuple[Member, ...]
@@ -146,12 +148,12 @@ class Struct:
     """Bitfield widths are in the members, not in their INTs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Union:
-    name: str
-    size: int
-    members: tuple[Member, ...]
-    kind_flag: bool = False
+class Struct(Composite):
+    __slots__ = ()
+
+
+class Union(Composite):
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,9 @@ class Enumerator:
 
 
 @dataclass(frozen=True, slots=True)
-class Enum:
+class Enumeration:
+    """An enum whose values have 32 bits, or 64."""
+
     name: str
     size: int
     values: tuple[Enumerator, ...]
@@ -170,12 +174,12 @@ class Enum:
     """kind_flag on disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class Enum64:
-    name: str
-    size: int
-    values: tuple[Enumerator, ...]
-    signed: bool = False
+class Enum(Enumeration):
+    __slots__ = ()
+
+
+class Enum64(Enumeration):
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,19 +205,22 @@ class FuncProto:
 
 
 @dataclass(frozen=True, slots=True)
-class Func:
+class Declaration:
+    """A function or a variable."""
+
     name: str
     type_id: int
-    """Id of its FUNC_PROTO."""
+    """Id of a function's FUNC_PROTO."""
     linkage: int
     """A `Linkage`, or another number where the kernel was given one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Var:
-    name: str
-    type_id: int
-    linkage: int
+class Func(Declaration):
+    __slots__ = ()
+
+
+class Var(Declaration):
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

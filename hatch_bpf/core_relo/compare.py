@@ -46,7 +46,7 @@ class Comparison:
 
     def _match_enumerator(self, spec: Spec, candidate: int) -> Spec | None:
         type_id, enum = self.target.resolve(candidate)
-        if not isinstance(enum, (t.Enum, t.Enum64)):
+        if not isinstance(enum, t.Enumeration):
             return None
         wanted = essential_name(spec.accessors[0].name or "")
         for index, value in enumerate(enum.values):
@@ -89,7 +89,7 @@ class Comparison:
         A member of the right name but an incompatible type ends the search of its struct (bpf_core_match_member()).
         """
         target_id, owner = self.target.resolve(target_id)
-        if not isinstance(owner, (t.Struct, t.Union)):
+        if not isinstance(owner, t.Composite):
             return None
         for index, member in enumerate(owner.members):
             self._step()
@@ -100,10 +100,7 @@ class Comparison:
                 if inner is not None:
                     return replace(inner, path=(index, *inner.path), bit_offset=member.bit_offset + inner.bit_offset)
             elif member.name == accessor.name:
-                local_owner = self.local[accessor.type_id]
-                assert isinstance(local_owner, (t.Struct, t.Union))
-                local_member = local_owner.members[accessor.index]
-                if not self.fields_are_compatible(local_member.type_id, member.type_id):
+                if not self.fields_are_compatible(accessor.member_in(self.local).type_id, member.type_id):
                     return None
                 return _FoundMember(target_id, (index,), member.bit_offset, member.type_id)
         return None
@@ -115,11 +112,9 @@ class Comparison:
             _, local = self.local.resolve(local_id)
             _, target = self.target.resolve(target_id)
             match local, target:
-                case (t.Struct() | t.Union(), t.Struct() | t.Union()):
+                case (t.Composite(), t.Composite()) | (t.Ptr(), t.Ptr()) | (t.Float(), t.Float()):
                     return True
-                case (t.Ptr(), t.Ptr()) | (t.Float(), t.Float()):
-                    return True
-                case (t.Enum() | t.Enum64(), t.Enum() | t.Enum64()) | (t.Fwd(), t.Fwd()):
+                case (t.Enumeration(), t.Enumeration()) | (t.Fwd(), t.Fwd()):
                     local_name, target_name = essential_name(local.name), essential_name(target.name)
                     return not local_name or not target_name or local_name == target_name
                 case t.Int(), t.Int():
@@ -138,12 +133,10 @@ class Comparison:
             _, local = self.local.resolve(local_id)
             _, target = self.target.resolve(target_id)
             match local, target:
-                case (t.Void(), t.Void()) | (t.Fwd(), t.Fwd()):
+                case (t.Void(), t.Void()) | (t.Fwd(), t.Fwd()) | (t.Enumeration(), t.Enumeration()):
                     return True
-                case (t.Struct(), t.Struct()) | (t.Union(), t.Union()):
-                    return True
-                case (t.Enum() | t.Enum64(), t.Enum() | t.Enum64()):
-                    return True
+                case t.Composite(), t.Composite():
+                    return type(local) is type(target)
                 case t.Int(), t.Int():
                     return local.bit_offset == 0 == target.bit_offset
                 case t.Ptr(), t.Ptr():
@@ -181,15 +174,13 @@ class Comparison:
                     return True
                 case t.Fwd(), t.Fwd():
                     return local.is_union == target.is_union
-                case t.Fwd(), t.Struct() | t.Union() if behind_pointer:
+                case t.Fwd(), t.Composite() if behind_pointer:
                     return local.is_union == isinstance(target, t.Union)
-                case t.Struct() | t.Union(), t.Fwd() if behind_pointer:
+                case t.Composite(), t.Fwd() if behind_pointer:
                     return target.is_union == isinstance(local, t.Union)
-                case (t.Enum() | t.Enum64(), t.Enum() | t.Enum64()):
+                case t.Enumeration(), t.Enumeration():
                     return self._enums_match(local, target)
-                case t.Struct(), t.Struct():
-                    return behind_pointer or self._members_match(local.members, target.members, level=level)
-                case t.Union(), t.Union():
+                case t.Composite(), t.Composite() if type(local) is type(target):
                     return behind_pointer or self._members_match(local.members, target.members, level=level)
                 case t.Int(), t.Int():
                     return local.size == target.size and t.is_signed(local) == t.is_signed(target)
@@ -213,7 +204,7 @@ class Comparison:
                     return False
         raise RelocationError(f"types nest deeper than {MAX_DEPTH}")
 
-    def _enums_match(self, local: t.Enum | t.Enum64, target: t.Enum | t.Enum64) -> bool:
+    def _enums_match(self, local: t.Enumeration, target: t.Enumeration) -> bool:
         if local.size != target.size or len(local.values) > len(target.values):
             return False
         names = {essential_name(value.name) for value in target.values}
@@ -260,9 +251,7 @@ def likeness(spec: Spec) -> tuple[object, ...]:
         if accessor.name is None:
             steps.append(accessor.index)
         else:
-            owner = spec.btf[accessor.type_id]
-            assert isinstance(owner, (t.Struct, t.Union))
-            steps.append((accessor.name, *_field_likeness(spec.btf, owner.members[accessor.index].type_id)))
+            steps.append((accessor.name, *_field_likeness(spec.btf, accessor.member_in(spec.btf).type_id)))
     return tuple(steps)
 
 
@@ -274,7 +263,7 @@ def _field_likeness(btf: Btf, type_id: int) -> Iterator[object]:
         match found:
             case t.Array():
                 type_id = found.type_id
-            case t.Enum() | t.Enum64() | t.Fwd():
+            case t.Enumeration() | t.Fwd():
                 yield essential_name(found.name)
                 return
             case t.Int():

@@ -123,7 +123,7 @@ class _NeededTypes:
         self._mark_type(type_id, _Extent.TO_POINTERS)
         for index in target.raw[1:]:
             type_id, found = self._kernel.resolve(type_id)
-            if isinstance(found, (t.Struct, t.Union)):
+            if isinstance(found, t.Composite):
                 self.types[type_id].add(index)
                 type_id = found.members[index].type_id
                 self._mark_type(type_id, _Extent.TO_POINTERS)
@@ -160,7 +160,7 @@ class _NeededTypes:
                 yield found.return_type_id, inner
                 for param in found.params:
                     yield param.type_id, inner
-            case t.Struct() | t.Union() if walk is _Extent.MEMBERS:
+            case t.Composite() if walk is _Extent.MEMBERS:
                 self.types[type_id].update(range(len(found.members)))
                 for member in found.members:
                     yield member.type_id, inner

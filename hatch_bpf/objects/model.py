@@ -503,6 +503,6 @@ def _uint(btf: Btf, member: t.Member, name: str, path: str) -> int:
         _, array = btf.resolve(pointer.type_id)
         if isinstance(array, t.Array):
             return array.length
-    if isinstance(pointer, (t.Enum, t.Enum64)) and len(pointer.values) == 1:
+    if isinstance(pointer, t.Enumeration) and len(pointer.values) == 1:
         return pointer.values[0].value
     raise ObjectError(f"{path}: map {name}: {member.name} is not declared with __uint()")

@@ -405,10 +405,10 @@ class KernelFeatures:
     def _members_within(self, type_id: int, depth: int) -> dict[str, int]:
         """Members and their types, those of anonymous members included; of an enum, its enumerators."""
         _, found = self.btf.resolve(type_id)
-        if isinstance(found, (t.Enum, t.Enum64)):
+        if isinstance(found, t.Enumeration):
             return {value.name: 0 for value in found.values}
         names: dict[str, int] = {}
-        for member in found.members if isinstance(found, (t.Struct, t.Union)) else ():
+        for member in found.members if isinstance(found, t.Composite) else ():
             if member.name:
                 names[member.name] = member.type_id
             elif depth < _MAX_NESTING:
@@ -459,7 +459,7 @@ class KernelFeatures:
         if not isinstance(proto, t.FuncProto):
             return None
         kinds = [self.btf.resolve(parameter.type_id)[1] for parameter in proto.params]
-        return None if any(isinstance(kind, (t.Struct, t.Union)) for kind in kinds) else len(kinds) - hidden
+        return None if any(isinstance(kind, t.Composite) for kind in kinds) else len(kinds) - hidden
 
     def has_kfunc(self, name: str) -> bool | None:
         """Whether a FUNC has this name and, where the kernel tags its kfuncs, is tagged as one."""
@@ -483,7 +483,7 @@ class KernelFeatures:
     def _type_of(self, name: str, kind: t.Kind) -> int | None:
         # libbpf takes the first
         found = self.btf[min(self._find(name, kind), default=0)]
-        return found.type_id if isinstance(found, (t.Func, t.Var)) else None
+        return found.type_id if isinstance(found, t.Declaration) else None
 
     def has_struct(self, name: str) -> bool:
         return bool(self._find(name, t.Kind.STRUCT))
@@ -567,7 +567,7 @@ class KernelFeatures:
         values: list[t.Enumerator] = []
         for type_id in self._find(enum, t.Kind.ENUM, t.Kind.ENUM64):
             found = self.btf[type_id]
-            if isinstance(found, (t.Enum, t.Enum64)):
+            if isinstance(found, t.Enumeration):
                 # as above
                 values += [v for v in found.values if v.name.startswith(prefix) and not v.name.startswith("__")]
         return frozenset(value.name.removeprefix(prefix) for value in values) or None

@@ -247,7 +247,7 @@ def _kconfig_kind(obj: ObjectModel, type_id: int) -> str:
             if found.size == 1:
                 return "char"
             return "integer" if found.size in (2, 4, 8) else ""
-        case t.Enum() | t.Enum64():
+        case t.Enumeration():
             return "tristate" if found.name == "libbpf_tristate" else ""
         case t.Array():
             return "string" if found.length and _kconfig_kind(obj, found.type_id) == "char" else ""

@@ -60,7 +60,7 @@ def _unchecked(btf: Btf, name: str) -> str:
         _, returned = btf.resolve(proto.return_type_id)
         if isinstance(returned, t.Void):
             return "returns nothing"
-        if not isinstance(returned, (t.Int, t.Enum, t.Enum64)):
+        if not isinstance(returned, (t.Int, t.Enumeration)):
             return "does not return a number"
         pointers = (btf.resolve(param.type_id)[1] for param in proto.params)
         is_vague = any(isinstance(one, t.Ptr) and isinstance(btf.resolve(one.type_id)[1], t.Void) for one in pointers)

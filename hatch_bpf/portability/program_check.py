@@ -615,7 +615,7 @@ def _parameters(btf: Btf, name: str) -> Iterator[t.Type]:
 def _passed_values(btf: Btf, name: str, index: int) -> Iterator[Value]:
     """What a verifier knows of the arguments of a global function, the object's function of that `index`."""
     for at, param in enumerate(islice(_parameters(btf, name), 5)):
-        if isinstance(param, (t.Int, t.Enum, t.Enum64)):
+        if isinstance(param, (t.Int, t.Enumeration)):
             yield anything(-8 * index - at, 8)  # no slot has that number
         elif isinstance(param, t.Ptr) and btf.resolve(param.type_id)[1].name in _CONTEXTS:
             yield ContextPointer(0)

@@ -179,9 +179,9 @@ class TypeDecls:
                 return _SCALARS[self._btf.pointer_size, False]
             case t.Array():
                 return self._array(found, hint)
-            case t.Enum() | t.Enum64():
+            case t.Enumeration():
                 return self._enum(found, name or hint)
-            case t.Struct() | t.Union():
+            case t.Composite():
                 return self._nested(found, name or hint)
             case _:
                 what = f"{type(found).__name__.lower()} {name}".strip()
@@ -220,7 +220,7 @@ class TypeDecls:
 
     # --- enums ------------------------------------------------------------------------------------------------------
 
-    def _signs(self, found: t.Enum | t.Enum64) -> t.Enum | t.Enum64:
+    def _signs(self, found: t.Enumeration) -> t.Enumeration:
         """An enum with its enumerators' signs as in C: clang before 15 does not record that an enum is signed."""
         if isinstance(found, t.Enum64) or found.signed:
             return found
@@ -236,7 +236,7 @@ class TypeDecls:
         """Whether the BTF has something that only compilers which record signed enums write."""
         return any(isinstance(found, t.Enum64) or (isinstance(found, t.Enum) and found.signed) for found in self._btf)
 
-    def _enum(self, found: t.Enum | t.Enum64, name: str) -> CodecDecl:
+    def _enum(self, found: t.Enumeration, name: str) -> CodecDecl:
         found = self._signs(found)
         base = _SCALARS.get((found.size, found.signed))
         if base is None:
@@ -261,7 +261,7 @@ class TypeDecls:
 
     # --- structs and unions -----------------------------------------------------------------------------------------
 
-    def _nested(self, found: t.Struct | t.Union, name: str) -> CodecDecl:
+    def _nested(self, found: t.Composite, name: str) -> CodecDecl:
         keyword = "union" if isinstance(found, t.Union) else "struct"
         class_name = self._names.take(name or keyword)
         codec_name = self._names.take(f"_{class_name}")
@@ -270,7 +270,7 @@ class TypeDecls:
         self._declared.append(declared)
         return CodecDecl(codec_name, class_name, class_name)
 
-    def _struct(self, class_name: str, c_name: str, found: t.Struct | t.Union, *, codec: str) -> StructDecl:
+    def _struct(self, class_name: str, c_name: str, found: t.Composite, *, codec: str) -> StructDecl:
         self._check_size(c_name, found.size)
         is_union = isinstance(found, t.Union)
         slots = list(self._slots(found, class_name))
@@ -298,7 +298,7 @@ class TypeDecls:
                 return CodecDecl("_t.RawBytes", "", "bytes")
         return self.codec(type_id, hint=hint)
 
-    def _slots(self, found: t.Struct | t.Union, class_name: str) -> Iterator[_Slot]:
+    def _slots(self, found: t.Composite, class_name: str) -> Iterator[_Slot]:
         """The members that need a place, by rising offset."""
         ordered = sorted(found.members, key=lambda member: member.bit_offset)
         for index, member in enumerate(ordered):
@@ -311,9 +311,9 @@ class TypeDecls:
             if bits:
                 if not member.name:
                     continue  # padding that is written as a bitfield
-                enum = self.codec(member.type_id, hint=where) if isinstance(resolved, (t.Enum, t.Enum64)) else None
+                enum = self.codec(member.type_id, hint=where) if isinstance(resolved, t.Enumeration) else None
                 signed = isinstance(resolved, t.Int) and bool(resolved.encoding & t.IntEncoding.SIGNED)
-                if isinstance(resolved, (t.Enum, t.Enum64)):
+                if isinstance(resolved, t.Enumeration):
                     signed = self._signs(resolved).signed
                 yield _Slot(member, bit_offset, bits=bits, signed=signed, codec=enum)
                 continue
@@ -323,7 +323,7 @@ class TypeDecls:
                 element = self._flexible_element(resolved.type_id, where)
                 yield _Slot(member, bit_offset, codec=element, is_flexible=True)
                 continue
-            if not member.name and not isinstance(resolved, (t.Struct, t.Union)):
+            if not member.name and not isinstance(resolved, t.Composite):
                 continue  # C cannot name it either
             codec = self.codec(member.type_id, hint=where)
             inner = None if member.name else self._structs[codec.python]
