@@ -10,6 +10,7 @@ import struct
 
 from hatch_bpf.core_relo.resolve import Resolution
 from hatch_bpf.errors import RelocationError
+from hatch_bpf.objects.insns import LD_IMM64, SIZES, Class, JmpOp
 from hatch_bpf.objects.model import INSN_SIZE
 
 POISON_IMM = 0xBAD2310
@@ -27,7 +28,7 @@ def patch_insn(insns: bytes, insn_off: int, resolution: Resolution) -> bytes:
     order = "<" if resolution.local.btf.endian == "little" else ">"
     code, _, off, imm = struct.unpack_from(order + "BBhi", insns, insn_off)
     local, target = resolution.local_value, resolution.target_value
-    is_wide = code == _LD_IMM64
+    is_wide = code == LD_IMM64
 
     def error(what: str) -> RelocationError:
         return RelocationError(f"{resolution.local}: instruction {insn_off // INSN_SIZE} {what}")
@@ -44,13 +45,13 @@ def patch_insn(insns: bytes, insn_off: int, resolution: Resolution) -> bytes:
     if resolution.poisoned:
         return poison()
     match code & 7:
-        case 4 | 7:  # BPF_ALU, BPF_ALU64
+        case Class.ALU | Class.ALU64:
             if code & 8:
                 raise error("takes its operand from a register, not from an immediate")
             if resolution.validate and imm & 0xFFFFFFFFFFFFFFFF != local:
                 raise error(f"holds {imm} where {local} was expected")
             struct.pack_into(order + "I", patched, insn_off + 4, target & 0xFFFFFFFF)
-        case 1 | 2 | 3:  # BPF_LDX, BPF_ST, BPF_STX
+        case Class.LDX | Class.ST | Class.STX:
             if resolution.validate and off & 0xFFFFFFFFFFFFFFFF != local:
                 raise error(f"has offset {off} where {local} was expected")
             if target > 0x7FFF:
@@ -58,16 +59,16 @@ def patch_insn(insns: bytes, insn_off: int, resolution: Resolution) -> bytes:
             if resolution.fail_memsz_adjust:
                 return poison()
             if resolution.local_size != resolution.target_size:
-                if _BYTES_OF_SIZE[code & 0x18] != resolution.local_size:
+                if SIZES[code & 0x18] != resolution.local_size:
                     raise error(
-                        f"accesses {_BYTES_OF_SIZE[code & 0x18]} bytes of a field of {resolution.local_size}, "
+                        f"accesses {SIZES[code & 0x18]} bytes of a field of {resolution.local_size}, "
                         f"so it cannot be changed to one of {resolution.target_size}"
                     )
-                if resolution.target_size not in _SIZE_OF_BYTES:
+                if resolution.target_size not in _SIZE_BITS:
                     raise error(f"cannot access {resolution.target_size} bytes at once")
-                patched[insn_off] = code & 0xE7 | _SIZE_OF_BYTES[resolution.target_size]
+                patched[insn_off] = code & 0xE7 | _SIZE_BITS[resolution.target_size]
             struct.pack_into(order + "H", patched, insn_off + 2, target)
-        case 0 if is_wide:
+        case Class.LD if is_wide:
             code2, regs2, off2, imm2 = struct.unpack_from(order + "BBhI", insns, insn_off + INSN_SIZE)
             src = insns[insn_off + 1] >> 4 if order == "<" else insns[insn_off + 1] & 0xF
             if src or off or code2 or regs2 or off2:
@@ -82,8 +83,5 @@ def patch_insn(insns: bytes, insn_off: int, resolution: Resolution) -> bytes:
     return bytes(patched)
 
 
-_LD_IMM64 = 0x18
-_CALL = 0x85
-_BYTES_OF_SIZE = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
-"""Bytes that a load or store accesses, by the size bits of its code (BPF_W, BPF_H, BPF_B, BPF_DW)."""
-_SIZE_OF_BYTES = {count: bits for bits, count in _BYTES_OF_SIZE.items()}
+_CALL = Class.JMP | JmpOp.CALL
+_SIZE_BITS = {count: bits for bits, count in SIZES.items()}

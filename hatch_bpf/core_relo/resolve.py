@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreRelo, CoreReloKind, access_of
@@ -181,7 +182,9 @@ class Matcher:
         try:
             spec = parse_spec(local, relo)
             if relo.kind is CoreReloKind.TYPE_ID_LOCAL:
-                return _of_local_id(spec)
+                # the one kind that needs no target
+                own = spec.root_type_id
+                return Resolution(spec, None, local_value=own, target_value=own, validate=False)
             if not local.name(relo.type_id):
                 raise RelocationError(f"{spec} has an anonymous type, and libbpf looks for candidates by name")
             if relo.type_id not in narrowed:
@@ -222,23 +225,16 @@ class Matcher:
         return _Decision(first, value, tuple(matching))
 
 
+_result_of = attrgetter("poisoned", "target_value", "target_size", "fail_memsz_adjust")
+
+
 def agree(full: Resolution | RelocationError, small: Resolution | RelocationError) -> bool:
     """Whether a relocation has the same result on the full and the minimized BTF, apart from ids of kernel types."""
     if isinstance(full, RelocationError) or isinstance(small, RelocationError):
         return False
     if full.kind is CoreReloKind.TYPE_ID_TARGET:
         return full.found == small.found
-    return (full.poisoned, full.target_value, full.target_size, full.fail_memsz_adjust) == (
-        small.poisoned,
-        small.target_value,
-        small.target_size,
-        small.fail_memsz_adjust,
-    )
-
-
-def _of_local_id(spec: Spec) -> Resolution:
-    """TYPE_ID_LOCAL, the one kind that needs no target."""
-    return Resolution(spec, None, local_value=spec.root_type_id, target_value=spec.root_type_id, validate=False)
+    return bool(_result_of(full) == _result_of(small))
 
 
 def _resolution(local: Spec, decision: _Decision, *, type_is_there: bool) -> Resolution:

@@ -35,16 +35,8 @@ KIND_NAMES = {
     CoreReloKind.ENUMVAL_VALUE: "enumval_value",
 }
 """How libbpf's log spells each kind."""
-ENUMVAL_KINDS = frozenset({CoreReloKind.ENUMVAL_EXISTS, CoreReloKind.ENUMVAL_VALUE})
-TYPE_KINDS = frozenset(
-    {
-        CoreReloKind.TYPE_ID_LOCAL,
-        CoreReloKind.TYPE_ID_TARGET,
-        CoreReloKind.TYPE_EXISTS,
-        CoreReloKind.TYPE_MATCHES,
-        CoreReloKind.TYPE_SIZE,
-    }
-)
+ENUMVAL_KINDS = frozenset(kind for kind in CoreReloKind if kind.name.startswith("ENUMVAL_"))
+TYPE_KINDS = frozenset(kind for kind in CoreReloKind if kind.name.startswith("TYPE_"))
 FIELD_KINDS = frozenset(CoreReloKind) - ENUMVAL_KINDS - TYPE_KINDS
 
 _FLAVOR = re.compile(r"(.*[^_])___[^_]", re.DOTALL)
@@ -68,6 +60,12 @@ class Accessor:
     index: int
     name: str | None
     """None for an array element, and for the pointer dereference that every field path starts with."""
+
+    def member_in(self, btf: Btf) -> t.Member:
+        """The member that it names, of the BTF that it belongs to."""
+        owner = btf[self.type_id]
+        assert isinstance(owner, t.Composite)
+        return owner.members[self.index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ class Spec:
     def enumerator(self) -> t.Enumerator:
         """The enumerator that an ENUMVAL relocation names."""
         enum = self.btf[self.accessors[0].type_id]
-        assert isinstance(enum, (t.Enum, t.Enum64))
+        assert isinstance(enum, t.Enumeration)
         return enum.values[self.accessors[0].index]
 
     def _path(self) -> str:
@@ -139,7 +137,7 @@ def _parse_spec(local: Btf, kind: CoreReloKind, root_type_id: int, text: str) ->
         raise RelocationError(f"access string of {len(raw)} steps is too long; libbpf takes {MAX_SPEC}")
     type_id, root = local.resolve(root_type_id)
     if kind in ENUMVAL_KINDS:
-        if not isinstance(root, (t.Enum, t.Enum64)) or len(raw) > 1 or raw[0] >= len(root.values):
+        if not isinstance(root, t.Enumeration) or len(raw) > 1 or raw[0] >= len(root.values):
             raise RelocationError(f"access string {text!r} names no enumerator of type {root_type_id}, {root.name!r}")
         accessor = Accessor(type_id, raw[0], root.values[raw[0]].name)
         return Spec(local, kind, root_type_id, (accessor,), raw)
@@ -148,7 +146,7 @@ def _parse_spec(local: Btf, kind: CoreReloKind, root_type_id: int, text: str) ->
     for index in raw[1:]:
         type_id, found = local.resolve(type_id)
         match found:
-            case t.Struct() | t.Union():
+            case t.Composite():
                 if index >= len(found.members):
                     raise RelocationError(f"access string {text!r} names no member of {found.name or 'a struct'!r}")
                 member = found.members[index]
@@ -172,4 +170,4 @@ def is_flexible(btf: Btf, accessor: Accessor, array: t.Array) -> bool:
     if accessor.name is None or array.length:
         return False
     owner = btf[accessor.type_id]
-    return isinstance(owner, (t.Struct, t.Union)) and accessor.index == len(owner.members) - 1
+    return isinstance(owner, t.Composite) and accessor.index == len(owner.members) - 1

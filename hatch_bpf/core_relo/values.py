@@ -30,9 +30,9 @@ class RelocationValue:
 def value_of(spec: Spec) -> RelocationValue:
     """The value of the relocation that `spec` belongs to, on its side."""
     match spec.kind:
-        case CoreReloKind.FIELD_EXISTS | CoreReloKind.ENUMVAL_EXISTS | CoreReloKind.TYPE_EXISTS:
+        case CoreReloKind.FIELD_EXISTS | CoreReloKind.ENUMVAL_EXISTS:
             return RelocationValue(1)
-        case CoreReloKind.TYPE_MATCHES:
+        case CoreReloKind.TYPE_EXISTS | CoreReloKind.TYPE_MATCHES:
             return RelocationValue(1)
         case CoreReloKind.TYPE_ID_TARGET:
             # the compiler puts the local id there, which cannot tell whether it is the right instruction
@@ -59,9 +59,7 @@ def _field_value(spec: Spec) -> RelocationValue:
         if kind is CoreReloKind.FIELD_BYTE_SIZE:
             return RelocationValue(size, True)
         raise RelocationError(f"{spec}: an array element has no {KIND_NAMES[kind]}")
-    owner = btf[last.type_id]
-    assert isinstance(owner, (t.Struct, t.Union))
-    member = owner.members[last.index]
+    member = last.member_in(btf)
     type_id, of_type = btf.resolve(member.type_id)
     bits = member.bits
     if bits:
@@ -88,7 +86,7 @@ def _field_value(spec: Spec) -> RelocationValue:
 
 def _bitfield_window(spec: Spec, of_type: t.Type, bits: int) -> tuple[int, int]:
     """Byte offset and size of the smallest aligned integer that holds a bitfield."""
-    if not isinstance(of_type, (t.Int, t.Enum, t.Enum64)) or not of_type.size:
+    if not isinstance(of_type, (t.Int, t.Enumeration)) or not of_type.size:
         raise RelocationError(f"{spec}: a {t.kind_name(of_type)} cannot be a bitfield")
     size = of_type.size
     while True:
@@ -115,5 +113,5 @@ def _enumerator_value(spec: Spec) -> int:
     """The enumerator as an unsigned 64-bit number. libbpf sign-extends a 32-bit one, even of an unsigned enum."""
     value = spec.enumerator.value
     if isinstance(spec.btf[spec.accessors[0].type_id], t.Enum) and value >> 31 & 1:
-        return value | 0xFFFFFFFF_00000000 if value > 0 else value & 0xFFFFFFFFFFFFFFFF
+        value |= -1 << 32
     return value & 0xFFFFFFFFFFFFFFFF
