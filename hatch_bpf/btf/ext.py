@@ -7,7 +7,6 @@ Output: a `BtfExt`, or `BtfError`. Layout: Documentation/bpf/btf.rst, ".BTF.ext 
 from __future__ import annotations
 
 import struct
-import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ from functools import cached_property, partial
 from operator import attrgetter
 from typing import NamedTuple
 
-from hatch_bpf.btf.header import MAGIC, VERSION
+from hatch_bpf.btf.header import MAGIC, VERSION, words_of
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import BtfError
 
@@ -183,9 +182,7 @@ def _sections(data: bytes, order: str, words: int, source: str) -> Iterator[tupl
         at += 8
         if at + count * record_size > len(data):
             raise BtfError(f"{source}: .BTF.ext is cut off: {count} records of {record_size} bytes do not fit")
-        records = array("I", data[at : at + count * record_size])
-        if order != ("<" if sys.byteorder == "little" else ">"):
-            records.byteswap()
+        records = words_of(data[at : at + count * record_size], "little" if order == "<" else "big")
         # a newer compiler may append words to a record; those known come first
         yield section_off, _columns(records, record_size // 4, words)
         at += count * record_size

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import re
 import struct
-import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import chain, repeat
+from itertools import chain, repeat, starmap
 from operator import getitem
 from typing import Literal
 
 from hatch_bpf.btf import types as t
-from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION
+from hatch_bpf.btf.header import MAGIC, MIN_HEADER, VERSION, words_of
 from hatch_bpf.btf.name_search import NameSearch
 from hatch_bpf.btf.types import EXTRA_WORDS, FIXED_WORDS, KIND_MASK, VLEN_MASK, WORDS_PER_ENTRY
 from hatch_bpf.errors import BtfError
@@ -64,9 +63,8 @@ class Btf:
         """Index `data`. `source` names it in errors. Raises `BtfError`."""
         self.source = source
         self.data = data
-        header = _read_header(data, source)
+        self.header = header = _read_header(data, source)
         self.endian: Literal["little", "big"] = header.endian
-        self.header = header
         self.strings = data[header.str_start : header.str_end]
         """The string section: what string offsets point into."""
         if not self.strings:
@@ -75,7 +73,7 @@ class Btf:
             raise BtfError(f"{source}: the string section does not start and end with a NUL byte")
         self._starts, self._starts_in_c = _index_types(header, data, source)
         """Word index of each type of this blob, in id order; and of those that are `NAMED_IN_C`."""
-        self._words = _words(header, data, header.type_start)
+        self._words = words_of(memoryview(data)[header.type_start : header.type_end], header.endian)
         """The type section, as 32-bit words in the machine's order."""
         self._decoded: dict[int, t.Type] = {}
         self._expected: set[str] = set()
@@ -177,7 +175,7 @@ class Btf:
                 entries = zip(record[FIXED_WORDS::2], record[FIXED_WORDS + 1 :: 2], strict=True)
                 return [value for name, value in entries if strings.startswith(start, name)]
         found = self[type_id]
-        values = found.values if isinstance(found, (t.Enum, t.Enum64)) else ()
+        values = found.values if isinstance(found, t.Enumeration) else ()
         return [one.value for one in values if one.name.startswith(prefix)]
 
     def tables(self) -> tuple[array[int], list[int]]:
@@ -212,7 +210,7 @@ class Btf:
                     return count * self.pointer_size
                 case t.Var():
                     type_id = found.type_id
-                case t.Int() | t.Struct() | t.Union() | t.Enum() | t.Enum64() | t.Float() | t.DataSec():
+                case t.Int() | t.Composite() | t.Enumeration() | t.Float() | t.DataSec():
                     if count * found.size > 0xFFFFFFFF:
                         raise BtfError(f"{self.source}: type {type_id} in arrays takes more than 4 GiB")
                     return count * found.size
@@ -275,67 +273,67 @@ class Btf:
         info, size = words[start + 1], words[start + 2]
         kind, vlen, flag = _KINDS[info >> 24 & KIND_MASK], info & VLEN_MASK, bool(info >> 31)
         name, at = self.string(words[start]), start + FIXED_WORDS
-        match kind:
+        match kind:  # the most frequent first
+            case t.Kind.PTR:
+                return t.Ptr(size, name)
+            case t.Kind.FUNC_PROTO:
+                params = (t.Param(self.string(text), param) for text, param in self._entries(at, vlen, kind))
+                return t.FuncProto(size, tuple(params), name)
+            case t.Kind.STRUCT | t.Kind.UNION:
+                cls = t.Struct if kind is t.Kind.STRUCT else t.Union
+                # with kind_flag the upper 8 bits are the bitfield's width (BTF_MEMBER_BITFIELD_SIZE)
+                mask, width_at = (0xFFFFFF, 24) if flag else (0xFFFFFFFF, 32)
+                members = (
+                    t.Member(self.string(text), member, offset & mask, offset >> width_at)
+                    for text, member, offset in self._entries(at, vlen, kind)
+                )
+                return cls(name, size, tuple(members), flag)
+            case t.Kind.FUNC:
+                return t.Func(name, size, vlen)
+            case t.Kind.CONST:
+                return t.Const(size, name)
+            case t.Kind.ARRAY:
+                return t.Array(words[at], words[at + 1], words[at + 2], name)
+            case t.Kind.TYPEDEF:
+                return t.Typedef(name, size)
             case t.Kind.INT:
                 encoding = words[at]
                 return t.Int(name, size, t.IntEncoding(encoding >> 24 & 0xF), encoding >> 16 & 0xFF, encoding & 0xFF)
-            case t.Kind.FLOAT:
-                return t.Float(name, size)
-            case t.Kind.PTR:
-                return t.Ptr(size, name)
-            case t.Kind.TYPEDEF:
-                return t.Typedef(name, size)
-            case t.Kind.VOLATILE:
-                return t.Volatile(size, name)
-            case t.Kind.CONST:
-                return t.Const(size, name)
-            case t.Kind.RESTRICT:
-                return t.Restrict(size, name)
-            case t.Kind.TYPE_TAG:
-                return t.TypeTag(name, size, flag)
-            case t.Kind.DECL_TAG:
-                return t.DeclTag(name, size, _signed(words[at], 32), flag)
-            case t.Kind.FWD:
-                return t.Fwd(name, flag)
-            case t.Kind.FUNC:
-                return t.Func(name, size, vlen)
-            case t.Kind.VAR:
-                return t.Var(name, size, words[at])
-            case t.Kind.ARRAY:
-                return t.Array(words[at], words[at + 1], words[at + 2], name)
-            case t.Kind.FUNC_PROTO:
-                params = (t.Param(self.string(words[i]), words[i + 1]) for i in range(at, at + 2 * vlen, 2))
-                return t.FuncProto(size, tuple(params), name)
-            case t.Kind.DATASEC:
-                infos = (t.SecInfo(words[i], words[i + 1], words[i + 2]) for i in range(at, at + 3 * vlen, 3))
-                return t.DataSec(name, size, tuple(infos))
-            case t.Kind.STRUCT | t.Kind.UNION:
-                cls = t.Struct if kind is t.Kind.STRUCT else t.Union
-                return cls(name, size, tuple(self._members(at, vlen, flag)), flag)
             case t.Kind.ENUM:
                 values = (
-                    t.Enumerator(self.string(words[i]), _signed(words[i + 1], 32) if flag else words[i + 1])
-                    for i in range(at, at + 2 * vlen, 2)
+                    t.Enumerator(self.string(text), _signed(value, 32) if flag else value)
+                    for text, value in self._entries(at, vlen, kind)
                 )
                 return t.Enum(name, size, tuple(values), flag)
             case t.Kind.ENUM64:
-                return t.Enum64(name, size, tuple(self._enumerators64(at, vlen, flag)), flag)
+                values = (
+                    t.Enumerator(self.string(text), _signed(low | high << 32, 64) if flag else low | high << 32)
+                    for text, low, high in self._entries(at, vlen, kind)
+                )
+                return t.Enum64(name, size, tuple(values), flag)
+            case t.Kind.FWD:
+                return t.Fwd(name, flag)
+            case t.Kind.VOLATILE:
+                return t.Volatile(size, name)
+            case t.Kind.RESTRICT:
+                return t.Restrict(size, name)
+            case t.Kind.FLOAT:
+                return t.Float(name, size)
+            case t.Kind.VAR:
+                return t.Var(name, size, words[at])
+            case t.Kind.DATASEC:
+                return t.DataSec(name, size, tuple(starmap(t.SecInfo, self._entries(at, vlen, kind))))
+            case t.Kind.DECL_TAG:
+                return t.DeclTag(name, size, _signed(words[at], 32), flag)
+            case t.Kind.TYPE_TAG:
+                return t.TypeTag(name, size, flag)
             case _:
                 raise BtfError(f"{self.source}: type {type_id} has kind {kind.name}, which cannot be on disk")
 
-    def _members(self, at: int, vlen: int, kind_flag: bool) -> Iterator[t.Member]:
-        words = self._words
-        for i in range(at, at + 3 * vlen, 3):
-            offset = words[i + 2]
-            # with kind_flag the upper 8 bits are the bitfield's width (BTF_MEMBER_BITFIELD_SIZE)
-            bits = offset >> 24 if kind_flag else 0
-            yield t.Member(self.string(words[i]), words[i + 1], offset & 0xFFFFFF if kind_flag else offset, bits)
-
-    def _enumerators64(self, at: int, vlen: int, signed: bool) -> Iterator[t.Enumerator]:
-        words = self._words
-        for i in range(at, at + 3 * vlen, 3):
-            value = words[i + 1] | words[i + 2] << 32
-            yield t.Enumerator(self.string(words[i]), _signed(value, 64) if signed else value)
+    def _entries(self, at: int, vlen: int, kind: t.Kind) -> Iterator[tuple[int, ...]]:
+        """The words of each member, enumerator, parameter or variable."""
+        width = WORDS_PER_ENTRY[kind]
+        return zip(*[self._words[at + column : at + width * vlen : width] for column in range(width)], strict=True)
 
 
 LONG_STRING = 128
@@ -375,19 +373,10 @@ def _read_header(data: bytes, source: str) -> Header:
     return Header(endian, *bounds[:4])
 
 
-def _words(header: Header, data: bytes, start: int) -> array[int]:
-    """The type section from a byte of the blob on, as 32-bit words in the machine's order."""
-    words = array("I")
-    words.frombytes(memoryview(data)[start : header.type_end])
-    if header.endian != sys.byteorder:
-        words.byteswap()
-    return words
-
-
 def _index_types(header: Header, data: bytes, source: str) -> tuple[array[int], array[int]]:
     """Where each type begins, in words, and where each of those that are `NAMED_IN_C`."""
     # a type's second word says how long it is: moved by one, each stands where its type begins
-    infos = _words(header, data, header.type_start + 4)
+    infos = words_of(memoryview(data)[header.type_start + 4 : header.type_end], header.endian)
     starts, starts_in_c = array("I"), array("I")
     add, add_in_c = starts.append, starts_in_c.append
     lengths, at = _lengths, 0

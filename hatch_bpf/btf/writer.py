@@ -68,14 +68,9 @@ def as_libbpf_writes(btf: Btf) -> bytes:
 
 def blob(words: Iterable[int], strings: bytes | bytearray, *, endian: Literal["little", "big"]) -> bytes:
     """Raw BTF of a type section, as 32-bit words, and a string section."""
-    types = _to_bytes(words, endian)
-    order = "<" if endian == "little" else ">"
-    header = (MAGIC, VERSION, 0, MIN_HEADER, 0, len(types), len(types), len(strings))
-    return struct.pack(order + "HBBI4I", *header) + types + bytes(strings)
-
-
-def _to_bytes(words: Iterable[int], endian: Literal["little", "big"]) -> bytes:
-    encoded = array("I", words)
+    types = array("I", words)
     if endian != sys.byteorder:
-        encoded.byteswap()
-    return encoded.tobytes()
+        types.byteswap()
+    order, size = "<" if endian == "little" else ">", len(types) * types.itemsize
+    header = struct.pack(order + "HBBI4I", MAGIC, VERSION, 0, MIN_HEADER, 0, size, size, len(strings))
+    return header + types.tobytes() + bytes(strings)
