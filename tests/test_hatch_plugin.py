@@ -19,7 +19,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.compiler import bpftool
 from hatch_bpf.hatch_plugin import load_hatch_project
 from hatch_bpf.kernels.archive import list_kernels, read_archived
-from hatch_bpf.kernels.matrix import LOCK_NAME
+from hatch_bpf.kernels.locked import LOCK_NAME
 from hatch_bpf.objects.model import read_object
 from hatch_bpf.reuse.shipped import find_shipped
 from hatch_bpf.runtime.host.embedded import Embedded

@@ -206,10 +206,11 @@ def _add_file(name: str, given: Clues, archive: Path, *, with_image: bool) -> li
     """Put one kernel into an archive, and return the paths of its files there."""
     from hatch_bpf.kernels import identity
     from hatch_bpf.kernels.archive import pack_archived, path_of
-    from hatch_bpf.kernels.configurations import config_beside, config_to_keep
+    from hatch_bpf.kernels.companions import CONFIG, IMAGE
+    from hatch_bpf.kernels.configurations import config_to_keep
     from hatch_bpf.kernels.formats.kernel_file import read_kernel
     from hatch_bpf.kernels.identify import Clues, identify
-    from hatch_bpf.kernels.images import image_beside, image_to_keep
+    from hatch_bpf.kernels.images import image_to_keep
     from hatch_bpf.kernels.matrix import find_archived
     from hatch_bpf.support.files import write_whole
 
@@ -239,12 +240,11 @@ def _add_file(name: str, given: Clues, archive: Path, *, with_image: bool) -> li
         write_whole(target, pack_archived(found.btf, kernel))
     if image is None:
         return [target]
-    written = [target, image_beside(target)]
-    write_whole(image_beside(target), image.data)
-    if config := config_to_keep(image, host):
-        write_whole(config_beside(target), config)
-        written.append(config_beside(target))
-    return written
+    files = {IMAGE.beside(target): image.data, CONFIG.beside(target): config_to_keep(image, host)}
+    written = {path: data for path, data in files.items() if data}
+    for path, data in written.items():
+        write_whole(path, data)
+    return [target, *written]
 
 
 def _renew_index(archive: Path) -> None:
@@ -257,7 +257,7 @@ def _renew_index(archive: Path) -> None:
 
 
 def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
-    from hatch_bpf.kernels.lock import make_lock, read_lock, render_lock
+    from hatch_bpf.kernels.lock import NO_LOCK, make_lock, read_lock, render_lock
     from hatch_bpf.project.declared_kernels import find_kernels
     from hatch_bpf.support.files import write_whole
 
@@ -266,10 +266,10 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
     if not config.kernels:
         raise KernelError("there is nothing to lock: kernels names none, or only the host's")
     try:
-        old = read_lock(project.lock)
+        old = read_lock(project.lock) or NO_LOCK
     except KernelError as error:
         say(f"replacing a lock that cannot be read: {error}")
-        old = None
+        old = NO_LOCK
     matrix = find_kernels(config, say)
     with meter() as shown:
         matrix.download(lambda _: None, shown.downloads)
@@ -281,17 +281,13 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
             old,
         )
     write_whole(project.lock, render_lock(lock).encode())
-    before = old.digests if old else {}
-    new, gone = lock.digests.keys() - before.keys(), before.keys() - lock.digests.keys()
-    changed = [
-        kernel
-        for kernel in lock.digests.keys() & before.keys()
-        if old and lock.digests_of(kernel) != old.digests_of(kernel)
-    ]
+    before, after = old.digests.keys(), lock.digests.keys()
+    new, gone = after - before, before - after
+    changed = [kernel for kernel in after & before if lock.digests_of(kernel) != old.digests_of(kernel)]
     for sign, kernels in (("+", new), ("-", gone), ("!", changed)):
         for kernel in sorted(kernels):
             print(f"{sign} {kernel}")
-    say(f"{project.lock}: {len(lock.digests)} kernels, {len(new)} new, {len(gone)} gone, {len(changed)} changed")
+    say(f"{project.lock}: {len(after)} kernels, {len(new)} new, {len(gone)} gone, {len(changed)} changed")
     return 0
 
 

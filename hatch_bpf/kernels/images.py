@@ -14,20 +14,13 @@ from pathlib import Path
 
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.archive import suffix_of
-from hatch_bpf.kernels.companions import beside, check_locked, first_file, of_host, places
+from hatch_bpf.kernels.companions import IMAGE
 from hatch_bpf.kernels.formats.kernel_file import KernelFile, read_image
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.locked import check_locked
 from hatch_bpf.kernels.matrix import KernelSource
 from hatch_bpf.support.budget import IMAGE_BYTES
 from hatch_bpf.support.files import read_regular
-
-IMAGE_SUFFIX = ".vmlinuz"
-_OF_HOST = ("/boot/vmlinuz-{}", "/lib/modules/{}/vmlinuz")
-
-
-def image_beside(btf: Path) -> Path:
-    """Where an archive has the image of the kernel whose BTF is at a path of it."""
-    return beside(btf, IMAGE_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -48,10 +41,9 @@ class ImageFile:
 
 def find_image(source: KernelSource, folder: Path | None = None) -> ImageFile | None:
     """A kernel's image, in the archive `folder` or where the kernel's BTF is; None if there is none."""
-    candidates = places(source, folder, suffix=IMAGE_SUFFIX, host_patterns=_OF_HOST)
-    if not source.is_host and not source.url and _may_be_image(source.path):
-        candidates.append(source.path)
-    found = first_file(candidates)
+    found = IMAGE.find(source, folder)
+    if not found and not source.is_host and not source.url and not suffix_of(source.path.name):
+        found = source.path
     return ImageFile(found, source.image_sha256) if found else None
 
 
@@ -90,10 +82,9 @@ class KernelImage:
 def image_to_keep(path: Path, host: Kernel | None = None) -> KernelImage:
     """The image in a package or in a file of its own; with `host`, that of the running kernel."""
     if host:
-        candidates = of_host(_OF_HOST, host.release)
-        found = first_file(candidates)
+        found = IMAGE.find_of_host(host.release)
         if found is None:
-            looked_for = " and ".join(map(str, candidates))
+            looked_for = " and ".join(map(str, IMAGE.places_of_host(host.release)))
             raise KernelError(f"there is no image of the running kernel: looked for {looked_for}")
         path = found
     return read_kernel_image(path)
@@ -115,7 +106,3 @@ def architecture_of(found: KernelFile) -> str:
         if image[0x38:0x3C] == b"ARM\x64":
             return "arm64"
     return ""
-
-
-def _may_be_image(path: Path) -> bool:
-    return not suffix_of(path.name)

@@ -22,11 +22,11 @@ from hatch_bpf.kernels.any_archive import Archive
 from hatch_bpf.kernels.configurations import find_config
 from hatch_bpf.kernels.identity import Kernel, in_order
 from hatch_bpf.kernels.images import find_image, read_kernel_image
+from hatch_bpf.kernels.locked import REMEDY
 from hatch_bpf.kernels.matrix import Entry, KernelSource, Matrix, Newest, Pattern, resolve
 from hatch_bpf.support.budget import LIST_BYTES
 from hatch_bpf.support.files import read_regular
 
-REMEDY = "run `hatch-bpf kernels lock` and look at what it changes"
 SHOWN = 10
 """Faults of one kind that are listed; the others are only counted."""
 
@@ -60,9 +60,17 @@ class Lock:
     configs: Mapping[Kernel, str] = field(default_factory=dict)
     """sha256 of the configurations that there are."""
 
-    def digests_of(self, kernel: Kernel) -> tuple[str | None, ...]:
+    @property
+    def tables(self) -> dict[str, Mapping[Kernel, str]]:
+        """All digests, by what they are of."""
+        return {"btf": self.digests, "image": self.images, "config": self.configs}
+
+    def digests_of(self, kernel: Kernel) -> list[str | None]:
         """All that is locked of a kernel."""
-        return tuple(table.get(kernel) for table in (self.digests, self.images, self.configs))
+        return [table.get(kernel) for table in self.tables.values()]
+
+
+NO_LOCK = Lock((), (), {})
 
 
 def read_lock(path: Path) -> Lock | None:
@@ -113,7 +121,7 @@ def make_lock(
     archs: Iterable[str],
     matrix: Matrix,
     read: Callable[[int, Kernel], None],
-    old: Lock | None = None,
+    old: Lock = NO_LOCK,
 ) -> Lock:
     """The lock of a matrix without the host. Calls `read` for each BTF that was read. Raises `KernelError`.
 
@@ -121,32 +129,28 @@ def make_lock(
     """
     digests, images, configs = {}, {}, {}
     for number, source in enumerate(matrix.sources, 1):
-        digests[source.kernel] = hashlib.sha256(source.read()).hexdigest()
+        kernel = source.kernel
+        digests[kernel] = hashlib.sha256(source.read()).hexdigest()
         if image := find_image(source):
-            images[source.kernel] = read_kernel_image(image.path).sha256
-        elif old and source.kernel in old.images:
-            images[source.kernel] = old.images[source.kernel]
+            images[kernel] = read_kernel_image(image.path).sha256
+        elif kernel in old.images:
+            images[kernel] = old.images[kernel]
         if config := find_config(source):
-            configs[source.kernel] = config.digest()
-        elif old and source.kernel in old.configs:
-            configs[source.kernel] = old.configs[source.kernel]
-        read(number, source.kernel)
+            configs[kernel] = hashlib.sha256(config.read(kernel)).hexdigest()
+        elif kernel in old.configs:
+            configs[kernel] = old.configs[kernel]
+        read(number, kernel)
     return Lock(_patterns(entries), tuple(sorted(archs)), digests, images, configs)
 
 
 def render_lock(lock: Lock) -> str:
     """The text of a lock file: one line for each kernel, in a fixed order."""
-    lines = [f"patterns = {_list(lock.patterns)}", f"archs = {_list(lock.archs)}", "", "[btf-sha256]"]
-    lines += _table(lock.digests)
-    if lock.images:
-        lines += ["", "[image-sha256]", *_table(lock.images)]
-    if lock.configs:
-        lines += ["", "[config-sha256]", *_table(lock.configs)]
+    lines = [f"patterns = {_list(lock.patterns)}", f"archs = {_list(lock.archs)}"]
+    for name, digests in lock.tables.items():
+        if digests or name == "btf":
+            lines += ["", f"[{name}-sha256]"]
+            lines += [f'{_text(str(kernel))} = "{digests[kernel]}"' for kernel in in_order(digests)]
     return _HEADER + "\n".join(lines) + "\n"
-
-
-def _table(digests: Mapping[Kernel, str]) -> list[str]:
-    return [f'{_text(str(kernel))} = "{digests[kernel]}"' for kernel in in_order(digests)]
 
 
 def resolve_locked(

@@ -8,7 +8,6 @@ archive at a URL is asked only for its list of kernels, and only if a pattern ha
 from __future__ import annotations
 
 import difflib
-import hashlib
 import heapq
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -25,11 +24,10 @@ from hatch_bpf.kernels.any_archive import Archive
 from hatch_bpf.kernels.archive import ArchivedKernel, list_kernels, read_archived
 from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.identity import Kernel
+from hatch_bpf.kernels.locked import check_locked
 from hatch_bpf.support.progress import Downloaded
 
 PATTERN_FORM = "distro/version/arch/release"
-LOCK_NAME = "bpf-kernels.lock"
-"""The lock file, beside pyproject.toml."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +129,8 @@ class KernelSource(ArchivedKernel):
 
     def _read(self) -> bytes:
         data = self.reader(self.path)
-        if self.sha256 and hashlib.sha256(data).hexdigest() != self.sha256:
-            raise KernelError(
-                f"{self.kernel}: the BTF in {self.origin} is not the one that {LOCK_NAME} has: its sha256 is "
-                f"{hashlib.sha256(data).hexdigest()} instead of {self.sha256}. Get the file that was locked; "
-                f"if this one is right, run `hatch-bpf kernels lock` and look at what it changes",
-                kernel=self.kernel,
-            )
+        if self.sha256:
+            check_locked(f"{self.kernel}: the BTF in {self.origin}", data, self.sha256, kernel=self.kernel)
         return data
 
 

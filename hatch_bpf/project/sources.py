@@ -16,7 +16,8 @@ from typing import Any
 
 from hatch_bpf.arch import Arch
 from hatch_bpf.errors import ConfigError, Fault, refuse
-from hatch_bpf.kernels.matrix import LOCK_NAME, BtfFile, Host, resolve
+from hatch_bpf.kernels.locked import LOCK_NAME
+from hatch_bpf.kernels.matrix import BtfFile, Host, resolve
 from hatch_bpf.objects.names import object_name
 from hatch_bpf.project.config import ARCH_PLACE, Config, parse_config
 from hatch_bpf.project.forms import quoted, suggestion

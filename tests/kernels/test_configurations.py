@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels import configurations
+from hatch_bpf.kernels import companions, configurations
 from hatch_bpf.kernels.archive import path_of
-from hatch_bpf.kernels.configurations import ConfigFile, config_beside, config_to_keep, find_config
+from hatch_bpf.kernels.companions import Companion
+from hatch_bpf.kernels.configurations import ConfigFile, config_to_keep, find_config
 from hatch_bpf.kernels.identity import Kernel, host
-from hatch_bpf.kernels.images import image_beside, read_kernel_image
+from hatch_bpf.kernels.images import read_kernel_image
 from hatch_bpf.kernels.lock import read_lock, resolve_locked
 from hatch_bpf.kernels.matrix import Host, Pattern, resolve
 from hatch_bpf.lab import selection
@@ -36,7 +37,7 @@ OPTIONS = ("--release", RELEASE, "--distro", "debian", "--version", "12", "--arc
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
     folder = kernel_images.archive(tmp_path / "kernels", [NAME, OTHER])
-    config_beside(folder / path_of(KERNEL)).write_bytes(CONFIG)
+    companions.CONFIG.beside(folder / path_of(KERNEL)).write_bytes(CONFIG)
     return folder
 
 
@@ -55,10 +56,10 @@ def test_a_guest_gets_the_configuration_of_the_folder_with_the_images(
     monkeypatch.setattr(selection, "find_qemu", lambda _: "")
     images = tmp_path / "images"
     for name in (NAME, OTHER):
-        path = image_beside(images / path_of(Kernel.parse(name)))
+        path = companions.IMAGE.beside(images / path_of(Kernel.parse(name)))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(fake_qemu.bzimage())
-    other = config_beside(images / path_of(KERNEL))
+    other = companions.CONFIG.beside(images / path_of(KERNEL))
     other.write_bytes(b"CONFIG_HZ=1000\n")
     matrix = resolve([Pattern("debian/12/*/*")], archs=["x86_64"], archive=archive)
     assert selection.select(matrix, images, {"x86_64"}).configs == {KERNEL: ConfigFile(other, None)}
@@ -84,7 +85,7 @@ def test_add_keeps_the_packages_configuration(kind: str, place: str, tmp_path: P
     done = run("kernels", "add", package, "--image", "--archive", tmp_path / "a", *OPTIONS)
     assert done.returncode == 0, done.stderr
     btf, image, config = (Path(line) for line in done.stdout.splitlines())
-    assert (image, config) == (image_beside(btf), config_beside(btf))
+    assert (image, config) == (companions.IMAGE.beside(btf), companions.CONFIG.beside(btf))
     assert (image.read_bytes(), config.read_bytes()) == (VMLINUZ, CONFIG)
     # it is no kernel of the archive
     assert run("kernels", "list", tmp_path / "a").stdout == f"{NAME}  image\n"
@@ -116,7 +117,7 @@ def test_a_configuration_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_the_hosts_configuration_is_its_distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configurations, "_OF_HOST", (f"{tmp_path}/config-{{}}",))
+    monkeypatch.setattr(configurations, "CONFIG", Companion(".config", (f"{tmp_path}/config-{{}}",)))
     monkeypatch.setattr("hatch_bpf.kernels.matrix.HOST_BTF", tmp_path)
     (source,) = resolve([Host()], archs=[host().arch], archive=None).sources
     (tmp_path / "vmlinuz").write_bytes(VMLINUZ)
@@ -136,7 +137,7 @@ def test_the_lock_covers_configurations(archive: Path, tmp_path: Path) -> None:
     text = (project / "bpf-kernels.lock").read_text()
     assert text.endswith(f'\n[config-sha256]\n"{NAME}" = "{hashlib.sha256(CONFIG).hexdigest()}"\n')
     # whoever has no configurations does not drop them from the lock
-    config = config_beside(archive / path_of(KERNEL))
+    config = companions.CONFIG.beside(archive / path_of(KERNEL))
     config.unlink()
     assert run("kernels", "lock", cwd=project).returncode == 0
     assert (project / "bpf-kernels.lock").read_text() == text
@@ -153,8 +154,8 @@ def test_a_configuration_that_is_not_the_locked_one(archive: Path, tmp_path: Pat
     matrix = resolve_locked(
         [Pattern("debian/12/*/*")], archs=["x86_64"], archive=archive, lock=lock, path=project / "bpf-kernels.lock"
     )
-    config_beside(archive / path_of(KERNEL)).write_bytes(b"CONFIG_HZ=1000\n")
-    config_beside(archive / path_of(Kernel.parse(OTHER))).write_bytes(CONFIG)
+    companions.CONFIG.beside(archive / path_of(KERNEL)).write_bytes(b"CONFIG_HZ=1000\n")
+    companions.CONFIG.beside(archive / path_of(Kernel.parse(OTHER))).write_bytes(CONFIG)
     for source, why in zip(matrix.sources, ("its sha256 is", "it is not there"), strict=True):
         found = find_config(source)
         assert found is not None

@@ -10,8 +10,9 @@ import pytest
 
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.archive import path_of, read_archived
+from hatch_bpf.kernels.companions import IMAGE, Companion
 from hatch_bpf.kernels.identity import Kernel, host
-from hatch_bpf.kernels.images import find_image, image_beside
+from hatch_bpf.kernels.images import find_image
 from hatch_bpf.kernels.matrix import BtfFile, Host, Pattern, resolve
 from tests.cli.test_main import run
 from tests.common import fake_qemu, kernel_images
@@ -29,7 +30,7 @@ def archive(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def image(archive: Path) -> Path:
-    path = image_beside(archive / path_of(KERNEL))
+    path = IMAGE.beside(archive / path_of(KERNEL))
     path.write_bytes(fake_qemu.bzimage())
     return path
 
@@ -54,7 +55,7 @@ def test_a_file_of_the_matrix_may_be_its_own_image(tmp_path: Path) -> None:
 
 
 def test_an_image_that_another_folder_has(archive: Path, tmp_path: Path) -> None:
-    other = image_beside(tmp_path / "others" / path_of(KERNEL))
+    other = IMAGE.beside(tmp_path / "others" / path_of(KERNEL))
     other.parent.mkdir(parents=True)
     other.write_bytes(fake_qemu.bzimage())
     source, _ = resolve([Pattern("debian/12/*/*")], archs=["x86_64"], archive=archive).sources
@@ -79,7 +80,7 @@ def test_add_an_image(tmp_path: Path) -> None:
     btf, image = (Path(line) for line in done.stdout.splitlines())
     assert read_archived(btf) == kernel_images.btf("task_struct")
     assert image.read_bytes() == plain
-    assert image == image_beside(btf)
+    assert image == IMAGE.beside(btf)
 
 
 def test_add_an_image_without_btf(archive: Path, tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_add_an_image_without_btf(archive: Path, tmp_path: Path) -> None:
     options = ("--image", "--archive", archive, "--distro", "debian", "--version", "12", "--arch", "x86_64")
     done = run("kernels", "add", vmlinuz, *options, "--release", "6.1.0-50-amd64")
     assert done.returncode == 0, done.stderr
-    assert image_beside(archive / path_of(KERNEL)).read_bytes() == fake_qemu.bzimage()
+    assert IMAGE.beside(archive / path_of(KERNEL)).read_bytes() == fake_qemu.bzimage()
     done = run("kernels", "add", vmlinuz, *options, "--release", "6.1.0-99-amd64")
     assert done.returncode == 1
     assert "no BTF in it: add the kernel's BTF first, from another file" in done.stderr
@@ -112,7 +113,7 @@ def test_what_is_refused_as_an_image(tmp_path: Path, content: bytes, message: st
 
 
 def test_the_hosts_image_is_its_distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hatch_bpf.kernels.images._OF_HOST", (f"{tmp_path}/vmlinuz-{{}}",))
+    monkeypatch.setattr("hatch_bpf.kernels.images.IMAGE", Companion(".vmlinuz", (f"{tmp_path}/vmlinuz-{{}}",)))
     monkeypatch.setattr("hatch_bpf.kernels.matrix.HOST_BTF", tmp_path)
     (source,) = resolve([Host()], archs=[host().arch], archive=None).sources
     assert find_image(source) is None
@@ -137,7 +138,7 @@ def test_the_lock_covers_images(archive: Path, image: Path, tmp_path: Path) -> N
     assert refused.returncode == 1
     assert "is not the one that bpf-kernels.lock has: its sha256 is" in refused.stdout
     image.unlink()
-    image_beside(archive / path_of(Kernel.parse(OTHER))).write_bytes(kept)
+    IMAGE.beside(archive / path_of(Kernel.parse(OTHER))).write_bytes(kept)
     refused = run("try", OTHER, cwd=project, env={"PATH": fake_path(tmp_path)})
     assert "is not the one that bpf-kernels.lock has: it is not there" in refused.stdout
 

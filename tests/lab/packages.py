@@ -10,10 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from hatch_bpf.errors import LabError
 from hatch_bpf.kernels.archive import path_of
-from hatch_bpf.kernels.configurations import config_beside
+from hatch_bpf.kernels.companions import CONFIG, IMAGE
 from hatch_bpf.kernels.formats.kernel_file import read_btf
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.kernels.images import image_beside
 from tests.lab.debian import CACHE, Apt
 from tests.lab.debs import deb_files
 from tests.lab.step import Booted
@@ -37,12 +36,12 @@ def hatch_bpf(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedP
 
 def fetch(kernel: Kernel, apt: Apt) -> tuple[Booted, dict[str, bytes]]:
     """A kernel, and its modules by file name; its image and configuration are in `IMAGES` afterwards."""
-    if not image_beside(IMAGES / path_of(kernel)).exists():
+    if not IMAGE.beside(IMAGES / path_of(kernel)).exists():
         parts = ["--distro", kernel.distro, "--version", kernel.version]
         hatch_bpf("kernels", "add", str(apt.fetch(kernel)), "--image", "--archive", str(IMAGES), *parts)
     config, modules = _beside(apt.fetch_beside(kernel), kernel)
     # from Linux 6.19 on Debian has it in another package than the image
-    config_beside(IMAGES / path_of(kernel)).write_text(config)
+    CONFIG.beside(IMAGES / path_of(kernel)).write_text(config)
     return Booted(kernel, read_btf(apt.fetch(kernel)), config), modules
 
 
