@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import lzma
-import os
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ from pathlib import Path
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.formats import compression
+from hatch_bpf.kernels.formats.kernel_file import open_kernel
 from hatch_bpf.kernels.formats.raw_btf import check_btf
 from hatch_bpf.kernels.formats.tar import only_member
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel
 from hatch_bpf.runtime.printable import printable
-from hatch_bpf.support.budget import BTF_BYTES, Budget
-from hatch_bpf.support.files import open_regular
+from hatch_bpf.support.budget import BTF_BYTES
 
 ARCHIVE_VARIABLE = "BTFHUB_ARCHIVE"
 """Environment variable that overrides `btf-archive`."""
@@ -66,20 +65,16 @@ def read_archived(path: Path) -> bytes:
     """The BTF of one file of an archive, whose name must be that of its member. Raises `KernelError`."""
     suffix = suffix_of(path.name)
     promised = SUFFIXES[suffix]
-    try:
-        with open_regular(path) as file:
-            if not promised:
-                return check_btf(file.read(BTF_BYTES.most + 1), str(path))
-            start = file.read(16)
-            known = compression.detect(start)
-            if known is None or known.name != promised:
-                begin = start[:6].hex(" ") or "nothing"
-                raise KernelError(f"not {promised} data: it starts with {begin}; get it anew", source=path)
-            file.seek(0)
-            budget = Budget(str(path), os.fstat(file.fileno()).st_size)
-            name, data = only_member(compression.decompress(file, known, budget), budget)
-    except OSError as error:
-        raise KernelError(f"cannot be read: {error.strerror}", source=path) from error
+    with open_kernel(path) as (file, budget):
+        if not promised:
+            return check_btf(file.read(BTF_BYTES.most + 1), str(path))
+        start = file.read(16)
+        known = compression.detect(start)
+        if known is None or known.name != promised:
+            begin = start[:6].hex(" ") or "nothing"
+            raise KernelError(f"not {promised} data: it starts with {begin}; get it anew", source=path)
+        file.seek(0)
+        name, data = only_member(compression.decompress(file, known, budget), budget)
     expected = path.name.removesuffix(suffix) + ".btf"
     if name != expected:
         raise KernelError(

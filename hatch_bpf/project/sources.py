@@ -9,7 +9,7 @@ from __future__ import annotations
 import keyword
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -168,22 +168,24 @@ def find_project(
         paths = _in_packages(root, packages, key, is_enough=bool(commands))
     paths |= commands.keys()
     _check_links(config, paths, key)
-    for name, parts in config.link.items():
-        paths = paths.difference(parts) | {parts[0].with_name(name + SUFFIX)}
     links = {parts[0].with_name(name + SUFFIX): parts for name, parts in config.link.items()}
+    paths = paths.difference(*links.values()) | links.keys()
     found = (_source(root, path, PurePosixPath(wheel_path(str(path))), links.get(path, ())) for path in sorted(paths))
     sources = _name_apart(_share_folders(list(found), root))
-    _reject_names(sources, key)
-    _reject_clashes(sources, key)
-    _reject_inside_ours(sources, key)
     folders = {
         (folder := PurePosixPath(os.path.relpath(root / package, root))): PurePosixPath(
             wheel_path(f"{folder}/_")
         ).parent
         for package in packages
     }
-    _reject_outside(sources, list(folders.values()), key)
-    _reject_unimportable(sources, key)
+    for wrong in (
+        _without_names(sources),
+        _clashes(sources),
+        _inside_ours(sources),
+        _outside(sources, list(folders.values())),
+        _unimportable(sources),
+    ):
+        refuse(Fault(f"{key}.programs", message) for message in wrong)
     return Project(root, config, sources, folders, commands)
 
 
@@ -327,10 +329,8 @@ def _source(
     root: Path, path: PurePosixPath, wheel_path: PurePosixPath, linked: tuple[PurePosixPath, ...]
 ) -> ProgramSource:
     """The package is the outermost folder with an `__init__.py`. A namespace package above it may have other owners."""
-    depth = 0
-    for level in range(len(wheel_path.parent.parts)):
-        if _is_package(root, path, level):
-            depth = level
+    levels = range(len(wheel_path.parent.parts))
+    depth = max((level for level in levels if _is_package(root, path, level)), default=0)
     return ProgramSource(path, wheel_path.parent, depth, linked)
 
 
@@ -379,73 +379,48 @@ def _above(folder: PurePosixPath, levels: int) -> PurePosixPath:
     return folder
 
 
-def _reject_clashes(sources: Iterable[ProgramSource], key: str) -> None:
+def _without_names(sources: Iterable[ProgramSource]) -> Iterator[str]:
+    for source in sources:
+        skeleton = f"{source.name}_skel"
+        if not source.name or not skeleton.isidentifier():
+            why = f"whose skeleton {skeleton} no import statement can name"
+            yield f"has {source.path}, {why}: rename it, to begin with a letter"
+
+
+def _clashes(sources: Iterable[ProgramSource]) -> Iterator[str]:
     taken: dict[tuple[PurePosixPath, str], ProgramSource] = {}
-    faults = []
     for source in sources:
         other = taken.setdefault((source.wheel_dir, source.name), source)
         if other is not source:
-            faults.append(
-                Fault(
-                    f"{key}.programs",
-                    f"has two sources for the skeleton {source.name}_skel: {other.path} and {source.path}; rename one",
-                )
-            )
-    refuse(faults)
+            both = f"{other.path} and {source.path}"
+            yield f"has two sources for the skeleton {source.name}_skel: {both}; rename one"
 
 
-def _reject_names(sources: Iterable[ProgramSource], key: str) -> None:
-    refuse(
-        Fault(
-            f"{key}.programs",
-            f"has {source.path}, whose skeleton {source.name}_skel no import statement can name: rename it, to begin "
-            "with a letter",
-        )
-        for source in sources
-        if not source.name or not f"{source.name}_skel".isidentifier()
-    )
-
-
-def _reject_inside_ours(sources: Sequence[ProgramSource], key: str) -> None:
+def _inside_ours(sources: Sequence[ProgramSource]) -> Iterator[str]:
     folders = {source.tree_bpf_dir for source in sources}
-    refuse(
-        Fault(f"{key}.programs", f"has {part}, and {folder} is the folder that hatch-bpf fills: move it to another")
-        for source in sources
-        for part in source.parts
-        for folder in folders.intersection(part.parents)
-    )
+    for source in sources:
+        for part in source.parts:
+            for folder in folders.intersection(part.parents):
+                yield f"has {part}, and {folder} is the folder that hatch-bpf fills: move it to another"
 
 
-def _reject_unimportable(sources: Iterable[ProgramSource], key: str) -> None:
-    """Only packages: from a folder of any name below one, `importlib` imports a skeleton."""
-    refuse(
-        Fault(
-            f"{key}.programs",
-            f"has {source.path}, whose package would be {source.bpf_dir.parent}: Python cannot import from a folder "
-            f"called {wrong[0]!r}; rename it",
-        )
-        for source in sources
-        if (wrong := [part for part in source.bpf_dir.parent.parts if not _is_name(part)])
-    )
-
-
-def _is_name(text: str) -> bool:
-    return text.isidentifier() and not keyword.iskeyword(text)
-
-
-def _reject_outside(sources: Iterable[ProgramSource], homes: Sequence[PurePosixPath], key: str) -> None:
+def _outside(sources: Iterable[ProgramSource], homes: Sequence[PurePosixPath]) -> Iterator[str]:
     """`homes` are the wheel's packages. The top of site-packages belongs to no project."""
     tops = {home.parts[:1] for home in homes}
-    places = ", ".join(map(str, homes)) or "there are none"
-    refuse(
-        Fault(
-            f"{key}.programs",
-            f"has {source.path}, which is in none of the wheel's packages ({places}): "
-            "move it into one, from which its skeleton can be imported",
-        )
-        for source in sources
-        if len(source.bpf_dir.parts) == 1 or tops.isdisjoint({(), source.bpf_dir.parts[:1]})
-    )
+    why = f"which is in none of the wheel's packages ({', '.join(map(str, homes)) or 'there are none'})"
+    for source in sources:
+        if len(source.bpf_dir.parts) == 1 or tops.isdisjoint({(), source.bpf_dir.parts[:1]}):
+            yield f"has {source.path}, {why}: move it into one, from which its skeleton can be imported"
+
+
+def _unimportable(sources: Iterable[ProgramSource]) -> Iterator[str]:
+    """Only packages: from a folder of any name below one, `importlib` imports a skeleton."""
+    for source in sources:
+        package = source.bpf_dir.parent
+        wrong = next((part for part in package.parts if not part.isidentifier() or keyword.iskeyword(part)), None)
+        if wrong is not None:
+            why = f"Python cannot import from a folder called {wrong!r}"
+            yield f"has {source.path}, whose package would be {package}: {why}; rename it"
 
 
 def headers_beside(root: Path, source: PurePosixPath) -> list[PurePosixPath]:

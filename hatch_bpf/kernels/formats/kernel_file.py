@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -45,23 +47,27 @@ def read_btf(path: Path) -> bytes:
 
 def read_kernel(path: Path) -> KernelFile:
     """All that a file holds of a kernel. Raises `KernelError`."""
-    try:
-        with open_regular(path) as file:
-            return _read(file, Budget(str(path), os.fstat(file.fileno()).st_size))
-    except OSError as error:
-        raise KernelError(f"cannot be read: {error.strerror}", source=path) from error
+    with open_kernel(path) as (file, budget):
+        return _read(file, budget)
 
 
 def read_image(path: Path) -> KernelFile:
     """What a package, vmlinuz or vmlinux holds, whether or not there is BTF in it. Raises `KernelError`."""
+    with open_kernel(path) as (file, budget):
+        packaged = _packaged(file, budget)
+        images = _unpacked_images(packaged.data if packaged else file.read(IMAGE_BYTES.most), budget)
+        return KernelFile(find_btf(images[-1], budget) or b"", images, packaged)
+
+
+@contextmanager
+def open_kernel(path: Path) -> Iterator[tuple[BinaryIO, Budget]]:
+    """A file that holds something of a kernel, and what may be spent on it. Raises `KernelError`, also for a fault of
+    the disk in the block."""
     try:
         with open_regular(path) as file:
-            budget = Budget(str(path), os.fstat(file.fileno()).st_size)
-            packaged = _packaged(file, budget)
-            images = _unpacked_images(packaged.data if packaged else file.read(IMAGE_BYTES.most), budget)
+            yield file, Budget(str(path), os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise KernelError(f"cannot be read: {error.strerror}", source=path) from error
-    return KernelFile(find_btf(images[-1], budget) or b"", images, packaged)
 
 
 def _packaged(file: BinaryIO, budget: Budget) -> packages.PackagedImage | None:

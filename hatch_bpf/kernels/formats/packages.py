@@ -7,9 +7,10 @@ needed; the package is read front to back until the image has come.
 from __future__ import annotations
 
 import re
+import stat
 import struct
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import BinaryIO
@@ -30,7 +31,8 @@ _RPM_HEADER_MAGIC = b"\x8e\xad\xe8"
 _RPM_MAX_STRING = 256
 """Longest version or architecture that is read, in bytes."""
 _CPIO_HEADER = 110
-
+_File = tuple[str, int, PlainStream]
+"""A file in a package: its name, its bytes of content, and the stream, which is at them until the next file."""
 
 _RPM_STRING = 6
 _RPM_VERSION, _RPM_RELEASE, _RPM_ARCH = 1001, 1002, 1022
@@ -54,16 +56,10 @@ class PackagedImage:
 
 def image_of_deb(file: BinaryIO, budget: Budget) -> PackagedImage:
     """The vmlinuz of a Debian package. Raises `KernelError`."""
-    config = b""
-    for member in _deb_files(file, "data.tar", budget):
-        if member.is_file and _is_config(member.name):
-            CONFIG_BYTES.check(member.size, source=budget.source)
-            config = member.read()
-        elif member.is_file and _is_image(member.name):
-            IMAGE_BYTES.check(member.size, source=budget.source)
-            data, fields = member.read(), _control(file, budget)
-            return PackagedImage(data, member.name, fields.get("Architecture", ""), fields.get("Version", ""), config)
-    raise _no_image("linux-image-* (from Linux 6.19 on: linux-binary-*)", budget)
+    files = ((m.name, m.size, m.stream) for m in _deb_files(file, "data.tar", budget) if m.is_file)
+    found = _image_of(files, "linux-image-* (from Linux 6.19 on: linux-binary-*)", budget)
+    fields = _control(file, budget)
+    return replace(found, arch=fields.get("Architecture", ""), version=fields.get("Version", ""))
 
 
 def _control(file: BinaryIO, budget: Budget) -> Mapping[str, str]:
@@ -119,8 +115,14 @@ def image_of_rpm(file: BinaryIO, budget: Budget) -> PackagedImage:
         raise KernelError(
             "the compression of this RPM's payload is not known, or the file is cut off", source=budget.source
         )
-    stream = PlainStream(compression.read_chunks(file, known, budget), "its payload", source=budget.source)
-    config = b""
+    found = _image_of(_cpio_files(compression.read_chunks(file, known, budget), budget), "kernel-core", budget)
+    version = f"{tags.get(_RPM_VERSION, '')}-{tags.get(_RPM_RELEASE, '')}"
+    return replace(found, arch=tags.get(_RPM_ARCH, ""), version=version)
+
+
+def _cpio_files(payload: Iterable[bytes], budget: Budget) -> Iterator[_File]:
+    """The regular files that have a content."""
+    stream = PlainStream(payload, "its payload", source=budget.source)
     while True:
         budget.work(STEPS_PER_FILE)
         header = stream.read(_CPIO_HEADER)
@@ -131,17 +133,11 @@ def image_of_rpm(file: BinaryIO, budget: Budget) -> PackagedImage:
         # header and name together, and the content, are padded to 4 bytes each
         name = stream.read(name_size + -(_CPIO_HEADER + name_size) % 4)[:name_size].rstrip(b"\0").decode("latin-1")
         if name == "TRAILER!!!":
-            raise _no_image("kernel-core", budget)
-        has_content = mode & 0o170000 == 0o100000 and bool(size)
-        if has_content and _is_image(name):
-            IMAGE_BYTES.check(size, source=budget.source)
-            version = f"{tags.get(_RPM_VERSION, '')}-{tags.get(_RPM_RELEASE, '')}"
-            return PackagedImage(stream.read(size), name, tags.get(_RPM_ARCH, ""), version, config)
-        if has_content and _is_config(name):
-            config = stream.read(CONFIG_BYTES.check(size, source=budget.source))
-            stream.skip(-size % 4)
-        else:
-            stream.skip(size + -size % 4)
+            return
+        end = stream.position + size + -size % 4
+        if stat.S_ISREG(mode) and size:
+            yield name, size, stream
+        stream.skip(end - stream.position)
 
 
 def _rpm_header(file: BinaryIO, budget: Budget) -> Mapping[int, str]:
@@ -160,8 +156,18 @@ def _rpm_header(file: BinaryIO, budget: Budget) -> Mapping[int, str]:
     return strings
 
 
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).name.startswith("vmlinuz")
+def _image_of(files: Iterable[_File], right: str, budget: Budget) -> PackagedImage:
+    """The image, without the package's architecture and version. `right` is the package that has one."""
+    config = b""
+    for name, size, stream in files:
+        if _is_config(name):
+            config = stream.read(CONFIG_BYTES.check(size, source=budget.source))
+        elif PurePosixPath(name).name.startswith("vmlinuz"):
+            data = stream.read(IMAGE_BYTES.check(size, source=budget.source))
+            return PackagedImage(data, name, arch="", version="", config=config)
+    raise KernelError(
+        f"no kernel image (vmlinuz) in this package; the one that has it is {right}", source=budget.source
+    )
 
 
 def _is_config(name: str) -> bool:
@@ -170,12 +176,6 @@ def _is_config(name: str) -> bool:
     if path.name == "config":
         return path.parent.parent.name == "modules"
     return path.name.startswith("config-") and path.parent.name == "boot"
-
-
-def _no_image(right: str, budget: Budget) -> KernelError:
-    return KernelError(
-        f"no kernel image (vmlinuz) in this package; the one that has it is {right}", source=budget.source
-    )
 
 
 def _number(text: bytes, base: int, where: str, budget: Budget) -> int:
