@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ from hatch_bpf.cli.common import (
     alternatives_table,
     entries_of,
     examples,
+    kernels_of,
     load_project,
     named_archive,
     offer,
     read_object_file,
     say,
+    write_page,
 )
 from hatch_bpf.cli.terminal import colours, console, meter
 from hatch_bpf.errors import ConfigError, Fault, KernelError
@@ -69,12 +72,7 @@ def _check(options: argparse.Namespace) -> int:
         report = _check_objects(options, context) if options.objects else _check_project(options, context)
     here = console(sys.stdout)
     if options.html:
-        from hatch_bpf.portability.html import render_html
-        from hatch_bpf.project.pyproject import name_and_version, read_pyproject
-        from hatch_bpf.support.files import write_whole
-
-        title = "" if options.objects else name_and_version(read_pyproject(Path.cwd()))
-        write_whole(options.html, render_html(report, project=title).encode())
+        write_page(options.html, report, of_project=not options.objects)
     if options.json:
         print(render_json(report), end="")
     elif here is not None:
@@ -88,8 +86,6 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _check_project(options: argparse.Namespace, context: Context) -> Report:
-    from dataclasses import replace
-
     from hatch_bpf import pipeline
     from hatch_bpf.project.declared_kernels import find_kernels
 
@@ -116,11 +112,8 @@ def _archive(option: str | None) -> Archive | None:
 
 
 def _check_objects(options: argparse.Namespace, context: Context) -> Report:
-    from dataclasses import replace
-
     from hatch_bpf import pipeline
     from hatch_bpf.arch import ARCHES
-    from hatch_bpf.kernels.matrix import resolve
     from hatch_bpf.project.config import parse_config
 
     config = parse_config(alternatives_table(options), key="check", root=Path.cwd(), environ={})
@@ -131,7 +124,6 @@ def _check_objects(options: argparse.Namespace, context: Context) -> Report:
             "which kernels? Let --kernels (or the environment's BTFHUB_ARCHIVE) name an archive, a folder or URL, or "
             "say --match host for the running one"
         )
-    matrix = resolve(entries_of(options.match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
-    matrix.warn(context.notify)
+    matrix = kernels_of(archive, options.match, context.notify)
     # an object does not tell which architecture it was compiled for
     return pipeline.check_objects(objects, replace(config, archs=tuple(ARCHES.values())), matrix, context)

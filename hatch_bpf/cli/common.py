@@ -14,19 +14,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hatch_bpf.arch import ARCHES
 from hatch_bpf.cli.terminal import make_room
 from hatch_bpf.errors import ConfigError, Fault, HatchBpfError, ObjectError, ToolchainError
-from hatch_bpf.kernels import HOST
 from hatch_bpf.runtime.printable import printable
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.kernels.any_archive import Archive
-    from hatch_bpf.kernels.matrix import Entry
+    from hatch_bpf.kernels.matrix import Entry, Matrix
     from hatch_bpf.objects.model import ObjectModel
+    from hatch_bpf.portability.trial import Trial
+    from hatch_bpf.portability.verdicts import Report
     from hatch_bpf.project.sources import Project
+    from hatch_bpf.support.context import Notify
     from hatch_bpf.wheel.artifacts import Artifact
-
-_HERE = Path()
 
 
 def offer(action: argparse.Action, values: Iterable[str]) -> None:
@@ -128,7 +129,7 @@ def named_archive(option: str | None) -> Archive | None:
     return parse_archive(text, root=Path()) if text else None
 
 
-def written_files(files: Sequence[Artifact], root: Path = _HERE) -> str:
+def written_files(files: Sequence[Artifact], root: Path = Path()) -> str:
     """One line that says what was written below a folder: the skeletons, and how many other files."""
     from hatch_bpf.project.sources import BPF_DIR
 
@@ -139,6 +140,16 @@ def written_files(files: Sequence[Artifact], root: Path = _HERE) -> str:
 
 def _few(paths: Sequence[Path], what: str) -> str:
     return printable(", ".join(map(str, paths))) if len(paths) <= 3 else f"{len(paths)} {what}"
+
+
+def write_page(path: Path, report: Report, *, of_project: bool, trial: Trial | None = None) -> None:
+    """Write the report as an HTML page, with the name of the project in this folder if the report is about it."""
+    from hatch_bpf.portability.html import render_html
+    from hatch_bpf.project.pyproject import name_and_version, read_pyproject
+    from hatch_bpf.support.files import write_whole
+
+    title = name_and_version(read_pyproject(Path.cwd())) if of_project else ""
+    write_whole(path, render_html(report, project=title, trial=trial).encode())
 
 
 def say(text: str) -> None:
@@ -172,9 +183,18 @@ def alternatives_table(options: argparse.Namespace) -> dict[str, Any]:
 
 def entries_of(patterns: Sequence[str]) -> tuple[Entry, ...]:
     """The entries that `--match` names, as in a project's option `kernels`."""
-    from hatch_bpf.kernels.matrix import Host, Pattern
+    from hatch_bpf.kernels.matrix import named_entry
 
-    return tuple(Host() if pattern == HOST else Pattern(pattern) for pattern in patterns)
+    return tuple(map(named_entry, patterns))
+
+
+def kernels_of(archive: Archive | None, patterns: Sequence[str] | None, notify: Notify) -> Matrix:
+    """The kernels of an archive that `--match` names: all of them without it. Raises `KernelError`."""
+    from hatch_bpf.kernels.matrix import resolve
+
+    matrix = resolve(entries_of(patterns or ["*/*/*/*"]), archs=ARCHES, archive=archive)
+    matrix.warn(notify)
+    return matrix
 
 
 def read_object_file(path: Path) -> ObjectModel:

@@ -75,20 +75,19 @@ def _levels(parser: argparse.ArgumentParser, path: tuple[str, ...]) -> Iterator[
     commands: list[tuple[str, str]] = []
     options: list[_Flag] = []
     words: list[str] = []
-    inner: list[tuple[str, argparse.ArgumentParser]] = []
+    inner: dict[str, argparse.ArgumentParser] = {}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
+            inner |= action.choices
             helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
-            for name, child in action.choices.items():
-                commands.append((name, helps.get(name, "")))
-                inner.append((name, child))
+            commands += [(name, helps.get(name, "")) for name in action.choices]
         elif action.option_strings:
             takes_value, values = action.nargs != 0, _values(action)
             options += [_Flag(name, action.help or "", takes_value, values) for name in action.option_strings]
         else:
             words += _values(action)
     yield _Level(path, tuple(commands), tuple(options), tuple(words))
-    for name, child in inner:
+    for name, child in inner.items():
         yield from _levels(child, (*path, name))
 
 

@@ -10,34 +10,24 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_bpf.arch import ARCHES
-from hatch_bpf.cli.common import HelpFormatter, entries_of, load_project, named_archive, offer, say
+from hatch_bpf.cli.common import examples, kernels_of, load_project, named_archive, offer, say
 from hatch_bpf.cli.terminal import console, meter
 from hatch_bpf.errors import HatchBpfError, KernelError
 from hatch_bpf.kernels import HOST, HOST_BTF
+from hatch_bpf.support.context import ignore
 from hatch_bpf.support.progress import Meter
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
     from hatch_bpf.kernels.any_archive import Archive
     from hatch_bpf.kernels.identify import Clues
-    from hatch_bpf.kernels.identity import Kernel
     from hatch_bpf.kernels.matrix import Matrix
     from hatch_bpf.project.sources import Project
 
-EXAMPLES = """examples:
-  hatch-bpf kernels list                                  the kernels this project is built for
-  hatch-bpf kernels list ARCHIVE --match 'debian/12/*/*'  the kernels of an archive, a folder or URL
-  hatch-bpf kernels list FOLDER --write-index             write the list that a served archive needs
-  hatch-bpf kernels add linux-image-*.deb --archive kernels
-  hatch-bpf kernels add linux-image-*.deb --image --archive kernels   also keep what boots, for hatch-bpf try
-  hatch-bpf kernels add host --archive kernels
-  hatch-bpf kernels add vmlinux --archive kernels --release 5.4.0-custom --distro - --version -
-  hatch-bpf kernels lock                                  from now on accept only the BTF of today
-  hatch-bpf kernels verify                                check that every BTF is there, intact, and as locked
-"""
 TABLE_LIMIT = 1000
 """Most kernels that are listed as a table on a terminal. Longer lists are printed as plain lines, which is faster."""
 
@@ -47,8 +37,17 @@ def add_kernels(commands: Any) -> None:
     parser = commands.add_parser(
         "kernels",
         help="list, add, lock and verify the kernels that programs are built for",
-        epilog=EXAMPLES,
-        formatter_class=HelpFormatter,
+        **examples(
+            "kernels list                                  the kernels this project is built for",
+            "kernels list ARCHIVE --match 'debian/12/*/*'  the kernels of an archive, a folder or URL",
+            "kernels list FOLDER --write-index             write the list that a served archive needs",
+            "kernels add linux-image-*.deb --archive kernels",
+            "kernels add linux-image-*.deb --image --archive kernels   also keep what boots, for hatch-bpf try",
+            "kernels add host --archive kernels",
+            "kernels add vmlinux --archive kernels --release 5.4.0-custom --distro - --version -",
+            "kernels lock                                  from now on accept only the BTF of today",
+            "kernels verify                                check that every BTF is there, intact, and as locked",
+        ),
     )
     actions = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -112,7 +111,11 @@ def add_kernels(commands: Any) -> None:
 
 def _list(options: argparse.Namespace) -> int:
     if options.write_index:
-        return _write_index(options)
+        archive = named_archive(options.archive)
+        if not isinstance(archive, Path):
+            raise KernelError("--write-index writes into a folder: name the folder that is served, not its URL")
+        print(_write_index(archive))
+        return 0
     from hatch_bpf.kernels.images import find_image
 
     sources = _matrix(options.archive, options.match).sources
@@ -121,7 +124,7 @@ def _list(options: argparse.Namespace) -> int:
         kernels = [
             {
                 "kernel": str(source.kernel),
-                **_parts(source.kernel),
+                **asdict(source.kernel),
                 "btf": source.origin,
                 "image": str(image.path) if (image := images[source.kernel]) else "",
             }
@@ -138,34 +141,22 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parts(kernel: Kernel) -> dict[str, str]:
-    from dataclasses import asdict
-
-    return asdict(kernel)
-
-
-def _write_index(options: argparse.Namespace) -> int:
+def _write_index(archive: Path) -> Path:
     from hatch_bpf.kernels.remote.archive_url import INDEX, index_of
     from hatch_bpf.support.files import write_whole
 
-    archive = named_archive(options.archive)
-    if not isinstance(archive, Path):
-        raise KernelError("--write-index writes into a folder: name the folder that is served, not its URL")
-    text = index_of(archive)
-    write_whole(archive / INDEX, text.encode())
-    print(archive / INDEX)
-    return 0
+    path = archive / INDEX
+    write_whole(path, index_of(archive).encode())
+    return path
 
 
 def _matrix(archive: str | None, match: list[str] | None = None) -> Matrix:
     """The matching kernels of an archive, or of the project in this folder if no archive is named."""
-    from dataclasses import replace
-
     from hatch_bpf.kernels.matrix import matching
     from hatch_bpf.project.declared_kernels import find_kernels
 
     if archive:
-        return _resolve(named_archive(archive), match)
+        return kernels_of(named_archive(archive), match, say)
     if Path("pyproject.toml").exists():
         project = load_project(Path.cwd())
         matrix = find_kernels(project.config, say, lock=project.lock)
@@ -176,19 +167,12 @@ def _matrix(archive: str | None, match: list[str] | None = None) -> Matrix:
             "which kernels? Run this in the folder of a project, name an archive (a folder or URL), or let the "
             "environment's BTFHUB_ARCHIVE name one"
         )
-    return _resolve(named, match)
-
-
-def _resolve(archive: Archive | None, match: list[str] | None) -> Matrix:
-    from hatch_bpf.kernels.matrix import resolve
-
-    matrix = resolve(entries_of(match or ["*/*/*/*"]), archs=ARCHES, archive=archive)
-    matrix.warn(say)
-    return matrix
+    return kernels_of(named, match, say)
 
 
 def _add(options: argparse.Namespace) -> int:
     from hatch_bpf.kernels.identify import Clues
+    from hatch_bpf.kernels.remote.archive_url import INDEX
 
     given = Clues(options.distro, options.version, options.arch, options.release)
     if options.release and len(options.files) > 1:
@@ -198,7 +182,8 @@ def _add(options: argparse.Namespace) -> int:
             for path in _add_file(name, given, options.archive, with_image=options.image):
                 print(path)
     finally:
-        _renew_index(options.archive)
+        if (options.archive / INDEX).exists():
+            _write_index(options.archive)
     return 0
 
 
@@ -218,11 +203,7 @@ def _add_file(name: str, given: Clues, archive: Path, *, with_image: bool) -> li
     host = identity.host() if name == HOST else None
     image = image_to_keep(path, host) if with_image else None
     found = image.holds if image and not host else read_kernel(path)
-    clues = (
-        Clues(host.distro or identity.UNKNOWN, host.version or identity.UNKNOWN, host.arch, host.release)
-        if host
-        else identify(path, found)
-    )
+    clues = Clues(*str(host).split("/")) if host else identify(path, found)
     kernel = given.over(clues).kernel(name)
     if image:
         image.check(kernel)
@@ -247,15 +228,6 @@ def _add_file(name: str, given: Clues, archive: Path, *, with_image: bool) -> li
     return [target, *written]
 
 
-def _renew_index(archive: Path) -> None:
-    """Update the list of an archive that has one."""
-    from hatch_bpf.kernels.remote.archive_url import INDEX, index_of
-    from hatch_bpf.support.files import write_whole
-
-    if (archive / INDEX).exists():
-        write_whole(archive / INDEX, index_of(archive).encode())
-
-
 def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
     from hatch_bpf.kernels.lock import NO_LOCK, make_lock, read_lock, render_lock
     from hatch_bpf.project.declared_kernels import find_kernels
@@ -272,7 +244,7 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
         old = NO_LOCK
     matrix = find_kernels(config, say)
     with meter() as shown:
-        matrix.download(lambda _: None, shown.downloads)
+        matrix.download(ignore, shown.downloads)
         lock = make_lock(
             config.kernels,
             [arch.name for arch in config.archs],
@@ -313,7 +285,7 @@ def _faults(matrix: Matrix, shown: Meter) -> Iterator[str]:
 
     # files that the server lacks are reported below, with the other faults
     with suppress(NotThereError):
-        matrix.download(lambda _: None, shown.downloads)
+        matrix.download(ignore, shown.downloads)
     for number, source in enumerate(matrix.sources, 1):
         try:
             Btf(source.read(), source=source.origin)

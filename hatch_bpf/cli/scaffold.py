@@ -18,7 +18,6 @@ from hatch_bpf.errors import ConfigError, Fault, OutputError
 from hatch_bpf.project.pyproject import SETUPTOOLS_MINIMUM
 from hatch_bpf.support.templating import environment
 
-BACKENDS = ("hatchling", "setuptools")
 _NAME = re.compile(r"[A-Za-z]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 """A project's name (PEP 508) that starts with a letter, so that a package can be named after it."""
 _TAKEN = frozenset({"hatch_bpf", "hatchling", "mypy", "pytest", "setuptools", "test", "tests"})

@@ -30,25 +30,22 @@ class _Line(Meter):
         self._first = 0
 
     def downloads(self, downloaded: Downloaded) -> None:
-        pace = self._pace("downloading", downloaded.received, downloaded.expected)
-        rate = f", {pace[0] / 1e6:.1f} MB/s" if pace else ""
-        sizes = f"{downloaded.received / 1e6:.1f} of {downloaded.expected / 1e6:.1f} MB"
-        self._show(f"downloading {downloaded.files} of {downloaded.of_files}, {sizes}{rate}{_left(pace)}")
+        pace = self._pace("downloading", downloaded.received, downloaded.expected, unit=" MB", scale=1e-6)
+        self._show(f"downloading {downloaded}{pace}")
 
     def step(self, doing: str, done: int, total: int, name: object) -> None:
-        pace = self._pace(doing, done, total)
-        rate = f", {pace[0]:.1f}/s" if pace else ""
-        self._show(f"{doing} {done} of {total}{rate}{_left(pace)}: {name}")
+        self._show(f"{doing} {done} of {total}{self._pace(doing, done, total)}: {name}")
 
-    def _pace(self, doing: str, done: int, total: int) -> tuple[float, float] | None:
-        """The rate per second and the seconds left, once there is enough to estimate them."""
+    def _pace(self, doing: str, done: int, total: int, *, unit: str = "", scale: float = 1) -> str:
+        """The rate per second and the time left, once there is enough to estimate them."""
         now = time.monotonic()
         if doing != self._doing or done < self._first:
             self._doing, self._since, self._first = doing, now, done
         passed, came = now - self._since, done - self._first
         if passed < 0.5 or not came:
-            return None
-        return came / passed, max(total - done, 0) * passed / came
+            return ""
+        minutes, seconds = divmod(round(max(total - done, 0) * passed / came), 60)
+        return f", {came / passed * scale:.1f}{unit}/s, {minutes}:{seconds:02} left"
 
     def _show(self, text: str) -> None:
         width = shutil.get_terminal_size().columns - 1
@@ -58,15 +55,7 @@ class _Line(Meter):
     def clear(self) -> None:
         """Remove the line."""
         if self._doing:
-            self._stream.write("\r\033[K")
-            self._stream.flush()
-
-
-def _left(pace: tuple[float, float] | None) -> str:
-    if not pace:
-        return ""
-    minutes, seconds = divmod(round(pace[1]), 60)
-    return f", {minutes}:{seconds:02} left"
+            self._show("")
 
 
 _line: _Line | None = None
@@ -82,9 +71,8 @@ class _Bars(Meter):
         self._drawn = 0.0
 
     def downloads(self, downloaded: Downloaded) -> None:
-        count = f"{downloaded.files} of {downloaded.of_files}"
-        size = f"{downloaded.received / 1e6:.1f} of {downloaded.expected / 1e6:.1f} MB"
-        self._update("downloading", downloaded.received, downloaded.expected, f"{count}, {size}", unit="MB", scale=1e-6)
+        received, expected = downloaded.received, downloaded.expected
+        self._update("downloading", received, expected, str(downloaded), unit=" MB", scale=1e-6)
 
     def step(self, doing: str, done: int, total: int, name: object) -> None:
         self._update(doing, done, total, f"{done} of {total}  {name}", unit="", scale=1)
@@ -127,17 +115,21 @@ def make_room() -> None:
 
 def shows_progress() -> bool:
     """Whether standard error is a terminal that can overwrite a line."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return _is_capable(sys.stderr)
+
+
+def _is_capable(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def colours(stream: TextIO) -> bool:
     """Whether a stream is a terminal whose user has not switched colours off (no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return _is_capable(stream) and not os.environ.get("NO_COLOR")
 
 
 def console(stream: TextIO) -> Any:
     """rich's console for a terminal; None for other streams, or if rich is not installed."""
-    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+    if not _is_capable(stream):
         return None
     try:
         from rich.console import Console
@@ -158,8 +150,7 @@ def _rich_progress() -> Any:
             speed = task.finished_speed or task.speed
             if not speed:
                 return Text("")
-            unit = f" {task.fields['unit']}" if task.fields["unit"] else ""
-            return Text(f"{speed * task.fields['scale']:.1f}{unit}/s")
+            return Text(f"{speed * task.fields['scale']:.1f}{task.fields['unit']}/s")
 
     return Progress(
         TextColumn("{task.description}", markup=False),

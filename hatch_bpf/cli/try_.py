@@ -7,6 +7,7 @@ Input: a command line. Output: an exit status: 0 when all that has to work does,
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import signal
 import sys
@@ -15,12 +16,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_bpf.cli.common import examples, load_project, say
+from hatch_bpf.cli.common import examples, load_project, say, write_page
 from hatch_bpf.cli.terminal import meter
 from hatch_bpf.support.context import Context
 
 if TYPE_CHECKING:  # each command imports what it needs, so that --help stays quick
-    from hatch_bpf.portability.trial import KernelTrial, Trial
+    from hatch_bpf.portability.trial import Trial
     from hatch_bpf.portability.verdicts import Report
 
 
@@ -88,11 +89,7 @@ def _try(options: argparse.Namespace) -> int:
 
     report, trial = _trial(options)
     if options.html:
-        from hatch_bpf.portability.html import render_html
-        from hatch_bpf.project.pyproject import name_and_version, read_pyproject
-
-        page = render_html(report, project=name_and_version(read_pyproject(Path.cwd())), trial=trial)
-        write_whole(options.html, page.encode())
+        write_page(options.html, report, of_project=True, trial=trial)
     if options.junit:
         write_whole(options.junit, render_junit(trial).encode())
     print(render_trial_json(trial) if options.json else render_trial(trial), end="")
@@ -120,13 +117,7 @@ def _trial(options: argparse.Namespace) -> tuple[Report, Trial]:
         report = pipeline.check(project, context, matrix=matrix)
         archs = sorted({kernel.arch for kernel in selection.images})
         payloads = make_payloads(project, archs, given, wheel=options.wheel, command=options.guest_command)
-        done = 0
-
-        def note(trial: KernelTrial) -> None:
-            nonlocal done
-            done += 1
-            shown.step("trying", done, len(selection.images), trial.kernel)
-
+        numbers = itertools.count(1)
         with _terminated_as_interrupted():
             trials = try_kernels(
                 report.kernels,
@@ -136,7 +127,7 @@ def _trial(options: argparse.Namespace) -> tuple[Report, Trial]:
                 megabytes=options.memory,
                 seconds=options.timeout,
                 parameters=options.append.split(),
-                done=note,
+                done=lambda trial: shown.step("trying", next(numbers), len(selection.images), trial.kernel),
             )
     return report, Trial(trials, selection.left_out)
 
@@ -144,11 +135,7 @@ def _trial(options: argparse.Namespace) -> tuple[Report, Trial]:
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM, with which a CI cancels, clean up as Ctrl-C does. Processes that the block forks inherit it."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.archive import suffix_of
+from hatch_bpf.kernels.formats import elf
 from hatch_bpf.kernels.formats.kernel_file import KernelFile
 from hatch_bpf.kernels.formats.packages import PackagedImage
 from hatch_bpf.kernels.identity import Kernel
@@ -41,21 +42,19 @@ class Clues:
 
     def over(self, other: Clues) -> Clues:
         """These clues, with the empty ones filled in from the other."""
-        known = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name)}
-        return replace(other, **known)
+        return replace(other, **{name: text for name, text in asdict(self).items() if text})
 
     def kernel(self, source: str) -> Kernel:
         """The kernel. Raises `KernelError`, which names the options to give, if a part is unknown."""
-        unknown = [field.name for field in fields(self) if not getattr(self, field.name)]
+        parts = asdict(self)
+        unknown = [name for name, text in parts.items() if not text]
         if unknown:
-            known = ", ".join(
-                f"{field.name} {getattr(self, field.name)}" for field in fields(self) if field.name not in unknown
-            )
+            known = ", ".join(f"{name} {text}" for name, text in parts.items() if text)
             raise KernelError(
                 f"{source}: {' and '.join(unknown)} cannot be told from this file{f' ({known})' if known else ''}: "
                 f"give {', '.join(f'--{name}' for name in unknown)} (- for none)"
             )
-        return Kernel.parse("/".join((self.distro, self.version, self.arch, self.release)))
+        return Kernel.parse("/".join(parts.values()))
 
 
 def identify(path: Path, found: KernelFile) -> Clues:
@@ -101,9 +100,8 @@ def _banner(images: tuple[bytes, ...]) -> str:
 
 
 def _machine(image: bytes) -> str | None:
-    if image.startswith(b"\x7fELF") and len(image) >= 20:
-        order = "<" if image[5] == 1 else ">"
-        return arches.BY_ELF_MACHINE.get(struct.unpack_from(f"{order}H", image, 18)[0])
+    if image.startswith(elf.MAGIC):
+        return arches.BY_ELF_MACHINE.get(elf.machine(image))
     if image.startswith(b"MZ") and len(image) >= 0x40:
         (at,) = struct.unpack_from("<I", image, 0x3C)
         if image[at : at + 4] == b"PE\0\0" and len(image) >= at + 6:

@@ -7,7 +7,6 @@ kernel's is where its distribution has it. Raises `KernelError`.
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +67,6 @@ class KernelImage:
                 source=self.source,
                 kernel=kernel,
             )
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
 
     @property
     def bootable(self) -> bytes:

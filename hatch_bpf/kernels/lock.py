@@ -132,7 +132,7 @@ def make_lock(
         kernel = source.kernel
         digests[kernel] = hashlib.sha256(source.read()).hexdigest()
         if image := find_image(source):
-            images[kernel] = read_kernel_image(image.path).sha256
+            images[kernel] = hashlib.sha256(read_kernel_image(image.path).data).hexdigest()
         elif kernel in old.images:
             images[kernel] = old.images[kernel]
         if config := find_config(source):

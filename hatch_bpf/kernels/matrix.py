@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from os.path import commonprefix
 from pathlib import Path
 
@@ -74,6 +76,11 @@ class Host:
 
 
 Entry = Pattern | Newest | BtfFile | Host
+
+
+def named_entry(text: str) -> Pattern | Host:
+    """The entry that a text is short for: the running kernel's, or a pattern."""
+    return Host() if text == HOST else Pattern(text)
 
 
 @dataclass(frozen=True)
@@ -337,10 +344,9 @@ def _nearest(listing: Sequence[ArchivedKernel], parts: Sequence[str]) -> str:
 
 
 def _newest(found: Sequence[ArchivedKernel], count: int) -> list[ArchivedKernel]:
-    groups: dict[tuple[str, str, str], list[Kernel]] = {}
-    for kernel in identity.in_order({entry.kernel for entry in found}):
-        groups.setdefault((kernel.distro, kernel.version, kernel.arch), []).append(kernel)
-    chosen = {kernel for group in groups.values() for kernel in group[-count:]}
+    kernels = identity.in_order({entry.kernel for entry in found})
+    groups = groupby(kernels, attrgetter("distro", "version", "arch"))
+    chosen = {kernel for _, group in groups for kernel in [*group][-count:]}
     # a kernel may have two files, and is chosen with both
     return [entry for entry in found if entry.kernel in chosen]
 

@@ -19,7 +19,7 @@ from hatch_bpf.errors import Fault, KernelError, refuse
 from hatch_bpf.kernels import HOST
 from hatch_bpf.kernels.any_archive import Archive, parse_archive
 from hatch_bpf.kernels.archive import ARCHIVE_VARIABLE
-from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, Newest, Pattern
+from hatch_bpf.kernels.matrix import BtfFile, Entry, Newest, Pattern, named_entry
 from hatch_bpf.project.alternatives import Alternatives
 from hatch_bpf.project.forms import (
     ARCH,
@@ -193,7 +193,9 @@ def parse_config(table: Mapping[str, Any], *, key: str, root: Path, environ: Map
     values |= {
         "archs": archs,
         "btf-archive": _archive(values["btf-archive"], f"{key}.btf-archive", root, environ, faults),
-        "kernels": _kernels(values["kernels"], f"{key}.kernels", root, archs, faults),
+        "kernels": tuple(
+            _entry(item, f"{key}.kernels[{i}]", root, archs, faults) for i, item in enumerate(values["kernels"])
+        ),
         "vmlinux-h": _vmlinux_h(values["vmlinux-h"], f"{key}.vmlinux-h", archs, faults),
         "link": {name: tuple(map(PurePosixPath, parts)) for name, parts in values["link"].items()},
     }
@@ -243,18 +245,10 @@ def _archive(written: str, key: str, root: Path, environ: Mapping[str, str], fau
         return None
 
 
-def _kernels(
-    written: Sequence[Any], key: str, root: Path, archs: Sequence[arch.Arch], faults: list[Fault]
-) -> tuple[Entry, ...]:
-    return tuple(_entry(item, f"{key}[{i}]", root, archs, faults) for i, item in enumerate(written))
-
-
 def _entry(item: Any, key: str, root: Path, archs: Sequence[arch.Arch], faults: list[Fault]) -> Entry:
     """An entry of `kernels`. After a fault its value does not matter, since the table is refused."""
-    if item == HOST:
-        return Host()
     if isinstance(item, str):
-        return Pattern(item)
+        return named_entry(item)
     if "newest" in item:
         return Newest(item["newest"], Pattern(item["of"]))
     name = item["arch"]

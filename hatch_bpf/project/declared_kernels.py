@@ -5,20 +5,17 @@ Input: a `Config`, and where the lock would be. Output: a `Matrix`. Raises `Kern
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from hatch_bpf.kernels.lock import read_lock, resolve_locked
 from hatch_bpf.kernels.matrix import Host, Matrix, resolve
 from hatch_bpf.project.config import Config
-
-Notify = Callable[[str], None]
-"""Told of progress and warnings, a line each."""
+from hatch_bpf.support.context import Notify, ignore
 
 
 def find_kernels(
     config: Config,
-    notify: Notify = lambda _: None,
+    notify: Notify = ignore,
     *,
     lock: Path | None = None,
     only_host: bool = False,

@@ -16,11 +16,8 @@ from hatch_bpf.errors import OutputError
 
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 _REMEDIES = {
-    errno.ENOSPC: "; make room there",
-    errno.EDQUOT: "; make room there",
-    errno.EROFS: "; let it be written, or build from a copy",
-    errno.EACCES: "; let it be written, or build from a copy",
-    errno.EPERM: "; let it be written, or build from a copy",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; make room there"),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; let it be written, or build from a copy"),
 }
 
 

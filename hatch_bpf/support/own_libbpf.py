@@ -6,6 +6,7 @@ hatch-bpf's wheel carries them; in a checkout `python -m tools.libbpf` makes the
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,23 @@ OWN_LIBBPF = Path(__file__).parents[1] / "_libbpf"
 
 def own_libraries() -> dict[str, dict[str, Any]]:
     """Architecture -> C library -> `sha256` and platform `tags` of the library in `lib/ARCH/LIBC/`; empty if none."""
-    try:
-        listed: dict[str, dict[str, Any]] = json.loads((OWN_LIBBPF / "lib" / "libraries.json").read_bytes())
-    except OSError:
-        return {}
-    return listed
+    return _read("libraries.json")
 
 
 def own_version() -> tuple[int, int] | None:
     """libbpf's version, as the SBOM of the libraries has it; None if there are none."""
-    try:
-        components = json.loads((OWN_LIBBPF / "lib" / "sbom.cdx.json").read_bytes())["components"]
-    except OSError:
-        return None
-    major, minor, *_ = next(part["version"] for part in components if part["name"] == "libbpf").split(".")
-    return int(major), int(minor)
+    for part in _read("sbom.cdx.json").get("components", ()):
+        if part["name"] == "libbpf":
+            major, minor, *_ = part["version"].split(".")
+            return int(major), int(minor)
+    return None
+
+
+def _read(name: str) -> dict[str, Any]:
+    """A document beside the libraries; empty if there are none."""
+    with suppress(OSError):
+        return dict(json.loads((OWN_LIBBPF / "lib" / name).read_bytes()))
+    return {}
 
 
 def own_library() -> Path | None:

@@ -25,6 +25,9 @@ class Downloaded:
     expected: int
     """Bytes of all the files. A file whose size is not known yet counts as the average of the others."""
 
+    def __str__(self) -> str:
+        return f"{self.files} of {self.of_files}, {self.received / 1e6:.1f} of {self.expected / 1e6:.1f} MB"
+
 
 class Meter:
     """Hears how far the stages have come. This one shows nothing."""

@@ -13,9 +13,9 @@ from packaging.metadata import Metadata
 
 from hatch_bpf.cli import scaffold
 from hatch_bpf.cli.main import _parser, main
-from hatch_bpf.cli.scaffold import BACKENDS
 from hatch_bpf.errors import OutputError
 from tests.common import needs, tracefs
+from tests.common.front_ends import BACKENDS
 from tests.common.projects import build_scaffold, build_wheel, tree_of, wheel_files
 
 

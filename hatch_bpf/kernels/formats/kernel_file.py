@@ -106,7 +106,7 @@ def _from_unpacked(plain: bytes, budget: Budget) -> KernelFile:
         return KernelFile(check_btf(plain, budget.source))
     if plain.startswith(elf.MAGIC):
         return KernelFile(_btf_of_elf(plain, budget), (plain,))
-    return KernelFile(_found(find_btf(plain, budget), budget), (plain,))
+    return KernelFile(_btf_in(plain, budget), (plain,))
 
 
 def _btf_of_elf(data: bytes | mmap, budget: Budget) -> bytes:
@@ -125,7 +125,7 @@ def _btf_of_elf(data: bytes | mmap, budget: Budget) -> bytes:
 
 def _from_image(image: bytes, budget: Budget) -> KernelFile:
     images = _unpacked_images(image, budget)
-    return KernelFile(_found(find_btf(images[-1], budget), budget), images)
+    return KernelFile(_btf_in(images[-1], budget), images)
 
 
 def _unpacked_images(image: bytes, budget: Budget) -> tuple[bytes, ...]:
@@ -165,7 +165,8 @@ def _payload(image: bytes, budget: Budget) -> bytes | None:
     return image[start : start + size]
 
 
-def _found(btf: bytes | None, budget: Budget) -> bytes:
+def _btf_in(image: bytes, budget: Budget) -> bytes:
+    btf = find_btf(image, budget)
     if btf is None:
         raise KernelError(
             f"no BTF in it; it is not {_FORMS}, or the kernel was built without CONFIG_DEBUG_INFO_BTF",
