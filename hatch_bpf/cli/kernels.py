@@ -118,7 +118,7 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     from hatch_bpf.kernels.images import find_image
 
-    sources = _matrix(options.archive, options.match).sources
+    sources = _matrix(_project(options.archive), options.archive, options.match).sources
     images = {source.kernel: find_image(source) for source in sources}
     if options.json:
         kernels = [
@@ -150,18 +150,20 @@ def _write_index(archive: Path) -> Path:
     return path
 
 
-def _matrix(archive: str | None, match: list[str] | None = None) -> Matrix:
-    """The matching kernels of an archive, or of the project in this folder if no archive is named."""
+def _project(archive: str | None) -> Project | None:
+    """The project in this folder, unless an archive is named instead."""
+    return None if archive or not Path("pyproject.toml").exists() else load_project(Path.cwd())
+
+
+def _matrix(project: Project | None, archive: str | None, match: list[str] | None = None) -> Matrix:
+    """The matching kernels of a project, or else of an archive."""
     from hatch_bpf.kernels.matrix import matching
     from hatch_bpf.project.declared_kernels import find_kernels
 
-    if archive:
-        return kernels_of(named_archive(archive), match, say)
-    if Path("pyproject.toml").exists():
-        project = load_project(Path.cwd())
+    if project:
         matrix = find_kernels(project.config, say, lock=project.lock)
         return replace(matrix, sources=matching(matrix.sources, match)) if match else matrix
-    named = named_archive(None)
+    named = named_archive(archive)
     if named is None:
         raise KernelError(
             "which kernels? Run this in the folder of a project, name an archive (a folder or URL), or let the "
@@ -245,13 +247,7 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
     matrix = find_kernels(config, say)
     with meter() as shown:
         matrix.download(ignore, shown.downloads)
-        lock = make_lock(
-            config.kernels,
-            [arch.name for arch in config.archs],
-            matrix,
-            lambda number, kernel: shown.step("reading", number, len(matrix.sources), kernel),
-            old,
-        )
+        lock = make_lock(config.kernels, [arch.name for arch in config.archs], matrix, shown, old)
     write_whole(project.lock, render_lock(lock).encode())
     before, after = old.digests.keys(), lock.digests.keys()
     new, gone = after - before, before - after
@@ -264,10 +260,10 @@ def _lock(options: argparse.Namespace) -> int:  # noqa: ARG001
 
 
 def _verify(options: argparse.Namespace) -> int:
-    matrix = _matrix(options.archive)
+    project = _project(options.archive)
+    matrix = _matrix(project, options.archive)
     with meter() as shown:
         faults = list(_faults(matrix, shown))
-    project = None if options.archive or not Path("pyproject.toml").exists() else load_project(Path.cwd())
     if project is None:
         faults += _index_faults(named_archive(options.archive))
     if options.json:

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from hatch_bpf.kernels.locked import REMEDY
 from hatch_bpf.kernels.matrix import Entry, KernelSource, Matrix, Newest, Pattern, resolve
 from hatch_bpf.support.budget import LIST_BYTES
 from hatch_bpf.support.files import read_regular
+from hatch_bpf.support.progress import Meter
 
 SHOWN = 10
 """Faults of one kind that are listed; the others are only counted."""
@@ -120,10 +121,10 @@ def make_lock(
     entries: Sequence[Entry],
     archs: Iterable[str],
     matrix: Matrix,
-    read: Callable[[int, Kernel], None],
+    meter: Meter,
     old: Lock = NO_LOCK,
 ) -> Lock:
-    """The lock of a matrix without the host. Calls `read` for each BTF that was read. Raises `KernelError`.
+    """The lock of a matrix without the host. Raises `KernelError`.
 
     Images and configurations that are not on this machine stay as `old` has them.
     """
@@ -139,7 +140,7 @@ def make_lock(
             configs[kernel] = hashlib.sha256(config.read(kernel)).hexdigest()
         elif kernel in old.configs:
             configs[kernel] = old.configs[kernel]
-        read(number, kernel)
+        meter.step("reading", number, len(matrix.sources), kernel)
     return Lock(_patterns(entries), tuple(sorted(archs)), digests, images, configs)
 
 

@@ -7,16 +7,15 @@ Input: a tar with Python and libbpf in it, of any architecture that can be boote
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from hatch_bpf.arch import BY_ELF_MACHINE
 from hatch_bpf.errors import KernelError, LabError
-from hatch_bpf.kernels.formats.compression import CHUNK, PlainStream, detect, read_chunks
+from hatch_bpf.kernels.formats.compression import PlainStream, plain_chunks
 from hatch_bpf.kernels.formats.elf import MAGIC, machine
-from hatch_bpf.kernels.formats.tar import BLOCK, TarMember, members
+from hatch_bpf.kernels.formats.tar import TarMember, members
 from hatch_bpf.lab import cpio
 from hatch_bpf.lab.guest_files import GuestRoot
 from hatch_bpf.runtime.libbpf.library import SONAMES
@@ -33,7 +32,7 @@ def read_root(path: Path) -> GuestRoot:
     try:
         with open_regular(path) as file:
             budget = Budget(str(path), os.fstat(file.fileno()).st_size)
-            nodes = _nodes(members(PlainStream(_plain(file, budget), "this tar", source=str(path)), budget))
+            nodes = _nodes(members(PlainStream(plain_chunks(file, budget), "this tar", source=str(path)), budget))
     except (OSError, KernelError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{printable(str(path))}: ")
         raise LabError(f"this root file system cannot be read: {why}", source=path) from error
@@ -45,15 +44,6 @@ def read_root(path: Path) -> GuestRoot:
             version = PurePosixPath(real).name.removeprefix("python")
             return GuestRoot(nodes, f"/{name}", _find_libbpf(nodes), arch, version)
     raise LabError(f"there is no Python in it, at {' or '.join(_INTERPRETERS)}", source=path)
-
-
-def _plain(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
-    start = file.read(BLOCK)
-    file.seek(0)
-    compression = detect(start)
-    if compression is not None:
-        return read_chunks(file, compression, budget)
-    return iter(lambda: file.read(CHUNK), b"")
 
 
 def _nodes(tar: Iterable[TarMember]) -> dict[str, cpio.Node]:

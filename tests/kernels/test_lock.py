@@ -20,6 +20,7 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.lock import Lock, make_lock, read_lock, render_lock, resolve_locked
 from hatch_bpf.kernels.matrix import BtfFile, Entry, Host, KernelSource, Matrix, Newest, Pattern, resolve
 from hatch_bpf.kernels.remote.archive_url import ArchiveUrl, index_of
+from hatch_bpf.support.progress import Meter
 from tests.cli.test_main import run
 from tests.common import kernel_images, needs
 from tests.common.archive_server import Server, serve
@@ -45,7 +46,7 @@ def archive(tmp_path: Path) -> Path:
 
 def lock_of(entries: tuple[Entry, ...], archive: Path | ArchiveUrl | None) -> Lock:
     matrix = resolve(entries, archs=["x86_64"], archive=archive)
-    return make_lock(entries, ["x86_64"], matrix, lambda *_: None)
+    return make_lock(entries, ["x86_64"], matrix, Meter())
 
 
 def locked(entries: tuple[Entry, ...], archive: Path | ArchiveUrl | None, lock: Lock) -> Matrix:

@@ -61,6 +61,19 @@ def detect(start: bytes) -> Compression | None:
     return next((known for known in COMPRESSIONS if start.startswith(known.magic)), None)
 
 
+def detect_next(file: BinaryIO) -> Compression | None:
+    """The compression of what comes next in a file, which stays where it is; None for none that is known."""
+    start = file.read(8)
+    file.seek(-len(start), 1)
+    return detect(start)
+
+
+def plain_chunks(file: BinaryIO, budget: Budget) -> Iterator[bytes]:
+    """What comes next in a file, unpacked if it is compressed. Raises `KernelError`."""
+    known = detect_next(file)
+    return read_chunks(file, known, budget) if known else iter(partial(file.read, CHUNK), b"")
+
+
 def decompress(file: BinaryIO, compression: Compression, budget: Budget) -> bytes:
     """All of the plain bytes. Raises `KernelError`."""
     return b"".join(read_chunks(file, compression, budget))

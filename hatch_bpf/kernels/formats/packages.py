@@ -11,7 +11,6 @@ import stat
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
@@ -75,8 +74,7 @@ def _control(file: BinaryIO, budget: Budget) -> Mapping[str, str]:
 def _deb_files(file: BinaryIO, name: str, budget: Budget) -> Iterator[TarMember]:
     """The members of one of the tars in a Debian package."""
     _go_to_member(file, name, budget)
-    known = compression.detect(_peek(file))
-    chunks = compression.read_chunks(file, known, budget) if known else iter(partial(file.read, compression.CHUNK), b"")
+    chunks = compression.plain_chunks(file, budget)
     return members(PlainStream(chunks, f"its {name}", source=budget.source), budget)
 
 
@@ -97,12 +95,6 @@ def _go_to_member(file: BinaryIO, wanted: str, budget: Budget) -> None:
         file.seek(size + size % 2, 1)
 
 
-def _peek(file: BinaryIO) -> bytes:
-    start = file.read(8)
-    file.seek(-len(start), 1)
-    return start
-
-
 def image_of_rpm(file: BinaryIO, budget: Budget) -> PackagedImage:
     """The vmlinuz of an RPM package. Raises `KernelError`."""
     file.seek(_RPM_LEAD)
@@ -110,7 +102,7 @@ def image_of_rpm(file: BinaryIO, budget: Budget) -> PackagedImage:
     # the signature header is padded to 8 bytes, the main header is not
     file.seek(-file.tell() % 8, 1)
     tags = _rpm_header(file, budget)
-    known = compression.detect(_peek(file))
+    known = compression.detect_next(file)
     if known is None:
         raise KernelError(
             "the compression of this RPM's payload is not known, or the file is cut off", source=budget.source
