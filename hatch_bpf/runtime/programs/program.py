@@ -557,10 +557,7 @@ class Program(Attachable):
         bytes each.
         """
         return testrun.run_program(
-            self._libbpf,
-            self.fd,
-            self.name,
-            section=self.section,
+            self,
             data=named("data", as_bytes, data),
             context=named("context", as_bytes, context),
             repeat=repeat,

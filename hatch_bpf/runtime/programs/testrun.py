@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-    from ..libbpf.library import Libbpf
     from ..sections import ProgramSection
+    from .attaching import Attachable
 
 ROOM = 256
 """How many bytes a program may add to the packet."""
@@ -48,14 +48,13 @@ class TestRun(PlainData):
         return f"TestRun(result={self.result}, duration={self.duration})"
 
 
-def run_program(
-    libbpf: Libbpf, fd: int, name: str, *, section: str, data: bytes, context: bytes, repeat: int, flags: int
-) -> TestRun:
-    """Run the program with this descriptor. Raises `AttachError`."""
+def run_program(program: Attachable, *, data: bytes, context: bytes, repeat: int, flags: int) -> TestRun:
+    """Run a loaded program `repeat` times. Raises `AttachError`."""
+    fd = program.fd
     if named("repeat", S32.put, repeat) < 0:
         raise InvalidValueError(f"repeat can't be {repeat}: the kernel would take it for some four billion")
     room = len(data) + ROOM
-    parsed = parse_section(section)
+    parsed = parse_section(program.section)
     in_place = parsed is not None and parsed.program_type in IN_PLACE
     context_in = ctypes.create_string_buffer(context, len(context) or 1)
     data_out, context_out = ctypes.create_string_buffer(room), ctypes.create_string_buffer(len(context) or 1)
@@ -73,10 +72,10 @@ def run_program(
         repeat=repeat if repeat != 1 else 0,  # 0 means once too, and some programs refuse any other number
         flags=flags,
     )
-    if libbpf.bpf_prog_test_run_opts(fd, byref(options)) < 0:
+    if program._libbpf.bpf_prog_test_run_opts(fd, byref(options)) < 0:
         code = ctypes.get_errno()
         hint = _why_not_run(code, parsed, data=data, context=context)
-        raise AttachError(f"program {name} can't be test-run: {hint or reason(code)}", errno=code)
+        raise AttachError(f"program {program.name} can't be test-run: {hint or reason(code)}", errno=code)
     return TestRun(
         result=options.retval,
         data=data_out.raw[: options.data_size_out],
