@@ -23,6 +23,9 @@ class Members:
             self._add(attribute, item)
             self._by_name[name] = item
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__.lower()} {', '.join(self._by_name)}>"
+
     def _add(self, attribute: str, item: Any) -> None:
         self.__dict__[attribute] = item
 

@@ -1041,6 +1041,3 @@ class LocalStorage(_KeyedMap["Any", "V"]):
 
 class Maps(Members):
     """The maps of a skeleton, as attributes; also by their names in C: `maps["counts"]`."""
-
-    def __repr__(self) -> str:
-        return f"<maps {', '.join(self._by_name)}>"

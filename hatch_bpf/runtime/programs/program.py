@@ -660,6 +660,3 @@ def _of_sample(event: Event, frequency: int, code: int) -> str:
 
 class Programs(Members):
     """The programs of a skeleton, as attributes; also by their names in C: `programs["handle_exit"]`."""
-
-    def __repr__(self) -> str:
-        return f"<programs {', '.join(self._by_name)}>"
