@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional
 
-SONAMES = ("libbpf.so.1", "libbpf.so.0")
+SONAMES = (bundled.SONAME, "libbpf.so.0")
 MINIMUM = (0, 6)
 """`btf_custom_path` came with libbpf 0.6."""
 

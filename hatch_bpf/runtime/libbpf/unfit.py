@@ -7,7 +7,6 @@ architecture that there is no such file.
 
 from __future__ import annotations
 
-_MAGIC = b"\x7fELF"
 _C_LIBRARIES = (("glibc", b"\0libc.so.6\0"), ("musl", b"\0libc.so\0"), ("musl", b"\0libc.musl-"))
 """Names of the C libraries, as they are in what a shared library needs."""
 
@@ -19,7 +18,7 @@ def why_unfit(path: str, running: str) -> str:
             library = file.read()
     except OSError as error:
         return error.strerror or str(error)
-    if not library.startswith(_MAGIC):
+    if not library.startswith(b"\x7fELF"):
         return "it is no shared library"
     with open("/proc/self/exe", "rb") as file:
         own = file.read(20)
