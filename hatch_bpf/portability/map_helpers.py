@@ -15,73 +15,55 @@ from hatch_bpf.objects.model import MapDef
 from hatch_bpf.objects.uapi import MapFlag, MapType, helper, helpers
 
 _LOOKUP = helper("map_lookup_elem")
+_OF_ANY_MAP = helpers("map_lookup_elem map_update_elem map_delete_elem")
 _WRITES = helpers("map_update_elem map_delete_elem map_push_elem map_pop_elem")
-_ELEMENTS = helpers("map_lookup_elem map_update_elem map_delete_elem map_push_elem map_pop_elem map_peek_elem")
-_EVENTS = helpers("perf_event_read perf_event_read_value perf_event_output skb_output xdp_output")
-_RING = helpers("ringbuf_output ringbuf_reserve ringbuf_query ringbuf_reserve_dynptr")
-_IN_CGROUP = helpers("skb_under_cgroup current_task_under_cgroup")
+_REDIRECT = helpers("redirect_map map_lookup_elem")
 _QUEUE = helpers("map_push_elem map_pop_elem map_peek_elem")
-_OF_SOCKMAPS = helpers("sk_redirect_map msg_redirect_map sock_map_update")
-_OF_SOCKHASHES = helpers("sk_redirect_hash msg_redirect_hash sock_hash_update")
-_SOCKETS = helpers("map_lookup_elem map_update_elem map_delete_elem sk_select_reuseport")
-_STORAGES: Mapping[int, frozenset[int]] = {
-    MapType.SK_STORAGE: helpers("sk_storage_get sk_storage_delete"),
-    MapType.INODE_STORAGE: helpers("inode_storage_get inode_storage_delete"),
-    MapType.TASK_STORAGE: helpers("task_storage_get task_storage_delete"),
-    MapType.CGRP_STORAGE: helpers("cgrp_storage_get cgrp_storage_delete"),
-}
-_CGROUP_STORAGE = helpers("get_local_storage")
+_SOCKETS = _OF_ANY_MAP | helpers("sk_select_reuseport")
 
 ONLY: Mapping[int, frozenset[int]] = {
     MapType.PROG_ARRAY: helpers("tail_call"),
-    MapType.PERF_EVENT_ARRAY: _EVENTS,
+    MapType.PERF_EVENT_ARRAY: helpers("perf_event_read perf_event_read_value perf_event_output skb_output xdp_output"),
     MapType.STACK_TRACE: helpers("get_stackid"),
-    MapType.CGROUP_ARRAY: _IN_CGROUP,
-    MapType.DEVMAP: helpers("redirect_map map_lookup_elem"),
-    MapType.DEVMAP_HASH: helpers("redirect_map map_lookup_elem"),
+    MapType.CGROUP_ARRAY: helpers("skb_under_cgroup current_task_under_cgroup"),
+    MapType.DEVMAP: _REDIRECT,
+    MapType.DEVMAP_HASH: _REDIRECT,
     MapType.CPUMAP: helpers("redirect_map"),
-    MapType.XSKMAP: helpers("redirect_map map_lookup_elem"),
-    MapType.SOCKMAP: _OF_SOCKMAPS | _SOCKETS,
-    MapType.SOCKHASH: _OF_SOCKHASHES | _SOCKETS,
+    MapType.XSKMAP: _REDIRECT,
+    MapType.SOCKMAP: _SOCKETS | helpers("sk_redirect_map msg_redirect_map sock_map_update"),
+    MapType.SOCKHASH: _SOCKETS | helpers("sk_redirect_hash msg_redirect_hash sock_hash_update"),
     MapType.REUSEPORT_SOCKARRAY: helpers("sk_select_reuseport"),
-    MapType.CGROUP_STORAGE: _CGROUP_STORAGE,
-    MapType.PERCPU_CGROUP_STORAGE: _CGROUP_STORAGE,
+    MapType.CGROUP_STORAGE: helpers("get_local_storage"),
+    MapType.PERCPU_CGROUP_STORAGE: helpers("get_local_storage"),
     MapType.ARRAY_OF_MAPS: helpers("map_lookup_elem"),
     MapType.HASH_OF_MAPS: helpers("map_lookup_elem"),
     MapType.QUEUE: _QUEUE,
     MapType.STACK: _QUEUE,
     MapType.BLOOM_FILTER: helpers("map_push_elem map_peek_elem"),
-    MapType.RINGBUF: _RING,
+    MapType.RINGBUF: helpers("ringbuf_output ringbuf_reserve ringbuf_query ringbuf_reserve_dynptr"),
     MapType.USER_RINGBUF: helpers("user_ringbuf_drain"),
-    **_STORAGES,
+    MapType.SK_STORAGE: helpers("sk_storage_get sk_storage_delete"),
+    MapType.INODE_STORAGE: helpers("inode_storage_get inode_storage_delete"),
+    MapType.TASK_STORAGE: helpers("task_storage_get task_storage_delete"),
+    MapType.CGRP_STORAGE: helpers("cgrp_storage_get cgrp_storage_delete"),
 }
 """Types of maps that may be passed to these helpers alone."""
 _PER_CPU = frozenset({MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH})
 _TYPES: Mapping[int, frozenset[int]] = {
-    helper("tail_call"): frozenset({MapType.PROG_ARRAY}),
-    helper("get_stackid"): frozenset({MapType.STACK_TRACE}),
-    helper("redirect_map"): frozenset({MapType.DEVMAP, MapType.DEVMAP_HASH, MapType.CPUMAP, MapType.XSKMAP}),
-    helper("get_local_storage"): frozenset({MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE}),
-    helper("sk_select_reuseport"): frozenset({MapType.REUSEPORT_SOCKARRAY, MapType.SOCKMAP, MapType.SOCKHASH}),
-    helper("user_ringbuf_drain"): frozenset({MapType.USER_RINGBUF}),
+    **{
+        number: frozenset(kind for kind, allowed in ONLY.items() if number in allowed)
+        for number in frozenset[int]().union(*ONLY.values()) - _OF_ANY_MAP
+    },
     helper("map_lookup_percpu_elem"): _PER_CPU,
     helper("for_each_map_elem"): _PER_CPU | {MapType.HASH, MapType.ARRAY, MapType.LRU_HASH, MapType.RHASH},
-    **dict.fromkeys(_EVENTS, frozenset({MapType.PERF_EVENT_ARRAY})),
-    **dict.fromkeys(_RING, frozenset({MapType.RINGBUF})),
-    **dict.fromkeys(_IN_CGROUP, frozenset({MapType.CGROUP_ARRAY})),
-    **dict.fromkeys(_QUEUE, frozenset({MapType.QUEUE, MapType.STACK, MapType.BLOOM_FILTER})),
-    **dict.fromkeys(_OF_SOCKMAPS, frozenset({MapType.SOCKMAP})),
-    **dict.fromkeys(_OF_SOCKHASHES, frozenset({MapType.SOCKHASH})),
-    **{number: frozenset({kind}) for kind, those in _STORAGES.items() for number in those},
 }
-"""Helpers that take maps of these types alone."""
-_SECOND = (
-    _OF_SOCKMAPS
-    | _OF_SOCKHASHES
-    | helpers("tail_call get_stackid perf_event_output skb_output xdp_output skb_under_cgroup sk_select_reuseport")
-)
-"""Helpers whose second argument is the map; the first of all others here."""
-_TAKES_MAP = _ELEMENTS | _TYPES.keys()
+"""Helpers that take maps of these types alone: those of the table above, and helpers for maps that are not in it."""
+_SECOND = helpers("""
+    tail_call get_stackid perf_event_output skb_output xdp_output skb_under_cgroup sk_select_reuseport sk_redirect_map
+    msg_redirect_map sock_map_update sk_redirect_hash msg_redirect_hash sock_hash_update
+""")
+"""Helpers whose second argument is the map; it is the first of all others."""
+_TAKES_MAP = _OF_ANY_MAP | _TYPES.keys()
 READ_ONLY, WRITE_ONLY = "BPF_F_RDONLY_PROG", "BPF_F_WRONLY_PROG"
 
 
