@@ -1,4 +1,5 @@
-"""Numbers of the kernel's UAPI by name, and the names for messages: helpers, map types and map flags.
+"""Numbers of the kernel's UAPI by name, and the names for messages: helpers, map types and map flags; and types of maps
+and programs that kernels treat alike.
 
 Input: a name of `enum bpf_func_id`, or a number of that or of `enum bpf_map_type`. Output: the number, or the
 enumerator. The numbers never change, and the kernel adds kfuncs instead of helpers now. Whether a kernel *has* one is a
@@ -87,6 +88,13 @@ class MapType(IntEnum):
     ARENA = 33
     INSN_ARRAY = 34
     RHASH = 35
+
+
+MAPS_OF_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
+TRACING_PROGRAMS = frozenset({"KPROBE", "TRACEPOINT", "PERF_EVENT", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE"})
+"""Types of programs that the kernel's is_tracing_prog_type() names, without BPF_PROG_TYPE_."""
+PARTS_OF_OTHERS = frozenset({"EXT", "STRUCT_OPS"})
+"""Types of programs that may do what the program or the struct_ops may that they are a part of."""
 
 
 class MapFlag(IntFlag):

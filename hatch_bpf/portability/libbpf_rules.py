@@ -35,13 +35,12 @@ from hatch_bpf.objects.model import (
     ObjectModel,
     is_data,
 )
-from hatch_bpf.objects.uapi import MapType
+from hatch_bpf.objects.uapi import MAPS_OF_MAPS, MapType
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.special_fields import special_fields
 from hatch_bpf.portability.verdicts import Reason
 from hatch_bpf.runtime.sections import ARENA_VARIABLES, parse_section
 
-MAPS_OF_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
 _VIRTUAL_KCONFIG = ("LINUX_KERNEL_VERSION", "LINUX_HAS_BPF_COOKIE", "LINUX_HAS_SYSCALL_WRAPPER")
 """The externs of .kconfig that libbpf fills in by itself; all others are options of the kernel's configuration."""
 _VERSION_BYTES = 4

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Set
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.objects.model import MapDef, ObjectModel
-from hatch_bpf.objects.uapi import MapFlag
+from hatch_bpf.objects.uapi import MAPS_OF_MAPS, MapFlag
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.kernel_features import KernelFeatures, member_type
-from hatch_bpf.portability.libbpf_rules import MAPS_OF_MAPS
 from hatch_bpf.portability.map_rules import broken, has_typed_keys, unset_sizes
 from hatch_bpf.portability.special_fields import is_int32
 from hatch_bpf.portability.verdicts import Reason

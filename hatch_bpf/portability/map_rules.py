@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hatch_bpf.objects.model import MapDef
-from hatch_bpf.objects.uapi import MapFlag, MapType, map_type_name
+from hatch_bpf.objects.uapi import MAPS_OF_MAPS, MapFlag, MapType, map_type_name
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,9 @@ RULES: dict[int, MapRule] = {
     ),
 }
 """By type; STRUCT_OPS maps are libbpf's own (see libbpf_rules.py), and of newer types than these nothing is known."""
-NOT_INNER = frozenset({
-    MapType.PROG_ARRAY, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.ARRAY_OF_MAPS,
-    MapType.HASH_OF_MAPS, MapType.STRUCT_OPS,
-})  # fmt: skip
+NOT_INNER = MAPS_OF_MAPS | {
+    MapType.PROG_ARRAY, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.STRUCT_OPS,
+}  # fmt: skip
 """Types whose maps cannot be in maps."""
 _EXCLUSIVE = ((MapFlag.RDONLY, MapFlag.WRONLY), (MapFlag.RDONLY_PROG, MapFlag.WRONLY_PROG))
 _BUILD_ID = 32

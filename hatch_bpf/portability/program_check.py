@@ -18,7 +18,7 @@ from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.objects.insns import InsnSet, insn_set, is_known_by_opcode
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ObjectModel
-from hatch_bpf.objects.uapi import MapType, helper, helper_name, helpers
+from hatch_bpf.objects.uapi import PARTS_OF_OTHERS, TRACING_PROGRAMS, MapType, helper, helper_name, helpers
 from hatch_bpf.portability import reasons as because
 from hatch_bpf.portability.context_check import (
     CONTEXTS,
@@ -66,14 +66,10 @@ FOR_TRACING = helpers("probe_read probe_read_str")
 """Helpers that only programs for tracing may call."""
 ONCE_FOR_TRACING = frozenset({*PROBE_READ_FALLBACKS, helper("get_current_task")})
 """The same before Linux 5.8; all programs may call them now."""
-TRACING = frozenset({
-    "KPROBE", "TRACEPOINT", "PERF_EVENT", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING", "LSM", "SYSCALL",
-})  # fmt: skip
-"""Types of programs that may call what is for tracing."""
+_MAY_TRACE = TRACING_PROGRAMS | PARTS_OF_OTHERS | {"TRACING", "LSM", "SYSCALL"}
+"""Types of programs that may call what is for tracing, or may be part of what may."""
 _RAW = frozenset({"RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING"})
 """Types of programs to which old kernels' bpf_get_stack() is one that reads its buffer."""
-_OTHERS_SAY = frozenset({"EXT", "STRUCT_OPS"})
-"""Types of programs that may call what the program allows that they replace a part of, or what the struct_ops does."""
 RETURN_BTF_POINTERS = helpers(
     "skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock "
     "skc_to_unix_sock skc_to_mptcp_sock get_current_task_btf sock_from_file task_pt_regs kptr_xchg"
@@ -420,7 +416,7 @@ class ProgramChecker:
 
     def _is_for_others(self, number: int, features: KernelFeatures) -> bool:
         """Whether a helper is for programs for tracing, and this one is none."""
-        if self.section is None or self.section.program_type in TRACING | _OTHERS_SAY:
+        if self.section is None or self.section.program_type in _MAY_TRACE:
             return False
         return number in FOR_TRACING or (number in ONCE_FOR_TRACING and not features.probes_outside_tracing)
 

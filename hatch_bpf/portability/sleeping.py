@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
-from hatch_bpf.objects.uapi import MapType, helpers
+from hatch_bpf.objects.uapi import PARTS_OF_OTHERS, MapType, helpers
 from hatch_bpf.runtime.sections import ProgramSection
 
 MAPS_OF_SLEEPERS = frozenset({
@@ -19,8 +19,6 @@ MAPS_OF_SLEEPERS = frozenset({
 """Types of maps that some kernel until Linux 6.18 lets sleepable programs use: check_map_prog_compatibility()."""
 _SLEEP = helpers("copy_from_user copy_from_user_task")
 """Helpers that may sleep."""
-_OTHERS_SAY = frozenset({"EXT", "STRUCT_OPS"})
-"""Types of programs that may sleep where what they are a part of may."""
 
 
 def maps_not_for_sleepers(
@@ -37,6 +35,6 @@ def maps_not_for_sleepers(
 
 def sleeping_calls(linked: LinkedProgram, section: ProgramSection | None) -> Iterator[tuple[int, int]]:
     """Calls of helpers that may sleep, in a program that may not: slot and helper."""
-    if section is None or section.sleepable or section.program_type in _OTHERS_SAY:
+    if section is None or section.sleepable or section.program_type in PARTS_OF_OTHERS:
         return
     yield from ((slot, number) for slot, number in linked.helper_calls.items() if number in _SLEEP)

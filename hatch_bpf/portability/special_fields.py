@@ -12,7 +12,7 @@ from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import MapDef, ObjectModel
-from hatch_bpf.objects.uapi import MapType, helper
+from hatch_bpf.objects.uapi import MAPS_OF_MAPS, PARTS_OF_OTHERS, TRACING_PROGRAMS, MapType, helper
 from hatch_bpf.runtime.sections import ProgramSection
 
 _SPIN_LOCK, _TIMER = "bpf_spin_lock", "bpf_timer"
@@ -20,17 +20,12 @@ _NOT_FOR_TRACING = frozenset({_SPIN_LOCK, _TIMER, "bpf_wq", "bpf_list_head", "bp
 _SPECIAL = _NOT_FOR_TRACING | {"bpf_refcount"}
 """Types that no map has which user space may map into its memory."""
 _KEPT_FROM: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(
-        ("KPROBE", "TRACEPOINT", "PERF_EVENT", "RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE"), _NOT_FOR_TRACING
-    ),
+    **dict.fromkeys(TRACING_PROGRAMS, _NOT_FOR_TRACING),
     "SOCKET_FILTER": frozenset({_SPIN_LOCK}),
 }
 """Types of programs that may use no map with such fields: check_map_prog_compatibility() of Linux 6.18."""
 _USERS: Mapping[int, str] = {helper("spin_lock"): _SPIN_LOCK, helper("timer_init"): _TIMER}
 """Helpers that take a field of one of these types."""
-_FIELDS_FROM_ELSEWHERE = frozenset({"EXT", "STRUCT_OPS"})
-"""Types of programs that may get pointers to values from the program that they are a part of."""
-_OF_MAPS = frozenset({MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS})
 _LOCKED = frozenset({
     MapType.ARRAY, MapType.HASH, MapType.CGROUP_STORAGE, MapType.SK_STORAGE, MapType.INODE_STORAGE,
     MapType.TASK_STORAGE, MapType.CGRP_STORAGE,
@@ -84,9 +79,9 @@ def without_field(
 ) -> Iterator[tuple[int, int, str]]:
     """Calls that take a lock or a timer, where the program has none: slot, helper and type of the field."""
     types = {one.name: one.type for one in obj.maps}
-    of_maps = any(types.get(name) in _OF_MAPS for name in fields)
+    of_maps = any(types.get(name) in MAPS_OF_MAPS for name in fields)
     # it may have one of a kfunc, of an inner map, or of the program that it is a part of
-    if linked.kfunc_calls or of_maps or section is None or section.program_type in _FIELDS_FROM_ELSEWHERE:
+    if linked.kfunc_calls or of_maps or section is None or section.program_type in PARTS_OF_OTHERS:
         return
     known = frozenset[str]().union(*fields.values())
     for slot, number in linked.helper_calls.items():

@@ -23,7 +23,7 @@ from hatch_bpf.arch import ARCHES
 from hatch_bpf.btf import types as t
 from hatch_bpf.errors import BtfError, SkeletonError
 from hatch_bpf.objects.model import ARENA_SECTION, Function, MapDef, ObjectModel, Variable
-from hatch_bpf.objects.uapi import MapFlag, MapType
+from hatch_bpf.objects.uapi import MAPS_OF_MAPS, MapFlag, MapType
 from hatch_bpf.project.alternatives import NONE, Alternatives, ObjectAlternatives, users_of_maps
 from hatch_bpf.runtime import enums as runtime_enums
 from hatch_bpf.runtime import types as runtime_types
@@ -40,7 +40,6 @@ TEMPLATE = "skeleton.py.j2"
 LINE_LENGTH = 120
 KCONFIG = ".kconfig"
 """The section of externs that libbpf fills in at load time."""
-MAPS_OF_MAPS = (MapType.ARRAY_OF_MAPS, MapType.HASH_OF_MAPS)
 
 
 @dataclass(frozen=True, kw_only=True)
