@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hatch_bpf.cli.inspection import headline, tables
-from hatch_bpf.portability.report import NOT_CHECKED, KernelGroup, ReportedProgram, counted, model_of
-from hatch_bpf.portability.text import SHORT, label, labelled, reason_line
+from hatch_bpf.portability.report import LOOKS, NOT_CHECKED, KernelGroup, ReportedProgram, counted, model_of
+from hatch_bpf.portability.text import fit_table, label, labelled, reason_line
 from hatch_bpf.portability.verdicts import Report, Verdict
 from hatch_bpf.runtime.printable import printable
 
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
     from hatch_bpf.kernels.images import ImageFile
     from hatch_bpf.kernels.matrix import KernelSource
 
-STYLES = {
-    Verdict.LOADS: "green",
-    Verdict.NEEDS_KERNEL_BTF: "cyan",
-    Verdict.CONDITIONAL: "yellow",
-    Verdict.CANNOT_ATTACH: "bold magenta",
-    Verdict.FAILS: "bold red",
-}
 _AROUND = 3
 """Columns that a table puts around a cell."""
 
@@ -75,14 +68,8 @@ def show_report(console: Console, report: Report) -> None:
 def _show_verdicts(console: Console, programs: Sequence[ReportedProgram], groups: Sequence[KernelGroup]) -> None:
     """Programs down, groups across; in pieces if there are more groups than fit."""
     names = [labelled(program) for program in programs]
-    left = max(len("program"), *map(len, names)) + _AROUND
-    words = {verdict: verdict.value for verdict in Verdict}
-    column = max(len(words[verdict]) for group in groups for verdict in group.verdicts.values()) + _AROUND
-    if left + column * len(groups) > console.width:
-        words, column = SHORT, max(map(len, [*SHORT.values(), groups[-1].label])) + _AROUND
-    per_piece = max(1, (console.width - left) // column)
-    for start in range(0, len(groups), per_piece):
-        shown = groups[start : start + per_piece]
+    words, _, pieces = fit_table(names, groups, width=console.width - _AROUND, gap=_AROUND)
+    for shown in pieces:
         rows = []
         for program, name in zip(programs, names, strict=True):
             verdicts = [group.verdicts[program.key] for group in shown]
@@ -91,7 +78,7 @@ def _show_verdicts(console: Console, programs: Sequence[ReportedProgram], groups
 
 
 def _verdict(verdict: Verdict, word: str = "") -> Text:
-    return Text(word or verdict.value, style=STYLES[verdict])
+    return Text(word or verdict.value, style=LOOKS[verdict].colour)
 
 
 def _show_kernels(console: Console, groups: Sequence[KernelGroup]) -> None:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 import hatch_bpf
 from hatch_bpf.kernels.identity import UNKNOWN, Kernel
-from hatch_bpf.portability.report import MEANINGS, NOT_CHECKED, WORST_FIRST, ReportedProgram, counted, model_of
+from hatch_bpf.portability.report import LOOKS, MEANINGS, NOT_CHECKED, WORST_FIRST, ReportedProgram, counted, model_of
 from hatch_bpf.portability.trial import KernelTrial, ProgramTrial, Trial
 from hatch_bpf.portability.trial_report import (
     command_state,
@@ -42,28 +42,7 @@ MANY_KERNELS = 60
 LONG_LIST = 12
 """A longer list of programs is folded away."""
 
-_LETTERS = {
-    Verdict.FAILS: "f",
-    Verdict.CANNOT_ATTACH: "a",
-    Verdict.CONDITIONAL: "c",
-    Verdict.NEEDS_KERNEL_BTF: "b",
-    Verdict.LOADS: "l",
-}
-"""Classes of the style sheet. They are short because every cell has one."""
-_SIGNS = {
-    Verdict.FAILS: "✕",
-    Verdict.CANNOT_ATTACH: "⊘",
-    Verdict.CONDITIONAL: "◐",
-    Verdict.NEEDS_KERNEL_BTF: "◆",
-    Verdict.LOADS: "✓",
-}
-_WEIGHT_LETTERS = {
-    Weight.FAILS: "f",
-    Weight.CANNOT_ATTACH: "a",
-    Weight.CONDITIONAL: "c",
-    Weight.KERNEL_BTF: "b",
-    Weight.NOTE: "n",
-}
+_WEIGHT_LETTERS = {weight: LOOKS[weight.verdict].letter for weight in Weight} | {Weight.NOTE: "n"}
 
 
 @dataclass(frozen=True)
@@ -75,18 +54,6 @@ class Count:
     of: int
     before: int = 0
     """Cells that a stacked bar shows to the left of these."""
-
-    @property
-    def letter(self) -> str:
-        return _LETTERS[self.verdict]
-
-    @property
-    def sign(self) -> str:
-        return _SIGNS[self.verdict]
-
-    @property
-    def meaning(self) -> str:
-        return MEANINGS[self.verdict]
 
     @property
     def percent(self) -> str:
@@ -205,8 +172,8 @@ def render_html(report: Report, *, project: str = "", trial: Trial | None = None
         releases=_releases(model.kernels, columns),
         kernels=len(model.kernels),
         archs=sorted({kernel.arch for kernel in model.kernels}),
-        letters=_LETTERS,
-        signs=_SIGNS,
+        looks=LOOKS,
+        meanings=MEANINGS,
         weight_letters=_WEIGHT_LETTERS,
         is_dense=len(columns) > MANY_PROGRAMS,
         is_too_wide=len(columns) > TOO_MANY_FOR_PAPER,
@@ -232,7 +199,7 @@ def _tried(trial: Trial) -> Tried:
 def _tried_cell(program: ProgramTrial | None) -> Cell:
     if program is None:
         return Cell()
-    return Cell(_WEIGHT_LETTERS[Weight.FAILS] if program.breaks else "l", said_and_happened(program))
+    return Cell(LOOKS[Verdict.FAILS if program.breaks else Verdict.LOADS].letter, said_and_happened(program))
 
 
 def _column(program: ReportedProgram, number: int) -> Column:
@@ -260,7 +227,7 @@ def _releases(kernels: Sequence[Kernel], columns: Sequence[Column]) -> list[Rele
 
 def _cell(column: Column, kernel: Kernel) -> Cell:
     verdict = column.program.verdicts.get(kernel)
-    return Cell() if verdict is None else Cell(_LETTERS[verdict], verdict.value, column.block_on.get(kernel, ""))
+    return Cell() if verdict is None else Cell(LOOKS[verdict].letter, verdict.value, column.block_on.get(kernel, ""))
 
 
 def _worst(verdicts: Mapping[Kernel, Verdict], kernels: Sequence[Kernel]) -> Cell:
@@ -270,8 +237,8 @@ def _worst(verdicts: Mapping[Kernel, Verdict], kernels: Sequence[Kernel]) -> Cel
     worst = min(found, key=WORST_FIRST.index)
     number = found.count(worst)
     if number == len(found):
-        return Cell(_LETTERS[worst], worst.value)
-    return Cell(_LETTERS[worst], worst.value, number=number, of=len(found))
+        return Cell(LOOKS[worst].letter, worst.value)
+    return Cell(LOOKS[worst].letter, worst.value, number=number, of=len(found))
 
 
 def _headline(programs: Sequence[ReportedProgram]) -> str:

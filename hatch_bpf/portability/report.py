@@ -23,6 +23,30 @@ MEANINGS = {
     Verdict.NEEDS_KERNEL_BTF: "loads where the kernel exposes its own BTF; no embedded BTF helps",
     Verdict.LOADS: "loads, with the kernel's own BTF or an embedded one",
 }
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a verdict is shown."""
+
+    short: str
+    """The word where there is no room for the verdict's own."""
+    sign: str
+    letter: str
+    """Its class in the page's style sheet, which is short because every cell has one."""
+    colour: str
+    """In rich's words."""
+    ansi: str
+    """The same as a parameter of an ANSI sequence."""
+
+
+LOOKS = {
+    Verdict.LOADS: Look("ok", "✓", "l", "green", "32"),
+    Verdict.NEEDS_KERNEL_BTF: Look("btf", "◆", "b", "cyan", "36"),
+    Verdict.CONDITIONAL: Look("cond", "◐", "c", "yellow", "33"),
+    Verdict.CANNOT_ATTACH: Look("NOATT", "⊘", "a", "bold magenta", "35"),
+    Verdict.FAILS: Look("FAIL", "✕", "f", "bold red", "31"),
+}
 NOT_CHECKED = (
     "a program's own logic, and whether its type may call the helpers that it calls; BTF says neither, and hatch-bpf "
     "try asks the kernels"

@@ -7,10 +7,11 @@ colour the verdicts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.report import (
+    LOOKS,
     NOT_CHECKED,
     Common,
     KernelGroup,
@@ -25,22 +26,6 @@ from hatch_bpf.portability.report import (
 )
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Report, Verdict
 from hatch_bpf.runtime.printable import printable
-
-_COLOURS = {
-    Verdict.LOADS: "32",
-    Verdict.NEEDS_KERNEL_BTF: "36",
-    Verdict.CONDITIONAL: "33",
-    Verdict.CANNOT_ATTACH: "35",
-    Verdict.FAILS: "31",
-}
-SHORT = {
-    Verdict.LOADS: "ok",
-    Verdict.NEEDS_KERNEL_BTF: "btf",
-    Verdict.CONDITIONAL: "cond",
-    Verdict.CANNOT_ATTACH: "NOATT",
-    Verdict.FAILS: "FAIL",
-}
-"""Verdicts where there is no room for the words."""
 
 
 def render_json(report: Report) -> str:
@@ -151,25 +136,37 @@ def _message(reason: Reason, remedy: str) -> str:
     return f"{reason.what}: {remedy}" if remedy else reason.what
 
 
+def fit_table(
+    names: Sequence[str], groups: Sequence[KernelGroup], *, width: int, gap: int
+) -> tuple[Mapping[Verdict, str], int, list[Sequence[KernelGroup]]]:
+    """How a table with names down and groups across fits into `width`, with `gap` between columns.
+
+    The verdicts' words, short ones if it is narrow; the width of a column; and the groups of each piece of the table.
+    """
+    left = max(len("program"), *map(len, names))
+    words = {verdict: verdict.value for verdict in Verdict}
+    column = max(len(words[verdict]) for group in groups for verdict in group.verdicts.values())
+    if left + (column + gap) * len(groups) > width:
+        words = {verdict: look.short for verdict, look in LOOKS.items()}
+        column = max(map(len, [*words.values(), *(group.label for group in groups)]))
+    per_piece = max(1, (width - left) // (column + gap))
+    return words, column, [groups[start : start + per_piece] for start in range(0, len(groups), per_piece)]
+
+
 def _table(programs: Sequence[ReportedProgram], groups: Sequence[KernelGroup], *, width: int, colour: bool) -> str:
     """Programs down, groups across; in pieces if there are more groups than fit."""
     names = [labelled(program) for program in programs]
     left = max(len("program"), *map(len, names))
-    words = {verdict: verdict.value for verdict in Verdict}
-    column = max(len(words[verdict]) for group in groups for verdict in group.verdicts.values())
-    if left + (column + 2) * len(groups) > width:
-        words, column = SHORT, max(map(len, [*SHORT.values(), *(group.label for group in groups)]))
-    per_piece = max(1, (width - left) // (column + 2))
-    pieces = []
-    for start in range(0, len(groups), per_piece):
-        shown = groups[start : start + per_piece]
+    words, column, pieces = fit_table(names, groups, width=width, gap=2)
+    texts = []
+    for shown in pieces:
         lines = [_row("program", left, [group.label.ljust(column) for group in shown])]
         for program, name in zip(programs, names, strict=True):
             verdicts = [group.verdicts[program.key] for group in shown]
             cells = [_paint(words[found], found, colour) + " " * (column - len(words[found])) for found in verdicts]
             lines.append(_row(name, left, cells))
-        pieces.append("\n".join(lines) + "\n")
-    return "\n".join(pieces)
+        texts.append("\n".join(lines) + "\n")
+    return "\n".join(texts)
 
 
 def _row(name: str, left: int, cells: Sequence[str]) -> str:
@@ -177,7 +174,7 @@ def _row(name: str, left: int, cells: Sequence[str]) -> str:
 
 
 def _paint(text: str, verdict: Verdict, colour: bool) -> str:
-    return f"\x1b[{_COLOURS[verdict]}m{text}\x1b[0m" if colour else text
+    return f"\x1b[{LOOKS[verdict].ansi}m{text}\x1b[0m" if colour else text
 
 
 def _legend(groups: Iterable[KernelGroup]) -> str:

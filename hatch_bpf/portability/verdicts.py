@@ -15,7 +15,10 @@ from hatch_bpf.kernels.identity import Kernel
 
 
 class Verdict(Enum):
-    """What happens to a program on a kernel if libbpf loads it, and no other program of its object, as built."""
+    """What happens to a program on a kernel if libbpf loads it, and no other program of its object, as built.
+
+    From best to worst.
+    """
 
     LOADS = "loads"
     """It loads, with the kernel's own BTF and with an embedded one."""
@@ -44,14 +47,10 @@ class Weight(IntEnum):
     CANNOT_ATTACH = 3
     FAILS = 4
 
-
-_VERDICTS = {
-    Weight.NOTE: Verdict.LOADS,
-    Weight.KERNEL_BTF: Verdict.NEEDS_KERNEL_BTF,
-    Weight.CONDITIONAL: Verdict.CONDITIONAL,
-    Weight.CANNOT_ATTACH: Verdict.CANNOT_ATTACH,
-    Weight.FAILS: Verdict.FAILS,
-}
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict of a program that has no heavier reason."""
+        return list(Verdict)[self]
 
 
 class ReasonKind(Enum):
@@ -261,4 +260,4 @@ def decide(reasons: list[Reason]) -> tuple[Verdict, tuple[Reason, ...]]:
     unique = list(dict.fromkeys(reasons))
     unique.sort(key=lambda reason: -reason.weight)
     heaviest = max((reason.weight for reason in unique), default=Weight.NOTE)
-    return _VERDICTS[heaviest], tuple(unique)
+    return heaviest.verdict, tuple(unique)
