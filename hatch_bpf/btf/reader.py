@@ -197,6 +197,24 @@ class Btf:
             type_id = found.type_id
         raise BtfError(f"{self.source}: type {type_id} is a loop of typedefs or qualifiers")
 
+    def members(self, type_id: int) -> tuple[t.Member, ...]:
+        """The members of a struct or union, or of one behind typedefs; of anything else none."""
+        _, found = self.resolve(type_id)
+        return found.members if isinstance(found, t.Composite) else ()
+
+    def prototype(self, type_id: int) -> t.FuncProto | None:
+        """What a function, or what a pointer leads to, takes and returns; None for anything else."""
+        found = self[type_id]
+        proto = self[found.type_id] if isinstance(found, (t.Func, t.Ptr)) else None
+        return proto if isinstance(proto, t.FuncProto) else None
+
+    def variables(self, section: str) -> Iterator[t.Var]:
+        """The variables of a section of data."""
+        for type_id in self.find(section, t.Kind.DATASEC):
+            found = self[type_id]
+            inside = (self[info.type_id] for info in found.variables) if isinstance(found, t.DataSec) else ()
+            yield from (var for var in inside if isinstance(var, t.Var))
+
     def size_of(self, type_id: int) -> int:
         """Bytes of a type, as libbpf's btf__resolve_size() says. Raises `BtfError` for what has no size."""
         count = 1

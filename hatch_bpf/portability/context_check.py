@@ -240,8 +240,7 @@ def _field_at(btf: Btf, struct: str, offset: int) -> str:
 
 
 def _member_at(btf: Btf, type_id: int, offset: int) -> str:
-    _, found = btf.resolve(type_id)
-    for member in found.members if isinstance(found, t.Composite) else ():
+    for member in btf.members(type_id):
         start = member.bit_offset // 8
         if start <= offset < start + btf.size_of(member.type_id):
             # the first of an anonymous union is what it was made for; the rest is padding

@@ -408,7 +408,7 @@ class KernelFeatures:
         if isinstance(found, t.Enumeration):
             return {value.name: 0 for value in found.values}
         names: dict[str, int] = {}
-        for member in found.members if isinstance(found, t.Composite) else ():
+        for member in self.btf.members(type_id):
             if member.name:
                 names[member.name] = member.type_id
             elif depth < _MAX_NESTING:
@@ -447,16 +447,10 @@ class KernelFeatures:
         return counts.pop() if len(counts) == 1 else None
 
     def _parameters(self, type_id: int) -> int | None:
-        found = self.btf[type_id]
-        hidden = 0
-        if isinstance(found, t.Typedef):
-            # a pointer to a function, whose first argument is the tracepoint's own
-            _, found = self.btf.resolve(type_id)
-            hidden = 1
-        if not isinstance(found, (t.Func, t.Ptr)):
-            return None
-        proto = self.btf[found.type_id]
-        if not isinstance(proto, t.FuncProto):
+        # a tracepoint is a pointer to a function, whose first argument is the tracepoint's own
+        hidden = self.btf.kind(type_id) is t.Kind.TYPEDEF
+        proto = self.btf.prototype(self.btf.resolve(type_id)[0])
+        if proto is None:
             return None
         kinds = [self.btf.resolve(parameter.type_id)[1] for parameter in proto.params]
         return None if any(isinstance(kind, t.Composite) for kind in kinds) else len(kinds) - hidden
@@ -503,19 +497,18 @@ class KernelFeatures:
     def places_in(self, struct: str) -> tuple[range, ...]:
         """The bytes of each member of a struct; empty where it isn't there."""
         if struct not in self._places:
-            # old kernels have a struct many times over, and the same
-            found = self.btf[min(self._find(struct, t.Kind.STRUCT), default=0)]
-            members = found.members if isinstance(found, t.Struct) else ()
-            starts = ((member.bit_offset // 8, member.type_id) for member in members)
+            starts = ((member.bit_offset // 8, member.type_id) for member in self._members_of(struct))
             self._places[struct] = tuple(range(start, start + self.btf.size_of(type_id)) for start, type_id in starts)
         return self._places[struct]
 
     def member_type(self, struct: str, member: str) -> str | None:
         """`member_type()` of a struct's member; None where it isn't there."""
-        # libbpf takes the first
-        found = self.btf[min(self._find(struct, t.Kind.STRUCT), default=0)]
-        members = found.members if isinstance(found, t.Struct) else ()
+        members = self._members_of(struct)
         return next((member_type(self.btf, m.type_id) for m in members if m.name == member), None)
+
+    def _members_of(self, struct: str) -> tuple[t.Member, ...]:
+        # libbpf takes the first; old kernels have a struct many times over, and the same
+        return self.btf.members(min(self._find(struct, t.Kind.STRUCT), default=0))
 
     def _find(self, name: str, *kinds: t.Kind) -> list[int]:
         """`Btf.find()`, which searches all names; many programs ask for the same few."""
@@ -548,9 +541,8 @@ class KernelFeatures:
         Nothing else in the BTF came with this. A compiler may leave the function out, and then the answer is no.
         """
         for type_id in self._find("check_stack_range_initialized", t.Kind.FUNC):
-            func = self.btf[type_id]
-            proto = self.btf[func.type_id] if isinstance(func, t.Func) else None
-            if isinstance(proto, t.FuncProto):
+            proto = self.btf.prototype(type_id)
+            if proto is not None:
                 return any(self.btf.resolve(p.type_id)[1].name == "bpf_access_type" for p in proto.params)
         return False
 

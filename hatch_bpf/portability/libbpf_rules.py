@@ -121,16 +121,8 @@ class ElfView:
     def maps(self) -> list[tuple[t.Var, t.Struct]]:
         """Variables of .maps, and how they are defined."""
         btf = self.obj.btf
-        found = []
-        for data_sec in btf:
-            if not isinstance(data_sec, t.DataSec) or data_sec.name != ".maps":
-                continue
-            for info in data_sec.variables:
-                var = btf[info.type_id]
-                definition = btf.resolve(var.type_id)[1] if isinstance(var, t.Var) else None
-                if isinstance(var, t.Var) and isinstance(definition, t.Struct):
-                    found.append((var, definition))
-        return found
+        found = ((var, btf.resolve(var.type_id)[1]) for var in btf.variables(".maps"))
+        return [(var, definition) for var, definition in found if isinstance(definition, t.Struct)]
 
 
 def _holds_values(section: str) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.objects.model import MapDef, ObjectModel
 from hatch_bpf.objects.uapi import MAPS_OF_MAPS, MapFlag
@@ -65,8 +64,7 @@ def struct_ops_reasons(obj: ObjectModel, features: KernelFeatures) -> Iterator[R
             continue
         if section == ".struct_ops.link" and not features.has_struct("bpf_struct_ops_link"):
             yield because.struct_ops_link_missing(name)
-        struct = obj.btf[type_id]
-        for member in struct.members if isinstance(struct, t.Struct) else ():
+        for member in obj.btf.members(type_id):
             there = features.member_type(name, member.name)
             if there is None:
                 yield because.struct_ops_member_missing(name, member.name)
@@ -76,12 +74,10 @@ def struct_ops_reasons(obj: ObjectModel, features: KernelFeatures) -> Iterator[R
 
 def _struct_ops_types(btf: Btf) -> tuple[tuple[str, int], ...]:
     """Sections of its struct_ops maps, and the ids of their types."""
-    found = []
-    for section in (".struct_ops", ".struct_ops.link"):
-        for type_id in btf.find(section, t.Kind.DATASEC):
-            data_sec = btf[type_id]
-            for info in data_sec.variables if isinstance(data_sec, t.DataSec) else ():
-                var = btf[info.type_id]
-                if isinstance(var, t.Var):
-                    found.append((section, btf.resolve(var.type_id)[0]))
-    return tuple(dict.fromkeys(found))
+    return tuple(
+        dict.fromkeys(
+            (section, btf.resolve(var.type_id)[0])
+            for section in (".struct_ops", ".struct_ops.link")
+            for var in btf.variables(section)
+        )
+    )

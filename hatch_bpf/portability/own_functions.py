@@ -53,9 +53,8 @@ def unchecked_calls(linked: LinkedProgram, btf: Btf) -> Iterator[tuple[int, str,
 def _unchecked(btf: Btf, name: str) -> str:
     """What of a global function's declaration keeps kernels from checking it by itself; empty if nothing does."""
     for type_id in btf.find(name, t.Kind.FUNC):
-        func = btf[type_id]
-        proto = btf[func.type_id] if isinstance(func, t.Func) else None
-        if not isinstance(proto, t.FuncProto):
+        proto = btf.prototype(type_id)
+        if proto is None:
             continue
         _, returned = btf.resolve(proto.return_type_id)
         if isinstance(returned, t.Void):

@@ -602,9 +602,8 @@ def _pointers(btf: Btf, name: str, *, to_context: bool) -> Iterator[t.Type]:
 def _parameters(btf: Btf, name: str) -> Iterator[t.Type]:
     """The types of the arguments of an object's function."""
     for type_id in btf.find(name, t.Kind.FUNC):
-        func = btf[type_id]
-        proto = btf[func.type_id] if isinstance(func, t.Func) else None
-        for param in proto.params if isinstance(proto, t.FuncProto) else ():
+        proto = btf.prototype(type_id)
+        for param in proto.params if proto else ():
             yield btf.resolve(param.type_id)[1]
 
 
