@@ -32,18 +32,17 @@ _NAMES = frozenset({
 """Names that are looked up in nearly every kernel."""
 
 
-_KTIME_GET_NS, _GET_STACK, _RINGBUF_OUTPUT = helper("ktime_get_ns"), helper("get_stack"), helper("ringbuf_output")
-_IMA_INODE_HASH, _CHECK_MTU = helper("ima_inode_hash"), helper("check_mtu")
-_MSG_POP_DATA = helper("msg_pop_data")
+_KTIME_GET_NS, _RINGBUF_OUTPUT, _MSG_POP_DATA = map(helper, ("ktime_get_ns", "ringbuf_output", "msg_pop_data"))
 _SPIN_LOCKS = helpers("spin_lock spin_unlock")
 _MOST_NEAR = 256
 """Limit on the missing fields for which a similar name is looked for: where more are missing, it is no typo."""
 _MOST_NEAR_NAMES = 32
 """The same of functions and tracepoints, for which all names of the kernel are looked through."""
+_GLOBAL_DATA = ("bpf_map_ops", "map_direct_value_addr")
 _MAP_FLAGS: Mapping[int, tuple[str, str]] = {
     MapFlag.STACK_BUILD_ID: ("bpf_stack_build_id", "build_id"),  # Linux 4.17
-    MapFlag.RDONLY_PROG: ("bpf_map_ops", "map_direct_value_addr"),  # Linux 5.2
-    MapFlag.WRONLY_PROG: ("bpf_map_ops", "map_direct_value_addr"),
+    MapFlag.RDONLY_PROG: _GLOBAL_DATA,  # Linux 5.2
+    MapFlag.WRONLY_PROG: _GLOBAL_DATA,
     MapFlag.MMAPABLE: ("bpf_map_ops", "map_mmap"),  # Linux 5.5
     MapFlag.PRESERVE_ELEMS: ("bpf_map_ops", "map_meta_equal"),  # Linux 5.10
     MapFlag.INNER_MAP: ("bpf_map_ops", "map_meta_equal"),
@@ -76,6 +75,16 @@ def member_type(btf: Btf, type_id: int) -> str:
 
 def _lists(known: frozenset[_One] | None, one: _One) -> bool | None:
     return None if known is None else one in known
+
+
+def _with_member(struct: str, member: str) -> cached_property[bool]:
+    """Whether a kernel has something, known by a member of a struct that came with it or with the same release."""
+    return cached_property(lambda features: features.has_member(struct, member))
+
+
+def _with_helper(name: str) -> cached_property[bool]:
+    """The same, known by a helper of the same release where no member tells."""
+    return cached_property(lambda features: features.lists_helper(helper(name)) is not False)
 
 
 class KernelFeatures:
@@ -144,7 +153,7 @@ class KernelFeatures:
 
     @cached_property
     def verifier(self) -> Verifier:
-        keeps_constants = self.has_member("bpf_reg_state", "precise")
+        keeps_constants = self.has_loops  # which came with the same release
         # compilers inline a function that is called once, as this was until registers counted; where that came to
         # old kernels, in 2021, it came with the other one
         decides_registers = keeps_constants or any(
@@ -155,14 +164,13 @@ class KernelFeatures:
             decides_unequal=decides_order or self.has_subprograms,  # which came with the same release
             decides_order=decides_order,
             decides_registers=decides_registers,
-            # no field came with this one; the helper is of the same series
-            follows_arithmetic_shifts=self.lists_helper(_GET_STACK) is not False,
-            follows_xor=self.has_sleepable,  # which came with the same release
+            follows_arithmetic_shifts=self.takes_map_values,  # as here
+            follows_xor=self.has_sleepable,  # and here
             follows_spilled_zeros=_lists(self._names("bpf_stack_slot_type", "STACK_"), "ZERO") is not False,
             follows_spills=keeps_constants,
             # no field came with this one; the helper is of the same release, and as old in what distributions ship
             follows_small_spills=self._has_helper("BPF_FUNC_kallsyms_lookup_name"),
-            follows_immediate_stores=self.has_member("bpf_map_ops", "map_mem_usage"),
+            follows_immediate_stores=self.has_kfunc_addresses,  # as here
             reads_frozen_maps=self.has_member("bpf_map", "writecnt"),
             checks_globals_alone=self.checks_globals_alone,
             skips_uncalled_globals=self.has_member("bpf_func_info_aux", "called"),
@@ -177,31 +185,25 @@ class KernelFeatures:
     def has_insns(self, insns: InsnSet) -> bool:
         """Whether it knows a set of instructions."""
         # nothing that BTF shows came with any of them; each of these came with the same release
-        found: bool | None
         match insns:
             case InsnSet.SHIFT32:  # Linux 5.0
-                found = self.has_helper(_MSG_POP_DATA)
+                return self.has_helper(_MSG_POP_DATA) is not False
             case InsnSet.JUMP32:  # Linux 5.1
-                found = self.has_spin_locks
+                return self.has_spin_locks
             case InsnSet.ATOMIC:  # Linux 5.12
-                found = self.lists_helper(_CHECK_MTU)
+                return self.has_variable_stack
             case InsnSet.V4:  # Linux 6.6
-                found = self.has_attach_type("BPF_TRACE_UPROBE_MULTI")
+                return self.has_attach_type("BPF_TRACE_UPROBE_MULTI") is not False
             case InsnSet.MAY_GOTO:  # Linux 6.9
-                found = self.has_map_type(MapType.ARENA)
+                return self.has_map_type(MapType.ARENA) is not False
             case InsnSet.ACQUIRE_RELEASE:  # Linux 6.15
-                found = self.has_member("bpf_insn_aux_data", "live_regs_before")
-        return found is not False
+                return self.has_member("bpf_insn_aux_data", "live_regs_before")
 
-    @cached_property
-    def has_loops(self) -> bool:
-        """Whether a program may have loops (Linux 5.3)."""
-        return self.has_member("bpf_reg_state", "precise")
+    has_loops = _with_member("bpf_reg_state", "precise")
+    """Whether a program may have loops (Linux 5.3)."""
 
-    @cached_property
-    def has_long_programs(self) -> bool:
-        """Whether a program may have more than 4096 instructions (Linux 5.2)."""
-        return self.has_global_data
+    has_long_programs = _with_member(*_GLOBAL_DATA)
+    """Whether a program may have more than 4096 instructions (Linux 5.2)."""
 
     def has_tail_calls_beside_subprograms(self, arch: str) -> bool:
         """Whether a program that has subprograms may do tail calls (Linux 5.10; on arm64 6.0)."""
@@ -223,17 +225,13 @@ class KernelFeatures:
     @cached_property
     def has_global_pointers(self) -> bool:
         """Whether a global function may have pointers as arguments, other than the context (Linux 5.12)."""
-        return not self.checks_globals_alone or self.lists_helper(_CHECK_MTU) is not False
+        return not self.checks_globals_alone or self.has_variable_stack  # which came with the same release
 
-    @cached_property
-    def checks_globals_alone(self) -> bool:
-        """Whether a global function is anything else to it than a static one (Linux 5.6)."""
-        return self.has_member("bpf_func_info_aux", "linkage")
+    checks_globals_alone = _with_member("bpf_func_info_aux", "linkage")
+    """Whether a global function is anything else to it than a static one (Linux 5.6)."""
 
-    @cached_property
-    def is_beyond_6_18(self) -> bool:
-        """Whether it is newer than the kernels that some rules were read of, which it may have given up."""
-        return self.has_map_flag(MapFlag.RB_OVERWRITE)
+    is_beyond_6_18 = _with_member(*_MAP_FLAGS[MapFlag.RB_OVERWRITE])
+    """Whether it is newer than the kernels that some rules were read of, which it may have given up."""
 
     @cached_property
     def has_subprograms(self) -> bool:
@@ -255,17 +253,11 @@ class KernelFeatures:
         # no field came with it; the helper is of the same release. A big-endian kernel wanted the last ones instead
         return self.has_helper(_MSG_POP_DATA) is not False or self.btf.endian == "big"
 
-    @property
-    def takes_map_values(self) -> bool:
-        """Whether helpers take keys and values of maps from the value of a map (Linux 4.18)."""
-        # no field came with it; this helper came with the same release
-        return self.lists_helper(_GET_STACK) is not False
+    takes_map_values = _with_helper("get_stack")
+    """Whether helpers take keys and values of maps from the value of a map (Linux 4.18)."""
 
-    @property
-    def has_variable_stack(self) -> bool:
-        """Whether a program may read and write its stack at an offset that varies (Linux 5.12)."""
-        # no field came with it; this helper came with the same release
-        return self.lists_helper(_CHECK_MTU) is not False
+    has_variable_stack = _with_helper("check_mtu")
+    """Whether a program may read and write its stack at an offset that varies (Linux 5.12)."""
 
     @property
     def spills_reserved_space(self) -> bool:
@@ -273,16 +265,11 @@ class KernelFeatures:
         # no field came with it; sleepable programs came with that release
         return self.has_sleepable
 
-    @property
-    def has_variable_buffers(self) -> bool:
-        """Whether a helper may be given a place on the stack at an offset that varies (Linux 5.2)."""
-        # no field came with it; global variables came with the same release
-        return self.has_global_data
+    has_variable_buffers = _with_member(*_GLOBAL_DATA)
+    """Whether a helper may be given a place on the stack at an offset that varies (Linux 5.2)."""
 
-    @cached_property
-    def _follows_speculation(self) -> bool:
-        """Whether it guards against speculation (Linux 5.0), which all that had come before is there with."""
-        return self.has_member("bpf_verifier_state", "speculative")
+    _follows_speculation = _with_member("bpf_verifier_state", "speculative")
+    """Whether it guards against speculation (Linux 5.0), which all that had come before is there with."""
 
     @cached_property
     def is_built_with_btf(self) -> bool:
@@ -299,27 +286,17 @@ class KernelFeatures:
         # no field came with it; ring buffers came with the same release
         return self.has_struct("bpf_ringbuf")
 
-    @cached_property
-    def has_global_data(self) -> bool:
-        """Whether maps can back global variables (Linux 5.2)."""
-        return self.has_member("bpf_map_ops", "map_direct_value_addr")
+    has_global_data = _with_member(*_GLOBAL_DATA)
+    """Whether maps can back global variables (Linux 5.2)."""
 
-    @property
-    def has_dots_in_names(self) -> bool:
-        """Whether a map's name may have a dot in it (Linux 5.2), as libbpf's name of an inner map has."""
-        # one of the changes that made maps of global variables, whose names are those of sections
-        return self.has_global_data
+    has_dots_in_names = _with_member(*_GLOBAL_DATA)  # maps of global variables have the names of sections
+    """Whether a map's name may have a dot in it (Linux 5.2), as libbpf's name of an inner map has."""
 
-    @cached_property
-    def has_kfunc_addresses(self) -> bool:
-        """Whether a program may hold a kfunc's address, as bpf_ksym_exists() does (Linux 6.4)."""
-        # no field came with it; this one came with the same release
-        return self.has_member("bpf_map_ops", "map_mem_usage")
+    has_kfunc_addresses = _with_member("bpf_map_ops", "map_mem_usage")
+    """Whether a program may hold a kfunc's address, as bpf_ksym_exists() does (Linux 6.4)."""
 
-    @cached_property
-    def has_xdp_frags(self) -> bool:
-        """Whether it takes BPF_F_XDP_HAS_FRAGS (Linux 5.18)."""
-        return self.has_member("bpf_prog_aux", "xdp_has_frags")
+    has_xdp_frags = _with_member("bpf_prog_aux", "xdp_has_frags")
+    """Whether it takes BPF_F_XDP_HAS_FRAGS (Linux 5.18)."""
 
     @cached_property
     def has_sleepable(self) -> bool:
@@ -333,17 +310,15 @@ class KernelFeatures:
         match program_type, attach_type:
             case "KPROBE", _:
                 return self._is_linux_6_0
-            case "STRUCT_OPS", _:  # Linux 6.3; no field came with it, but this one with the same release
-                return self.has_member("bpf_map_ops", "map_mem_usage")
+            case "STRUCT_OPS", _:  # Linux 6.3; no field came with it, but one soon after
+                return self.has_kfunc_addresses
             case ("TRACEPOINT" | "RAW_TRACEPOINT", _) | (_, "BPF_TRACE_RAW_TP"):  # Linux 7.2, as this attach type
                 return self.has_attach_type("BPF_TRACE_FENTRY_MULTI") is not False
             case _:
                 return True
 
-    @cached_property
-    def has_sleepable_hooks(self) -> bool:
-        """Whether more than one LSM hook may sleep (Linux 5.11)."""
-        return self.lists_helper(_IMA_INODE_HASH) is not False
+    has_sleepable_hooks = _with_helper("ima_inode_hash")
+    """Whether more than one LSM hook may sleep (Linux 5.11)."""
 
     def has_map_flag(self, flag: int) -> bool:
         """Whether it knows one of `map_flags`."""
