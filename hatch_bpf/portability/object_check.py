@@ -30,7 +30,7 @@ from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
 from hatch_bpf.portability.libbpf_rules import ElfView, lost_pointers, refusals, unused_struct_ops
 from hatch_bpf.portability.map_check import map_reasons, struct_ops_reasons
-from hatch_bpf.portability.program_check import ProgramChecker
+from hatch_bpf.portability.program_check import ObjectOnKernel, ProgramChecker
 from hatch_bpf.portability.relocation_check import RelocationChecker
 from hatch_bpf.portability.section_check import names_of_target
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict, Weight, decide
@@ -170,11 +170,11 @@ class ObjectChecker:
         ways = (True, False) if self._libbpf is None else (self._libbpf >= FLAVORS_SINCE,)
         for ksyms in dict.fromkeys(find_ksyms(self.obj, features, with_flavors=newer) for newer in ways):
             externs = values_of_externs(self.obj, kernel, features, ksyms)
+            here = ObjectOnKernel(features, kernel.arch, outcomes, externs, ksyms, unmade, effort)
             verdicts = []
             for program in self.programs:
                 own = [reason for name, reason in maps if name not in unmade and self._is_created(name, program)]
-                given = [*own, *shared, *ksyms.reasons]
-                verdicts.append(program.check(features, kernel.arch, outcomes, externs, ksyms, given, unmade, effort))
+                verdicts.append(program.check(here, [*own, *shared, *ksyms.reasons]))
             by_libbpf.append(verdicts)
         verdicts = [_with_any_libbpf(*each) for each in zip(*by_libbpf, strict=True)]
         return [self._in_its_group(verdict, verdicts) for verdict in verdicts]

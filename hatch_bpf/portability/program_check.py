@@ -7,7 +7,7 @@ Input: a program, and what was found of its object on the kernel: relocations, e
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice, pairwise, starmap
 
@@ -81,6 +81,22 @@ MAX_INSNS = 4096
 """Instructions that a program has at most on kernels before Linux 5.2."""
 FOR_EACH_MAP_ELEM = helper("for_each_map_elem")
 """The first helper that calls subprograms: a kernel without it cannot take their addresses (before Linux 5.13)."""
+
+
+@dataclass(frozen=True)
+class ObjectOnKernel:
+    """What was found of an object on a kernel."""
+
+    features: KernelFeatures
+    arch: str
+    outcomes: Sequence[RelocationOutcome]
+    """By the index of the relocation."""
+    externs: Mapping[str, Value]
+    ksyms: FoundKsyms
+    unmade: Mapping[str, Reason]
+    """Why the kernel cannot create maps that count only where a program uses them."""
+    effort: Effort
+    """What all programs of the object may take."""
 
 
 class ProgramChecker:
@@ -161,33 +177,23 @@ class ProgramChecker:
         used = (r.name for r in self.linked.references.values() if r.to is RefersTo.KSYM and r.name in self._kfuncs)
         return tuple(dict.fromkeys(used))
 
-    def check(
-        self,
-        features: KernelFeatures,
-        arch: str,
-        outcomes: Sequence[RelocationOutcome],
-        externs: Mapping[str, Value],
-        ksyms: FoundKsyms,
-        shared: Sequence[Reason],
-        unmade: Mapping[str, Reason],
-        effort: Effort,
-    ) -> ProgramVerdict:
-        """`shared` are reasons that the object gives; maps that are `unmade` count where the program uses them.
-        `effort` is what all programs of the object may take."""
-        reasons = [*check_section(self.program, self.section, features, arch, self._libbpf), *shared]
+    def check(self, here: ObjectOnKernel, shared: Sequence[Reason]) -> ProgramVerdict:
+        """`shared` are reasons that the object gives."""
+        features = here.features
+        reasons = [*check_section(self.program, self.section, features, here.arch, self._libbpf), *shared]
         for _, index in self.relos:
-            reasons += outcomes[index].reasons
+            reasons += here.outcomes[index].reasons
         reasons += self._of_any_kernel
         reasons += self._refused_anywhere(features)
-        reasons += self._refused_to_license(ksyms)
+        reasons += self._refused_to_license(here.ksyms)
         if features.has_helper(FOR_EACH_MAP_ELEM) is False:
             called = dict.fromkeys(self.linked.functions[index].name for index in self.linked.addresses.values())
             reasons += map(because.callbacks_missing, called)
         if self._kfunc_addresses and not features.has_kfunc_addresses:
             # seen before any instruction is walked, so that no guard helps; of a missing kfunc it is just 0
-            held = (name for name in self._kfunc_addresses if ksyms.has_kfunc(name))
+            held = (name for name in self._kfunc_addresses if here.ksyms.has_kfunc(name))
             reasons += map(because.kfunc_address, held)
-        reasons += self._code_reasons(features, arch, outcomes, externs, ksyms, unmade, effort)
+        reasons += self._code_reasons(here)
         is_declared = self.program.name in self.alternatives.optional
         in_group = self.alternatives.group_of(self.program.name) is not None
         is_optional = is_declared or not (self.program.autoload or in_group)
@@ -286,34 +292,26 @@ class ProgramChecker:
         """Global functions that it calls."""
         return tuple(function.name for function in self.linked.functions[1:] if function.is_global)
 
-    def _code_reasons(
-        self,
-        features: KernelFeatures,
-        arch: str,
-        outcomes: Sequence[RelocationOutcome],
-        externs: Mapping[str, Value],
-        ksyms: FoundKsyms,
-        unmade: Mapping[str, Reason],
-        effort: Effort,
-    ) -> Iterator[Reason]:
+    def _code_reasons(self, here: ObjectOnKernel) -> Iterator[Reason]:
         """What the kernel's verifier will refuse among the instructions that it reaches."""
-        hazards = self._hazards(features, arch, outcomes, ksyms, unmade)
+        features, outcomes = here.features, here.outcomes
+        hazards = self._hazards(here)
         type_ids = [
             (slot, index)
             for slot, index in self.relos
             if (resolution := outcomes[index].resolution) and resolution.kind is CoreReloKind.TYPE_ID_TARGET
         ]
         needing_btf = [] if features.is_built_with_btf else self._returning_btf_pointers
-        arguments = self._arguments(features, effort)
+        arguments = self._arguments(features, here.effort)
         context = refused_context_accesses(self.linked, self._accessed, self._relocated, self.section, features)
         returns, watched = self._returns(features), self._watched(features)
         is_suspect = hazards or type_ids or needing_btf or context or self._context.moved or watched
         if not is_suspect and arguments is None and returns is None:
             return
-        verifier = features.verifier
-        seen = frozenset(context)
-        walk = partial(self._reach, effort, frozenset(hazards), outcomes, externs, arguments, seen, returns, watched)
-        reach = walk(verifier)
+        used = {name: here.externs[name] for name in self._extern_names if name in here.externs}
+        facts = Facts(frozenset(hazards), {}, used, features.verifier, arguments, frozenset(context), returns, watched)
+        walk = partial(self._reach, here)
+        reach = walk(facts)
         for slot, index in type_ids:
             resolution = outcomes[index].resolution
             if slot in reach.reached and resolution is not None:
@@ -327,11 +325,11 @@ class ProgramChecker:
         if not reach.hazards:
             return
         ideal = reach
-        if verifier != Verifier():
-            ideal = walk(Verifier())
+        if facts.verifier != Verifier():
+            ideal = walk(replace(facts, verifier=Verifier()))
         as_built = reach
         if any(not exposure.certain for exposure in reach.hazards.values()):
-            as_built = walk(verifier, as_built=True)
+            as_built = walk(facts, as_built=True)
         weights = {slot: _weight(exposure) for slot, exposure in reach.hazards.items()}
         if reach.certain and Weight.FAILS not in weights.values():
             # each alone hangs on a condition, but one of them is met in any case
@@ -345,15 +343,9 @@ class ProgramChecker:
                 is_guarded=_is_less(ideal.hazards.get(slot), exposure),
             )
 
-    def _hazards(
-        self,
-        features: KernelFeatures,
-        arch: str,
-        outcomes: Sequence[RelocationOutcome],
-        ksyms: FoundKsyms,
-        unmade: Mapping[str, Reason],
-    ) -> dict[int, Reason]:
+    def _hazards(self, here: ObjectOnKernel) -> dict[int, Reason]:
         """Slots that the verifier refuses, and why."""
+        features, outcomes = here.features, here.outcomes
         hazards = dict(self._misused_maps)
         for slot, number in sleeping_calls(self.linked, self.section):
             hazards[slot] = because.helper_sleeps(number, self._source(slot))
@@ -366,8 +358,8 @@ class ProgramChecker:
             for slot, name, fault in unchecked_calls(self.linked, self.obj.btf):
                 hazards[slot] = because.global_function_refused(name, fault, self._source(slot))
         for slot, name in self.maps.items():
-            if name in unmade:
-                hazards[slot] = replace(unmade[name], source=self._source(slot))
+            if name in here.unmade:
+                hazards[slot] = replace(here.unmade[name], source=self._source(slot))
         for slot, index in self.relos:
             poison = outcomes[index].poison
             if outcomes[index].is_poisoned and poison is not None:
@@ -383,13 +375,13 @@ class ProgramChecker:
                 called = f"{helper_name(number)}()"
                 hazards[slot] = because.not_gpl(called, self.obj, self._source(slot), Weight.NOTE)
         tail_calls = [slot for slot, number in self.linked.helper_calls.items() if number == TAIL_CALL]
-        if len(self.linked.functions) > 1 and tail_calls and not features.has_tail_calls_beside_subprograms(arch):
+        if len(self.linked.functions) > 1 and tail_calls and not features.has_tail_calls_beside_subprograms(here.arch):
             hazards |= {slot: because.tail_call_refused(self._source(slot)) for slot in tail_calls}
         for slot, newer in self._newer.items():
             if is_known_by_opcode(self.linked.insns[slot]) and not features.has_insns(newer):
                 hazards[slot] = because.insns_missing(newer, self._source(slot), Weight.NOTE)
         for slot, name in self.linked.kfunc_calls.items():
-            if name in self._kfuncs and ksyms.has_kfunc(name) is False:
+            if name in self._kfuncs and here.ksyms.has_kfunc(name) is False:
                 hazards[slot] = because.kfunc_missing(name, self._source(slot))
         if not features.has_global_data:
             for slot in self._global_data:
@@ -426,40 +418,23 @@ class ProgramChecker:
         calls = self.linked.helper_calls.items()
         return [(slot, number) for slot, number in calls if number in RETURN_BTF_POINTERS]
 
-    def _reach(
-        self,
-        effort: Effort,
-        hazards: frozenset[int],
-        outcomes: Sequence[RelocationOutcome],
-        externs: Mapping[str, Value],
-        arguments: int | None,
-        context: frozenset[int],
-        returns: range | None,
-        watched: frozenset[tuple[int, VerifierRefusal]],
-        verifier: Verifier,
-        *,
-        as_built: bool = False,
-    ) -> Reach:
-        """The walk, done once for all kernels on which it goes the same way.
+    def _reach(self, here: ObjectOnKernel, facts: Facts, *, as_built: bool = False) -> Reach:
+        """The walk with these facts and the relocated values, done once for all kernels on which it goes the same way.
 
         Offsets of fields differ from kernel to kernel and rarely decide a branch, so they are kept back first.
         """
         immediates: dict[int, Value] = {}
         offsets: dict[int, Value] = {}
         for slot, index in self.relos:
-            resolution = outcomes[index].resolution
-            if resolution is None or slot in hazards:
+            resolution = here.outcomes[index].resolution
+            if resolution is None or slot in facts.hazards:
                 continue
-            if resolution.kind in _PLACES:
-                offsets[slot] = resolution.target_value
-            else:
-                immediates[slot] = resolution.target_value
-        used = {name: externs[name] for name in self._extern_names if name in externs}
-        kept_back = {**immediates, **dict.fromkeys(offsets, OPAQUE)}
-        facts = Facts(hazards, kept_back, used, verifier, arguments, context, returns, watched)
-        reach = self._walk(facts, effort, as_built=as_built)
+            (offsets if resolution.kind in _PLACES else immediates)[slot] = resolution.target_value
+        facts = replace(facts, immediates={**immediates, **dict.fromkeys(offsets, OPAQUE)})
+        reach = self._walk(facts, here.effort, as_built=as_built)
         if reach.depends_on_opaque:
-            reach = self._walk(replace(facts, immediates={**immediates, **offsets}), effort, as_built=as_built)
+            facts = replace(facts, immediates={**immediates, **offsets})
+            reach = self._walk(facts, here.effort, as_built=as_built)
         return reach
 
     def _walk(self, facts: Facts, effort: Effort, *, as_built: bool) -> Reach:
