@@ -152,19 +152,12 @@ class ProgramChecker:
         return Code(self.linked, FrozenData(self.obj, as_built=as_built).read, around)
 
     @cached_property
-    def maps(self) -> Mapping[int, str]:
-        """Slots that load a map -> the map's name."""
-        return {slot: r.name for slot, r in self.linked.references.items() if r.to is RefersTo.MAP}
-
-    @cached_property
-    def _global_data(self) -> tuple[int, ...]:
-        """Slots that load the address of a global variable."""
-        return tuple(slot for slot, reference in self.linked.references.items() if reference.to is RefersTo.DATA)
-
-    @cached_property
-    def _kconfig(self) -> Mapping[int, str]:
-        """Slots that load the address of a kconfig extern -> its name."""
-        return {slot: r.name for slot, r in self.linked.references.items() if r.to is RefersTo.KCONFIG}
+    def _loaded(self) -> Mapping[RefersTo, Mapping[int, str]]:
+        """By what it is: the slots that load the address of something -> its name."""
+        loaded: dict[RefersTo, dict[int, str]] = {to: {} for to in RefersTo}
+        for slot, reference in self.linked.references.items():
+            loaded[reference.to][slot] = reference.name
+        return loaded
 
     @cached_property
     def _kfuncs(self) -> frozenset[str]:
@@ -174,8 +167,7 @@ class ProgramChecker:
     @cached_property
     def _kfunc_addresses(self) -> tuple[str, ...]:
         """Kfuncs whose address it holds."""
-        used = (r.name for r in self.linked.references.values() if r.to is RefersTo.KSYM and r.name in self._kfuncs)
-        return tuple(dict.fromkeys(used))
+        return tuple(dict.fromkeys(name for name in self._loaded[RefersTo.KSYM].values() if name in self._kfuncs))
 
     def check(self, here: ObjectOnKernel, shared: Sequence[Reason]) -> ProgramVerdict:
         """`shared` are reasons that the object gives."""
@@ -215,7 +207,9 @@ class ProgramChecker:
         if never_sets_r0(self.linked, self.section):
             found.append(because.returns_nothing())
         for kind in (MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE):
-            names = dict.fromkeys(name for name in self.maps.values() if self._map_types.get(name) == kind)
+            names = dict.fromkeys(
+                name for name in self._loaded[RefersTo.MAP].values() if self._map_types.get(name) == kind
+            )
             found += (because.two_cgroup_storages(*pair, kind) for pair in islice(pairwise(names), 1))
         return tuple(found)
 
@@ -252,9 +246,9 @@ class ProgramChecker:
             yield from map(because.global_pointer, self._global_pointers)
         if self._global_contexts and features.checks_globals_alone and not features.is_built_with_btf:
             yield from map(because.global_context, self._global_contexts)
-        if self._kconfig and not features.has_global_data:
+        if self._loaded[RefersTo.KCONFIG] and not features.has_global_data:
             # libbpf does not take these out, as it does with global variables (before 1.4)
-            slot, name = next(iter(self._kconfig.items()))
+            slot, name = next(iter(self._loaded[RefersTo.KCONFIG].items()))
             yield because.kconfig_refused(name, self._source(slot))
 
     @cached_property
@@ -280,12 +274,12 @@ class ProgramChecker:
     @cached_property
     def _global_pointers(self) -> tuple[str, ...]:
         """Global functions that take pointers to something else than a context."""
-        return tuple(name for name in self._globals if any(_pointers(self.obj.btf, name, to_context=False)))
+        return tuple(name for name in self._globals if _takes_pointer(self.obj.btf, name, to_context=False))
 
     @cached_property
     def _global_contexts(self) -> tuple[str, ...]:
         """Global functions that take the context."""
-        return tuple(name for name in self._globals if any(_pointers(self.obj.btf, name, to_context=True)))
+        return tuple(name for name in self._globals if _takes_pointer(self.obj.btf, name, to_context=True))
 
     @cached_property
     def _globals(self) -> tuple[str, ...]:
@@ -320,7 +314,7 @@ class ProgramChecker:
             if slot in reach.reached and slot not in reach.hazards:
                 yield because.helper_needs_btf(number, self._source(slot))
         if not features.has_global_data:
-            guarded = (slot for slot in self._global_data if slot not in reach.hazards)
+            guarded = (slot for slot in self._loaded[RefersTo.DATA] if slot not in reach.hazards)
             yield from (because.global_data_guarded(self._source(slot)) for slot in islice(guarded, 1))
         if not reach.hazards:
             return
@@ -357,7 +351,7 @@ class ProgramChecker:
         if features.checks_globals_alone and not features.is_beyond_6_18:
             for slot, name, fault in unchecked_calls(self.linked, self.obj.btf):
                 hazards[slot] = because.global_function_refused(name, fault, self._source(slot))
-        for slot, name in self.maps.items():
+        for slot, name in self._loaded[RefersTo.MAP].items():
             if name in here.unmade:
                 hazards[slot] = replace(here.unmade[name], source=self._source(slot))
         for slot, index in self.relos:
@@ -384,7 +378,7 @@ class ProgramChecker:
             if name in self._kfuncs and here.ksyms.has_kfunc(name) is False:
                 hazards[slot] = because.kfunc_missing(name, self._source(slot))
         if not features.has_global_data:
-            for slot in self._global_data:
+            for slot in self._loaded[RefersTo.DATA]:
                 hazards[slot] = because.global_data_missing(self._source(slot))
         return hazards
 
@@ -441,9 +435,9 @@ class ProgramChecker:
         watches_values = facts.arguments is not None or facts.tells_varying or self._context.moved
         if self.code.goes_one_way and not watches_values:
             facts = Facts(facts.hazards, context=facts.context)  # nothing else matters then
-        immediates, externs = tuple(facts.immediates.items()), tuple(facts.externs.items())
+        values = tuple(facts.immediates.items()), tuple(facts.externs.items())
         watched = (facts.hazards, facts.arguments, facts.context, facts.returns, facts.watched)
-        key = (*watched, immediates, externs, facts.verifier, as_built)
+        key = (*watched, *values, facts.verifier, as_built)
         known = self._reaches.get(key)
         if known is None or not known.cost.is_same_with(effort.limit):
             known = self._reaches[key] = analyse(self.code_as_built if as_built else self.code, facts, effort.limit)
@@ -480,22 +474,21 @@ class ProgramChecker:
             return frozenset()
         taken = (features.takes_map_values, features.spills_reserved_space, features.has_variable_buffers)
         if taken not in self._watches:
-            self._watches[taken] = frozenset(self._suspects_but(*taken))
+            self._watches[taken] = self._suspects_but(*taken)
         return self._watches[taken]
 
     def _suspects_but(
         self, takes_map_values: bool, spills_reserved_space: bool, has_variable_buffers: bool
-    ) -> Iterator[tuple[int, VerifierRefusal]]:
+    ) -> frozenset[tuple[int, VerifierRefusal]]:
         """The suspects, without what a kernel with these abilities takes."""
-        calls = self.linked.helper_calls.keys() if has_variable_buffers else ()
-        taken = {VerifierRefusal.MAP_VALUE: takes_map_values, VerifierRefusal.LOST_POINTER: spills_reserved_space}
-        for refusal, slots in self._suspects.items():
-            if not taken.get(refusal):
-                yield from (
-                    (slot, refusal)
-                    for slot in slots
-                    if refusal is not VerifierRefusal.VARIABLE_STACK or slot not in calls
-                )
+        suspects = dict(self._suspects)
+        if takes_map_values:
+            del suspects[VerifierRefusal.MAP_VALUE]
+        if spills_reserved_space:
+            del suspects[VerifierRefusal.LOST_POINTER]
+        if has_variable_buffers:
+            suspects[VerifierRefusal.VARIABLE_STACK] -= self.linked.helper_calls.keys()
+        return frozenset((slot, refusal) for refusal, slots in suspects.items() for slot in slots)
 
     @cached_property
     def _suspects(self) -> Mapping[VerifierRefusal, frozenset[int]]:
@@ -551,8 +544,7 @@ class ProgramChecker:
 
     @cached_property
     def _extern_names(self) -> tuple[str, ...]:
-        kinds = (RefersTo.KCONFIG, RefersTo.KSYM)
-        return tuple(sorted({r.name for r in self.linked.references.values() if r.to in kinds}))
+        return tuple(sorted({*self._loaded[RefersTo.KCONFIG].values(), *self._loaded[RefersTo.KSYM].values()}))
 
     def _source(self, slot: int) -> str:
         return self.lines.at(*self.linked.origin(slot))
@@ -565,13 +557,10 @@ _PLACES = frozenset({CoreReloKind.FIELD_BYTE_OFFSET, CoreReloKind.TYPE_ID_LOCAL,
 """Relocations whose values say where or which, and hardly ever decide a branch."""
 
 
-def _pointers(btf: Btf, name: str, *, to_context: bool) -> Iterator[t.Type]:
-    """What the arguments of an object's function point to: a program's context, or anything else."""
-    for param in _parameters(btf, name):
-        if isinstance(param, t.Ptr):
-            _, target = btf.resolve(param.type_id)
-            if (target.name in _CONTEXTS) == to_context:
-                yield target
+def _takes_pointer(btf: Btf, name: str, *, to_context: bool) -> bool:
+    """Whether an object's function has an argument that points to a program's context, or to anything else."""
+    pointers = (param for param in _parameters(btf, name) if isinstance(param, t.Ptr))
+    return any((btf.resolve(pointer.type_id)[1].name in _CONTEXTS) == to_context for pointer in pointers)
 
 
 def _parameters(btf: Btf, name: str) -> Iterator[t.Type]:
