@@ -142,17 +142,15 @@ def refused_context_accesses(
     for slot, field in accesses.items():
         insn = linked.insns[slot]
         is_write = insn.cls is not Class.LDX
+        name = f"{struct}.{field}" if field else f"byte {insn.off} of {struct}"
         if slot not in relocated and not _has_byte(struct, insn.off, features):
-            found[slot] = because.context_field_missing(
-                f"{struct}.{field}" if field else f"byte {insn.off} of {struct}"
-            )
+            found[slot] = because.context_field_missing(name)
         elif (field and field in unreadable) or (
             is_write and writable is not None and field not in writable and (field or not writable)
         ):
-            name = f"{struct}.{field}" if field else f"byte {insn.off} of {struct}"
             found[slot] = because.context_field_refused(section, name, is_write=is_write)
         elif slot not in relocated and not is_write and not _is_read_from_start(struct, insn.off, features):
-            found[slot] = because.context_part_refused(f"{struct}.{field}" if field else struct)
+            found[slot] = because.context_part_refused(name if field else struct)
     return found
 
 

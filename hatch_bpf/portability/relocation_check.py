@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hatch_bpf.btf.ext import CoreRelo
 from hatch_bpf.core_relo.patch import patch_insn
 from hatch_bpf.core_relo.resolve import Matcher, Resolution, agree
 from hatch_bpf.core_relo.source_lines import SourceLines
@@ -65,45 +64,39 @@ class RelocationChecker:
         small: Resolution | RelocationError,
         features: KernelFeatures,
     ) -> RelocationOutcome:
-        if isinstance(full, Resolution) and full.poisoned and agree(full, small):
-            return RelocationOutcome(full, True, (), self._missing_reason(index, full, features))
-        source = self._lines.of(*self._obj.core_relos[index])
         if isinstance(full, RelocationError):
-            return RelocationOutcome(None, False, (because.refused_relocation(full, source),))
-        reasons = []
-        if not agree(full, small):
-            reasons.append(because.minimized_differs(full, source))
+            return RelocationOutcome(None, False, (because.refused_relocation(full, self._source(index)),))
+        reasons = () if agree(full, small) else (because.minimized_differs(full, self._source(index)),)
         if full.poisoned:
-            return RelocationOutcome(full, True, tuple(reasons), self._missing_reason(index, full, features))
-        if _fits_any_insn(full):
-            return RelocationOutcome(full, False, tuple(reasons))
-        return self._patched(self._obj.core_relos[index], full, reasons, source)
+            return RelocationOutcome(full, True, reasons, self._missing_reason(index, full, features))
+        return RelocationOutcome(full, False, reasons) if _fits_any_insn(full) else self._patched(index, full, reasons)
+
+    def _source(self, index: int) -> str:
+        return self._lines.of(*self._obj.core_relos[index])
 
     def _missing_reason(self, index: int, resolution: Resolution, features: KernelFeatures) -> Reason:
         key = index, resolution.type_is_there, features.near_access(resolution.local)
         if key not in self._missing:
             _, type_is_there, nearest = key
-            source = self._lines.of(*self._obj.core_relos[index])
+            source = self._source(index)
             self._missing[key] = because.missing(resolution.local, source, type_is_there=type_is_there, nearest=nearest)
         return self._missing[key]
 
-    def _patched(
-        self, place: tuple[str, CoreRelo], resolution: Resolution, reasons: list[Reason], source: str
-    ) -> RelocationOutcome:
+    def _patched(self, index: int, resolution: Resolution, reasons: tuple[Reason, ...]) -> RelocationOutcome:
         """Whether a load or store can take a field's other size, or a big offset, is for the instruction to say."""
-        section, relo = place
+        section, relo = self._obj.core_relos[index]
         function = self._obj.function_at(section, relo.insn_off)
         if function is None:
-            return RelocationOutcome(resolution, False, tuple(reasons))
+            return RelocationOutcome(resolution, False, reasons)
         at = relo.insn_off - function.offset
         window = function.insns[at : at + 2 * INSN_SIZE]
         try:
             patched = patch_insn(window, 0, resolution)
         except RelocationError as error:
-            return RelocationOutcome(None, False, (*reasons, because.refused_relocation(error, source)))
+            return RelocationOutcome(None, False, (*reasons, because.refused_relocation(error, self._source(index))))
         if resolution.fail_memsz_adjust and patched[0] != window[0]:
-            return RelocationOutcome(resolution, True, tuple(reasons), because.size_differs(resolution, source))
-        return RelocationOutcome(resolution, False, tuple(reasons))
+            return RelocationOutcome(resolution, True, reasons, because.size_differs(resolution, self._source(index)))
+        return RelocationOutcome(resolution, False, reasons)
 
 
 def _if_working(full: Resolution | RelocationError, small: Resolution | RelocationError) -> RelocationOutcome | None:
