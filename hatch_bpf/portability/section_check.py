@@ -26,6 +26,7 @@ from hatch_bpf.runtime.sections import (
 _OLDEST = (1, 0)
 """The oldest libbpf that a program is expected to be loaded with; 0.x is no longer maintained."""
 _FIRST_SLEEPABLE_HOOK = "bprm_committed_creds"
+_MAKE_OPTIONAL = 'make the program optional with SEC("?...")'
 
 
 def check_section(
@@ -51,12 +52,13 @@ def check_section(
         if not is_unset:
             what = f"the application has to say in which program {kind} replaces a function, before the load"
         yield Reason(ReasonKind.ATTACH_TARGET_UNSET, Weight.CONDITIONAL, what, on_any_kernel=True)
+    lacking = ""
     if features.has_program_type(section.program_type) is False:
-        what = f"{kind} is a BPF_PROG_TYPE_{section.program_type}, which this kernel does not know"
-        yield Reason(ReasonKind.PROGRAM_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
-        return
-    if section.program_type == "LIRC_MODE2" and features.has_function("lirc_prog_attach") is False:
-        what = f"{kind} is a BPF_PROG_TYPE_LIRC_MODE2, which this kernel was built without (CONFIG_BPF_LIRC_MODE2)"
+        lacking = "this kernel does not know"
+    elif section.program_type == "LIRC_MODE2" and features.has_function("lirc_prog_attach") is False:
+        lacking = "this kernel was built without (CONFIG_BPF_LIRC_MODE2)"
+    if lacking:
+        what = f"{kind} is a BPF_PROG_TYPE_{section.program_type}, which {lacking}"
         yield Reason(ReasonKind.PROGRAM_TYPE_MISSING, Weight.FAILS, what, _alternative(section))
         return
     if section.needs_kernel_btf:
@@ -89,34 +91,32 @@ def _alternative(section: ProgramSection) -> str:
         case Target.BTF_TRACEPOINT:
             return f"provide a raw_tp/{section.target} program for it"
         case _:
-            return 'make the program optional with SEC("?...")'
+            return _MAKE_OPTIONAL
 
 
 def _flags(kind: str, section: ProgramSection, features: KernelFeatures) -> Iterator[Reason]:
-    optional_remedy = 'make the program optional with SEC("?...")'
+    missing = unsaid = ""
+    is_lsm, is_btf_tracepoint = section.program_type == "LSM", section.target_kind == Target.BTF_TRACEPOINT
     if section.xdp_frags and not features.has_xdp_frags:
-        what = f"{kind} needs BPF_F_XDP_HAS_FRAGS, which this kernel does not know"
-        yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
-    is_lsm = section.program_type == "LSM"
-    if section.sleepable and not features.has_sleepable_programs(section.program_type, section.attach_type):
-        what = f"{kind} is sleepable, and this kernel is too old for that"
-        yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
+        missing = "needs BPF_F_XDP_HAS_FRAGS, which this kernel does not know"
+    elif section.sleepable and not features.has_sleepable_programs(section.program_type, section.attach_type):
+        missing = "is sleepable, and this kernel is too old for that"
     elif section.sleepable and is_lsm and section.target != _FIRST_SLEEPABLE_HOOK and not features.has_sleepable_hooks:
-        what = f"{kind} is sleepable, and the only hook of this kernel that may sleep is {_FIRST_SLEEPABLE_HOOK}"
-        yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, what, optional_remedy)
-    elif section.attach_type == "BPF_MODIFY_RETURN" or (section.sleepable and section.target_kind in _LISTED_TARGETS):
+        missing = f"is sleepable, and the only hook of this kernel that may sleep is {_FIRST_SLEEPABLE_HOOK}"
+    elif section.attach_type == "BPF_MODIFY_RETURN":
+        unsaid = "loads only if its target allows error injection or is a security hook, which BTF does not say"
+    elif section.sleepable and section.target_kind in _LISTED_TARGETS:
         may = "is one of those that may sleep" if is_lsm else "allows error injection"
-        if section.attach_type == "BPF_MODIFY_RETURN":
-            may += " or is a security hook"
-        what = f"{kind} loads only if its target {may}, which BTF does not say"
-        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+        unsaid = f"loads only if its target {may}, which BTF does not say"
     elif section.sleepable and section.target_kind == Target.BTF_FUNCTIONS:
-        what = f"{kind} attaches only if all these functions allow error injection, which BTF does not say"
-        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
-    elif section.sleepable and (section.program_type in _TRACEPOINTS or section.target_kind == Target.BTF_TRACEPOINT):
-        then = "loads" if section.target_kind == Target.BTF_TRACEPOINT else "attaches"
-        what = f"{kind} {then} only if its tracepoint may sleep, as those of system calls may; BTF does not say which"
-        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
+        unsaid = "attaches only if all these functions allow error injection, which BTF does not say"
+    elif section.sleepable and (section.program_type in _TRACEPOINTS or is_btf_tracepoint):
+        then = "loads" if is_btf_tracepoint else "attaches"
+        unsaid = f"{then} only if its tracepoint may sleep, as those of system calls may; BTF does not say which"
+    if missing:
+        yield Reason(ReasonKind.PROGRAM_FLAG_MISSING, Weight.FAILS, f"{kind} {missing}", _MAKE_OPTIONAL)
+    if unsaid:
+        yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, f"{kind} {unsaid}")
 
 
 _TRACEPOINTS = ("TRACEPOINT", "RAW_TRACEPOINT")
@@ -219,15 +219,10 @@ def _tracepoint(kind: str, section: ProgramSection, features: KernelFeatures) ->
             near = _near_syscall(call, features)
             yield _unknown_syscall(kind, call, near and name.replace(call, near))
     elif category in _BUILT_IN and features.has_tracepoint(name) is False:
-        yield _no_tracepoint(kind, section.target, features.near_tracepoint(name))
+        what = f"{kind} can never be attached: this kernel has no tracepoint {section.target}"
+        yield _never_attached(what, _MAKE_OPTIONAL, features.near_tracepoint(name))
     else:
         yield from _listed_tracepoint(kind, name, features)
-
-
-def _no_tracepoint(kind: str, target: str, nearest: str) -> Reason:
-    what = f"{kind} can never be attached: this kernel has no tracepoint {target}"
-    remedy = 'make the program optional with SEC("?...")'
-    return _never_attached(what, remedy, nearest)
 
 
 def _never_attached(what: str, remedy: str, nearest: str) -> Reason:
