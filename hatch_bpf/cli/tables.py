@@ -56,8 +56,8 @@ def show_report(console: Console, report: Report) -> None:
         _show_verdicts(console, programs, groups)
         _show_kernels(console, groups)
     for program, block in model.blocks:
-        letters = ", ".join(block.groups)
-        console.print(Text.assemble((label(program), "bold"), f" on {letters}: ", _verdict(block.verdict)))
+        where = f" on {model.groups_of(block)}: "
+        console.print(Text.assemble((label(program), "bold"), where, _verdict(block.verdict)))
         for reason in block.reasons:
             console.print(Padding(Text(reason_line(reason)), (0, 0, 0, 2)))
     console.print()

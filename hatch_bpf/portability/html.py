@@ -74,10 +74,6 @@ class Column:
     block_on: Mapping[Kernel, str]
     """Ids of the blocks of reasons, by kernel."""
 
-    @property
-    def kernels(self) -> int:
-        return len(self.program.verdicts)
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -94,18 +90,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class KernelRow:
-    kernel: Kernel
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
 class ReleaseRows:
     """The kernels of one release of a distribution."""
 
     distro: str
     version: str
-    rows: tuple[KernelRow, ...]
+    rows: tuple[tuple[Kernel, tuple[Cell, ...]], ...]
     cells: tuple[Cell, ...]
 
     @property
@@ -128,20 +118,13 @@ class TriedRow:
 
 
 @dataclass(frozen=True)
-class WrongVerdict:
-    """A kernel that did not do what was said."""
-
-    where: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Tried:
     """What happened on real kernels."""
 
     programs: tuple[str, ...]
     rows: tuple[TriedRow, ...]
-    wrong: tuple[WrongVerdict, ...]
+    wrong: tuple[tuple[str, str], ...]
+    """Where a kernel did not do what was said, and all about it."""
     not_tried: tuple[tuple[Kernel, str], ...]
 
 
@@ -190,7 +173,7 @@ def _tried(trial: Trial) -> Tried:
         cells = tuple(_tried_cell(by_label.get(label)) for label in labels)
         rows.append(TriedRow(kernel, cells, kernel.fault or command_state(kernel.command)))
     wrong = [
-        WrongVerdict(f"{trial_label(program)} on {kernel.kernel}", disagreement_text(kernel, program, way))
+        (f"{trial_label(program)} on {kernel.kernel}", disagreement_text(kernel, program, way))
         for kernel, program, way in disagreements(trial)
     ]
     return Tried(tuple(labels), tuple(rows), tuple(wrong), tuple(trial.not_tried.items()))
@@ -219,7 +202,7 @@ def _releases(kernels: Sequence[Kernel], columns: Sequence[Column]) -> list[Rele
     releases = []
     for (distro, version), members in groupby(kernels, lambda kernel: (kernel.distro, kernel.version)):
         of_release = list(members)
-        rows = tuple(KernelRow(kernel, tuple(_cell(column, kernel) for column in columns)) for kernel in of_release)
+        rows = tuple((kernel, tuple(_cell(column, kernel) for column in columns)) for kernel in of_release)
         cells = tuple(_worst(column.program.verdicts, of_release) for column in columns)
         releases.append(ReleaseRows(distro, version, rows, cells))
     return releases

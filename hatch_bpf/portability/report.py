@@ -106,8 +106,6 @@ class ReasonBlock:
     kernels: tuple[Kernel, ...]
     ranges: tuple[KernelRanges, ...]
     breaks_build: bool
-    groups: tuple[str, ...] = ()
-    """Labels of the groups that its kernels make up."""
 
     @property
     def heaviest(self) -> tuple[ReportedReason, ...]:
@@ -190,6 +188,11 @@ class ReportModel:
         found = [(program, block) for program in self.programs for block in program.blocks]
         return sorted(found, key=lambda item: (WORST_FIRST.index(item[1].verdict), item[0].label))
 
+    def groups_of(self, block: ReasonBlock) -> str:
+        """`A, C`: the groups that a block's kernels make up."""
+        kernels = frozenset(block.kernels)
+        return ", ".join(group.label for group in self.groups if group.kernels[0] in kernels)
+
     @property
     def nothing(self) -> str:
         """Why there is nothing to show; empty where there is something."""
@@ -237,19 +240,12 @@ def model_of(report: Report) -> ReportModel:
         found = {kernel: verdicts[key] for kernel, verdicts in outcomes.items() if key in verdicts}
         programs.append(_program(key, found, position, number))
         number += len(programs[-1].blocks)
-    groups = _groups(programs, outcomes, position)
-    labels = {kernel: group.label for group in groups for kernel in group.kernels}
-    return ReportModel(tuple(outcomes), tuple(_with_groups(program, labels) for program in programs), groups)
+    return ReportModel(tuple(outcomes), tuple(programs), _groups(programs, outcomes, position))
 
 
 def counted(number: int, noun: str) -> str:
     """`1 kernel`, `2 kernels`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def has_alternative(reasons: Iterable[Reason]) -> bool:
-    """Whether another program is used instead of the one with these reasons."""
-    return any(reason.kind is ReasonKind.ALTERNATIVE for reason in reasons)
 
 
 @dataclass(frozen=True)
@@ -271,14 +267,14 @@ def common(found: Iterable[ProgramVerdict]) -> Common:
     return Common(frozenset.intersection(*shared) if shared else frozenset(), len(verdicts))
 
 
-def remedy_for(reason: Reason, kernels: str, of_all: Common | None = None, *, has_alternative: bool) -> str:
+def remedy_for(reason: Reason, kernels: str, of_all: Common, *, has_alternative: bool) -> str:
     """What to do about a reason; `kernels` names those that it holds for.
 
     A name that no kernel has may be a typo of one that they have. The last resort of a program that fails, or cannot be
     attached, is to leave the kernels out, unless another program is used instead, or no kernel would be left.
     """
-    is_everywhere = of_all is not None and of_all.has(reason)
-    is_hopeless = reason.on_any_kernel or (is_everywhere and of_all is not None and of_all.kernels > 1)
+    is_everywhere = of_all.has(reason)
+    is_hopeless = reason.on_any_kernel or (is_everywhere and of_all.kernels > 1)
     remedies = [f"did you mean {reason.nearest}?"] if reason.nearest and is_everywhere else []
     if reason.remedy:
         remedies.append(f"If not, {reason.remedy}" if remedies else reason.remedy)
@@ -323,13 +319,13 @@ def _program(
             shared.setdefault((outcome.verdict, outcome.reasons), []).append(kernel)
     of_all = common(found.values())
     blocks: list[ReasonBlock] = []
-    for (verdict, reasons), kernels in sorted(shared.items(), key=lambda item: WORST_FIRST.index(item[0][0])):
+    for (verdict, _), kernels in sorted(shared.items(), key=lambda item: WORST_FIRST.index(item[0][0])):
         named = str(kernels[0]) if len(kernels) == 1 else "these kernels"
         blocks.append(
             ReasonBlock(
                 number=number + len(blocks) + 1,
                 verdict=verdict,
-                reasons=tuple(_reasons(reasons, named, of_all)),
+                reasons=tuple(_reasons(found[kernels[0]], named, of_all)),
                 kernels=tuple(kernels),
                 ranges=_ranges(kernels, position),
                 breaks_build=found[kernels[0]].breaks_build,
@@ -340,18 +336,17 @@ def _program(
     return ReportedProgram(key, one.is_optional, one.group, verdicts, tuple(blocks))
 
 
-def _reasons(reasons: Sequence[Reason], kernels: str, of_all: Common) -> Iterable[ReportedReason]:
+def _reasons(found: ProgramVerdict, kernels: str, of_all: Common) -> Iterable[ReportedReason]:
     """Each reason once, with all its places."""
     places: dict[Reason, dict[str, list[str]]] = {}
-    for reason in reasons:
+    for reason in found.reasons:
         files = places.setdefault(replace(reason, source=""), {})
         file, _, line = reason.source.rpartition(":")
         if file and line not in files.setdefault(file, []):
             files[file].append(line)
-    spared = has_alternative(reasons)
     for reason, files in places.items():
         at = tuple((file, tuple(sorted(lines, key=natural))) for file, lines in files.items())
-        remedy = remedy_for(reason, kernels, of_all, has_alternative=spared)
+        remedy = remedy_for(reason, kernels, of_all, has_alternative=bool(found.stand_in))
         yield ReportedReason(reason.kind, reason.weight, reason.what, remedy, at)
 
 
@@ -375,14 +370,6 @@ def _groups(
         )
         for index, (outcome, kernels) in enumerate(same.items())
     )
-
-
-def _with_groups(program: ReportedProgram, labels: Mapping[Kernel, str]) -> ReportedProgram:
-    blocks = [
-        replace(block, groups=tuple(dict.fromkeys(labels[kernel] for kernel in block.kernels)))
-        for block in program.blocks
-    ]
-    return replace(program, blocks=tuple(blocks))
 
 
 def _letter(index: int) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.report import (
@@ -20,11 +22,10 @@ from hatch_bpf.portability.report import (
     ReportModel,
     common,
     counted,
-    has_alternative,
     model_of,
     remedy_for,
 )
-from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Report, Verdict
+from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Report, Verdict
 from hatch_bpf.runtime.printable import printable
 
 
@@ -113,7 +114,7 @@ def reason_line(reason: ReportedReason) -> str:
 
 
 def _program_json(program: ProgramVerdict, kernel: Kernel, of_all: Common) -> dict[str, object]:
-    spared = has_alternative(program.reasons)
+    remedy = partial(remedy_for, kernels=str(kernel), of_all=of_all, has_alternative=bool(program.stand_in))
     return {
         "object": program.object,
         "program": program.program,
@@ -124,16 +125,12 @@ def _program_json(program: ProgramVerdict, kernel: Kernel, of_all: Common) -> di
         "reasons": [
             {
                 "kind": reason.kind.value,
-                "message": _message(reason, remedy_for(reason, str(kernel), of_all, has_alternative=spared)),
+                "message": replace(reason, remedy=remedy(reason)).message,
                 "source": reason.source,
             }
             for reason in program.reasons
         ],
     }
-
-
-def _message(reason: Reason, remedy: str) -> str:
-    return f"{reason.what}: {remedy}" if remedy else reason.what
 
 
 def fit_table(
@@ -190,6 +187,6 @@ def _details(model: ReportModel, *, colour: bool) -> str:
     lines = []
     for program, block in model.blocks:
         verdict = _paint(block.verdict.value, block.verdict, colour)
-        lines.append(f"{label(program)} on {', '.join(block.groups)}: {verdict}")
+        lines.append(f"{label(program)} on {model.groups_of(block)}: {verdict}")
         lines += [f"  {reason_line(reason)}" for reason in block.reasons]
     return "\n".join(lines) + "\n" if lines else ""

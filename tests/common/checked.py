@@ -14,7 +14,7 @@ from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.object_check import Checker, KernelTypes
-from hatch_bpf.portability.report import remedy_for
+from hatch_bpf.portability.report import common, remedy_for
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason
 from tests.common import kernel_btfs, needs
 from tests.common.btf_builder import RawBtf
@@ -58,7 +58,7 @@ def verdict(kernel: str, file: str, program: str) -> ProgramVerdict:
 
 
 def message_for(reason: Reason, kernel: str) -> str:
-    return f"{reason.what}: {remedy_for(reason, kernel, has_alternative=False)}"
+    return f"{reason.what}: {remedy_for(reason, kernel, common(()), has_alternative=False)}"
 
 
 def line_of(file: str, text: str, *, after: str = "") -> int:

@@ -110,7 +110,7 @@ def test_text_tables_and_page_say_the_same(of: Report) -> None:
             assert str(ranges) in table
     assert len(model.blocks) == len(list(page.all("article")))
     for program, block in model.blocks:
-        head = f"{program.label} on {', '.join(block.groups)}: {block.verdict.value}"
+        head = f"{program.label} on {model.groups_of(block)}: {block.verdict.value}"
         assert head in text
         assert head in table
         article = page.by_id(f"f{block.number}")
@@ -121,7 +121,12 @@ def test_text_tables_and_page_say_the_same(of: Report) -> None:
             assert reason.message in table
             for part in (reason.what, reason.remedy, reason.place):
                 assert part in article.text
-        kernels = {kernel for group in model.groups if group.label in block.groups for kernel in group.kernels}
+        kernels = {
+            kernel
+            for group in model.groups
+            if group.label in model.groups_of(block).split(", ")
+            for kernel in group.kernels
+        }
         assert kernels == set(block.kernels)
     shown = {word: int(count) for count, word in re.findall(r"(\d+) ([a-z-]+)", model.summary.partition(": ")[2])}
     for verdict_, count in model.counts.items():
