@@ -67,9 +67,8 @@ def refused_relocation(error: RelocationError, source: str) -> Reason:
 
 def minimized_differs(resolution: Resolution, source: str) -> Reason:
     what = f"{resolution.local} resolves differently against the minimized BTF than against the kernel's own"
-    return Reason(
-        ReasonKind.MINIMIZED_DIFFERS, Weight.FAILS, what, "this is a fault of hatch-bpf; please report it", source
-    )
+    remedy = "this is a fault of hatch-bpf; please report it"
+    return Reason(ReasonKind.MINIMIZED_DIFFERS, Weight.FAILS, what, remedy, source)
 
 
 def type_id_target(spec: Spec, source: str) -> Reason:
@@ -121,10 +120,8 @@ def global_context(name: str) -> Reason:
 
 
 def helper_needs_btf(number: int, source: str) -> Reason:
-    remedy = "read the struct with bpf_probe_read_kernel() instead"
-    return built_without_btf(
-        f"{uapi.helper_name(number)}() returns a pointer to a struct of the kernel", remedy, source
-    )
+    thing = f"{uapi.helper_name(number)}() returns a pointer to a struct of the kernel"
+    return built_without_btf(thing, "read the struct with bpf_probe_read_kernel() instead", source)
 
 
 def not_gpl(thing: str, obj: ObjectModel, source: str, weight: Weight) -> Reason:
@@ -151,9 +148,8 @@ def kfunc_address(name: str) -> Reason:
 
 def ksym_missing(name: str) -> Reason:
     what = f"this kernel's BTF has no variable {name} ({MODULE_NOTE})"
-    return Reason(
-        ReasonKind.KSYM_MISSING, Weight.FAILS, what, f"declare it __weak and guard its use with bpf_ksym_exists({name})"
-    )
+    remedy = f"declare it __weak and guard its use with bpf_ksym_exists({name})"
+    return Reason(ReasonKind.KSYM_MISSING, Weight.FAILS, what, remedy)
 
 
 def with_libbpf(reason: Reason, versions: str, *, fails: bool) -> Reason:
@@ -235,48 +231,42 @@ def return_refused(section: ProgramSection, returned: int, allowed: range, sourc
 
 def verifier_refuses(refusal: VerifierRefusal, source: str) -> Reason:
     """What a verifier refuses, and newer ones perhaps do not."""
-    kind, what, remedy = _REFUSALS[refusal]
-    return Reason(kind, Weight.NOTE, what, remedy, source)
+    what, remedy = _REFUSALS[refusal]
+    return Reason(ReasonKind[refusal.name], Weight.NOTE, what, remedy, source)
 
 
 _REFUSALS = {
     VerifierRefusal.MAP_VALUE: (
-        ReasonKind.MAP_VALUE,
         "a helper is given a key or value that is in the value of a map, and this kernel takes none from there",
         "copy it to a variable on the stack",
     ),
     VerifierRefusal.VARIABLE_STACK: (
-        ReasonKind.VARIABLE_STACK,
         "the program accesses its stack at an offset that varies, and this kernel takes fixed offsets only",
         "keep the buffer in a map of one element, such as a per-CPU array",
     ),
     VerifierRefusal.UNWRITTEN_STACK: (
-        ReasonKind.UNWRITTEN_STACK,
         "bytes of the stack are read that were never written, such as padding or a buffer of which a helper may fill a "
         'part, and this kernel refuses that ("invalid indirect read from stack")',
         "initialize the whole variable, with its padding: __builtin_memset(&variable, 0, sizeof(variable))",
     ),
     VerifierRefusal.BEYOND_STACK: (
-        ReasonKind.BEYOND_STACK,
         "a helper is given a key, a value or a buffer on the stack that may end beyond the variable",
         "give the variable the size that the map has, or limit the size: `size &= 63`",
     ),
     VerifierRefusal.LOST_POINTER: (
-        ReasonKind.LOST_POINTER,
         "clang keeps the address of space in a ring buffer on the stack, and this kernel loses it there",
         "use fewer variables while the space is reserved, or bpf_ringbuf_output()",
     ),
     VerifierRefusal.EMPTY_BUFFER: (
-        ReasonKind.EMPTY_BUFFER,
         "the size that a helper is given for its buffer may be 0, and the helper takes no such buffer",
         "have clang keep the check that it is not: `if (size & 0xff) ...`, or asm volatile between check and call",
     ),
     VerifierRefusal.CONTEXT_PASSED: (
-        ReasonKind.CONTEXT_PASSED,
         "a helper is given a key, a value or a buffer that is in the program's context, and takes none from there",
         "copy it to a variable on the stack",
     ),
 }
+"""What is wrong, and what to do. The kinds of these reasons have the refusals' names."""
 
 
 def insns_missing(insns: InsnSet, source: str, weight: Weight) -> Reason:
@@ -356,11 +346,10 @@ def callbacks_missing(name: str) -> Reason:
 
 def kconfig_unknown(name: str, *, is_needed: bool) -> Reason:
     what = f"{name} is read from the running machine's /proc/config.gz or /boot/config-*; its object needs one of them"
-    if is_needed:
-        return Reason(
-            ReasonKind.KCONFIG_UNKNOWN, Weight.CONDITIONAL, f"{what}, and that it sets {name}", "declare it __weak"
-        )
-    return Reason(ReasonKind.KCONFIG_UNKNOWN, Weight.NOTE, what)
+    if not is_needed:
+        return Reason(ReasonKind.KCONFIG_UNKNOWN, Weight.NOTE, what)
+    what += f", and that it sets {name}"
+    return Reason(ReasonKind.KCONFIG_UNKNOWN, Weight.CONDITIONAL, what, "declare it __weak")
 
 
 def refused_by_libbpf(what: str, remedy: str) -> Reason:
@@ -451,9 +440,8 @@ def two_cgroup_storages(first: str, second: str, map_type: int) -> Reason:
 
 def indirect_call(source: str) -> Reason:
     what = "it calls a function through a pointer, which no kernel can"
-    return Reason(
-        ReasonKind.INSN_MISSING, Weight.FAILS, what, "call it by its name, in a switch", source, on_any_kernel=True
-    )
+    remedy = "call it by its name, in a switch"
+    return Reason(ReasonKind.INSN_MISSING, Weight.FAILS, what, remedy, source, on_any_kernel=True)
 
 
 def calls_too_deep(depth: int | None, limit: int) -> Reason:
@@ -469,13 +457,8 @@ def returns_nothing() -> Reason:
 
 
 def global_function_refused(name: str, what: str, source: str) -> Reason:
-    return Reason(
-        ReasonKind.GLOBAL_FUNCTION,
-        Weight.NOTE,
-        f"the global function {name}() {what}, by which this kernel cannot check it",
-        "declare it static",
-        source,
-    )
+    what = f"the global function {name}() {what}, by which this kernel cannot check it"
+    return Reason(ReasonKind.GLOBAL_FUNCTION, Weight.NOTE, what, "declare it static", source)
 
 
 def numa_node(definition: MapDef) -> Reason:
@@ -490,16 +473,10 @@ def map_access_refused(name: str, flag: str, called: int | None, source: str) ->
     verb, other = ("reads from", "writing it") if reads else ("writes to", "reading it")
     what = f"every kernel refuses a program that {verb} {'map ' * bool(flag)}{name}"
     what += f" by {uapi.helper_name(called)}()" if called is not None else ""
-    if flag:
-        return Reason(
-            ReasonKind.MAP_ACCESS,
-            Weight.NOTE,
-            f"{what}, which has {flag}",
-            f"with that flag programs are for {other} alone: leave it out",
-            source,
-            on_any_kernel=True,
-        )
     remedy = "const variables and kconfig externs are for reading alone: declare the variable without const"
+    if flag:
+        what += f", which has {flag}"
+        remedy = f"with that flag programs are for {other} alone: leave it out"
     return Reason(ReasonKind.MAP_ACCESS, Weight.NOTE, what, remedy, source, on_any_kernel=True)
 
 
@@ -587,12 +564,4 @@ def reached(
     if what == reason.what and weight == reason.weight:
         return reason
     # replace() takes five times as long, and a large program has thousands of reasons
-    return Reason(
-        kind=reason.kind,
-        weight=weight,
-        what=what,
-        remedy=reason.remedy,
-        source=reason.source,
-        nearest=reason.nearest,
-        on_any_kernel=reason.on_any_kernel,
-    )
+    return Reason(reason.kind, weight, what, reason.remedy, reason.source, reason.nearest, reason.on_any_kernel)
