@@ -63,7 +63,6 @@ class DataRelocation:
     symbol: str
     """Empty where the symbol is a section's, as for static functions and string literals."""
     target_section: str
-    value: int
 
 
 class ElfView:
@@ -83,18 +82,6 @@ class ElfView:
         return self._elf.symbols
 
     @cached_property
-    def externs(self) -> list[Symbol]:
-        """Symbols that the object does not define."""
-        return [
-            symbol
-            for symbol in self.symbols
-            if symbol.name
-            and symbol.section == 0
-            and symbol.bind in (STB_GLOBAL, STB_WEAK)
-            and symbol.type == STT_NOTYPE
-        ]
-
-    @cached_property
     def data_relocations(self) -> list[DataRelocation]:
         """Those of sections that hold no instructions, but for what the compiler adds for debuggers and loaders."""
         found = []
@@ -103,7 +90,7 @@ class ElfView:
                 continue
             for offset, symbol in self._elf.relocations(table):
                 home = self._elf.section(symbol.section).name if symbol.section else ""
-                found.append(DataRelocation(target.name, offset, symbol.name, home, symbol.value))
+                found.append(DataRelocation(target.name, offset, symbol.name, home))
         return found
 
     @cached_property
@@ -191,8 +178,11 @@ def _static_programs(view: ElfView) -> Iterator[_Refusal]:
 
 def _externs(view: ElfView) -> Iterator[_Refusal]:
     btf = view.obj.btf
-    for symbol in view.externs:
+    for symbol in view.symbols:
+        is_undefined = symbol.section == 0 and symbol.bind in (STB_GLOBAL, STB_WEAK) and symbol.type == STT_NOTYPE
         name = symbol.name
+        if not (name and is_undefined):
+            continue
         section = view.section_of_extern.get(name)
         is_function = bool(btf.find(name, t.Kind.FUNC))
         if section is None:
@@ -255,17 +245,15 @@ def _map_definitions(view: ElfView) -> Iterator[_Refusal]:
                 f"map {found.name} is a BPF_MAP_TYPE_STRUCT_OPS in .maps, on which libbpf crashes",
                 'define the struct as a variable in SEC(".struct_ops.link")',
             )
-    arenas = [definition.name for definition in view.obj.maps if definition.type == MapType.ARENA]
+    arenas = [definition for definition in view.obj.maps if definition.type == MapType.ARENA]
     if len(arenas) > 1:
-        yield (
-            f"maps {' and '.join(arenas)} are arenas, and an object may have one",
-            "give each an object",
-        )
+        names = " and ".join(arena.name for arena in arenas)
+        yield f"maps {names} are arenas, and an object may have one", "give each an object"
     size = view.sections.get(ARENA_SECTION, 0)
     if size and not arenas:
         yield "it has global variables in an arena, and no arena", 'declare a BPF_MAP_TYPE_ARENA map in SEC(".maps")'
-    for arena in view.obj.maps:
-        if arena.name in arenas and size > arena.max_entries * _PAGE:
+    for arena in arenas:
+        if size > arena.max_entries * _PAGE:
             yield (
                 f"its global variables in the arena take {size} bytes, and map {arena.name} has {arena.max_entries} "
                 f"pages of {_PAGE}",
