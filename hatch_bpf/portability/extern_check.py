@@ -110,7 +110,7 @@ def find_ksyms(obj: ObjectModel, features: KernelFeatures, *, with_flavors: bool
 def _is_declared_so(btf: Btf, extern: Variable, name: str, kind: int, features: KernelFeatures) -> bool:
     """Whether libbpf takes a typed extern for what the kernel has under a name, if it has it."""
     own = btf[extern.type_id]
-    there = (features.type_of_function if kind is KsymKind.FUNCTION else features.type_of_variable)(name)
+    there = features.type_of(name, t.Kind.FUNC if kind is KsymKind.FUNCTION else t.Kind.VAR)
     if there is None:
         return True
     try:

@@ -219,9 +219,7 @@ def _worst(verdicts: Mapping[Kernel, Verdict], kernels: Sequence[Kernel]) -> Cel
         return Cell()
     worst = min(found, key=WORST_FIRST.index)
     number = found.count(worst)
-    if number == len(found):
-        return Cell(LOOKS[worst].letter, worst.value)
-    return Cell(LOOKS[worst].letter, worst.value, number=number, of=len(found))
+    return Cell(LOOKS[worst].letter, worst.value, number=0 if number == len(found) else number, of=len(found))
 
 
 def _headline(programs: Sequence[ReportedProgram]) -> str:

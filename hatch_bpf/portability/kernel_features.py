@@ -441,15 +441,8 @@ class KernelFeatures:
         """Whether the BTF has the kernel variable: what a typed ksym needs. BTF lists per-CPU variables only."""
         return bool(self._find(name, t.Kind.VAR))
 
-    def type_of_function(self, name: str) -> int | None:
-        """The id of a kfunc's type, a FUNC_PROTO; None where it isn't there."""
-        return self._type_of(name, t.Kind.FUNC)
-
-    def type_of_variable(self, name: str) -> int | None:
-        """The id of a kernel variable's type; None where it isn't there."""
-        return self._type_of(name, t.Kind.VAR)
-
-    def _type_of(self, name: str, kind: t.Kind) -> int | None:
+    def type_of(self, name: str, kind: t.Kind) -> int | None:
+        """The id of the type of a kfunc (a FUNC) or a kernel variable (a VAR); None where it isn't there."""
         # libbpf takes the first
         found = self.btf[min(self._find(name, kind), default=0)]
         return found.type_id if isinstance(found, t.Declaration) else None
@@ -531,10 +524,8 @@ class KernelFeatures:
         return frozenset(value for type_id in found for value in self.btf.enum_values(type_id, prefix)) or None
 
     def _names(self, enum: str, prefix: str) -> frozenset[str] | None:
-        values: list[t.Enumerator] = []
-        for type_id in self._find(enum, t.Kind.ENUM, t.Kind.ENUM64):
-            found = self.btf[type_id]
-            if isinstance(found, t.Enumeration):
-                # as above
-                values += [v for v in found.values if v.name.startswith(prefix) and not v.name.startswith("__")]
-        return frozenset(value.name.removeprefix(prefix) for value in values) or None
+        enums = (self.btf[type_id] for type_id in self._find(enum, t.Kind.ENUM, t.Kind.ENUM64))
+        names = (value.name for found in enums if isinstance(found, t.Enumeration) for value in found.values)
+        # as above
+        own = (name for name in names if name.startswith(prefix) and not name.startswith("__"))
+        return frozenset(name.removeprefix(prefix) for name in own) or None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from hatch_bpf.kernels.identity import Kernel, natural
-from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, ReasonKind, Report, Verdict, Weight
+from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Report, Verdict, Weight
 
 WORST_FIRST = tuple(reversed(Verdict))
 MEANINGS = {
@@ -73,25 +73,16 @@ class KernelRanges:
 
 
 @dataclass(frozen=True)
-class ReportedReason:
-    """A reason, with all the places in the source for which it holds."""
+class ReportedReason(Reason):
+    """A reason with all the places in the source for which it holds, and in its remedy the last resort."""
 
-    kind: ReasonKind
-    weight: Weight
-    what: str
-    remedy: str
-    """The last resort included; empty for notes."""
-    places: tuple[tuple[str, tuple[str, ...]], ...]
+    places: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Files, with line numbers."""
 
     @property
     def place(self) -> str:
         """`src/a.bpf.c:36, 38, 64`."""
         return ", ".join(f"{file}:{', '.join(lines)}" for file, lines in self.places)
-
-    @property
-    def message(self) -> str:
-        return f"{self.what}: {self.remedy}" if self.remedy else self.what
 
 
 @dataclass(frozen=True)
@@ -347,7 +338,7 @@ def _reasons(found: ProgramVerdict, kernels: str, of_all: Common) -> Iterable[Re
     for reason, files in places.items():
         at = tuple((file, tuple(sorted(lines, key=natural))) for file, lines in files.items())
         remedy = remedy_for(reason, kernels, of_all, has_alternative=bool(found.stand_in))
-        yield ReportedReason(reason.kind, reason.weight, reason.what, remedy, at)
+        yield ReportedReason(reason.kind, reason.weight, reason.what, remedy, places=at)
 
 
 def _groups(
@@ -386,13 +377,10 @@ def _ranges(kernels: Sequence[Kernel], position: Mapping[Kernel, int]) -> tuple[
     """Neighbours in the report together, so that no range holds a kernel that is not meant."""
     ranges = []
     for folder, members in groupby(kernels, lambda kernel: str(kernel).rpartition("/")[0]):
-        runs: list[list[Kernel]] = []
-        for kernel in members:
-            if runs and position[kernel] == position[runs[-1][-1]] + 1:
-                runs[-1].append(kernel)
-            else:
-                runs.append([kernel])
-        ranges.append(KernelRanges(folder, tuple(named for run in runs for named in _run(run))))
+        # what a kernel's position is ahead of its number stays the same among neighbours
+        runs = groupby(enumerate(members), lambda item: position[item[1]] - item[0])
+        names = (name for _, run in runs for name in _run([kernel for _, kernel in run]))
+        ranges.append(KernelRanges(folder, tuple(names)))
     return tuple(ranges)
 
 

@@ -121,8 +121,8 @@ def test_types_of_functions_and_variables() -> None:
     btf.func("call", proto)
     btf.var("flag", number)
     found = of(btf)
-    assert [found.type_of_function(name) for name in ("call", "flag", "none")] == [proto, None, None]
-    assert [found.type_of_variable(name) for name in ("flag", "call")] == [number, None]
+    assert [found.type_of(name, t.Kind.FUNC) for name in ("call", "flag", "none")] == [proto, None, None]
+    assert [found.type_of(name, t.Kind.VAR) for name in ("flag", "call")] == [number, None]
 
 
 def test_an_excerpt_tells_the_same() -> None:
@@ -131,7 +131,7 @@ def test_an_excerpt_tells_the_same() -> None:
     def told(btf: Btf) -> list[object]:
         found = KernelFeatures(btf)
         names = ("bpf_task_acquire", "vfs_read", "hatch_bpf_never")
-        types = [*map(found.type_of_function, names), found.type_of_variable("runqueues")]
+        types = [*(found.type_of(name, t.Kind.FUNC) for name in names), found.type_of("runqueues", t.Kind.VAR)]
         places = [found.places_in(name) for name in CONTEXTS.values()]
         helpers = [found.has_helper(number) for number in range(1, 212)]
         return [found.verifier, places, helpers, *(type_id and type(btf.resolve(type_id)[1]) for type_id in types)]
