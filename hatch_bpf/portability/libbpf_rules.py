@@ -7,7 +7,7 @@ libbpf is at hand, `libbpf_open.py` asks it as well. The order is that of libbpf
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
@@ -23,7 +23,6 @@ from hatch_bpf.objects.elf import (
     STV_HIDDEN,
     STV_INTERNAL,
     ElfObject,
-    Symbol,
 )
 from hatch_bpf.objects.model import (
     ARENA_SECTION,
@@ -70,26 +69,22 @@ class ElfView:
 
     def __init__(self, obj: ObjectModel) -> None:
         self.obj = obj
-        self._elf = ElfObject(obj.elf, obj.path)
+        self.elf = ElfObject(obj.elf, obj.path)
 
     @cached_property
     def sections(self) -> Mapping[str, int]:
         """Bytes of each section, by name."""
-        return {section.name: section["sh_size"] for section in self._elf.sections}
-
-    @property
-    def symbols(self) -> Sequence[Symbol]:
-        return self._elf.symbols
+        return {section.name: section["sh_size"] for section in self.elf.sections}
 
     @cached_property
     def data_relocations(self) -> list[DataRelocation]:
         """Those of sections that hold no instructions, but for what the compiler adds for debuggers and loaders."""
         found = []
-        for table, target in self._elf.relocation_tables():
+        for table, target in self.elf.relocation_tables():
             if target["sh_flags"] & SH_FLAGS.SHF_EXECINSTR or not _holds_values(target.name):
                 continue
-            for offset, symbol in self._elf.relocations(table):
-                home = self._elf.section(symbol.section).name if symbol.section else ""
+            for offset, symbol in self.elf.relocations(table):
+                home = self.elf.section(symbol.section).name if symbol.section else ""
                 found.append(DataRelocation(target.name, offset, symbol.name, home))
         return found
 
@@ -170,7 +165,7 @@ def _version_section(view: ElfView) -> Iterator[_Refusal]:
 
 def _static_programs(view: ElfView) -> Iterator[_Refusal]:
     programs = {(program.name, program.section, program.offset) for program in view.obj.programs}
-    local = {symbol.name for symbol in view.symbols if symbol.bind == STB_LOCAL}
+    local = {symbol.name for symbol in view.elf.symbols if symbol.bind == STB_LOCAL}
     for name, section, _ in sorted(programs):
         if name in local and section != ".text":
             yield f'program {name} in SEC("{section}") is static', "declare it without static"
@@ -178,7 +173,7 @@ def _static_programs(view: ElfView) -> Iterator[_Refusal]:
 
 def _externs(view: ElfView) -> Iterator[_Refusal]:
     btf = view.obj.btf
-    for symbol in view.symbols:
+    for symbol in view.elf.symbols:
         is_undefined = symbol.section == 0 and symbol.bind in (STB_GLOBAL, STB_WEAK) and symbol.type == STT_NOTYPE
         name = symbol.name
         if not (name and is_undefined):
@@ -318,7 +313,7 @@ def _map_contents(view: ElfView) -> Iterator[_Refusal]:
     maps = {definition.name: definition for definition in view.obj.maps}
     definitions = {var.name: definition for var, definition in view.maps}
     # clang leaves the offsets in BTF to the linker; a symbol that lies elsewhere has no relocation of .maps in it
-    places = sorted((s.value, s.value + s.size, s.name) for s in view.symbols if s.name in maps)
+    places = sorted((s.value, s.value + s.size, s.name) for s in view.elf.symbols if s.name in maps)
     programs = {program.name for program in view.obj.programs}
     for relocation in view.data_relocations:
         index = bisect_right(places, relocation.offset, key=itemgetter(0)) - 1
@@ -361,7 +356,7 @@ def _mixed_programs(view: ElfView) -> Iterator[_Refusal]:
 
 def _mapped_fields(view: ElfView) -> Iterator[_Refusal]:
     """map_is_mmapable(): what libbpf maps into memory may have no lock or timer, as the kernel refuses to map that."""
-    hidden = {symbol.name for symbol in view.symbols if symbol.visibility in (STV_HIDDEN, STV_INTERNAL)}
+    hidden = {symbol.name for symbol in view.elf.symbols if symbol.visibility in (STV_HIDDEN, STV_INTERNAL)}
     for section in view.obj.data_sections:
         fields = {
             field: variable.name

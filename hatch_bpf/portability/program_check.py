@@ -295,7 +295,8 @@ class ProgramChecker:
             for slot, index in self.relos
             if (resolution := outcomes[index].resolution) and resolution.kind is CoreReloKind.TYPE_ID_TARGET
         ]
-        needing_btf = [] if features.is_built_with_btf else self._returning_btf_pointers
+        calls = () if features.is_built_with_btf else self.linked.helper_calls.items()
+        needing_btf = [(slot, number) for slot, number in calls if number in RETURN_BTF_POINTERS]
         arguments = self._arguments(features, here.effort)
         context = refused_context_accesses(self.linked, self._accessed, self._relocated, self.section, features)
         returns, watched = self._returns(features), self._watched(features)
@@ -318,12 +319,9 @@ class ProgramChecker:
             yield from (because.global_data_guarded(self._source(slot)) for slot in islice(guarded, 1))
         if not reach.hazards:
             return
-        ideal = reach
-        if facts.verifier != Verifier():
-            ideal = walk(replace(facts, verifier=Verifier()))
-        as_built = reach
-        if any(not exposure.certain for exposure in reach.hazards.values()):
-            as_built = walk(facts, as_built=True)
+        ideal = reach if facts.verifier == Verifier() else walk(replace(facts, verifier=Verifier()))
+        is_certain = all(exposure.certain for exposure in reach.hazards.values())
+        as_built = reach if is_certain else walk(facts, as_built=True)
         weights = {slot: _weight(exposure) for slot, exposure in reach.hazards.items()}
         if reach.certain and Weight.FAILS not in weights.values():
             # each alone hangs on a condition, but one of them is met in any case
@@ -378,8 +376,7 @@ class ProgramChecker:
             if name in self._kfuncs and here.ksyms.has_kfunc(name) is False:
                 hazards[slot] = because.kfunc_missing(name, self._source(slot))
         if not features.has_global_data:
-            for slot in self._loaded[RefersTo.DATA]:
-                hazards[slot] = because.global_data_missing(self._source(slot))
+            hazards |= {slot: because.global_data_missing(self._source(slot)) for slot in self._loaded[RefersTo.DATA]}
         return hazards
 
     @cached_property
@@ -405,12 +402,6 @@ class ProgramChecker:
         if self.section is None or self.section.program_type in _MAY_TRACE:
             return False
         return number in FOR_TRACING or (number in ONCE_FOR_TRACING and not features.probes_outside_tracing)
-
-    @cached_property
-    def _returning_btf_pointers(self) -> list[tuple[int, int]]:
-        """Slots that call such helpers, and the helpers' numbers."""
-        calls = self.linked.helper_calls.items()
-        return [(slot, number) for slot, number in calls if number in RETURN_BTF_POINTERS]
 
     def _reach(self, here: ObjectOnKernel, facts: Facts, *, as_built: bool = False) -> Reach:
         """The walk with these facts and the relocated values, done once for all kernels on which it goes the same way.
