@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from markupsafe import Markup
 
@@ -191,11 +192,8 @@ def _column(program: ReportedProgram, number: int) -> Column:
 
 
 def _counts(counts: Mapping[Verdict, int]) -> tuple[Count, ...]:
-    found: list[Count] = []
-    for verdict, number in counts.items():
-        before = sum(count.number for count in found)
-        found.append(Count(verdict, number, sum(counts.values()), before))
-    return tuple(found)
+    total, before = sum(counts.values()), accumulate(counts.values(), initial=0)
+    return tuple(Count(verdict, counts[verdict], total, start) for verdict, start in zip(counts, before, strict=False))
 
 
 def _releases(kernels: Sequence[Kernel], columns: Sequence[Column]) -> list[ReleaseRows]:
@@ -223,11 +221,8 @@ def _worst(verdicts: Mapping[Kernel, Verdict], kernels: Sequence[Kernel]) -> Cel
 
 
 def _headline(programs: Sequence[ReportedProgram]) -> str:
-    failing = {verdict: 0 for verdict in Verdict if verdict.is_failure}
-    for program in programs:
-        breaking = [block.verdict for block in program.blocks if block.breaks_build]
-        if breaking:
-            failing[min(breaking, key=WORST_FIRST.index)] += 1
+    breaking = ([block.verdict for block in program.blocks if block.breaks_build] for program in programs)
+    failing = Counter(min(verdicts, key=WORST_FIRST.index) for verdicts in breaking if verdicts)
     fail, cannot_attach = failing[Verdict.FAILS], failing[Verdict.CANNOT_ATTACH]
     if fail or cannot_attach:
         words = [f"{counted(fail, 'program')} fail{'s' * (fail == 1)}"] if fail else []

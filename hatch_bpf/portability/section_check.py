@@ -285,17 +285,14 @@ def _btf_target(kind: str, section: ProgramSection, features: KernelFeatures) ->
         what = f"{kind}: only the running kernel can tell whether module {section.module} has {section.target}"
         yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
         return
-    if section.target_kind == Target.BTF_TRACEPOINT:
-        # the typedefs are part of what makes such a program possible, so a BTF without any is of a kernel without
-        is_there: bool | None = bool(features.has_tracepoint(section.target))
-    else:
-        is_there = features.has_function(name)
+    is_tracepoint = section.target_kind == Target.BTF_TRACEPOINT
+    # the typedefs are part of what makes such a program possible, so a BTF without any is of a kernel without
+    is_there = bool(features.has_tracepoint(section.target)) if is_tracepoint else features.has_function(name)
     if is_there is None:
         what = f"{kind}: this BTF does not say whether the kernel has {name}"
         yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
     elif not is_there:
         what = f"{kind}: this kernel's BTF has no {name} (a module may define it)"
-        is_tracepoint = section.target_kind == Target.BTF_TRACEPOINT
         nearest = features.near_tracepoint(section.target) if is_tracepoint else features.near_function(name)
         nearest = nearest.removeprefix(BTF_PREFIX[section.target_kind])
         yield Reason(ReasonKind.ATTACH_TARGET_MISSING, Weight.FAILS, what, _alternative(section), nearest=nearest)
