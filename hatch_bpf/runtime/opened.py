@@ -42,7 +42,8 @@ class _OpenedPart(Sealed):
     _kind: str
 
     def __init__(self, held: ObjectHandle, pointer: int, name: str, loaded: type) -> None:
-        self._loaded = loaded
+        self._loaded: Any = loaded
+        """Its class once it is loaded."""
         self._autoattach = issubclass(loaded, Attachable)
         self._held = held
         self._pointer = pointer
@@ -63,14 +64,10 @@ class _OpenedPart(Sealed):
             raise InvalidValueError(self._fault("autoattach", "can't be True: only struct_ops maps are attached"))
         self._autoattach = bool(value)
 
-    if not TYPE_CHECKING:  # type checkers know what there is
-
-        def __getattr__(self, name: str) -> Any:
-            if name.startswith("_"):
-                raise AttributeError(name)
-            if hasattr(self._loaded, name):
-                raise UnknownNameError(f"{self!r} has no {name} yet: use that of what load() returns")
-            raise UnknownNameError(f"{self!r} has no {name!r}")
+    def _absent_attribute(self, name: str) -> Any:
+        if hasattr(self._loaded, name):
+            raise UnknownNameError(f"{self!r} has no {name} yet: use that of what load() returns")
+        raise UnknownNameError(f"{self!r} has no {name!r}")
 
     def _live(self) -> int:
         self._held.live()
@@ -138,7 +135,6 @@ class OpenedMap(_OpenedPart):
 
     def __init__(self, held: ObjectHandle, pointer: int, spec: MapSpec) -> None:
         super().__init__(held, pointer, spec.name, spec.cls)
-        self._types = spec.cls.types
         self._seal()
 
     max_entries = _Number("max_entries")
@@ -178,7 +174,7 @@ class OpenedMap(_OpenedPart):
         """Use an existing map, by itself or its descriptor, instead of creating one; the descriptor stays yours."""
         number = named(self._fault("the descriptor to reuse", "").rstrip(), descriptor_of, fd)
         existing_shape(
-            self._held.libbpf, number, self._types, f"map {self.name} can't be replaced: descriptor {number}"
+            self._held.libbpf, number, self._loaded.types, f"map {self.name} can't be replaced: descriptor {number}"
         )
         with self._held.links.lock:
             if self._held.libbpf.bpf_map__reuse_fd(self._live(), number):

@@ -22,13 +22,17 @@ class Sealed:
         names = ", ".join(_settable(type(self)))
         return f"{self!r}: {name} can't be set; {f'what can be set is {names}' if names else 'nothing can be set here'}"
 
+    def _absent_attribute(self, name: str) -> Any:
+        """The value of a public attribute that the object itself does not have. Raises `UnknownNameError`."""
+        names = [known for known in dir(self) if not known.startswith("_")]
+        raise UnknownNameError(f"{self!r} has no {name!r}; it has {', '.join(names)}")
+
     if not TYPE_CHECKING:  # type checkers know what each class declares
 
         def __getattr__(self, name: str) -> Any:
             if name.startswith("_"):
                 raise AttributeError(name)
-            names = [known for known in dir(self) if not known.startswith("_")]
-            raise UnknownNameError(f"{self!r} has no {name!r}; it has {', '.join(names)}")
+            return self._absent_attribute(name)
 
         def __setattr__(self, name: str, value: Any) -> None:
             if self._is_sealed and not name.startswith("_") and name not in _settable(type(self)):

@@ -157,12 +157,8 @@ class Loaded(_Phase):
             if isinstance(item, StructOps) and item.is_created and item.name in wanted:
                 item.attach()
 
-    if not TYPE_CHECKING:  # type checkers know what the generated class declares
-
-        def __getattr__(self, name: str) -> Any:
-            if name.startswith("_"):
-                raise AttributeError(name)
-            return self._held.find_global(self, self._spec, name)
+    def _absent_attribute(self, name: str) -> Any:
+        return self._held.find_global(self, self._spec, name)
 
     def __enter__(self: SelfT) -> SelfT:
         opened: Any = self
@@ -327,17 +323,13 @@ class Opened(_Phase, Generic["LoadedT"]):
             opened._check_open()
         return self
 
-    if not TYPE_CHECKING:  # type checkers know what the generated class declares
-
-        def __getattr__(self, name: str) -> Any:
-            if name.startswith("_"):
-                raise AttributeError(name)
-            if self._is_loaded and any(name == section.attribute for section in self._spec.sections):
-                raise ClosedError(f"{self._spec.source} is loaded; use {name} of what load() returned")
-            if hasattr(Loaded, name):
-                state = "no longer: use that of what load() returned" if self._is_loaded else "yet: call load() first"
-                raise UnknownNameError(f"{self!r} has no {name} {state}")
-            return self._held.find_global(self, self._spec, name)
+    def _absent_attribute(self, name: str) -> Any:
+        if self._is_loaded and any(name == section.attribute for section in self._spec.sections):
+            raise ClosedError(f"{self._spec.source} is loaded; use {name} of what load() returned")
+        if hasattr(Loaded, name):
+            state = "no longer: use that of what load() returned" if self._is_loaded else "yet: call load() first"
+            raise UnknownNameError(f"{self!r} has no {name} {state}")
+        return self._held.find_global(self, self._spec, name)
 
     def __repr__(self) -> str:
         state = "closed" if not self._held.pointer else "loaded" if self._is_loaded else "open"
