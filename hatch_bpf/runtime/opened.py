@@ -61,7 +61,7 @@ class _OpenedPart(Sealed):
     def autoattach(self, value: bool) -> None:
         self._live()
         if self._bool("autoattach", value) and not issubclass(self._loaded, Attachable):
-            raise InvalidValueError(self._fault("autoattach", "can't be True: only struct_ops maps are attached"))
+            raise InvalidValueError(f"{self._called('autoattach')} can't be True: only struct_ops maps are attached")
         self._autoattach = bool(value)
 
     def _absent_attribute(self, name: str) -> Any:
@@ -78,25 +78,23 @@ class _OpenedPart(Sealed):
     def _close(self) -> None:
         self._pointer = 0
 
-    def _fault(self, field: str, what: str) -> str:
-        return f"{self._kind} {self.name}: {field} {what}"
+    def _called(self, field: str) -> str:
+        """What an error calls a field."""
+        return f"{self._kind} {self.name}: {field}"
 
     def _int(self, field: str, value: Any, highest: int = U32_MAX) -> int:
         try:
             number: int = value.__index__()
         except AttributeError:
-            raise InvalidTypeError(self._fault(field, f"must be an int, not {type(value).__name__}")) from None
+            raise InvalidTypeError(f"{self._called(field)} must be an int, not {type(value).__name__}") from None
         if not 0 <= number <= highest:
-            raise InvalidValueError(self._fault(field, f"can't be {shown(value)}: it must be from 0 to {highest}"))
+            raise InvalidValueError(f"{self._called(field)} can't be {shown(value)}: it must be from 0 to {highest}")
         return number
 
     def _bool(self, field: str, value: Any) -> bool:
         if not isinstance(value, int) or value not in (0, 1):
-            raise InvalidTypeError(self._fault(field, f"must be True or False, not {shown(value)}"))
+            raise InvalidTypeError(f"{self._called(field)} must be True or False, not {shown(value)}")
         return bool(value)
-
-    def _c_string(self, field: str, value: Any) -> bytes:
-        return c_string(self._fault(field, "").rstrip(), value)
 
 
 class _Number(Computed[int]):
@@ -157,7 +155,7 @@ class OpenedMap(_OpenedPart):
 
     @pin_path.setter
     def pin_path(self, value: Union[str, os.PathLike[str], None]) -> None:
-        self._change("pin_path", None if value is None else self._c_string("pin_path", value))
+        self._change("pin_path", None if value is None else c_string(self._called("pin_path"), value))
 
     @property
     def autocreate(self) -> bool:
@@ -172,7 +170,7 @@ class OpenedMap(_OpenedPart):
 
     def reuse(self, fd: Union[HasDescriptor, int]) -> None:
         """Use an existing map, by itself or its descriptor, instead of creating one; the descriptor stays yours."""
-        number = named(self._fault("the descriptor to reuse", "").rstrip(), descriptor_of, fd)
+        number = named(self._called("the descriptor to reuse"), descriptor_of, fd)
         existing_shape(
             self._held.libbpf, number, self._loaded.types, f"map {self.name} can't be replaced: descriptor {number}"
         )
@@ -192,7 +190,7 @@ class OpenedMap(_OpenedPart):
         change, own = getattr(self._held.libbpf, f"bpf_map__set_{name}"), self.name
         with self._held.links.lock:
             if change(self._live(), value):
-                what = self._fault(name.replace("map_flags", "flags"), f"can't be {shown(value)}")
+                what = f"{self._called(name.replace('map_flags', 'flags'))} can't be {shown(value)}"
                 raise failed(OpenError, what, ctypes.get_errno())
         self._held.changes.append(lambda other: change(other.find_map(own), value))
 
@@ -224,11 +222,12 @@ class OpenedProgram(_OpenedPart):
     def set_attach_target(self, function: str, *, program_fd: int = 0) -> None:
         """What a fentry, fexit, LSM or freplace program attaches to: in the kernel, or in another BPF program."""
         set_target, own = self._held.libbpf.bpf_program__set_attach_target, self.name
-        target, fd = self._c_string("the attach target", function), self._int("program_fd", program_fd, S32_MAX)
+        called = self._called("the attach target")
+        target, fd = c_string(called, function), self._int("program_fd", program_fd, S32_MAX)
         section = parse_section(self.section)
         if section is not None and section.program_type not in NAMES_TARGET:
             what = f"can't be set: SEC({self.section!r}) is none of fentry, fexit, fmod_ret, tp_btf, lsm and freplace"
-            raise InvalidValueError(self._fault("the attach target", what))
+            raise InvalidValueError(f"{called} {what}")
         self._set(f"the attach target {function}", set_target, fd, target, not_found="" if fd else _not_in_kernel_btf())
         self._held.changes.append(lambda other: set_target(other.find_program(own), fd, target))
 
@@ -238,7 +237,7 @@ class OpenedProgram(_OpenedPart):
             if function(self._live(), *values):
                 code = ctypes.get_errno()
                 hint = not_found if code == errno.ESRCH else ""
-                raise failed(OpenError, self._fault(what, "can't be set"), code, hint=hint)
+                raise failed(OpenError, f"{self._called(what)} can't be set", code, hint=hint)
 
 
 def _not_in_kernel_btf() -> str:
