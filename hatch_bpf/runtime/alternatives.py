@@ -75,7 +75,7 @@ class Choice(PlainData):
 
 
 class Chooser:
-    """What decides the groups and optional programs of an object that is not loaded yet."""
+    """Decides the groups and optional programs of an object before its load."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Chooser:
 
         Raises `LoadError` if no member of a group can be used.
         """
-        map_refusals = {group.name: self._creatable(group) for group in self._spec.groups if group.of_maps}
+        map_refusals = {group.name: self._refused_maps(group) for group in self._spec.groups if group.of_maps}
         decided = {group.name: self._choose_program(group) for group in self._spec.groups if not group.of_maps}
         optional = [choice for name in self._spec.optional for choice in self._choose_optional(name)]
         self._leave_out_maps()
@@ -154,10 +154,10 @@ class Chooser:
             # the array may name programs, and libbpf insists that those are loaded
             together.update(n for n in self._programs if self._is_wanted(n) and n not in self._may_go)
         # for a struct_ops map libbpf insists on all its programs
-        needed = self._with_held(
+        needed = self._with_inner(
             item.name
             for item in self._spec.maps
-            if item.cls is not StructOps and (together.intersection(item.users) or self._is_nobodys(item))
+            if item.cls is not StructOps and (together.intersection(item.users) or self._is_unreferenced(item))
         )
         return self._try(name, together, needed)
 
@@ -179,7 +179,7 @@ class Chooser:
             except NoTargetError:
                 pass  # the application attaches it
             except (AttachError, PermissionDeniedError) as error:
-                words = _lacks(error.errno, program.section) or "".join(str(error).rsplit("\n", 1)[1:]).strip()
+                words = _missing_rights(error.errno, program.section) or "".join(str(error).rsplit("\n", 1)[1:]).strip()
                 return _refusal(program.name, error.errno, "it loads, but can't be attached", words=words)
         return None
 
@@ -192,7 +192,7 @@ class Chooser:
 
     # --- maps
 
-    def _creatable(self, group: GroupSpec) -> tuple[Refusal, ...]:
+    def _refused_maps(self, group: GroupSpec) -> tuple[Refusal, ...]:
         """The members that precede the first one this kernel can create, and why it can't create them."""
         chosen, refused = _first_usable(group, self._try_map)
         if chosen is None:
@@ -208,7 +208,7 @@ class Chooser:
     def _choose_map(self, group: GroupSpec, refused: tuple[Refusal, ...]) -> Choice:
         """Choose the first member that can be created and is used by a program that will be loaded."""
         users = {item.name: item.users for item in self._spec.maps}
-        left = [name for name in group.members if name not in {refusal.name for refusal in refused}]
+        left = [name for name in group.members if name not in self._unmade]
         used = [name for name in left if any(map(self._is_wanted, users[name]))]
         chosen = next(iter(used or left), None)
         before = left[: left.index(chosen)] if chosen else ()
@@ -217,7 +217,9 @@ class Chooser:
 
     def _leave_out_maps(self) -> None:
         """Leave out maps whose users are all left out, and maps that this kernel can't create."""
-        stay = self._with_held(item.name for item in self._spec.maps if self._is_used(item) or self._is_nobodys(item))
+        stay = self._with_inner(
+            item.name for item in self._spec.maps if self._is_used(item) or self._is_unreferenced(item)
+        )
         for item in self._spec.maps:
             if item.name not in stay or item.name in self._unmade:
                 _leave_out(self._libbpf, self._held.find_map(item.name))
@@ -225,11 +227,11 @@ class Chooser:
     def _is_used(self, item: MapSpec) -> bool:
         return any(self._is_wanted(name) or name not in self._may_go for name in item.users)
 
-    def _is_nobodys(self, item: MapSpec) -> bool:
+    def _is_unreferenced(self, item: MapSpec) -> bool:
         """Whether no program uses the map and no map holds it: the application itself must want it."""
         return not item.users and not any(item.name in other.holds for other in self._spec.maps)
 
-    def _with_held(self, names: Iterable[str]) -> set[str]:
+    def _with_inner(self, names: Iterable[str]) -> set[str]:
         """These maps and those that libbpf puts into them. Maps are nested only one level deep."""
         found = set(names)
         return found.union(*(item.holds for item in self._spec.maps if item.name in found))
@@ -272,7 +274,7 @@ class Chooser:
         # without any rights there is no way to find out what the kernel supports
         if code == errno.EPERM and unprivileged():
             raise permission_denied(f"{self._spec.source}: {name} can't be loaded", errno=code, lines=lines)
-        words = _lacks(code, *(self._programs[name].section for name in programs))
+        words = _missing_rights(code, *(self._programs[name].section for name in programs))
         words = words or "; ".join(refusals_without_words(trial, self._spec, code, lines, programs))
         words = words or _last_words(without_optional_btf(lines))
         return _refusal(name, code, words=words)
@@ -305,7 +307,7 @@ def _only_watches(section: ProgramSection) -> bool:
     return section.program_type in ("RAW_TRACEPOINT", "TRACEPOINT") or section.attach_type in _WATCHING
 
 
-def _lacks(code: int, *sections: str) -> str:
+def _missing_rights(code: int, *sections: str) -> str:
     """The missing capabilities that may explain an error number, in words; empty if none is missing."""
     missing = privileges.lacking(sections) if code in (errno.EPERM, errno.EACCES) else []
     return f"this process lacks {', '.join(missing)}" if missing else ""

@@ -102,10 +102,10 @@ def refusals_without_words(
             )
         else:
             hints.append(f"map {name} is {refused_map(held.libbpf, held.find_map(name))}")
-    for program in spec.programs:
-        if program.name in programs and _has_line(lines, f"prog '{program.name}': BPF program load failed: "):
+    for program in (program for program in spec.programs if program.name in programs):
+        if _has_line(lines, f"prog '{program.name}': BPF program load failed: "):
             hints += filter(None, [_refused_program(held.libbpf, program)])
-        if program.name in programs and _has_line(lines, f"prog '{program.name}': no BTF-based attach target"):
+        if _has_line(lines, f"prog '{program.name}': no BTF-based attach target"):
             hints.append(
                 f"name it before the load: programs.{program.name}.set_attach_target(...) of what open() returned"
             )
