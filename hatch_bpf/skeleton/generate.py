@@ -411,7 +411,7 @@ def _values(declarations: Declarations, options: SkeletonOptions, name: str) -> 
         "name": name,
         "runtime_package": package or ".",
         "runtime_module": module,
-        "objects": [(arch, *options.objects[arch]) for arch in ARCHES if arch in options.objects],
+        "objects": [(arch, options.objects[arch]) for arch in ARCHES if arch in options.objects],
         "types": declarations.classes,
         "uses_types": any((*declarations.classes, *("_t." in f"{m.key}{m.value}" for m in declarations.maps))),
         "has_enums": any(isinstance(item, EnumDecl) for item in declarations.types),
@@ -441,14 +441,24 @@ def _tuple(attribute: str, entries: Sequence[str], *, may_be_one_line: bool = Tr
     line = f"({', '.join(entries)}{',' if len(entries) == 1 else ''})"
     if may_be_one_line and len(f"    {attribute} = {line}") <= LINE_LENGTH:
         return line
-    return "(\n" + "".join(f"        {entry},\n" for entry in entries) + "    )"
+    return _one_per_line(entries, 4, "()")
+
+
+def _quoted(texts: Sequence[str], indent: int, brackets: str = "[]") -> str:
+    """A list or tuple of texts, whose closing bracket is indented by this many spaces."""
+    return _one_per_line([quote(text) for text in texts], indent, brackets)
+
+
+def _one_per_line(entries: Sequence[str], indent: int, brackets: str) -> str:
+    lines = "".join(f"{' ' * (indent + 4)}{entry},\n" for entry in entries)
+    return f"{brackets[0]}\n{lines}{' ' * indent}{brackets[1]}"
 
 
 @cache
 def _template() -> jinja2.Template:
     environment = templating.environment()
     environment.filters.update(
-        quote=quote, one_line=_one_line, docstring=_docstring, fields=_fields, names=_member_names
+        quote=quote, quoted=_quoted, one_line=_one_line, docstring=_docstring, fields=_fields, names=_member_names
     )
     return environment.get_template(TEMPLATE)
 
