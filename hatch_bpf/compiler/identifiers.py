@@ -47,7 +47,7 @@ def names_in(source: Path, *, root: Path, cflags: Sequence[str], system_includes
         if path in seen:
             continue
         seen.add(path)
-        text = _STRING_OR_COMMENT.sub(_without_comment, _read(path))
+        text = _STRING_OR_COMMENT.sub(lambda found: " " if found[0].startswith("/") else found[0], _read(path))
         for quote, included in _INCLUDE.findall(text):
             places = [path.parent, *folders] if quote == '"' else folders
             found = next((place / included for place in places if (place / included).is_file()), None)
@@ -64,10 +64,6 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="latin-1")
     except OSError:
         return ""
-
-
-def _without_comment(found: re.Match[str]) -> str:
-    return " " if found[0].startswith("/") else found[0]
 
 
 def _words(text: str, *, of_project: bool) -> Iterator[str]:
