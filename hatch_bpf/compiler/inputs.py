@@ -30,10 +30,8 @@ def digests(files: Iterable[PurePosixPath], project: Project) -> dict[str, str]:
     folders = {path.parent for path in found}.union(inside(root, searched))
     if project.lock.is_file():  # the minimized BTFs depend on it
         found.add(PurePosixPath(project.lock.name))
-    return {
-        **{str(path): digest(root, str(path)) for path in sorted(found)},
-        **{f"{folder}/": digest(root, f"{folder}/") for folder in sorted(folders)},
-    }
+    names = [*map(str, sorted(found)), *(f"{folder}/" for folder in sorted(folders))]
+    return {name: digest(root, name) for name in names}
 
 
 def digest(root: Path, name: str) -> str:
@@ -59,14 +57,14 @@ def inside(root: Path, paths: Iterable[Path]) -> list[PurePosixPath]:
 
 def _response_files(root: Path, words: Sequence[str]) -> list[PurePosixPath]:
     """Option files that `@file` names in cflags, and those that they name in turn."""
-    found = dict[Path, None]()
+    found = set[Path]()
     pending = [root / word[1:] for word in words if word.startswith("@")]
     while pending:
         path = pending.pop()
         if path not in found and path.is_file():
-            found[path] = None
-            inner = path.read_text(encoding="utf-8", errors="surrogateescape").split()
-            pending += [root / word.strip("\"'")[1:] for word in inner if word.strip("\"'").startswith("@")]
+            found.add(path)
+            inner = (word.strip("\"'") for word in path.read_text(encoding="utf-8", errors="surrogateescape").split())
+            pending += [root / word[1:] for word in inner if word.startswith("@")]
     return inside(root, found)
 
 
