@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels import HOST, HOST_BTF
+from hatch_bpf.kernels.formats.raw_btf import MAGICS
 from hatch_bpf.support.store import Store
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 KIND = "vmlinux-h"
 """The store's name for headers."""
-_MAGICS = (b"\x9f\xeb", b"\xeb\x9f")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def find_header(source: str, *, root: Path, archive: Archive | None, store: Stor
 def _read(path: Path) -> bytes:
     """The BTF in a file of any form. Nothing checks yet that it is complete."""
     with suppress(OSError), path.open("rb") as file:
-        if file.read(2) in _MAGICS:
+        if file.read(2) in MAGICS:
             file.seek(0)
             return file.read()
     from hatch_bpf.kernels.formats.kernel_file import read_btf
