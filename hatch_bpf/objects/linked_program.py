@@ -198,7 +198,7 @@ class Linker:
 
     def link(self, program: Function) -> LinkedProgram:
         """Put a program together. Raises `ObjectError` for a call that leads nowhere."""
-        functions, starts = [program], [0]
+        functions, starts = [program], list[int]()
         indices = {(program.section, program.offset): 0}
         insns: list[Insn] = []
         references: dict[int, Reference] = {}
@@ -211,11 +211,11 @@ class Linker:
             if place not in indices:
                 indices[place] = len(functions)
                 functions.append(self._function(place, program, slot))
-                starts.append(0)
             return indices[place]
 
-        for number, function in enumerate(functions):  # which grows on the way
-            start = starts[number] = len(insns)
+        for function in functions:  # which grows on the way
+            start = len(insns)
+            starts.append(start)
             code = self._decoded(function)
             self._budget.work(len(code.insns))
             insns += code.insns

@@ -262,10 +262,9 @@ def _read(elf: ElfObject, data: bytes) -> ObjectModel:
         )
     btf = Btf(elf.contents(by_name[".BTF"]), source=f"{path}: .BTF")
     ext = read_btf_ext(elf.contents(by_name[".BTF.ext"]), btf) if ".BTF.ext" in by_name else BtfExt()
-    relocations = sum(map(len, ext.core_relos.values()))
-    RELOCATIONS.check(relocations, source=path, error=ObjectError, remedy=_SPLIT)
-    accesses = set(map(access_of, chain.from_iterable(ext.core_relos.values())))
-    ACCESSES.check(len(accesses), source=path, error=ObjectError, remedy=_SPLIT)
+    relos = [*chain.from_iterable(ext.core_relos.values())]
+    RELOCATIONS.check(len(relos), source=path, error=ObjectError, remedy=_SPLIT)
+    ACCESSES.check(len(set(map(access_of, relos))), source=path, error=ObjectError, remedy=_SPLIT)
     functions = _functions(elf)
     reject_double_offsets(elf, is_data)
     data_secs = {sec.name: sec for sec in btf if isinstance(sec, t.DataSec)}
