@@ -117,6 +117,7 @@ SIZES = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
 STACK_REGISTER = 10
 """r10, the frame pointer: read-only, and the top of the stack, which grows down."""
 STACK_SIZE = 512
+_LOST_IN_CALLS = range(6)
 
 
 # an analysis asks what an instruction is a hundred thousand times, so the answers are worked out here
@@ -244,6 +245,17 @@ def is_known_by_opcode(insn: Insn) -> bool:
     only where its verifier reaches it. It refuses any other wherever it is in the program."""
     is_arithmetic = insn.cls in (Class.ALU, Class.ALU64) and insn.op != AluOp.END
     return is_arithmetic or insn_set(insn) is InsnSet.ACQUIRE_RELEASE
+
+
+def changes(insn: Insn, register: int) -> bool:
+    """Whether an instruction may change a register."""
+    if insn.is_call or insn.is_indirect_call or (insn.cls is Class.LD and insn.mode in (Mode.ABS, Mode.IND)):
+        return register in _LOST_IN_CALLS
+    if insn.cls is Class.STX and insn.mode == Mode.ATOMIC:
+        return register in (insn.src, 0)  # those that fetch do
+    # the second half of a 64-bit immediate load says nothing of registers
+    is_result = insn.cls in (Class.ALU, Class.ALU64, Class.LDX, Class.LD)
+    return is_result and insn.dst == register and insn.code != WIDE_TAIL
 
 
 def decode(insns: bytes, *, endian: Literal["little", "big"] = "little") -> tuple[Insn, ...]:

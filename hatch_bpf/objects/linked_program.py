@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from hatch_bpf.errors import ObjectError
-from hatch_bpf.objects.insns import STACK_REGISTER, WIDE_TAIL, Class, Insn, Mode, PseudoSrc, decode
+from hatch_bpf.objects.insns import STACK_REGISTER, Insn, PseudoSrc, changes, decode
 from hatch_bpf.objects.model import (
     ARENA_SECTION,
     INSN_SIZE,
@@ -164,24 +164,13 @@ class LinkedProgram:
             insn = self.insns[before]
             if before + 1 in self.meetings or insn.is_goto or insn.is_exit:
                 return None
-            if _changes(insn, register):
+            if changes(insn, register):
                 return before
         return None
 
 
-_LOST_IN_CALLS = range(6)
 _FOLLOWED_BACK = 64
 """Instructions that a register is followed back through."""
-
-
-def _changes(insn: Insn, register: int) -> bool:
-    if insn.is_call or (insn.cls is Class.LD and insn.mode in (Mode.ABS, Mode.IND)):
-        return register in _LOST_IN_CALLS
-    if insn.cls is Class.STX and insn.mode == Mode.ATOMIC:
-        return register in (insn.src, 0)  # those that fetch do
-    # the second half of a 64-bit immediate load says nothing of registers
-    is_result = insn.cls in (Class.ALU, Class.ALU64, Class.LDX, Class.LD)
-    return is_result and insn.dst == register and insn.code != WIDE_TAIL
 
 
 class Linker:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.objects.insns import WIDE_TAIL, Class, Insn, Mode
+from hatch_bpf.objects.insns import changes
 from hatch_bpf.objects.linked_program import LinkedProgram
 from hatch_bpf.runtime.sections import ProgramSection
 
@@ -25,17 +25,7 @@ def never_sets_r0(linked: LinkedProgram, section: ProgramSection | None) -> bool
     if section is None or section.program_type in _MAY_RETURN_NOTHING:
         return False
     end = linked.starts[1] if len(linked.starts) > 1 else len(linked.insns)
-    return not any(map(_sets_r0, linked.insns[:end]))
-
-
-def _sets_r0(insn: Insn) -> bool:
-    if insn.is_call or insn.is_indirect_call:
-        return True
-    if insn.cls is Class.STX:
-        return insn.mode == Mode.ATOMIC
-    if insn.cls is Class.LD and not insn.is_wide:
-        return insn.code != WIDE_TAIL  # loads from packets, whose result is always in r0
-    return insn.dst == 0 and insn.cls in (Class.LD, Class.LDX, Class.ALU, Class.ALU64)
+    return not any(changes(insn, 0) for insn in linked.insns[:end])
 
 
 def unchecked_calls(linked: LinkedProgram, btf: Btf) -> Iterator[tuple[int, str, str]]:
