@@ -32,11 +32,12 @@ class Options:
     """A struct of libbpf's. `opts()` makes a ctypes class of it when needed, since making them all takes long."""
 
     _fields_: tuple[tuple[str, Any], ...]
-    """What follows its size, which is the first of all of them."""
+    """The fields that follow the struct's size, with which every one begins."""
 
 
 class OpenOpts(Options):
-    """`struct bpf_object_open_opts`, as of libbpf 1.4. Older ones take what they do not know if it is zero."""
+    """`struct bpf_object_open_opts`, as of libbpf 1.4. Older versions accept fields that they do not know if these are
+    zero."""
 
     _fields_ = (
         ("object_name", c_char_p),
@@ -443,8 +444,8 @@ def current() -> Libbpf:
 def find() -> str:
     """The path of the machine's libbpf.so. Raises `LibbpfNotFoundError`.
 
-    This usually runs as root, so it ignores the current folder and LD_LIBRARY_PATH; root takes no library that others
-    could have put there.
+    This usually runs as root, so it ignores the current folder and LD_LIBRARY_PATH, and root loads no library that
+    others could have put there.
     """
     folders = library_folders()
     passed_over = []
@@ -464,7 +465,7 @@ def find() -> str:
 
 
 def trusted(path: str) -> bool:
-    """Whether a library may be loaded: root takes none that others can change, or put another in its place."""
+    """Whether a library may be loaded: root loads none that others can change or replace."""
     if os.geteuid() != 0 or in_user_namespace():
         return True
     real = os.path.realpath(path)

@@ -108,7 +108,7 @@ class Capture:
 
 
 def stop_capturing() -> None:
-    """Let messages of this thread go nowhere again. Leaving the block does it, unless an exception comes even there."""
+    """Let messages of this thread go nowhere again. Leaving the block does so, unless an exception interrupts that."""
     list(map(setattr, shared().sinks, repeat("_as_parameter_"), repeat(-1)))
 
 

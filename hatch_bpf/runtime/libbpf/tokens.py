@@ -1,7 +1,7 @@
 """BPF tokens, by which a process in a user namespace loads programs. Input: a folder. Output: nothing, or the error.
 
-Whoever has the rights mounts a BPF file system for the namespace, and says by its options what may be done there.
-libbpf makes a token of it before each load, and the kernel takes the token in place of rights outside the namespace:
+A privileged process mounts a BPF file system for the namespace, whose mount options say what the namespace may do.
+libbpf makes a token of it before each load, and the kernel accepts the token instead of rights outside the namespace:
 Documentation/bpf, `struct bpf_token`, Linux 6.9.
 """
 

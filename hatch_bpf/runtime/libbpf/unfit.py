@@ -1,18 +1,17 @@
-"""A file that the dynamic linker does not take as libbpf -> why this process cannot have it.
+"""Why the dynamic linker cannot load a file as libbpf. Input: its path, and the C library of this process.
 
-Input: its path, and the C library of this process. Output: a few words. The linkers name a missing library or a
-relocation, which says little: musl's asks for glibc's own linker, and glibc's says of a library for another
-architecture that there is no such file.
+Output: a few words. The linkers' own messages say little: musl's asks for glibc's linker, and glibc's says of a library
+for another architecture that there is no such file.
 """
 
 from __future__ import annotations
 
 _C_LIBRARIES = (("glibc", b"\0libc.so.6\0"), ("musl", b"\0libc.so\0"), ("musl", b"\0libc.musl-"))
-"""Names of the C libraries, as they are in what a shared library needs."""
+"""C libraries, and their names in the list of libraries that a shared library needs."""
 
 
 def why_unfit(path: str, running: str) -> str:
-    """Why a file cannot be loaded here, where `running` is the C library; empty if that is not known."""
+    """Why a file cannot be loaded into this process, whose C library is `running`; empty if we do not know."""
     try:
         with open(path, "rb") as file:
             library = file.read()

@@ -21,8 +21,7 @@ COOKIES = (5, 15)
 _PROBES = ("failed to create kprobe '", "failed to create kretprobe '")
 _USER_PROBES = ("failed to create uprobe '", "failed to create uretprobe '")
 _PLACES = {"tcx": "BPF_TCX_INGRESS", "netkit": "BPF_NETKIT_PRIMARY"}
-"""Places that libbpf names, and an attach type that came with each. Sections of programs that can be attached there
-begin with the place."""
+"""Places that libbpf names, and an attach type that came with each. Sections for them begin with the place's name."""
 NETNS_LINKS = (5, 8)
 _REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)
 
@@ -70,7 +69,7 @@ def _of_probe(code: int, *, function: str, returns: bool) -> str:
 
 
 def _of_attach_type(section_name: str) -> str:
-    """That this kernel is older than the section's type of attachment."""
+    """A hint if this kernel is older than the section's attach type; empty if it is not."""
     section = parse_section(section_name)
     if section is None or section.attach_type_use not in (AttachTypeUse.ATTACH, AttachTypeUse.CALL):
         return ""

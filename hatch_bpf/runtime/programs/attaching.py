@@ -29,7 +29,7 @@ ATTACH_LOG_LINES = 8
 
 
 class NoTargetError(AttachError):
-    """The section name does not say what to attach to. bpf_object__attach_skeleton() passes such programs over."""
+    """The section name does not say what to attach to. bpf_object__attach_skeleton() skips such programs."""
 
 
 class Attachable(Sealed):
@@ -98,7 +98,7 @@ class Attachable(Sealed):
             if code == errno.EPERM or privileges.lacking([self.section], also=also):
                 return permission_denied(what, errno=code, lines=lines, sections=[self.section], also=also)
         message = f"{what}: {reason(code)}"
-        # libbpf prints a line for whatever goes wrong, and none if there is no target
+        # libbpf prints a line for every other failure, and none if there is no target
         if not (lines or takes) and code == (errno.EOPNOTSUPP if self._libbpf.version >= (0, 8) else errno.ESRCH):
             return NoTargetError(
                 f"{message}; the section names no target: use the attach_ method for its kind", errno=code
@@ -141,6 +141,6 @@ class Attachable(Sealed):
 def _explained(code: int, lines: list[str], section: str) -> str:
     try:
         from .attach_hints import attach_hint  # most programs can be attached
-    except ImportError:  # it is a file of its own, which this process may not be able to read any more
+    except ImportError:  # a process that has dropped its rights may not be able to read the file
         return ""
     return attach_hint(code, lines, section)

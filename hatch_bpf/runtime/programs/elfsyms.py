@@ -26,7 +26,7 @@ VERSYM_HIDDEN = 1 << 15
 
 
 def function_offsets(path: str, names: Sequence[str]) -> list[int]:
-    """The offset of each function in the file, which must be unambiguous.
+    """The offset of each function in the file. Each name must be that of one function.
 
     Raises `OSError`, or `ValueError` for a missing or an ambiguous function and for what is no ELF file. As in libbpf
     the dynamic symbols come first, a default version precedes older ones, and a strong symbol a weak one. What was
@@ -65,7 +65,7 @@ def function_names(path: str, pattern: str) -> list[str]:
 
 
 def matcher(pattern: str) -> Callable[[bytes], object]:
-    """What is true for names that match a pattern with `*` and `?`."""
+    """A function that is true for names that match a pattern with `*` and `?`."""
     import re
 
     words = {"*": ".*", "?": "."}
@@ -97,7 +97,7 @@ def _offsets(image: ElfImage, addresses: Iterable[int]) -> set[int]:
 
 def _home(path: str) -> tuple[str, str]:
     """Where a file really is, and the root folder below which it is there: `/proc/PID/root/...` and `/proc/PID/exe` are
-    a process' own files."""
+    a process's own files."""
     _, *parts = path.split("/", 4)
     if len(parts) > 2 and parts[0] == "proc":
         root = f"/proc/{parts[1]}/root"

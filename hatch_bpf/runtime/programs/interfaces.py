@@ -31,7 +31,7 @@ NOTHING_THERE = (errno.ENOENT, errno.EINVAL)
 
 
 def find_interface(interface: Union[str, int], refused: str) -> tuple[int, str]:
-    """An interface's index, and its name for messages. `refused` begins the message if there is none of that name."""
+    """An interface's index, and its name for messages. If there is none, the error's message begins with `refused`."""
     import socket
 
     if hasattr(interface, "__index__") and not isinstance(interface, bool):

@@ -103,13 +103,13 @@ class Link(Sealed):
         self.target = target
         """What it is attached to, in words."""
         self._takes = takes
-        """The types of programs that can be attached there; empty if the section says where."""
+        """The types of programs that can be attached there; empty if the section name says where that is."""
         self._also = also
-        """Capabilities that it takes besides those of the program."""
+        """Capabilities that attaching takes besides those of the program."""
         self._hint = hint
         """What an error number means there; empty for those that say it all."""
         self._made: list[tuple[Any, ...]] = []
-        """While it is attached: what the function that detaches it takes."""
+        """While it is attached: the arguments of the function that detaches it."""
         self._pid = os.getpid()
         self._seal()
 
@@ -149,7 +149,7 @@ class Link(Sealed):
         raise AttachError(f"{self!r} is not a kernel link, and has no descriptor{self._linked_since}")
 
     _linked_since = ""
-    """Behind that, the kernel from which on there are links of this kind."""
+    """The end of that message: the first kernel that has links of this kind."""
 
     def info(self) -> LinkInfo:
         """What the kernel says about the link. Raises `AttachError` if the attachment has none."""
@@ -177,7 +177,7 @@ class Link(Sealed):
         self._keep_attached()
 
     def _keep_attached(self) -> None:
-        """See to it that closing the link does not end what is pinned."""
+        """Make sure that closing the link does not detach what is pinned."""
 
     def update(self, program: Linked) -> None:
         """Replace the program, or the struct_ops map, by another of the same kind, in one step."""
@@ -275,7 +275,7 @@ class FdLink(Link):
 
 
 class PerfEventLink(FdLink):
-    """A program attached to a perf event, which goes with the link."""
+    """A program attached to a perf event. The link closes the event."""
 
     def attach_event(self, event: int) -> None:
         self.create(event, "BPF_PERF_EVENT")
@@ -311,9 +311,9 @@ class TcLink(Link):
         super().__init__(program, target, takes=("SCHED_CLS", "SCHED_ACT"), also=("CAP_NET_ADMIN",), hint=_of_tc)
         self._hook = hook
         self._attached = opts(TcOpts)
-        """What was asked for and, once it is attached, what the kernel has made of it."""
+        """What was asked for; once it is attached, what the kernel chose."""
         self._ours = opts(TcOpts)
-        """By which it is found again."""
+        """What tells the kernel which filter to detach."""
 
     @property
     def handle(self) -> int:
@@ -354,7 +354,8 @@ class TcLink(Link):
 
 
 class XdpLink(Link):
-    """XDP attached through netlink: on kernels without links for it (before 5.9), or to replace such a program."""
+    """XDP attached through netlink: where the kernel has no links for it (before 5.9), or to replace a program that was
+    attached without one."""
 
     _linked_since = "; XDP has links from Linux 5.9 on, unless the program replaced another"
 

@@ -91,7 +91,7 @@ class PinnedLink(_Pinned):
         return link_info(self._libbpf, self.fd)
 
     def update(self, program: HasDescriptor) -> None:
-        """Put another program of the same kind into the link, in one step: none and no other runs in between.
+        """Put another program of the same kind into the link, in one step: at every moment one of the two runs.
 
         The kernel can do so for cgroups, XDP, tcx, netkit and network namespaces.
         """

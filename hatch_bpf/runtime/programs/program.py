@@ -108,7 +108,7 @@ class Program(Attachable):
     def pin(self, path: Union[str, os.PathLike[str]]) -> None:
         """Pin the program to a path in a BPF file system. It stays loaded until the file is removed.
 
-        Attached it stays only by a pinned link; `PinnedProgram(path)` opens it again.
+        Only a pinned link keeps it attached. `PinnedProgram(path)` opens it again.
         """
         fd = self.fd
         if self._libbpf.bpf_obj_pin(fd, c_string("path", path, "a path")):
@@ -245,8 +245,8 @@ class Program(Attachable):
     ) -> Link:
         """Attach to many functions of a program or library at once (Linux 6.6, libbpf 1.3).
 
-        Give a pattern with `*` and `?`, or a list of names, for which `cookies` may have a number each. `pid` limits it
-        to a process (0: this one). Functions that were stripped are found in a separate debug file. The program's
+        Give a pattern with `*` and `?`, or a list of names; `cookies` may have one number for each name. `pid` limits
+        it to a process (0: this one). Functions that were stripped are found in a separate debug file. The program's
         section is `uprobe.multi`.
         """
         from .elfsyms import full_path, function_offsets
@@ -289,14 +289,14 @@ class Program(Attachable):
     def attach_freplace(self, program: Program, function: str) -> Link:
         """Replace a global function of another BPF program, which must have the same arguments.
 
-        `set_attach_target()`, before the load, names the first one, to which `attach()` attaches.
+        Before the load, `set_attach_target()` names the first such function, and `attach()` attaches to it.
         """
         fd, name = named("program", descriptor_of, program), c_string("function", function)
         target = f"function {function} of program {getattr(program, 'name', program)}"
         return self._attach(target, "bpf_program__attach_freplace", fd, name, takes=("EXT",))
 
     def attach_perf_event(self, fd: int, *, cookie: int = 0) -> Link:
-        """Attach to a perf event, by its descriptor. The link takes the descriptor over."""
+        """Attach to a perf event, by its descriptor. The link then owns the descriptor, and closes it."""
         options, fd = byref(opts(CookieOpts, cookie=cookie)), named("fd", S32.put, fd)
         return self._attach(f"perf event {fd}", "bpf_program__attach_perf_event_opts", fd, options)
 
@@ -311,7 +311,7 @@ class Program(Attachable):
     ) -> Link:
         """Attach to many kernel functions at once: those that match a pattern with `*` and `?`, or a list of names.
 
-        For names `cookies` may have a number each. The section is `kprobe.multi`. With `session` it is
+        `cookies` may have one number for each name. The section is `kprobe.multi`. With `session` it is
         `kprobe.session`, and the program runs at the entry and, if it returned 0 there, where the function returns
         (Linux 6.10, libbpf 1.5).
         """
@@ -335,11 +335,11 @@ class Program(Attachable):
     ) -> list[Link]:
         """Run a perf_event program `frequency` times a second on each CPU, or on some.
 
-        With `period` it runs each time that the event has happened so often instead. Events have the names that
+        With `period` it runs instead each time the event has happened that many times. Events have the names that
         `perf list` shows: `cycles`, `cache-misses`, `page-faults`, `LLC-load-misses`; or give their type and config.
 
-        `pid` limits it to the threads of a process (0: this one), those that they start included: then it runs that
-        many times in a second of a thread's time on a CPU.
+        `pid` limits it to the threads of a process (0: this one) and to those that they start. It then runs
+        `frequency` times per second that a thread spends on a CPU.
         """
         frequency, period = named("frequency", as_int, frequency), named("period", as_int, period)
         pid, config = named("pid", S32.put, pid), event_config(event)
@@ -569,7 +569,7 @@ class Program(Attachable):
         return self._opened(folder, f"cgroup {os.fspath(path)}", os.O_RDONLY | os.O_DIRECTORY)
 
     def _opened(self, path: str, target: str, flags: int) -> int:
-        """A descriptor of the file or folder by which the kernel is told what to attach to."""
+        """A descriptor of the file or folder that names the target to the kernel."""
         try:
             return open_descriptor(os.open, path, flags | os.O_CLOEXEC)
         except OSError as error:
@@ -579,12 +579,12 @@ class Program(Attachable):
             ) from error
 
     def _names(self, functions: Sequence[str]) -> list[str]:
-        """The functions of a list."""
+        """The names in `functions`, checked."""
         names = elements("functions", functions)
         return [os.fsdecode(c_string(f"functions[{at}]", name)) for at, name in enumerate(names)]
 
     def _cookies(self, cookies: Sequence[int], names: list[str]) -> Any:
-        """The cookies of a list of functions as an array of C's; None without any."""
+        """The cookies of a list of functions as a C array; None if there are none."""
         values = [named(f"cookies[{at}]", U64.put, value) for at, value in enumerate(elements("cookies", cookies))]
         if values and len(values) != len(names):
             raise InvalidValueError(

@@ -35,7 +35,8 @@ def usdts_of(binary: Union[str, os.PathLike[str]]) -> list[str]:
 def kernel_functions(pattern: str = "*") -> list[str]:
     """The functions of the kernel and its modules that match a pattern, for `attach_kprobe()`. Raises `SymbolError`.
 
-    Those that ftrace lists, if it does so for this process, or else all; the kernel may refuse some of these.
+    They are those that ftrace lists, if this process may read its list, or else all; the kernel may refuse to probe
+    some of these.
     """
     try:
         with open(in_tracefs("available_filter_functions"), "rb") as file:
