@@ -102,14 +102,11 @@ def kernel_archive(
     root, site = payload.root, payload.site
     objects: list[dict[str, Any]] = []
     nodes: dict[str, cpio.Node] = {}
-    bundled: dict[str, str] = {}
     for name in dict.fromkeys(program.object for program in programs):
         path = _object_in(site, kernel.arch, name)
         bpf_dir = path.removesuffix(f"/{kernel.arch}/{name}")
         libraries = _libraries(site, bpf_dir)
-        if libraries:
-            bundled[libraries] = f"/{bpf_dir}"
-        elif not root.libbpf:
+        if not libraries and not root.libbpf:
             raise LabError(f"there is no libbpf for the guest, and the wheel brings none: {NO_LIBBPF}")
         btf = _embedded_btf(site[f"{bpf_dir}/{KERNELS_NAME}"].content, kernel)
         at = f"{LAB}/{len(objects)}.btf"
@@ -130,7 +127,6 @@ def kernel_archive(
         "mark": mark,
         "objects": objects,
         "hidden": all(item["btf"] for item in objects),
-        "bundled": bundled,
         "libbpf": root.libbpf,
         "command": list(payload.command),
         "folder": f"/{PROJECT}",
@@ -175,10 +171,10 @@ def _sections(elf: bytes, path: str) -> Mapping[str, str]:
     return {program.name: program.section for program in read_object(elf, path=path).programs}
 
 
-def _libraries(site: Mapping[str, cpio.Node], bpf_dir: str) -> str:
-    """sha256 of the list of the package's own libraries; empty if it has none."""
+def _libraries(site: Mapping[str, cpio.Node], bpf_dir: str) -> tuple[str, ...]:
+    """What `load_bundled()` takes to load the package's own libbpf; empty if it has none."""
     index = site.get(f"{bpf_dir}/lib/{INDEX}")
-    return sha256(index.content) if index else ""
+    return (f"/{bpf_dir}", sha256(index.content)) if index else ()
 
 
 def _embedded_btf(packed: bytes, kernel: Kernel) -> bytes | None:

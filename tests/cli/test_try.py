@@ -19,7 +19,7 @@ from tests.common import fake_qemu
 from tests.common.projects import KERNELS, make_project
 
 KERNEL = "debian/12/x86_64/6.1.0-50-cloud-amd64"
-UP = 'say(up=True, release="6.1.0-50-cloud-amd64", machine="x86_64")\n'
+UP = 'say(up=True, release="6.1.0-50-cloud-amd64")\n'
 MAIN = "import sys; from hatch_bpf.cli.main import main; sys.exit(main())"
 WORKS = UP + "load('attaches')\nsay(done=True, oom=0)"
 

@@ -8,7 +8,7 @@ from hatch_bpf.lab.console import fault_of, last_lines, read_console
 from hatch_bpf.portability.trial import Attempt, Happened, Way
 
 MARK = "@mark "
-UP = f'\n{MARK}{{"up": true, "release": "6.1.0", "machine": "x86_64"}}\n'
+UP = f'\n{MARK}{{"up": true, "release": "6.1.0"}}\n'
 BEGINS = f'\n{MARK}{{"way": "own", "object": "a.bpf.o", "program": "one", "begins": true}}\n'
 LOADED = (
     f'\n{MARK}{{"way": "own", "object": "a.bpf.o", "program": "one", "happened": "loads", "errno": "", "log": ""}}\n'

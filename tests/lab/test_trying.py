@@ -22,7 +22,7 @@ from tests.common import fake_qemu
 from tests.common.kernel_images import btf
 
 KERNEL = Kernel.parse("debian/12/x86_64/6.1.0-9-amd64")
-UP = 'say(up=True, release="6.1.0-9-amd64", machine="x86_64")\n'
+UP = 'say(up=True, release="6.1.0-9-amd64")\n'
 DONE = "\nsay(done=True, oom=0)"
 PROGRAM = ProgramVerdict("prog.bpf.o", "one", Verdict.LOADS, ())
 

@@ -19,6 +19,7 @@ import sys
 import termios
 import traceback
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from hatch_bpf.lab.guest.loading import load_alone
@@ -72,7 +73,7 @@ class _Guest:
         self._mark: str = plan["mark"]
 
     def work(self) -> None:
-        self._say(up=True, release=os.uname().release, machine=os.uname().machine)
+        self._say(up=True, release=os.uname().release)
         if os.path.exists(f"{OWN_BTF}/vmlinux"):
             self._load_all_in_child("own")
         if self._plan["hidden"]:
@@ -103,11 +104,8 @@ class _Guest:
         os.waitpid(child, 0)
 
     def _load_all(self, way: str) -> None:
-        loaded: dict[str, Libbpf] = {}
         for item in self._plan["objects"]:
-            digest = item["libraries"]
-            if digest not in loaded:
-                loaded[digest] = self._libbpf(digest)
+            libbpf = _libbpf(self._plan["libbpf"], *item["libraries"])
             with open(item["path"], "rb") as file:
                 data = file.read()
             names = [program["name"] for program in item["programs"]]
@@ -115,7 +113,7 @@ class _Guest:
                 name = program["name"]
                 self._say(way=way, object=item["name"], program=name, begins=True)
                 record = load_alone(
-                    loaded[digest],
+                    libbpf,
                     data,
                     os.path.basename(item["name"]).partition(".")[0],
                     name,
@@ -124,12 +122,6 @@ class _Guest:
                     attach=program["attach"],
                 )
                 self._say(way=way, object=item["name"], program=name, **record)
-
-    def _libbpf(self, digest: str) -> Libbpf:
-        """The package's own libbpf, if `digest` is that of its list, else the one that is installed here."""
-        if digest:
-            return Libbpf(*load_bundled(self._plan["bundled"][digest], digest))
-        return Libbpf(self._plan["libbpf"])
 
     def _run(self, command: list[str]) -> None:
         self._say(command="begins")
@@ -150,6 +142,12 @@ class _Guest:
         assert running.stdout is not None
         _copy_output(running, running.stdout.fileno())
         self._say(command="ends", status=running.wait())
+
+
+@lru_cache(None)
+def _libbpf(installed: str, *bundled: str) -> Libbpf:
+    """The package's own libbpf if it has one, else the one that is installed here."""
+    return Libbpf(*load_bundled(*bundled)) if bundled else Libbpf(installed)
 
 
 def _copy_output(running: subprocess.Popen[bytes], fd: int) -> None:
