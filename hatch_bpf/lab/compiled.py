@@ -1,7 +1,7 @@
 """Python sources in a guest -> the compiled modules beside them, so that no emulated processor has to compile them.
 
 Input: nodes by path. Output: a node for each `__pycache__/NAME.cpython-3XX.pyc`. Python does not check these (PEP 552).
-A usual compiled module names its source's time, which in an initramfs is another, so that Python would not take it.
+An ordinary compiled module has its source's time in it, which is another in an initramfs, so Python would ignore it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hatch_bpf.lab import cpio
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 """The Python that runs this; all of its releases read the same compiled modules."""
 _UNCHECKED = 0b01
-"""Flags of a compiled module that names a hash of its source, which Python is not to compare."""
+"""Flags of a compiled module with a hash of its source, which Python does not compare."""
 
 
 def compiled_modules(nodes: Mapping[str, cpio.Node]) -> Iterator[tuple[str, cpio.Node]]:

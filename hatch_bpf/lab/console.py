@@ -1,4 +1,4 @@
-"""What a guest's console said -> what happened to each program, the command's output, and what went wrong.
+"""The text of a guest's console -> what happened to each program, the command's output, and what went wrong.
 
 Input: the console's text and the mark that precedes the guest's own lines. Output: a `Told`.
 """
@@ -23,9 +23,9 @@ _OUT_OF_MEMORY = re.compile(
     r"Out of memory|oom-kill|deadlocked on memory|Initramfs unpacking failed: write error|Cannot allocate memory"
 )
 _MORE_THAN_HERE = "cannot set up guest memory"
-"""What qemu says if this machine has not the memory for a guest."""
+"""What qemu says if this machine lacks the memory for a guest."""
 _LESS_THAN_INITRAMFS = "initrd is too large"
-"""What it says if the guest has not the memory for its files."""
+"""What it says if the guest lacks the memory for its files."""
 _NO_INITRAMFS = re.compile(
     r"VFS: Cannot open root device|Unable to mount root fs|No working init found|too old to load a ram disk"
 )
@@ -34,7 +34,7 @@ _PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 
 @dataclass(frozen=True)
 class Told:
-    """What a guest told."""
+    """What a guest reported."""
 
     is_up: bool
     is_done: bool

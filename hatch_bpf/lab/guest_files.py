@@ -33,7 +33,7 @@ FOLDERS = ("dev", "proc", "sys", "tmp", "run", "root", "etc", "project")
 LAB = "lab"
 PROJECT = "project"
 _OWN_CODE = ("runtime/**/*.py", "lab/guest/*.py")
-"""What of hatch-bpf itself runs in a guest. Without `__init__.py` of the packages, whose imports would take long."""
+"""hatch-bpf's own modules that run in a guest, without the packages' `__init__.py`, whose imports would take long."""
 _HARMLESS = {"RAW_TRACEPOINT", "TRACEPOINT"}
 _HARMLESS_TRACING = {
     *("BPF_TRACE_RAW_TP", "BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_ITER"),
@@ -143,8 +143,8 @@ NO_LIBBPF = 'install libbpf here (apt install libbpf1, dnf install libbpf), or b
 
 
 def how_to_attach(section_name: str) -> str:
-    """How a program of a section is attached without harm: by its `section`, or to a cgroup, as this type of
-    attachment; empty for not at all."""
+    """How to attach a program of this section without harm: `section`, or the attach type of a cgroup; empty if it
+    must not be attached."""
     section = parse_section(section_name)
     if section is None:
         return ""

@@ -35,9 +35,9 @@ _LEFT_OUT = {
 }
 """Folders of the standard library that no program needs in a guest."""
 _LEFT_OUT_MODULES = ("_tkinter.", "_test", "_ctypes_test.", "xx")
-"""How the files of C extensions begin that no program needs there; tkinter's needs all of X."""
+"""Prefixes of C extensions that no program needs there; tkinter's needs all of X."""
 _BUILDS = "config-"
-"""How the folder begins that has what compiles C extensions."""
+"""Prefix of the folder with what it takes to compile C extensions."""
 _LIBRARY_CACHE = Path("/etc/ld.so.cache")
 """Where the dynamic linker finds libraries outside of its own folders."""
 

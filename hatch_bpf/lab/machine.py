@@ -1,7 +1,6 @@
-"""How an architecture's kernels are booted by qemu, and running one: console out, last lines in.
+"""Boot a kernel by qemu. Input: its architecture, an image and an initramfs. Output: the console's text, or `LabError`.
 
-Input: an architecture, an image and an initramfs. Output: what the console said, or `LabError`. The processor is
-virtualized by KVM if this machine can, else emulated by qemu (TCG), so that arm64 boots on x86_64 too.
+The processor is virtualized by KVM if this machine can, else emulated by qemu (TCG), so that arm64 boots on x86_64 too.
 """
 
 from __future__ import annotations
@@ -77,12 +76,12 @@ parent, *argv = sys.argv[1:]
 if os.getppid() == int(parent):
     os.execv(argv[0], argv)
 """
-"""Run a program that is killed when the thread ends that started it: even if this process is killed, qemu goes."""
+"""Run a program that is killed when the thread that started it ends: qemu goes even if this process is killed."""
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What came of a machine."""
+    """How a machine ran."""
 
     console: str
     seconds: float

@@ -23,8 +23,8 @@ from hatch_bpf.portability.verdicts import KernelReport
 from hatch_bpf.support.scratch import Scratch
 
 BOOTS = 3
-"""How often an emulated machine is started that does not come up, for emulation is not perfect. What goes wrong later
-is never tried again."""
+"""How many times an emulated machine is started until it comes up, since emulation is not perfect. What goes wrong
+later is never repeated."""
 
 
 def try_kernels(

@@ -31,7 +31,7 @@ PYTHON = "site/bin/python"
 """A link to the guest's interpreter."""
 
 _STEPS_PER_FILE = 40
-"""What a file costs of a budget. Wheels of 10 MB have up to 3,000."""
+"""Steps of the budget that a file costs. Wheels of 10 MB have up to 3,000."""
 # zipfile says RuntimeError where a password is needed, and NotImplementedError of methods that it does not know
 _UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, configparser.Error)
 

@@ -77,7 +77,7 @@ lacks modules and may lack the kernel's configuration, and BTF does not say whic
 
 @dataclass(frozen=True)
 class ProgramTrial:
-    """A program on a kernel: what was said of it, and what happened."""
+    """A program on a kernel: its verdict, and what happened."""
 
     said: ProgramVerdict
     attempts: Mapping[Way, Attempt]
@@ -96,7 +96,7 @@ class ProgramTrial:
 
     @property
     def breaks(self) -> bool:
-        """Whether it had to work with some BTF, and did not, or is not what was said."""
+        """Whether it did not work where it had to, or a verdict is wrong."""
         if self.disagreements:
             return True
         needed = not self.said.is_optional and not self.said.stand_in
@@ -141,7 +141,7 @@ class ProgramTrial:
                 return attempt.happened is Happened.REFUSED
 
     def _may_not_load(self, way: Way) -> bool:
-        """Whether the load of a program that cannot be attached hangs on something besides."""
+        """Whether the load of a program that cannot be attached depends on something else as well."""
         needs_btf = self.said.at_load is Verdict.NEEDS_KERNEL_BTF
         return self.said.at_load is Verdict.CONDITIONAL or (needs_btf and way is Way.HIDDEN)
 
@@ -173,7 +173,7 @@ class CommandTrial:
 
 @dataclass(frozen=True)
 class KernelTrial:
-    """What came of one kernel."""
+    """What happened on one kernel."""
 
     kernel: Kernel
     accelerator: str

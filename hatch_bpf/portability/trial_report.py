@@ -139,7 +139,7 @@ def _kernels(trial: Trial) -> str:
 
 
 def command_state(command: CommandTrial | None) -> str:
-    """What came of the command, in a few words."""
+    """How the command ended, in a few words."""
     if command is None:
         return "no command"
     if command.status is None:

@@ -89,7 +89,7 @@ class _Guest:
         print(f"\n{self._mark}{json.dumps(record)}", flush=True)
 
     def _load_all_in_child(self, way: str) -> None:
-        """In a process of its own: what libbpf does to one must not end the guest's first."""
+        """In a child process: a crash in libbpf must not end the guest's first process."""
         sys.stdout.flush()
         child = os.fork()
         if not child:
@@ -151,7 +151,7 @@ def _libbpf(installed: str, *bundled: str) -> Libbpf:
 
 
 def _copy_output(running: subprocess.Popen[bytes], fd: int) -> None:
-    """Until the process ends, whatever it leaves running, which may hold its output open."""
+    """Copy a command's output until it ends. What it leaves running may hold its output open."""
     while True:
         has_ended = running.poll() is not None
         ready, _, _ = select.select([fd], [], [], 0 if has_ended else _POLL)
@@ -162,8 +162,8 @@ def _copy_output(running: subprocess.Popen[bytes], fd: int) -> None:
 
 
 def _survive_interrupts() -> None:
-    """The kernel keeps all signals from the first process that it does not handle; Python handles this one. To ignore
-    it would not do: then the command ignored it too."""
+    """Handle SIGINT by doing nothing. The kernel spares the first process signals without a handler, but Python has
+    one for this. If it were ignored, the command would ignore it too."""
     signal.signal(signal.SIGINT, lambda *_: None)
 
 

@@ -18,7 +18,7 @@ from hatch_bpf.runtime.sections import ATTACH_TYPES
 LOG_BYTES = 12_000
 """How much of libbpf's messages, the verifier's log among them, is kept: the end."""
 SECTION = "section"
-"""How a program is attached whose section says it all; the others' names of attachments are those of cgroups."""
+"""Attach as the section says. Any other value is the attach type of a program for cgroups."""
 CGROUP = "/sys/fs/cgroup/hatch-bpf-try"
 """An empty cgroup for programs that are attached to one."""
 

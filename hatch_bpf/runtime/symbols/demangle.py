@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PREFIXES = ("_Z", "_R", "__Z", "__R")
 DMGL_PARAMS, DMGL_ANSI = 1 << 0, 1 << 1
-"""Options of libiberty's: with parameters, and with `const` and the like."""
+"""libiberty's options: show parameters, and `const` and the like."""
 ABI_LIBRARIES = ("libstdc++.so.6", "libc++abi.so.1")
 ESCAPES = {"LT": "<", "GT": ">", "RF": "&", "BP": "*", "LP": "(", "RP": ")", "C": ",", "SP": "@"}
 """What Rust's older scheme writes between dollars for characters that C++ names cannot have."""

@@ -1,6 +1,6 @@
-"""What symbols need of an ELF file. Input: its bytes. Output: sections, segments, build id, debug link, symbols.
+"""An ELF file, as far as symbols need it. Input: its bytes. Output: sections, segments, build id, debug link, symbols.
 
-Anybody may have made the file, so what it claims is believed only as far as the file goes.
+The file may be forged, so its offsets and sizes count only as far as its bytes go.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAGIC = b"\x7fELF"
 IDENT = 16
-"""Bytes before what is wider in a 64-bit file."""
+"""Bytes of `e_ident`; what follows is wider in a 64-bit file."""
 SHT_SYMTAB, SHT_NOTE, SHT_NOBITS, SHT_DYNSYM, SHT_GNU_VERSYM = 2, 7, 8, 11, 0x6FFFFFFF
 PT_LOAD = 1
 PF_X = 1
@@ -29,9 +29,9 @@ NOTE = struct.Struct("=3I")
 MOST_DEBUG_DATA = 1 << 24
 """Bytes that a `.gnu_debugdata` may unpack to; those of real programs have some hundred thousand."""
 MOST_READ = 4
-"""How many times its own size is read of a file: forged ones have many sections in one place, or endless names."""
+"""How many times its own size is read from a file: forged ones have many sections in one place, or endless names."""
 SMALL = 1 << 16
-"""Bytes that are read of any file."""
+"""Bytes that may be read from a file of any size."""
 
 
 class _Layout(PlainData):
@@ -47,7 +47,7 @@ LAYOUTS = {
     1: _Layout(*map(struct.Struct, ("=2HI3I I6H", "=10I", "=8I", "=3I2BH"))),
     2: _Layout(*map(struct.Struct, ("=2HI3Q I6H", "=2I4Q2I2Q", "=2I6Q", "=I2BH2Q"))),
 }
-"""By the class that the file's fifth byte says."""
+"""By the file's class, which is its fifth byte."""
 
 
 class ElfSection(PlainData):

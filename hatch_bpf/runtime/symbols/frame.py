@@ -6,7 +6,7 @@ import os
 from typing import Any, NamedTuple
 
 UNKNOWN = "[unknown]"
-"""Name of a function of which no symbol is known, and of a file that is not known: bcc's and perf's word."""
+"""Name of a function or a file that is not known, as in bcc and perf."""
 MOST_FRAMES = 1 << 16
 """Addresses that are remembered of the kernel, and of each process."""
 KERNEL = "[kernel]"
@@ -19,7 +19,7 @@ class Frame(NamedTuple):
     name: str
     """The function; `[unknown]` if no symbol covers the address."""
     offset: int
-    """Bytes from the function's start. Of an unknown function the offset in the file, if that is known."""
+    """Bytes from the function's start; for an unknown function the offset in the file, if that is known."""
     module: str
     """Path of the program or library; `[kernel]`, `[ext4]` for a kernel module, `[bpf]`; else `[unknown]`."""
     address: int

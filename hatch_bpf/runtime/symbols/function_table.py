@@ -19,17 +19,17 @@ SHARE = 8
 class FunctionTable(Generic[LabelT]):
     """Functions, of which some may lie inside others: an address is in the innermost.
 
-    Arrays and an index, since a processor that waits for memory is what takes the time of millions of searches.
+    It has arrays and an index, since waiting for memory is what takes the time in millions of searches.
     """
 
     def __init__(self, functions: Iterable[tuple[int, int, LabelT]]) -> None:
-        """`functions` are starts, ends and what stands for their names, sorted by their starts; a start comes once."""
+        """`functions` are starts, ends and labels, such as names, sorted by their starts; each start comes once."""
         self._cuts = array("Q")
         """Where a function begins, or goes on after one inside it, or ends and no other begins."""
         self._starts = array("Q")
         """For each of these, where the function began."""
         self._labels: list[Optional[LabelT]] = []
-        """For each of these, what stands for the function's name; None where there is no function."""
+        """For each of these, the function's label; None where there is no function."""
         open_ones: list[tuple[int, int, Optional[LabelT]]] = []
         for start, end, label in functions:
             if start >= LAST_ADDRESS:

@@ -80,7 +80,7 @@ class KernelSymbols:
 
 
 def _functions(symbols: list[tuple[int, list[str]]]) -> Iterator[tuple[int, int, list[str]]]:
-    """Start, end and line of each function. Data is passed over; a function ends where any symbol begins."""
+    """Start, end and line of each function. Data is skipped; a function ends where any symbol begins."""
     following = [address for address, _ in symbols[1:]] + [symbols[-1][0] + LONGEST]
     for (start, words), end in zip(symbols, following):
         if words[1] in CODE:

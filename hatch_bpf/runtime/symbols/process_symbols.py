@@ -1,7 +1,7 @@
 """Functions of a process. Input: /proc/PID/maps, the files mapped there, its JIT compiler's list. Output: frames.
 
-What a process has mapped is read again when an address is in none of it, and when it runs another program. After the
-process has ended, what was read of it stays.
+What a process has mapped is read again when an address or a build id is in none of it, and when it runs another
+program. After the process has ended, what was read of it stays.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .symbol_files import SymbolFiles
 
 PAUSE = 0.05
-"""Seconds for which what was read of a process is believed."""
+"""Seconds for which what was read of a process is trusted."""
 MAP_FILES = "map_files"
 """Links to the very files that are mapped, deleted ones included."""
 DELETED = " (deleted)"
@@ -35,7 +35,7 @@ MOST_VDSO = 1 << 20
 MOST_JIT = 1 << 28
 """Bytes of the map of a JIT compiler that are read."""
 JIT_SIZE = 1 << 30
-"""Longest function in the map of a JIT compiler that is believed."""
+"""The longest function that the map of a JIT compiler may have; longer ones are skipped."""
 
 
 class _Mapping(PlainData):
@@ -232,7 +232,7 @@ class ProcessSymbols:
         return self._jit.find(address) if found is None and self._read_jit() else found
 
     def _read_jit(self) -> bool:
-        """Read that file, if it has changed; whether it has."""
+        """Read that file if it has changed; return whether it has."""
         try:
             path = f"{self._proc}/root/tmp/perf-{self._own_pid()}.map"
             status = os.stat(path)

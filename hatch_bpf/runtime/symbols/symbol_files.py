@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DEBUG = "/usr/lib/debug"
 UNSIZED = 4096
-"""Bytes that a function without a size reaches at most, if no other begins before."""
+"""The most bytes that a function without a size covers, if no other begins before."""
 BINDINGS = {STB_GLOBAL: 0, STB_WEAK: 1}
 """Which of several names of one function is taken: a global one, a weak one, any other."""
 
@@ -41,7 +41,7 @@ class SymbolFile:
     """The functions of a file, by the addresses that its symbols have."""
 
     def __init__(self, image: ElfImage, path: str, root: str = "") -> None:
-        """`path` is the file's, from which debug files are found, below `root` first."""
+        """Debug files are looked for by the file's `path`, below the folder `root` first."""
         self.build_id = image.build_id
         self._image = image
         found: dict[int, Candidate] = {}

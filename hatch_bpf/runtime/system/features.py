@@ -90,7 +90,7 @@ def _number(names: tuple[str, ...], given: str, noun: str) -> int:
 
 @lru_cache(4096)
 def _probe(function: str, what: str, *numbers: int) -> bool:
-    """Ask libbpf, whose answer without rights is no."""
+    """Ask libbpf, which answers no to a process without rights."""
     result = int(getattr(_library.current(), function)(*numbers, None))
     if result == 0 and unprivileged():
         raise permission_denied(f"{what} can't be tried", errno=errno.EPERM)

@@ -37,11 +37,11 @@ LINK_TYPES = (
 
 
 class ProgramInfo(NamedTuple):
-    """What the kernel says of a program."""
+    """What the kernel says about a program."""
 
     id: int
     type: str
-    """Of `enum bpf_prog_type`, without BPF_PROG_TYPE_; the number of a type without a name here."""
+    """A name of `enum bpf_prog_type` without BPF_PROG_TYPE_; the number if the type has no name here."""
     name: str
     """At most 15 characters."""
     tag: str
@@ -65,23 +65,23 @@ class ProgramInfo(NamedTuple):
     run_time: float
     """Seconds that these took."""
     recursion_misses: int
-    """Runs left out since the program was running on that CPU already."""
+    """Runs that were skipped because the program was already running on that CPU."""
 
 
 class LinkInfo(NamedTuple):
-    """What the kernel says of a link."""
+    """What the kernel says about a link."""
 
     id: int
     type: str
-    """Of `enum bpf_link_type`, without BPF_LINK_TYPE_."""
+    """A name of `enum bpf_link_type` without BPF_LINK_TYPE_; the number if the type has no name here."""
     program_id: int
     """0 for a link of a struct_ops map."""
     target: dict[str, Any]
-    """What it is attached to, as far as a number or a name says it: `cgroup_id`, `ifindex`, `netns_ino`, `tp_name`."""
+    """What it is attached to, if that is a number or a name: `cgroup_id`, `ifindex`, `netns_ino`, `tp_name`."""
 
 
 class BtfInfo(NamedTuple):
-    """What the kernel says of a BTF."""
+    """What the kernel says about a BTF."""
 
     id: int
     name: str
@@ -153,7 +153,7 @@ def loaded_btfs() -> Iterator[BtfInfo]:
 
 
 def program_info(libbpf: Libbpf, fd: int) -> ProgramInfo:
-    """What the kernel says of the program with this descriptor."""
+    """What the kernel says about the program with this descriptor."""
     raw = _RawProgramInfo()
     _fill(libbpf, fd, raw, "program")
     count = raw.nr_map_ids
@@ -181,7 +181,7 @@ def program_info(libbpf: Libbpf, fd: int) -> ProgramInfo:
 
 
 def link_info(libbpf: Libbpf, fd: int) -> LinkInfo:
-    """What the kernel says of the link with this descriptor."""
+    """What the kernel says about the link with this descriptor."""
     raw = _RawLinkInfo()
     _fill(libbpf, fd, raw, "link")
     kind = _named(LINK_TYPES, raw.type)
@@ -223,7 +223,7 @@ def _btf_info(libbpf: Libbpf, fd: int) -> BtfInfo:
 
 
 def _all(kind: str, noun: str, read: Callable[[Libbpf, int], T]) -> Iterator[T]:
-    """The infos of all objects of a kind. One that goes meanwhile is left out."""
+    """The infos of all objects of a kind. One that is freed meanwhile is left out."""
     libbpf = _library.current()
     following, open_by_id = getattr(libbpf, f"bpf_{kind}_get_next_id"), getattr(libbpf, f"bpf_{kind}_get_fd_by_id")
     number = c_uint32()
@@ -244,7 +244,7 @@ def _fill(libbpf: Libbpf, fd: int, raw: Any, noun: str) -> None:
 
 
 def _error(what: str, *, since: str = "", instead: str = "") -> BpfError:
-    """The error for a call that failed. `since` is the Linux that brought it, `instead` what else will do."""
+    """The error for a call that failed. `since` is the Linux version that brought it, `instead` an alternative."""
     code = ctypes.get_errno()
     if code == errno.EPERM:
         return permission_denied(what, errno=code, also=("CAP_SYS_ADMIN",))

@@ -18,7 +18,7 @@ _ALL = """
     futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat
     getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr listns
 """
-"""What every architecture has. A number is the next name's; each further name has the next number."""
+"""What every architecture has. A number belongs to the name after it; each further name has the next number."""
 _X86_64 = """
     0 read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask
     rt_sigreturn ioctl pread64 pwrite64 readv writev access pipe select sched_yield mremap msync mincore madvise
@@ -81,7 +81,7 @@ _GENERIC = """
     execveat userfaultfd membarrier mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect pkey_alloc pkey_free
     statx io_pgetevents rseq kexec_file_load
 """
-"""Of architectures that came later than the others: arm64, riscv64, loongarch64."""
+"""What the newer architectures share: arm64, riscv64, loongarch64."""
 _S390X = """
     1 exit fork read write open close restart_syscall creat link unlink execve chdir 14 mknod chmod 19 lseek getpid
     mount umount 26 ptrace alarm 29 pause utime 33 access nice 36 sync kill rename mkdir rmdir dup pipe times 45
@@ -178,7 +178,7 @@ def numbers_of(arch: str) -> dict[int, str]:
 
 
 def _names(table: str) -> dict[int, str]:
-    """By number, what a table names."""
+    """The names in a table, by their numbers."""
     names: dict[int, str] = {}
     number = 0
     for word in table.split():

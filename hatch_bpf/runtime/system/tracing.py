@@ -37,7 +37,7 @@ _BPF_PROG_STREAM_READ_BY_FD = 37
 
 
 _unread: dict[tuple[int, str], list[Any]] = {}
-"""What was read and not returned, since a signal handler had raised an exception: of each thread and what it reads."""
+"""What was read and not returned because a signal handler raised an exception, by thread and by what it reads."""
 
 
 class TraceLine(NamedTuple):
