@@ -73,30 +73,31 @@ _UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
 """Errors by which kernels say that a map has no such operation."""
 
 
-MAPS_OF_MAPS = "HASH_OF_MAPS", "ARRAY_OF_MAPS"
 _HINTS = {
-    **{(kind, errno.EINVAL): "there may be no network interface of this index" for kind in ("DEVMAP", "DEVMAP_HASH")},
-    ("CPUMAP", errno.EOVERFLOW): "the queue of a CPU holds at most 16384 packets",
-    ("CGROUP_ARRAY", errno.EBADF): "store the descriptor of a cgroup's folder",
-    ("PROG_ARRAY", errno.EINVAL): "programs in it must be of one type, and load as they do",
-    ("PROG_ARRAY", errno.EBADF): "store a program, or the descriptor of one",
-    (
-        "REUSEPORT_SOCKARRAY",
-        errno.EINVAL,
-    ): "store a socket that has SO_REUSEPORT and is bound, and listens if it is TCP",
-    ("XSKMAP", errno.EOPNOTSUPP): "store a socket of the family AF_XDP",
-    ("CGRP_STORAGE", errno.EBADF): "the key is the descriptor of a cgroup's folder",
-    ("TASK_STORAGE", errno.EBADF): "the key is a pidfd, as os.pidfd_open() returns it",
-    ("INODE_STORAGE", errno.EBADF): "the key is the descriptor of an open file",
-    **{("SK_STORAGE", error): "the key is the descriptor of an open socket" for error in (errno.EBADF, errno.ENOTSOCK)},
-    **{(kind, errno.EINVAL): "the map is not like the inner map that the object declares" for kind in MAPS_OF_MAPS},
-    **{(kind, errno.EBADF): "store a map, or the descriptor of one" for kind in MAPS_OF_MAPS},
-    **{(kind, errno.ENOTSOCK): "store a socket" for kind in ("SOCKMAP", "SOCKHASH", "XSKMAP", "REUSEPORT_SOCKARRAY")},
-    ("LPM_TRIE", ENOTSUPP): "kernels before 4.16 do not list the keys of an LPM trie",
-    **{(kind, errno.EBADF): "store a socket that is open" for kind in ("SOCKMAP", "SOCKHASH", "XSKMAP")},
-    **{(kind, errno.EOPNOTSUPP): "older kernels take connected TCP sockets alone" for kind in ("SOCKMAP", "SOCKHASH")},
+    (kind, code): hint
+    for kinds, code, hint in (
+        ("DEVMAP DEVMAP_HASH", errno.EINVAL, "there may be no network interface of this index"),
+        ("CPUMAP", errno.EOVERFLOW, "the queue of a CPU holds at most 16384 packets"),
+        ("CGROUP_ARRAY", errno.EBADF, "store the descriptor of a cgroup's folder"),
+        ("PROG_ARRAY", errno.EINVAL, "programs in it must be of one type, and load as they do"),
+        ("PROG_ARRAY", errno.EBADF, "store a program, or the descriptor of one"),
+        ("SOCKMAP SOCKHASH XSKMAP REUSEPORT_SOCKARRAY", errno.ENOTSOCK, "store a socket"),
+        ("SOCKMAP SOCKHASH XSKMAP", errno.EBADF, "store a socket that is open"),
+        ("SOCKMAP SOCKHASH", errno.EOPNOTSUPP, "older kernels take connected TCP sockets alone"),
+        ("XSKMAP", errno.EOPNOTSUPP, "store a socket of the family AF_XDP"),
+        ("REUSEPORT_SOCKARRAY", errno.EINVAL, "store a bound socket that has SO_REUSEPORT and, if it is TCP, listens"),
+        ("CGRP_STORAGE", errno.EBADF, "the key is the descriptor of a cgroup's folder"),
+        ("TASK_STORAGE", errno.EBADF, "the key is a pidfd, as os.pidfd_open() returns it"),
+        ("INODE_STORAGE", errno.EBADF, "the key is the descriptor of an open file"),
+        ("SK_STORAGE", errno.EBADF, "the key is the descriptor of an open socket"),
+        ("SK_STORAGE", errno.ENOTSOCK, "the key is the descriptor of an open socket"),
+        ("HASH_OF_MAPS ARRAY_OF_MAPS", errno.EINVAL, "the map is not like the inner map that the object declares"),
+        ("HASH_OF_MAPS ARRAY_OF_MAPS", errno.EBADF, "store a map, or the descriptor of one"),
+        ("LPM_TRIE", ENOTSUPP, "kernels before 4.16 do not list the keys of an LPM trie"),
+    )
+    for kind in kinds.split()
 }
-"""What error numbers mean of maps of some types, and what to do."""
+"""What error numbers mean for maps of some types, and what to do."""
 
 
 class Map(Sealed):
