@@ -37,15 +37,9 @@ def _merge_members(made: Any, function: Function, values: Sequence[Any]) -> None
     cls = type(made)
     computed = {name: member for name, member in vars(cls).items() if isinstance(member, (Field, Bits))}
     storages = {member._storage for member in computed.values()}
-    members: list[tuple[str, Any]] = []
-    for name, ctype, *_ in cls._fields_:
-        scalar = scalars_of(cls).get(name)
-        if scalar is not None:
-            members.append((name, scalar))
-        elif issubclass(ctype, CStruct):
-            members.append((name, Nested(ctype)))
-    members += [(name, getattr(member, "_codec", member)) for name, member in computed.items()]
-    for name, codec in members:
+    structs = {name: Nested(ctype) for name, ctype, *_ in cls._fields_ if issubclass(ctype, CStruct)}
+    codecs: dict[str, Any] = {name: getattr(member, "_codec", member) for name, member in computed.items()}
+    for name, codec in {**scalars_of(cls), **structs, **codecs}.items():
         if name not in storages:
             parts = [getattr(value, name) for value in values]
             if isinstance(codec, Nested):

@@ -45,6 +45,9 @@ class Bucket(NamedTuple):
 class Histogram:
     """Counts by slot. `buckets` has them as data; `print(histogram)` shows them, and `text()` with a unit."""
 
+    _first: int = 0
+    """The first slot that is in use."""
+
     def __init__(self, counts: Counts) -> None:
         """`counts` is a map or dict from slot to count, what `drain()` returned, or a list with a count for each slot.
 
@@ -82,12 +85,8 @@ class Histogram:
     def buckets(self) -> list[Bucket]:
         """All buckets up to the last one that is not empty; none if all are."""
         last = max((slot for slot, count in self.counts.items() if count), default=-1)
-        slots = range(self._first(), last + 1)
+        slots = range(self._first, last + 1)
         return [Bucket(*self._range(slot), self.counts.get(slot, 0)) for slot in slots]
-
-    def _first(self) -> int:
-        """The first slot that is in use."""
-        return 0
 
     def _range(self, slot: int) -> tuple[int, int]:
         """The least and the greatest value of a slot."""
@@ -106,10 +105,8 @@ class Histogram:
         most = max(bucket.count for bucket in buckets)
         while strip_leading_zeros and not buckets[0].count:
             del buckets[0]
-        lines = [heading % unit]
-        for low, high, count in buckets:
-            lines.append(line % {"low": low, "high": high, "count": count, "stars": "*" * (stars * count // most)})
-        return "\n".join(lines)
+        lines = [line % {**bucket._asdict(), "stars": "*" * (stars * bucket.count // most)} for bucket in buckets]
+        return "\n".join([heading % unit, *lines])
 
     def __str__(self) -> str:
         return self.text()
@@ -124,10 +121,7 @@ class Log2Histogram(Histogram):
     def __init__(self, counts: Counts, *, first_slot: int = 0) -> None:
         """`first_slot` is where values 0 and 1 are counted: 0 by libbpf-tools' `log2l()`, 1 by bcc's `bpf_log2l()`."""
         super().__init__(counts)
-        self.first_slot: int = named("first_slot", U8.put, first_slot)
-
-    def _first(self) -> int:
-        return self.first_slot
+        self._first = self.first_slot = named("first_slot", U8.put, first_slot)
 
     def _range(self, slot: int) -> tuple[int, int]:
         power = slot - self.first_slot
@@ -136,11 +130,11 @@ class Log2Histogram(Histogram):
         return (1 << power if power else 0), (2 << power) - 1
 
     def _layout(self, highest: int) -> tuple[str, str, int]:
-        tail = f" : %(count)-8d |%(stars)-{STARS}s|"
-        if highest < WIDE:
-            return "     %-19s : count     distribution", f"%(low)10d -> %(high)-10d{tail}", STARS
-        tail = f" : %(count)-8d |%(stars)-{STARS // 2}s|"
-        return "               %-29s : count     distribution", f"%(low)20d -> %(high)-20d{tail}", STARS // 2
+        heading, digits, stars = "     %-19s", 10, STARS
+        if highest >= WIDE:
+            heading, digits, stars = "               %-29s", 20, STARS // 2
+        line = f"%(low){digits}d -> %(high)-{digits}d : %(count)-8d |%(stars)-{stars}s|"
+        return f"{heading} : count     distribution", line, stars
 
 
 class LinearHistogram(Histogram):
@@ -182,15 +176,13 @@ def text_by_key(
 def _items(counts: Any) -> Iterable[tuple[Any, Any]]:
     """The pairs of a map, of what was drained from a hash map, or of a list of counts by slot."""
     if hasattr(counts, "items"):
-        pairs: Iterable[tuple[Any, Any]] = counts.items()
-        return pairs
+        return counts.items()  # type: ignore[no-any-return]
     given = elements("counts", counts)
     return given if given and all(isinstance(each, tuple) and len(each) == 2 for each in given) else enumerate(given)
 
 
 def _number(count: Any) -> int:
     try:
-        number: int = int(sum(count)) if hasattr(count, "__len__") else int(count)
+        return int(sum(count) if hasattr(count, "__len__") else count)
     except (TypeError, ValueError, OverflowError):
         raise InvalidTypeError(f"a count must be a number, or a list of one for each CPU, not {shown(count)}") from None
-    return number
