@@ -156,8 +156,7 @@ def _open(cpu: int, tid: int, event: Event, **attributes: int) -> int:
     arch = running()
     if arch is None:
         raise AttachError(f"the number of the system call perf_event_open on {running_name()} is not known here")
-    attr = _PerfEventAttr(type=kind, config=config, **attributes)
-    attr.size = ctypes.sizeof(attr)
+    attr = _PerfEventAttr(type=kind, size=ctypes.sizeof(_PerfEventAttr), config=config, **attributes)
     syscall = ctypes.CDLL(None, use_errno=True).syscall
     syscall.restype = ctypes.c_long
     syscall.argtypes = (ctypes.c_long, ctypes.c_void_p, *[ctypes.c_int] * 3, ctypes.c_ulong)

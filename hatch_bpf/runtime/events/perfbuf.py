@@ -21,7 +21,7 @@ from ..maps.shapes import type_numbers
 from ..privileges import for_perf_event
 from ..types import has_flexible
 from .perf_events import lacks_event, online_cpus, open_bpf_output, open_counter
-from .source import EventSource, Taken, wait
+from .source import EventSource, Taken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,12 +121,13 @@ class PerfBuffer(EventSource["E"]):
             rings: list[_CpuRing] = []
             epoll = select.epoll()
             try:
-                for cpu in online_cpus():
-                    if cpu < self.max_entries:
-                        fd = self._open_event(cpu, overwrite)
-                        rings.append(_CpuRing(fd, pages, cpu, writable=not overwrite))
-                        epoll.register(rings[-1].fd, select.EPOLLIN)
-                        self._connect(cpu, rings[-1].fd)
+                for cpu in self._cpus():
+                    fd = open_bpf_output(cpu, backward=overwrite)
+                    if fd < 0:
+                        raise self._cannot_open(ctypes.get_errno())
+                    rings.append(_CpuRing(fd, pages, cpu, writable=not overwrite))
+                    epoll.register(fd, select.EPOLLIN)
+                    self._connect(cpu, fd)
                 self._epoll = duplicate(epoll.fileno())
                 self._overwrites = overwrite
                 self._rings = rings
@@ -148,15 +149,18 @@ class PerfBuffer(EventSource["E"]):
             if self._rings is not None:
                 raise MapError(f"perf buffer {self.name} is open for events; it can't hold counters too")
             opened: list[int] = []
-            for cpu in online_cpus():
-                if cpu < self.max_entries:
-                    fd = open_counter(event, cpu)
-                    if fd < 0:
-                        code = ctypes.get_errno()
-                        raise self._cannot_open(code, lacks_event(event, code))
-                    self._connect(cpu, fd)
-                    opened.append(fd)
+            for cpu in self._cpus():
+                fd = open_counter(event, cpu)
+                if fd < 0:
+                    code = ctypes.get_errno()
+                    raise self._cannot_open(code, lacks_event(event, code))
+                self._connect(cpu, fd)
+                opened.append(fd)
             self._counters = opened
+
+    def _cpus(self) -> list[int]:
+        """The CPUs that are online, and that the map has a place for."""
+        return [cpu for cpu in online_cpus() if cpu < self.max_entries]
 
     def _check_gives_events(self) -> None:
         """Raise `MapError` if there is nothing to wait for."""
@@ -205,13 +209,8 @@ class PerfBuffer(EventSource["E"]):
 
         The CPU is -1 for an event that a `poll()` was about to return when an exception of a signal handler came.
         """
-        self._put_back()
-        while True:
-            taken = self._taken
+        for taken in self._each_taken():
             yield from zip(repeat(taken.cpu), taken.events)
-            self._gather()
-            if not self._refill(taken):
-                wait([self])
 
     def pause(self) -> None:
         """Stop receiving until `resume()`: programs fail to write meanwhile. What is there can still be read."""
@@ -226,12 +225,6 @@ class PerfBuffer(EventSource["E"]):
             self._check_open()
             for ring in self._rings or ():
                 self._connect(ring.cpu, ring.fd)
-
-    def _open_event(self, cpu: int, overwrite: bool) -> int:
-        fd = open_bpf_output(cpu, backward=overwrite)
-        if fd < 0:
-            raise self._cannot_open(ctypes.get_errno())
-        return fd
 
     def _connect(self, cpu: int, fd: int) -> None:
         """Let what programs write on a CPU go there."""

@@ -45,8 +45,11 @@ class RingBuffer(EventSource["E"]):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._mapped = False
-        self._finished = bytes(ctypes.c_uint32(self._struct_size)) * BATCH if self._struct is not None else b""
-        """Headers of finished records as long as the struct."""
+        if self._struct is not None:
+            self._stride = (self._struct_size + HEADER + 7) & ~7
+            """Bytes from one record with a struct to the next."""
+            self._finished = bytes(ctypes.c_uint32(self._struct_size)) * BATCH
+            """Headers of finished records as long as the struct."""
         self._dtype: Any = None
         """NumPy's type of the events, once it was asked for."""
 
@@ -58,7 +61,7 @@ class RingBuffer(EventSource["E"]):
         """Bytes of `max_entries` that records take which nobody has read yet, their headers included."""
         with self._reading:
             self._check_open()
-            self._ensure_mapped()
+            self._map()
             return int(self._producer[0] - self._consumer[0])
 
     def read_array(self) -> Any:
@@ -106,7 +109,9 @@ class RingBuffer(EventSource["E"]):
             self._mapped = False
 
     def _map(self) -> None:
-        """Map the ring's pages."""
+        """Map the ring's pages, unless that is done."""
+        if self._mapped:
+            return
         page = mmap.PAGESIZE
         size = self.max_entries
         try:
@@ -122,12 +127,8 @@ class RingBuffer(EventSource["E"]):
         self._mask = size - 1
         self._mapped = True
 
-    def _ensure_mapped(self) -> None:
-        if not self._mapped:
-            self._map()
-
     def _read(self) -> bool:
-        self._ensure_mapped()
+        self._map()
         start = self._consumer[0]
         events, end = self._read_run(start) if self._struct is not None else ((), start)
         if end == start:
@@ -141,8 +142,7 @@ class RingBuffer(EventSource["E"]):
 
         Nearly all records of nearly all rings are such, and a run needs no loop over headers.
         """
-        size = self._struct_size
-        stride = (size + HEADER + 7) & ~7
+        size, stride = self._struct_size, self._stride
         count = min((self._producer[0] - start) // stride, BATCH)
         self._order_memory()
         first = start & self._mask
@@ -177,23 +177,21 @@ class RingBuffer(EventSource["E"]):
 
     def _copy_runs(self, numpy: Any) -> tuple[Any, int]:
         """A copy of all finished records, which must be as long as the struct; where they end."""
-        size = self._struct_size
-        stride = (size + HEADER + 7) & ~7
         parts: list[Any] = []
-        self._ensure_mapped()
+        self._map()
         position, produced = self._consumer[0], self._producer[0]
         self._order_memory()
         while position < produced:
-            events = self._copy_run(numpy, position, (produced - position) // stride)
+            events = self._copy_run(numpy, position, (produced - position) // self._stride)
             if len(events):
                 parts.append(events)
-                position += len(events) * stride
+                position += len(events) * self._stride
                 continue
             header = self._headers[(position & self._mask) >> 2]
             if header & BUSY or (parts and not header & DISCARDED):
                 break
             if not header & DISCARDED:
-                raise InvalidTypeError(f"ring buffer {self.name}: a record has {header} bytes, not {size}")
+                raise InvalidTypeError(f"ring buffer {self.name}: a record has {header} bytes, not {self._struct_size}")
             position += ((header & ~DISCARDED) + HEADER + 7) & ~7
         self._order_memory()
         array = parts[0] if len(parts) == 1 else numpy.concatenate(parts or [numpy.empty(0, self._dtype)])
@@ -201,8 +199,7 @@ class RingBuffer(EventSource["E"]):
 
     def _copy_run(self, numpy: Any, position: int, count: int) -> Any:
         """A copy of the events from `position` on, up to the first record that is not a finished one of their size."""
-        size, first = self._struct_size, position & self._mask
-        strides = ((size + HEADER + 7) & ~7,)
+        size, first, strides = self._struct_size, position & self._mask, (self._stride,)
         # each array over the ring lives in one expression: see _close()
         others = (numpy.ndarray((count,), "=u4", self._headers, first, strides) != size).nonzero()[0]
         self._order_memory()

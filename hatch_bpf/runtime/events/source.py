@@ -96,15 +96,12 @@ class EventSource(Map, Generic["E"]):
         if isinstance(self._event, Nested):
             self._struct = self._event.cls
             self._struct_size = self._event.size
-            self._decode = self._read_struct
+            self._decode = partial(read_record, self._struct)
         elif self._event is not None:
             self._decode = self._read_value
 
     def _read_value(self, record: bytes) -> Any:
         return self._event.read(record + bytes(max(0, self._event.size - len(record))))
-
-    def _read_struct(self, record: bytes) -> Any:
-        return read_record(self._struct, record)
 
     def open(self) -> None:
         """Start receiving, before programs are attached: perf buffers lose what comes before; ring buffers nothing."""
@@ -224,10 +221,15 @@ class EventSource(Map, Generic["E"]):
 
         Of two threads that share an iterator, the second gets a ValueError. Two iterators may share the buffer.
         """
+        for taken in self._each_taken():
+            yield from taken.events
+
+    def _each_taken(self) -> Iterator[Taken]:
+        """What is taken, time and again, forever. Whoever asks for the next has used up the events of the last."""
         self._put_back()
         while True:
             taken = self._taken
-            yield from taken.events
+            yield taken
             self._gather()
             if not self._refill(taken):
                 wait([self])
