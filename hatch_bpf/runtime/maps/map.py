@@ -622,7 +622,10 @@ class _PerCpuValue(Codec["list[Any]"]):
         self.ctype = c_uint8 * self.size
 
     def decode(self, storage: Any) -> list[Any]:
-        return [self.value.read(storage, cpu * self.stride) for cpu in range(self.cpus)]
+        return self.read(storage)
+
+    def read(self, buffer: Any, offset: int = 0) -> list[Any]:
+        return [self.value.read(buffer, at) for at in range(offset, offset + self.size, self.stride)]
 
     def encode(self, values: Any) -> Any:
         if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
