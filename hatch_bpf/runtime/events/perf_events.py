@@ -142,8 +142,12 @@ def open_bpf_output(cpu: int, *, backward: bool = False) -> int:
     )
 
 
-def lacks_event(event: Event, code: int) -> str:
-    """That an error number means that this machine does not count the event; empty if it means something else."""
+def event_hint(event: Event, code: int, frequency: int = 0) -> str:
+    """Why an event could not be opened: it was to be sampled too often, or this machine does not count it. Empty for
+    other error numbers."""
+    highest = max_sample_rate()
+    if highest is not None and frequency > highest:
+        return f"{frequency} Hz is more than the {highest} in {MAX_SAMPLE_RATE}"
     if code not in (errno.ENOENT, errno.EOPNOTSUPP, errno.ENODEV):
         return ""
     return (

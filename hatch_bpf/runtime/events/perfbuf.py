@@ -20,7 +20,7 @@ from ..errors import MapError, failed, permission_denied
 from ..maps.shapes import type_numbers
 from ..privileges import for_perf_event
 from ..types import has_flexible
-from .perf_events import lacks_event, online_cpus, open_bpf_output, open_counter
+from .perf_events import event_hint, online_cpus, open_bpf_output, open_counter
 from .source import EventSource, Taken
 
 TYPE_CHECKING = False
@@ -153,7 +153,7 @@ class PerfBuffer(EventSource["E"]):
                 fd = open_counter(event, cpu)
                 if fd < 0:
                     code = ctypes.get_errno()
-                    raise self._cannot_open(code, lacks_event(event, code))
+                    raise self._cannot_open(code, event_hint(event, code))
                 self._connect(cpu, fd)
                 opened.append(fd)
             self._counters = opened

@@ -13,15 +13,7 @@ from ctypes import byref
 from ..arguments import c_string, choice, elements, path_argument
 from ..descriptor import descriptor_of, duplicate, open_descriptor
 from ..errors import AttachError, ClosedError, InvalidTypeError, InvalidValueError, MapError, failed, reason
-from ..events.perf_events import (
-    MAX_SAMPLE_RATE,
-    event_config,
-    lacks_event,
-    max_sample_rate,
-    online_cpus,
-    open_sampled,
-    threads_of,
-)
+from ..events.perf_events import event_config, event_hint, online_cpus, open_sampled, threads_of
 from ..host.mounts import no_cgroup2, why_not_pinned
 from ..libbpf.library import (
     CookieOpts,
@@ -370,7 +362,7 @@ class Program(Attachable):
     ) -> Iterator[Link]:
         """A link to an event of a CPU or a thread; none if the thread has ended."""
         where = f"{event} of {f'CPU {cpu}' if cpu >= 0 else f'thread {tid}'}"
-        link = PerfEventLink(self, where, takes=("PERF_EVENT",), hint=lambda code: _of_sample(event, frequency, code))
+        link = PerfEventLink(self, where, takes=("PERF_EVENT",), hint=lambda code: event_hint(event, code, frequency))
         opened = open_sampled(config, frequency=frequency, period=period, cpu=cpu, tid=tid)
         if opened >= 0:
             yield self._make(link, lambda: link.attach_event(opened))
@@ -649,13 +641,6 @@ def _of_xdp(code: int) -> str:
     if code == errno.EOPNOTSUPP:
         return 'the driver of this interface does not take XDP in this mode; mode="skb" works with any'
     return "another XDP program is attached there" if code in (errno.EBUSY, errno.EEXIST) else ""
-
-
-def _of_sample(event: Event, frequency: int, code: int) -> str:
-    highest = max_sample_rate()
-    if highest is not None and frequency > highest:
-        return f"{frequency} Hz is more than the {highest} in {MAX_SAMPLE_RATE}"
-    return lacks_event(event, code)
 
 
 class Programs(Members):
