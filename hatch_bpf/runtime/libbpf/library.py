@@ -448,17 +448,12 @@ def find() -> str:
     others could have put there.
     """
     folders = library_folders()
-    passed_over = []
-    for soname in SONAMES:
-        for folder in folders:
-            path = os.path.join(folder, soname)
-            if os.path.exists(path):
-                if trusted(path):
-                    return path
-                passed_over.append(path)
-    if passed_over:
+    there = list(filter(os.path.exists, (os.path.join(folder, soname) for soname in SONAMES for folder in folders)))
+    for path in filter(trusted, there):
+        return path
+    if there:
         raise LibbpfNotFoundError(
-            f"{', '.join(passed_over)} can be changed by others than root, so root does not load it: revoke their "
+            f"{', '.join(there)} can be changed by others than root, so root does not load it: revoke their "
             f"write permission (on the file and its folder), or name the file with libbpf="
         )
     raise LibbpfNotFoundError(f"{' or '.join(SONAMES)} is in none of {', '.join(folders)}; {_PACKAGES}")
@@ -469,11 +464,8 @@ def trusted(path: str) -> bool:
     if os.geteuid() != 0 or in_user_namespace():
         return True
     real = os.path.realpath(path)
-    for name in {os.path.dirname(path), os.path.dirname(real), real}:
-        status = os.stat(name)
-        if status.st_uid or status.st_mode & 0o002 or (status.st_gid and status.st_mode & 0o020):
-            return False
-    return True
+    found = map(os.stat, {os.path.dirname(path), os.path.dirname(real), real})
+    return not any(file.st_uid or file.st_mode & 0o002 or (file.st_gid and file.st_mode & 0o020) for file in found)
 
 
 def library_folders() -> list[str]:
