@@ -10,7 +10,7 @@ import io
 import lzma
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
@@ -50,15 +50,33 @@ def list_kernels(folder: Path) -> tuple[ArchivedKernel, ...]:
             source=folder,
         )
     try:
-        found = [_identify(path) for path in folder.glob("*/*/*/*")]
+        found = {path: kernel_at(path) for path in folder.glob("*/*/*/*")}
     except OSError as error:
         raise KernelError(f"this BTF archive cannot be read: {error.strerror}", source=folder) from error
-    return tuple(sorted(entry for entry in found if entry))
+    return tuple(sorted(ArchivedKernel(kernel, path) for path, kernel in found.items() if kernel))
 
 
 def path_of(kernel: Kernel) -> Path:
     """Where an archive has a kernel, from the archive's folder on."""
     return Path(kernel.distro or UNKNOWN, kernel.version or UNKNOWN, kernel.arch, kernel.release + SUFFIX)
+
+
+def kernel_at(path: PurePath) -> Kernel | None:
+    """The kernel that an archive has at a path: the last four parts count.
+
+    None for a file that is hidden or has another ending, and for an architecture without a BPF target. Raises
+    `KernelError` for a name that no kernel can have.
+    """
+    distro, version, machine, name = path.parts[-4:]
+    suffix = suffix_of(name)
+    # macOS leaves hidden files beside each file of an archive that it unpacks
+    is_hidden = any(part.startswith(".") for part in (distro, version, name))
+    if is_hidden or not suffix or arches.by_machine(machine) is None:
+        return None
+    try:
+        return Kernel.parse(f"{distro}/{version}/{machine}/{name.removesuffix(suffix)}")
+    except KernelError as error:
+        raise KernelError(str(error), source=str(path)) from error
 
 
 def read_archived(path: Path) -> bytes:
@@ -99,16 +117,3 @@ def pack_archived(btf: bytes, kernel: Kernel) -> bytes:
     with tarfile.open(fileobj=tar, mode="w", format=tarfile.USTAR_FORMAT) as opened:
         opened.addfile(member, io.BytesIO(btf))
     return lzma.compress(tar.getvalue(), preset=9 | lzma.PRESET_EXTREME)
-
-
-def _identify(path: Path) -> ArchivedKernel | None:
-    distro, version, machine, name = path.parts[-4:]
-    arch, suffix = arches.by_machine(machine), suffix_of(name)
-    # as macOS leaves them beside each file of an archive that it unpacks
-    is_hidden = distro.startswith(".") or version.startswith(".") or name.startswith(".")
-    if arch is None or not suffix or is_hidden:
-        return None
-    try:
-        return ArchivedKernel(Kernel.parse(f"{distro}/{version}/{arch.name}/{name.removesuffix(suffix)}"), path)
-    except KernelError as error:
-        raise KernelError(str(error), source=path) from error

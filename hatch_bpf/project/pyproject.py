@@ -28,10 +28,9 @@ def read_pyproject(root: Path) -> dict[str, Any]:
         raise ConfigError([Fault(str(path), "is not there: run this in the folder of a project")])
     try:
         return parse_toml(path.read_bytes())
-    except OSError as error:
-        raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from error
-    except ValueError as error:
-        raise ConfigError([Fault(str(path), str(error))]) from error
+    except (OSError, ValueError) as error:
+        rule = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise ConfigError([Fault(str(path), rule)]) from error
 
 
 def value_at(tables: Mapping[str, Any], key: str) -> Any:
@@ -74,6 +73,6 @@ def setuptools_table(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def name_and_version(tables: Mapping[str, Any]) -> str:
-    """`tcprtt 1.2`, as far as the tables say it: a version that is worked out when the wheel is built is not there."""
+    """`tcprtt 1.2`; only the name where the version is dynamic."""
     found = (value_at(tables, f"project.{key}") for key in ("name", "version"))
     return " ".join(text for text in found if isinstance(text, str))

@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
-from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
-from hatch_bpf.kernels.archive import SUFFIX, path_of
+from hatch_bpf.kernels.archive import kernel_at, path_of
 from hatch_bpf.kernels.identity import Kernel, in_order
 from hatch_bpf.kernels.remote.download import NotThereError, RefusedError, download
 from hatch_bpf.support.budget import LIST_BYTES, LISTED_KERNELS
@@ -85,20 +85,13 @@ def list_repository(repository: GitHubFolder) -> list[Kernel]:
     """
     found = set()
     for path in _paths(repository):
-        kernel = _kernel(path)
+        kernel = None
+        with suppress(KernelError):  # a name that no kernel can have
+            kernel = kernel_at(path) if len(path.parts) == len(_LEVELS) else None
         if kernel is not None and PurePosixPath(path_of(kernel)) == path:
             found.add(kernel)
             LISTED_KERNELS.check(len(found), source=repository.files)
     return in_order(found)
-
-
-def _kernel(path: PurePosixPath) -> Kernel | None:
-    if len(path.parts) != len(_LEVELS) or not path.name.endswith(SUFFIX) or arches.by_machine(path.parts[2]) is None:
-        return None
-    try:
-        return Kernel.parse(str(path).removesuffix(SUFFIX))
-    except KernelError:  # a name that no kernel can have
-        return None
 
 
 def _paths(repository: GitHubFolder) -> Iterator[PurePosixPath]:
