@@ -49,7 +49,7 @@ def create(name: str, *, folder: Path, backend: str, ci: str = "") -> list[Path]
         raise ConfigError([Fault("NAME", f"cannot be the name of a package (got {name!r}): choose another")])
     is_new = not folder.exists()
     if not is_new and not folder.is_dir():
-        raise OutputError(f"{folder} exists and is no folder: name another")
+        raise OutputError(f"{folder} exists and is not a folder: name another")
     if not is_new and any(folder.iterdir()):
         raise OutputError(f"{folder} is not empty: name another folder")
     templates = environment()

@@ -38,7 +38,7 @@ def add_try(commands: Any) -> None:
             "try 'debian/12/*/*'            some of them",
             "try -- my-tool --once          another command than pytest",
             "try --junit try.xml",
-            status="0 when all works that has to, and every verdict is right; 1 when not; 2 when it cannot be tried",
+            status="0 when all that has to work does and every verdict is right; 1 when not; 2 when it cannot be tried",
         ),
     )
     command.add_argument("patterns", metavar="PATTERN", nargs="*", help="distro/version/arch/release (default: all)")
@@ -73,14 +73,14 @@ def _count(text: str) -> int:
     with suppress(ValueError):
         if int(text) > 0:
             return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
 
 
 def _seconds(text: str) -> float:
     with suppress(ValueError):
         if 0 < float(text) < math.inf:
             return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
 
 
 def _try(options: argparse.Namespace) -> int:

@@ -17,8 +17,10 @@ REMEDY = "run `hatch-bpf kernels lock` and look at what it changes"
 
 
 def check_locked(what: str, data: bytes, sha256: str | None, *, kernel: Kernel, source: Path | str = "") -> None:
-    """Raise `KernelError` unless the lock takes this file. `sha256` is empty if it has none for the file, None if there
-    is no lock for files of this kind."""
+    """Raise `KernelError` unless this file is the locked one.
+
+    `sha256` is the lock's: empty if it lacks this file, None if it has no files of this kind or there is no lock.
+    """
     found = hashlib.sha256(data).hexdigest()
     if sha256 is None or found == sha256:
         return

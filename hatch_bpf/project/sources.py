@@ -165,7 +165,7 @@ def find_project(
     if config.programs:
         paths = _named(root, config, commands, key)
     else:
-        paths = _in_packages(root, packages, key, is_enough=bool(commands))
+        paths = _in_packages(root, packages, key, may_be_none=bool(commands))
     paths |= commands.keys()
     _check_links(config, paths, key)
     links = {parts[0].with_name(name + SUFFIX): parts for name, parts in config.link.items()}
@@ -285,8 +285,8 @@ def for_arch(path: PurePosixPath, arch: Arch) -> PurePosixPath:
     return PurePosixPath(str(path).replace(ARCH_PLACE, arch.name)) if path.suffix == OBJECT_SUFFIX else path
 
 
-def _in_packages(root: Path, packages: Iterable[str], key: str, *, is_enough: bool) -> set[PurePosixPath]:
-    """The sources that are found without being named; `is_enough` if there may be none."""
+def _in_packages(root: Path, packages: Iterable[str], key: str, *, may_be_none: bool) -> set[PurePosixPath]:
+    """The sources that are found without being named; `may_be_none` says whether that may be nothing."""
     searched = sorted(packages)
     found = {
         PurePosixPath(path.relative_to(root).as_posix())
@@ -294,7 +294,7 @@ def _in_packages(root: Path, packages: Iterable[str], key: str, *, is_enough: bo
         for path in walk(root / package)
         if path.name.endswith(SUFFIX)
     }
-    if not found and not is_enough:
+    if not found and not may_be_none:
         places = ", ".join(searched) or "no package"
         raise ConfigError(
             [Fault(f"{key}.programs", f"is needed: there is no *{SUFFIX} in the wheel's packages ({places})")]

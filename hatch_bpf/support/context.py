@@ -1,4 +1,4 @@
-"""What surrounds a run: the environment's variables, and whoever hears what happens.
+"""What a front end gives a run: the environment's variables, and where progress and warnings are reported.
 
 Input: a front end makes one. Output: a `Context`, which the pipeline hands to every stage that needs it.
 """

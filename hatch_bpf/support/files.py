@@ -49,7 +49,7 @@ def write_whole(path: Path, data: bytes, *, staging: Path | None = None) -> None
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a new file, in a folder that goes if the build is interrupted. Raises `OutputError`."""
+    """Write a new file, in a folder that is removed if the build is interrupted. Raises `OutputError`."""
     with _writing(path), path.open("xb") as file:
         file.write(data)
 

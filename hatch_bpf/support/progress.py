@@ -1,6 +1,6 @@
-"""How far long work has come -> whoever watches: the base class `Meter`, and lines for those who watch no bar.
+"""The progress of long work: what stages report to, and a line now and then where no bar is shown.
 
-Input: what the stages report as they go. Output: nothing by itself; with `PacedLines`, a line now and then.
+Input: what the stages report as they go. Output: nothing from `Meter`, the base class; lines from `PacedLines`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _EVERY = 2.0
 
 @dataclass(frozen=True)
 class Downloaded:
-    """How far the downloads have come."""
+    """The progress of the downloads."""
 
     files: int
     """Files that are complete."""
@@ -30,7 +30,7 @@ class Downloaded:
 
 
 class Meter:
-    """Hears how far the stages have come. This one shows nothing."""
+    """Receives the progress of the stages. This base class shows nothing."""
 
     def downloads(self, downloaded: Downloaded) -> None:
         """More bytes have arrived."""

@@ -1,4 +1,4 @@
-"""A folder for the temporary files of one build, which goes even if the build is killed.
+"""A folder for the temporary files of one build. If the build is killed, a later one removes it.
 
 Input: nothing. Output: a new folder among the system's temporary files, locked for as long as the process lives. Each
 new one first removes the folders of this user whose process is gone.

@@ -145,7 +145,7 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["init", "demo", str(tmp_path / "there" / "mine" / "deeper")]) == 1
     assert "cannot be made" in capsys.readouterr().err
     assert main(["init", "demo", str(tmp_path / "there" / "mine")]) == 1
-    assert "exists and is no folder: name another" in capsys.readouterr().err
+    assert "exists and is not a folder: name another" in capsys.readouterr().err
     assert tree_of(tmp_path) == before
 
 

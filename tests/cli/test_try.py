@@ -52,7 +52,7 @@ def test_numbers_that_make_no_sense(option: str, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit, match="2"):
         main.main(["try", option])
     name, _, value = option.partition("=")
-    assert f"argument {name}: '{value}' is no " in capsys.readouterr().err
+    assert f"argument {name}: '{value}' is not a " in capsys.readouterr().err
 
 
 def test_a_kernel_is_tried(project: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

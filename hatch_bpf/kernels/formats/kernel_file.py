@@ -61,8 +61,10 @@ def read_image(path: Path) -> KernelFile:
 
 @contextmanager
 def open_kernel(path: Path) -> Iterator[tuple[BinaryIO, Budget]]:
-    """A file that holds something of a kernel, and what may be spent on it. Raises `KernelError`, also for a fault of
-    the disk in the block."""
+    """Open a file that holds a kernel's BTF or image, with a budget for reading it.
+
+    Raises `KernelError`, also for a fault of the disk in the block.
+    """
     try:
         with open_regular(path) as file:
             yield file, Budget(str(path), os.fstat(file.fileno()).st_size)
