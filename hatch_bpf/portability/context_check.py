@@ -39,20 +39,20 @@ _CAME_WITH: Mapping[str, tuple[str, Mapping[str, range]]] = {
     "xdp_md": ("xdp_buff", {"rxq": range(12, 20), "txq": range(20, 24)}),  # Linux 4.16 and 5.8
     "sk_reuseport_md": ("sk_reuseport_kern", {"migrating_sk": range(40, 56)}),  # Linux 5.14
 }
-"""Contexts that old kernels' BTF lacks, since nothing in them has their type: a struct of the kernel's own, and the
-bytes of the context that came with its members."""
+"""Contexts that are missing in old kernels' BTF, because nothing there has their type: a struct that the kernel uses
+itself, and the bytes of the context that came with its members."""
 _WITHOUT_HOLES = frozenset({"__sk_buff"})
-"""Structs between whose fields a kernel lets no program read. In others it lets some, for programs of older headers."""
+"""Structs in which no kernel lets a program read between fields. In others some may be read, for older headers."""
 
 
 _READ_IN_PARTS = frozenset({"__sk_buff", "bpf_sock", "bpf_sock_addr", "bpf_cgroup_dev_ctx", "bpf_perf_event_data"})
-"""Structs that a program may read bytes of a field of: until Linux 5.0 only its first ones."""
+"""Structs in which a program may read a part of a field: until Linux 5.0 only its first bytes."""
 _SCALAR_SIZES = (4, 8)
 _ARGUMENTS: Mapping[str, range] = {
     "TRACEPOINT": range(8, 8192),  # behind the fields that all of them have, up to PERF_MAX_TRACE_SIZE
     "RAW_TRACEPOINT": range(12 * 8),  # MAX_BPF_FUNC_ARGS
 }
-"""Types of programs whose contexts are no struct: the bytes that some kernel lets them read."""
+"""Types of programs whose context is no struct -> the bytes that at least one kernel lets them read."""
 _RIGHTS_OF_SKB = ("sk_filter_is_valid_access", "cg_skb_is_valid_access")
 """Functions that say what socket filters and programs of cgroups may access; some BTFs list neither."""
 _OF_SOCKETS = "family remote_ip4 local_ip4 remote_ip6 local_ip6 remote_port local_port"
@@ -110,7 +110,7 @@ _WRITABLE: Mapping[str, frozenset[str]] = {
         **dict.fromkeys(("PERF_EVENT", "KPROBE", "SK_MSG", "CGROUP_DEVICE", "SK_LOOKUP", "SK_REUSEPORT"), ""),
     }.items()
 }
-"""By attach type or program type, the fields that some kernel lets it write; all of those that are not here."""
+"""By attach type or program type, the fields that at least one kernel lets it write. Those not listed may write all."""
 
 
 def accessed_fields(
@@ -157,7 +157,7 @@ def refused_context_accesses(
 def _outside_arguments(
     linked: LinkedProgram, accesses: Iterable[int], relocated: Container[int], section: ProgramSection
 ) -> dict[int, Reason]:
-    """Writes, and reads outside of what there is; where a relocated read leads is another thing on each kernel."""
+    """Writes, and reads outside of the context. Relocated reads are left out: where they lead differs by kernel."""
     there = _ARGUMENTS[section.program_type]
     found = {}
     for slot in accesses:
@@ -187,7 +187,7 @@ def _struct_of(section: ProgramSection | None) -> str:
 
 
 _OF_PACKETS = frozenset({"data", "data_end", "data_meta"})
-"""Fields that are pointers to a packet, although they have the size of a number."""
+"""Fields that are pointers into a packet, although they have the size of a number."""
 _WITHOUT_POINTERS = frozenset({"KPROBE", "PERF_EVENT", "TRACEPOINT"})
 """Types of programs whose context holds nothing that a verifier takes for a pointer."""
 
@@ -203,7 +203,7 @@ def has_numbers_only(section: ProgramSection | None) -> bool:
 
 
 def names_of_context(section: ProgramSection | None) -> Iterator[str]:
-    """Names that a kernel is asked for about a program's context."""
+    """Names to look up in a kernel to check a program's accesses of its context."""
     struct = _struct_of(section)
     if struct:
         yield struct

@@ -53,7 +53,7 @@ def ksym_kind(btf: Btf, extern: Variable) -> int:
 
 
 def kconfig_reasons(obj: ObjectModel) -> tuple[Reason, ...]:
-    """What has to be there for an object that reads the kernel's configuration."""
+    """What an object that reads the kernel's configuration needs on the host."""
     return tuple(
         because.kconfig_unknown(extern.name, is_needed=not extern.weak and extern.name not in _SET_EVERYWHERE)
         for extern in obj.kconfig
@@ -108,7 +108,7 @@ def find_ksyms(obj: ObjectModel, features: KernelFeatures, *, with_flavors: bool
 
 
 def _is_declared_so(btf: Btf, extern: Variable, name: str, kind: int, features: KernelFeatures) -> bool:
-    """Whether libbpf takes a typed extern for what the kernel has under a name, if it has it."""
+    """Whether a typed extern fits what the kernel has of that name; true if the kernel has none."""
     own = btf[extern.type_id]
     there = features.type_of(name, t.Kind.FUNC if kind is KsymKind.FUNCTION else t.Kind.VAR)
     if there is None:

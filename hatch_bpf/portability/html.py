@@ -58,7 +58,7 @@ class Count:
 
     @property
     def percent(self) -> str:
-        """In words where rounding would say all or none of what is only nearly so."""
+        """Says in words where rounding would turn nearly all or nearly none into all or none."""
         rounded = round(100 * self.number / self.of)
         if self.number and not rounded:
             return "less than 1 %"
@@ -86,7 +86,7 @@ class Cell:
     block: str = ""
     """Id; empty where there is nothing to say."""
     number: int = 0
-    """On how many kernels of a release the verdict is so bad; 0 where it is the same on all."""
+    """On how many kernels of a release the verdict is this bad; 0 if it is the same on all."""
     of: int = 0
 
 
@@ -125,7 +125,7 @@ class Tried:
     programs: tuple[str, ...]
     rows: tuple[TriedRow, ...]
     wrong: tuple[tuple[str, str], ...]
-    """Where a kernel did not do what was said, and all about it."""
+    """Programs and kernels whose verdict was wrong, with the text of a bug report."""
     not_tried: tuple[tuple[Kernel, str], ...]
 
 
@@ -238,12 +238,12 @@ def _headline(programs: Sequence[ReportedProgram]) -> str:
 
 
 def _printable(value: object) -> object:
-    """What a template puts in, as it may be shown."""
+    """What a template inserts, with unprintable characters spelled out."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _source(name: str) -> str:
-    """A file among the templates, as it is."""
+    """The text of a file among the templates."""
     env = environment()
     assert env.loader is not None
     return env.loader.get_source(env, name)[0]

@@ -37,7 +37,7 @@ _SPIN_LOCKS = helpers("spin_lock spin_unlock")
 _MOST_NEAR = 256
 """Limit on the missing fields for which a similar name is looked for: where more are missing, it is no typo."""
 _MOST_NEAR_NAMES = 32
-"""The same of functions and tracepoints, for which all names of the kernel are looked through."""
+"""The same limit for functions and tracepoints: each takes a search through all of the kernel's names."""
 _GLOBAL_DATA = ("bpf_map_ops", "map_direct_value_addr")
 _MAP_FLAGS: Mapping[int, tuple[str, str]] = {
     MapFlag.STACK_BUILD_ID: ("bpf_stack_build_id", "build_id"),  # Linux 4.17
@@ -48,12 +48,12 @@ _MAP_FLAGS: Mapping[int, tuple[str, str]] = {
     MapFlag.INNER_MAP: ("bpf_map_ops", "map_meta_equal"),
     MapFlag.RB_OVERWRITE: ("bpf_ringbuf", "overwrite_mode"),  # Linux 6.19
 }
-"""Flags of maps, and what came with them. Those of map types that came together with their flags are not here."""
+"""Flags of maps, and what came with them. Flags that are as old as their type of map are not here."""
 _MAP_FLAG_FUNCTIONS: Mapping[int, str] = {
     MapFlag.ZERO_SEED: "bpf_msg_pop_data",  # Linux 5.0; el8's 4.18 has both, openEuler's 4.19 neither
     MapFlag.CLONE: "bpf_sk_storage_clone",  # Linux 5.4
 }
-"""The same of flags with which no field came, but a function."""
+"""The same for flags that came with a function instead of a member."""
 
 
 _One = TypeVar("_One")
@@ -67,7 +67,7 @@ def event_class(tracepoint: str) -> str:
 
 
 def member_type(btf: Btf, type_id: int) -> str:
-    """Equal texts for members of structs that libbpf takes for one another in struct_ops maps: by kind and size."""
+    """Kind and size as a text, equal for members of structs that libbpf treats alike in struct_ops maps."""
     _, found = btf.resolve(type_id)
     kind = t.KIND_OF[type(found)].name
     return kind if isinstance(found, t.Ptr) else f"{kind} {btf.size_of(type_id)}"
@@ -97,17 +97,17 @@ class KernelFeatures:
         self.btf = btf
         self._found: dict[tuple[str, tuple[t.Kind, ...]], list[int]] = {}
         self._members: dict[str, frozenset[int]] = {}
-        """Where the names of a struct's members are."""
+        """String offsets of the names of a struct's members."""
         self._places: dict[str, tuple[range, ...]] = {}
         self._near: dict[Spec | tuple[str, str], str] = {}
 
     def expect(self, names: Iterable[str]) -> None:
-        """Say which names there will be questions about: the BTF finds many in the time of one."""
+        """Announce the names that will be asked for: the BTF finds many of them in the time of one."""
         self.btf.expect(_NAMES.union(names))
 
     @cached_property
     def helpers(self) -> frozenset[int] | None:
-        """Numbers of the helpers that it lists, of `enum bpf_func_id`."""
+        """Numbers of the helpers that its `enum bpf_func_id` lists."""
         return self._values("bpf_func_id", "BPF_FUNC_")
 
     @cached_property
@@ -135,7 +135,7 @@ class KernelFeatures:
         return listed
 
     def lists_helper(self, number: int) -> bool | None:
-        """Whether `enum bpf_func_id` has a helper, which tells the kernel's age even where the helper is left out."""
+        """Whether `enum bpf_func_id` lists a helper, which shows the kernel's age even if the helper is left out."""
         return _lists(self.helpers, number)
 
     @cached_property
@@ -154,8 +154,8 @@ class KernelFeatures:
     @cached_property
     def verifier(self) -> Verifier:
         keeps_constants = self.has_loops  # which came with the same release
-        # compilers inline a function that is called once, as this was until registers counted; where that came to
-        # old kernels, in 2021, it came with the other one
+        # compilers inlined is_branch_taken() while it had one caller, which was until registers counted; old kernels
+        # got that in 2021, together with sanitize_err()
         decides_registers = keeps_constants or any(
             self._find(name, t.Kind.FUNC) for name in ("is_branch_taken", "sanitize_err")
         )
@@ -168,7 +168,7 @@ class KernelFeatures:
             follows_xor=self.has_sleepable,  # and here
             follows_spilled_zeros=_lists(self._names("bpf_stack_slot_type", "STACK_"), "ZERO") is not False,
             follows_spills=keeps_constants,
-            # no field came with this one; the helper is of the same release, and as old in what distributions ship
+            # no member came with this one, but the helper did with its release; distributions ship both or neither
             follows_small_spills=self._has_helper("BPF_FUNC_kallsyms_lookup_name"),
             follows_immediate_stores=self.has_kfunc_addresses,  # as here
             reads_frozen_maps=self.has_member("bpf_map", "writecnt"),
@@ -179,11 +179,11 @@ class KernelFeatures:
 
     def is_gpl_only(self, number: int) -> bool:
         """Whether only programs under a license that is compatible with the GPL may call a helper."""
-        # the time was theirs until Linux 5.8, with which ring buffers came
+        # bpf_ktime_get_ns() was for them alone until Linux 5.8, which brought ring buffers
         return number in GPL_ONLY_HELPERS or (number == _KTIME_GET_NS and self.lists_helper(_RINGBUF_OUTPUT) is False)
 
     def has_insns(self, insns: InsnSet) -> bool:
-        """Whether it knows a set of instructions."""
+        """Whether the kernel knows a set of instructions."""
         # nothing that BTF shows came with any of them; each of these came with the same release
         match insns:
             case InsnSet.SHIFT32:  # Linux 5.0
@@ -210,7 +210,7 @@ class KernelFeatures:
         return self.has_member("bpf_prog_aux", "tail_call_reachable") and (arch != "arm64" or self._is_linux_6_0)
 
     def has_trampolines(self, arch: str, *, of_functions: bool) -> bool:
-        """Whether BPF code can be called in place of functions: of the kernel's own, or of BPF programs.
+        """Whether BPF code can be called in place of functions: the kernel's own, or those of BPF programs.
 
         That is more than to load such a program: arm64 knows it from Linux 6.4 on, of BPF programs from 6.0 on.
         """
@@ -228,10 +228,10 @@ class KernelFeatures:
         return not self.checks_globals_alone or self.has_variable_stack  # which came with the same release
 
     checks_globals_alone = _with_member("bpf_func_info_aux", "linkage")
-    """Whether a global function is anything else to it than a static one (Linux 5.6)."""
+    """Whether it checks a global function by itself, apart from its callers (Linux 5.6)."""
 
     is_beyond_6_18 = _with_member(*_MAP_FLAGS[MapFlag.RB_OVERWRITE])
-    """Whether it is newer than the kernels that some rules were read of, which it may have given up."""
+    """Whether it is newer than Linux 6.18, from which some rules were read; it may have dropped them."""
 
     @cached_property
     def has_subprograms(self) -> bool:
@@ -244,13 +244,13 @@ class KernelFeatures:
 
         That it lists their helpers proves nothing: openEuler's 4.19 has the header of a newer kernel.
         """
-        # the lock that is held moved into another struct later, when all that was new in 5.3 was there
+        # the member moved to another struct later, in kernels that have all that came with 5.3
         return not self.lacks_member("bpf_verifier_state", "active_spin_lock") or self.has_loops
 
     @cached_property
     def reads_parts_of_context(self) -> bool:
         """Whether a program may read any bytes of a field of its context, not only the first ones (Linux 5.0)."""
-        # no field came with it; the helper is of the same release. A big-endian kernel wanted the last ones instead
+        # no member came with it, but this helper did with the same release; big-endian kernels wanted the last bytes
         return self.has_helper(_MSG_POP_DATA) is not False or self.btf.endian == "big"
 
     takes_map_values = _with_helper("get_stack")
@@ -262,14 +262,14 @@ class KernelFeatures:
     @property
     def spills_reserved_space(self) -> bool:
         """Whether the address of space in a ring buffer may be kept on the stack (an update of Linux 5.10)."""
-        # no field came with it; sleepable programs came with that release
+        # no member came with it; sleepable programs came with the same release
         return self.has_sleepable
 
     has_variable_buffers = _with_member(*_GLOBAL_DATA)
     """Whether a helper may be given a place on the stack at an offset that varies (Linux 5.2)."""
 
     _follows_speculation = _with_member("bpf_verifier_state", "speculative")
-    """Whether it guards against speculation (Linux 5.0), which all that had come before is there with."""
+    """Whether it guards against speculation (Linux 5.0). A kernel that does has all that older releases brought."""
 
     @cached_property
     def is_built_with_btf(self) -> bool:
@@ -283,7 +283,7 @@ class KernelFeatures:
     @cached_property
     def probes_outside_tracing(self) -> bool:
         """Whether programs that are not for tracing may call bpf_probe_read_kernel() and the like (Linux 5.8)."""
-        # no field came with it; ring buffers came with the same release
+        # no member came with it; ring buffers came with the same release
         return self.has_struct("bpf_ringbuf")
 
     has_global_data = _with_member(*_GLOBAL_DATA)
@@ -304,13 +304,13 @@ class KernelFeatures:
         return self.has_member("bpf_prog_aux", "sleepable") or self.has_member("bpf_prog", "sleepable")
 
     def has_sleepable_programs(self, program_type: str, attach_type: str) -> bool:
-        """Whether programs of a type, attached so, may sleep."""
+        """Whether programs of this type and attach type may sleep."""
         if not self.has_sleepable:
             return False
         match program_type, attach_type:
             case "KPROBE", _:
                 return self._is_linux_6_0
-            case "STRUCT_OPS", _:  # Linux 6.3; no field came with it, but one soon after
+            case "STRUCT_OPS", _:  # Linux 6.3; no member came with it, but this one did soon after
                 return self.has_kfunc_addresses
             case ("TRACEPOINT" | "RAW_TRACEPOINT", _) | (_, "BPF_TRACE_RAW_TP"):  # Linux 7.2, as this attach type
                 return self.has_attach_type("BPF_TRACE_FENTRY_MULTI") is not False
@@ -321,20 +321,20 @@ class KernelFeatures:
     """Whether more than one LSM hook may sleep (Linux 5.11)."""
 
     def has_map_flag(self, flag: int) -> bool:
-        """Whether it knows one of `map_flags`."""
+        """Whether it knows a flag of maps."""
         if flag in _MAP_FLAG_FUNCTIONS:
             return self.has_function(_MAP_FLAG_FUNCTIONS[flag]) is not False
         member = _MAP_FLAGS.get(flag)
         return member is None or self.has_member(*member)
 
     def has_wide_values(self, map_type: int) -> bool:
-        """Whether values of these maps may have 8 bytes; they held descriptors of 4 bytes alone when they came."""
+        """Whether values of this type of map may have 8 bytes; at first they held only descriptors of 4 bytes."""
         match map_type:
             case MapType.CPUMAP:  # Linux 5.9
                 return self.has_struct("bpf_cpumap_val")
             case MapType.DEVMAP | MapType.DEVMAP_HASH:  # Linux 5.8
                 return self.has_struct("bpf_devmap_val")
-            case MapType.SOCKMAP | MapType.SOCKHASH:  # Linux 5.7; nothing came with it, but LSM with the same release
+            case MapType.SOCKMAP | MapType.SOCKHASH:  # Linux 5.7, which also brought LSM programs
                 return self.has_program_type("LSM") is not False
             case _:
                 return True
@@ -352,11 +352,11 @@ class KernelFeatures:
         return False if self._lists_tracepoints else None
 
     def has_event_class(self, name: str) -> bool:
-        """Whether the kernel has a tracepoint that was declared alone, which a BTF without tracepoints shows too."""
+        """Whether the kernel has a tracepoint with its own event class, which a BTF without tracepoints shows too."""
         return bool(self._find(event_class(name), t.Kind.FUNC))
 
     def near_access(self, spec: Spec) -> str:
-        """What the kernel has instead of a field, an enumerator or a type that it lacks: the name most like it."""
+        """The kernel's name that is most like a field, an enumerator or a type that it lacks; empty for none."""
         if spec not in self._near and len(self._near) < _MOST_NEAR:
             self._near[spec] = self._near_access(spec)
         return self._near.get(spec, "")
@@ -378,7 +378,7 @@ class KernelFeatures:
         return ""
 
     def _members_within(self, type_id: int, depth: int) -> dict[str, int]:
-        """Members and their types, those of anonymous members included; of an enum, its enumerators."""
+        """Names of members with their types, including those inside anonymous members; for an enum, its enumerators."""
         _, found = self.btf.resolve(type_id)
         if isinstance(found, t.Enumeration):
             return {value.name: 0 for value in found.values}
@@ -399,11 +399,11 @@ class KernelFeatures:
         return type_id
 
     def near_function(self, name: str, *, prefix: str = "") -> str:
-        """The function whose name behind a prefix is most like one that the kernel lacks; empty for none."""
+        """The kernel's function whose name, after a prefix, is most like a missing one; empty for none."""
         return self._near_name(name, t.Kind.FUNC, prefix)
 
     def near_tracepoint(self, name: str) -> str:
-        """The same of a tracepoint."""
+        """The same for a tracepoint."""
         return self._near_name(name, t.Kind.TYPEDEF, "btf_trace_")
 
     def _near_name(self, name: str, kind: t.Kind, prefix: str) -> str:
@@ -453,13 +453,13 @@ class KernelFeatures:
     def has_member(self, struct: str, member: str) -> bool:
         """Whether a struct has a member of that name, at its top level."""
         if struct not in self._members:
-            # old kernels have a struct many times over, with the same names
+            # old kernels have many copies of a struct, with the same names
             found = self._find(struct, t.Kind.STRUCT)
             self._members[struct] = frozenset(name for type_id in found for name in self.btf.entry_names(type_id))
         return self.btf.is_among(member, self._members[struct])
 
     def lacks_member(self, struct: str, member: str) -> bool:
-        """Whether the struct is there and has no such member; where there is no such struct, nothing is known."""
+        """Whether the struct is there without the member. False also without the struct, which proves nothing."""
         return self.has_struct(struct) and not self.has_member(struct, member)
 
     def places_in(self, struct: str) -> tuple[range, ...]:
@@ -475,7 +475,7 @@ class KernelFeatures:
         return next((member_type(self.btf, m.type_id) for m in members if m.name == member), None)
 
     def _members_of(self, struct: str) -> tuple[t.Member, ...]:
-        # libbpf takes the first; old kernels have a struct many times over, and the same
+        # libbpf takes the first; old kernels have many copies of a struct
         return self.btf.members(min(self._find(struct, t.Kind.STRUCT), default=0))
 
     def _find(self, name: str, *kinds: t.Kind) -> list[int]:
@@ -487,7 +487,7 @@ class KernelFeatures:
 
     @cached_property
     def _lists_functions(self) -> bool:
-        # every kernel has the BPF system call's own functions, under one of the names that its age gives them
+        # every kernel has functions of the BPF system call; their names depend on its age
         names = ("bpf_prog_load", "bpf_check", "map_create", "bpf_prog_select_runtime", "schedule")
         return any(self._find(name, t.Kind.FUNC) for name in names)
 

@@ -43,7 +43,7 @@ from hatch_bpf.runtime.sections import ARENA_VARIABLES, parse_section
 _VIRTUAL_KCONFIG = ("LINUX_KERNEL_VERSION", "LINUX_HAS_BPF_COOKIE", "LINUX_HAS_SYSCALL_WRAPPER")
 """The externs of .kconfig that libbpf fills in by itself; all others are options of the kernel's configuration."""
 _VERSION_BYTES = 4
-"""Fewer do not hold LINUX_KERNEL_VERSION."""
+"""Size of the section `version`, and the least that holds LINUX_KERNEL_VERSION."""
 _MAPS_DATA = (1, 5)
 """The first libbpf that maps global variables into memory as it loads an object; before, only the skeleton did, and
 ours does without where the kernel refuses."""
@@ -65,7 +65,7 @@ class DataRelocation:
 
 
 class ElfView:
-    """What the rules look at of an object's file, beyond its model."""
+    """What the rules read from an object's file, beyond its model."""
 
     def __init__(self, obj: ObjectModel) -> None:
         self.obj = obj
@@ -78,7 +78,7 @@ class ElfView:
 
     @cached_property
     def data_relocations(self) -> list[DataRelocation]:
-        """Those of sections that hold no instructions, but for what the compiler adds for debuggers and loaders."""
+        """Relocations of sections with data, without those that the compiler adds for debuggers and loaders."""
         found = []
         for table, target in self.elf.relocation_tables():
             if target["sh_flags"] & SH_FLAGS.SHF_EXECINSTR or not _holds_values(target.name):
@@ -413,4 +413,4 @@ RULES: tuple[Callable[[ElfView], Iterator[_Refusal]], ...] = (
     _mixed_programs,
     _calls,
 )
-"""All of them, in the order of libbpf."""
+"""All rules, in the order of libbpf."""

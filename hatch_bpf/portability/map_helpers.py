@@ -68,7 +68,7 @@ READ_ONLY, WRITE_ONLY = "BPF_F_RDONLY_PROG", "BPF_F_WRONLY_PROG"
 
 
 def misused_maps(linked: LinkedProgram, types: Mapping[str, int]) -> Iterator[tuple[int, str, int]]:
-    """Slot of the call, name of the map and number of the helper that may not have it. `types` are the maps'."""
+    """Slot, map and helper of calls whose helper does not take the map. `types` has the maps' types."""
     for slot, name, number in _passed(linked):
         kind = types.get(name)
         if kind is not None and not (number in ONLY.get(kind, {number}) and kind in _TYPES.get(number, {kind})):
@@ -125,7 +125,7 @@ def _passed(linked: LinkedProgram) -> Iterator[tuple[int, str, int]]:
 
 
 def _map_in(register: int, call: int, linked: LinkedProgram) -> str:
-    """The map that a register holds at a call; empty where straight code does not tell."""
+    """The map that a register holds at a call; empty if straight code does not tell."""
     origin = _origin(register, call, linked)
     reference = linked.references.get(origin) if origin is not None else None
     return reference.name if reference is not None and reference.to is RefersTo.MAP else ""

@@ -16,15 +16,15 @@ from hatch_bpf.objects.uapi import MAPS_OF_MAPS, MapFlag, MapType, map_type_name
 
 @dataclass(frozen=True)
 class MapRule:
-    """What a type of map takes. A size of 0 among the sizes means that there may be none."""
+    """What a type of map takes. If a range of sizes contains 0, a map may leave that size out."""
 
     key: range
     value: range
     entries: range
     flags: int = 0
-    """All that it may have."""
+    """All flags that it may have."""
     needs: int = 0
-    """Those that it has to have."""
+    """The flags that it must have."""
     extra: range = range(1)
     typed: bool = False
     """Key and value have to be given as types that BTF describes, the key as an integer."""
@@ -32,7 +32,7 @@ class MapRule:
 
 _KMALLOC = 1 << 22
 _ELEMENT = _KMALLOC - 1
-"""What the kernel keeps of an element beside key and value has to fit as well."""
+"""An element is key, value and what the kernel adds to them."""
 _PER_CPU = 1 << 15
 _SHORT = 1 << 16
 _INT_MAX = (1 << 31) - 1
@@ -40,9 +40,9 @@ _ENTRIES = (1 << 32) - 1
 _ARENA_PAGES = 1 << 20
 _PAGE = 4096
 _CPUS = 8192
-"""The most that a kernel is built for (NR_CPUS)."""
+"""The most CPUs that a kernel is built for (NR_CPUS)."""
 _NUMA_NODES = 1024
-"""The same of nodes (MAX_NUMNODES)."""
+"""The most NUMA nodes that a kernel is built for (MAX_NUMNODES)."""
 
 
 def _to(high: int, low: int = 1, step: int = 1) -> range:
@@ -108,7 +108,7 @@ RULES: dict[int, MapRule] = {
         extra=range(0, 1 << 64, _PAGE),
     ),
 }
-"""By type; STRUCT_OPS maps are libbpf's own (see libbpf_rules.py), and of newer types than these nothing is known."""
+"""By type. STRUCT_OPS maps are libbpf's own (see libbpf_rules.py); nothing is known about types newer than these."""
 NOT_INNER = MAPS_OF_MAPS | {
     MapType.PROG_ARRAY, MapType.CGROUP_STORAGE, MapType.PERCPU_CGROUP_STORAGE, MapType.STRUCT_OPS,
 }  # fmt: skip
@@ -126,7 +126,7 @@ def unset_sizes(definition: MapDef) -> list[str]:
 
 
 def has_typed_keys(definition: MapDef) -> bool:
-    """Whether kernels look at the type of its keys, which it has."""
+    """Whether a map declares the type of its keys, and kernels look at it."""
     rule = RULES.get(definition.type)
     return rule is not None and rule.typed and bool(definition.key_type_id)
 

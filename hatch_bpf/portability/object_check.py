@@ -85,13 +85,13 @@ class Checker:
     def verdicts(
         self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
     ) -> tuple[ProgramVerdict, ...]:
-        """The same, from no more than a kernel's version, its features and what resolves relocations."""
+        """The same from a kernel's version, its features and what resolves relocations."""
         features.expect(self._names)
         return tuple(verdict for obj in self._objects for verdict in obj.check(kernel, features, matcher, minimized))
 
 
 def _with_any_libbpf(newer: ProgramVerdict, older: ProgramVerdict | None = None) -> ProgramVerdict:
-    """One verdict of two that hang on the version of libbpf."""
+    """One verdict from two, which depend on the version of libbpf."""
     if older is None or newer == older:
         return newer
     fails = newer.verdict is older.verdict is Verdict.FAILS
@@ -108,7 +108,7 @@ class ObjectChecker:
 
     def __init__(self, obj: ObjectModel, alternatives: Alternatives, libbpf: tuple[int, int] | None) -> None:
         if not obj.programs:
-            # functions without SEC(): libbpf before 1.6 takes a single one for a program, of no type that it knows
+            # libbpf before 1.6 takes a single function without SEC() for a program of unknown type
             outside = tuple(function for function in obj.subprograms if function.is_global) or obj.subprograms
             obj = replace(obj, programs=outside, subprograms=tuple(f for f in obj.subprograms if f not in outside))
         self.obj = obj
@@ -191,7 +191,7 @@ class ObjectChecker:
         }
 
     def _is_created(self, name: str, program: ProgramChecker) -> bool:
-        """Whether a map is, where a program is loaded and the others in question are not."""
+        """Whether a map is created when this program is loaded and others that may be left out are not."""
         users = self._users.get(name, set())
         return not users or program.program.name in users or not users <= self.alternatives.questionable
 

@@ -41,7 +41,7 @@ def unchecked_calls(linked: LinkedProgram, btf: Btf) -> Iterator[tuple[int, str,
 
 
 def _unchecked(btf: Btf, name: str) -> str:
-    """What of a global function's declaration keeps kernels from checking it by itself; empty if nothing does."""
+    """What in a global function's declaration keeps kernels from checking it by itself; empty for nothing."""
     for type_id in btf.find(name, t.Kind.FUNC):
         proto = btf.prototype(type_id)
         if proto is None:
@@ -60,5 +60,5 @@ def _unchecked(btf: Btf, name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _tagged(btf: Btf) -> frozenset[int]:
-    """Ids of what has a tag, which may say what a pointer is."""
+    """Ids of types and functions with a tag, which may say what a pointer is."""
     return frozenset(one.type_id for one in btf if isinstance(one, t.DeclTag))

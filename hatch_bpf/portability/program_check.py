@@ -65,11 +65,11 @@ PROBE_READ_FALLBACKS = {
 FOR_TRACING = helpers("probe_read probe_read_str")
 """Helpers that only programs for tracing may call."""
 ONCE_FOR_TRACING = frozenset({*PROBE_READ_FALLBACKS, helper("get_current_task")})
-"""The same before Linux 5.8; all programs may call them now."""
+"""Helpers that only those could call before Linux 5.8; all programs may now."""
 _MAY_TRACE = TRACING_PROGRAMS | PARTS_OF_OTHERS | {"TRACING", "LSM", "SYSCALL"}
 """Types of programs that may call what is for tracing, or may be part of what may."""
 _RAW = frozenset({"RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING"})
-"""Types of programs to which old kernels' bpf_get_stack() is one that reads its buffer."""
+"""Types of programs whose bpf_get_stack() counts as one that reads its buffer on old kernels."""
 RETURN_BTF_POINTERS = helpers(
     "skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock "
     "skc_to_unix_sock skc_to_mptcp_sock get_current_task_btf sock_from_file task_pt_regs kptr_xchg"
@@ -80,7 +80,7 @@ TAIL_CALL = helper("tail_call")
 MAX_INSNS = 4096
 """Instructions that a program has at most on kernels before Linux 5.2."""
 FOR_EACH_MAP_ELEM = helper("for_each_map_elem")
-"""The first helper that calls subprograms: a kernel without it cannot take their addresses (before Linux 5.13)."""
+"""The first helper that calls subprograms; a kernel without it (before Linux 5.13) refuses their addresses."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class ProgramChecker:
         is_unused: bool = False,
         libbpf: tuple[int, int] | None = None,
     ) -> None:
-        """`lost_pointers` are all of the object; a struct_ops program that no map has `is_unused`; `libbpf` is the
-        version that loads it, or None."""
+        """`lost_pointers` are those of the whole object. `is_unused` marks a struct_ops program that no map refers to.
+        `libbpf` is the version that loads the program; None if any may."""
         self.obj = obj
         self.linked = linked
         self.lines = lines
@@ -153,7 +153,7 @@ class ProgramChecker:
 
     @cached_property
     def _loaded(self) -> Mapping[RefersTo, Mapping[int, str]]:
-        """By what it is: the slots that load the address of something -> its name."""
+        """For each kind of thing, the slots that load the address of one -> its name."""
         loaded: dict[RefersTo, dict[int, str]] = {to: {} for to in RefersTo}
         for slot, reference in self.linked.references.items():
             loaded[reference.to][slot] = reference.name
@@ -161,7 +161,7 @@ class ProgramChecker:
 
     @cached_property
     def _kfuncs(self) -> frozenset[str]:
-        """Externs of the object that are kfuncs; of others libbpf refuses the object."""
+        """Externs of the object that are kfuncs. If a program calls any other, libbpf refuses the object."""
         return frozenset(e.name for e in self.obj.ksyms if ksym_kind(self.obj.btf, e) is KsymKind.FUNCTION)
 
     @cached_property
@@ -182,7 +182,7 @@ class ProgramChecker:
             called = dict.fromkeys(self.linked.functions[index].name for index in self.linked.addresses.values())
             reasons += map(because.callbacks_missing, called)
         if self._kfunc_addresses and not features.has_kfunc_addresses:
-            # seen before any instruction is walked, so that no guard helps; of a missing kfunc it is just 0
+            # the kernel sees it before it walks any instruction, so no guard helps; a missing kfunc has the address 0
             held = (name for name in self._kfunc_addresses if here.ksyms.has_kfunc(name))
             reasons += map(because.kfunc_address, held)
         reasons += self._code_reasons(here)
@@ -224,7 +224,7 @@ class ProgramChecker:
         for slot, newer in self._newer.items():
             if newer in seen or features.has_insns(newer):
                 continue
-            # these have the opcode of atomic operations, which counts for kernels that know such
+            # they share an opcode with atomic operations, so only a kernel without those refuses them at once
             is_refused_at_once = newer is InsnSet.ACQUIRE_RELEASE and not features.has_insns(InsnSet.ATOMIC)
             if is_refused_at_once or not is_known_by_opcode(insns[slot]):
                 seen.add(newer)
@@ -247,7 +247,7 @@ class ProgramChecker:
         if self._global_contexts and features.checks_globals_alone and not features.is_built_with_btf:
             yield from map(because.global_context, self._global_contexts)
         if self._loaded[RefersTo.KCONFIG] and not features.has_global_data:
-            # libbpf does not take these out, as it does with global variables (before 1.4)
+            # libbpf before 1.4 takes guarded global variables out of a program, but not these
             slot, name = next(iter(self._loaded[RefersTo.KCONFIG].items()))
             yield because.kconfig_refused(name, self._source(slot))
 
@@ -256,7 +256,7 @@ class ProgramChecker:
         return self.obj.license in GPL_COMPATIBLE
 
     def _refused_to_license(self, ksyms: FoundKsyms) -> Iterator[Reason]:
-        """What a kernel refuses to a program that is not compatible with the GPL, reached or not."""
+        """What a kernel refuses to a program whose license is not compatible with the GPL, reached or not."""
         if self._is_gpl:
             return
         if self.section is not None and self.section.program_type in ("LSM", "STRUCT_OPS"):
@@ -273,7 +273,7 @@ class ProgramChecker:
 
     @cached_property
     def _global_pointers(self) -> tuple[str, ...]:
-        """Global functions that take pointers to something else than a context."""
+        """Global functions that take pointers to anything but a context."""
         return tuple(name for name in self._globals if _takes_pointer(self.obj.btf, name, to_context=False))
 
     @cached_property
@@ -324,7 +324,7 @@ class ProgramChecker:
         as_built = reach if is_certain else walk(facts, as_built=True)
         weights = {slot: _weight(exposure) for slot, exposure in reach.hazards.items()}
         if reach.certain and Weight.FAILS not in weights.values():
-            # each alone hangs on a condition, but one of them is met in any case
+            # each depends on a condition, but one of them is reached in any case
             weights = dict.fromkeys(weights, Weight.FAILS)
         for slot, exposure in reach.hazards.items():
             yield because.reached(
@@ -385,7 +385,7 @@ class ProgramChecker:
 
     @cached_property
     def _misused_maps(self) -> Mapping[int, Reason]:
-        """Slots of calls, loads and stores at which the program does with a map what no kernel lets it do."""
+        """Slots of calls, loads and stores that no kernel allows on their map."""
         maps = {definition.name: definition for definition in self.obj.maps}
         types = self._map_types
         refused = {
@@ -398,7 +398,7 @@ class ProgramChecker:
         }
 
     def _is_for_others(self, number: int, features: KernelFeatures) -> bool:
-        """Whether a helper is for programs for tracing, and this one is none."""
+        """Whether a helper is for tracing programs, and this is no such program."""
         if self.section is None or self.section.program_type in _MAY_TRACE:
             return False
         return number in FOR_TRACING or (number in ONCE_FOR_TRACING and not features.probes_outside_tracing)
@@ -446,7 +446,7 @@ class ProgramChecker:
         count = features.arguments(BTF_PREFIX[section.target_kind] + section.target)
         if count is None:
             return None
-        # behind the arguments is what the function returned
+        # the return value follows the arguments
         count += section.attach_type not in _BEFORE_RETURN
         return count if max(self._blind_reach.missing_arguments.values()) >= count else None
 
@@ -497,7 +497,7 @@ class ProgramChecker:
 
     @cached_property
     def _blind_reach(self) -> Reach:
-        """All that the program may reach on any kernel: all relocated values are left open, and states joined."""
+        """All that the program may reach on any kernel, with relocated values left open and states joined."""
         open_values: dict[int, Value] = {slot: None for slot, _ in self.relos}
         blind = Verifier(reads_frozen_maps=False, skips_uncalled_globals=False)
         return analyse(self.code, Facts(frozenset(), open_values, {}, blind, arguments=0), 0)
@@ -545,7 +545,7 @@ _WITH_ARGUMENTS = (Target.BTF_FUNCTION, Target.BTF_TRACEPOINT)
 _BEFORE_RETURN = ("BPF_TRACE_FENTRY", "BPF_TRACE_RAW_TP")
 """Attach types of tracing programs that run when there is no return value yet."""
 _PLACES = frozenset({CoreReloKind.FIELD_BYTE_OFFSET, CoreReloKind.TYPE_ID_LOCAL, CoreReloKind.TYPE_ID_TARGET})
-"""Relocations whose values say where or which, and hardly ever decide a branch."""
+"""Relocations whose values are places or ids, which hardly ever decide a branch."""
 
 
 def _takes_pointer(btf: Btf, name: str, *, to_context: bool) -> bool:
@@ -582,5 +582,5 @@ def _weight(exposure: Exposure) -> Weight:
 
 
 def _is_less(ideal: Exposure | None, exposure: Exposure) -> bool:
-    """Whether a hazard would be reached less surely on a kernel with a newer verifier."""
+    """Whether a newer verifier would not reach a hazard, or only on a condition."""
     return ideal is None or (exposure.certain and not ideal.certain)

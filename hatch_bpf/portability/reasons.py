@@ -132,7 +132,7 @@ def not_gpl(thing: str, obj: ObjectModel, source: str, weight: Weight) -> Reason
 
 
 def kfunc_missing(name: str, source: str = "") -> Reason:
-    """With a source, of a call, which `reached()` weighs; else of a strong extern, which makes libbpf give up."""
+    """With a source it is a call, which `reached()` weighs; without, a strong extern, which libbpf refuses."""
     what = f"this kernel has no kfunc {name}() ({MODULE_NOTE})"
     remedy = f"declare it __weak and guard the call with bpf_ksym_exists({name})"
     if source:
@@ -153,7 +153,7 @@ def ksym_missing(name: str) -> Reason:
 
 
 def with_libbpf(reason: Reason, versions: str, *, fails: bool) -> Reason:
-    """A reason that holds with some versions of libbpf only; unless the program `fails` with any, it is a condition."""
+    """A reason that holds only with some versions of libbpf: a condition, unless the program `fails` with all."""
     weight = reason.weight if fails else min(reason.weight, Weight.CONDITIONAL)
     return replace(reason, weight=weight, what=f"with libbpf {versions}, {reason.what}")
 
@@ -219,7 +219,7 @@ def context_moved(source: str) -> Reason:
 
 
 def return_refused(section: ProgramSection, returned: int, allowed: range, source: str) -> Reason:
-    """`returned` is what is in r0, of 64 bits."""
+    """`returned` is the value of r0, 64 bits wide."""
     bits = 32 if returned <= U32 else 64
     shown = int.from_bytes(returned.to_bytes(8, "little")[: bits // 8], "little", signed=True)
     values = " or ".join(map(str, allowed)) if len(allowed) < 3 else f"{allowed[0]} to {allowed[-1]}"
@@ -230,7 +230,7 @@ def return_refused(section: ProgramSection, returned: int, allowed: range, sourc
 
 
 def verifier_refuses(refusal: VerifierRefusal, source: str) -> Reason:
-    """What a verifier refuses, and newer ones perhaps do not."""
+    """What this verifier refuses; newer ones may not."""
     what, remedy = _REFUSALS[refusal]
     return Reason(ReasonKind[refusal.name], Weight.NOTE, what, remedy, source)
 
@@ -266,7 +266,7 @@ _REFUSALS = {
         "copy it to a variable on the stack",
     ),
 }
-"""What is wrong, and what to do. The kinds of these reasons have the refusals' names."""
+"""What is wrong, and what to do. The reason for a refusal has a kind of the same name."""
 
 
 def insns_missing(insns: InsnSet, source: str, weight: Weight) -> Reason:
@@ -549,7 +549,7 @@ def alternative(group: str, stand_in: str) -> Reason:
 def reached(
     reason: Reason, weight: Weight, exposure: Exposure, *, as_built: Exposure | None, is_guarded: bool
 ) -> Reason:
-    """A hazard's reason, now that it is known how the verifier reaches it.
+    """A hazard's reason, with how the verifier reaches it.
 
     `as_built` is how it would reach it if the application set no globals; None if it would not.
     """

@@ -27,7 +27,7 @@ class RelocationOutcome:
     """None where libbpf refuses the object."""
     is_poisoned: bool
     reasons: tuple[Reason, ...] = ()
-    """What is wrong with it whether or not its instruction is reached."""
+    """What is wrong with it even if its instruction is not reached."""
     poison: Reason | None = None
     """Why its instruction is poisoned; the weight depends on how that is reached."""
 
@@ -47,7 +47,7 @@ class RelocationChecker:
         relos = self._obj.core_relo_records
         full = matcher.resolve_all(self._obj.btf, relos)
         small = minimized.resolve_all(self._obj.btf, relos) if minimized else full
-        # nearly all work whatever their instruction, and relocations of one field share their resolution
+        # nearly all work in any instruction, and relocations of one field share their resolution
         working: dict[tuple[int, int], RelocationOutcome | None] = {}
         outcomes = []
         for index, (on_full, on_small) in enumerate(zip(full, small, strict=True)):
@@ -83,7 +83,7 @@ class RelocationChecker:
         return self._missing[key]
 
     def _patched(self, index: int, resolution: Resolution, reasons: tuple[Reason, ...]) -> RelocationOutcome:
-        """Whether a load or store can take a field's other size, or a big offset, is for the instruction to say."""
+        """Whether the field's size or offset on the kernel fits depends on the instruction."""
         section, relo = self._obj.core_relos[index]
         function = self._obj.function_at(section, relo.insn_off)
         if function is None:

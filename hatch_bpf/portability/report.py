@@ -53,15 +53,15 @@ NOT_CHECKED = (
 )
 """What no verdict is about."""
 _SHORT_RUN = 2
-"""A run of as many kernels is named one by one; of a longer run, the first and the last are."""
+"""A run of so many kernels is listed in full; for a longer run, the first and the last kernel are named."""
 
 ProgramKey = tuple[str, str, int]
-"""Object, program, and which of several such on one kernel: packages may have objects of the same name."""
+"""Object, program, and a number: packages may have objects and programs of the same names."""
 
 
 @dataclass(frozen=True)
 class KernelRanges:
-    """Kernels of one folder of the archive, those that are neighbours in the report together."""
+    """Kernels of one folder of the archive, with neighbours in the report as one range."""
 
     folder: str
     """`debian/12/x86_64`."""
@@ -74,7 +74,7 @@ class KernelRanges:
 
 @dataclass(frozen=True)
 class ReportedReason(Reason):
-    """A reason with all the places in the source for which it holds, and in its remedy the last resort."""
+    """A reason with all the places in the source where it holds. Its remedy includes the last resort."""
 
     places: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Files, with line numbers."""
@@ -112,7 +112,7 @@ class ReportedProgram:
     group: str
     """The group of alternatives it is in; empty for none."""
     verdicts: Mapping[Kernel, Verdict]
-    """By kernel, in order; a kernel for whose architecture it isn't built is not there."""
+    """By kernel, in order, without kernels of architectures that it isn't built for."""
     blocks: tuple[ReasonBlock, ...]
     """The worst verdict first."""
 
@@ -160,7 +160,7 @@ class KernelGroup:
 
 @dataclass(frozen=True)
 class ReportModel:
-    """All of a report."""
+    """The whole report."""
 
     kernels: tuple[Kernel, ...]
     """In order, each once."""
@@ -281,7 +281,7 @@ def _counted(verdicts: Iterable[Verdict]) -> Mapping[Verdict, int]:
 
 
 def _by_kernel(report: Report) -> dict[Kernel, dict[ProgramKey, ProgramVerdict]]:
-    """Kernels in order, with their verdicts by program; a kernel that comes twice, for two packages, is one."""
+    """Kernels in order, with their verdicts by program. A kernel that is listed for several packages is one."""
     outcomes: dict[Kernel, dict[ProgramKey, ProgramVerdict]] = {}
     for found in report.kernels:
         programs = outcomes.setdefault(found.kernel, {})
@@ -294,7 +294,7 @@ def _by_kernel(report: Report) -> dict[Kernel, dict[ProgramKey, ProgramVerdict]]
 
 
 def _keys(outcomes: Mapping[Kernel, Mapping[ProgramKey, ProgramVerdict]]) -> list[ProgramKey]:
-    """In the order of the report, and those of an object together though not all kernels have them."""
+    """In the order of the report, but with an object's programs together, even those that some kernels lack."""
     objects: dict[tuple[str, int], list[ProgramKey]] = {}
     for key in dict.fromkeys(key for programs in outcomes.values() for key in programs):
         objects.setdefault((key[0], key[2]), []).append(key)
@@ -377,7 +377,7 @@ def _ranges(kernels: Sequence[Kernel], position: Mapping[Kernel, int]) -> tuple[
     """Neighbours in the report together, so that no range holds a kernel that is not meant."""
     ranges = []
     for folder, members in groupby(kernels, lambda kernel: str(kernel).rpartition("/")[0]):
-        # what a kernel's position is ahead of its number stays the same among neighbours
+        # among neighbours, the position in the report grows as the number here does
         runs = groupby(enumerate(members), lambda item: position[item[1]] - item[0])
         names = (name for _, run in runs for name in _run([kernel for _, kernel in run]))
         ranges.append(KernelRanges(folder, tuple(names)))

@@ -22,7 +22,7 @@ _BY_TYPE: Mapping[str, range] = dict.fromkeys(
     ),
     _ZERO_OR_ONE,
 )  # fmt: skip
-"""Types of programs of which every kernel that has them takes only these values."""
+"""Types of programs that may return only these values, on every kernel that has them."""
 _BY_ATTACH_TYPE: Mapping[str, range] = {
     **dict.fromkeys(("BPF_CGROUP_UDP4_RECVMSG", "BPF_CGROUP_UDP6_RECVMSG", "BPF_CGROUP_UNIX_RECVMSG"), _ONE),
     **{
@@ -32,7 +32,7 @@ _BY_ATTACH_TYPE: Mapping[str, range] = {
     },
     "BPF_TRACE_ITER": _ZERO_OR_ONE,
 }
-"""The same of attach types."""
+"""The same for attach types."""
 _EGRESS = "BPF_CGROUP_INET_EGRESS"
 _BINDS = ("BPF_CGROUP_INET4_BIND", "BPF_CGROUP_INET6_BIND")
 _RUN_SOCK_ADDR = "__cgroup_bpf_run_filter_sock_addr"
@@ -49,7 +49,7 @@ def allowed_returns(section: ProgramSection | None, features: KernelFeatures) ->
     if attach_type in _BINDS and features.arguments(_RUN_SOCK_ADDR) != 4:
         return _UP_TO_3  # Linux 5.12, whose function has a fifth argument for the second bit
     if attach_type in _TRAMPOLINES:
-        # Linux 5.8, where iterators came too
+        # Linux 5.8, which also brought iterators
         return _ZERO if features.has_attach_type("BPF_TRACE_ITER") else None
     return _BY_ATTACH_TYPE.get(attach_type) or _BY_TYPE.get(section.program_type)
 

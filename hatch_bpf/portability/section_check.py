@@ -121,7 +121,7 @@ def _flags(kind: str, section: ProgramSection, features: KernelFeatures) -> Iter
 
 _TRACEPOINTS = ("TRACEPOINT", "RAW_TRACEPOINT")
 _LISTED_TARGETS = (Target.BTF_FUNCTION, Target.LSM_HOOK)
-"""Only some targets of these kinds may be attached to by sleepable programs."""
+"""Kinds of targets of which only some let sleepable programs attach."""
 
 
 def _trampoline(kind: str, section: ProgramSection, features: KernelFeatures, arch: str) -> Iterator[Reason]:
@@ -234,7 +234,7 @@ _BUILT_IN = frozenset({
     "vmscan", "oom", "writeback", "filemap", "block", "net", "napi", "skb", "sock", "tcp", "udp", "power", "rcu",
     "cgroup", "printk", "module", "mmap", "migrate", "compaction", "page_isolation", "percpu", "rpm", "qdisc",
 })  # fmt: skip
-"""Categories of tracepoints of what cannot be a module."""
+"""Categories of tracepoints that cannot be in a module."""
 
 
 def _has_syscall(name: str, features: KernelFeatures) -> bool:
@@ -274,7 +274,7 @@ _SINCE_WRAPPERS = (
     "__do_sys_{}",
 )
 _BEFORE_WRAPPERS = "SyS_{}"
-"""The function that `sys_NAME` is another name of."""
+"""The function for which `sys_NAME` is an alias."""
 _SYSCALL_NAMES = (*_SINCE_WRAPPERS, "sys_{}", _BEFORE_WRAPPERS)
 
 
@@ -286,7 +286,7 @@ def _btf_target(kind: str, section: ProgramSection, features: KernelFeatures) ->
         yield Reason(ReasonKind.ATTACH_TARGET_UNKNOWN, Weight.NOTE, what)
         return
     is_tracepoint = section.target_kind == Target.BTF_TRACEPOINT
-    # the typedefs are part of what makes such a program possible, so a BTF without any is of a kernel without
+    # such programs need the typedefs, so a BTF without any belongs to a kernel without such programs
     is_there = bool(features.has_tracepoint(section.target)) if is_tracepoint else features.has_function(name)
     if is_there is None:
         what = f"{kind}: this BTF does not say whether the kernel has {name}"

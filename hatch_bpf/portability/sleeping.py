@@ -24,7 +24,7 @@ _SLEEP = helpers("copy_from_user copy_from_user_task")
 def maps_not_for_sleepers(
     linked: LinkedProgram, section: ProgramSection | None, types: Mapping[str, int]
 ) -> Iterator[tuple[str, int]]:
-    """Maps that a sleepable program uses and may not: name and type. They count where they are, reached or not."""
+    """Name and type of maps that a sleepable program uses but may not, whether or not it reaches that code."""
     if section is None or not section.sleepable:
         return
     used = (one.name for one in linked.references.values() if one.to is RefersTo.MAP)

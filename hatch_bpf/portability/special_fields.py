@@ -18,7 +18,7 @@ from hatch_bpf.runtime.sections import ProgramSection
 _SPIN_LOCK, _TIMER = "bpf_spin_lock", "bpf_timer"
 _NOT_FOR_TRACING = frozenset({_SPIN_LOCK, _TIMER, "bpf_wq", "bpf_list_head", "bpf_rb_root"})
 _SPECIAL = _NOT_FOR_TRACING | {"bpf_refcount"}
-"""Types that no map has which user space may map into its memory."""
+"""Types that may not be in a map that user space maps into its memory."""
 _KEPT_FROM: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(TRACING_PROGRAMS, _NOT_FOR_TRACING),
     "SOCKET_FILTER": frozenset({_SPIN_LOCK}),
@@ -31,7 +31,7 @@ _LOCKED = frozenset({
     MapType.TASK_STORAGE, MapType.CGRP_STORAGE,
 })  # fmt: skip
 _TIMED = frozenset({MapType.ARRAY, MapType.HASH, MapType.LRU_HASH})
-"""Types of maps that keep a lock, and those that keep the others."""
+"""Types of maps in whose values kernels know a lock, and those in which they know the others."""
 
 
 def special_fields(btf: Btf, type_id: int) -> frozenset[str]:
@@ -46,7 +46,7 @@ def special_fields(btf: Btf, type_id: int) -> frozenset[str]:
 
 
 def _kept_fields(btf: Btf, definition: MapDef) -> frozenset[str]:
-    """Those that the kernel knows of a map's values."""
+    """The fields of a map's values that the kernel knows."""
     if not (definition.value_type_id and definition.key_type_id):
         return frozenset()
     if definition.type == MapType.ARRAY and not is_int32(btf, definition.key_type_id):
@@ -80,7 +80,7 @@ def without_field(
     """Calls that take a lock or a timer, where the program has none: slot, helper and type of the field."""
     types = {one.name: one.type for one in obj.maps}
     of_maps = any(types.get(name) in MAPS_OF_MAPS for name in fields)
-    # it may have one of a kfunc, of an inner map, or of the program that it is a part of
+    # it may get one from a kfunc, from an inner map, or from the program that it is a part of
     if linked.kfunc_calls or of_maps or section is None or section.program_type in PARTS_OF_OTHERS:
         return
     known = frozenset[str]().union(*fields.values())

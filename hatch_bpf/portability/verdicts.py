@@ -41,7 +41,7 @@ class Weight(IntEnum):
     """What a reason does to the verdict; the heaviest decides."""
 
     NOTE = 0
-    """None: it may matter after the load, or BTF does not say for sure."""
+    """Nothing: it may matter after the load, or BTF does not say for sure."""
     KERNEL_BTF = 1
     CONDITIONAL = 2
     CANNOT_ATTACH = 3
@@ -49,7 +49,7 @@ class Weight(IntEnum):
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict of a program that has no heavier reason."""
+        """The verdict of a program whose heaviest reason has this weight."""
         return list(Verdict)[self]
 
 
@@ -68,7 +68,7 @@ class ReasonKind(Enum):
     """The program uses a type's id in the kernel's BTF, which an embedded BTF doesn't have."""
     HELPER_MISSING = "helper-missing"
     HELPER_OF_TRACING = "helper-of-tracing"
-    """The kernel has the helper, for tracing programs alone."""
+    """The kernel has the helper only for tracing programs."""
     KFUNC_MISSING = "kfunc-missing"
     KSYM_MISSING = "ksym-missing"
     KSYM_UNKNOWN = "ksym-unknown"
@@ -82,15 +82,15 @@ class ReasonKind(Enum):
     """Every kernel refuses to create a map that is defined so."""
     MAP_FLAG_MISSING = "map-flag-missing"
     MAP_HELPER = "map-helper"
-    """A map is passed to a helper that no kernel lets have a map of its type."""
+    """A map is passed to a helper that takes no map of this type on any kernel."""
     MAP_ACCESS = "map-access"
     """The program writes to a map that it may only read, or reads one that it may only write."""
     MAP_FIELD = "map-field"
-    """A map has a lock or timer in its values, and the kernel keeps it from the program, or knows nothing of it."""
+    """The values of a map have a lock or timer, and the kernel lets no such program use it, or does not know it."""
     GLOBAL_FUNCTION = "global-function"
     """The kernel cannot check a global function by its declaration alone."""
     SLEEPABLE = "sleepable"
-    """A program that may sleep uses a map that is not for such programs, or one that may not calls what may."""
+    """A program that may sleep uses a map that such programs may not, or one that may not sleep calls what may."""
     CALL_DEPTH = "call-depth"
     """Its functions call each other deeper than any kernel allows."""
     NUMA_NODE = "numa-node"
@@ -186,9 +186,9 @@ class Reason:
     source: str = ""
     """`file:line`, where one line of source is to blame."""
     nearest: str = field(default="", compare=False)
-    """What the kernel has instead whose name is most like it; where no kernel has it, it is perhaps a typo of this."""
+    """The most similar name that the kernel has. If no kernel has the name itself, it is perhaps a typo of this one."""
     on_any_kernel: bool = False
-    """It holds whatever the kernel is, so that leaving out kernels helps nothing."""
+    """Whether it holds on every kernel, so that leaving out kernels does not help."""
 
     @property
     def message(self) -> str:
