@@ -56,7 +56,6 @@ class CompiledObject:
 
     source: PurePosixPath
     """The program source, relative to the project."""
-    arch: Arch
     data: bytes
     """The ELF, without DWARF."""
     warnings: str
@@ -223,7 +222,7 @@ def compile_source(
         if not path.is_file():
             said = f"includes {path}, whose real name clang does not tell: rename it"
             raise CompileError(str(source), said, archs=[arch.name])
-    return CompiledObject(source, arch, strip_debug(data, path=str(source)), stderr, tuple(inside(root, read)))
+    return CompiledObject(source, strip_debug(data, path=str(source)), stderr, tuple(inside(root, read)))
 
 
 _OTHER_OUTPUT = re.compile(

@@ -64,7 +64,7 @@ def compile_by_command(
             why = f"{argv[0]} ended well, and wrote no object to {OUTPUT_PLACE}: {error.strerror}.\n"
             raise CompileError(str(source), text + why, archs=[arch.name]) from error
     read = (source, *headers_beside(root, source))
-    return CompiledObject(source, arch, checked_object(data, source, arch), text, read)
+    return CompiledObject(source, checked_object(data, source, arch), text, read)
 
 
 def take_object(source: PurePosixPath, *, root: Path, arch: Arch) -> CompiledObject:
@@ -74,7 +74,7 @@ def take_object(source: PurePosixPath, *, root: Path, arch: Arch) -> CompiledObj
         data = read_regular(root / path, OBJECT_BYTES.most)
     except OSError as error:
         raise ObjectError(f"cannot be read: {error.strerror}", source=str(path)) from error
-    return CompiledObject(source, arch, checked_object(data, path, arch), "", (path,))
+    return CompiledObject(source, checked_object(data, path, arch), "", (path,))
 
 
 def checked_object(data: bytes, path: PurePosixPath, arch: Arch) -> bytes:
