@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.constants import SHN_INDICES
@@ -112,7 +111,7 @@ def _strip_symbols(table: bytes, new_index: dict[int, int], order: str) -> tuple
 def _renumber(table: RelocationSection, raw: bytes, symbol_map: dict[int, int], order: str) -> bytes:
     """Point a section's relocations at the symbols' new indices."""
     layout = order + ("QQq" if table.is_RELA() else "QQ")
-    rows: Sequence[tuple[int, ...]] = list(struct.iter_unpack(layout, raw))
     return b"".join(
-        struct.pack(layout, row[0], symbol_map[row[1] >> 32] << 32 | row[1] & 0xFFFFFFFF, *row[2:]) for row in rows
+        struct.pack(layout, offset, symbol_map[info >> 32] << 32 | info & 0xFFFFFFFF, *addend)
+        for offset, info, *addend in struct.iter_unpack(layout, raw)
     )

@@ -78,7 +78,7 @@ class MapDecl:
     annotation: str
     """`HashMap[int, counter]`"""
     key: str = ""
-    """CodecDecl expression, or empty."""
+    """Expression of the codec of its keys; empty if it has none."""
     value: str = ""
     users: tuple[str, ...] = ()
     """Programs that refer to it; filled in only if some may be left out."""

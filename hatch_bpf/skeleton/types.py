@@ -83,7 +83,7 @@ class EnumDecl:
     values: tuple[tuple[str, int], ...]
     codec: str
     base: str
-    """CodecDecl expression of the integer it is stored as."""
+    """Expression of the codec of the integer that stores it."""
 
 
 def bytes_codec(size: int) -> CodecDecl:
