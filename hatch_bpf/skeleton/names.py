@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from hatch_bpf.errors import SkeletonError
 from hatch_bpf.support.budget import NAMESAKES
 
-KEYWORDS = frozenset(keyword.kwlist)
-
 
 def identifier(name: str) -> str:
     """A Python identifier close to a C name.
@@ -25,7 +23,7 @@ def identifier(name: str) -> str:
         plain = "_" + plain.lstrip("_")
     if not plain or plain[0].isdigit():
         plain = f"_{plain}"
-    return f"{plain}_" if plain in KEYWORDS else plain
+    return f"{plain}_" if keyword.iskeyword(plain) else plain
 
 
 class Scope:
