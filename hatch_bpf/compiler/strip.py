@@ -21,6 +21,8 @@ from hatch_bpf.objects.elf import STB_LOCAL
 _HEADER = "16sHHIQQQIHHHHHH"
 _SECTION_HEADER = "IIQQQQIIQQ"
 _SYMBOL = "IBBHQQ"
+_DEBUG = (".debug", ".rel.debug", ".rela.debug")
+"""How the names of the sections that go begin."""
 _MOST_ALIGNED = 4096
 """Largest alignment of a section, in bytes; compilers ask for 8 or 16."""
 
@@ -34,14 +36,10 @@ def strip_debug(data: bytes, *, path: str) -> bytes:
         raise ObjectError(f"{path}: not an ELF object: {error}") from error
 
 
-def _is_debug(section: Section) -> bool:
-    return section.name.startswith((".debug", ".rel.debug", ".rela.debug"))
-
-
 def _strip(elf: ELFFile, data: bytes) -> bytes:
     order = "<" if elf.little_endian else ">"
     sections = list(elf.iter_sections())
-    kept = [index for index, section in enumerate(sections) if not _is_debug(section)]
+    kept = [index for index, section in enumerate(sections) if not section.name.startswith(_DEBUG)]
     new_index = {old: new for new, old in enumerate(kept)}
     contents = {index: _contents(sections[index]) for index in kept}
     symbol_map: dict[int, int] = {}
