@@ -2,7 +2,7 @@
 
 Input: the table `[tool.hatch-bpf]` of pyproject.toml, and setuptools' idea of the packages. Output: files in the build
 folder for a wheel, in the source tree for an editable one and in the tree of an sdist. setuptools calls `finalize()`
-for every project that is built where hatch-bpf is installed; it leaves those alone that have nothing to do with it.
+for every project that is built where hatch-bpf is installed; it ignores those that do not use hatch-bpf.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class BuildBpf(Command):
                 source_tree.write(built, root=into, folders=project.folders.values())
 
     def get_source_files(self) -> list[str]:
-        """What an sdist must carry: sources, headers, and kernels of an archive that not only the environment names."""
+        """What an sdist must carry: sources, headers, and an archive's kernels unless only the environment names it."""
         with user_errors():
             return [str(path) for path in source_files(project_of(self.distribution, environ={}))]
 

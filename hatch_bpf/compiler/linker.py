@@ -32,15 +32,17 @@ def link_objects(objects: Sequence[tuple[str, bytes]], *, name: str) -> bytes:
                 names[str(path)] = source
                 path.write_bytes(data)
                 if functions.bpf_linker__add_file(linker, bytes(path), None):
-                    raise LinkError(f"{name}: {source} cannot be linked with the others: {_told(said.lines, names)}")
+                    raise LinkError(
+                        f"{name}: {source} cannot be linked with the others: {_with_sources(said.lines, names)}"
+                    )
             if functions.bpf_linker__finalize(linker):
-                raise LinkError(f"{name}: what was linked does not fit together: {_told(said.lines, names)}")
+                raise LinkError(f"{name}: what was linked does not fit together: {_with_sources(said.lines, names)}")
         finally:
             functions.bpf_linker__free(linker)
         return target.read_bytes()
 
 
-def _told(said: Sequence[str], names: Mapping[str, str]) -> str:
+def _with_sources(said: Sequence[str], names: Mapping[str, str]) -> str:
     """libbpf's log, with the sources' names in place of the temporary files' names."""
     text = "; ".join(said)
     for path, source in names.items():

@@ -2,8 +2,8 @@
 
 Input: the bytes of an object. Output: pyelftools' sections, and symbols and relocations as plain tuples; or `ELFError`,
 or `ObjectError` for more of anything than real objects have. pyelftools believes what a file claims: that a few bytes
-unpack to gigabytes, or that thousands of symbols have one very long name. It also takes a second for tables that
-`struct` reads at once, as those of large objects are.
+unpack to gigabytes, or that thousands of symbols have one very long name. It also needs a second for the tables of a
+large object, which `struct` reads at once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Symbol(NamedTuple):
     visibility: int
     """`STV_*`."""
     section: int | None
-    """Index of the section that it is in; 0 if it is undefined, None if its value is none of a section's."""
+    """Index of its section; 0 if it is undefined, None if its value is not an offset in a section."""
     value: int
     size: int
 

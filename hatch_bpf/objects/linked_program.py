@@ -114,7 +114,7 @@ class LinkedProgram:
 
     @cached_property
     def jumps_back(self) -> bool:
-        """Whether any jump does; without one there are no loops."""
+        """Whether any jump goes back; without one there are no loops."""
         return any(insn.jump < 0 for insn in self.insns if insn.is_jump)
 
     @cached_property
@@ -158,8 +158,8 @@ class LinkedProgram:
         }
 
     def set_before(self, slot: int, register: int, *, of: int) -> int | None:
-        """Slot of the instruction that last changed a register before `slot`, if straight code not too far before the
-        slot `of` tells."""
+        """Slot of the last instruction before `slot` that changed a register; None unless straight code, not too far
+        before the slot `of`, shows it."""
         for before in range(slot - 1, max(-1, of - 1 - _FOLLOWED_BACK), -1):
             insn = self.insns[before]
             if before + 1 in self.meetings or insn.is_goto or insn.is_exit:
@@ -279,7 +279,7 @@ class _FunctionCode(NamedTuple):
 
 
 def _decode(obj: ObjectModel, function: Function) -> _FunctionCode:
-    """A function's instructions, if a compiler can have made them, so that analyses need not mind."""
+    """A function's instructions. What no compiler makes is refused, so that analyses need not look for it."""
     insns = decode(function.insns, endian=obj.endian)
     marked = []
     for position, insn in enumerate(insns):

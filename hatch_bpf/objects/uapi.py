@@ -128,7 +128,7 @@ def helper(name: str) -> int:
 
 
 def helpers(names: str) -> frozenset[int]:
-    """The numbers of several helpers, whose names stand in one text."""
+    """The numbers of several helpers, named in one text."""
     return frozenset(map(helper, names.split()))
 
 

@@ -24,7 +24,7 @@ class Artifact:
     tree_path: PurePosixPath
     """Where an editable build writes it, relative to the project."""
     content: bytes | Path
-    """Its contents, or the file of hatch-bpf's own that it is a copy of: front ends can pass that on unread."""
+    """Its contents, or the file of hatch-bpf that it copies, which front ends can pass on unread."""
 
     @property
     def data(self) -> bytes:

@@ -28,7 +28,7 @@ class Bundle:
 
     @property
     def index(self) -> bytes:
-        """The list of the libraries, for whose sha256 skeletons vouch."""
+        """The list of the libraries. Skeletons carry its sha256."""
         return self.files[f"lib/{INDEX}"]
 
 
