@@ -35,7 +35,6 @@ from hatch_bpf.btf.c_types import (
 )  # fmt: skip
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.btf.types import VLEN_MASK
-from hatch_bpf.errors import BtfError
 
 GUARD = "__VMLINUX_H__"
 """The header's include guard, which libbpf's own headers look for."""
@@ -232,16 +231,13 @@ class _Writer:
         if depth > MAX_CHAIN:
             raise types.fail(type_id, f"is more than {MAX_CHAIN} steps deep inside others")
         kind = types.kinds[type_id]
-        if kind in COMPOSITES and self._words[self._starts[type_id]]:
+        if kind == FWD or (kind in COMPOSITES and self._words[self._starts[type_id]]):
             # inside its own definition it needs no other
             if type_id != holder:
                 self._out.append(f"{self._reference(type_id)};\n\n")
                 self._declared[type_id] = 1
         elif kind == TYPEDEF:
             self._declare_typedef(type_id, depth)
-        elif kind == FWD:
-            self._out.append(f"{self._reference(type_id)};\n\n")
-            self._declared[type_id] = 1
         elif kind in BASES:
             name = self._given[type_id] = types.base_name(type_id)
             if name in _ALIASES:
@@ -334,9 +330,7 @@ class _Writer:
             body = self._padded(type_id, texts, indent)
             attribute = " __attribute__((packed))" if type_id in self._layouts.packed else ""
             text = f"{reference} {{{body}{indent[:-1] if body else ''}}}{attribute}"
-        self._left -= len(text)
-        if self._left < 0:
-            raise self._too_long(type_id)
+        self._spend(type_id, len(text))
         return text
 
     def _member(self, type_id: int, named: bool, level: int, depth: int) -> tuple[str, str, int, int]:
@@ -427,9 +421,7 @@ class _Writer:
         lines = [f"{indent}{name} = {value}," for name, value in zip(names, values, strict=True)]
         reference = self._given.get(type_id) or self._reference(type_id)
         text = f"{reference} {{{''.join(lines)}{indent[:-1]}}}{self._enum_mode(type_id)}"
-        self._left -= len(text)
-        if self._left < 0:
-            raise self._too_long(type_id)
+        self._spend(type_id, len(text))
         return text
 
     def _distinct(self, names: list[str]) -> list[str]:
@@ -623,10 +615,7 @@ class _Writer:
     def _spend(self, type_id: int, characters: int) -> None:
         self._left -= characters
         if self._left < 0:
-            raise self._too_long(type_id)
-
-    def _too_long(self, type_id: int) -> BtfError:
-        return self._types.fail(type_id, "makes the header many times longer than its BTF")
+            raise self._types.fail(type_id, "makes the header many times longer than its BTF")
 
 
 def _natural_offset(end: int, align: int, size: int, bits: int) -> int:

@@ -56,8 +56,6 @@ _COPIES = 4
 _AT_ONCE = 1 << 14
 """Names that are read between two looks at the budget."""
 _TOO_LONG = re.compile(rb"[^\0]{%d}" % (BTF_NAME.most + 1))
-_LONGEST_LONG = 32
-"""Characters that no way to spell `long` has."""
 
 
 class CTypes:
@@ -76,7 +74,7 @@ class CTypes:
         budget = Budget(btf.source, len(btf.data), error=BtfError)
         budget.work(_STEPS_PER_TYPE * len(self.kinds))
         self.names = Names(btf, budget)
-        self.pointer_size = self._pointer_size()
+        self.pointer_size = btf.pointer_size
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -167,34 +165,15 @@ class CTypes:
         tagged = compress(tags, self.names.among([self.words[self.starts[tag]] for tag in tags], {"bpf_kfunc"}))
         return sorted({self.target(tag) for tag in tagged if self.kinds[self.target(tag)] == FUNC})
 
-    def _pointer_size(self) -> int:
-        """What `Btf.pointer_size` says, found faster where nothing else has asked for types by name."""
-        for type_id in self._integers():
-            name = self.names.text(self.words[self.starts[type_id]])
-            words = name.split() if len(name) < _LONGEST_LONG else []
-            if (
-                words.count("long") == 1
-                and {"unsigned", "int", "long"}.issuperset(words)
-                and self.size(type_id) in (4, 8)
-            ):
-                return self.size(type_id)
-        return 8
-
-    def _integers(self) -> Iterator[int]:
-        at = self.kinds.find(INT)
-        while at >= 0:
-            yield at
-            at = self.kinds.find(INT, at + 1)
-
     @cached_property
     def narrow_integers(self) -> dict[int, tuple[int, int]]:
         """Bit offset and width of the integers that are bitfields by themselves, as old compilers made them."""
-        found = {}
-        for type_id in self._integers():
-            encoding = self.words[self.starts[type_id] + 3]
-            if encoding & 0xFF != 8 * self.size(type_id) & 0xFF:
-                found[type_id] = (encoding >> 16 & 0xFF, encoding & 0xFF)
-        return found
+        encodings = {type_id: self.words[self.starts[type_id] + 3] for type_id in self.ids(frozenset((INT,)))}
+        return {
+            type_id: (encoding >> 16 & 0xFF, encoding & 0xFF)
+            for type_id, encoding in encodings.items()
+            if encoding & 0xFF != 8 * self.size(type_id) & 0xFF
+        }
 
     def unqualified(self, type_id: int) -> int:
         """The type behind typedefs, qualifiers and type tags."""
@@ -214,12 +193,11 @@ class Names(dict[int, str]):
 
     def __init__(self, btf: Btf, budget: Budget) -> None:
         super().__init__({0: ""})
-        self._source = btf.source
+        self._btf = btf
         self._budget = budget
-        self._strings = btf.strings
-        if _TOO_LONG.search(self._strings):
+        if _TOO_LONG.search(btf.strings):
             BTF_NAME.check(BTF_NAME.most + 1, source=btf.source, error=BtfError)
-        self.all = self._strings.translate(_IDENTIFIERS).decode("ascii")
+        self.all = btf.strings.translate(_IDENTIFIERS).decode("ascii")
         """All of them, each followed by a NUL, for loops that cannot afford a call for each."""
 
     def __missing__(self, offset: int) -> str:
@@ -249,20 +227,14 @@ class Names(dict[int, str]):
             re.search(f"\\w*{_NO_NAME}(?:[\\w{_NO_NAME}]*{_NO_NAME})?", text, re.ASCII) if _NO_NAME in text else None
         )
         if found:
-            raise BtfError(f"{self._source}: {self.text(self.all.index(found[0]))[:80]!r} cannot be a name in C")
-
-    def text(self, offset: int) -> str:
-        """Any string. Bytes that are not UTF-8 come back as surrogates."""
-        end = self._strings.find(b"\0", offset)
-        if end < 0:
-            raise BtfError(f"{self._source}: string offset {offset} is beyond the string section")
-        return self._strings[offset:end].decode("utf-8", "surrogateescape")
+            name = self._btf.string(self.all.index(found[0]))
+            raise BtfError(f"{self._btf.source}: {name[:80]!r} cannot be a name in C")
 
     def spelled(self, offset: int, form: re.Pattern[str]) -> str:
         """A string that may be more than one identifier."""
-        text = self.text(offset)
+        text = self._btf.string(offset)
         if not form.fullmatch(text):
-            raise BtfError(f"{self._source}: {text[:80]!r} cannot be written in C")
+            raise BtfError(f"{self._btf.source}: {text[:80]!r} cannot be written in C")
         return text
 
 
