@@ -30,7 +30,20 @@ class NotInExcerptError(Exception):
     """The excerpt cannot answer, and the whole BTF is needed. Never leaves the build."""
 
 
-class RecordedBtf(Btf):
+class _AskedByName(Btf):
+    """A BTF whose `find()` sees every question: the others ask it first."""
+
+    def flavors(self, name: str) -> list[str]:
+        self.find(name, *NAMED_IN_C)
+        return super().flavors(name)
+
+    def near(self, name: str, *kinds: t.Kind, prefix: str = "") -> str:
+        # the types that may be found are looked for themselves; this notes that any were
+        self.find(NEAR_NOTE + prefix + name)
+        return super().near(name, *kinds, prefix=prefix)
+
+
+class RecordedBtf(_AskedByName):
     """A whole BTF that records the names that were looked up, and what was found."""
 
     def __init__(self, data: bytes, *, source: str) -> None:
@@ -45,15 +58,6 @@ class RecordedBtf(Btf):
         if name not in asked:
             asked[name] = super().find(name, *among)
         return [type_id for type_id in asked[name] if not kinds or self.kind(type_id) in kinds]
-
-    def flavors(self, name: str) -> list[str]:
-        self.find(name, *NAMED_IN_C)
-        return super().flavors(name)
-
-    def near(self, name: str, *kinds: t.Kind, prefix: str = "") -> str:
-        # what was found is in the excerpt, as it was looked for; that it was looked for at all is noted too
-        self.find(NEAR_NOTE + prefix + name)
-        return super().near(name, *kinds, prefix=prefix)
 
     def pack(self, former: Excerpt | None = None) -> bytes:
         """The excerpt that knows every name asked for, and those that a former excerpt of this BTF knows."""
@@ -70,7 +74,7 @@ class RecordedBtf(Btf):
         return head.encode() + b"\n" + cut(self, seeds)
 
 
-class Excerpt(Btf):
+class Excerpt(_AskedByName):
     """Answers like the whole BTF for the names it knows. Types are renumbered, in the same order."""
 
     def __init__(self, packed: bytes, *, source: str) -> None:
@@ -85,15 +89,6 @@ class Excerpt(Btf):
         if name not in self.names and not (name in self.names_in_c and only_in_c(kinds)):
             raise NotInExcerptError(name)
         return super().find(name, *kinds)
-
-    def near(self, name: str, *kinds: t.Kind, prefix: str = "") -> str:
-        self.find(NEAR_NOTE + prefix + name)
-        return super().near(name, *kinds, prefix=prefix)
-
-    def flavors(self, name: str) -> list[str]:
-        if name not in self.names and name not in self.names_in_c:
-            raise NotInExcerptError(name)
-        return super().flavors(name)
 
 
 _COMPOSITES = (t.Kind.STRUCT, t.Kind.UNION)

@@ -22,8 +22,8 @@ from hatch_bpf.errors import BtfError
 
 _HEADER_WITHOUT_RELOS = 24
 _HEADER_WITH_RELOS = 32
-_LINE_WORDS = 4
-_RELO_WORDS = 4
+_WORDS = 4
+"""Words of a record that are known, of a source line and of a relocation alike."""
 
 
 class CoreReloKind(IntEnum):
@@ -72,23 +72,23 @@ class LineTable:
     def _places(self) -> array[int]:
         """Which records these are, in order. Raises `BtfError`."""
         for column in (1, 2):
-            if max(self._words[column::_LINE_WORDS]) >= len(self._btf.strings):
+            if max(self._words[column::_WORDS]) >= len(self._btf.strings):
                 raise BtfError(f"{self._btf.source}: the file or text of a source line is beyond the string section")
-        kept = [place for place, number in enumerate(self._words[3::_LINE_WORDS]) if number >> 10]
-        kept.sort(key=self._words[0::_LINE_WORDS].__getitem__)
+        kept = [place for place, number in enumerate(self._words[3::_WORDS]) if number >> 10]
+        kept.sort(key=self._words[0::_WORDS].__getitem__)
         return array("I", kept)
 
     @cached_property
     def offsets(self) -> array[int]:
         """Where each line's instructions begin."""
-        return array("I", map(self._words[0::_LINE_WORDS].__getitem__, self._places))
+        return array("I", map(self._words[0::_WORDS].__getitem__, self._places))
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> LineInfo:
-        at = _LINE_WORDS * self._places[index]
-        insn_off, file, text, line_col = self._words[at : at + _LINE_WORDS]
+        at = _WORDS * self._places[index]
+        insn_off, file, text, line_col = self._words[at : at + _WORDS]
         return LineInfo(insn_off, self._btf.string(file), self._btf.string(text), line_col >> 10, line_col & 0x3FF)
 
     def at(self, offset: int) -> LineInfo | None:
@@ -98,7 +98,7 @@ class LineTable:
 
     def texts(self) -> array[int]:
         """String offset of each line's text: few, since functions are inlined and macros expanded many times."""
-        return array("I", map(self._words[2::_LINE_WORDS].__getitem__, self._places))
+        return array("I", map(self._words[2::_WORDS].__getitem__, self._places))
 
 
 class CoreRelo(NamedTuple):
@@ -130,7 +130,7 @@ def read_btf_ext(data: bytes, btf: Btf) -> BtfExt:
     source = btf.source
     if len(data) < _HEADER_WITHOUT_RELOS:
         raise BtfError(f"{source}: {len(data)} bytes cannot be .BTF.ext; the header alone has {_HEADER_WITHOUT_RELOS}")
-    order = "<" if data[0] == MAGIC & 0xFF else ">"
+    order = "<" if btf.endian == "little" else ">"
     magic, version, _flags, hdr_len = struct.unpack_from(order + "HBBI", data)
     if magic != MAGIC or version != VERSION:
         raise BtfError(f"{source}: .BTF.ext starts with {data[:4].hex(' ')} instead of 9f eb 01 00")
@@ -139,20 +139,20 @@ def read_btf_ext(data: bytes, btf: Btf) -> BtfExt:
     line_off, line_len = struct.unpack_from(order + "2I", data, 16)
     relo_off, relo_len = struct.unpack_from(order + "2I", data, 24) if hdr_len >= _HEADER_WITH_RELOS else (0, 0)
 
-    def table(offset: int, length: int, words: int) -> Iterator[tuple[str, array[int]]]:
+    def table(offset: int, length: int) -> Iterator[tuple[str, array[int]]]:
         """The records of one table as 32-bit words, by the name of their section."""
         start = hdr_len + offset
         if start + length > len(data):
             raise BtfError(f"{source}: .BTF.ext is cut off: a table ends at byte {start + length} of {len(data)}")
         joined: dict[int, array[int]] = {}
-        for name, records in _sections(data[start : start + length], order, words, source) if length else ():
+        for name, records in _sections(data[start : start + length], btf) if length else ():
             joined.setdefault(name, array("I")).extend(records)
         for name, records in joined.items():
             if records:
                 yield btf.string(name), records
 
-    relos = {section: _relos(btf, records) for section, records in table(relo_off, relo_len, _RELO_WORDS)}
-    lines = {section: LineTable(btf, records) for section, records in table(line_off, line_len, _LINE_WORDS)}
+    relos = {section: _relos(btf, records) for section, records in table(relo_off, relo_len)}
+    lines = {section: LineTable(btf, records) for section, records in table(line_off, line_len)}
     return BtfExt(lines, relos)
 
 
@@ -160,7 +160,7 @@ _RELO_KINDS = {int(kind): kind for kind in CoreReloKind}
 
 
 def _relos(btf: Btf, words: array[int]) -> tuple[CoreRelo, ...]:
-    insn_offs, type_ids, accesses, kinds = (words[column::_RELO_WORDS] for column in range(_RELO_WORDS))
+    insn_offs, type_ids, accesses, kinds = (words[column::_WORDS] for column in range(_WORDS))
     for kind in sorted(set(kinds) - _RELO_KINDS.keys()):
         raise BtfError(f"{btf.source}: CO-RE relocation kind {kind} is not known")
     texts = {access: btf.string(access) for access in set(accesses)}
@@ -169,11 +169,12 @@ def _relos(btf: Btf, words: array[int]) -> tuple[CoreRelo, ...]:
     return tuple(map(partial(tuple.__new__, CoreRelo), zip(*columns, strict=True)))
 
 
-def _sections(data: bytes, order: str, words: int, source: str) -> Iterator[tuple[int, array[int]]]:
+def _sections(data: bytes, btf: Btf) -> Iterator[tuple[int, array[int]]]:
     """Walk one table: its record size, then for each section its name's offset, a count and the records."""
+    source, order = btf.source, "<" if btf.endian == "little" else ">"
     (record_size,) = struct.unpack_from(order + "I", data) if len(data) >= 4 else (0,)
-    if record_size < 4 * words or record_size % 4:
-        raise BtfError(f"{source}: .BTF.ext has records of {record_size} bytes; at least {4 * words} are needed")
+    if record_size < 4 * _WORDS or record_size % 4:
+        raise BtfError(f"{source}: .BTF.ext has records of {record_size} bytes; at least {4 * _WORDS} are needed")
     at = 4
     while at < len(data):
         if at + 8 > len(data):
@@ -182,17 +183,17 @@ def _sections(data: bytes, order: str, words: int, source: str) -> Iterator[tupl
         at += 8
         if at + count * record_size > len(data):
             raise BtfError(f"{source}: .BTF.ext is cut off: {count} records of {record_size} bytes do not fit")
-        records = words_of(data[at : at + count * record_size], "little" if order == "<" else "big")
+        records = words_of(data[at : at + count * record_size], btf.endian)
         # a newer compiler may append words to a record; those known come first
-        yield section_off, _columns(records, record_size // 4, words)
+        yield section_off, _known_columns(records, record_size // 4)
         at += count * record_size
 
 
-def _columns(records: array[int], width: int, words: int) -> array[int]:
+def _known_columns(records: array[int], width: int) -> array[int]:
     """The first words of each record."""
-    if width == words:
+    if width == _WORDS:
         return records
-    kept = array("I", bytes(4 * words * (len(records) // width)))
-    for column in range(words):
-        kept[column::words] = records[column::width]
+    kept = array("I", bytes(4 * _WORDS * (len(records) // width)))
+    for column in range(_WORDS):
+        kept[column::_WORDS] = records[column::width]
     return kept
