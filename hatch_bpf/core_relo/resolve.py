@@ -4,8 +4,8 @@ Input: `CoreRelo`s of an object, the object's `Btf`, and a kernel's `Btf`. Outpu
 `RelocationError` where libbpf would refuse to load the object. The rules are those of libbpf 1.1 (bpf_core_calc_relo()
 and bpf_core_add_cands()).
 
-- `Matcher.resolve()` takes one record by itself. `Matcher.resolve_all()` takes all records of an object in order, as
-  libbpf does: once a record of a local type has ruled out a candidate, later records of that type no longer see it.
+- `Matcher.resolve_all()` takes the records of an object in order, as libbpf does: once a record of a local type has
+  ruled out a candidate, later records of that type no longer see it.
 - A type relocation that finds nothing has the value 0 and does not poison the instruction, not even TYPE_SIZE and
   TYPE_ID_TARGET, and neither do FIELD_EXISTS and ENUMVAL_EXISTS. Only the other field and enumerator kinds do.
 - Where libbpf 1.6 has another rule, the older and stricter one holds: a load of a whole array whose size changed is
@@ -107,13 +107,6 @@ class Matcher:
             named = {found for flavor in names.union(flavors) for found in self.target.find(flavor, *kinds)}
             self._by_name[name, kinds] = tuple(sorted(named))
         return self._by_name[name, kinds]
-
-    def resolve(self, local: Btf, relo: CoreRelo) -> Resolution:
-        """Resolve one record by itself. Raises `RelocationError`."""
-        try:
-            return self._resolve(local, relo, {})
-        except RelocationError as error:
-            raise self._placed(error, local, relo) from error
 
     def matches(self, local: Btf, relo: CoreRelo) -> list[Spec]:
         """The matching paths in all candidates, even if their values differ."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from hatch_bpf.btf.ext import CoreRelo
+from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.resolve import Matcher, Resolution
+from hatch_bpf.errors import RelocationError
 from tests.common.c_programs import kernel, model
 
 LOCAL = """
@@ -51,3 +54,11 @@ def resolve_one(body: str, *, local: str = LOCAL, target: str = KERNEL) -> Resol
     """The one relocation of a program whose body is `body`."""
     (resolution,) = resolve(f'{local}\nSEC("socket") u64 program(void *ctx) {{ {body} }}', target)
     return resolution
+
+
+def resolve_alone(matcher: Matcher, local: Btf, relo: CoreRelo) -> Resolution:
+    """The result of one record by itself. Raises its `RelocationError`."""
+    (found,) = matcher.resolve_all(local, [relo])
+    if isinstance(found, RelocationError):
+        raise found
+    return found

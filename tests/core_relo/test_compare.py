@@ -11,10 +11,13 @@ from hatch_bpf.btf.types import Kind
 from hatch_bpf.core_relo.resolve import Matcher, Resolution
 from hatch_bpf.errors import RelocationError
 from tests.common.btf_builder import RawBtf
+from tests.core_relo.relocations import resolve_alone
 
 
 def _matches(local: RawBtf, local_id: int, target: RawBtf) -> bool:
-    resolution = Matcher(Btf(target.build())).resolve(Btf(local.build()), CoreRelo(0, local_id, "0", K.TYPE_MATCHES))
+    resolution = resolve_alone(
+        Matcher(Btf(target.build())), Btf(local.build()), CoreRelo(0, local_id, "0", K.TYPE_MATCHES)
+    )
     assert resolution.target_value == int(resolution.found)
     return resolution.found
 
@@ -56,7 +59,7 @@ def test_types_without_end_are_refused() -> None:
     def refused(btf: RawBtf, type_id: int, access: str, kind: K) -> str:
         read = Btf(btf.build())
         with pytest.raises(RelocationError) as info:
-            Matcher(read).resolve(read, CoreRelo(0, type_id, access, kind))
+            resolve_alone(Matcher(read), read, CoreRelo(0, type_id, access, kind))
         return str(info.value)
 
     btf = RawBtf()
@@ -73,7 +76,7 @@ def test_types_without_end_are_refused() -> None:
     target = RawBtf()
     target.struct("outside", 8, ("", 1, 0))
     with pytest.raises(RelocationError, match="nests deeper than 64"):
-        Matcher(Btf(target.build())).resolve(local, CoreRelo(0, 3, "0:0", K.FIELD_EXISTS))
+        resolve_alone(Matcher(Btf(target.build())), local, CoreRelo(0, 3, "0:0", K.FIELD_EXISTS))
 
 
 def test_a_search_that_would_take_for_ever_is_given_up() -> None:
@@ -87,7 +90,7 @@ def test_a_search_that_would_take_for_ever_is_given_up() -> None:
     local = RawBtf()
     found = local.struct("thing", 8, ("wanted", local.integer(), 0))
     with pytest.raises(RelocationError, match="takes more work to read than any real file"):
-        Matcher(Btf(target.build())).resolve(Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_EXISTS))
+        resolve_alone(Matcher(Btf(target.build())), Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_EXISTS))
 
 
 def test_arrays_nested_deeper_than_types_are_compared() -> None:

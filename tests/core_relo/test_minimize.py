@@ -19,6 +19,7 @@ from hatch_bpf.errors import RelocationError
 from hatch_bpf.objects.model import ObjectModel, read_object
 from tests.common import kernel_btfs, needs, objects, random_types
 from tests.common.btf_builder import EXIT, RawBtf, Relo, btf_ext, elf_object
+from tests.core_relo.relocations import resolve_alone
 
 K = CoreReloKind
 EMPTY = struct.pack("<HBBI4I", 0xEB9F, 1, 0, 24, 0, 0, 0, 1) + b"\0"
@@ -224,7 +225,7 @@ def test_what_gets_lost_gets_lost_with_bpftool_too(tmp_path: Path) -> None:
         small = minimize([model], full)
         assert small == _bpftool(tmp_path, full.data, [model.elf])
         _, relo = model.core_relos[0]
-        on_full, on_small = (Matcher(btf).resolve(model.btf, relo) for btf in (full, Btf(small)))
+        on_full, on_small = (resolve_alone(Matcher(btf), model.btf, relo) for btf in (full, Btf(small)))
         assert on_full.target_value != on_small.target_value
 
 

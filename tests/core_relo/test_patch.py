@@ -13,6 +13,7 @@ from hatch_bpf.core_relo.patch import patch_insn
 from hatch_bpf.core_relo.resolve import Matcher, Resolution
 from hatch_bpf.errors import RelocationError
 from tests.common.btf_builder import EXIT, RawBtf
+from tests.core_relo.relocations import resolve_alone
 
 _POISON = struct.pack("<BBhi", 0x85, 0, 0, 195896080)
 
@@ -21,7 +22,9 @@ def _offset_resolution(order: str = "<", *, target_offset: int = 5) -> Resolutio
     local, target = RawBtf(order), RawBtf(order)
     found = local.struct("thing", 8, ("a", local.integer(), 32))
     target.struct("thing", 8, ("a", target.integer(), 8 * target_offset))
-    return Matcher(Btf(target.build())).resolve(Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET))
+    return resolve_alone(
+        Matcher(Btf(target.build())), Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET)
+    )
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -70,7 +73,7 @@ def test_a_width_that_no_load_can_be_given(code: int, size: int, message: str) -
     found = local.struct("thing", 16, ("a", local.integer(signed=False), 32))
     target.struct("thing", 16, ("a", target.integer("int", size, signed=False), 32))
     record = CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET)
-    resolution = Matcher(Btf(target.build())).resolve(Btf(local.build()), record)
+    resolution = resolve_alone(Matcher(Btf(target.build())), Btf(local.build()), record)
     with pytest.raises(RelocationError, match=message):
         patch_insn(struct.pack("<BBhi", code, 0x12, 4, 0), 0, resolution)
 
@@ -84,8 +87,8 @@ def test_an_offset_too_large_for_a_load() -> None:
 def test_poisoning_takes_both_halves_of_a_64_bit_load() -> None:
     local = RawBtf()
     found = local.struct("gone", 8, ("a", local.integer(), 0))
-    resolution = Matcher(Btf(RawBtf().build())).resolve(
-        Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET)
+    resolution = resolve_alone(
+        Matcher(Btf(RawBtf().build())), Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET)
     )
     assert patch_insn(struct.pack("<BBhIQ", 0x18, 1, 0, 0, 0) + EXIT, 0, resolution) == _POISON * 2 + EXIT
     assert patch_insn(struct.pack("<BBhI", 0xBF, 1, 0, 0), 0, resolution) == _POISON

@@ -19,7 +19,7 @@ from hatch_bpf.objects.model import read_object
 from tests.common import kernel_btfs, libbpf_log, needs, objects, random_types
 from tests.common.btf_builder import EXIT, RawBtf, btf_ext, elf_object
 from tests.common.c_programs import kernel
-from tests.core_relo.relocations import KERNEL, LOCAL, resolve, resolve_one
+from tests.core_relo.relocations import KERNEL, LOCAL, resolve, resolve_alone, resolve_one
 
 K = CoreReloKind
 
@@ -249,11 +249,11 @@ def test_an_enum_may_be_an_enum64_on_the_other_side() -> None:
     small_id = small.enum("numbers", SAME=7)
     wide_id = wide.enum64("numbers", OTHER=1, SAME=0x1234567890)
     narrow, broad = Btf(small.build()), Btf(wide.build())
-    up = Matcher(broad).resolve(narrow, CoreRelo(0, small_id, "0", K.ENUMVAL_VALUE))
+    up = resolve_alone(Matcher(broad), narrow, CoreRelo(0, small_id, "0", K.ENUMVAL_VALUE))
     assert (up.local_value, up.target_value) == (7, 0x1234567890)
     load = struct.pack("<BBHIBBHI", 0x18, 1, 0, 7, 0, 0, 0, 0)
     assert patch_insn(load, 0, up) == struct.pack("<BBHIBBHI", 0x18, 1, 0, 0x34567890, 0, 0, 0, 0x12)
-    down = Matcher(narrow).resolve(broad, CoreRelo(0, wide_id, "1", K.ENUMVAL_VALUE))
+    down = resolve_alone(Matcher(narrow), broad, CoreRelo(0, wide_id, "1", K.ENUMVAL_VALUE))
     assert (down.local_value, down.target_value) == (0x1234567890, 7)
 
 
@@ -336,10 +336,10 @@ def test_two_namesakes_with_another_offset_are_ambiguous() -> None:
     with pytest.raises(
         AmbiguityError, match=r"field offset ambiguity: .*thing\.a \(0:0 @ offset 0\) or .*offset 4"
     ) as info:
-        matcher.resolve(btf, CoreRelo(0, found, "0:0", K.FIELD_EXISTS))
+        resolve_alone(matcher, btf, CoreRelo(0, found, "0:0", K.FIELD_EXISTS))
     assert [target.root_type_id for target in info.value.targets] == [2, 3]
     with pytest.raises(AmbiguityError, match=r"gives 2, .* gives 3"):
-        matcher.resolve(btf, CoreRelo(0, found, "0", K.TYPE_ID_TARGET))
+        resolve_alone(matcher, btf, CoreRelo(0, found, "0", K.TYPE_ID_TARGET))
 
 
 def test_namesakes_that_agree_are_one() -> None:
@@ -348,8 +348,8 @@ def test_namesakes_that_agree_are_one() -> None:
     number = target.integer()
     for extra in ("x", "y"):
         target.struct("thing", 8, ("a", number, 32), (extra, number, 0))
-    resolution = Matcher(Btf(target.build())).resolve(
-        Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET)
+    resolution = resolve_alone(
+        Matcher(Btf(target.build())), Btf(local.build()), CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET)
     )
     assert resolution.target_value == 4
 
@@ -368,4 +368,4 @@ def test_a_candidate_ruled_out_once_stays_out() -> None:
     assert [item.target_value for item in in_order if isinstance(item, Resolution)] == [4, 0]
     assert isinstance(matcher.resolve_all(btf, [second, first])[0], AmbiguityError)
     with pytest.raises(AmbiguityError):
-        matcher.resolve(btf, second)
+        resolve_alone(matcher, btf, second)

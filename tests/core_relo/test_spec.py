@@ -11,7 +11,7 @@ from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.core_relo.spec import KIND_NAMES, MAX_SPEC
 from hatch_bpf.errors import RelocationError
 from tests.common.btf_builder import RawBtf
-from tests.core_relo.relocations import resolve_one
+from tests.core_relo.relocations import resolve_alone, resolve_one
 
 
 def test_renderings_are_libbpfs() -> None:
@@ -49,7 +49,7 @@ def test_a_malformed_record(access: str, kind: K, message: str) -> None:
     found = local.struct("thing", 16, ("a", number, 0), ("b", local.array(number, 3), 32))
     btf = Btf(local.build(), source="object")
     with pytest.raises(RelocationError, match=rf"object: CO-RE relocation at byte 24 against kernel: .*{message}"):
-        Matcher(Btf(local.build(), source="kernel")).resolve(btf, CoreRelo(24, found, access, kind))
+        resolve_alone(Matcher(Btf(local.build(), source="kernel")), btf, CoreRelo(24, found, access, kind))
 
 
 def test_anonymous_and_missing_types() -> None:
@@ -57,6 +57,6 @@ def test_anonymous_and_missing_types() -> None:
     anonymous = local.struct("", 4, ("a", local.integer(), 0))
     btf = Btf(local.build())
     with pytest.raises(RelocationError, match="anonymous type"):
-        Matcher(btf).resolve(btf, CoreRelo(0, anonymous, "0:0", K.FIELD_EXISTS))
+        resolve_alone(Matcher(btf), btf, CoreRelo(0, anonymous, "0:0", K.FIELD_EXISTS))
     with pytest.raises(RelocationError, match="there is no type 99"):
-        Matcher(btf).resolve(btf, CoreRelo(0, 99, "0:0", K.FIELD_EXISTS))
+        resolve_alone(Matcher(btf), btf, CoreRelo(0, 99, "0:0", K.FIELD_EXISTS))

@@ -11,7 +11,7 @@ from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.errors import RelocationError
 from tests.common.btf_builder import RawBtf
 from tests.common.c_programs import kernel, model
-from tests.core_relo.relocations import KERNEL, LOCAL, resolve_one
+from tests.core_relo.relocations import KERNEL, LOCAL, resolve_alone, resolve_one
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_kind(body: str, kind: K, values: tuple[int, int]) -> None:
 def test_a_big_endian_bitfield_is_shifted_from_the_other_end() -> None:
     source = 'SEC("socket") u64 program(struct thing *t) { return bpf_core_field_lshift(t->bits); }'
     obj = model(LOCAL + source, endian="big")
-    resolution = Matcher(kernel(KERNEL, endian="big")).resolve(obj.btf, obj.core_relos[0][1])
+    resolution = resolve_alone(Matcher(kernel(KERNEL, endian="big")), obj.btf, obj.core_relos[0][1])
     # a 32-bit load puts bit 0 of a big-endian word at bit 32 of 64
     assert (resolution.local_value, resolution.target_value) == (32, 32 + 7)
 
@@ -54,4 +54,4 @@ def test_a_bitfield_of_something_else_than_a_number() -> None:
     found = btf.struct("thing", 8, ("a", btf.ptr(btf.integer()), 0, 3))
     read = Btf(btf.build())
     with pytest.raises(RelocationError, match="a ptr cannot be a bitfield"):
-        Matcher(read).resolve(read, CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET))
+        resolve_alone(Matcher(read), read, CoreRelo(0, found, "0:0", K.FIELD_BYTE_OFFSET))
