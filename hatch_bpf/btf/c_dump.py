@@ -87,6 +87,9 @@ _VA_LIST = "__builtin_va_list"
 _VA_LIST_OF_VOID = "__gnuc_va_list"
 """What old GCCs made of a typedef of it."""
 
+_MODES = {1: "byte", 2: "HI", 8: "word"}
+"""Machine modes that give an enum a size other than an int's, by its bytes."""
+
 _MAX_NESTING = 60
 """Anonymous types and prototypes inside each other."""
 _LEAST_TEXT = 1 << 20
@@ -454,15 +457,9 @@ class _Writer:
     def _enum_mode(self, type_id: int) -> str:
         """The attribute that gives an enum its size where its values don't."""
         size = self._words[self._starts[type_id] + 2]
-        if size == 4:
+        if size == 8 and self._kinds[type_id] == ENUM64 and any(self._types.column(type_id, 2, width=3)):
             return ""
-        if size == 1:
-            return " __attribute__((mode(byte)))"
-        if size == 2:
-            return " __attribute__((mode(HI)))"
-        if size == 8 and not (self._kinds[type_id] == ENUM64 and any(self._types.column(type_id, 2, width=3))):
-            return " __attribute__((mode(word)))"
-        return ""
+        return f" __attribute__((mode({_MODES[size]})))" if size in _MODES else ""
 
     def _declaration(self, type_id: int, named: bool, level: int, depth: int) -> tuple[str, str]:
         """What a declaration has before and after the name: `int (*` and `)[4]`."""

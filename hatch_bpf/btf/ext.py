@@ -171,15 +171,15 @@ def _relos(btf: Btf, words: array[int]) -> tuple[CoreRelo, ...]:
 
 def _sections(data: bytes, btf: Btf) -> Iterator[tuple[int, array[int]]]:
     """Walk one table: its record size, then for each section its name's offset, a count and the records."""
-    source, order = btf.source, "<" if btf.endian == "little" else ">"
-    (record_size,) = struct.unpack_from(order + "I", data) if len(data) >= 4 else (0,)
+    source = btf.source
+    (record_size,) = words_of(data[:4], btf.endian) if len(data) >= 4 else (0,)
     if record_size < 4 * _WORDS or record_size % 4:
         raise BtfError(f"{source}: .BTF.ext has records of {record_size} bytes; at least {4 * _WORDS} are needed")
     at = 4
     while at < len(data):
         if at + 8 > len(data):
             raise BtfError(f"{source}: .BTF.ext is cut off inside a section's header")
-        section_off, count = struct.unpack_from(order + "II", data, at)
+        section_off, count = words_of(data[at : at + 8], btf.endian)
         at += 8
         if at + count * record_size > len(data):
             raise BtfError(f"{source}: .BTF.ext is cut off: {count} records of {record_size} bytes do not fit")

@@ -151,33 +151,20 @@ def _pieces(op: int, operand: int, *, is_true: bool, bits: int) -> Iterator[tupl
                 yield half, largest
 
 
-_OPPOSITE: dict[int, JmpOp] = {
-    JmpOp.JEQ: JmpOp.JNE,
-    JmpOp.JNE: JmpOp.JEQ,
-    JmpOp.JGT: JmpOp.JLE,
-    JmpOp.JLE: JmpOp.JGT,
-    JmpOp.JGE: JmpOp.JLT,
-    JmpOp.JLT: JmpOp.JGE,
-    JmpOp.JSGT: JmpOp.JSLE,
-    JmpOp.JSLE: JmpOp.JSGT,
-    JmpOp.JSGE: JmpOp.JSLT,
-    JmpOp.JSLT: JmpOp.JSGE,
-}
+def _both_ways(*pairs: tuple[JmpOp, JmpOp]) -> dict[int, JmpOp]:
+    return {one: other for pair in pairs for one, other in (pair, pair[::-1])}
 
 
-SWAPPED: dict[int, JmpOp] = {
-    JmpOp.JEQ: JmpOp.JEQ,
-    JmpOp.JNE: JmpOp.JNE,
-    JmpOp.JGT: JmpOp.JLT,
-    JmpOp.JLT: JmpOp.JGT,
-    JmpOp.JGE: JmpOp.JLE,
-    JmpOp.JLE: JmpOp.JGE,
-    JmpOp.JSGT: JmpOp.JSLT,
-    JmpOp.JSLT: JmpOp.JSGT,
-    JmpOp.JSGE: JmpOp.JSLE,
-    JmpOp.JSLE: JmpOp.JSGE,
-    JmpOp.JSET: JmpOp.JSET,
-}
+_OPPOSITE = _both_ways(
+    (JmpOp.JEQ, JmpOp.JNE),
+    (JmpOp.JGT, JmpOp.JLE),
+    (JmpOp.JGE, JmpOp.JLT),
+    (JmpOp.JSGT, JmpOp.JSLE),
+    (JmpOp.JSGE, JmpOp.JSLT),
+)
+SWAPPED = {op: op for op in (JmpOp.JEQ, JmpOp.JNE, JmpOp.JSET)} | _both_ways(
+    (JmpOp.JGT, JmpOp.JLT), (JmpOp.JGE, JmpOp.JLE), (JmpOp.JSGT, JmpOp.JSLT), (JmpOp.JSGE, JmpOp.JSLE)
+)
 """The comparison that says the same with its operands exchanged."""
 
 
