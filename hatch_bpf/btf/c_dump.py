@@ -1,6 +1,6 @@
 """BTF -> the text of a C header: vmlinux.h, as `bpftool btf dump file KERNEL format c` writes it.
 
-Input: a `Btf`, and the ids of the types wanted (all, unless told). Output: C that compiles for the BPF target, its
+Input: a `Btf`, and the ids of the types wanted (all by default). Output: C that compiles for the BPF target, its
 types laid out as in the kernel; or `BtfError` for BTF that no C program could have given. The order of definitions,
 forward declarations and the `___2` of a name met twice follow libbpf's btf_dump.
 """
@@ -183,7 +183,7 @@ class _Writer:
         return f"extern {left}{name}{right} __weak __ksym;\n"
 
     def _meet(self, members: Iterable[int], holder: int) -> None:
-        """Declare what a struct's members mention. Of most, such as pointers to what has a name, all is known then."""
+        """Declare what a struct's members mention. That settles how most are written, such as pointers to a name."""
         declared, kinds, words, starts, given = self._declared, self._kinds, self._words, self._starts, self._given
         known, width = self._known, 8 * self._types.pointer_size
         for member in members:

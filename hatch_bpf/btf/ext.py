@@ -23,7 +23,7 @@ from hatch_bpf.errors import BtfError
 _HEADER_WITHOUT_RELOS = 24
 _HEADER_WITH_RELOS = 32
 _WORDS = 4
-"""Words of a record that are known, of a source line and of a relocation alike."""
+"""Known words of a record, be it a source line or a relocation."""
 
 
 class CoreReloKind(IntEnum):

@@ -191,7 +191,7 @@ class Matcher:
         return resolution
 
     def _decide(self, spec: Spec, candidates: tuple[int, ...]) -> _Decision:
-        """Find the match, once for all local paths that are alike, in whatever object."""
+        """Find the match, once for all local paths with the same `likeness()`, in whatever object."""
         key = (*likeness(spec), candidates)
         if key not in self._decisions:
             self._decisions[key] = self._match(spec, candidates)

@@ -13,7 +13,8 @@ class Verifier:
     """What one kernel's verifier knows while it walks a program, as far as kernels differ."""
 
     decides_unequal: bool = True
-    """It decides `==` and `!=` of a constant and an immediate that differ (Linux 4.16); of equal ones any does."""
+    """It decides `==` and `!=` of a constant and an immediate that differ (Linux 4.16). Every verifier does if they are
+    equal."""
     decides_order: bool = True
     """It decides `<`, `>`, `&` and the like of a constant and an immediate (Linux 4.20)."""
     decides_registers: bool = True
@@ -33,13 +34,13 @@ class Verifier:
     reads_frozen_maps: bool = True
     """It knows the values of read-only globals and of kconfig externs (Linux 5.5)."""
     checks_globals_alone: bool = True
-    """It checks a global function once, for any arguments (Linux 5.6); older ones walk it from each call, as a static
-    one, with what is known of its arguments."""
+    """It checks a global function once, for any arguments (Linux 5.6); older ones walk it from each call, like a
+    static function, with what is known of its arguments."""
     skips_uncalled_globals: bool = True
-    """Of those that it checks alone, it leaves out the ones that no call can reach (Linux 6.8)."""
+    """It does not check global functions that no call can reach (Linux 6.8)."""
     spares_what_is_read: bool = True
     """It keeps what it knows of stack that a helper only reads, as a map's key (Linux 6.16 does, 6.12 does not); older
-    ones forget all that a helper is given."""
+    ones forget everything that a helper gets."""
 
     @cached_property
     def gives_up_on(self) -> frozenset[AluOp]:

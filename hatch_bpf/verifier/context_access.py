@@ -1,7 +1,7 @@
 """Where a program may read or write its context: as it was given, or through a pointer that it has moved.
 
-Input: a program. Output: the slots of such loads and stores, more of them rather than fewer; the walk in `walk.py` says
-for which of them it is so. Few programs do what a verifier refuses there, and only those need to be walked for it.
+Input: a program. Output: the slots of such loads and stores, rather too many than too few; the walk in `walk.py` says
+which of them really are. Few programs do what a verifier refuses there, and only those need the walk.
 """
 
 from __future__ import annotations

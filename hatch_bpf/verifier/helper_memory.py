@@ -16,7 +16,7 @@ KEYS_AND_VALUES: Mapping[int, tuple[int, ...]] = {
     helper("map_update_elem"): (2, 3),
     helper("map_delete_elem"): (2,),
 }
-"""By helper, the registers that say where the key of a map is, and the value."""
+"""By helper, the registers that hold the address of a map's key, and of its value."""
 GET_STACK = helper("get_stack")
 RESERVE = helper("ringbuf_reserve")
 SUBMIT = helpers("ringbuf_submit ringbuf_discard")
@@ -24,7 +24,7 @@ FILLED = helpers("""
     probe_read probe_read_str probe_read_user probe_read_user_str probe_read_kernel probe_read_kernel_str
     get_current_comm skb_load_bytes
 """)
-"""Helpers that write to their buffer what no verifier knows."""
+"""Helpers that fill their buffer with what no verifier knows."""
 BUFFERS: Mapping[int, int] = {
     **dict.fromkeys(helpers("probe_read probe_read_str probe_read_user probe_read_user_str get_current_comm"), 1),
     **dict.fromkeys(helpers("probe_read_kernel probe_read_kernel_str trace_printk"), 1),
@@ -32,13 +32,13 @@ BUFFERS: Mapping[int, int] = {
     **dict.fromkeys(helpers("skb_load_bytes skb_store_bytes"), 3),
     helper("perf_event_output"): 4,
 }
-"""By helper, the register that says where its buffer is; the size is in the next one. No other register has a size."""
+"""By helper, the register that holds the address of its buffer. The next one holds the size; no other register does."""
 NEVER_EMPTY = helpers("skb_load_bytes skb_store_bytes get_current_comm trace_printk")
-"""Those of them whose buffer must have a byte at least (ARG_CONST_SIZE)."""
+"""Helpers whose buffer must have at least one byte (ARG_CONST_SIZE)."""
 ANY_NUMBER = FILLED | helpers("""
     map_update_elem map_delete_elem ktime_get_ns get_prandom_u32 get_current_pid_tgid get_current_uid_gid
     get_current_cgroup_id get_socket_cookie get_socket_uid get_hash_recalc get_cgroup_classid jiffies64
     perf_event_output skb_store_bytes skb_ecn_set_ce setsockopt getsockopt
     sock_ops_cb_flags_set
 """)
-"""Helpers that return a number of which no old verifier knows anything; newer ones know a limit of some."""
+"""Helpers that return a number that old verifiers know nothing about; newer ones know limits for some."""

@@ -1,7 +1,7 @@
-"""Where a program may do what only newer verifiers take of maps and of the stack.
+"""Where a program may do with maps and the stack what only newer verifiers accept.
 
-Input: a program. Output: slots, more of them rather than fewer; the walk in `walk.py` says which of them do it. Few
-programs have any, and only those need to be walked for it.
+Input: a program. Output: slots, rather too many than too few; the walk in `walk.py` says which of them really do it.
+Few programs have any, and only those need the walk.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def calls_with_memory(linked: LinkedProgram) -> frozenset[int]:
 
 
 def sized_by_numbers(linked: LinkedProgram) -> frozenset[int]:
-    """Slots of calls of helpers whose buffer must not be empty, with a size that straight code does not tell."""
+    """Slots of calls of helpers whose buffer must not be empty, with a size that straight code does not show."""
     calls = ((slot, number) for slot, number in linked.helper_calls.items() if number in NEVER_EMPTY)
     return frozenset(slot for slot, number in calls if not _is_constant(linked, slot, BUFFERS[number] + 1))
 
@@ -54,7 +54,7 @@ def uses_of_reserved_space(linked: LinkedProgram) -> frozenset[int]:
 
 
 def _registers(number: int) -> tuple[int, ...]:
-    """What tells a helper where its memory is."""
+    """Registers that hold the addresses of a helper's memory."""
     return KEYS_AND_VALUES.get(number) or ((BUFFERS[number],) if number in BUFFERS else ())
 
 

@@ -307,7 +307,7 @@ def compare(op: int, a: Value, b: Value, *, bits: int) -> Outcome:
 
 
 def _settable_outcome(op: int, a: int | Settable, b: int | Settable, bits: int) -> Outcome:
-    """Decided where every value in bounds compares alike."""
+    """The outcome, if it is the same for every value within the bounds."""
     undecided = Undecided(_names(a, b))
     (a_low, a_high), (b_low, b_high) = (
         (value.low, value.high) if isinstance(value, Settable) else (value, value) for value in (a, b)

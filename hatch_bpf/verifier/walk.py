@@ -151,11 +151,11 @@ class Facts:
     returns: range | None = None
     """What the program may return: an exit with anything else is a hazard too. None to skip the check."""
     watched: frozenset[tuple[int, VerifierRefusal]] = frozenset()
-    """Slots that are hazards if they do that. Only for verifiers from before Linux 5.12."""
+    """Slots that are hazards if they do what the refusal names. Only for verifiers from before Linux 5.12."""
 
     @property
     def tells_varying(self) -> bool:
-        """Whether numbers that vary are told from unknown ones, for which more states have to be kept apart."""
+        """Whether varying numbers are kept apart from unknown ones, which takes more states."""
         return self.returns is not None or bool(self.watched)
 
 
@@ -433,7 +433,7 @@ class _State:
     written: tuple[int, ...] = (0,)
     """For each of them, a bit for each byte from the lowest on that was perhaps written."""
     is_doubtful: bool = field(default=False, kw_only=True)
-    """A verifier perhaps knows that this is never reached. Only told where numbers that vary are."""
+    """A verifier may know that this is never reached. Noted only where varying numbers are kept apart."""
 
     def key(self) -> tuple[object, ...]:
         """Equal for states in which the same is known."""
@@ -720,7 +720,7 @@ class _Walk:
         return [self._enter(start, inner)]
 
     def _check_return(self, state: _State, slot: int) -> None:
-        """Of the program itself: functions that the verifier checks alone, and callbacks, have rules of their own."""
+        """Check what the program itself returns. Callbacks, and functions checked alone, have rules of their own."""
         allowed, result = self.facts.returns, state.registers[0]
         if allowed is None or state.frames or slot >= self.code.end or state.is_doubtful:
             return
