@@ -34,7 +34,7 @@ def attach_hint(code: int, lines: Sequence[str], section_name: str) -> str:
     for start in _PROBES:
         _, found, where = said.partition(start)
         if found:
-            return _of_probe(code, function=where.partition("'")[0].partition("+")[0], returns="kret" in start)
+            return _probe_hint(code, function=where.partition("'")[0].partition("+")[0], returns="kret" in start)
     if any(start in said for start in _USER_PROBES) and code in (errno.EINVAL, ENOTSUPP):
         return "the file has no instruction at this offset, or none that can be probed"
     for place, attach_type in _PLACES.items():
@@ -50,10 +50,10 @@ def attach_hint(code: int, lines: Sequence[str], section_name: str) -> str:
         return f"network namespaces have links from {since.linux(NETNS_LINKS)} on"
     if code == errno.ENOENT and ("perf event ID" in said or "raw tracepoint" in said):
         return "this kernel has no such tracepoint, or has not loaded the module with it; tracepoints() lists them"
-    return _of_attach_type(section_name) if code in _REFUSED else ""
+    return _attach_type_hint(section_name) if code in _REFUSED else ""
 
 
-def _of_probe(code: int, *, function: str, returns: bool) -> str:
+def _probe_hint(code: int, *, function: str, returns: bool) -> str:
     if code == errno.ENOENT and function.startswith("__se_sys_"):
         call = function[len("__se_sys_") :]
         return (
@@ -68,7 +68,7 @@ def _of_probe(code: int, *, function: str, returns: bool) -> str:
     return ""
 
 
-def _of_attach_type(section_name: str) -> str:
+def _attach_type_hint(section_name: str) -> str:
     """A hint if this kernel is older than the section's attach type; empty if it is not."""
     section = parse_section(section_name)
     if section is None or section.attach_type_use not in (AttachTypeUse.ATTACH, AttachTypeUse.CALL):
@@ -91,7 +91,7 @@ def _instead(name: str, target_kind: str) -> str:
 
 
 def not_a_kernel_link(code: int) -> str:
-    """What EINVAL means where a link of a probe or tracepoint is inspected, pinned or updated."""
+    """What EINVAL means where a link of a probe or tracepoint is inspected or pinned."""
     if code == errno.EINVAL and linux_version() < COOKIES:
         return f"probes, tracepoints and perf events have kernel links from {since.linux(COOKIES)} on"
     return ""

@@ -117,7 +117,7 @@ class Attachable(Sealed):
             message += "\n" + tail(lines, ATTACH_LOG_LINES)
         tracefs = code == errno.ENOENT and any("perf event ID" in line or "legacy" in line for line in lines)
         unmounted = self._tracefs_hint() if tracefs else ""
-        explained = unmounted or ("" if more or wrong_type else _explained(code, lines, self.section))
+        explained = unmounted or ("" if more or wrong_type else _attach_hint(code, lines, self.section))
         if explained:
             message += f"\n  {explained}"
         if code == errno.EACCES and any("perf event ID" in line for line in lines):
@@ -138,7 +138,7 @@ class Attachable(Sealed):
         return f"tracefs, which lists the tracepoints, is not mounted: {mounts.MOUNT_TRACEFS}"
 
 
-def _explained(code: int, lines: list[str], section: str) -> str:
+def _attach_hint(code: int, lines: list[str], section: str) -> str:
     try:
         from .attach_hints import attach_hint  # most programs can be attached
     except ImportError:  # a process that has dropped its rights may not be able to read the file

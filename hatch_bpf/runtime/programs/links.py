@@ -308,7 +308,7 @@ class TcLink(Link):
     """A tc filter. Its clsact qdisc stays, since others may have put filters there."""
 
     def __init__(self, program: Linked, target: str, hook: Any) -> None:
-        super().__init__(program, target, takes=("SCHED_CLS", "SCHED_ACT"), also=("CAP_NET_ADMIN",), hint=_of_tc)
+        super().__init__(program, target, takes=("SCHED_CLS", "SCHED_ACT"), also=("CAP_NET_ADMIN",), hint=_tc_hint)
         self._hook = hook
         self._attached = opts(TcOpts)
         """What was asked for; once it is attached, what the kernel chose."""
@@ -405,7 +405,7 @@ class XdpLink(Link):
         return False
 
 
-def _of_tc(code: int) -> str:
+def _tc_hint(code: int) -> str:
     return (
         "the kernel has no clsact qdisc or no BPF filters: modprobe sch_ingress cls_bpf" if code == errno.ENOENT else ""
     )

@@ -127,7 +127,7 @@ class Program(Attachable):
         return self._attach(
             f"the target of SEC({self.section!r})",
             "bpf_program__attach",
-            hint=lambda code: _about_usdt(binary, code) if kind.startswith("usdt") else "",
+            hint=lambda code: _usdt_hint(binary, code) if kind.startswith("usdt") else "",
         )
 
     def _attach_uprobes(self, kind: str, binary: str, function: str) -> Link:
@@ -275,7 +275,7 @@ class Program(Attachable):
             *names,
             byref(options),
             takes=("KPROBE",),
-            hint=lambda code: _about_usdt(path, code),
+            hint=lambda code: _usdt_hint(path, code),
         )
 
     def attach_freplace(self, program: Program, function: str) -> Link:
@@ -413,14 +413,14 @@ class Program(Attachable):
         index, where = self._interface(interface)
         target = f"{where} (XDP)"
         if not named("replace", BOOL.put, replace):
-            by_link = FdLink(self, target, takes=("XDP",), hint=_of_xdp)
+            by_link = FdLink(self, target, takes=("XDP",), hint=_xdp_hint)
             try:
                 return self._make(by_link, lambda: by_link.create(index, "BPF_XDP", flags))
             except AttachError as error:
                 # kernels before 5.9 have no links for XDP
                 if error.errno != errno.EINVAL or not self._libbpf.has("bpf_xdp_attach"):
                     raise
-        link = XdpLink(self, target, takes=("XDP",), hint=_of_xdp)
+        link = XdpLink(self, target, takes=("XDP",), hint=_xdp_hint)
         return self._make(link, lambda: link.attach(ifindex=index, flags=flags, only_if_free=not replace))
 
     def attach_tc(
@@ -618,7 +618,7 @@ def _function_and_offset(target: str) -> tuple[str, int]:
         return target, 0
 
 
-def _about_usdt(path: str, code: int) -> str:
+def _usdt_hint(path: str, code: int) -> str:
     """What to do about a USDT that could not be attached: the remedy, or which ones the file has."""
     from .elfsyms import usdt_names
 
@@ -637,7 +637,7 @@ def _about_usdt(path: str, code: int) -> str:
     )
 
 
-def _of_xdp(code: int) -> str:
+def _xdp_hint(code: int) -> str:
     if code == errno.EOPNOTSUPP:
         return 'the driver of this interface does not take XDP in this mode; mode="skb" works with any'
     return "another XDP program is attached there" if code in (errno.EBUSY, errno.EEXIST) else ""
