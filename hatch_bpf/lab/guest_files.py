@@ -34,13 +34,6 @@ LAB = "lab"
 PROJECT = "project"
 _OWN_CODE = ("runtime/**/*.py", "lab/guest/*.py")
 """hatch-bpf's own modules that run in a guest, without the packages' `__init__.py`, whose imports would take long."""
-_HARMLESS = {"RAW_TRACEPOINT", "TRACEPOINT"}
-_HARMLESS_TRACING = {
-    *("BPF_TRACE_RAW_TP", "BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_ITER"),
-    *("BPF_TRACE_FENTRY_MULTI", "BPF_TRACE_FEXIT_MULTI", "BPF_TRACE_FSESSION_MULTI"),
-}
-_HARMLESS_TARGETS = {Target.FUNCTION, Target.SYSCALL}
-_MULTI = {"BPF_TRACE_KPROBE_MULTI", "BPF_TRACE_KPROBE_SESSION"}
 
 
 @dataclass(frozen=True)
@@ -150,10 +143,8 @@ def how_to_attach(section_name: str) -> str:
         return ""
     if section.program_type.startswith("CGROUP_") or section.program_type == "SOCK_OPS":
         return section.attach_type
-    if section.program_type in _HARMLESS or section.attach_type in _HARMLESS_TRACING | _MULTI:
-        has_target = bool(section.target) or section.attach_type in _MULTI or "/" in section.name
-        return "section" if has_target else ""
-    return "section" if section.target_kind in _HARMLESS_TARGETS and section.target else ""
+    is_harmless = section.only_watches or section.target_kind == Target.ITERATOR
+    return "section" if is_harmless and section.target else ""
 
 
 def _object_in(site: Mapping[str, cpio.Node], arch: str, name: str) -> str:

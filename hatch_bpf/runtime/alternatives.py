@@ -21,7 +21,7 @@ from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TY
 from .plain_data import PlainData
 from .programs.attaching import NoTargetError
 from .programs.program import Program
-from .sections import ATTACH_TYPES, AttachTypeUse, Target, parse_section
+from .sections import ATTACH_TYPES, AttachTypeUse, parse_section
 from .structops import StructOps
 
 TYPE_CHECKING = False
@@ -31,14 +31,8 @@ if TYPE_CHECKING:
 
     from .errors import BpfError
     from .libbpf.library import Libbpf
-    from .sections import ProgramSection
     from .spec import GroupSpec, MapSpec, ObjectSpec, ProgramSpec
 
-_WATCHING = (
-    *("BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_FSESSION", "BPF_TRACE_RAW_TP"),
-    *("BPF_TRACE_FENTRY_MULTI", "BPF_TRACE_FEXIT_MULTI", "BPF_TRACE_FSESSION_MULTI"),
-)
-"""Attach types of TRACING programs that only watch."""
 _LINKS_OF_INTERFACES = ("BPF_TCX_INGRESS", "BPF_TCX_EGRESS", "BPF_NETKIT_PRIMARY", "BPF_NETKIT_PEER")
 """Attach types of links to interfaces. Kernels that lack such links still load the programs."""
 NO_INTERFACE = 0x7FFFFFFF
@@ -172,7 +166,7 @@ class Chooser:
             return _lacks_links(program.name, ctypes.get_errno(), known=errno.ENODEV)
         if section.attach_type == "BPF_TRACE_UPROBE_MULTI":
             return _lacks_links(program.name, self._attach_to_no_file(pointer), known=errno.EBADF)
-        if _only_watches(section) and program.name in self._attaching:
+        if section.only_watches and program.name in self._attaching:
             ready = Program(self._libbpf, pointer, program.name, program.section, links=trial.links)
             try:
                 ready.attach()
@@ -298,13 +292,6 @@ def _refusal(name: str, code: int, what: str = "", *, words: str = "") -> Refusa
 def _lacks_links(name: str, code: int, *, known: int) -> Optional[Refusal]:
     """Why a link can't be made, unless its error is `known`: a kernel that has such links looks for their target."""
     return None if code == known else _refusal(name, code, "it loads, but this kernel has no such links")
-
-
-def _only_watches(section: ProgramSection) -> bool:
-    """Whether a trial may attach the program for a moment. To attach any other would change what the kernel does."""
-    if section.program_type == "KPROBE":
-        return section.target_kind != Target.BINARY
-    return section.program_type in ("RAW_TRACEPOINT", "TRACEPOINT") or section.attach_type in _WATCHING
 
 
 def _missing_rights(code: int, *sections: str) -> str:

@@ -70,6 +70,13 @@ class AttachTypeUse:
     """Only newer kernels look at all; older ones attach the program without it."""
 
 
+_WATCHING = (
+    *("BPF_TRACE_FENTRY", "BPF_TRACE_FEXIT", "BPF_TRACE_FSESSION", "BPF_TRACE_RAW_TP"),
+    *("BPF_TRACE_FENTRY_MULTI", "BPF_TRACE_FEXIT_MULTI", "BPF_TRACE_FSESSION_MULTI"),
+)
+"""Attach types of TRACING programs that only watch."""
+
+
 class ProgramSection:
     """What one section name means to libbpf."""
 
@@ -105,6 +112,13 @@ class ProgramSection:
     def needs_kernel_btf(self) -> bool:
         """Whether libbpf and the kernel need the kernel's own BTF, so that no embedded one helps."""
         return self.target_kind in BTF_PREFIX or self.target_kind in (Target.STRUCT_OPS, Target.BTF_FUNCTIONS)
+
+    @property
+    def only_watches(self) -> bool:
+        """Whether the program may be attached for a moment. To attach any other would change what the kernel does."""
+        if self.program_type == "KPROBE":
+            return self.target_kind != Target.BINARY
+        return self.program_type in ("RAW_TRACEPOINT", "TRACEPOINT") or self.attach_type in _WATCHING
 
 
 def parse_section(name: str) -> Optional[ProgramSection]:
