@@ -7,6 +7,7 @@ installed beside the standard library stays out. Needs `ldd`.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,8 @@ _LEFT_OUT_MODULES = ("_tkinter.", "_test", "_ctypes_test.", "xx")
 """Prefixes of C extensions that no program needs there; tkinter's needs all of X."""
 _BUILDS = "config-"
 """Prefix of the folder with what it takes to compile C extensions."""
+_NEEDED = re.compile(r"^\s*(?:.* => )?(/.*) \(0x", re.MULTILINE)
+"""A line of ldd's: `libm.so.6 => /lib/libm.so.6 (0x...)`, or `/lib64/ld-linux-x86-64.so.2 (0x...)`."""
 _LIBRARY_CACHE = Path("/etc/ld.so.cache")
 """Where the dynamic linker finds libraries outside of its own folders."""
 
@@ -88,11 +91,9 @@ def _standard_library(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _LEFT_OUT and not name.startswith(_BUILDS))
         for name in sorted(names):
-            path = Path(parent, name)
-            if name.startswith(_LEFT_OUT_MODULES):
-                continue
-            if path.suffix in (".py", ".so") or ".so." in name:
-                yield path
+            is_code = name.endswith((".py", ".so")) or ".so." in name
+            if is_code and not name.startswith(_LEFT_OUT_MODULES):
+                yield Path(parent, name)
 
 
 def _needed(binaries: Iterable[Path]) -> list[Path]:
@@ -103,11 +104,4 @@ def _needed(binaries: Iterable[Path]) -> list[Path]:
     done = subprocess.run(
         [ldd, *map(str, binaries)], capture_output=True, text=True, errors="surrogateescape", check=False
     )
-    found: dict[Path, None] = {}
-    for line in done.stdout.splitlines():
-        # "libm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x...)", or "/lib64/ld-linux-x86-64.so.2 (0x...)"
-        text = line.partition("=>")[2] or line
-        path = text.rpartition(" (0x")[0].strip()
-        if path.startswith("/"):
-            found[Path(path)] = None
-    return list(found)
+    return [Path(path) for path in dict.fromkeys(_NEEDED.findall(done.stdout))]
