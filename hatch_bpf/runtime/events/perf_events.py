@@ -112,9 +112,9 @@ def event_config(event: Event) -> tuple[int, int]:
 
 
 def open_sampled(event: Event, *, frequency: int, period: int, cpu: int, tid: int) -> int:
-    """An event that is sampled on a CPU (-1: on any), of a thread and those that it will start, or of everything (-1).
+    """Open an event for sampling on a CPU (-1: any), in a thread and those that it will start (-1: everywhere).
 
-    It is sampled so often a second, or each time that so many have happened.
+    `frequency` is in samples a second. If it is 0, `period` is the number of events for each sample.
     """
     flags = FREQ if frequency else 0
     if tid < 0:
@@ -126,12 +126,12 @@ def open_sampled(event: Event, *, frequency: int, period: int, cpu: int, tid: in
 
 
 def open_counter(event: Event, cpu: int) -> int:
-    """What counts an event on a CPU."""
+    """Open a counter of an event on a CPU."""
     return _open(cpu, -1, event)
 
 
 def open_bpf_output(cpu: int, *, backward: bool = False) -> int:
-    """What carries the events that programs on a CPU put into a perf buffer.
+    """Open what carries the events that programs on a CPU put into a perf buffer.
 
     `backward`: it is written from its end to its beginning, so that the newest event comes first, and wakes nobody.
     """

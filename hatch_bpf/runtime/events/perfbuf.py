@@ -41,16 +41,16 @@ RECORD = struct.Struct("=I2xHI")
 LOST = struct.Struct("=8x8xQ")
 """`struct perf_event_header`, an id, and a number of events."""
 MOST_BYTES = 1 << 16
-"""Bytes copied at a time: at least one record, whose length has 16 bits, and so few that signals hardly ever come while
-they are read, after which that has to begin anew."""
+"""Bytes copied at a time: at least one record, whose length has 16 bits, and so few that a signal hardly ever comes
+while they are read: then the reading has to start over."""
 CROWDED = 0.002
-"""Seconds: who reads more often than that lets events gather."""
+"""Seconds: readings that follow each other faster than that let events gather."""
 FEW = 1 << 14
-"""Bytes of events that are few."""
+"""Bytes: a reading of less has found few events."""
 GATHER = 0.0005
-"""Seconds for which they do so."""
+"""Seconds for which events gather."""
 ROOMY = 8
-"""Pages that hold what comes meanwhile."""
+"""Pages: a buffer of so many holds what comes meanwhile."""
 PERF_RECORD_LOST, PERF_RECORD_SAMPLE = 2, 9
 PERF_EVENT_IOC_PAUSE_OUTPUT = 0x40042409
 
@@ -86,7 +86,7 @@ class PerfBuffer(EventSource["E"]):
         # a record with a struct, as long as the kernel makes it
         length = (self._struct_size + 4 + 7 & ~7) - 4 if self._struct and not has_flexible(self._struct) else 0
         self._usual = PERF_RECORD_SAMPLE, RECORD.size + length, length
-        """Type, size and length of the data of nearly all records; the length is 0 if there is no such."""
+        """Type, size and length of the data of nearly all records; the length is 0 if records vary."""
 
     @property
     def lost(self) -> int:

@@ -33,8 +33,8 @@ LONG = ctypes.sizeof(ctypes.c_ulong)
 BATCH = 4096
 """Records copied out at a time: so many that the fixed cost is small, so few that the ring does not fill up."""
 DECODED = 256
-"""Records of other lengths that are decoded at a time: so few that signals hardly ever come while they are, after which
-that has to begin anew."""
+"""Records of other lengths that are decoded at a time: so few that a signal hardly ever comes while they are: then the
+reading has to start over."""
 
 
 class RingBuffer(EventSource["E"]):
@@ -100,8 +100,8 @@ class RingBuffer(EventSource["E"]):
 
     def _release(self) -> None:
         if self._mapped:
-            # no slice of these outlives the expression that makes it, in no frame of any exception: else the pages
-            # could not be unmapped
+            # a slice of these must not outlive the expression that makes it, not even in the frame of an exception:
+            # else the pages could not be unmapped
             for view in (self._consumer, self._producer, self._headers):
                 view.release()
             self._consumer_pages.close()
@@ -140,7 +140,7 @@ class RingBuffer(EventSource["E"]):
     def _read_run(self, start: int) -> tuple[Iterable[E], int]:
         """A run of finished records that are as long as the struct, from `start` on; where it ends.
 
-        Nearly all records of nearly all rings are such, and a run needs no loop over headers.
+        Most records of most rings are like that, and a run of them needs no loop over headers.
         """
         size, stride = self._struct_size, self._stride
         count = min((self._producer[0] - start) // stride, BATCH)

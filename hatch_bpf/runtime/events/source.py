@@ -38,15 +38,15 @@ else:
 LONGEST_POLL = (1 << 31) // 1000 - 1
 """In seconds. poll() counts milliseconds in an int."""
 LONGEST_WAIT = 1 << 30
-"""In seconds: 34 years. An int may be too large for a float."""
+"""34 years, in seconds. A larger int may not fit a float."""
 RETURNING = "_fill", "read_array"
 """Functions that leave the lock before their result is in the hands of the application."""
 MAX_BATCH = 1 << 18
-"""Where `read_batch()` stops for producers that are faster than it."""
+"""Number of events at which `read_batch()` stops, since a producer may be faster."""
 
 
 class Taken:
-    """Events that were taken from the kernel's pages. Never changed, but replaced by another."""
+    """Events that were taken from the kernel's pages. Nothing changes one; another takes its place."""
 
     __slots__ = ("cell", "cpu", "end", "events", "in_hand", "lost")
 
@@ -60,13 +60,13 @@ class Taken:
         cpu: int = -1,
     ) -> None:
         self.events = iter(events)
-        """Those that nobody has been given yet: an iterator in C, which threads may share."""
+        """Those not handed out yet: an iterator written in C, which threads may share."""
         self.cell = cell
-        """Where the kernel reads up to which position its pages are free."""
+        """The memory that tells the kernel up to which position its pages are free."""
         self.end = end
-        """That position, behind these events."""
+        """The position behind these events."""
         self.in_hand = in_hand or {}
-        """For each thread, events that it is about to return as an array: one iterator over them, or none any more."""
+        """For each thread, an iterator over the events that it is about to return as an array; none once it has."""
         self.lost = lost
         """Events that the kernel has reported as lost so far."""
         self.cpu = cpu
@@ -88,11 +88,11 @@ class EventSource(Map, Generic["E"]):
         self._wakers: Optional[tuple[int, int]] = None
         """A pipe's ends: closing the second ends the waits of other threads, which hold the first."""
         self._sleeping: list[Callable[[], object]] = []
-        """What wakes each task that waits for events: another one may have taken some that it does not use up."""
+        """Functions that wake the tasks that wait for events: another task may have taken more than it uses."""
         self._struct: Any = None
         """Class of the events, where they are structs."""
         self._decode: Any = bytes
-        """From a record, a bytes object, to an event."""
+        """Makes an event from a record, which is a bytes object."""
         if isinstance(self._event, Nested):
             self._struct = self._event.cls
             self._struct_size = self._event.size
@@ -108,7 +108,7 @@ class EventSource(Map, Generic["E"]):
         self._check_open()
 
     def get_ready(self) -> None:
-        """`open()` unless it was done. Attaching the first program does this to buffers whose events are declared."""
+        """Call `open()` unless that is done. Attaching the first program does it for buffers with declared events."""
 
     def fileno(self) -> int:
         """A descriptor that is readable when there are events, for select, poll, epoll and event loops."""
@@ -219,13 +219,13 @@ class EventSource(Map, Generic["E"]):
     def __iter__(self) -> Iterator[E]:
         """Events as they come, forever. Leaving the loop loses none: the next one goes on where it left off.
 
-        Of two threads that share an iterator, the second gets a ValueError. Two iterators may share the buffer.
+        If two threads share an iterator, the second gets a ValueError. Two iterators may share the buffer.
         """
         for taken in self._each_taken():
             yield from taken.events
 
     def _each_taken(self) -> Iterator[Taken]:
-        """What is taken, time and again, forever. Whoever asks for the next has used up the events of the last."""
+        """The taken events, batch after batch, forever. The caller uses up one batch before it asks for the next."""
         self._put_back()
         while True:
             taken = self._taken
@@ -263,7 +263,7 @@ class EventSource(Map, Generic["E"]):
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
         with self._reading:
-            # of its own: an event loop knows one reader of each descriptor
+            # duplicates, since an event loop takes one reader for each descriptor
             descriptors = [duplicate(self.fileno()), duplicate(self._waker())]
         self._put_back()
         while True:
@@ -287,7 +287,7 @@ class EventSource(Map, Generic["E"]):
                     loop.remove_reader(fd)
 
     def _waker(self) -> int:
-        """What becomes readable when another thread closes this. Raises `ClosedError` if it was closed."""
+        """A descriptor that becomes readable when another thread closes this. Raises `ClosedError` after that."""
         with self._reading:
             self._check_open()
             if self._wakers is None:
@@ -295,10 +295,10 @@ class EventSource(Map, Generic["E"]):
             return self._wakers[0]
 
     def _gather(self) -> None:
-        """Called before events are read by who may wait for them: to let more come, if that is worth it."""
+        """Let more events come before a reading that may wait, if that is worth it."""
 
     def _is_all(self, reads: int) -> bool:
-        """Whether so many readings have found all events that were there at the first, so that it may end."""
+        """Whether so many readings have found all events that were there at the first one."""
         del reads
         return False
 
@@ -333,7 +333,7 @@ def wait(buffers: Iterable[EventSource[Any]], timeout: Optional[float] = None) -
 
 
 def deadline_of(timeout: Optional[float]) -> Optional[float]:
-    """The time by `time.monotonic()` at which so many seconds are over; None, without end, for None."""
+    """The value of `time.monotonic()` at which so many seconds are over; None if there is no timeout."""
     if timeout is None:
         return None
     return time.monotonic() + min(seconds("timeout", timeout), LONGEST_WAIT)

@@ -45,7 +45,7 @@ class UserRingBuffer(Map, Generic["E"]):
     def send(self, value: E, *, timeout: Optional[float] = 0) -> bool:
         """Send a record; False if there was no room for it within `timeout` seconds (None: wait forever).
 
-        It is of the type that the option `events` names for the buffer, or else bytes.
+        It has the type that the option `events` names for the buffer; without one it is bytes.
         """
         encode = as_bytes if self._event is None else self._event.encode
         data = bytes(named(f"user ring buffer {self.name}: record", encode, value))

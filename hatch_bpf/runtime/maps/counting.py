@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def merged(codec: Codec[Any], function: Function, values: Sequence[Any]) -> Any:
-    """A function of all the values: of arrays element by element, of structs each member that is or holds numbers.
+    """Apply a function to all the values: to arrays element by element, to structs member by member.
 
-    Bools, enums, texts, bytes and unions are those of the first value.
+    Bools, enums, texts, bytes and unions are taken from the first value.
     """
     if isinstance(codec, (Scalar, Wide)) and codec is not BOOL:
         return function(_span(codec), values)

@@ -68,7 +68,7 @@ BATCH = 4096
 BATCH_BYTES = 1 << 18
 """Limit on the bytes that one system call reads: about what a processor's cache holds."""
 WITH_SLOTS = type_numbers("DEVMAP", "CPUMAP", "ARRAY_OF_MAPS")
-"""Types of maps of which the kernel lists all indexes as keys, as it does for arrays."""
+"""Map types for which the kernel lists all indexes as keys, as it does for arrays."""
 _UNSUPPORTED = (errno.EINVAL, errno.EOPNOTSUPP, ENOTSUPP)
 """Errors by which kernels say that a map has no such operation."""
 
@@ -104,7 +104,7 @@ class Map(Sealed):
     """A loaded map of any type; the subclasses add what their types can do."""
 
     types: tuple[int, ...] = ()
-    """The map types that have this class, of `enum bpf_map_type`; empty for any that has no class of its own."""
+    """The map types of this class, from `enum bpf_map_type`; empty for `Map`, which serves the rest."""
     _no_such_key: tuple[int, ...] = (errno.ENOENT,)
     """Errors by which the kernel says that there is nothing to delete under a key."""
 
@@ -244,7 +244,7 @@ class Map(Sealed):
             self._update(key, self._value.ctype.from_buffer_copy(values, i * self._value.size), BPF_ANY)
 
     def _batch_options(self) -> Any:
-        """What batches are told of a value's lock: nothing if it has none."""
+        """The options of a batch: the flag for the lock in a value, if there is one."""
         return byref(opts(BatchOpts, elem_flags=self._lock)) if self._lock else None
 
     def _delete(self, key: Any) -> bool:
@@ -474,9 +474,9 @@ class HashMap(_KeyedMap["K", "V"], MutableMapping["K", "V"]):
     def drain(self, *, remove: bool = True) -> list[tuple[K, V]]:
         """Remove all pairs and return them: from Linux 5.6 on, each is read and removed in one step of the kernel.
 
-        So nothing is lost that programs store meanwhile, as with `items()` and then `clear()`. One thing remains: a
+        Nothing that programs store meanwhile is lost, unlike with `items()` followed by `clear()`. One gap remains: a
         program that has already looked a value up may add to it in the instant in which it is removed. Kernels without
-        that step (before 5.6; for LPM tries all) read each pair and then remove it.
+        that step (before 5.6; for LPM tries all of them) read each pair and then remove it.
 
         With `remove=False` the pairs stay, and what each has grown by since the last such call is returned, if it has:
         so not one count is lost, on any kernel. A value that has become smaller is taken for a new one.
@@ -657,11 +657,11 @@ class PerCpuHashMap(_PerCpuMap, HashMap["K", "list[V]"]):
     types = type_numbers("PERCPU_HASH", "LRU_PERCPU_HASH", "PERCPU_CGROUP_STORAGE")
 
     def sums(self) -> dict[K, V]:
-        """For each key the sum over all CPUs; of structs and arrays, that of each number in them."""
+        """For each key the sum over all CPUs; for structs and arrays, that of each number in them."""
         return {key: merged(self._element, total, values) for key, values in self.items()}
 
     def maxima(self) -> dict[K, V]:
-        """For each key the greatest value of any CPU; of structs and arrays, that of each number in them."""
+        """For each key the greatest value of any CPU; for structs and arrays, that of each number in them."""
         return {key: merged(self._element, greatest, values) for key, values in self.items()}
 
     def _value_array(self, numpy: Any, values: bytearray, length: int) -> Any:
@@ -726,8 +726,8 @@ class ArrayMap(Map, Generic["V"]):
     def drain(self) -> list[V]:
         """What each element has grown by since the last `drain()`, or since the map was made: no count is ever lost.
 
-        Elements stay as they are, since no kernel reads and clears them in one step. Of structs and arrays, each number
-        in them is such a difference, and the rest is as it is now.
+        Elements stay as they are, since no kernel reads and clears them in one step. In structs and arrays each number
+        is such a difference, and the rest is as it is now.
         """
         now = self[:]
         before = self._drained
@@ -804,11 +804,11 @@ class PerCpuArrayMap(_PerCpuMap, ArrayMap["list[V]"]):
     types = type_numbers("PERCPU_ARRAY")
 
     def sums(self) -> list[V]:
-        """For each element the sum over all CPUs; of structs and arrays, that of each number in them."""
+        """For each element the sum over all CPUs; for structs and arrays, that of each number in them."""
         return [merged(self._element, total, values) for values in self]
 
     def maxima(self) -> list[V]:
-        """For each element the greatest value of any CPU; of structs and arrays, that of each number in them."""
+        """For each element the greatest value of any CPU; for structs and arrays, that of each number in them."""
         return [merged(self._element, greatest, values) for values in self]
 
 
@@ -965,8 +965,8 @@ class MapOfMaps(_KeyedMap["K", "int"], Generic["K", "M"]):
     def create(self, key: K, *, max_entries: Optional[int] = None) -> M:
         """Make an inner map as the object declares it, store it under a key, and return it.
 
-        Another number of elements is for inner maps that the kernel lets differ in it: hashes, and arrays with
-        BPF_F_INNER_MAP.
+        `max_entries` replaces the declared number of elements, if the kernel lets it differ: for hashes, and for arrays
+        with BPF_F_INNER_MAP.
         """
         made = self.create_inner(max_entries=max_entries)
         self[key] = made
@@ -1012,7 +1012,7 @@ class DescriptorMap(Map, Generic["K"]):
     """
 
     _no_such_key = (errno.ENOENT, errno.EINVAL)
-    """EINVAL is what a SOCKMAP says of an empty place, and an XSKMAP of an index that is too high."""
+    """A SOCKMAP says EINVAL for an empty place, and an XSKMAP for an index that is too high."""
     types = type_numbers("CGROUP_ARRAY", "SOCKMAP", "XSKMAP", "SOCKHASH", "REUSEPORT_SOCKARRAY")
 
     def __setitem__(self, key: K, item: Any) -> None:

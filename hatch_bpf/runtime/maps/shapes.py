@@ -1,4 +1,4 @@
-"""What is known of a map: its type, its sizes, its descriptor. Input: a map of libbpf's, or a pinned one.
+"""What is known about a map: its type, its sizes, its descriptor. Input: a map of libbpf's, or a pinned one.
 
 Output: a `MapShape`, or what the kernel says in a `MapInfo`.
 """
@@ -44,7 +44,7 @@ def short_type_name(number: int) -> str:
 
 
 class MapInfo(PlainData):
-    """What the kernel says of a map: the start of `struct bpf_map_info`."""
+    """What the kernel says about a map: the start of `struct bpf_map_info`."""
 
     type: int
     id: int
@@ -66,7 +66,7 @@ class _RawMapInfo(ctypes.Structure):
 
 
 def map_info(libbpf: Libbpf, fd: int) -> Optional[MapInfo]:
-    """What the kernel says of the map with this descriptor, or None and `ctypes.get_errno()` set."""
+    """What the kernel says about the map with this descriptor, or None and `ctypes.get_errno()` set."""
     raw = _RawMapInfo()
     length = c_uint32(ctypes.sizeof(raw))
     if libbpf.bpf_obj_get_info_by_fd(fd, byref(raw), byref(length)):
