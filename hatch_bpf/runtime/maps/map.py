@@ -94,6 +94,7 @@ _HINTS = {
         ("HASH_OF_MAPS ARRAY_OF_MAPS", errno.EINVAL, "the map is not like the inner map that the object declares"),
         ("HASH_OF_MAPS ARRAY_OF_MAPS", errno.EBADF, "store a map, or the descriptor of one"),
         ("LPM_TRIE", ENOTSUPP, "kernels before 4.16 do not list the keys of an LPM trie"),
+        ("STACK_TRACE", errno.EINVAL, "kernels before 4.16 list no ids; look up those that bpf_get_stackid() returned"),
     )
     for kind in kinds.split()
 }
@@ -133,11 +134,8 @@ class Map(Sealed):
         self.max_entries: int = shape.max_entries
         self.key_size: int = shape.key_size
         self.value_size: int = shape.value_size
-        # the declared codec, unless the size was changed before the load
-        self._key: Codec[Any] = key if key is not None and key.size == self.key_size else Bytes(self.key_size)
-        self._value: Codec[Any] = (
-            value if value is not None and value.size == self.value_size else Bytes(self.value_size)
-        )
+        self._key = _fitting(key, self.key_size)
+        self._value = _fitting(value, self.value_size)
         self._lock = BPF_F_LOCK if _has_spin_lock(self._value) else 0
         """Makes the kernel hold a value's `struct bpf_spin_lock` while it copies the value."""
 
@@ -277,6 +275,11 @@ class Map(Sealed):
                 continue
             seen.add(raw)
             yield self._key.ctype.from_buffer_copy(raw) if raw else current
+
+
+def _fitting(codec: Optional[Codec[Any]], size: int) -> Codec[Any]:
+    """The declared codec, unless the size was changed before the load."""
+    return codec if codec is not None and codec.size == size else Bytes(size)
 
 
 def _has_spin_lock(value: Codec[Any]) -> bool:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 from ctypes import c_uint32
 
-from ..errors import MapError
 from ..types import U32, as_int, named
 from .map import Map
 from .shapes import type_numbers
@@ -39,17 +37,7 @@ class StackTraces(Map):
             raise KeyError(stack_id)
 
     def __iter__(self) -> Iterator[int]:
-        try:
-            for key in self._keys():
-                yield U32.decode(U32.ctype.from_buffer_copy(bytes(key)))
-        except MapError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            raise MapError(
-                f"map {self.name} can't be iterated over: kernels before 4.16 do not list the ids of stacks; look up "
-                "those that bpf_get_stackid() returned",
-                errno=errno.EINVAL,
-            ) from error
+        return map(U32.read, self._keys())
 
     def items(self) -> Iterator[tuple[int, list[Any]]]:
         """Pairs of id and stack. One that is deleted meanwhile is left out."""
