@@ -30,7 +30,7 @@ class StructOps(Map, Attachable):
 
     def attach(self) -> Link:
         """Register it with the kernel. A link of one in `.struct_ops.link` can be updated and pinned."""
-        return self._attach("the kernel", "bpf_map__attach_struct_ops")
+        return self._attach("the kernel", "bpf_map__attach_struct_ops", takes=("STRUCT_OPS",))
 
     def _put_into(self, link: int) -> int:
         with self._links.lock:

@@ -5,6 +5,7 @@ The lines are libbpf 1.5's on Linux 4.15, 5.4 and 5.8. Where the running kernel 
 
 from __future__ import annotations
 
+import ctypes
 import ctypes.util
 import errno
 import os
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 
 from hatch_bpf.runtime import errors, privileges
+from hatch_bpf.runtime.maps.shapes import BPF_MAP_TYPE_STRUCT_OPS, MapShape
 from hatch_bpf.runtime.programs import attach_hints
 from hatch_bpf.runtime.programs.attach_hints import attach_hint
-from hatch_bpf.runtime.programs.links import PlainLink, XdpLink
+from hatch_bpf.runtime.programs.links import Links, PlainLink, XdpLink
+from hatch_bpf.runtime.structops import StructOps
 from tests.common import needs
 from tests.common.namespaces import own_loopback
 from tests.common.skeleton_package import load_skeleton
@@ -160,6 +163,29 @@ def test_links_that_old_kernels_do_not_have() -> None:
 def test_a_section_that_does_not_say_where(place: str) -> None:
     line = f"prog 'p': failed to attach to {place}: Invalid argument"
     assert attach_hint(errno.EINVAL, [line], "tc").startswith(f'its section has to say where: write SEC("{place}/')
+
+
+class _NoStructOps:
+    """libbpf where the kernel's interface refuses a struct_ops map by EOPNOTSUPP, of which libbpf says nothing."""
+
+    version = (1, 5)
+
+    def libbpf_set_print(self, _function: int) -> None:
+        pass
+
+    def bpf_map__attach_struct_ops(self, _map: int) -> None:
+        ctypes.set_errno(errno.EOPNOTSUPP)
+
+
+def test_a_refused_struct_ops_map_is_not_said_to_lack_a_target() -> None:
+    libbpf: Any = _NoStructOps()
+    shape = MapShape(fd=-1, type=BPF_MAP_TYPE_STRUCT_OPS, key_size=4, value_size=4, max_entries=1, flags=0)
+    refused = StructOps(libbpf, shape, "counting", pointer=1, links=Links())
+    with pytest.raises(
+        errors.AttachError, match=r"attached to the kernel: ENOTSUP: Operation not supported$"
+    ) as caught:
+        refused.attach()
+    assert type(caught.value) is errors.AttachError
 
 
 # --- the running kernel ----------------------------------------------------------------------------------------------
