@@ -85,13 +85,13 @@ class ProgramSection:
     def __init__(self, name: str, row: _Row, target: str) -> None:
         self.name = name
         """Without the leading `?`."""
-        self.program_type = row[1]
+        self.program_type = row[0]
         """Name in `enum bpf_prog_type`, without BPF_PROG_TYPE_."""
-        self.attach_type = row[2]
+        self.attach_type = row[1]
         """Name in `enum bpf_attach_type`, or empty."""
-        self.attach_type_use = row[3]
-        self.target_kind = row[4]
-        self.since = row[5]
+        self.attach_type_use = row[2]
+        self.target_kind = row[3]
+        self.since = row[4]
         """The libbpf that was the first to know such sections; (0, 0) where all that we support do."""
         module, colon, rest = target.partition(":")
         has_module = bool(colon) and self.target_kind in BTF_PREFIX
@@ -148,92 +148,86 @@ def section_patterns() -> tuple[str, ...]:
 
 
 if TYPE_CHECKING:
-    _Row = tuple[str, str, str, str, str, tuple[int, int]]
-    """Pattern (an exact name or, with `+`, also anything behind a slash) and attributes of `ProgramSection`."""
+    _Row = tuple[str, str, str, str, tuple[int, int]]
+    """Attributes of `ProgramSection`."""
 
 
-def _row(
-    pattern: str,
+def _rows(
+    patterns: str,
     program_type: str,
     attach_type: str = "",
     use: str = AttachTypeUse.NONE,
     target: str = Target.NONE,
     *,
     since: tuple[int, int] = (0, 0),
-) -> _Row:
-    return pattern, program_type, attach_type, use, target, since
+) -> dict[str, _Row]:
+    """A row for each pattern: an exact name or, with `+`, also anything after a slash."""
+    return dict.fromkeys(patterns.split(), (program_type, attach_type, use, target, since))
 
 
-def _with_sleepable(*rows: _Row, since: tuple[int, int] = (0, 0)) -> list[_Row]:
+def _with_sleepable(*tables: dict[str, _Row], since: tuple[int, int] = (0, 0)) -> dict[str, _Row]:
     """These rows and those of the sections with `.s`, whose programs may sleep."""
-    return [*rows, *((f"{row[0][:-1]}.s+", *row[1:5], max(since, row[5])) for row in rows)]
+    rows = {pattern: row for table in tables for pattern, row in table.items()}
+    return {**rows, **{f"{pattern[:-1]}.s+": (*row[:4], max(since, row[4])) for pattern, row in rows.items()}}
 
 
 _LOAD, _ATTACH, _OPTIONAL = AttachTypeUse.LOAD, AttachTypeUse.ATTACH, AttachTypeUse.OPTIONAL
-_FUNCTIONS = Target.BTF_FUNCTIONS
-_ROWS: tuple[_Row, ...] = (
+_BINARY, _FUNCTIONS = Target.BINARY, Target.BTF_FUNCTIONS
+_TABLE: tuple[dict[str, _Row], ...] = (
     # kprobe and uprobe programs: all of one type, told apart when they are attached
-    _row("kprobe+", "KPROBE", target=Target.FUNCTION),
-    _row("kretprobe+", "KPROBE", target=Target.FUNCTION),
-    _row("kprobe.multi+", "KPROBE", "BPF_TRACE_KPROBE_MULTI", _ATTACH, since=(0, 8)),
-    _row("kretprobe.multi+", "KPROBE", "BPF_TRACE_KPROBE_MULTI", _ATTACH, since=(0, 8)),
-    _row("kprobe.session+", "KPROBE", "BPF_TRACE_KPROBE_SESSION", _ATTACH, since=(1, 5)),
-    _row("ksyscall+", "KPROBE", target=Target.SYSCALL, since=(1, 0)),
-    _row("kretsyscall+", "KPROBE", target=Target.SYSCALL, since=(1, 0)),
-    *_with_sleepable(
-        _row("uprobe+", "KPROBE", target=Target.BINARY),
-        _row("uretprobe+", "KPROBE", target=Target.BINARY),
-        _row("uprobe.multi+", "KPROBE", "BPF_TRACE_UPROBE_MULTI", _ATTACH, Target.BINARY, since=(1, 3)),
-        _row("uretprobe.multi+", "KPROBE", "BPF_TRACE_UPROBE_MULTI", _ATTACH, Target.BINARY, since=(1, 3)),
-        _row("uprobe.session+", "KPROBE", "BPF_TRACE_UPROBE_SESSION", _ATTACH, Target.BINARY, since=(1, 6)),
+    _rows("kprobe+ kretprobe+", "KPROBE", target=Target.FUNCTION),
+    _rows("kprobe.multi+ kretprobe.multi+", "KPROBE", "BPF_TRACE_KPROBE_MULTI", _ATTACH, since=(0, 8)),
+    _rows("kprobe.session+", "KPROBE", "BPF_TRACE_KPROBE_SESSION", _ATTACH, since=(1, 5)),
+    _rows("ksyscall+ kretsyscall+", "KPROBE", target=Target.SYSCALL, since=(1, 0)),
+    _with_sleepable(
+        _rows("uprobe+ uretprobe+", "KPROBE", target=_BINARY),
+        _rows("uprobe.multi+ uretprobe.multi+", "KPROBE", "BPF_TRACE_UPROBE_MULTI", _ATTACH, _BINARY, since=(1, 3)),
+        _rows("uprobe.session+", "KPROBE", "BPF_TRACE_UPROBE_SESSION", _ATTACH, _BINARY, since=(1, 6)),
     ),
-    *_with_sleepable(_row("usdt+", "KPROBE", target=Target.BINARY, since=(0, 8)), since=(1, 3)),
+    _with_sleepable(_rows("usdt+", "KPROBE", target=_BINARY, since=(0, 8)), since=(1, 3)),
     # programs whose arguments the kernel's BTF describes
-    *_with_sleepable(_row("tp_btf+", "TRACING", "BPF_TRACE_RAW_TP", _LOAD, Target.BTF_TRACEPOINT), since=(1, 8)),
-    _row("lsm_cgroup+", "LSM", "BPF_LSM_CGROUP", _LOAD, Target.LSM_HOOK, since=(1, 0)),
-    _row("freplace+", "EXT", target=Target.BPF_PROGRAM),
-    *_with_sleepable(
-        _row("fentry+", "TRACING", "BPF_TRACE_FENTRY", _LOAD, Target.BTF_FUNCTION),
-        _row("fexit+", "TRACING", "BPF_TRACE_FEXIT", _LOAD, Target.BTF_FUNCTION),
-        _row("fmod_ret+", "TRACING", "BPF_MODIFY_RETURN", _LOAD, Target.BTF_FUNCTION),
-        _row("fsession+", "TRACING", "BPF_TRACE_FSESSION", _LOAD, Target.BTF_FUNCTION, since=(1, 7)),
+    _with_sleepable(_rows("tp_btf+", "TRACING", "BPF_TRACE_RAW_TP", _LOAD, Target.BTF_TRACEPOINT), since=(1, 8)),
+    _rows("lsm_cgroup+", "LSM", "BPF_LSM_CGROUP", _LOAD, Target.LSM_HOOK, since=(1, 0)),
+    _rows("freplace+", "EXT", target=Target.BPF_PROGRAM),
+    _with_sleepable(
+        _rows("fentry+", "TRACING", "BPF_TRACE_FENTRY", _LOAD, Target.BTF_FUNCTION),
+        _rows("fexit+", "TRACING", "BPF_TRACE_FEXIT", _LOAD, Target.BTF_FUNCTION),
+        _rows("fmod_ret+", "TRACING", "BPF_MODIFY_RETURN", _LOAD, Target.BTF_FUNCTION),
+        _rows("fsession+", "TRACING", "BPF_TRACE_FSESSION", _LOAD, Target.BTF_FUNCTION, since=(1, 7)),
         *(
-            _row(f"{name}.multi+", "TRACING", f"BPF_TRACE_{name.upper()}_MULTI", _LOAD, _FUNCTIONS, since=(1, 8))
+            _rows(f"{name}.multi+", "TRACING", f"BPF_TRACE_{name.upper()}_MULTI", _LOAD, _FUNCTIONS, since=(1, 8))
             for name in ("fentry", "fexit", "fsession")
         ),
-        _row("lsm+", "LSM", "BPF_LSM_MAC", _LOAD, Target.LSM_HOOK),
-        _row("iter+", "TRACING", "BPF_TRACE_ITER", _LOAD, Target.ITERATOR),
+        _rows("lsm+", "LSM", "BPF_LSM_MAC", _LOAD, Target.LSM_HOOK),
+        _rows("iter+", "TRACING", "BPF_TRACE_ITER", _LOAD, Target.ITERATOR),
     ),
-    *_with_sleepable(_row("struct_ops+", "STRUCT_OPS", target=Target.STRUCT_OPS), since=(1, 2)),
+    _with_sleepable(_rows("struct_ops+", "STRUCT_OPS", target=Target.STRUCT_OPS), since=(1, 2)),
     # tracepoints, and what has no target
-    *_with_sleepable(
-        _row("raw_tracepoint+", "RAW_TRACEPOINT", target=Target.RAW_TRACEPOINT),
-        _row("raw_tp+", "RAW_TRACEPOINT", target=Target.RAW_TRACEPOINT),
-        _row("tracepoint+", "TRACEPOINT"),
-        _row("tp+", "TRACEPOINT"),
+    _with_sleepable(
+        _rows("raw_tracepoint+ raw_tp+", "RAW_TRACEPOINT", target=Target.RAW_TRACEPOINT),
+        _rows("tracepoint+ tp+", "TRACEPOINT"),
         since=(1, 8),
     ),
-    _row("raw_tracepoint.w+", "RAW_TRACEPOINT_WRITABLE", target=Target.RAW_TRACEPOINT),
-    _row("raw_tp.w+", "RAW_TRACEPOINT_WRITABLE", target=Target.RAW_TRACEPOINT),
-    _row("perf_event", "PERF_EVENT"),
-    _row("syscall", "SYSCALL"),
-    _row("lirc_mode2", "LIRC_MODE2", "BPF_LIRC_MODE2", _OPTIONAL),
+    _rows("raw_tracepoint.w+ raw_tp.w+", "RAW_TRACEPOINT_WRITABLE", target=Target.RAW_TRACEPOINT),
+    _rows("perf_event", "PERF_EVENT"),
+    _rows("syscall", "SYSCALL"),
+    _rows("lirc_mode2", "LIRC_MODE2", "BPF_LIRC_MODE2", _OPTIONAL),
     # cgroups
-    _row("cgroup_skb/ingress", "CGROUP_SKB", "BPF_CGROUP_INET_INGRESS", _OPTIONAL),
-    _row("cgroup_skb/egress", "CGROUP_SKB", "BPF_CGROUP_INET_EGRESS", _OPTIONAL),
-    _row("cgroup/skb", "CGROUP_SKB"),
-    _row("cgroup/sock", "CGROUP_SOCK", "BPF_CGROUP_INET_SOCK_CREATE", _OPTIONAL),
-    _row("cgroup/sock_create", "CGROUP_SOCK", "BPF_CGROUP_INET_SOCK_CREATE", _LOAD),
-    _row("cgroup/sock_release", "CGROUP_SOCK", "BPF_CGROUP_INET_SOCK_RELEASE", _LOAD),
-    _row("cgroup/post_bind4", "CGROUP_SOCK", "BPF_CGROUP_INET4_POST_BIND", _LOAD),
-    _row("cgroup/post_bind6", "CGROUP_SOCK", "BPF_CGROUP_INET6_POST_BIND", _LOAD),
-    _row("cgroup/sysctl", "CGROUP_SYSCTL", "BPF_CGROUP_SYSCTL", _ATTACH),
-    _row("cgroup/getsockopt", "CGROUP_SOCKOPT", "BPF_CGROUP_GETSOCKOPT", _LOAD),
-    _row("cgroup/setsockopt", "CGROUP_SOCKOPT", "BPF_CGROUP_SETSOCKOPT", _LOAD),
-    _row("cgroup/dev", "CGROUP_DEVICE", "BPF_CGROUP_DEVICE", _OPTIONAL),
-    _row("sockops", "SOCK_OPS", "BPF_CGROUP_SOCK_OPS", _OPTIONAL),
+    _rows("cgroup_skb/ingress", "CGROUP_SKB", "BPF_CGROUP_INET_INGRESS", _OPTIONAL),
+    _rows("cgroup_skb/egress", "CGROUP_SKB", "BPF_CGROUP_INET_EGRESS", _OPTIONAL),
+    _rows("cgroup/skb", "CGROUP_SKB"),
+    _rows("cgroup/sock", "CGROUP_SOCK", "BPF_CGROUP_INET_SOCK_CREATE", _OPTIONAL),
+    _rows("cgroup/sock_create", "CGROUP_SOCK", "BPF_CGROUP_INET_SOCK_CREATE", _LOAD),
+    _rows("cgroup/sock_release", "CGROUP_SOCK", "BPF_CGROUP_INET_SOCK_RELEASE", _LOAD),
+    _rows("cgroup/post_bind4", "CGROUP_SOCK", "BPF_CGROUP_INET4_POST_BIND", _LOAD),
+    _rows("cgroup/post_bind6", "CGROUP_SOCK", "BPF_CGROUP_INET6_POST_BIND", _LOAD),
+    _rows("cgroup/sysctl", "CGROUP_SYSCTL", "BPF_CGROUP_SYSCTL", _ATTACH),
+    _rows("cgroup/getsockopt", "CGROUP_SOCKOPT", "BPF_CGROUP_GETSOCKOPT", _LOAD),
+    _rows("cgroup/setsockopt", "CGROUP_SOCKOPT", "BPF_CGROUP_SETSOCKOPT", _LOAD),
+    _rows("cgroup/dev", "CGROUP_DEVICE", "BPF_CGROUP_DEVICE", _OPTIONAL),
+    _rows("sockops", "SOCK_OPS", "BPF_CGROUP_SOCK_OPS", _OPTIONAL),
     *(
-        _row(f"cgroup/{call}{family}", "CGROUP_SOCK_ADDR", f"BPF_CGROUP_{protocol}{family}_{call.upper()}", _LOAD)
+        _rows(f"cgroup/{call}{family}", "CGROUP_SOCK_ADDR", f"BPF_CGROUP_{protocol}{family}_{call.upper()}", _LOAD)
         for protocol, calls in (
             ("INET", ("bind", "connect", "getpeername", "getsockname")),
             ("UDP", ("sendmsg", "recvmsg")),
@@ -242,43 +236,39 @@ _ROWS: tuple[_Row, ...] = (
         for family in "46"
     ),
     *(
-        _row(f"cgroup/{call}_unix", "CGROUP_SOCK_ADDR", f"BPF_CGROUP_UNIX_{call.upper()}", _LOAD, since=(1, 3))
+        _rows(f"cgroup/{call}_unix", "CGROUP_SOCK_ADDR", f"BPF_CGROUP_UNIX_{call.upper()}", _LOAD, since=(1, 3))
         for call in ("connect", "sendmsg", "recvmsg", "getpeername", "getsockname")
     ),
     # the network
-    _row("socket", "SOCKET_FILTER"),
+    _rows("socket", "SOCKET_FILTER"),
     # the attach types came later than the program type: kernels that do not know them select, and migrate nothing
-    _row("sk_reuseport/migrate", "SK_REUSEPORT", "BPF_SK_REUSEPORT_SELECT_OR_MIGRATE", _OPTIONAL),
-    _row("sk_reuseport", "SK_REUSEPORT", "BPF_SK_REUSEPORT_SELECT", _OPTIONAL),
-    _row("tc/ingress", "SCHED_CLS", "BPF_TCX_INGRESS", AttachTypeUse.IGNORED, since=(1, 3)),
-    _row("tc/egress", "SCHED_CLS", "BPF_TCX_EGRESS", AttachTypeUse.IGNORED, since=(1, 3)),
-    _row("tcx/ingress", "SCHED_CLS", "BPF_TCX_INGRESS", _ATTACH, since=(1, 3)),
-    _row("tcx/egress", "SCHED_CLS", "BPF_TCX_EGRESS", _ATTACH, since=(1, 3)),
-    _row("netkit/primary", "SCHED_CLS", "BPF_NETKIT_PRIMARY", _ATTACH, since=(1, 3)),
-    _row("netkit/peer", "SCHED_CLS", "BPF_NETKIT_PEER", _ATTACH, since=(1, 3)),
-    _row("tc", "SCHED_CLS"),
-    _row("classifier", "SCHED_CLS"),
-    _row("action", "SCHED_ACT"),
-    _row("xdp", "XDP", "BPF_XDP", _OPTIONAL),
-    _row("xdp/devmap", "XDP", "BPF_XDP_DEVMAP", _ATTACH),
-    _row("xdp/cpumap", "XDP", "BPF_XDP_CPUMAP", _ATTACH),
-    _row("xdp.frags", "XDP", "BPF_XDP", _OPTIONAL),
-    _row("xdp.frags/devmap", "XDP", "BPF_XDP_DEVMAP", _ATTACH),
-    _row("xdp.frags/cpumap", "XDP", "BPF_XDP_CPUMAP", _ATTACH),
-    _row("lwt_in", "LWT_IN"),
-    _row("lwt_out", "LWT_OUT"),
-    _row("lwt_xmit", "LWT_XMIT"),
-    _row("lwt_seg6local", "LWT_SEG6LOCAL"),
-    _row("sk_skb/stream_parser", "SK_SKB", "BPF_SK_SKB_STREAM_PARSER", _OPTIONAL),
-    _row("sk_skb/stream_verdict", "SK_SKB", "BPF_SK_SKB_STREAM_VERDICT", _OPTIONAL),
-    _row("sk_skb/verdict", "SK_SKB", "BPF_SK_SKB_VERDICT", AttachTypeUse.CALL, since=(1, 4)),
-    _row("sk_skb", "SK_SKB"),
-    _row("sk_msg", "SK_MSG", "BPF_SK_MSG_VERDICT", _OPTIONAL),
-    _row("sk_lookup", "SK_LOOKUP", "BPF_SK_LOOKUP", _LOAD),
-    _row("flow_dissector", "FLOW_DISSECTOR", "BPF_FLOW_DISSECTOR", _OPTIONAL),
-    _row("netfilter", "NETFILTER", "BPF_NETFILTER", _LOAD, since=(1, 3)),
+    _rows("sk_reuseport/migrate", "SK_REUSEPORT", "BPF_SK_REUSEPORT_SELECT_OR_MIGRATE", _OPTIONAL),
+    _rows("sk_reuseport", "SK_REUSEPORT", "BPF_SK_REUSEPORT_SELECT", _OPTIONAL),
+    _rows("tc/ingress", "SCHED_CLS", "BPF_TCX_INGRESS", AttachTypeUse.IGNORED, since=(1, 3)),
+    _rows("tc/egress", "SCHED_CLS", "BPF_TCX_EGRESS", AttachTypeUse.IGNORED, since=(1, 3)),
+    _rows("tcx/ingress", "SCHED_CLS", "BPF_TCX_INGRESS", _ATTACH, since=(1, 3)),
+    _rows("tcx/egress", "SCHED_CLS", "BPF_TCX_EGRESS", _ATTACH, since=(1, 3)),
+    _rows("netkit/primary", "SCHED_CLS", "BPF_NETKIT_PRIMARY", _ATTACH, since=(1, 3)),
+    _rows("netkit/peer", "SCHED_CLS", "BPF_NETKIT_PEER", _ATTACH, since=(1, 3)),
+    _rows("tc classifier", "SCHED_CLS"),
+    _rows("action", "SCHED_ACT"),
+    _rows("xdp xdp.frags", "XDP", "BPF_XDP", _OPTIONAL),
+    _rows("xdp/devmap xdp.frags/devmap", "XDP", "BPF_XDP_DEVMAP", _ATTACH),
+    _rows("xdp/cpumap xdp.frags/cpumap", "XDP", "BPF_XDP_CPUMAP", _ATTACH),
+    _rows("lwt_in", "LWT_IN"),
+    _rows("lwt_out", "LWT_OUT"),
+    _rows("lwt_xmit", "LWT_XMIT"),
+    _rows("lwt_seg6local", "LWT_SEG6LOCAL"),
+    _rows("sk_skb/stream_parser", "SK_SKB", "BPF_SK_SKB_STREAM_PARSER", _OPTIONAL),
+    _rows("sk_skb/stream_verdict", "SK_SKB", "BPF_SK_SKB_STREAM_VERDICT", _OPTIONAL),
+    _rows("sk_skb/verdict", "SK_SKB", "BPF_SK_SKB_VERDICT", AttachTypeUse.CALL, since=(1, 4)),
+    _rows("sk_skb", "SK_SKB"),
+    _rows("sk_msg", "SK_MSG", "BPF_SK_MSG_VERDICT", _OPTIONAL),
+    _rows("sk_lookup", "SK_LOOKUP", "BPF_SK_LOOKUP", _LOAD),
+    _rows("flow_dissector", "FLOW_DISSECTOR", "BPF_FLOW_DISSECTOR", _OPTIONAL),
+    _rows("netfilter", "NETFILTER", "BPF_NETFILTER", _LOAD, since=(1, 3)),
 )
-_BY_PATTERN = {row[0]: row for row in _ROWS}
+_BY_PATTERN = {pattern: row for rows in _TABLE for pattern, row in rows.items()}
 
 WITHOUT_ATTACH_TYPE = {"cgroup/sock_create": "cgroup/sock", "tc/ingress": "tc", "tc/egress": "tc"}
 """Sections whose programs are attached just the same without an attach type, and their names then."""
