@@ -252,12 +252,19 @@ _SCALARS: dict[Any, Scalar[Any]] = {
 }
 
 
-class Wide(Codec[int]):
+class _StoredAsBytes(Codec["T"]):
+    """What ctypes has no type for: it is stored as an array of bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.ctype = c_uint8 * size
+
+
+class Wide(_StoredAsBytes[int]):
     """An integer wider than 64 bits."""
 
     def __init__(self, size: int, *, signed: bool) -> None:
-        self.size = size
-        self.ctype = c_uint8 * size
+        super().__init__(size)
         self._signed = signed
 
     def get(self, raw: Any) -> int:
@@ -272,12 +279,8 @@ class Wide(Codec[int]):
         return self.ctype.from_buffer_copy(data)
 
 
-class Bytes(Codec[bytes]):
+class Bytes(_StoredAsBytes[bytes]):
     """Bytes without a type of their own: `unsigned char x[6]`, or a key or value declared by its size alone."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.ctype = c_uint8 * size
 
     def get(self, raw: Any) -> bytes:
         return bytes(raw)
@@ -289,12 +292,8 @@ class Bytes(Codec[bytes]):
         return self.ctype.from_buffer_copy(data)
 
 
-class Text(Codec[Chars]):
+class Text(_StoredAsBytes[Chars]):
     """`char x[size]`."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.ctype = c_uint8 * size
 
     def get(self, raw: Any) -> Chars:
         return Chars(raw)
