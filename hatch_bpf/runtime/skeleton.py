@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .libbpf.library import Libbpf
     from .maps.map import Map
     from .programs.links import Link
-    from .spec import MapSpec, ObjectSpec
+    from .spec import MapSpec, ObjectSpec, ProgramSpec
 
     OpenedT = TypeVar("OpenedT", bound="Opened[Any]")
     LoadedT = TypeVar("LoadedT", bound="Loaded")
@@ -103,17 +103,9 @@ class Loaded(_Phase):
         """The BTF by which its accesses to kernel structs were relocated; None if it has no such accesses."""
         self.choices = choices
         """The decision about each group of alternatives and each optional program."""
-        maps, programs = [], []
-        for item in spec.maps:
-            loaded = _loaded_map(held, item)
-            held.parts.append(loaded)
-            maps.append((item.attribute, item.name, loaded))
-        for program in spec.programs:
-            found = held.find_program(program.name)
-            ready = Program(held.libbpf, found, program.name, program.section, links=held.links)
-            ready._seal()
-            held.parts.append(ready)
-            programs.append((program.attribute, program.name, ready))
+        maps = [(m.attribute, m.name, _loaded_map(held, m)) for m in spec.maps]
+        programs = [(p.attribute, p.name, _loaded_program(held, p)) for p in spec.programs]
+        held.parts += [part for _, _, part in (*maps, *programs)]
         self.maps = Maps(maps)
         self.programs = Programs(programs)
         chosen = {choice.name: choice.chosen for choice in choices}
@@ -184,6 +176,12 @@ def _loaded_map(held: ObjectHandle, item: MapSpec) -> Map:
     if item.value is not None and isinstance(loaded, EventSource) and shape.fd >= 0:
         held.links.before_first.append(loaded.get_ready)
     return loaded
+
+
+def _loaded_program(held: ObjectHandle, item: ProgramSpec) -> Program:
+    program = Program(held.libbpf, held.find_program(item.name), item.name, item.section, links=held.links)
+    program._seal()
+    return program
 
 
 class Opened(_Phase, Generic["LoadedT"]):
