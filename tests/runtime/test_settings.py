@@ -227,6 +227,19 @@ def test_arguments_of_open(skeleton: Any, options: dict[str, Any], error: type[B
         skeleton.RightValues.open(**options)
 
 
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        (5, InvalidTypeError, "path must be a path, not int"),
+        ("a\0b", InvalidValueError, "path can't be .*: C strings end at a NUL"),
+        ("a\ud800", InvalidValueError, "path can't be .*: surrogates not allowed"),
+    ],
+)
+def test_the_path_of_a_pinned_map(skeleton: Any, path: Any, error: type[BpfError], message: str) -> None:
+    with pytest.raises(error, match=message):
+        skeleton.RightValues.pinned("counts", path)
+
+
 def test_a_skeleton_is_opened_or_run(skeleton: Any) -> None:
     with pytest.raises(InvalidTypeError, match=r"call RightValues.open\(\) to set it up first, or RightValues.run\(\)"):
         skeleton.RightValues()

@@ -9,6 +9,7 @@ import ctypes
 import os
 from ctypes import byref, c_uint32
 
+from ..arguments import c_string
 from ..descriptor import check_is, duplicate, open_descriptor
 from ..errors import MapError, failed
 from ..host.mounts import no_bpf_file_system
@@ -177,7 +178,7 @@ def own_descriptor(fd: int) -> int:
 
 def pinned_shape(libbpf: Libbpf, path: Union[str, os.PathLike[str]], types: tuple[int, ...]) -> MapShape:
     """The shape of the map pinned at a path, which must be of one of these types. Raises `MapError`."""
-    fd = open_descriptor(libbpf.bpf_obj_get, os.fsencode(path))
+    fd = open_descriptor(libbpf.bpf_obj_get, c_string("path", path, "a path"))
     if fd < 0:
         what, code = f"no map can be opened at {path}", ctypes.get_errno()
         raise failed(MapError, what, code, hint=no_bpf_file_system(path))
