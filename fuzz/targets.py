@@ -33,7 +33,6 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.kernels.lock import read_lock
 from hatch_bpf.kernels.remote.archive_url import parse_index
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.text import render_failures
 from hatch_bpf.project.config import parse_config
 from hatch_bpf.runtime.errors import BpfError, SymbolError
@@ -44,6 +43,7 @@ from hatch_bpf.runtime.symbols.symbol_files import SymbolFile
 from hatch_bpf.skeleton.generate import SkeletonOptions, generate
 from hatch_bpf.support.budget import Budget
 from hatch_bpf.support.toml import parse_toml
+from tests.common.on_kernels import KernelTypes, check_on
 
 REFUSALS = (HatchBpfError, BpfError)
 """How bad input is to be refused."""

@@ -1,6 +1,7 @@
-"""`ObjectModel`s x kernels -> `Report`: will each program load on each kernel, and if not, why, and what to do.
+"""`ObjectModel`s x kernels -> verdicts: will each program load on each kernel, and if not, why, and what to do.
 
-Input: BPF objects and, for each kernel, its full BTF and the minimized one that is embedded for it. Output: a `Report`.
+Input: BPF objects and, for each kernel, what resolves relocations against its full BTF and against the minimized one
+that is embedded for it. Output: a `ProgramVerdict` for each program.
 
 A verdict is about one program, as if it alone of its object were loaded. What libbpf does for the whole object first
 (creating maps, finding externs) counts for each of its programs. One module checks each part: `map_check.py`,
@@ -11,11 +12,10 @@ program. `reasons.py` has the wording.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
-from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.core_relo.spec import essential_name
@@ -33,28 +33,9 @@ from hatch_bpf.portability.map_check import map_reasons, struct_ops_reasons
 from hatch_bpf.portability.program_check import ObjectOnKernel, ProgramChecker
 from hatch_bpf.portability.relocation_check import RelocationChecker
 from hatch_bpf.portability.section_check import names_of_target
-from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, Reason, Report, Verdict, Weight, decide
+from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Verdict, Weight, decide
 from hatch_bpf.project.alternatives import NONE, Alternatives
 from hatch_bpf.verifier.walk import Effort
-
-
-@dataclass(frozen=True)
-class KernelTypes:
-    """What is looked at of one kernel."""
-
-    kernel: Kernel
-    btf: Btf
-    """All of its own BTF."""
-    minimized: Btf | None = None
-    """What is embedded for it; None to leave that out."""
-
-
-def check_on(
-    objects: Sequence[ObjectModel], kernels: Iterable[KernelTypes], *, alternatives: Alternatives = NONE
-) -> Report:
-    """The verdict for every program on every kernel. Raises `ObjectError` for code that no compiler makes."""
-    checker = Checker(objects, alternatives)
-    return Report(tuple(checker.check(kernel) for kernel in kernels))
 
 
 class Checker:
@@ -77,15 +58,14 @@ class Checker:
             checker.note_refusal(version, reasons.get(checker.obj.elf, ""))
         self._names = frozenset(name for obj in self._objects for name in obj.names())
 
-    def check(self, kernel: KernelTypes) -> KernelReport:
-        minimized = None if kernel.minimized is None else Matcher(kernel.minimized)
-        features = KernelFeatures(kernel.btf)
-        return KernelReport(kernel.kernel, self.verdicts(kernel.kernel, features, Matcher(kernel.btf), minimized))
-
     def verdicts(
         self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
     ) -> tuple[ProgramVerdict, ...]:
-        """The same from a kernel's version, its features and what resolves relocations."""
+        """The verdict for every program on a kernel, from its version, its features and what resolves relocations.
+
+        `minimized` resolves them against what is embedded for the kernel; None to leave that out. Raises `ObjectError`
+        for code that no compiler makes.
+        """
         features.expect(self._names)
         return tuple(verdict for obj in self._objects for verdict in obj.check(kernel, features, matcher, minimized))
 

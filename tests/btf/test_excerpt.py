@@ -12,9 +12,10 @@ from hatch_bpf.btf.reader import NAMED_IN_C, Btf
 from hatch_bpf.core_relo.minimize import collect, extract, minimize
 from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.portability.object_check import Checker, KernelTypes
+from hatch_bpf.portability.object_check import Checker
 from tests.common import kernel_btfs, objects
 from tests.common.btf_of_types import BtfBuilder
+from tests.common.on_kernels import KernelTypes, check_kernel
 
 OBJECTS = 61 if kernel_btfs.FULL else 8
 
@@ -29,12 +30,12 @@ def test_an_excerpt_gives_the_minimized_btf_and_the_verdicts_of_the_whole(kernel
     name, btf = Kernel.parse(kernel), whole(kernel)
     checker = Checker(models)
     made = extract(btf, collect(models, Matcher(btf)))
-    told = checker.check(KernelTypes(name, btf, Btf(made)))
+    told = check_kernel(checker, KernelTypes(name, btf, Btf(made)))
     packed = btf.pack()
     assert len(packed) < len(btf.data) / 20
     excerpt = Excerpt(packed, source=kernel)
     assert minimize(models, excerpt) == made == minimize(models, Btf(btf.data, source=kernel))
-    assert checker.check(KernelTypes(name, excerpt, Btf(made))) == told
+    assert check_kernel(checker, KernelTypes(name, excerpt, Btf(made))) == told
 
 
 @pytest.mark.parametrize("kernel", kernel_btfs.SAMPLE)

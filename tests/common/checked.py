@@ -13,11 +13,12 @@ from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.portability.object_check import Checker, KernelTypes
+from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.report import common, remedy_for
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason
 from tests.common import kernel_btfs, needs
 from tests.common.btf_builder import RawBtf
+from tests.common.on_kernels import KernelTypes, check_kernel
 
 SOURCES = Path(__file__).parents[1] / "bpf" / "portability"
 
@@ -49,7 +50,7 @@ def verdicts_on(kernel: str, *models: ObjectModel) -> dict[tuple[str, str], Prog
     """By path of the object and name of the program."""
     btf = btf_of(kernel)
     types = KernelTypes(Kernel.parse(kernel), btf, Btf(minimize(models, btf), source="minimized"))
-    return {(found.object, found.program): found for found in Checker(models).check(types).programs}
+    return {(found.object, found.program): found for found in check_kernel(Checker(models), types).programs}
 
 
 def verdict(kernel: str, file: str, program: str) -> ProgramVerdict:

@@ -23,13 +23,13 @@ from hatch_bpf.errors import ObjectError, SkeletonError
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.insns import Class, Insn, JmpOp
 from hatch_bpf.objects.model import read_object
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.text import render_failures
 from hatch_bpf.skeleton.names import Scope
 from hatch_bpf.skeleton.types import TypeDecls
 from tests.common import kernel_btfs
 from tests.common.btf_builder import EXIT, RawBtf, btf_ext, elf_object
 from tests.common.c_programs import model
+from tests.common.on_kernels import KernelTypes, check_on
 
 pytestmark = pytest.mark.thorough
 

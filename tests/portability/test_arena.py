@@ -9,10 +9,10 @@ import pytest
 
 from hatch_bpf.kernels.identity import host
 from hatch_bpf.objects.model import ARENA_SECTION, ObjectModel
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ProgramVerdict, Verdict
 from hatch_bpf.project.alternatives import users_of_maps
 from tests.common import c_programs
+from tests.common.on_kernels import KernelTypes, check_on
 from tests.common.skeleton_package import BPF, model_of
 
 KERNEL = """

@@ -9,12 +9,13 @@ import pytest
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import host
-from hatch_bpf.portability.object_check import Checker, KernelTypes
+from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.text import render_failures, render_json, render_summary, render_text
 from hatch_bpf.portability.verdicts import KernelReport, ProgramVerdict, ReasonKind, Report, Verdict
 from hatch_bpf.runtime.sections import parse_section
 from tests.common import c_programs
 from tests.common.btf_builder import RawBtf
+from tests.common.on_kernels import KernelTypes, check_kernel
 
 LIBBPF = (1, 5)
 """It knows all the sections here."""
@@ -40,7 +41,7 @@ LISTED = old_kernel(loads_for_attach_types=True, lists_tracepoints=True)
 
 def check(section: str, btf: Btf, *, returns: int = 1) -> ProgramVerdict:
     obj = c_programs.model(f'SEC("{section}") int program(void *ctx) {{ return {returns}; }}', cpu="v1")
-    (found,) = Checker([obj], libbpf=LIBBPF).check(KernelTypes(host(), btf)).programs
+    (found,) = check_kernel(Checker([obj], libbpf=LIBBPF), KernelTypes(host(), btf)).programs
     return found
 
 

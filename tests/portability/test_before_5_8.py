@@ -7,10 +7,10 @@ import pytest
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel, host
 from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from tests.common import c_programs, kernel_btfs, needs
 from tests.common.btf_builder import RawBtf
+from tests.common.on_kernels import KernelTypes, check_on
 
 SIGNS = {
     (4, 17): "bpf_stack_build_id.build_id",

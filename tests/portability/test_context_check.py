@@ -13,10 +13,10 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel, host
 from hatch_bpf.objects.uapi import helper
 from hatch_bpf.portability.context_check import CONTEXTS
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict
 from hatch_bpf.runtime.sections import parse_section
 from tests.common import c_programs, kernel_btfs, needs
+from tests.common.on_kernels import KernelTypes, check_on
 
 PRELUDE = """
 struct core trace_entry { unsigned short type; };

@@ -6,7 +6,7 @@ import pytest
 
 from hatch_bpf.btf import types as t
 from hatch_bpf.kernels.identity import Kernel, host
-from hatch_bpf.portability.object_check import Checker, KernelTypes, check_on
+from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict
 from tests.common import c_programs, kernel_btfs, needs
 from tests.common.checked import (
@@ -17,6 +17,7 @@ from tests.common.checked import (
     verdicts_on,
     version_of,
 )
+from tests.common.on_kernels import KernelTypes, check_kernel, check_on
 from tests.lab.steps.verdicts import loads_with_libbpf
 
 
@@ -147,6 +148,6 @@ def test_which_libbpf_finds_a_kfunc(file: str, program: str, older: bool, newer:
 def test_the_libbpf_of_the_wheel_decides_that(libbpf: tuple[int, int], expected: Verdict) -> None:
     kernel = "debian/12/x86_64/6.12.95+deb12-cloud-amd64"
     obj = model("flavored_kfuncs.bpf.c")
-    report = Checker([obj], libbpf=libbpf).check(KernelTypes(Kernel.parse(kernel), btf_of(kernel)))
+    report = check_kernel(Checker([obj], libbpf=libbpf), KernelTypes(Kernel.parse(kernel), btf_of(kernel)))
     found = next(found for found in report.programs if found.program == "flavored_kfunc")
     assert (found.verdict, [reason for reason in found.reasons if "with libbpf" in reason.what]) == (expected, [])

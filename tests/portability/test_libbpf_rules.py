@@ -8,12 +8,13 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.errors import ObjectError
 from hatch_bpf.kernels.identity import host
 from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
-from hatch_bpf.portability.object_check import Checker, KernelTypes, check_on
+from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.text import render_warnings
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from hatch_bpf.support import own_libbpf
 from tests.common import c_programs, needs
 from tests.common.libbpf_load import Libbpf
+from tests.common.on_kernels import KernelTypes, check_kernel, check_on
 
 PRELUDE = """
 #define __uint(name, value) int (*name)[value]
@@ -183,7 +184,7 @@ TAKEN = {
 def verdict_on_host(source: str, libbpf: tuple[int, int] | None = None) -> ProgramVerdict:
     btf = Btf(needs.host_btf().read_bytes(), source="host")
     obj = c_programs.model(PRELUDE + source)
-    found = Checker([obj], libbpf=libbpf).check(KernelTypes(host(), btf)).programs
+    found = check_kernel(Checker([obj], libbpf=libbpf), KernelTypes(host(), btf)).programs
     return next(program for program in found if program.program == "f")
 
 

@@ -14,12 +14,13 @@ from hatch_bpf import pipeline
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.hatch_plugin import load_hatch_project
 from hatch_bpf.kernels.identity import host
-from hatch_bpf.portability.object_check import Checker, KernelTypes
+from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict
 from hatch_bpf.runtime.sections import parse_section, section_patterns
 from hatch_bpf.support.context import Context
 from hatch_bpf.support.own_libbpf import own_library, own_version
 from tests.common import c_programs, needs
+from tests.common.on_kernels import KernelTypes, check_kernel
 from tests.common.projects import SYSTEM_LIBBPF, make_project
 
 PROGRAMS = """
@@ -84,7 +85,7 @@ def test_an_object_that_only_libbpf_itself_refuses(is_the_wheels: bool) -> None:
     broken = obj.elf[:at] + bytes([7, 0, 0, 0]) + obj.elf[at + 4 :]  # SHT_NOTE instead of SHT_PROGBITS
     kernel = KernelTypes(host(), Btf(needs.host_btf().read_bytes(), source="host"))
     checker = Checker([replace(obj, elf=broken)], libbpf=own_version() if is_the_wheels else None)
-    (found,) = checker.check(kernel).programs
+    (found,) = check_kernel(checker, kernel).programs
     (reason,) = found.reasons
     assert reason.kind is ReasonKind.LIBBPF_REFUSES
     assert found.verdict is (Verdict.FAILS if is_the_wheels else Verdict.CONDITIONAL)

@@ -6,13 +6,13 @@ import pytest
 
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict, Weight
 from tests.common import c_programs, kernel_btfs, needs
 from tests.common.checked import (
     old_kernel,
     verdicts_on,
 )
+from tests.common.on_kernels import KernelTypes, check_on
 
 PRINT = "static long (*bpf_trace_printk)(const char *, u32, ...) = (void *)6;"
 

@@ -7,7 +7,6 @@ import pytest
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import map_type_name
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict, Weight
 from tests.common import c_programs, kernel_btfs, needs
 from tests.common.checked import (
@@ -17,6 +16,7 @@ from tests.common.checked import (
     old_kernel,
     verdicts_on,
 )
+from tests.common.on_kernels import KernelTypes, check_on
 
 
 def test_a_ring_buffer_on_an_old_kernel_is_told_at_build_time() -> None:

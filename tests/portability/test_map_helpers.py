@@ -6,9 +6,9 @@ import pytest
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import host
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict
 from tests.common import c_programs, needs
+from tests.common.on_kernels import KernelTypes, check_on
 
 PRELUDE = """
 static void *(*lookup)(void *, const void *) = (void *)1;

@@ -11,12 +11,12 @@ from hatch_bpf.btf.excerpt import Excerpt, NotInExcerptError, RecordedBtf
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.report import model_of
 from hatch_bpf.portability.section_check import check_section
 from hatch_bpf.portability.verdicts import Verdict
 from hatch_bpf.runtime.sections import parse_section
 from tests.common import c_programs, kernel_btfs, needs
+from tests.common.on_kernels import KernelTypes, check_on
 
 KERNELS = kernel_btfs.EXAMPLES
 SECTIONS = {

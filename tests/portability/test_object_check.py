@@ -11,7 +11,7 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.kernels.identity import Kernel, host
 from hatch_bpf.objects.model import ObjectModel
-from hatch_bpf.portability.object_check import Checker, KernelTypes, check_on
+from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from hatch_bpf.runtime.sections import parse_section
 from tests.common import kernel_btfs, needs, objects
@@ -21,6 +21,7 @@ from tests.common.checked import (
     model,
     verdicts_on,
 )
+from tests.common.on_kernels import KernelTypes, check_kernel, check_on
 from tests.common.rewritten_btf import rewrite
 from tests.lab.steps.verdicts import loads_with_libbpf
 
@@ -115,7 +116,7 @@ def test_the_running_kernel_agrees_on_libbpf_tools(subtests_failed: list[str]) -
     needs.root_bpf()
     libbpf, kernel, btf = needs.libbpf(), host(), Btf(needs.host_btf().read_bytes(), source="host")
     models = objects.models()
-    report = Checker(list(models.values())).check(KernelTypes(kernel, btf))
+    report = check_kernel(Checker(list(models.values())), KernelTypes(kernel, btf))
     by_name = {(found.object, found.program): found for found in report.programs}
     compared = 0
     for obj in models.values():

@@ -11,10 +11,10 @@ from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import helper, helpers
 from hatch_bpf.portability.helper_functions import ALWAYS_THERE, function_of
 from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from tests.common import c_programs, kernel_btfs, needs
 from tests.common.btf_builder import RawBtf
+from tests.common.on_kernels import KernelTypes, check_on
 
 
 def old_btf(

@@ -9,10 +9,10 @@ import pytest
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import host
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from tests.common import c_programs
 from tests.common.btf_builder import RawBtf
+from tests.common.on_kernels import KernelTypes, check_on
 
 HELPERS = {
     "map_lookup_elem": 1, "map_update_elem": 2, "map_delete_elem": 3, "probe_read": 4, "get_prandom_u32": 7,

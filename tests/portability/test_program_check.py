@@ -7,7 +7,6 @@ from functools import reduce
 import pytest
 
 from hatch_bpf.kernels.identity import Kernel, host
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict, Weight
 from tests.common import c_programs, kernel_btfs
 from tests.common.checked import (
@@ -19,6 +18,7 @@ from tests.common.checked import (
     verdicts_on,
     version_of,
 )
+from tests.common.on_kernels import KernelTypes, check_on
 
 
 @pytest.mark.parametrize(

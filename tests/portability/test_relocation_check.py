@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from hatch_bpf.kernels.identity import host
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ReasonKind, Weight
 from tests.common import c_programs, kernel_btfs, libbpf_log
 from tests.common.checked import (
@@ -16,6 +15,7 @@ from tests.common.checked import (
     message_for,
     verdict,
 )
+from tests.common.on_kernels import KernelTypes, check_on
 from tests.common.rewritten_btf import rewrite
 
 

@@ -9,12 +9,12 @@ import pytest
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import host
 from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.return_check import allowed_returns
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
 from hatch_bpf.runtime.sections import parse_section, section_patterns
 from tests.common import c_programs, needs
 from tests.common.btf_builder import RawBtf
+from tests.common.on_kernels import KernelTypes, check_on
 
 TARGETS = {"fentry": "do_nanosleep", "fexit": "do_nanosleep", "iter": "task"}
 VALUES = (-1, 0, 1, 2, 3, 4)

@@ -6,7 +6,6 @@ import pytest
 
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict, decide
 from tests.common import c_programs, kernel_btfs
 from tests.common.btf_builder import RawBtf
@@ -16,6 +15,7 @@ from tests.common.checked import (
     verdicts_on,
     version_of,
 )
+from tests.common.on_kernels import KernelTypes, check_on
 
 
 def test_program_types_of_a_newer_kernel() -> None:

@@ -21,12 +21,12 @@ from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.portability.html import render_html
 from hatch_bpf.portability.kernel_features import KernelFeatures
-from hatch_bpf.portability.object_check import KernelTypes
-from hatch_bpf.portability.object_check import check_on as check_kernels
 from hatch_bpf.portability.text import render_failures, render_json, render_summary, render_text
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Report, Verdict
 from hatch_bpf.project.alternatives import NONE, Alternatives, ObjectAlternatives, users_of_maps
 from tests.common import kernel_btfs, needs
+from tests.common.on_kernels import KernelTypes
+from tests.common.on_kernels import check_on as check_kernels
 from tests.common.projects import KERNELS, make_project
 from tests.common.skeleton_package import BPF, make_package, skeleton_text
 

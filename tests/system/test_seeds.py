@@ -23,10 +23,10 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.portability.object_check import KernelTypes, check_on
 from hatch_bpf.portability.verdicts import ReasonKind, Verdict
 from hatch_bpf.project.alternatives import NONE, Alternatives
 from tests.common import kernel_btfs, needs
+from tests.common.on_kernels import KernelTypes, check_on
 from tests.common.projects import KERNELS
 from tests.seeds import exercises, expected, project
 

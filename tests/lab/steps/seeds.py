@@ -15,8 +15,9 @@ from typing import Any
 from hatch_bpf.btf.reader import Btf
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.objects.model import read_object
-from hatch_bpf.portability.object_check import Checker, KernelTypes
+from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict
+from tests.common.on_kernels import KernelTypes, check_kernel
 from tests.lab.step import Booted, Command, Output, both_ways
 from tests.seeds import exercises, expected, project
 
@@ -80,7 +81,7 @@ class Seeds:
     def _verdicts(self, booted: Booted) -> dict[tuple[str, str], ProgramVerdict]:
         models = [read_object(path.read_bytes(), path=name) for name, path in self._objects.items()]
         types = KernelTypes(booted.kernel, Btf(booted.btf, source=str(booted.kernel)))
-        return {(found.object, found.program): found for found in Checker(models).check(types).programs}
+        return {(found.object, found.program): found for found in check_kernel(Checker(models), types).programs}
 
     def _outside(self, booted: Booted, *, hidden: bool) -> dict[str, dict[str, int]]:
         """What the exercises must have found that only bpftool and the package can tell."""

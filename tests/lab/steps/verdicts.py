@@ -22,10 +22,11 @@ from hatch_bpf.compiler.clang import compile_source
 from hatch_bpf.compiler.toolchain import find_toolchain
 from hatch_bpf.core_relo.minimize import minimize
 from hatch_bpf.objects.model import ObjectModel, read_object
-from hatch_bpf.portability.object_check import Checker, KernelTypes
+from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.verdicts import ProgramVerdict, ReasonKind, Verdict, Weight
 from hatch_bpf.runtime.sections import parse_section
 from tests.common import libbpf_load, objects
+from tests.common.on_kernels import KernelTypes, check_kernel
 from tests.common.skeleton_package import BPF
 from tests.lab.step import Booted, Command, Output
 
@@ -71,7 +72,7 @@ class Verdicts:
             booted.kernel, Btf(booted.btf, source=str(booted.kernel)), Btf(self._minimized(booted), source="minimized")
         )
         counts: Counter[str] = Counter()
-        for found in Checker(list(self._models.values())).check(types).programs:
+        for found in check_kernel(Checker(list(self._models.values())), types).programs:
             record = loaded.get((found.object, found.program))
             wanted = expected(found, self._models[found.object], hidden=command.hidden, has_flavors=has_flavors)
             if wanted is None:
