@@ -47,11 +47,11 @@ def make_mappable(libbpf: Libbpf, object_pointer: int) -> None:
 
     libbpf leaves it out for static data, such as the texts of `bpf_printk()`.
     """
-    pointer = libbpf.pointer(libbpf.bpf_object__next_map(object_pointer, None))
+    pointer = libbpf.bpf_object__next_map(object_pointer, None)
     while pointer:
         if libbpf.bpf_map__is_internal(pointer):
             libbpf.bpf_map__set_map_flags(pointer, libbpf.bpf_map__map_flags(pointer) | BPF_F_MMAPABLE)
-        pointer = libbpf.pointer(libbpf.bpf_object__next_map(object_pointer, pointer))
+        pointer = libbpf.bpf_object__next_map(object_pointer, pointer)
 
 
 def initial_value(libbpf: Libbpf, map_pointer: int, section: SectionSpec) -> Mirror:

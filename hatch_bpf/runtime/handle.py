@@ -88,10 +88,9 @@ class ObjectHandle:
         return self._found(self.libbpf.bpf_object__find_program_by_name(self.live(), name.encode()), "program", name)
 
     def _found(self, result: Optional[int], kind: str, name: str) -> int:
-        pointer = self.libbpf.pointer(result)
-        if not pointer:
+        if not result:
             raise PackageError(f"{self.name}: its object has no {kind} {name}, so it does not match this skeleton")
-        return pointer
+        return result
 
     def set_initial_values(self, spec: ObjectSpec, values: Mapping[str, Any]) -> None:
         """Make libbpf create the sections with these values, by attribute."""

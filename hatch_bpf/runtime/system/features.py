@@ -117,7 +117,7 @@ class _KernelBtf:
 
     def __enter__(self) -> _KernelBtf:
         self._libbpf = _library.current()
-        self._pointer = self._libbpf.pointer(self._libbpf.btf__load_vmlinux_btf())
+        self._pointer = self._libbpf.btf__load_vmlinux_btf()
         if not self._pointer:
             raise BpfError(f"this kernel has no BTF, in which this is looked up: {reason(ctypes.get_errno())}")
         return self
