@@ -117,12 +117,10 @@ def open_sampled(event: Event, *, frequency: int, period: int, cpu: int, tid: in
     `frequency` is in samples a second. If it is 0, `period` is the number of events for each sample.
     """
     flags = FREQ if frequency else 0
-    if tid < 0:
-        return _open(cpu, tid, event, sample_freq=frequency or period, flags=flags)
-    fd = _open(cpu, tid, event, sample_freq=frequency or period, flags=flags | INHERIT | INHERIT_THREAD)
-    if fd < 0:  # before Linux 5.13 processes that it starts inherit it as well
-        fd = _open(cpu, tid, event, sample_freq=frequency or period, flags=flags | INHERIT)
-    return fd
+    # before Linux 5.13 processes that a thread starts inherit the event as well
+    choices = (flags,) if tid < 0 else (flags | INHERIT | INHERIT_THREAD, flags | INHERIT)
+    opened = (_open(cpu, tid, event, sample_freq=frequency or period, flags=choice) for choice in choices)
+    return next((fd for fd in opened if fd >= 0), -1)
 
 
 def open_counter(event: Event, cpu: int) -> int:

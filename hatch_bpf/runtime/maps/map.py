@@ -215,8 +215,9 @@ class Map(Sealed):
         return storage if self._read_into(storage, key) else None
 
     def _read_into(self, storage: Any, key: Any) -> bool:
-        """Read a value by encoded key. Returns whether it is there."""
-        if self._libbpf.bpf_map_lookup_elem_flags(self.fd, byref(key), byref(storage), self._lock):
+        """Read a value by encoded key, None in maps without keys. Returns whether it is there."""
+        pointer = None if key is None else byref(key)
+        if self._libbpf.bpf_map_lookup_elem_flags(self.fd, pointer, byref(storage), self._lock):
             if ctypes.get_errno() == errno.ENOENT:
                 return False
             raise self._error("be read")
@@ -851,7 +852,7 @@ class Queue(Map, Generic["V"]):
         storage = self._value.new()
         for popped in self._popped.get(_thread.get_ident(), ()):
             return self._value.decode(popped)  # type: ignore[no-any-return]
-        if self._libbpf.bpf_map_lookup_elem(self.fd, None, byref(storage)):
+        if not self._read_into(storage, None):
             raise self._none_or_error()
         return self._value.decode(storage)  # type: ignore[no-any-return]
 
@@ -882,12 +883,7 @@ class BloomFilter(Map, Generic["V"]):
             raise self._error("take a value")
 
     def __contains__(self, value: Any) -> bool:
-        storage = self._encode_value(value)
-        if self._libbpf.bpf_map_lookup_elem(self.fd, None, byref(storage)):
-            if ctypes.get_errno() == errno.ENOENT:
-                return False
-            raise self._error("be read")
-        return True
+        return self._read_into(self._encode_value(value), None)
 
 
 class ProgramArray(Map):
