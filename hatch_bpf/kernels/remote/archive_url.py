@@ -19,7 +19,6 @@ from hatch_bpf import arch as arches
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.archive import SUFFIX, ArchivedKernel, list_kernels, path_of
 from hatch_bpf.kernels.identity import Kernel, in_order
-from hatch_bpf.kernels.remote.download import NotThereError, RefusedError, UnreachableError, download, keep
 from hatch_bpf.kernels.remote.github import GitHubFolder, list_repository, parse_repository
 from hatch_bpf.kernels.remote.urls import check_url, shown_url
 from hatch_bpf.support.budget import LIST_BYTES, LISTED_KERNELS
@@ -77,6 +76,8 @@ class ArchiveUrl:
 
     def list_kernels(self, notify: Callable[[str], None]) -> tuple[ArchivedKernel, ...]:
         """Every kernel of the archive, sorted. Raises `KernelError`."""
+        from hatch_bpf.kernels.remote.download import RefusedError, UnreachableError
+
         path = self.cache / INDEX
         try:
             _renew_list(self, path)
@@ -93,6 +94,8 @@ class ArchiveUrl:
 
 def _renew_list(archive: ArchiveUrl, path: Path) -> None:
     """Bring the list in the cache up to date."""
+    from hatch_bpf.kernels.remote.download import NotThereError, download, keep
+
     if archive.repository:
         if not _is_young(path) and not (archive.repository.is_fixed and path.exists()):
             keep(path, render_index(list_repository(archive.repository)).encode())

@@ -3,20 +3,25 @@
 Input: an https URL, or an http one of this very machine. Output: the bytes, or `KernelError`. A download that breaks
 off is started anew a few times: files of BTF are small.
 The environment names proxies (`https_proxy`, `no_proxy`) and certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR`,
-`REQUESTS_CA_BUNDLE`); ~/.netrc has the logins of hosts that want one.
+`REQUESTS_CA_BUNDLE`); ~/.netrc has the logins of hosts that want one. The modules for HTTP take long to import: whoever
+may have nothing to download imports this one late.
 """
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
+import ssl
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 from urllib.parse import urljoin, urlsplit
 
 from hatch_bpf import __version__
@@ -25,13 +30,6 @@ from hatch_bpf.kernels.remote.urls import authorization, check_url, shown_url
 from hatch_bpf.support.budget import Limit
 from hatch_bpf.support.files import put_in_place
 from hatch_bpf.support.store import CACHE_VARIABLE
-
-# the modules for HTTP take longer to import than everything else that a build without a URL needs
-if TYPE_CHECKING:
-    import http.client
-    import ssl
-    import urllib.error
-    import urllib.request
 
 Tell = Callable[[int, int | None], None]
 """Called with the bytes received, and the size of the file if the server gave it."""
@@ -142,8 +140,6 @@ def _check_wanted(url: str, stop: threading.Event) -> None:
 
 
 def _read(response: http.client.HTTPResponse) -> bytes:
-    import http.client
-
     try:
         return response.read(CHUNK)
     # ValueError: the size of a chunk is below zero
@@ -175,9 +171,6 @@ class _Deadline:
 
     def handlers(self, context: ssl.SSLContext) -> tuple[urllib.request.BaseHandler, ...]:
         """What opens connections that the deadline counts for."""
-        import http.client
-        import urllib.request
-
         watch = self._watch
 
         class Plain(http.client.HTTPConnection):
@@ -215,11 +208,6 @@ class _Deadline:
 
 def _open(url: str, stop: threading.Event, deadline: _Deadline) -> http.client.HTTPResponse:
     """Send the request, and follow redirects that are as safe as the URL they come from."""
-    import http.client
-    import ssl
-    import urllib.error
-    import urllib.request
-
     opener = _opener(deadline)
     first = url
     for _ in range(MAX_REDIRECTS + 1):
@@ -293,8 +281,6 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
 
 def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
     """urllib without its handlers for files, FTP, data URLs and redirects."""
-    import urllib.request
-
     names = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
     context = _context(*(os.environ.get(name, "") for name in names))
     opener = urllib.request.OpenerDirector()
@@ -311,8 +297,6 @@ def _opener(deadline: _Deadline) -> urllib.request.OpenerDirector:
 @lru_cache(maxsize=4)
 def _context(_file: str, _folder: str, bundle: str) -> ssl.SSLContext:
     """Which certificates are trusted. OpenSSL reads the first two itself. Slow to make, so all downloads share one."""
-    import ssl
-
     context = ssl.create_default_context()
     if bundle:
         try:

@@ -20,7 +20,6 @@ from urllib.parse import quote, unquote, urlsplit
 from hatch_bpf.errors import KernelError
 from hatch_bpf.kernels.archive import kernel_at, path_of
 from hatch_bpf.kernels.identity import Kernel, in_order
-from hatch_bpf.kernels.remote.download import NotThereError, RefusedError, download
 from hatch_bpf.support.budget import LIST_BYTES, LISTED_KERNELS
 
 API = "https://api.github.com"
@@ -114,6 +113,8 @@ def _paths(repository: GitHubFolder) -> Iterator[PurePosixPath]:
 
 def _list(repository: GitHubFolder, tree: str, *, recursive: bool) -> tuple[list[dict[str, str]], bool]:
     """What is in a tree, and whether that is all of it. Raises `KernelError`."""
+    from hatch_bpf.kernels.remote.download import NotThereError, RefusedError, download
+
     names = "/".join(
         quote(name, safe="") for name in ("repos", repository.owner, repository.name, "git", "trees", tree)
     )
