@@ -116,7 +116,9 @@ def _check_objects(options: argparse.Namespace, context: Context) -> Report:
     from hatch_bpf.arch import ARCHES
     from hatch_bpf.project.config import parse_config
 
-    config = parse_config(alternatives_table(options), key="check", root=Path.cwd(), environ={})
+    # an object does not tell which architecture it was compiled for
+    table = {"archs": list(ARCHES), **alternatives_table(options)}
+    config = parse_config(table, key="check", root=Path.cwd(), environ={})
     objects = [read_object_file(path) for path in options.objects]
     archive = _archive(options.kernels)
     if archive is None and not options.match:
@@ -125,5 +127,4 @@ def _check_objects(options: argparse.Namespace, context: Context) -> Report:
             "say --match host for the running one"
         )
     matrix = kernels_of(archive, options.match, context.notify)
-    # an object does not tell which architecture it was compiled for
-    return pipeline.check_objects(objects, replace(config, archs=tuple(ARCHES.values())), matrix, context)
+    return pipeline.check_objects(objects, config, matrix, context)

@@ -18,7 +18,7 @@ from hatch_bpf.cli.btf import add_min_core_btf, add_vmlinux_h
 from hatch_bpf.cli.build import add_build, add_compile_commands
 from hatch_bpf.cli.cache import add_cache
 from hatch_bpf.cli.check import add_check
-from hatch_bpf.cli.common import CommandParser, HelpFormatter
+from hatch_bpf.cli.common import CommandParser, examples
 from hatch_bpf.cli.completion import add_completion
 from hatch_bpf.cli.init import add_init
 from hatch_bpf.cli.kernels import add_kernels
@@ -26,20 +26,6 @@ from hatch_bpf.cli.objects import add_inspect, add_skeleton
 from hatch_bpf.cli.try_ import add_try
 from hatch_bpf.errors import HatchBpfError
 from hatch_bpf.support.files import disk_errors
-
-EXAMPLES = """examples:
-  hatch-bpf init my-tool                                  a new package to start from
-  hatch-bpf build                                         write the skeletons beside the program sources
-  hatch-bpf check                                         predict whether this project's programs load on its kernels
-  hatch-bpf check prog.bpf.o --kernels archive --match 'debian/12/*/*'
-  hatch-bpf try -- my-tool --once                         boot the kernels, load the programs, run a command there
-  hatch-bpf kernels lock                                  from now on accept only the BTF of today
-  hatch-bpf min-core-btf host minimized.btf prog.bpf.o    what `bpftool gen min_core_btf` makes
-  hatch-bpf vmlinux-h host --prune prog.bpf.c -o vmlinux.h
-
-exit status:
-  0 success; 1 failure; 2 wrong command line, or with check, input that cannot be read; 130 interrupted
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,8 +70,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="hatch-bpf",
         description="Compile and bundle portable BPF programs into Python packages.",
-        epilog=EXAMPLES,
-        formatter_class=HelpFormatter,
+        **examples(
+            "init my-tool                                  a new package to start from",
+            "build                                         write the skeletons beside the program sources",
+            "check                                         predict whether this project's programs load on its kernels",
+            "check prog.bpf.o --kernels archive --match 'debian/12/*/*'",
+            "try -- my-tool --once                         boot the kernels, load the programs, run a command there",
+            "kernels lock                                  from now on accept only the BTF of today",
+            "min-core-btf host minimized.btf prog.bpf.o    what `bpftool gen min_core_btf` makes",
+            "vmlinux-h host --prune prog.bpf.c -o vmlinux.h",
+            status="0 success; 1 failure; 2 wrong command line, or with check, input that cannot be read; "
+            "130 interrupted",
+        ),
     )
     parser.add_argument("--version", action="version", version=f"hatch-bpf {__version__}")
     parser.set_defaults(error_status=1)

@@ -77,7 +77,7 @@ def _skeleton(options: argparse.Namespace) -> int:
 
     model = read_object_file(options.object)
     table = {
-        **({"archs": [options.arch]} if options.arch else {}),
+        "archs": [options.arch] if options.arch else [],
         "events": dict(event.partition("=")[::2] for event in options.event),
         "types": options.type,
         **alternatives_table(options),

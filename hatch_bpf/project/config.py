@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -167,11 +167,7 @@ def _options(cls: type) -> Iterator[tuple[str, Option]]:
             yield from _options(item.metadata["options"])
         elif "option" in item.metadata:
             option: Option = item.metadata["option"]
-            yield option.name or _key(item), option
-
-
-def _key(item: Field[Any]) -> str:
-    return item.name.replace("_", "-")
+            yield option.name or item.name.replace("_", "-"), option
 
 
 OPTIONS = dict(_options(Config))
