@@ -69,8 +69,6 @@ class _Guest:
     def __init__(self, plan: Mapping[str, Any], libc: ctypes.CDLL) -> None:
         self._plan = plan
         self._libc = libc
-        # read before what is started here can change it
-        self._mark: str = plan["mark"]
 
     def work(self) -> None:
         self._say(up=True, release=os.uname().release)
@@ -86,7 +84,7 @@ class _Guest:
         self._say(done=True, oom=_oom_kills())
 
     def _say(self, **record: Any) -> None:
-        print(f"\n{self._mark}{json.dumps(record)}", flush=True)
+        print(f"\n{self._plan['mark']}{json.dumps(record)}", flush=True)
 
     def _load_all_in_child(self, way: str) -> None:
         """In a child process: a crash in libbpf must not end the guest's first process."""
