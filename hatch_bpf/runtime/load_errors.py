@@ -77,9 +77,9 @@ def load_error(
         sections = [program.section for program in loading]
         action = f"{spec.source} can't be loaded"
         if held.token:
-            from .libbpf.tokens import of_token  # few packages have one
+            from .libbpf.tokens import token_in_words  # few packages have one
 
-            action += f" {of_token(held.token)}"
+            action += f" {token_in_words(held.token)}"
         return permission_denied(action, errno=code, lines=said, sections=sections)
     message = f"{spec.source} can't be loaded: {reason(code)}\n{tail(said, LOG_LINES)}"
     hints = refusals_without_words(held, spec, code, lines, [program.name for program in loading])

@@ -169,4 +169,4 @@ def test_delegation_is_read_from_the_last_mount(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(mounts, "MOUNTS", str(tmp_path / "mountinfo"))
     assert mounts.delegation("/sys/fs/bpf") == "cmds=prog_load:map_create,progs=0x40"
     assert mounts.delegation("/proc") == ""
-    assert tokens.of_token("/proc") == "with the token of /proc"
+    assert tokens.token_in_words("/proc") == "with the token of /proc"

@@ -1,4 +1,4 @@
-"""libbpf through ctypes: find the library, declare its functions, turn its errors and messages into Python's.
+"""libbpf through ctypes: find the library, check its version, declare its functions.
 
 Input: the machine's library folders, or an explicit path. Output: a `Libbpf`, whose attributes are libbpf's functions,
 the same for 0.6 to 1.x. A missing function is a `LibbpfTooOldError` that names the version which has it.

@@ -59,7 +59,7 @@ def refusal(code: int) -> str:
     return reason(code)
 
 
-def of_token(folder: str) -> str:
+def token_in_words(folder: str) -> str:
     """`with the token of FOLDER, which allows cmds=any,maps=array`, for messages."""
     allowed = delegation(folder)
     return f"with the token of {folder}" + (f", which allows {allowed}" if allowed else "")
