@@ -16,15 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, TypeVar, Union
 
-    Counts = Union[Mapping[int, Any], "HasItems", Iterable[Any]]
+    Counts = Union[Mapping[int, Any], Iterable[Any]]
     SelfT = TypeVar("SelfT", bound="Histogram")
-    from typing import Protocol
-
-    class HasItems(Protocol):
-        """An array map."""
-
-        def items(self) -> Iterable[tuple[int, Any]]: ...
-
 
 STARS = 40
 """Stars of the bucket with the highest count."""
