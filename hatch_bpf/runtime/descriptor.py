@@ -12,7 +12,7 @@ import os
 from itertools import chain, starmap
 from select import epoll
 
-from .errors import InvalidTypeError, InvalidValueError, failed
+from .errors import InvalidTypeError, InvalidValueError, MapError, failed
 from .onestep import is_no_error
 from .types import shown
 
@@ -66,6 +66,14 @@ def open_pipe() -> tuple[int, int]:
 def duplicate(fd: int) -> int:
     """A descriptor of our own for the same file. Raises `OSError` if this process may have no more."""
     return open_descriptor(os.dup, fd)
+
+
+def own_descriptor(what: str, fd: int) -> int:
+    """`duplicate()` for a map or program of libbpf's. Raises `MapError` if this process may have no more."""
+    try:
+        return duplicate(fd)
+    except OSError as error:
+        raise failed(MapError, f"{what} can't get a descriptor of its own", error.errno or 0) from error
 
 
 def descriptor_of(item: Any) -> int:

@@ -12,8 +12,9 @@ import ctypes
 import mmap
 from _operator import getitem, setitem  # where operator has them from, without its Python part
 
+from .descriptor import own_descriptor
 from .errors import ClosedError, PackageError, UnknownNameError, failed
-from .maps.shapes import created_descriptor, own_descriptor
+from .maps.shapes import created_descriptor
 from .types import ArrayView, CStruct, CUnion, size_of
 
 TYPE_CHECKING = False
@@ -79,7 +80,7 @@ def loaded_section(libbpf: Libbpf, map_pointer: int, spec: SectionSpec) -> tuple
     size = libbpf.bpf_map__value_size(map_pointer)
     if size < size_of(spec.cls):
         raise PackageError(f"section {spec.name} of the object does not match this skeleton")
-    section = Section(libbpf, own_descriptor(fd), spec, size)
+    section = Section(libbpf, own_descriptor("a map", fd), spec, size)
     return Mirror(section, section.value), section
 
 

@@ -10,7 +10,7 @@ import os
 from ctypes import byref, c_uint32
 
 from ..arguments import c_string
-from ..descriptor import check_is, duplicate, open_descriptor
+from ..descriptor import check_is, open_descriptor, own_descriptor
 from ..errors import MapError, failed
 from ..host.mounts import no_bpf_file_system
 from ..plain_data import PlainData
@@ -109,7 +109,8 @@ def created_descriptor(libbpf: Libbpf, pointer: int) -> int:
 
 def loaded_shape(libbpf: Libbpf, pointer: int) -> MapShape:
     """The shape of a loaded object's map. Raises `MapError` if this process may have no more descriptors."""
-    return _declared_shape(libbpf, pointer, own_descriptor(created_descriptor(libbpf, pointer)))
+    fd = created_descriptor(libbpf, pointer)
+    return _declared_shape(libbpf, pointer, own_descriptor("a map", fd) if fd >= 0 else -1)
 
 
 def _declared_shape(libbpf: Libbpf, pointer: int, fd: int = -1) -> MapShape:
@@ -164,16 +165,6 @@ def _differences(libbpf: Libbpf, path: str, wanted: MapShape) -> str:
         {**vars(shape), "type": short_type_name(shape.type), "flags": hex(shape.flags)} for shape in (pinned, wanted)
     )
     return ", ".join(f"{name} {theirs[name]} (not {ours[name]})" for name in DEFINING if theirs[name] != ours[name])
-
-
-def own_descriptor(fd: int) -> int:
-    """A descriptor of our own for a map of libbpf's, or -1 for one that was not created."""
-    if fd < 0:
-        return -1
-    try:
-        return duplicate(fd)
-    except OSError as error:
-        raise failed(MapError, "a map can't get a descriptor of its own", error.errno or 0) from error
 
 
 def pinned_shape(libbpf: Libbpf, path: Union[str, os.PathLike[str]], types: tuple[int, ...]) -> MapShape:

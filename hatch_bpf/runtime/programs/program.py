@@ -11,8 +11,8 @@ import os
 from ctypes import byref
 
 from ..arguments import c_string, choice, elements, path_argument
-from ..descriptor import descriptor_of, duplicate, open_descriptor
-from ..errors import AttachError, ClosedError, InvalidTypeError, InvalidValueError, MapError, failed, reason
+from ..descriptor import descriptor_of, open_descriptor, own_descriptor
+from ..errors import AttachError, ClosedError, InvalidTypeError, InvalidValueError, failed, reason
 from ..events.perf_events import event_config, event_hint, online_cpus, open_sampled, threads_of
 from ..host.mounts import no_cgroup2, why_not_pinned
 from ..libbpf.library import (
@@ -82,10 +82,7 @@ class Program(Attachable):
         with self._links.lock:
             pointer = self._live()
             if self._fd < 0:
-                try:
-                    self._fd = duplicate(self._libbpf.bpf_program__fd(pointer))
-                except OSError as error:
-                    raise failed(MapError, f"program {self.name} can't get a descriptor", error.errno or 0) from error
+                self._fd = own_descriptor(f"program {self.name}", self._libbpf.bpf_program__fd(pointer))
             return self._fd
 
     def __repr__(self) -> str:
