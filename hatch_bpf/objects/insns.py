@@ -269,13 +269,9 @@ def decode(insns: bytes, *, endian: Literal["little", "big"] = "little") -> tupl
         if raw not in known:
             known[raw] = _decode(raw, endian)
         slots.append(known[raw])
-    at = 0
-    while at < len(slots):
-        if not slots[at].is_wide:
-            at += 1
-        elif at + 1 < len(slots) and slots[at + 1].code == WIDE_TAIL:
-            at += 2
-        else:
+    left = enumerate(slots)
+    for at, insn in left:
+        if insn.is_wide and next(left, (at, insn))[1].code != WIDE_TAIL:  # which also steps over the second half
             raise ObjectError(f"instruction {at} is the first half of a 64-bit load, and the second is missing")
     return tuple(slots)
 
