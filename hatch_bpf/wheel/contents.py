@@ -93,7 +93,7 @@ def _skeleton(
             if stem == source.name:
                 events[buffer] = type_name
         elif key in buffers[0] or not any(key in of_program for of_program in buffers):
-            events.setdefault(key, type_name)  # what is said of this program alone goes first
+            events.setdefault(key, type_name)  # a key that names the program takes precedence
     types = tuple(
         name for name in config.types if type_of(own, name) or not any(type_of(program, name) for program in programs)
     )
