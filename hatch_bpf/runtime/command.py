@@ -20,7 +20,7 @@ from .types import as_int, named
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, NoReturn, Optional
+    from typing import Any, Optional
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def as_command(name: str) -> Iterator[None]:
     of the output that has gone, as `head` goes, end the block without an error. All of them leave `with` blocks inside,
     so everything is detached. Use it in the main thread, since only that one gets signals.
     """
-    before: Any = signal.signal(signal.SIGTERM, _interrupt)
+    before: Any = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
         sys.stdout.flush()
@@ -72,8 +72,3 @@ def _wait(seconds: Optional[float]) -> None:
     while left > 0:
         time.sleep(min(left, 1))
         left = end - time.monotonic()
-
-
-def _interrupt(number: int, frame: object) -> NoReturn:
-    del number, frame
-    raise KeyboardInterrupt
