@@ -132,13 +132,12 @@ class BtfChoice(PlainData):
     """The BTF itself: an embedded one, verified, or the given one. None for one that libbpf reads from `path`."""
 
     def __str__(self) -> str:
-        if self.source == "explicit" and self.data is not None:
-            return f"the BTF that was given ({self.size} bytes)"
-        if self.source == "explicit":
-            return f"the BTF file that was asked for, {self.path} ({self.size} bytes)"
-        if self.source == "kernel":
-            return f"the kernel's own BTF, {self.path} ({self.size} bytes)"
-        return f"the BTF embedded in the package for {self.kernel}, {self.path} ({self.size} bytes)"
+        what = {
+            "explicit": f"the BTF file that was asked for, {self.path}" if self.path else "the BTF that was given",
+            "kernel": f"the kernel's own BTF, {self.path}",
+            "embedded": f"the BTF embedded in the package for {self.kernel}, {self.path}",
+        }
+        return f"{what[self.source]} ({self.size} bytes)"
 
     def __repr__(self) -> str:
         return f"BtfChoice(source={self.source!r}, path={self.path!r}, kernel={self.kernel!r}, size={self.size})"
