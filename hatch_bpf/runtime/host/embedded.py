@@ -81,6 +81,8 @@ class Embedded:
                 raise ValueError("its kernels are no kernels")
             self._strings, self._digests = sections[:2]
             self._chosen, self._classes, self._types, self._btfs = map(_words, sections[2:])
+            if len(self._chosen) < sum(len(releases) for _, releases, _ in self._in_order()):
+                raise ValueError("it names more kernels than it has BTFs for")
             self._starts = _starts(self._types)
         except (struct.error, ValueError, IndexError) as error:
             raise self._damaged(error) from error
@@ -88,7 +90,7 @@ class Embedded:
     def kernels(self) -> dict[str, int]:
         """`distro/version/arch/release` -> the number of its BTF."""
         return {
-            f"{group}/{release}": self._number_of(first + at)
+            f"{group}/{release}": self._chosen[first + at]
             for group, releases, first in self._in_order()
             for at, release in enumerate(releases)
         }
@@ -96,7 +98,7 @@ class Embedded:
     def namesakes(self, *, arch: str, release: str) -> dict[str, int]:
         """The entries of `kernels()` for one architecture and release, without looking at all the others."""
         return {
-            f"{group}/{release}": self._number_of(first + releases.index(release))
+            f"{group}/{release}": self._chosen[first + releases.index(release)]
             for group, releases, first in self._in_order()
             if group.endswith(f"/{arch}") and release in releases
         }
@@ -152,12 +154,6 @@ class Embedded:
         for group, *releases in self._groups:
             yield group, releases, first
             first += len(releases)
-
-    def _number_of(self, place: int) -> int:
-        try:
-            return self._chosen[place]
-        except IndexError as error:
-            raise self._damaged("it names more kernels than it has BTFs for") from error
 
     def _damaged(self, why: object) -> PackageError:
         return PackageError(f"{self._path} is damaged ({why}); reinstall the package")
