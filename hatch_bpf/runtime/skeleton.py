@@ -40,7 +40,6 @@ from .structops import StructOps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
     from typing import Any, ClassVar, Optional, TypeVar, Union
 
     from .alternatives import Choice
@@ -114,7 +113,9 @@ class Loaded(_Phase):
             of._add(group.attribute, of[chosen[group.name] or group.members[0]])
         for section in spec.sections:
             if section.arena:
-                held.globals[section.attribute] = _arena().arena_mirror(held, section)
+                from .arena import arena_mirror  # few packages have one
+
+                held.globals[section.attribute] = arena_mirror(held, section)
                 continue
             value, part = _globals.loaded_section(held.libbpf, held.find_map(section.name), section)
             held.globals[section.attribute] = value
@@ -286,7 +287,9 @@ class Opened(_Phase, Generic["LoadedT"]):
         """Have libbpf load the object. Returns libbpf's result."""
         for section in self._spec.sections:
             if section.arena:
-                result, held.arena = _arena().load_with_arena(held.libbpf, held.live(), held.find_map(section.arena))
+                from . import arena  # few packages have one
+
+                result, held.arena = arena.load_with_arena(held.libbpf, held.live(), held.find_map(section.arena))
                 return int(result)
         return int(held.libbpf.bpf_object__load(held.live()))
 
@@ -443,12 +446,6 @@ def _read_object(spec: ObjectSpec, bpf_dir: str) -> bytes:
         )
     name, digest = spec.objects[arch]
     return _kernel.read_verified(os.path.join(bpf_dir, name), digest)
-
-
-def _arena() -> ModuleType:
-    from . import arena  # few packages have one
-
-    return arena
 
 
 def _check_struct_ops_are_known(spec: ObjectSpec, held: ObjectHandle) -> None:
