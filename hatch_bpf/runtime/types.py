@@ -228,9 +228,9 @@ def as_bytes(value: Any) -> bytes:
     """The bytes of a bytes-like object. bytes(6) would be 6 NULs, so numbers are refused."""
     if isinstance(value, Chars):
         return value.raw
-    if isinstance(value, (str, int)):
-        raise InvalidTypeError(f"must be bytes, not {type(value).__name__}")
     try:
+        if isinstance(value, (str, int)):
+            raise TypeError
         return bytes(value)
     except (TypeError, ValueError):
         raise InvalidTypeError(f"must be bytes, not {type(value).__name__}") from None
