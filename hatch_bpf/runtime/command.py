@@ -68,7 +68,5 @@ def intervals(seconds: Optional[float] = None, times: Optional[int] = None) -> I
 def _wait(seconds: Optional[float]) -> None:
     """Sleep for a second at most at a time: a signal that comes just before a sleep is seen only after it."""
     end = time.monotonic() + (float("inf") if seconds is None else seconds)
-    left = end - time.monotonic()
-    while left > 0:
-        time.sleep(min(left, 1))
-        left = end - time.monotonic()
+    while time.monotonic() < end:
+        time.sleep(max(0, min(end - time.monotonic(), 1)))
