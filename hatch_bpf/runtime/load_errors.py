@@ -167,11 +167,9 @@ def _refused_program(libbpf: Libbpf, program: ProgramSpec) -> str:
 
 def _needing_kernel_btf(loading: Sequence[ProgramSpec]) -> list[str]:
     """The programs that cannot be loaded because the kernel has no BTF, in words."""
-    if os.path.exists(_kernel.KERNEL_BTF):
-        return []
     parsed = ((program.name, parse_section(program.section)) for program in loading)
     typed = [name for name, section in parsed if section is not None and section.needs_kernel_btf]
-    if not typed:
+    if not typed or os.path.exists(_kernel.KERNEL_BTF):
         return []
     return [
         f"This kernel has no BTF of its own ({_kernel.KERNEL_BTF} is not there), and {', '.join(typed)} can't be "
