@@ -49,7 +49,7 @@ def character_device(major: int, minor: int) -> Node:
 
 
 def tree(path: Path, under: str) -> dict[str, Node]:
-    """A folder of this machine, with all that is in it, as nodes under another name."""
+    """A folder of this machine, with all that is in it, as nodes under another name. Pipes and sockets are left out."""
     nodes = {under: folder()}
     for found in sorted(path.rglob("*")):
         name = f"{under}/{found.relative_to(path).as_posix()}"
@@ -57,7 +57,7 @@ def tree(path: Path, under: str) -> dict[str, Node]:
             nodes[name] = link(str(found.readlink()))
         elif found.is_dir():
             nodes[name] = folder()
-        else:
+        elif found.is_file():
             nodes[name] = file(found.read_bytes(), executable=bool(found.stat().st_mode & 0o100))
     return nodes
 

@@ -39,6 +39,12 @@ def test_cpio_unpacks_to_what_was_packed(tmp_path: Path) -> None:
     assert cpio.pack(cpio.tree(tmp_path / "a", "a")) == cpio.pack({k: v for k, v in nodes.items() if k != "odd"})
 
 
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "test_x.py").touch()
+    assert cpio.tree(tmp_path, "tests").keys() == {"tests", "tests/test_x.py"}
+
+
 def test_the_repositorys_own_programs_and_the_examples_are_a_project(tmp_path: Path) -> None:
     sources = load_project(project.make_project(tmp_path / "p", [KERNEL])).sources
     paths = {str(source.path) for source in sources}

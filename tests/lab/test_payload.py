@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import shutil
@@ -23,6 +24,7 @@ from hatch_bpf.lab.host_python import host_root, interpreter
 from hatch_bpf.lab.other_root import read_root
 from hatch_bpf.lab.payload import make_payloads
 from hatch_bpf.lab.selection import select
+from hatch_bpf.lab.suite import own_tests
 from hatch_bpf.lab.wheels import installed_nodes, wheel_nodes, wheel_requirements
 from tests.common import needs
 from tests.common.kernel_images import member
@@ -169,6 +171,19 @@ def test_what_a_wheel_requires_comes_from_this_environment() -> None:
         LabError, match=r"pytest [0-9.]+ is installed .* requires pytest<1,>=0: .* install 'pytest<1,>=0'"
     ):
         installed_nodes(["pytest<1,>=0"])
+
+
+def test_a_test_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tests" / "test_x.py"
+    path.parent.mkdir()
+    path.touch()
+
+    def read_bytes(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(LabError, match=r"test_x\.py: this cannot be read, .* with the tests: Permission denied"):
+        own_tests(tmp_path)
 
 
 def test_a_wheel_that_is_none(tmp_path: Path) -> None:
