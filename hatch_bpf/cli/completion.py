@@ -159,10 +159,9 @@ def _fish(prog: str, levels: list[_Level]) -> str:
 def _fish_condition(level: _Level) -> str:
     if not level.path:
         return "__fish_use_subcommand"
-    below = [name for name, _ in level.commands]
     tests = [f"__fish_seen_subcommand_from {name}" for name in level.path]
-    if below:
-        tests.append(f"not __fish_seen_subcommand_from {' '.join(below)}")
+    if level.commands:
+        tests.append(f"not __fish_seen_subcommand_from {' '.join(name for name, _ in level.commands)}")
     return _fish_quote("; and ".join(tests))
 
 

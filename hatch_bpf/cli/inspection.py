@@ -5,7 +5,6 @@ Input: a BPF object. Output: plain dicts and lists, and their rendering.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -81,10 +80,6 @@ def render(document: dict[str, Any]) -> str:
     for title, header, rows in tables(document):
         lines += _table(title, header, rows)
     return "\n".join(lines) + "\n"
-
-
-def render_inspection_json(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2) + "\n"
 
 
 def _program(obj: ObjectModel, linked: LinkedProgram, lines: SourceLines) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Input: a command line. Output: an exit status: 0 for success, 1 for failure.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,16 +57,17 @@ def add_skeleton(commands: Any) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from hatch_bpf.cli.inspection import inspect, render, render_inspection_json
+    from hatch_bpf.cli.inspection import inspect, render
 
     document = inspect(read_object_file(options.object))
-    here = console(sys.stdout)
-    if here is not None and not options.json:
+    if options.json:
+        print(json.dumps(document, indent=2))
+    elif (here := console(sys.stdout)) is not None:
         from hatch_bpf.cli.tables import show_inspection
 
         show_inspection(here, document)
     else:
-        print(render_inspection_json(document) if options.json else render(document), end="")
+        print(render(document), end="")
     return 0
 
 

@@ -102,9 +102,8 @@ def show_kernels(console: Console, sources: Sequence[KernelSource], images: Mapp
     """Kernels, with how large the file of their BTF is, and whether they have an image."""
     rows = []
     for source in sources:
-        kernel = source.kernel
         size = source.path.stat().st_size if source.path.exists() else "not downloaded"
-        image = "yes" if images[kernel] else ""
-        rows.append([kernel.distro or "-", kernel.version or "-", kernel.arch, kernel.release, size, image])
+        image = "yes" if images[source.kernel] else ""
+        rows.append([*str(source.kernel).split("/"), size, image])
     show_table(console, "", ["distro", "version", "arch", "release", "bytes of BTF, as packed", "image"], rows)
     console.print(Text(counted(len(rows), "kernel"), style="bold"))

@@ -77,8 +77,7 @@ NO_LOCK = Lock((), (), {})
 def read_lock(path: Path) -> Lock | None:
     """The lock at a path; None when there is none. Raises `KernelError`."""
     try:
-        text = read_regular(path, LIST_BYTES.most).decode()
-        return _parse(text)
+        return _parse(read_regular(path, LIST_BYTES.most).decode())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KernelError) as error:

@@ -6,6 +6,7 @@ Input: the folder of a project. Output: parsed TOML, or `ConfigError`; and what 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,9 @@ def requires_hatch_bpf(pyproject: Mapping[str, Any]) -> bool:
 
 def _project_of(requirement: Any) -> str:
     """The name of the project that is required; empty for what is no requirement."""
-    try:
+    with suppress(InvalidRequirement):
         return canonicalize_name(Requirement(str(requirement)).name)
-    except InvalidRequirement:
-        return ""
+    return ""
 
 
 def setuptools_table(pyproject: Mapping[str, Any]) -> Mapping[str, Any]:

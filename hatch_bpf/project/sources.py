@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hatch_bpf.arch import Arch
-from hatch_bpf.errors import ConfigError, Fault, refuse
+from hatch_bpf.errors import Fault, refuse
 from hatch_bpf.kernels.locked import LOCK_NAME
 from hatch_bpf.kernels.matrix import BtfFile, Host, resolve
 from hatch_bpf.objects.names import object_name
@@ -172,12 +172,10 @@ def find_project(
     paths = paths.difference(*links.values()) | links.keys()
     found = (_source(root, path, PurePosixPath(wheel_path(str(path))), links.get(path, ())) for path in sorted(paths))
     sources = _name_apart(_share_folders(list(found), root))
-    folders = {
-        (folder := PurePosixPath(os.path.relpath(root / package, root))): PurePosixPath(
-            wheel_path(f"{folder}/_")
-        ).parent
-        for package in packages
-    }
+    folders = {}
+    for package in packages:
+        folder = PurePosixPath(os.path.relpath(root / package, root))
+        folders[folder] = PurePosixPath(wheel_path(f"{folder}/_")).parent
     for wrong in (
         _without_names(sources),
         _clashes(sources),
@@ -296,9 +294,7 @@ def _in_packages(root: Path, packages: Iterable[str], key: str, *, may_be_none: 
     }
     if not found and not may_be_none:
         places = ", ".join(searched) or "no package"
-        raise ConfigError(
-            [Fault(f"{key}.programs", f"is needed: there is no *{SUFFIX} in the wheel's packages ({places})")]
-        )
+        refuse([Fault(f"{key}.programs", f"is needed: there is no *{SUFFIX} in the wheel's packages ({places})")])
     # reading a pipe or a device would never end
     odd = [path for path in sorted(found) if not (root / path).is_file()]
     refuse(Fault(f"{key}.programs", f"has {path}, which is not a regular file") for path in odd)
@@ -347,15 +343,11 @@ def _share_folders(sources: Iterable[ProgramSource], root: Path) -> list[Program
     for source in sources:
         if source.wheel_dir.parts and not _is_package(root, source.path, source.depth):
             bare.setdefault(source.wheel_dir.parts[0], []).append(source)
-    common = {
-        source: len(os.path.commonpath([other.wheel_dir for other in beside]).split("/"))
-        for beside in bare.values()
-        for source in beside
-    }
-    return [
-        replace(source, depth=len(source.wheel_dir.parts) - common[source]) if source in common else source
-        for source in sources
-    ]
+    depths: dict[ProgramSource, int] = {}
+    for beside in bare.values():
+        common = PurePosixPath(os.path.commonpath([source.wheel_dir for source in beside]))
+        depths |= {source: len(source.wheel_dir.relative_to(common).parts) for source in beside}
+    return [replace(source, depth=depths.get(source, source.depth)) for source in sources]
 
 
 def _name_apart(sources: Iterable[ProgramSource]) -> tuple[ProgramSource, ...]:

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO, Protocol
@@ -245,10 +246,9 @@ def _command(name: str, file: BinaryIO, budget: Budget, *, module: str) -> Itera
 
 
 def _module(name: str) -> Any:
-    try:
+    with suppress(ImportError):
         return importlib.import_module(name)
-    except ImportError:
-        return None
+    return None
 
 
 XZ = b"\xfd7zXZ\x00"

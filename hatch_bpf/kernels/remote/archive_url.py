@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -110,10 +111,9 @@ def _renew_list(archive: ArchiveUrl, path: Path) -> None:
 
 
 def _is_young(path: Path) -> bool:
-    try:
+    with suppress(OSError):  # it is not there
         return 0 <= time.time() - path.stat().st_mtime < LISTED_FOR
-    except OSError:
-        return False
+    return False
 
 
 def parse_index(data: bytes, *, source: str) -> list[Kernel]:
