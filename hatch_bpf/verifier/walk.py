@@ -426,9 +426,9 @@ class _State:
     """Registers r0 to r9 (r10 never changes), the frames of the callers, and what is known of every frame's stack."""
 
     registers: list[Value]
-    frames: tuple[tuple[int, tuple[Value, ...]], ...]
+    frames: tuple[tuple[int, tuple[Value, ...]], ...] = ()
     """For each caller, the slot where it goes on and its r6 to r9."""
-    stacks: tuple[_Stack, ...]
+    stacks: tuple[_Stack, ...] = field(default_factory=lambda: ({},))
     """The last is the running function's."""
     written: tuple[int, ...] = (0,)
     """For each of them, a bit for each byte from the lowest on that was perhaps written."""
@@ -575,7 +575,7 @@ class _Walk:
 
     def run(self, most_segments: int, most_insns: int) -> bool:
         """Walk to the end; False if it takes more pieces or instructions."""
-        self.entries = [self._enter(0, _State([None, ContextPointer(0), *[None] * 9], (), ({},)))]
+        self.entries = [self._enter(0, _State([None, ContextPointer(0), *[None] * 9]))]
         if self.facts.verifier.checks_globals_alone and not self.facts.verifier.skips_uncalled_globals:
             self.entries += [
                 self._enter_alone(index)
@@ -624,7 +624,7 @@ class _Walk:
         for register, value in enumerate(self.code.around.passed.get(index, ()), 1):
             if self.tells_varying or not isinstance(value, Varying):
                 passed[register] = value
-        return self._enter(self.linked.starts[index], _State(passed, (), ({},)))
+        return self._enter(self.linked.starts[index], _State(passed))
 
     def _add(self, slot: int, state: _State) -> int:
         self.nodes.append(_Node(slot, state))
@@ -688,12 +688,8 @@ class _Walk:
         taken, not_taken, names = state.copy(), state, None
         if isinstance(outcome, Undecided):
             names = outcome.names
-            if (
-                insn.op in (JmpOp.JEQ, JmpOp.JNE)
-                and isinstance(right, int)
-                and isinstance(left, Settable)
-                and bits == 64
-            ):
+            is_whole = bits == 64 and isinstance(left, Settable) and isinstance(right, int)
+            if is_whole and insn.op in (JmpOp.JEQ, JmpOp.JNE):
                 equal = taken if insn.op == JmpOp.JEQ else not_taken
                 equal.registers[insn.dst] = right
         else:
@@ -779,7 +775,7 @@ class _Walk:
             state.registers[0] = RingBufferSpace()
         elif self.tells_varying and helper in ANY_NUMBER:
             state.registers[0] = anything(slot, 8)
-        return [self._enter(self.linked.starts[value.index], _State([None] * 11, (), ({},))) for value in callbacks]
+        return [self._enter(self.linked.starts[value.index], _State([None] * 11)) for value in callbacks]
 
     def _check_memory(self, state: _State, slot: int, helper: int | None) -> None:
         """What some verifiers refuse of the memory that a helper is given."""
