@@ -34,7 +34,7 @@ from hatch_bpf.btf.c_types import (
     Layouts,
 )  # fmt: skip
 from hatch_bpf.btf.reader import Btf
-from hatch_bpf.btf.types import VLEN_MASK
+from hatch_bpf.btf.types import VLEN_MASK, signed
 
 GUARD = "__VMLINUX_H__"
 """The header's include guard, which libbpf's own headers look for."""
@@ -419,7 +419,7 @@ class _Writer:
         if width == 3:
             values = self._wide(type_id)
         elif words[at + 1] >> 31:
-            values = [value - (value >> 31 << 32) for value in words[at + 4 : stop : width]]
+            values = [signed(value, 32) for value in words[at + 4 : stop : width]]
         indent = "\n" + "\t" * (level + 1)
         lines = [f"{indent}{name} = {value}," for name, value in zip(names, values, strict=True)]
         reference = self._given.get(type_id) or self._reference(type_id)
@@ -451,7 +451,7 @@ class _Writer:
         low, high = self._types.column(type_id, 1, width=3), self._types.column(type_id, 2, width=3)
         values = [low | high << 32 for low, high in zip(low, high, strict=True)]
         if self._types.flag(type_id):
-            return [f"{value - (value >> 63 << 64)}LL" for value in values]
+            return [f"{signed(value, 64)}LL" for value in values]
         return [f"{value}ULL" for value in values]
 
     def _enum_mode(self, type_id: int) -> str:

@@ -319,13 +319,13 @@ class Btf:
                 return t.Int(name, size, t.IntEncoding(encoding >> 24 & 0xF), encoding >> 16 & 0xFF, encoding & 0xFF)
             case t.Kind.ENUM:
                 values = (
-                    t.Enumerator(self.string(text), _signed(value, 32) if flag else value)
+                    t.Enumerator(self.string(text), t.signed(value, 32) if flag else value)
                     for text, value in self._entries(at, vlen, kind)
                 )
                 return t.Enum(name, size, tuple(values), flag)
             case t.Kind.ENUM64:
                 values = (
-                    t.Enumerator(self.string(text), _signed(low | high << 32, 64) if flag else low | high << 32)
+                    t.Enumerator(self.string(text), t.signed(low | high << 32, 64) if flag else low | high << 32)
                     for text, low, high in self._entries(at, vlen, kind)
                 )
                 return t.Enum64(name, size, tuple(values), flag)
@@ -342,7 +342,7 @@ class Btf:
             case t.Kind.DATASEC:
                 return t.DataSec(name, size, tuple(starmap(t.SecInfo, self._entries(at, vlen, kind))))
             case t.Kind.DECL_TAG:
-                return t.DeclTag(name, size, _signed(words[at], 32), flag)
+                return t.DeclTag(name, size, t.signed(words[at], 32), flag)
             case t.Kind.TYPE_TAG:
                 return t.TypeTag(name, size, flag)
             case _:
@@ -436,7 +436,3 @@ def _length(info: int, source: str) -> int:
     else:
         length += EXTRA_WORDS.get(kind, 0)
     return -length if kind in NAMED_IN_C else length
-
-
-def _signed(value: int, bits: int) -> int:
-    return value - (1 << bits) if value >> (bits - 1) else value

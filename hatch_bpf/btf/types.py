@@ -312,3 +312,8 @@ def is_signed(found: Type) -> bool:
             return IntEncoding.SIGNED in found.encoding
         case _:
             return False
+
+
+def signed(value: int, bits: int) -> int:
+    """An unsigned number of some bits, read as a signed one."""
+    return value - (1 << bits) if value >> (bits - 1) else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 
+from hatch_bpf.btf.types import signed
 from hatch_bpf.objects.insns import AluOp, JmpOp
 
 ARITHMETIC: Mapping[int, Callable[[int, int], int]] = {
@@ -42,11 +43,6 @@ SIGNED_COMPARISONS = frozenset({JmpOp.JSGT, JmpOp.JSGE, JmpOp.JSLT, JmpOp.JSLE})
 def mask_of(bits: int) -> int:
     """The largest unsigned number of some bits."""
     return (1 << bits) - 1
-
-
-def signed(value: int, bits: int) -> int:
-    """An unsigned number of some bits, read as a signed one."""
-    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def arithmetic(op: int, a: int, b: int, bits: int) -> int | None:

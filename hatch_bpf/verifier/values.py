@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from hatch_bpf.btf.types import signed
 from hatch_bpf.objects.insns import AluOp, JmpOp
-from hatch_bpf.verifier.constants import ARITHMETIC, COMPARISONS, SIGNED_COMPARISONS, arithmetic, holds, mask_of, signed
+from hatch_bpf.verifier.constants import ARITHMETIC, COMPARISONS, SIGNED_COMPARISONS, arithmetic, holds, mask_of
 from hatch_bpf.verifier.varying import Varying, anything, calculate, lowest_bytes, subtract_from, with_sign
 
 U32 = 0xFFFFFFFF
