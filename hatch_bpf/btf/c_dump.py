@@ -88,7 +88,7 @@ _VA_LIST_OF_VOID = "__gnuc_va_list"
 """What old GCCs made of a typedef of it."""
 
 _MODES = {1: "byte", 2: "HI", 8: "word"}
-"""Machine modes that give an enum a size other than an int's, by its bytes."""
+"""By bytes, the machine mode that gives an enum another size than an int's."""
 
 _MAX_NESTING = 60
 """Anonymous types and prototypes inside each other."""
@@ -125,7 +125,7 @@ class _Writer:
         """Characters that may still be written: types inside types can double the text with each step."""
         self._out: list[str] = []
         self._declared = bytearray(len(types))
-        """Types that may be mentioned as things are."""
+        """Types that may be mentioned at this point."""
         self._declared[0] = 1
         self._defined = bytearray(len(types))
         self._open: set[int] = set()
@@ -135,15 +135,15 @@ class _Writer:
         self._tags: dict[str, int] = {}
         """How often the tag of a struct, union or enum was used."""
         self._identifiers: dict[str, int] = {}
-        """The same of typedefs and enumerators, which have a name space of their own."""
+        """The same for typedefs and enumerators, which have a name space of their own."""
         self._given = {0: "void"}
-        """How a type is called, by id: `struct tag`, with the tag that it was given, or the name of a typedef."""
+        """What each type is called, by id: `struct tag`, with the tag that it was given, or the name of a typedef."""
         self._named: dict[int, tuple[str, str]] = {}
         """What a declaration has before and after the name, by the type's id."""
         self._unnamed: dict[int, tuple[str, str]] = {}
         """The same without a name."""
         self._known: dict[int, tuple[str, str, int, int]] = {}
-        """That, and size and alignment, of the types of members."""
+        """The same with a name, and size and alignment, for the types of members."""
         self._inlined = 0
         """Anonymous types written so far: declarations with one inside differ from place to place."""
         self._has_type_tags = False
@@ -213,7 +213,7 @@ class _Writer:
                     known[member] = left, f"[{words[at + 5]}]{right}", words[at + 5] * size, align
 
     def _declare_all(self, type_id: int, holder: int, depth: int) -> bool:
-        """Declare what a composite's members or a prototype's parameters mention. Is all of it declared now?"""
+        """Declare what a composite's members or a prototype's parameters mention. True if all is declared now."""
         declared, kinds, words, starts = self._declared, self._kinds, self._words, self._starts
         all_declared = True
         for member in self._types.referred(type_id):
@@ -346,7 +346,7 @@ class _Writer:
         return found
 
     def _padded(self, type_id: int, texts: Iterable[str], indent: str) -> str:
-        """The members, the texts of which are given, with what it takes to have them in their places."""
+        """The members, with explicit padding. `texts` are their declarations."""
         types, layouts = self._types, self._layouts
         size, align = layouts[type_id]
         is_struct, packed = types.kinds[type_id] == STRUCT, type_id in layouts.packed
@@ -428,7 +428,7 @@ class _Writer:
         return text
 
     def _distinct(self, names: list[str]) -> list[str]:
-        """Enumerators under names that no others have."""
+        """Names for enumerators that no others have."""
         used = self._identifiers
         before = len(used)
         deque(map(used.setdefault, names, repeat(1)), maxlen=0)

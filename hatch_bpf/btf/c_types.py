@@ -50,7 +50,7 @@ _BASE_NAME = re.compile(r"[A-Za-z_]\w*(?: \w+)*", re.ASCII)
 
 
 _STEPS_PER_TYPE = 4
-"""What a type costs of a budget. Kernels have 23,000 for each MB, and 90,000 could be."""
+"""What a type costs of a budget. Kernels have 23,000 types per MB; a forged BTF could have 90,000."""
 _COPIES = 4
 """How often a name is in memory while a header is written."""
 _AT_ONCE = 1 << 14
@@ -113,7 +113,7 @@ class CTypes:
         return self.words[self.starts[type_id] + 2]
 
     def target(self, type_id: int) -> int:
-        """What a pointer, modifier, typedef, array or variable is about, or what a prototype returns."""
+        """What a pointer, modifier, typedef, array or variable refers to, or what a prototype returns."""
         return self.words[self.starts[type_id] + (3 if self.kinds[type_id] == ARRAY else 2)]
 
     def length(self, type_id: int) -> int:
@@ -222,7 +222,7 @@ class Names(dict[int, str]):
         return map(wanted.__contains__, self.each(offsets))
 
     def check(self, text: str) -> None:
-        """Raises `BtfError` if a name in a text is none."""
+        """Raises `BtfError` if a text holds a name that C does not allow."""
         found = (
             re.search(f"\\w*{_NO_NAME}(?:[\\w{_NO_NAME}]*{_NO_NAME})?", text, re.ASCII) if _NO_NAME in text else None
         )
@@ -281,7 +281,7 @@ class Layouts(dict[int, tuple[int, int]]):
         return count * size, align
 
     def _alignment(self, type_id: int) -> int:
-        """The alignment of a composite, which is a byte's if its members lie as only those of a packed one can."""
+        """The alignment of a composite: 8 if its members lie as only those of a packed one can."""
         size, align, packed = 8 * self._types.size(type_id), 8, False
         for _, member, offset, width in self._types.members(type_id):
             unit, its_align = self[member]

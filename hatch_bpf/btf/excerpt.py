@@ -23,7 +23,7 @@ from hatch_bpf.btf.types import (
 from hatch_bpf.btf.writer import write_types
 
 NEAR_NOTE = "near "
-"""With this before it, a name notes that names like it were looked for; no type has such a name."""
+"""Prefix of a name in the record: names like it were looked for. No type has such a name."""
 
 
 class NotInExcerptError(Exception):
@@ -31,7 +31,7 @@ class NotInExcerptError(Exception):
 
 
 class _AskedByName(Btf):
-    """A BTF whose `find()` sees every question: the others ask it first."""
+    """A BTF whose `find()` sees every question: the other methods ask it first."""
 
     def flavors(self, name: str) -> list[str]:
         self.find(name, *NAMED_IN_C)
@@ -81,7 +81,7 @@ class Excerpt(_AskedByName):
         """Unpack what `RecordedBtf.pack()` made. The caller must know that it is undamaged."""
         head, _, data = packed.partition(b"\n")
         self.names, self.names_in_c = map(frozenset, json.loads(head))
-        """Those it knows all types of, and those it knows the types that are `NAMED_IN_C` of."""
+        """Names of which it knows all types, and names of which it knows only the types that are `NAMED_IN_C`."""
         super().__init__(data, source=source)
         self.expect(self.names | self.names_in_c)
 

@@ -24,8 +24,8 @@ MAX_NAMESAKES = 1 << 14
 MAX_COPIES = 64
 """Limit on copies of one name in the string section; real writers deduplicate."""
 MAX_IN_PATTERN = 511
-"""Bytes of a name that a regular expression looks for. One takes time by the product of a name and the strings; the
-kernel's own names are no longer (KSYM_NAME_LEN), and longer ones are looked for one by one."""
+"""Bytes of a name that a regular expression looks for, in time proportional to the name's length times the strings'.
+The kernel's own names are no longer (KSYM_NAME_LEN), and longer ones are looked for one by one."""
 MANY = 1000
 """Names that are looked for string by string: so many make a regular expression slow."""
 _STRING = re.compile(rb"[^\0]+")

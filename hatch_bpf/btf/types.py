@@ -62,7 +62,7 @@ class Void:
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """An integer. `bit_offset` and `bits` are not 0 and `8 * size` only for the bitfield ints of old compilers."""
+    """An integer. `bit_offset` is 0 and `bits` is `8 * size`, but for the bitfield ints of old compilers."""
 
     name: str
     size: int

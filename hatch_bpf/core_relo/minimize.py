@@ -167,7 +167,7 @@ class _NeededTypes:
 
 
 class _Extent(Enum):
-    """How much of what a type is made of is needed."""
+    """How much of a type's parts is needed."""
 
     TO_POINTERS = auto()
     """Leave out members, and what pointers point to."""

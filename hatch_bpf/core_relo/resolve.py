@@ -135,7 +135,7 @@ class Matcher:
         return found
 
     def _narrow_nothing(self, local: Btf, type_ids: Iterable[int]) -> bool:
-        """Whether each local type has one candidate at most."""
+        """Whether each local type has at most one candidate."""
         try:
             return all(len(self.candidates(local, type_id)) < 2 for type_id in type_ids if local.name(type_id))
         except BtfError:

@@ -62,7 +62,7 @@ class Accessor:
     """None for an array element, and for the pointer dereference that every field path starts with."""
 
     def member_in(self, btf: Btf) -> t.Member:
-        """The member that it names, of the BTF that it belongs to."""
+        """The member that this step names. `btf` is the one that its path leads through."""
         owner = btf[self.type_id]
         assert isinstance(owner, t.Composite)
         return owner.members[self.index]
