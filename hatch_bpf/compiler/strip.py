@@ -16,11 +16,10 @@ from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import Section, SymbolTableSection
 
 from hatch_bpf.errors import ObjectError
-from hatch_bpf.objects.elf import STB_LOCAL
+from hatch_bpf.objects.elf import RELOCATION_ROWS, STB_LOCAL, SYMBOL_ROW, whole_rows
 
 _HEADER = "16sHHIQQQIHHHHHH"
 _SECTION_HEADER = "IIQQQQIIQQ"
-_SYMBOL = "IBBHQQ"
 _DEBUG = (".debug", ".rel.debug", ".rela.debug")
 """How the names of the sections that go begin."""
 _MOST_ALIGNED = 4096
@@ -90,25 +89,23 @@ def _contents(section: Section) -> bytes:
 
 def _strip_symbols(table: bytes, new_index: dict[int, int], order: str) -> tuple[bytes, dict[int, int], int]:
     """Drop the symbols of dropped sections; return the new table, old index -> new, and how many are local."""
-    size = struct.calcsize(order + _SYMBOL)
     rows: list[bytes] = []
     mapping: dict[int, int] = {}
     local = 0
-    whole = table[: len(table) // size * size]
-    for old, (name, info, other, home, value, length) in enumerate(struct.iter_unpack(order + _SYMBOL, whole)):
+    for old, (name, info, other, home, value, length) in enumerate(whole_rows(order + SYMBOL_ROW, table)):
         if 0 < home < SHN_INDICES.SHN_LORESERVE:
             if home not in new_index:
                 continue
             home = new_index[home]
         mapping[old] = len(rows)
         local += info >> 4 == STB_LOCAL
-        rows.append(struct.pack(order + _SYMBOL, name, info, other, home, value, length))
+        rows.append(struct.pack(order + SYMBOL_ROW, name, info, other, home, value, length))
     return b"".join(rows), mapping, local
 
 
 def _renumber(table: RelocationSection, raw: bytes, symbol_map: dict[int, int], order: str) -> bytes:
     """Point a section's relocations at the symbols' new indices."""
-    layout = order + ("QQq" if table.is_RELA() else "QQ")
+    layout = order + RELOCATION_ROWS[table["sh_type"]]
     return b"".join(
         struct.pack(layout, offset, symbol_map[info >> 32] << 32 | info & 0xFFFFFFFF, *addend)
         for offset, info, *addend in struct.iter_unpack(layout, raw)

@@ -22,13 +22,21 @@ from elftools.elf.sections import Section
 from hatch_bpf.errors import ObjectError
 from hatch_bpf.support.budget import SECTIONS, Budget
 
-_SYMBOL_SIZE = 24
-_RELOCATION_SIZES = {"SHT_REL": 16, "SHT_RELA": 24}
+SYMBOL_ROW = "IBBHQQ"
+"""`Elf64_Sym`, as struct writes it."""
+RELOCATION_ROWS = {"SHT_REL": "QQ", "SHT_RELA": "QQq"}
+"""`Elf64_Rel` and `Elf64_Rela`, by the type of their table."""
 STT_NOTYPE, STT_OBJECT, STT_FUNC = 0, 1, 2
 STB_LOCAL, STB_GLOBAL, STB_WEAK = 0, 1, 2
 STV_DEFAULT = 0
 STV_INTERNAL = 1
 STV_HIDDEN = 2
+
+
+def whole_rows(layout: str, table: bytes) -> Iterator[tuple[int, ...]]:
+    """The rows of a table, without a part of one at its end."""
+    size = struct.calcsize(layout)
+    return struct.iter_unpack(layout, table[: len(table) // size * size])
 
 
 class Symbol(NamedTuple):
@@ -124,11 +132,8 @@ class ElfObject:
 
     def _read_symbols(self, table: Section) -> Iterator[Symbol]:
         strings = self.contents(self.section(table["sh_link"], user="the names of symbols are in"))
-        rows = self.contents(table)
         names: dict[int, str] = {}
-        for name, info, other, index, value, size in struct.iter_unpack(
-            self.order + "IBBHQQ", rows[: len(rows) // _SYMBOL_SIZE * _SYMBOL_SIZE]
-        ):
+        for name, info, other, index, value, size in whole_rows(self.order + SYMBOL_ROW, self.contents(table)):
             self._budget.work()
             if name not in names:
                 end = strings.find(b"\0", name)
@@ -141,17 +146,15 @@ class ElfObject:
 
     def relocations(self, table: Section) -> Iterator[tuple[int, Symbol]]:
         """The offset of each relocation of a table, and its symbol."""
-        size = _RELOCATION_SIZES[table["sh_type"]]
         symbols = self.symbols_of(self.section(table["sh_link"]))
-        rows = self.contents(table)
-        for row in struct.iter_unpack(f"{self.order}{size // 8}Q", rows[: len(rows) // size * size]):
+        for offset, info, *_ in whole_rows(self.order + RELOCATION_ROWS[table["sh_type"]], self.contents(table)):
             self._budget.work()
-            if row[1] >> 32 >= len(symbols):
-                raise ELFError(f"a relocation of {table.name} names symbol {row[1] >> 32} of {len(symbols)}")
-            yield row[0], symbols[row[1] >> 32]
+            if info >> 32 >= len(symbols):
+                raise ELFError(f"a relocation of {table.name} names symbol {info >> 32} of {len(symbols)}")
+            yield offset, symbols[info >> 32]
 
     def relocation_tables(self) -> Iterator[tuple[Section, Section]]:
         """Tables of relocations, each with the section that they are for."""
         for table in self.sections:
-            if table["sh_type"] in _RELOCATION_SIZES:
+            if table["sh_type"] in RELOCATION_ROWS:
                 yield table, self.section(table["sh_info"])
