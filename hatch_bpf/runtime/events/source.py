@@ -101,7 +101,7 @@ class EventSource(Map, Generic["E"]):
             self._decode = self._read_value
 
     def _read_value(self, record: bytes) -> Any:
-        return self._event.read(record + bytes(max(0, self._event.size - len(record))))
+        return self._event.read(record.ljust(self._event.size, b"\0"))
 
     def open(self) -> None:
         """Start receiving, before programs are attached: perf buffers lose what comes before; ring buffers nothing."""

@@ -125,7 +125,7 @@ def _declared_shape(libbpf: Libbpf, pointer: int, fd: int = -1) -> MapShape:
 
 
 def refused_map(libbpf: Libbpf, pointer: int) -> str:
-    """Why a map could not be created, as a sentence that begins with "the map is": its pin, its type or its sizes."""
+    """Why a map could not be created, in words that follow "the map is": its pin, its type or its sizes."""
     from .. import since  # most maps are created
 
     wanted = _declared_shape(libbpf, pointer)

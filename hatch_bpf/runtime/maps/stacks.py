@@ -42,10 +42,9 @@ class StackTraces(Map):
     def items(self) -> Iterator[tuple[int, list[Any]]]:
         """Pairs of id and stack. One that is deleted meanwhile is left out."""
         for stack_id in self:
-            try:
-                yield stack_id, self[stack_id]
-            except KeyError:
-                continue
+            stack = self.get(stack_id)
+            if stack is not None:
+                yield stack_id, stack
 
     def clear(self) -> None:
         """Delete all stacks."""
