@@ -102,14 +102,14 @@ class PerfBuffer(EventSource["E"]):
     ) -> None:
         """Start receiving, with so many pages (a power of two) for each CPU.
 
-        `on_lost` is called with the number of a CPU and of events, by whoever reads, whenever the kernel reports
-        events as lost, and before the events that followed these are given out.
+        Reading calls `on_lost` with the number of a CPU and how many events the kernel says were lost there, before it
+        returns the events that followed them.
 
         With `overwrite` a new event takes the place of the oldest ones if there is no more room, and `latest()` returns
         those that are there, instead of `poll()` and iteration. `lost` and `on_lost` then report nothing.
 
-        Attaching the first program does it too, with 64, where the option `events` says what the buffer carries, and so
-        does reading: to have another number of pages, call this before.
+        Reading opens the buffer too, with 64 pages, and so does attaching the first program if the option `events` says
+        what the buffer carries. To have another number of pages, call this before that.
         """
         with self._reading:
             self._check_open()

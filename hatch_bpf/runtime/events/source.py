@@ -183,7 +183,7 @@ class EventSource(Map, Generic["E"]):
         """Whether this thread has taken events, and a function that has not returned yet is about to return them."""
         ident = _thread.get_ident()
         if ident in self._in_hand or self._taken.in_hand.get(ident):
-            frame: Any = sys._getframe(3)  # of whoever calls the function that asks
+            frame: Any = sys._getframe(3)  # of the caller of the function that asks
             while frame is not None:
                 if frame.f_code.co_name in RETURNING and frame.f_locals.get("self") is self:
                     return True

@@ -616,7 +616,7 @@ class LpmTrie(HashMap["K", "V"]):
 
 
 class _PerCpuValue(Codec["list[Any]"]):
-    """A list with a value for each possible CPU, each of which takes a multiple of 8 bytes."""
+    """A list with a value for each possible CPU; each value takes a multiple of 8 bytes."""
 
     def __init__(self, value: Codec[Any], cpus: int) -> None:
         self.value = value
@@ -983,7 +983,7 @@ class MapOfMaps(_KeyedMap["K", "int"], Generic["K", "M"]):
         return inner.create(self._libbpf, name, named("max_entries", U32.put, size))  # type: ignore[return-value]
 
     def open_inner(self, key: K) -> M:
-        """Open the inner map under a key, whoever stored it. Raises `KeyError`, `MapError`."""
+        """Open the inner map under a key, even if another process stored it. Raises `KeyError`, `MapError`."""
         inner, number = self._declared_inner(), self[key]
         fd = open_descriptor(self._libbpf.bpf_map_get_fd_by_id, number)
         if fd < 0:
