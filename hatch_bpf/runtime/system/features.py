@@ -14,7 +14,7 @@ from ctypes import c_uint32
 from functools import lru_cache
 
 from ..arguments import c_string
-from ..errors import BpfError, InvalidValueError, permission_denied, reason, unprivileged
+from ..errors import BpfError, InvalidValueError, failed, permission_denied, unprivileged
 from ..host import kernel as _kernel
 from ..libbpf import library as _library
 from ..maps.shapes import MAP_TYPES
@@ -95,7 +95,7 @@ def _probe(function: str, what: str, *numbers: int) -> bool:
     if result == 0 and unprivileged():
         raise permission_denied(f"{what} can't be tried", errno=errno.EPERM)
     if result < 0:
-        raise BpfError(f"{what} can't be tried: {reason(-result)}", errno=-result)
+        raise failed(BpfError, f"{what} can't be tried", -result)
     return result == 1
 
 
@@ -119,7 +119,7 @@ class _KernelBtf:
         self._libbpf = _library.current()
         self._pointer = self._libbpf.btf__load_vmlinux_btf()
         if not self._pointer:
-            raise BpfError(f"this kernel has no BTF, in which this is looked up: {reason(ctypes.get_errno())}")
+            raise failed(BpfError, "this kernel has no BTF, in which this is looked up", ctypes.get_errno())
         return self
 
     def __exit__(self, *_: object) -> None:

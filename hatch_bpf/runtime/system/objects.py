@@ -11,7 +11,7 @@ from ctypes import byref, c_char, c_uint8, c_uint32, c_uint64
 from typing import Any, Callable, Iterator, NamedTuple, Optional, TypeVar
 
 from ..descriptor import open_descriptor
-from ..errors import BpfError, permission_denied, reason
+from ..errors import BpfError, failed, permission_denied
 from ..libbpf import library as _library
 from ..maps.shapes import MapInfo, map_info
 
@@ -248,8 +248,8 @@ def _error(what: str, *, since: str = "", instead: str = "") -> BpfError:
     code = ctypes.get_errno()
     if code == errno.EPERM:
         return permission_denied(what, errno=code, also=("CAP_SYS_ADMIN",))
-    hint = f"; it takes Linux {since}{instead}" if since and code == errno.EINVAL else ""
-    return BpfError(f"{what}: {reason(code)}{hint}", errno=code)
+    hint = f"it takes Linux {since}{instead}" if since and code == errno.EINVAL else ""
+    return failed(BpfError, what, code, hint=hint)
 
 
 def _named(names: tuple[str, ...], number: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Generator, NamedTuple, Optional
 
 from ..arguments import choice
 from ..descriptor import descriptor_of, open_descriptor
-from ..errors import BpfError, reason
+from ..errors import BpfError, failed
 from ..events.source import deadline_of
 from ..host.arch import running, running_name
 from ..host.mounts import MOUNT_TRACEFS, in_tracefs
@@ -69,8 +69,8 @@ def trace_pipe(timeout: Optional[float] = None) -> Generator[TraceLine, None, No
         fd = open_descriptor(os.open, path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         code = error.errno or 0
-        hint = "; somebody else reads it, and it has one reader at a time" if code == errno.EBUSY else ""
-        raise BpfError(f"{path} can't be read: {reason(code)}{hint}", errno=code) from error
+        hint = "somebody else reads it, and it has one reader at a time" if code == errno.EBUSY else ""
+        raise failed(BpfError, f"{path} can't be read", code, hint=hint) from error
     return _lines(fd, deadline)
 
 
@@ -128,7 +128,7 @@ def read_stream(program: HasDescriptor, stream: str = "stderr") -> str:
         if results[0] < 0:
             code = ctypes.get_errno()
             del unread[-1]
-            raise BpfError(f"the stream can't be read: {reason(code)}; it takes Linux 6.17", errno=code)
+            raise failed(BpfError, "the stream can't be read", code, hint="it takes Linux 6.17")
         if not results[0]:
             break
     text = b"".join([buffer.raw[: results[0]] for buffer, results in unread if results])
