@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hatch_bpf.runtime.host.kernel import KERNEL_BTF
+from hatch_bpf.runtime.host import KERNEL_BTF
 
 HOST = "host"
 """The name that means the machine that builds, wherever a kernel can be named."""

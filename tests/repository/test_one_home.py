@@ -16,7 +16,7 @@ PACKAGE = Path(hatch_bpf.__file__).parent
 @pytest.mark.parametrize(
     ("value", "home"),
     [
-        ('"/sys/kernel/btf/vmlinux"', "runtime/host/kernel.py"),
+        ('"/sys/kernel/btf/vmlinux"', "runtime/host/__init__.py"),
         ("= 247\n", "kernels/formats/elf.py"),  # EM_BPF
     ],
 )

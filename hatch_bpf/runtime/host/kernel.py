@@ -11,6 +11,7 @@ import struct
 
 from ..errors import BpfError, KernelNotCoveredError, PackageError
 from ..plain_data import PlainData
+from . import KERNEL_BTF as KERNEL_BTF
 from .arch import running_name
 from .digest import sha256
 from .memory_files import memory_file, seal
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from typing import Optional, Union
 
-KERNEL_BTF = "/sys/kernel/btf/vmlinux"
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
 EMPTY_BTF = struct.pack("=HBBIIIII", 0xEB9F, 1, 0, 24, 0, 0, 0, 1) + b"\0"
 """A BTF without types."""
