@@ -105,11 +105,6 @@ class KernelSource(ArchivedKernel):
         """Whether it is the running kernel's, which is never locked."""
         return self.path == HOST_BTF
 
-    @property
-    def is_missing(self) -> bool:
-        """Whether it has to be downloaded first."""
-        return bool(self.url) and not self.path.exists()
-
     def read(self) -> bytes:
         """The kernel's BTF, downloaded if need be. Raises `KernelError`."""
         if not self.url:
@@ -157,7 +152,7 @@ class Matrix:
 
     def download(self, notify: Callable[[str], None], progress: Callable[[Downloaded], None] = lambda _: None) -> None:
         """Get what is not in the cache yet. Raises `KernelError` that names everything the server lacks."""
-        missing = [source for source in self.sources if source.is_missing]
+        missing = [source for source in self.sources if source.url and not source.path.exists()]
         if missing:
             from hatch_bpf.kernels.remote.fetch import fetch_all
 
