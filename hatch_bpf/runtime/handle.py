@@ -9,6 +9,8 @@ import _thread  # threading costs more to import than all of this module
 import atexit
 import ctypes
 import os
+import sys
+import time
 from ctypes import byref
 
 from .errors import BpfError, ClosedError, OpenError, PackageError, UnknownNameError, failed, reason, tail
@@ -20,6 +22,7 @@ from .programs.links import Links
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import FrameType
     from typing import Any, Optional
     from weakref import ref
 
@@ -128,10 +131,9 @@ class ObjectHandle:
         except BpfError:
             pass
         except BaseException as error:
-            # A signal handler raised it, and Python would drop it here. Another thread, which runs once this one has
-            # left the callback, raises it again where the application's code goes on.
-            raise_again = ctypes.pythonapi.PyThreadState_SetAsyncExc
-            _thread.start_new_thread(raise_again, (ctypes.c_ulong(_thread.get_ident()), ctypes.py_object(type(error))))
+            # A signal handler raised it, and Python would drop it here. Another thread raises it again where the
+            # application's code goes on.
+            _thread.start_new_thread(_raise_again, (_thread.get_ident(), type(error)))
 
     def close_on_request(self) -> None:
         """`close()` for the application. Raises `ClosedError` in a signal handler that has interrupted work on it."""
@@ -180,6 +182,20 @@ class ObjectHandle:
         release(self.made, self.libbpf.bpf_object__close)
         if errors:
             raise errors[0]
+
+
+def _raise_again(thread: int, error: type[BaseException]) -> None:
+    """Raise an exception in a thread once it has left `_close_quietly()`, out of which Python would drop it."""
+    while _closes_quietly(sys._current_frames().get(thread)):
+        time.sleep(0.001)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+def _closes_quietly(frame: Optional[FrameType]) -> bool:
+    """Whether a thread, by its innermost frame, is inside `_close_quietly()`."""
+    while frame is not None and frame.f_code is not ObjectHandle._close_quietly.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 _open: dict[ObjectHandle, None] = {}

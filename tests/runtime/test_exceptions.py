@@ -4,13 +4,17 @@ nothing else is either.
 
 from __future__ import annotations
 
+import _thread
+import ctypes
 import logging
 import os
-from typing import Any
+import time
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 
-from hatch_bpf.runtime import errors
+from hatch_bpf.runtime import errors, handle
 from tests.common import needs, tracefs
 from tests.common.skeleton_package import load_skeleton
 
@@ -106,3 +110,33 @@ def test_records_that_are_too_short_are_filled_with_zeros(skeleton: Any) -> None
         texts = [b"abcdefg"[: min(length, 4)] for length in range(8)]
         wanted = [length | int.from_bytes(text, "little") << 32 for length, text in enumerate(texts)]
         assert skel.maps.notes.poll(0) == wanted
+
+
+class Owner:
+    """Stands for a skeleton."""
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_an_exception_of_a_finalizer_waits_until_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine another thread may get Python's lock before the finalizer has returned."""
+
+    def start(*arguments: Any) -> None:
+        _thread.start_new_thread(*arguments)
+        ctypes.PyDLL(None).usleep(30_000)  # with Python's lock
+
+    def fail() -> NoReturn:
+        raise ZeroDivisionError
+
+    held = handle.ObjectHandle(ctypes.CDLL(None), "held")
+    monkeypatch.setattr(held, "close", fail)
+    monkeypatch.setattr(handle, "_thread", SimpleNamespace(start_new_thread=start, get_ident=_thread.get_ident))
+    owners = [Owner()]
+    held.close_with(owners[0])
+
+    def collect() -> None:
+        owners.clear()
+        time.sleep(10)
+
+    with pytest.raises(ZeroDivisionError):
+        collect()
+    del handle._open[held]
