@@ -307,7 +307,8 @@ class PerfBuffer(EventSource["E"]):
     def _parse_any(self, data: bytes) -> tuple[Iterable[E], int, int]:
         """`_parse()` of records of any kind, up to where usual ones begin."""
         events, lost, at = [], 0, 0
-        while at + RECORD.size <= len(data):
+        last = len(data) - RECORD.size  # behind that a header is cut off
+        while at <= last:
             kind, size, length = record = RECORD.unpack_from(data, at)
             if at + size > len(data) or (at and record == self._usual):
                 break
