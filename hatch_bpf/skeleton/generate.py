@@ -31,7 +31,6 @@ from hatch_bpf.skeleton.declares_only import parse as declarations_of
 from hatch_bpf.skeleton.names import Scope, identifier, quote
 from hatch_bpf.skeleton.types import RESERVED_TYPES, CodecDecl, EnumDecl, MemberDecl, StructDecl, TypeDecls, bytes_codec
 from hatch_bpf.support import templating
-from hatch_bpf.support.store import Store
 
 if TYPE_CHECKING:
     import jinja2
@@ -161,7 +160,7 @@ def generate(models: Mapping[str, ObjectModel], *, options: SkeletonOptions) -> 
     for other in others:
         _compare(options.source, first, by_arch[first], other, by_arch[other])
     declarations = by_arch[first]
-    text = _render(declarations, options, models[first].name)
+    text = _template().render(_values(declarations, options, models[first].name))
     _check(declarations, text, options)
     return text
 
@@ -393,12 +392,6 @@ def _find_type(model: ObjectModel, name: str, key: str) -> int:
 
 
 # --- the text -------------------------------------------------------------------------------------------------------
-
-
-def _render(declarations: Declarations, options: SkeletonOptions, name: str) -> str:
-    """The module's text; an earlier build may have kept it, since starting Jinja2 takes longer than all the rest."""
-    values = _values(declarations, options, name)
-    return Store().text("skeleton", str(values), lambda: _template().render(values))
 
 
 def _values(declarations: Declarations, options: SkeletonOptions, name: str) -> dict[str, object]:

@@ -14,9 +14,9 @@ from hatch_bpf.compiler.packages import CompiledPackage
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.project.config import Config
-from hatch_bpf.project.sources import BPF_DIR, Package, ProgramSource
+from hatch_bpf.project.sources import Package, ProgramSource
 from hatch_bpf.runtime.host.digest import sha256
-from hatch_bpf.skeleton.generate import SkeletonOptions, buffers_of, class_name, generate, type_of
+from hatch_bpf.support.store import Store
 from hatch_bpf.wheel.artifacts import GENERATED, RUNTIME, Artifact
 from hatch_bpf.wheel.bundled_libbpf import Bundle
 from hatch_bpf.wheel.embedded_btfs import pack_btfs
@@ -41,11 +41,11 @@ def lay_out(
     """
     embedded = pack_btfs(minimized)
     folder = _bpf_folder(package, config, compiled, embedded, bundled)
-    kernels = (KERNELS_NAME, sha256(embedded))
+    kernels, libraries = (KERNELS_NAME, sha256(embedded)), sha256(bundled.index) if bundled else ""
     skeletons = []
     for number, source in enumerate(package.sources):
         models = {arch: of_arch[number] for arch, of_arch in compiled.objects.items()}
-        skeletons.append(_skeleton(source, models, config, programs, kernels=kernels, bundled=bundled))
+        skeletons.append(_skeleton(source, models, config, programs, kernels=kernels, libraries=libraries))
     return folder + skeletons
 
 
@@ -80,36 +80,17 @@ def _skeleton(
     programs: Sequence[ObjectModel],
     *,
     kernels: tuple[str, str],
-    bundled: Bundle | None,
+    libraries: str,
 ) -> Artifact:
-    own = next(iter(models.values()))
-    # names that another program has are not looked for here; names that none has are reported by `generate()`
-    buffers = [buffers_of(model, config.alternatives.of_object(model)) for model in (own, *programs)]
-    stems = {model.name for model in programs}
-    events: dict[str, str] = {}
-    for key, type_name in config.events.items():
-        stem, _, buffer = key.rpartition(".")
-        if stem in stems:
-            if stem == source.name:
-                events[buffer] = type_name
-        elif key in buffers[0] or not any(key in of_program for of_program in buffers):
-            events.setdefault(key, type_name)  # a key that names the program takes precedence
-    types = tuple(
-        name for name in config.types if type_of(own, name) or not any(type_of(program, name) for program in programs)
-    )
-    up = "." * (source.depth + 1)
-    options = SkeletonOptions(
-        source=str(source.path),
-        class_name=class_name(source.name),
-        runtime=f"{up}{BPF_DIR}.runtime",
-        bpf_dir="/".join([".."] * source.depth + [BPF_DIR]),
-        objects={arch: (f"{arch}/{model.path}", sha256(model.elf)) for arch, model in models.items()},
-        kernels=kernels,
-        libraries=sha256(bundled.index) if bundled else "",
-        events=events,
-        alternatives=config.alternatives,
-        types=types,
-    )
+    def make() -> str:
+        from hatch_bpf.wheel.skeletons import make_skeleton  # late, for builds that find its text again
+
+        return make_skeleton(source, models, config, programs, kernels=kernels, libraries=libraries)
+
+    # all that the text depends on
+    objects = [(arch, model.path, sha256(model.elf)) for arch, model in models.items()]
+    others = [(model.path, sha256(model.elf)) for model in programs]
+    asked = (config.events, config.alternatives, config.types)
+    text = Store().text("skeleton", repr((source, objects, others, asked, kernels, libraries)), make)
     name = f"{source.name}_skel.py"
-    text = generate(models, options=options)
     return Artifact(source.wheel_dir / name, source.path.parent / name, text.encode())

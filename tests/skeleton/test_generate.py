@@ -22,12 +22,9 @@ import hatch_bpf
 from hatch_bpf.errors import SkeletonError
 from hatch_bpf.objects.model import ObjectModel, read_object
 from hatch_bpf.runtime import types as runtime_types
-from hatch_bpf.skeleton import generate as skeleton_generate
 from hatch_bpf.skeleton import names
 from hatch_bpf.skeleton.generate import SkeletonOptions, class_name, generate
 from hatch_bpf.skeleton.types import RESERVED_MEMBERS
-from hatch_bpf.support import store, templating
-from hatch_bpf.support.store import CACHE_VARIABLE
 from tests.common import needs, objects
 from tests.common.skeleton_package import BPF, RUNTIME, make_package, model_of
 
@@ -73,28 +70,6 @@ def sockrtt(tmp_path_factory: pytest.TempPathFactory) -> ObjectModel:
 )
 def test_class_name(stem: str, expected: str) -> None:
     assert class_name(stem) == expected
-
-
-def test_a_kept_text_serves_until_the_template_is_another(
-    sockrtt: ObjectModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    made = generate({"x86_64": sockrtt}, options=options())
-    monkeypatch.setattr(skeleton_generate, "_template", lambda: pytest.fail("rendered again"))
-    assert generate({"x86_64": sockrtt}, options=options()) == made
-    monkeypatch.undo()
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    changed = tmp_path / "templates" / skeleton_generate.TEMPLATE
-    changed.parent.mkdir()
-    changed.write_bytes((templating.FOLDERS[0] / skeleton_generate.TEMPLATE).read_bytes() + b"# the end\n")
-    monkeypatch.setattr(templating, "FOLDERS", (changed.parent,))
-    skeleton_generate._template.cache_clear()
-    store._engine_digest.cache_clear()
-    try:
-        assert generate({"x86_64": sockrtt}, options=options()) == made + "# the end\n"
-    finally:
-        skeleton_generate._template.cache_clear()
-        store._engine_digest.cache_clear()
 
 
 def test_the_header_says_where_it_comes_from(tmp_path: Path) -> None:
