@@ -33,26 +33,26 @@ if TYPE_CHECKING:
     from .events.source import wait as wait
     from .events.userringbuf import UserRingBuffer as UserRingBuffer
     from .host.kernel import BtfChoice as BtfChoice
+    from .maps.arrays import ArrayMap as ArrayMap
     from .maps.build_ids import BuildIdFrame as BuildIdFrame
+    from .maps.descriptors import DescriptorMap as DescriptorMap
+    from .maps.descriptors import LocalStorage as LocalStorage
+    from .maps.descriptors import ProgramArray as ProgramArray
+    from .maps.hashes import HashMap as HashMap
+    from .maps.hashes import LpmTrie as LpmTrie
     from .maps.histograms import Bucket as Bucket
     from .maps.histograms import Histogram as Histogram
     from .maps.histograms import LinearHistogram as LinearHistogram
     from .maps.histograms import Log2Histogram as Log2Histogram
     from .maps.histograms import text_by_key as text_by_key
-    from .maps.map import ArrayMap as ArrayMap
-    from .maps.map import BloomFilter as BloomFilter
-    from .maps.map import DescriptorMap as DescriptorMap
-    from .maps.map import HashMap as HashMap
-    from .maps.map import InnerMapSpec as InnerMapSpec
-    from .maps.map import LocalStorage as LocalStorage
-    from .maps.map import LpmTrie as LpmTrie
     from .maps.map import Map as Map
-    from .maps.map import MapOfMaps as MapOfMaps
-    from .maps.map import Maps as Maps
-    from .maps.map import PerCpuArrayMap as PerCpuArrayMap
-    from .maps.map import PerCpuHashMap as PerCpuHashMap
-    from .maps.map import ProgramArray as ProgramArray
-    from .maps.map import Queue as Queue
+    from .maps.of_maps import InnerMapSpec as InnerMapSpec
+    from .maps.of_maps import MapOfMaps as MapOfMaps
+    from .maps.of_maps import Maps as Maps
+    from .maps.percpu import PerCpuArrayMap as PerCpuArrayMap
+    from .maps.percpu import PerCpuHashMap as PerCpuHashMap
+    from .maps.queues import BloomFilter as BloomFilter
+    from .maps.queues import Queue as Queue
     from .maps.shapes import MapInfo as MapInfo
     from .maps.stacks import BuildIdStacks as BuildIdStacks
     from .maps.stacks import StackTraces as StackTraces
@@ -115,12 +115,15 @@ else:
         "events.source": "EventSource wait",
         "events.userringbuf": "UserRingBuffer",
         "host.kernel": "BtfChoice",
+        "maps.arrays": "ArrayMap",
         "maps.build_ids": "BuildIdFrame",
+        "maps.descriptors": "DescriptorMap LocalStorage ProgramArray",
+        "maps.hashes": "HashMap LpmTrie",
         "maps.histograms": "Bucket Histogram LinearHistogram Log2Histogram text_by_key",
-        "maps.map": """
-            ArrayMap BloomFilter DescriptorMap HashMap InnerMapSpec LocalStorage LpmTrie Map MapOfMaps Maps
-            PerCpuArrayMap PerCpuHashMap ProgramArray Queue
-        """,
+        "maps.map": "Map",
+        "maps.of_maps": "InnerMapSpec MapOfMaps Maps",
+        "maps.percpu": "PerCpuArrayMap PerCpuHashMap",
+        "maps.queues": "BloomFilter Queue",
         "maps.shapes": "MapInfo",
         "maps.stacks": "BuildIdStacks StackTraces",
         "opened": "OpenedMap OpenedProgram",

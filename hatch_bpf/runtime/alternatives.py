@@ -16,7 +16,6 @@ from .handle import ObjectHandle
 from .libbpf.library import UprobeMultiOpts, opts
 from .libbpf.messages import Capture, verifier_logs, without_optional_btf
 from .load_errors import refusals_without_words
-from .maps.map import ProgramArray
 from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_PROG_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, is_autocreated
 from .plain_data import PlainData
 from .programs.attaching import NoTargetError
@@ -143,6 +142,8 @@ class Chooser:
             return Refusal(name, "it is turned off (autoload is False)")
         if self._programs[name].core and self._uncovered is not None:
             return Refusal(name, str(self._uncovered).split("\n", 1)[0], errno=errno.ENOENT)
+        from .maps.descriptors import ProgramArray  # few packages have alternatives; open() has imported it for those
+
         together = {name}
         if any(item.cls is ProgramArray and name in item.users for item in self._spec.maps):
             # the array may name programs, and libbpf insists that those are loaded

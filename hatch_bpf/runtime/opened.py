@@ -14,6 +14,7 @@ from .arguments import c_string
 from .descriptor import descriptor_of
 from .errors import ClosedError, InvalidTypeError, InvalidValueError, OpenError, UnknownNameError, failed
 from .host import kernel as _kernel
+from .maps.of_maps import import_all_classes
 from .maps.shapes import BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_STRUCT_OPS, existing_shape
 from .programs.attaching import Attachable
 from .programs.program import Program
@@ -112,6 +113,14 @@ class _Number(Computed[int]):
         instance._change(self._libbpf_name, instance._int(self._name, value, self._highest))
 
 
+class _MapType(_Number):
+    """A map's type, which decides about the class that the loaded map has."""
+
+    def __set__(self, instance: OpenedMap, value: int) -> None:
+        import_all_classes()
+        super().__set__(instance, value)
+
+
 class OpenedMap(_OpenedPart):
     """A map that is not created yet: its size and the like can still be changed."""
 
@@ -137,7 +146,7 @@ class OpenedMap(_OpenedPart):
 
     max_entries = _Number("max_entries")
     """Number of elements; bytes for a ring buffer."""
-    type = _Number("type", highest=S32_MAX)
+    type = _MapType("type", highest=S32_MAX)
     """`enum bpf_map_type`."""
     key_size = _Number("key_size")
     """Bytes of a key. If it is not the declared type's size, keys of the loaded map are `bytes`."""

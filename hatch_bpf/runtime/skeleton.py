@@ -29,7 +29,7 @@ from .libbpf import library as _libbpf
 from .libbpf.library import OpenOpts, opts
 from .libbpf.messages import Capture
 from .load_errors import check_libbpf_is_new_enough, load_error
-from .maps.map import Maps, make_map
+from .maps.of_maps import Maps, import_all_classes, make_map
 from .maps.shapes import loaded_shape, pinned_shape
 from .opened import OpenedMap, OpenedProgram
 from .programs.attaching import NoTargetError
@@ -247,6 +247,8 @@ class Opened(_Phase, Generic["LoadedT"]):
         # SEC("?...") leaves these to the application, and the project's options ask for them
         for name in (*spec.optional, *(name for group in spec.groups if not group.of_maps for name in group.members)):
             self.programs[name].autoload = True
+        if spec.groups or spec.optional:
+            import_all_classes()  # libbpf before 0.8 makes an array of a map that is left out
         self._seal()
 
     def load(self) -> LoadedT:

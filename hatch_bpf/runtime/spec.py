@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Optional
 
-    from .maps.map import InnerMapSpec, Map
+    from .maps.map import Map
+    from .maps.of_maps import InnerMapSpec
     from .types import Codec, CStruct
 
 

@@ -80,6 +80,31 @@ def test_what_is_heavy_is_not_imported_with_a_skeleton(package: Package) -> None
     assert result.stdout == "[]\n"
 
 
+def test_only_the_kinds_of_maps_that_a_skeleton_has_are_imported(package: Package) -> None:
+    """Its only map beside the ring buffer is a hash."""
+    code = """
+        import sys
+        import demo.sockrtt_skel
+        print(*sorted(name.rpartition(".")[2] for name in sys.modules if ".runtime.maps." in name))
+    """
+    assert package.run(code).stdout == "counting hashes map of_maps shapes\n"
+
+
+def test_a_map_of_another_type_gets_its_class_though_no_map_had_it(package: Package) -> None:
+    """Even if the process can't import any more when it loads, because it has given up its rights."""
+    needs.root_bpf()
+    code = """
+        import sys
+        from demo.sockrtt_skel import Sockrtt
+        with Sockrtt.open() as bpf:
+            bpf.maps.calls.type = 5  # BPF_MAP_TYPE_PERCPU_HASH
+            sys.meta_path.clear()
+            with bpf.load() as skel:
+                print(type(skel.maps.calls).__name__)
+    """
+    assert package.run(code).stdout == "PerCpuHashMap\n"
+
+
 @pytest.mark.parametrize("version", PYTHONS)
 def test_every_python_imports_and_runs_it(package: Package, version: str) -> None:
     python = pythons().get(version)

@@ -17,7 +17,7 @@ from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.runtime import errors, privileges, since
 from hatch_bpf.runtime.host import kernel
 from hatch_bpf.runtime.load_errors import load_error
-from hatch_bpf.runtime.maps.map import MapOfMaps
+from hatch_bpf.runtime.maps.of_maps import MapOfMaps
 from hatch_bpf.runtime.maps.shapes import MAP_TYPES, refused_map
 from hatch_bpf.runtime.spec import MapSpec, ObjectSpec, ProgramSpec, SectionSpec
 from hatch_bpf.runtime.system.objects import PROGRAM_TYPES
