@@ -35,7 +35,7 @@ from hatch_bpf.portability.relocation_check import RelocationChecker
 from hatch_bpf.portability.section_check import names_of_target
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Verdict, Weight, decide
 from hatch_bpf.project.alternatives import NONE, Alternatives
-from hatch_bpf.verifier.walk import Effort
+from hatch_bpf.verifier.effort import Effort
 
 
 class Checker:

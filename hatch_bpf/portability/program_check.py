@@ -41,7 +41,11 @@ from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Weight, decid
 from hatch_bpf.project.alternatives import ObjectAlternatives
 from hatch_bpf.runtime.sections import BTF_PREFIX, Target, parse_section
 from hatch_bpf.verifier.abilities import Verifier
+from hatch_bpf.verifier.code import Code, Surroundings
 from hatch_bpf.verifier.context_access import ContextAccesses, context_accesses
+from hatch_bpf.verifier.effort import Effort
+from hatch_bpf.verifier.facts import Facts, VerifierRefusal
+from hatch_bpf.verifier.reach import Exposure, Reach
 from hatch_bpf.verifier.read_only_data import FrozenData
 from hatch_bpf.verifier.suspects import (
     accesses_at_variable_offsets,
@@ -53,7 +57,7 @@ from hatch_bpf.verifier.suspects import (
 )
 from hatch_bpf.verifier.values import OPAQUE, ContextPointer, Value
 from hatch_bpf.verifier.varying import anything
-from hatch_bpf.verifier.walk import Code, Effort, Exposure, Facts, Reach, Surroundings, VerifierRefusal, analyse
+from hatch_bpf.verifier.walk import analyse
 
 PROBE_READ_FALLBACKS = {
     helper("probe_read_user"): helper("probe_read"),

@@ -19,8 +19,9 @@ from hatch_bpf.objects.model import Function, MapDef, ObjectModel
 from hatch_bpf.portability.verdicts import Reason, ReasonKind, Weight
 from hatch_bpf.runtime.sections import ProgramSection
 from hatch_bpf.support.own_libbpf import own_version
+from hatch_bpf.verifier.facts import VerifierRefusal
+from hatch_bpf.verifier.reach import Exposure
 from hatch_bpf.verifier.values import U32
-from hatch_bpf.verifier.walk import Exposure, VerifierRefusal
 
 RINGBUF_HELPERS = uapi.helpers("ringbuf_output ringbuf_reserve ringbuf_submit ringbuf_discard ringbuf_query")
 PERF_BUFFER = (

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from hatch_bpf.objects.insns import AluOp, Class, Insn
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.runtime.sections import ProgramSection
-from hatch_bpf.verifier.walk import Code, is_allowed
+from hatch_bpf.verifier.code import Code
+from hatch_bpf.verifier.facts import is_allowed
 
 _ZERO, _ONE, _ZERO_OR_ONE, _UP_TO_3 = range(1), range(1, 2), range(2), range(4)
 _BY_TYPE: Mapping[str, range] = dict.fromkeys(

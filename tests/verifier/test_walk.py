@@ -18,9 +18,12 @@ from hatch_bpf.objects.uapi import helper_name
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.verifier import walk as walking
 from hatch_bpf.verifier.abilities import Verifier
+from hatch_bpf.verifier.code import Code, registers_of
+from hatch_bpf.verifier.facts import Facts
 from hatch_bpf.verifier.helper_memory import BUFFERS, READING_HELPERS
+from hatch_bpf.verifier.reach import Reach
 from hatch_bpf.verifier.values import NON_NULL, OPAQUE, Settable, Value, truncate
-from hatch_bpf.verifier.walk import Code, Facts, Reach, analyse
+from hatch_bpf.verifier.walk import analyse
 from tests.common import kernel_btfs, needs
 
 NO_HELPER = 9999
@@ -1091,7 +1094,7 @@ def _live_by_definition(linked: LinkedProgram) -> tuple[int, ...]:
         for slot, insn in enumerate(linked.insns):
             ways = [] if insn.is_exit or insn.is_goto else [min(slot + (2 if insn.is_wide else 1), len(linked.insns))]
             ways += [slot + 1 + insn.jump] if insn.is_jump else []
-            reads, writes = walking._registers(insn)
+            reads, writes = registers_of(insn)
             live[slot] = reads
             for way in ways:
                 live[slot] |= live[way] & ~writes
