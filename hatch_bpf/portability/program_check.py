@@ -1,7 +1,7 @@
 """One program on a kernel: what the verifier and libbpf will refuse of it.
 
 Input: a program, and what was found of its object on the kernel: relocations, externs, maps. Output: a
-`ProgramVerdict`. The walk in `verifier/` says which instructions are reached.
+`ProgramVerdict`. `program_walks.py` says which instructions are reached.
 """
 
 from __future__ import annotations
@@ -11,53 +11,32 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import islice, pairwise, starmap
 
-from hatch_bpf.btf import types as t
 from hatch_bpf.btf.ext import CoreReloKind
-from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.source_lines import SourceLines
 from hatch_bpf.objects.insns import InsnSet, insn_set, is_known_by_opcode
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import PARTS_OF_OTHERS, TRACING_PROGRAMS, MapType, helper, helper_name, helpers
 from hatch_bpf.portability import reasons as because
-from hatch_bpf.portability.context_check import (
-    CONTEXTS,
-    accessed_fields,
-    has_numbers_only,
-    packet_fields,
-    refused_context_accesses,
-)
+from hatch_bpf.portability.context_check import refused_context_accesses
 from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
-from hatch_bpf.portability.map_helpers import ONLY, map_sizes, misused_maps, refused_map_accesses
-from hatch_bpf.portability.own_functions import MAX_CALL_FRAMES, never_sets_r0, unchecked_calls
+from hatch_bpf.portability.map_helpers import ONLY, misused_maps, refused_map_accesses
+from hatch_bpf.portability.own_functions import MAX_CALL_FRAMES, never_sets_r0, takes_pointer, unchecked_calls
+from hatch_bpf.portability.program_walks import ProgramWalks
 from hatch_bpf.portability.relocation_check import RelocationOutcome
-from hatch_bpf.portability.return_check import allowed_returns, may_return_others
 from hatch_bpf.portability.section_check import check_section
 from hatch_bpf.portability.sleeping import maps_not_for_sleepers, sleeping_calls
 from hatch_bpf.portability.special_fields import fields_in_use, kept_from, without_field
 from hatch_bpf.portability.verdicts import ProgramVerdict, Reason, Weight, decide
 from hatch_bpf.project.alternatives import ObjectAlternatives
-from hatch_bpf.runtime.sections import BTF_PREFIX, Target, parse_section
+from hatch_bpf.runtime.sections import BTF_PREFIX, parse_section
 from hatch_bpf.verifier.abilities import Verifier
-from hatch_bpf.verifier.code import Code, Surroundings
-from hatch_bpf.verifier.context_access import ContextAccesses, context_accesses
 from hatch_bpf.verifier.effort import Effort
-from hatch_bpf.verifier.facts import Facts, VerifierRefusal
+from hatch_bpf.verifier.facts import Facts
 from hatch_bpf.verifier.reach import Exposure, Reach
-from hatch_bpf.verifier.read_only_data import FrozenData
-from hatch_bpf.verifier.suspects import (
-    accesses_at_variable_offsets,
-    calls_with_memory,
-    passed_from_elsewhere,
-    reads_of_stack,
-    sized_by_numbers,
-    uses_of_reserved_space,
-)
-from hatch_bpf.verifier.values import OPAQUE, ContextPointer, Value
-from hatch_bpf.verifier.varying import anything
-from hatch_bpf.verifier.walk import analyse
+from hatch_bpf.verifier.values import Value
 
 PROBE_READ_FALLBACKS = {
     helper("probe_read_user"): helper("probe_read"),
@@ -72,8 +51,6 @@ ONCE_FOR_TRACING = frozenset({*PROBE_READ_FALLBACKS, helper("get_current_task")}
 """Helpers that only those could call before Linux 5.8; all programs may now."""
 _MAY_TRACE = TRACING_PROGRAMS | PARTS_OF_OTHERS | {"TRACING", "LSM", "SYSCALL"}
 """Types of programs that may call what is for tracing, or may be part of what may."""
-_RAW = frozenset({"RAW_TRACEPOINT", "RAW_TRACEPOINT_WRITABLE", "TRACING"})
-"""Types of programs whose bpf_get_stack() counts as one that reads its buffer on old kernels."""
 RETURN_BTF_POINTERS = helpers(
     "skc_to_tcp6_sock skc_to_tcp_sock skc_to_tcp_timewait_sock skc_to_tcp_request_sock skc_to_udp6_sock "
     "skc_to_unix_sock skc_to_mptcp_sock get_current_task_btf sock_from_file task_pt_regs kptr_xchg"
@@ -129,31 +106,7 @@ class ProgramChecker:
         self._lost_pointers = lost_pointers
         self._is_unused = is_unused
         self._libbpf = libbpf
-        self._returns_others: dict[range, bool] = {}
-        self._reaches: dict[tuple[object, ...], Reach] = {}
-        self._watches: dict[tuple[bool, ...], frozenset[tuple[int, VerifierRefusal]]] = {}
-
-    @cached_property
-    def code(self) -> Code:
-        return self._code(as_built=False)
-
-    @cached_property
-    def code_as_built(self) -> Code:
-        return self._code(as_built=True)
-
-    def _code(self, *, as_built: bool) -> Code:
-        around = Surroundings(
-            packet=packet_fields(self._accessed),
-            has_numbers_only=has_numbers_only(self.section),
-            stack_helper_fills=self.section is None or self.section.program_type not in _RAW,
-            passed={
-                index: tuple(_passed_values(self.obj.btf, function.name, index))
-                for index, function in enumerate(self.linked.functions)
-                if index and function.is_global
-            },
-            sizes=map_sizes(self.linked, {definition.name: definition for definition in self.obj.maps}),
-        )
-        return Code(self.linked, FrozenData(self.obj, as_built=as_built).read, around)
+        self.walks = ProgramWalks(obj, linked, self.section)
 
     @cached_property
     def _loaded(self) -> Mapping[RefersTo, Mapping[int, str]]:
@@ -278,12 +231,12 @@ class ProgramChecker:
     @cached_property
     def _global_pointers(self) -> tuple[str, ...]:
         """Global functions that take pointers to anything but a context."""
-        return tuple(name for name in self._globals if _takes_pointer(self.obj.btf, name, to_context=False))
+        return tuple(name for name in self._globals if takes_pointer(self.obj.btf, name, to_context=False))
 
     @cached_property
     def _global_contexts(self) -> tuple[str, ...]:
         """Global functions that take the context."""
-        return tuple(name for name in self._globals if _takes_pointer(self.obj.btf, name, to_context=True))
+        return tuple(name for name in self._globals if takes_pointer(self.obj.btf, name, to_context=True))
 
     @cached_property
     def _globals(self) -> tuple[str, ...]:
@@ -301,15 +254,15 @@ class ProgramChecker:
         ]
         calls = () if features.is_built_with_btf else self.linked.helper_calls.items()
         needing_btf = [(slot, number) for slot, number in calls if number in RETURN_BTF_POINTERS]
-        arguments = self._arguments(features, here.effort)
-        context = refused_context_accesses(self.linked, self._accessed, self._relocated, self.section, features)
-        returns, watched = self._returns(features), self._watched(features)
-        is_suspect = hazards or type_ids or needing_btf or context or self._context.moved or watched
+        arguments = self.walks.arguments(features, here.effort)
+        context = refused_context_accesses(self.linked, self.walks.accessed, self._relocated, self.section, features)
+        returns, watched = self.walks.returns(features), self.walks.watched(features)
+        is_suspect = hazards or type_ids or needing_btf or context or self.walks.context.moved or watched
         if not is_suspect and arguments is None and returns is None:
             return
         used = {name: here.externs[name] for name in self._extern_names if name in here.externs}
         facts = Facts(frozenset(hazards), {}, used, features.verifier, arguments, frozenset(context), returns, watched)
-        walk = partial(self._reach, here)
+        walk = partial(self.walks.reach, here.outcomes, here.effort)
         reach = walk(facts)
         for slot, index in type_ids:
             resolution = outcomes[index].resolution
@@ -407,114 +360,6 @@ class ProgramChecker:
             return False
         return number in FOR_TRACING or (number in ONCE_FOR_TRACING and not features.probes_outside_tracing)
 
-    def _reach(self, here: ObjectOnKernel, facts: Facts, *, as_built: bool = False) -> Reach:
-        """The walk with these facts and the relocated values, done once for all kernels on which it goes the same way.
-
-        Offsets of fields differ from kernel to kernel and rarely decide a branch, so they are kept back first.
-        """
-        immediates: dict[int, Value] = {}
-        offsets: dict[int, Value] = {}
-        for slot, index in self.relos:
-            resolution = here.outcomes[index].resolution
-            if resolution is None or slot in facts.hazards:
-                continue
-            (offsets if resolution.kind in _PLACES else immediates)[slot] = resolution.target_value
-        facts = replace(facts, immediates={**immediates, **dict.fromkeys(offsets, OPAQUE)})
-        reach = self._walk(facts, here.effort, as_built=as_built)
-        if reach.depends_on_opaque:
-            facts = replace(facts, immediates={**immediates, **offsets})
-            reach = self._walk(facts, here.effort, as_built=as_built)
-        return reach
-
-    def _walk(self, facts: Facts, effort: Effort, *, as_built: bool) -> Reach:
-        watches_values = facts.arguments is not None or facts.tells_varying or self._context.moved
-        if self.code.goes_one_way and not watches_values:
-            facts = Facts(facts.hazards, context=facts.context)  # nothing else matters then
-        values = tuple(facts.immediates.items()), tuple(facts.externs.items())
-        watched = (facts.hazards, facts.arguments, facts.context, facts.returns, facts.watched)
-        key = (*watched, *values, facts.verifier, as_built)
-        known = self._reaches.get(key)
-        if known is None or not known.cost.is_same_with(effort.limit):
-            known = self._reaches[key] = analyse(self.code_as_built if as_built else self.code, facts, effort.limit)
-        effort.spend(known.cost)
-        return known
-
-    def _arguments(self, features: KernelFeatures, effort: Effort) -> int | None:
-        """How many arguments a tracing program may read, if it reads others too; None where all is well or unknown."""
-        section = self.section
-        if section is None or not section.target or section.module or section.target_kind not in _WITH_ARGUMENTS:
-            return None
-        effort.spend(self._blind_reach.cost)
-        if not self._blind_reach.missing_arguments:
-            return None
-        count = features.arguments(BTF_PREFIX[section.target_kind] + section.target)
-        if count is None:
-            return None
-        # the return value follows the arguments
-        count += section.attach_type not in _BEFORE_RETURN
-        return count if max(self._blind_reach.missing_arguments.values()) >= count else None
-
-    def _returns(self, features: KernelFeatures) -> range | None:
-        """What the program may return, if it may return something else; None where all is well or unknown."""
-        allowed = allowed_returns(self.section, features)
-        if allowed is None:
-            return None
-        if allowed not in self._returns_others:
-            self._returns_others[allowed] = may_return_others(self.code, allowed)
-        return allowed if self._returns_others[allowed] else None
-
-    def _watched(self, features: KernelFeatures) -> frozenset[tuple[int, VerifierRefusal]]:
-        """Where the program may do what this kernel's verifier refuses and newer ones do not."""
-        if features.has_variable_stack:
-            return frozenset()
-        taken = (features.takes_map_values, features.spills_reserved_space, features.has_variable_buffers)
-        if taken not in self._watches:
-            self._watches[taken] = self._suspects_but(*taken)
-        return self._watches[taken]
-
-    def _suspects_but(
-        self, takes_map_values: bool, spills_reserved_space: bool, has_variable_buffers: bool
-    ) -> frozenset[tuple[int, VerifierRefusal]]:
-        """The suspects, without what a kernel with these abilities takes."""
-        suspects = dict(self._suspects)
-        if takes_map_values:
-            del suspects[VerifierRefusal.MAP_VALUE]
-        if spills_reserved_space:
-            del suspects[VerifierRefusal.LOST_POINTER]
-        if has_variable_buffers:
-            suspects[VerifierRefusal.VARIABLE_STACK] -= self.linked.helper_calls.keys()
-        return frozenset((slot, refusal) for refusal, slots in suspects.items() for slot in slots)
-
-    @cached_property
-    def _suspects(self) -> Mapping[VerifierRefusal, frozenset[int]]:
-        """Where the program may do what some verifiers refuse."""
-        passed = passed_from_elsewhere(self.linked)
-        return {
-            VerifierRefusal.MAP_VALUE: passed,
-            VerifierRefusal.CONTEXT_PASSED: passed,
-            VerifierRefusal.BEYOND_STACK: calls_with_memory(self.linked),
-            VerifierRefusal.LOST_POINTER: uses_of_reserved_space(self.linked),
-            VerifierRefusal.VARIABLE_STACK: accesses_at_variable_offsets(self.linked),
-            VerifierRefusal.UNWRITTEN_STACK: reads_of_stack(self.linked),
-            VerifierRefusal.EMPTY_BUFFER: sized_by_numbers(self.linked),
-        }
-
-    @cached_property
-    def _blind_reach(self) -> Reach:
-        """All that the program may reach on any kernel, with relocated values left open and states joined."""
-        open_values: dict[int, Value] = {slot: None for slot, _ in self.relos}
-        blind = Verifier(reads_frozen_maps=False, skips_uncalled_globals=False)
-        return analyse(self.code, Facts(frozenset(), open_values, {}, blind, arguments=0), 0)
-
-    @cached_property
-    def _context(self) -> ContextAccesses:
-        return context_accesses(self.linked)
-
-    @cached_property
-    def _accessed(self) -> Mapping[int, str]:
-        """The fields of the context that it accesses, by slot."""
-        return accessed_fields(self.linked, self.obj.btf, self._context.given, self.section)
-
     @cached_property
     def _relocated(self) -> frozenset[int]:
         return frozenset(slot for slot, _ in self.relos)
@@ -531,7 +376,7 @@ class ProgramChecker:
             return because.verifier_refuses(reach.refusals[slot], self._source(slot))
         section = self.section
         assert section is not None
-        allowed = self._returns(features)
+        allowed = self.walks.returns(features)
         if slot in reach.refused_returns and allowed is not None:
             return because.return_refused(section, reach.refused_returns[slot], allowed, self._source(slot))
         has = features.arguments(BTF_PREFIX[section.target_kind] + section.target) or 0
@@ -543,42 +388,6 @@ class ProgramChecker:
 
     def _source(self, slot: int) -> str:
         return self.lines.at(*self.linked.origin(slot))
-
-
-_WITH_ARGUMENTS = (Target.BTF_FUNCTION, Target.BTF_TRACEPOINT)
-_BEFORE_RETURN = ("BPF_TRACE_FENTRY", "BPF_TRACE_RAW_TP")
-"""Attach types of tracing programs that run when there is no return value yet."""
-_PLACES = frozenset({CoreReloKind.FIELD_BYTE_OFFSET, CoreReloKind.TYPE_ID_LOCAL, CoreReloKind.TYPE_ID_TARGET})
-"""Relocations whose values are places or ids, which hardly ever decide a branch."""
-
-
-def _takes_pointer(btf: Btf, name: str, *, to_context: bool) -> bool:
-    """Whether an object's function has an argument that points to a program's context, or to anything else."""
-    pointers = (param for param in _parameters(btf, name) if isinstance(param, t.Ptr))
-    return any((btf.resolve(pointer.type_id)[1].name in _CONTEXTS) == to_context for pointer in pointers)
-
-
-def _parameters(btf: Btf, name: str) -> Iterator[t.Type]:
-    """The types of the arguments of an object's function."""
-    for type_id in btf.find(name, t.Kind.FUNC):
-        proto = btf.prototype(type_id)
-        for param in proto.params if proto else ():
-            yield btf.resolve(param.type_id)[1]
-
-
-def _passed_values(btf: Btf, name: str, index: int) -> Iterator[Value]:
-    """What a verifier knows of the arguments of a global function, the object's function of that `index`."""
-    for at, param in enumerate(islice(_parameters(btf, name), 5)):
-        if isinstance(param, (t.Int, t.Enumeration)):
-            yield anything(-8 * index - at, 8)  # no slot has that number
-        elif isinstance(param, t.Ptr) and btf.resolve(param.type_id)[1].name in _CONTEXTS:
-            yield ContextPointer(0)
-        else:
-            yield None
-
-
-_CONTEXTS = frozenset({*CONTEXTS.values(), "user_pt_regs", "bpf_raw_tracepoint_args"})
-"""What a global function may take a pointer to, as the context of the program that calls it."""
 
 
 def _weight(exposure: Exposure) -> Weight:
