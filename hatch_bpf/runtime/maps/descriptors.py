@@ -75,8 +75,8 @@ class LocalStorage(KeyedMap["Any", "V"]):
         """The owner's value, or None."""
         return self._lookup(self._encode_key(owner))  # type: ignore[no-any-return]
 
-    def _encode_key(self, owner: Any) -> Any:
-        fd = self._descriptor(owner)
-        key: Any = c_uint32(fd)
-        key.descriptor = fd  # which stays open as long as there is the key
-        return key
+    def _encode_key(self, key: Any) -> Any:
+        fd = self._descriptor(key)
+        encoded: Any = c_uint32(fd)
+        encoded.descriptor = fd  # which stays open as long as there is the key
+        return encoded

@@ -55,7 +55,11 @@ class HashMap(KeyedMap["K", "V"], MutableMapping["K", "V"]):
     def __bool__(self) -> bool:
         return next(self._keys(), None) is not None
 
-    __eq__, __hash__ = object.__eq__, object.__hash__  # that of a mapping would read and compare all pairs
+    def __hash__(self) -> int:
+        return object.__hash__(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other  # a mapping's own would read and compare all pairs
 
     def add(self, key: K, value: V) -> bool:
         """Store a value unless the key is there, atomically. Returns whether it was stored.

@@ -42,12 +42,12 @@ class _PerCpuValue(Codec["list[Any]"]):
     def read(self, buffer: Any, offset: int = 0) -> list[Any]:
         return [self.value.read(buffer, at) for at in range(offset, offset + self.size, self.stride)]
 
-    def encode(self, values: Any) -> Any:
-        if not hasattr(values, "__len__") or isinstance(values, (str, bytes)):
-            raise InvalidTypeError(f"must be a list with a value for each possible CPU, not {shown(values)}")
-        if len(values) != self.cpus:
-            raise InvalidValueError(f"must have a value for each of {self.cpus} possible CPUs, not {len(values)}")
-        parts = (bytes(self.value.encode(value)).ljust(self.stride, b"\0") for value in values)
+    def encode(self, value: Any) -> Any:
+        if not hasattr(value, "__len__") or isinstance(value, (str, bytes)):
+            raise InvalidTypeError(f"must be a list with a value for each possible CPU, not {shown(value)}")
+        if len(value) != self.cpus:
+            raise InvalidValueError(f"must have a value for each of {self.cpus} possible CPUs, not {len(value)}")
+        parts = (bytes(self.value.encode(of_cpu)).ljust(self.stride, b"\0") for of_cpu in value)
         return self.ctype.from_buffer_copy(b"".join(parts))
 
 
