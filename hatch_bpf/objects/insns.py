@@ -117,6 +117,8 @@ SIZES = {0x00: 4, 0x08: 2, 0x10: 1, 0x18: 8}
 STACK_REGISTER = 10
 """r10, the frame pointer: read-only, and the top of the stack, which grows down."""
 STACK_SIZE = 512
+MAX_CALL_FRAMES = 8
+"""Functions of a program that may be active at a time, itself included."""
 _LOST_IN_CALLS = range(6)
 
 

@@ -19,8 +19,6 @@ from hatch_bpf.runtime.sections import ProgramSection
 from hatch_bpf.verifier.values import ContextPointer, Value
 from hatch_bpf.verifier.varying import anything
 
-MAX_CALL_FRAMES = 8
-"""Functions of a program that may be active at a time, itself included."""
 _MAY_RETURN_NOTHING = frozenset({"LSM", "STRUCT_OPS"})
 """Types of programs in place of functions that may return nothing."""
 _CONTEXTS = frozenset({*CONTEXTS.values(), "user_pt_regs", "bpf_raw_tracepoint_args"})

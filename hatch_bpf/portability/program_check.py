@@ -13,7 +13,7 @@ from itertools import islice, pairwise, starmap
 
 from hatch_bpf.btf.ext import CoreReloKind
 from hatch_bpf.core_relo.source_lines import SourceLines
-from hatch_bpf.objects.insns import InsnSet, insn_set, is_known_by_opcode
+from hatch_bpf.objects.insns import MAX_CALL_FRAMES, InsnSet, insn_set, is_known_by_opcode
 from hatch_bpf.objects.linked_program import LinkedProgram, RefersTo
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.objects.uapi import PARTS_OF_OTHERS, TRACING_PROGRAMS, MapType, helper, helper_name, helpers
@@ -23,7 +23,7 @@ from hatch_bpf.portability.extern_check import FoundKsyms, KsymKind, ksym_kind
 from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.licenses import GPL_COMPATIBLE
 from hatch_bpf.portability.map_helpers import ONLY, misused_maps, refused_map_accesses
-from hatch_bpf.portability.own_functions import MAX_CALL_FRAMES, never_sets_r0, takes_pointer, unchecked_calls
+from hatch_bpf.portability.own_functions import never_sets_r0, takes_pointer, unchecked_calls
 from hatch_bpf.portability.program_walks import ProgramWalks
 from hatch_bpf.portability.relocation_check import RelocationOutcome
 from hatch_bpf.portability.section_check import check_section

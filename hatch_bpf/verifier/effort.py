@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hatch_bpf.errors import ObjectError
 from hatch_bpf.support.budget import Budget
 
-MAX_INSNS = 1 << 19
+MAX_PRECISE_INSNS = 1 << 19
 """Instructions walked before every state at a label is joined at once."""
 _STEPS_PER_2_INSNS = 3
 """What two instructions cost of a budget."""
@@ -48,7 +48,7 @@ class Effort:
     @property
     def limit(self) -> int:
         """Instructions for which a walk may keep states apart."""
-        return min(MAX_INSNS, max(self._precise, 0))
+        return min(MAX_PRECISE_INSNS, max(self._precise, 0))
 
     def spend(self, cost: Cost) -> None:
         """Charge for a walk, done now or before. Raises `ObjectError` when all is spent."""

@@ -13,11 +13,11 @@ than the verifier, it reaches more instructions, never fewer.
 from __future__ import annotations
 
 from hatch_bpf.errors import ObjectError
-from hatch_bpf.objects.insns import Class, Insn, JmpOp
+from hatch_bpf.objects.insns import MAX_CALL_FRAMES, Class, Insn, JmpOp
 from hatch_bpf.support.budget import WALKED_INSNS
 from hatch_bpf.verifier.branches import decided, learn
 from hatch_bpf.verifier.code import BRANCH, EXIT, GOTO, HELPER, PLAIN, Code
-from hatch_bpf.verifier.effort import MAX_INSNS, Cost
+from hatch_bpf.verifier.effort import MAX_PRECISE_INSNS, Cost
 from hatch_bpf.verifier.execute import Execution
 from hatch_bpf.verifier.facts import Facts
 from hatch_bpf.verifier.reach import Piece, PieceGraph, Reach
@@ -29,14 +29,12 @@ MAX_STATES = 8
 """States kept apart at one label of one call; with more, they are joined."""
 MAX_SEGMENTS = 20_000
 """Straight pieces of code walked before every state at a label is joined at once."""
-MAX_FRAMES = 8
-"""Deepest nesting of calls that the verifier takes."""
 
 _SEGMENT_COST = 16
 """Instructions that could be followed in the time that it takes to begin a piece of code."""
 
 
-def analyse(code: Code, facts: Facts, limit: int = MAX_INSNS) -> Reach:
+def analyse(code: Code, facts: Facts, limit: int = MAX_PRECISE_INSNS) -> Reach:
     """Walk a program as the verifier would, with states kept apart for `limit` instructions at the most."""
     walk, gave_up_at, precise = _Walk(code, facts, max_states=MAX_STATES), None, 0
     if not walk.run(MAX_SEGMENTS, limit):
@@ -198,7 +196,7 @@ class _Walk:
         """A call of a subprogram, walked with what is known here unless the verifier checks it alone."""
         index = self.linked.calls[slot]
         function, start = self.linked.functions[index], self.linked.starts[index]
-        if len(state.frames) + 1 >= MAX_FRAMES:
+        if len(state.frames) + 1 >= MAX_CALL_FRAMES:
             state.forget_call()
             return [self._enter(slot + 1, state)]
         if function.is_global and self.facts.verifier.checks_globals_alone:
