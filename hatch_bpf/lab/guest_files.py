@@ -33,7 +33,7 @@ FOLDERS = ("dev", "proc", "sys", "tmp", "run", "root", "etc", "project")
 LAB = "lab"
 PROJECT = "project"
 _OWN_CODE = ("runtime/**/*.py", "lab/guest/*.py")
-"""hatch-bpf's own modules that run in a guest, without the packages' `__init__.py`, whose imports would take long."""
+"""hatch-bpf's own modules that run in a guest."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ def common_archive(payload: Payload) -> bytes:
     nodes |= payload.site
     package = Path(hatch_bpf.__file__).parent
     for path in sorted(found for pattern in _OWN_CODE for found in package.glob(pattern)):
-        if path.name != "__init__.py":
-            nodes[f"{LAB}/hatch_bpf/{path.relative_to(package).as_posix()}"] = cpio.file(path.read_bytes())
+        nodes[f"{LAB}/hatch_bpf/{path.relative_to(package).as_posix()}"] = cpio.file(path.read_bytes())
     start = f"import sys; sys.path.insert(0, '/{LAB}'); from hatch_bpf.lab.guest.init import main; main()"
     if root.python_version == PYTHON_VERSION:
         nodes |= dict(compiled_modules(nodes))

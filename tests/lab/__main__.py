@@ -166,8 +166,10 @@ class _Lab:
             judged = list(steps[name].judge(guest.booted, wanted, output))
             if output.status != 0:
                 judged.append(f"WRONG, {wanted.name} ends with status {output.status}:\n{output.text[-2000:]}")
-            yield from (line for line in judged if line.startswith("WRONG"))
-            yield f"{wanted.name}, {output.seconds:.0f} s: {next(line for line in judged if line[:5] != 'WRONG')}"
+            wrong = [line for line in judged if line.startswith("WRONG")]
+            yield from wrong
+            said = next((line for line in judged if line not in wrong), "nothing but what is wrong")
+            yield f"{wanted.name}, {output.seconds:.0f} s: {said}"
 
 
 def _own_tests(kernel: Kernel) -> Iterator[str]:

@@ -303,6 +303,16 @@ def test_the_first_process_is_isolated() -> None:
     assert b"project/tests/test_x.py" in packed
 
 
+def test_the_first_process_finds_what_it_imports_in_the_archive(tmp_path: Path) -> None:
+    root = GuestRoot({}, str(interpreter()), "", "x86_64", "")
+    packed = common_archive(Payload(root, {}, {}, ()))
+    subprocess.run([needs.tool("cpio"), "-id", "--quiet", "lab/*"], input=packed, cwd=tmp_path, check=True)
+    lab = tmp_path / "lab"
+    code = f"import sys; sys.path.insert(0, {str(lab)!r}); import hatch_bpf.lab.guest.init as i; print(i.__file__)"
+    done = subprocess.run([sys.executable, "-ISB", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == (str(lab / "hatch_bpf" / "lab" / "guest" / "init.py"), "")
+
+
 def test_random_numbers_before_devtmpfs_is_mounted() -> None:
     """Python asks for them as it starts, and an old kernel has none yet but in /dev/urandom."""
     root = GuestRoot({}, str(interpreter()), "", "x86_64", "")
