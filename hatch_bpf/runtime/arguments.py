@@ -37,13 +37,18 @@ def path_argument(what: str, value: Any) -> str:
     return os.fsdecode(c_string(what, value, "a path"))
 
 
+_AGES = 1e9
+"""Seconds beyond which it makes no difference how many they are."""
+
+
 def seconds(what: str, value: Any) -> float:
     """A time in seconds, of any length."""
     if not isinstance(value, (int, float)):
         raise InvalidTypeError(f"{what} must be a number of seconds or None, not {type(value).__name__}")
     if value != value:
         raise InvalidValueError(f"{what} can't be NaN: it must be a number of seconds or None")
-    return value
+    # an int may be too large for a float, in which times are computed
+    return max(-_AGES, min(value, _AGES))
 
 
 def choice(what: str, value: Any, choices: Mapping[str, T]) -> T:

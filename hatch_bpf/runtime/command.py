@@ -52,21 +52,22 @@ def intervals(seconds: Optional[float] = None, times: Optional[int] = None) -> I
     Ctrl-C, and SIGTERM inside `as_command()`, cut an interval short and make it the last: so what was counted in it is
     still reported.
     """
-    if seconds is not None and arguments.seconds("seconds", seconds) < 0:
+    length = float("inf") if seconds is None else arguments.seconds("seconds", seconds)
+    if length < 0:
         raise InvalidValueError(f"seconds can't be {seconds!r}: it must be at least 0, or None")
     times = None if times is None else named("times", as_int, times)
     done = 0
     while times is None or done < times:
         try:
-            _wait(seconds)
+            _wait(length)
         except KeyboardInterrupt:
             times = done
         yield
         done += 1
 
 
-def _wait(seconds: Optional[float]) -> None:
+def _wait(seconds: float) -> None:
     """Sleep for a second at most at a time: a signal that comes just before a sleep is seen only after it."""
-    end = time.monotonic() + (float("inf") if seconds is None else seconds)
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         time.sleep(max(0, min(end - time.monotonic(), 1)))

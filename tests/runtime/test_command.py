@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import hatch_bpf
-from hatch_bpf.runtime import MapError, as_command, intervals
+from hatch_bpf.runtime import MapError, as_command, command, intervals
 
 ROOT = Path(hatch_bpf.__file__).parents[1]
 COUNTING = """
@@ -80,3 +80,13 @@ def test_intervals_come_as_often_as_asked_for() -> None:
     assert len(list(intervals(0.02, 3))) == 3
     assert time.monotonic() - before >= 0.06
     assert list(intervals(60, 0)) == []
+
+
+def test_an_interval_may_be_longer_than_a_float_can_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = list[float]()
+    monkeypatch.setattr(command, "_wait", waits.append)
+    assert len(list(intervals(10**400, 2))) == 2
+    assert min(waits) > 30 * 365 * 86400
+    assert time.monotonic() + min(waits) < float("inf")
+    with pytest.raises(ValueError, match="at least 0"):
+        next(intervals(-(10**400)))
