@@ -37,7 +37,7 @@ def path_argument(what: str, value: Any) -> str:
     return os.fsdecode(c_string(what, value, "a path"))
 
 
-_AGES = 1e9
+_AGES = 1 << 40
 """Seconds beyond which it makes no difference how many they are."""
 
 

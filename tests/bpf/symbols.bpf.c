@@ -3,6 +3,8 @@
 #include <bpf/bpf_helpers.h>
 
 struct { __uint(type, BPF_MAP_TYPE_STACK_TRACE); __uint(max_entries, 1024); __uint(key_size, 4); __uint(value_size, 8 * 127); } stacks SEC(".maps");
+/* a map of its own: in one map, a stack that falls into another's place is -EEXIST */
+struct { __uint(type, BPF_MAP_TYPE_STACK_TRACE); __uint(max_entries, 16); __uint(key_size, 4); __uint(value_size, 8 * 127); } kernel_stacks SEC(".maps");
 struct {
 	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
 	__uint(max_entries, 1024);
@@ -31,7 +33,7 @@ SEC("raw_tp/sys_enter") int take_stacks(void *ctx)
 		return 0;
 	user_stack = bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK);
 	build_id_stack = bpf_get_stackid(ctx, &build_ids, BPF_F_USER_STACK);
-	kernel_stack = bpf_get_stackid(ctx, &stacks, 0);
+	kernel_stack = bpf_get_stackid(ctx, &kernel_stacks, 0);
 	return 0;
 }
 

@@ -409,7 +409,7 @@ def test_stacks_and_folded_lines(skel: Any, program: Path) -> None:
             while skel.data.kernel_stack == -1 and time.monotonic() < until:
                 time.sleep(0.01)
         user = symbolizer.symbolize(skel.maps.stacks[skel.data.user_stack], process.pid)
-        kernel = symbolizer.symbolize(skel.maps.stacks[skel.data.kernel_stack])
+        kernel = symbolizer.symbolize(skel.maps.kernel_stacks[skel.data.kernel_stack])
         by_build_id = symbolizer.symbolize(skel.maps.build_ids[skel.data.build_id_stack], process.pid)
     called = [frame.name for frame in user]
     assert called[1:3] in (["inner", "outer"], ["outer", "main"]), "a libc without frame pointers hides its caller"
