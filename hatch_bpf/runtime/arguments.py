@@ -37,18 +37,17 @@ def path_argument(what: str, value: Any) -> str:
     return os.fsdecode(c_string(what, value, "a path"))
 
 
-_AGES = 1 << 40
-"""Seconds beyond which it makes no difference how many they are."""
+LONGEST_WAIT = 1 << 30
+"""34 years, in seconds. A larger int may not fit a float."""
 
 
 def seconds(what: str, value: Any) -> float:
-    """A time in seconds, of any length."""
+    """A time in seconds, of any length: one beyond `LONGEST_WAIT` is taken for that."""
     if not isinstance(value, (int, float)):
         raise InvalidTypeError(f"{what} must be a number of seconds or None, not {type(value).__name__}")
     if value != value:
         raise InvalidValueError(f"{what} can't be NaN: it must be a number of seconds or None")
-    # an int may be too large for a float, in which times are computed
-    return max(-_AGES, min(value, _AGES))
+    return max(-LONGEST_WAIT, min(value, LONGEST_WAIT))
 
 
 def choice(what: str, value: Any, choices: Mapping[str, T]) -> T:

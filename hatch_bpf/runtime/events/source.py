@@ -37,8 +37,6 @@ else:
 
 LONGEST_POLL = (1 << 31) // 1000 - 1
 """In seconds. poll() counts milliseconds in an int."""
-LONGEST_WAIT = 1 << 30
-"""34 years, in seconds. A larger int may not fit a float."""
 RETURNING = "_fill", "read_array"
 """Functions that leave the lock before their result is in the hands of the application."""
 MAX_BATCH = 1 << 18
@@ -336,4 +334,4 @@ def deadline_of(timeout: Optional[float]) -> Optional[float]:
     """The value of `time.monotonic()` at which so many seconds are over; None if there is no timeout."""
     if timeout is None:
         return None
-    return time.monotonic() + min(seconds("timeout", timeout), LONGEST_WAIT)
+    return time.monotonic() + seconds("timeout", timeout)
