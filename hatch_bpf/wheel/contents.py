@@ -14,13 +14,13 @@ from hatch_bpf.compiler.packages import CompiledPackage
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel
 from hatch_bpf.project.config import Config
-from hatch_bpf.project.sources import Package, ProgramSource
+from hatch_bpf.project.sources import Package
 from hatch_bpf.runtime.host.digest import sha256
-from hatch_bpf.support.store import Store
 from hatch_bpf.wheel.artifacts import GENERATED, RUNTIME, Artifact
 from hatch_bpf.wheel.bundled_libbpf import Bundle
 from hatch_bpf.wheel.embedded_btfs import pack_btfs
 from hatch_bpf.wheel.record import RECORD_NAME, Record
+from hatch_bpf.wheel.skeletons import skeleton_text
 
 KERNELS_NAME = "kernels.btfs"
 """The file of minimized BTFs and the kernels they are for."""
@@ -45,7 +45,9 @@ def lay_out(
     skeletons = []
     for number, source in enumerate(package.sources):
         models = {arch: of_arch[number] for arch, of_arch in compiled.objects.items()}
-        skeletons.append(_skeleton(source, models, config, programs, kernels=kernels, libraries=libraries))
+        text = skeleton_text(source, models, config, programs, kernels=kernels, libraries=libraries)
+        name = f"{source.name}_skel.py"
+        skeletons.append(Artifact(source.wheel_dir / name, source.path.parent / name, text.encode()))
     return folder + skeletons
 
 
@@ -71,26 +73,3 @@ def _bpf_folder(
         **{path.relative_to(RUNTIME.parent).as_posix(): path for path in sorted(RUNTIME.rglob("*.py"))},
     }
     return [Artifact(package.wheel_dir / name, package.tree_dir / name, content) for name, content in files.items()]
-
-
-def _skeleton(
-    source: ProgramSource,
-    models: Mapping[str, ObjectModel],
-    config: Config,
-    programs: Sequence[ObjectModel],
-    *,
-    kernels: tuple[str, str],
-    libraries: str,
-) -> Artifact:
-    def make() -> str:
-        from hatch_bpf.wheel.skeletons import make_skeleton  # late, for builds that find its text again
-
-        return make_skeleton(source, models, config, programs, kernels=kernels, libraries=libraries)
-
-    # all that the text depends on
-    objects = [(arch, model.path, sha256(model.elf)) for arch, model in models.items()]
-    others = [(model.path, sha256(model.elf)) for model in programs]
-    asked = (config.events, config.alternatives, config.types)
-    text = Store().text("skeleton", repr((source, objects, others, asked, kernels, libraries)), make)
-    name = f"{source.name}_skel.py"
-    return Artifact(source.wheel_dir / name, source.path.parent / name, text.encode())

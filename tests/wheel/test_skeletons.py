@@ -15,7 +15,6 @@ from hatch_bpf.project.config import parse_config
 from hatch_bpf.skeleton import generate
 from hatch_bpf.support import store, templating
 from hatch_bpf.support.store import CACHE_VARIABLE
-from hatch_bpf.wheel import skeletons
 from tests.common.skeleton_package import BPF, model_of
 
 
@@ -32,13 +31,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The texts that are made and not found again."""
-    texts, make = list[str](), skeletons.make_skeleton
+    texts, make = list[str](), generate.generate
 
     def noted(*arguments: Any, **named: Any) -> str:
         texts.append(make(*arguments, **named))
         return texts[-1]
 
-    monkeypatch.setattr(skeletons, "make_skeleton", noted)
+    monkeypatch.setattr(generate, "generate", noted)
     return texts
 
 
