@@ -13,7 +13,6 @@ from hatch_bpf.compiler import bpftool
 from hatch_bpf.core_relo import minimize
 from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.kernels.identity import Kernel
-from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.libbpf_open import refusals_of_libbpf
 from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.project.alternatives import Alternatives
@@ -72,5 +71,4 @@ class _PackageFitter:
         else:
             made = minimize.extract(matcher.target, minimize.collect(objects, matcher))
         small = Matcher(Btf(made, source=f"minimized BTF of {kernel}"))
-        features = KernelFeatures(matcher.target)
-        return Result(made, self._checkers[kernel.arch].verdicts(kernel, features, matcher, small))
+        return Result(made, self._checkers[kernel.arch].verdicts(kernel, matcher, small))

@@ -58,14 +58,13 @@ class Checker:
             checker.note_refusal(version, reasons.get(checker.obj.elf, ""))
         self._names = frozenset(name for obj in self._objects for name in obj.names())
 
-    def verdicts(
-        self, kernel: Kernel, features: KernelFeatures, matcher: Matcher, minimized: Matcher | None
-    ) -> tuple[ProgramVerdict, ...]:
-        """The verdict for every program on a kernel, from its version, its features and what resolves relocations.
+    def verdicts(self, kernel: Kernel, matcher: Matcher, minimized: Matcher | None) -> tuple[ProgramVerdict, ...]:
+        """The verdict for every program on a kernel, whose BTF `matcher` resolves relocations against.
 
         `minimized` resolves them against what is embedded for the kernel; None to leave that out. Raises `ObjectError`
         for code that no compiler makes.
         """
+        features = KernelFeatures(matcher.target)
         features.expect(self._names)
         return tuple(verdict for obj in self._objects for verdict in obj.check(kernel, features, matcher, minimized))
 

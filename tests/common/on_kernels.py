@@ -9,7 +9,6 @@ from hatch_bpf.btf.reader import Btf
 from hatch_bpf.core_relo.resolve import Matcher
 from hatch_bpf.kernels.identity import Kernel
 from hatch_bpf.objects.model import ObjectModel
-from hatch_bpf.portability.kernel_features import KernelFeatures
 from hatch_bpf.portability.object_check import Checker
 from hatch_bpf.portability.verdicts import KernelReport, Report
 from hatch_bpf.project.alternatives import NONE, Alternatives
@@ -37,5 +36,4 @@ def check_on(
 def check_kernel(checker: Checker, kernel: KernelTypes) -> KernelReport:
     """The verdicts of a checker's programs on one kernel."""
     minimized = None if kernel.minimized is None else Matcher(kernel.minimized)
-    features = KernelFeatures(kernel.btf)
-    return KernelReport(kernel.kernel, checker.verdicts(kernel.kernel, features, Matcher(kernel.btf), minimized))
+    return KernelReport(kernel.kernel, checker.verdicts(kernel.kernel, Matcher(kernel.btf), minimized))
